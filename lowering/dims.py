@@ -1,0 +1,74 @@
+"""Dimension expressions as a model declares them: an int, `null`, or one symbol scaled and shifted (`2*seq + 1`)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Affine:
+    """`scale * symbol + offset`: the form of dim that torch.export can derive from one symbol."""
+
+    symbol: str
+    scale: int = 1
+    offset: int = 0
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        return self.scale * sizes[self.symbol] + self.offset
+
+    def __str__(self) -> str:
+        scaled = self.symbol if self.scale == 1 else f"{self.scale}*{self.symbol}"
+        return scaled if not self.offset else f"{scaled} {'+' if self.offset > 0 else '-'} {abs(self.offset)}"
+
+
+Dim = int | Affine | None
+
+
+def parse_dim(declared: int | str | None) -> Dim:
+    """The dim that a model's YAML declares; ValueError says what is wrong with it."""
+    if declared is None:
+        return None
+    if isinstance(declared, bool) or not isinstance(declared, int | str):
+        raise ValueError(f"a dim is an int, a symbol, an expression of one symbol or null, not {declared!r}")
+    if isinstance(declared, int):
+        if declared < 0:
+            raise ValueError(f"a static dim is 0 or more, not {declared}")
+        return declared
+    try:
+        parsed = _affine(ast.parse(declared.strip(), mode="eval").body)
+    except SyntaxError:
+        raise ValueError(f"cannot read the dim expression {declared!r}") from None
+    if parsed.symbol == "":
+        return parsed.offset
+    if parsed.scale < 1:
+        raise ValueError(f"the dim {declared!r} shrinks as '{parsed.symbol}' grows; torch.export takes only scales of 1 or more")
+    return parsed
+
+
+def _affine(node: ast.expr) -> Affine:
+    match node:
+        case ast.Constant(value=int(value)):
+            return Affine("", 0, value)
+        case ast.Name(id=name):
+            return Affine(name)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _combine(Affine("", 0, 0), _affine(operand), -1)
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            return _combine(_affine(left), _affine(right), 1)
+        case ast.BinOp(op=ast.Sub(), left=left, right=right):
+            return _combine(_affine(left), _affine(right), -1)
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            one, other = _affine(left), _affine(right)
+            if one.symbol and other.symbol:
+                raise ValueError(f"'{one.symbol}*{other.symbol}' multiplies two symbols; torch.export derives a dim from one symbol only")
+            factor, scaled = (one.offset, other) if not one.symbol else (other.offset, one)
+            return Affine(scaled.symbol, scaled.scale * factor, scaled.offset * factor)
+    raise ValueError(f"'{ast.unparse(node)}' is not +, - or * of ints and one symbol")
+
+
+def _combine(left: Affine, right: Affine, sign: int) -> Affine:
+    if left.symbol and right.symbol and left.symbol != right.symbol:
+        raise ValueError(f"uses both '{left.symbol}' and '{right.symbol}'; torch.export derives a dim from one symbol only")
+    return Affine(left.symbol or right.symbol, left.scale * bool(left.symbol) + sign * right.scale * bool(right.symbol), left.offset + sign * right.offset)

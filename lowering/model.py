@@ -1,0 +1,170 @@
+"""What is to be lowered: a factory, the inputs by name, and the dynamic dims with their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lowering.dims import Affine, Dim, parse_dim
+from lowering.errors import Problem
+
+Fill = Literal["randn", "ones", "zeros", "arange"] | Mapping[str, Any]
+FILLS = ("randn", "ones", "zeros", "arange", "randint", "uniform", "constant")
+
+# Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
+EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A dynamic dim: `min <= size <= max` (max None: unbounded), a multiple of `multiple_of`; `example` is the traced size."""
+
+    min: int = 1
+    max: int | None = None
+    multiple_of: int = 1
+    example: int | None = None
+
+    def admits(self, size: int) -> bool:
+        return self.min <= size and (self.max is None or size <= self.max) and size % self.multiple_of == 0
+
+    def problems(self, place: str) -> list[Problem]:
+        """Everything that is wrong with the range itself."""
+        found = []
+        if self.min < 0:
+            found.append(Problem(f"{place}.min", f"is {self.min}", "sizes are 0 or more"))
+        if self.multiple_of < 1:
+            found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "1 or more"))
+            return found
+        if self.max is not None and self.max <= self.min:
+            found.append(Problem(place, f"min {self.min} is not below max {self.max}", "for one size write the int into the shape"))
+        elif self.max is not None and self.largest(self.max) < max(2, self.min):
+            found.append(Problem(place, f"no size of 2 or more in [{self.min}, {self.max}] is a multiple of {self.multiple_of}",
+                                 "torch.export traces dynamic dims at 2 or more"))
+        if self.example is not None and not (self.admits(self.example) and self.example >= 2):
+            found.append(Problem(f"{place}.example", f"{self.example} is not an allowed size of 2 or more", f"{self}"))
+        return found
+
+    def pick(self, taken: Collection[int]) -> int:
+        """An allowed size to trace with: a prime multiple outside `taken` if the range has one."""
+        lowest = max(2, -(-self.min // self.multiple_of) * self.multiple_of)
+        stop = lowest + 64 * self.multiple_of if self.max is None else self.max + 1
+        allowed = [prime * self.multiple_of for prime in EXAMPLES if prime * self.multiple_of >= lowest]
+        allowed += range(-(-lowest // self.multiple_of) * self.multiple_of, min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
+        allowed = [size for size in allowed if self.admits(size)]
+        return next((size for size in allowed if size not in taken), allowed[0])
+
+    def largest(self, limit: int) -> int:
+        return limit // self.multiple_of * self.multiple_of
+
+    def __str__(self) -> str:
+        multiple = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+        return f"[{self.min}, {'oo' if self.max is None else self.max}]{multiple}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One tensor argument of forward: torch dtype name, shape (ints, symbols, expressions, None for a flexible dim), fill."""
+
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    fill: Fill | None = None
+
+    def dims(self) -> tuple[Dim, ...]:
+        return tuple(parse_dim(dim) for dim in self.shape)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """|got - want| <= atol + rtol * |want|; `reason` says why the default of the dtype does not do."""
+
+    atol: float
+    rtol: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as declared: `factory` is a recipe (lowering.recipe), `inputs` go to forward by name, as do `constants`.
+
+    `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
+    """
+
+    name: str
+    factory: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+    symbols: Mapping[str, Symbol] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    seed: int = 0
+
+    def examples(self) -> dict[str, int]:
+        """The traced size of each symbol: inside its range, a multiple where asked, >= 2, distinct from the others' where possible."""
+        taken: set[int] = set()
+        sizes: dict[str, int] = {}
+        for name, symbol in self.symbols.items():
+            sizes[name] = symbol.example if symbol.example is not None else symbol.pick(taken)
+            taken.add(sizes[name])
+        return sizes
+
+    def uses(self, symbol: str) -> list[tuple[str, int, Affine]]:
+        """Where a symbol stands: (input, position, expression)."""
+        return [
+            (name, position, dim)
+            for name, declared in self.inputs.items()
+            for position, dim in enumerate(declared.dims())
+            if isinstance(dim, Affine) and dim.symbol == symbol
+        ]
+
+    def problems(self, place: str = "model") -> list[Problem]:
+        """Everything that can be known to be wrong without building the model."""
+        found = []
+        if not self.inputs:
+            found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one tensor input"))
+        for name, symbol in self.symbols.items():
+            found += symbol.problems(f"{place}.symbols.{name}")
+        used = set()
+        for name, declared in self.inputs.items():
+            for position, dim in enumerate(declared.shape):
+                where = f"{place}.inputs.{name}.shape[{position}]"
+                try:
+                    parsed = parse_dim(dim)
+                except ValueError as error:
+                    found.append(Problem(where, str(error)))
+                    continue
+                if isinstance(parsed, Affine):
+                    used.add(parsed.symbol)
+                    if parsed.symbol not in self.symbols:
+                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", _near(parsed.symbol, self.symbols)
+                                             or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
+            found += _fill_problems(f"{place}.inputs.{name}", declared)
+        for name in self.symbols:
+            if name not in used and not found:
+                found.append(Problem(f"{place}.symbols.{name}", "is in no input's shape", "use it in a shape or remove it"))
+        return found
+
+
+def _near(word: str, words: Mapping[str, Any]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _fill_problems(place: str, declared: Input) -> list[Problem]:
+    from lowering.types import DTYPES
+
+    found = []
+    if declared.dtype not in DTYPES:
+        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", _near(declared.dtype, DTYPES) or ", ".join(DTYPES)))
+    fill = declared.fill
+    kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
+    if fill is not None and kind not in FILLS:
+        found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", f"one of {', '.join(FILLS)}; randint, uniform and constant take a value"))
+    elif kind in ("randint", "uniform") and not (isinstance(fill, Mapping) and _is_pair(fill[kind])):
+        found.append(Problem(f"{place}.fill", f"{kind} takes [low, high]", f"{kind}: [0, 10]"))
+    return found
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and value[0] < value[1]

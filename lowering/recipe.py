@@ -1,0 +1,59 @@
+"""Objects from plain data and back: `{"_target_": "package.module.name", **arguments}`.
+
+The same form that Hydra uses, resolved here without Hydra, so that a job is one JSON file that any process can run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from lowering.errors import ConfigError, Problem
+
+TARGET = "_target_"
+
+
+def locate(path: str) -> Any:
+    """The object at a dotted path; ConfigError when no part of the path imports or the attribute is missing."""
+    parts = path.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+                continue  # a shorter prefix may be the module, the rest attributes
+            raise
+        for part in parts[cut:]:
+            if not hasattr(found, part):
+                raise ConfigError(Problem(f"{TARGET}: {path}", f"'{type(found).__name__}' {module_name} has no '{part}'"))
+            found = getattr(found, part)
+        return found
+    raise ConfigError(Problem(f"{TARGET}: {path}", f"no module named '{parts[0]}' can be imported"))
+
+
+def build(spec: Any) -> Any:
+    """`spec` with every mapping that has a `_target_` replaced by the call it describes, innermost first."""
+    if isinstance(spec, Mapping):
+        arguments = {key: build(value) for key, value in spec.items() if key != TARGET}
+        return locate(spec[TARGET])(**arguments) if TARGET in spec else arguments
+    if isinstance(spec, list | tuple):
+        return [build(value) for value in spec]
+    return spec
+
+
+def describe(value: Any) -> Any:
+    """The JSON form of a frozen dataclass made of plain values; the inverse of `build` for such a class."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {TARGET: f"{type(value).__module__}.{type(value).__qualname__}", **fields}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value

@@ -1,0 +1,45 @@
+"""The contract of a stage: a frozen dataclass whose fields are its options, turning one level into the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from lowering.errors import Problem
+from lowering.level import Level, Program
+
+
+class Note(Protocol):
+    """Records a warning of the job: `code` is a stable short word, `place` a user line, dim or op."""
+
+    def __call__(self, code: str, message: str, place: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step down the ladder. Subclasses are frozen dataclasses of plain values in lowering/stages/, one file each."""
+
+    source: ClassVar[Level]
+    target: ClassVar[Level]
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        """Everything in `program` that this stage cannot take; an empty list lets `apply` run."""
+        return ()
+
+    def apply(self, program: Program, note: Note) -> Program:
+        """`program` at the target level; raises Unsupported or StageFailed."""
+        raise NotImplementedError
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        """What is wrong with this stage's own result; anything here fails the stage."""
+        return ()
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """Write the level's files beside `stem` (stem.with_name(stem.name + suffix)); the first is the one to look at."""
+        return []
+
+    def ops(self, program: Program) -> dict[str, int]:
+        """How often each op occurs in the result."""
+        return {}
