@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -21,6 +22,12 @@ class Problem:
 
     def to_json(self) -> dict[str, str]:
         return asdict(self)
+
+
+def near_miss(word: str, words: Iterable[str]) -> str:
+    """`did you mean 'seq'?` when one of `words` is close to `word`, else an empty string: the fix of a Problem."""
+    close = difflib.get_close_matches(word, [str(known) for known in words], 1)
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 class ShapelineError(Exception):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lowering.dims import Affine, Dim, parse_dim
-from lowering.errors import Problem
+from lowering.errors import Problem, near_miss
+from lowering.types import DTYPES
 
 Fill = Literal["randn", "ones", "zeros", "arange"] | Mapping[str, Any]
 FILLS = ("randn", "ones", "zeros", "arange", "randint", "uniform", "constant")
@@ -135,7 +136,7 @@ class Model:
                 if isinstance(parsed, Affine):
                     used.add(parsed.symbol)
                     if parsed.symbol not in self.symbols:
-                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", _near(parsed.symbol, self.symbols)
+                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", near_miss(parsed.symbol, self.symbols)
                                              or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
             found += _fill_problems(f"{place}.inputs.{name}", declared)
         for name in self.symbols:
@@ -144,19 +145,10 @@ class Model:
         return found
 
 
-def _near(word: str, words: Mapping[str, Any]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, list(words), 1)
-    return f"did you mean '{close[0]}'?" if close else ""
-
-
 def _fill_problems(place: str, declared: Input) -> list[Problem]:
-    from lowering.types import DTYPES
-
     found = []
     if declared.dtype not in DTYPES:
-        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", _near(declared.dtype, DTYPES) or ", ".join(DTYPES)))
+        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", near_miss(declared.dtype, DTYPES) or ", ".join(DTYPES)))
     fill = declared.fill
     kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
     if fill is not None and kind not in FILLS:
@@ -168,3 +160,11 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and value[0] < value[1]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model and its instance: the `ir` of a MODEL-level program once the export stage has run the factory."""
+
+    model: Model
+    module: Any  # torch.nn.Module; this file must not need torch
