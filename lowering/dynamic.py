@@ -1,0 +1,42 @@
+"""The dims of a model in torch.export's words: `Dim`s that promise exactly the declared ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.export import Dim
+
+from lowering.dims import Affine
+from lowering.model import Model, Symbol
+
+PHANTOM = "_"
+
+
+def dynamic_shapes(model: Model) -> dict[str, dict[int, Any] | None]:
+    """What `torch.export.export(dynamic_shapes=...)` takes: by argument name {position: Dim}; None where all is static.
+
+    A symbol becomes one named Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that stands in no shape;
+    `null` becomes Dim.AUTO. The model must have no `problems()`.
+    """
+    roots = {name: _root(name, symbol) for name, symbol in model.symbols.items()}
+    shapes: dict[str, dict[int, Any] | None] = {}
+    for name, declared in model.inputs.items():
+        dims: dict[int, Any] = {}
+        for position, dim in enumerate(declared.dims()):
+            if dim is None:
+                dims[position] = Dim.AUTO
+            elif isinstance(dim, Affine):
+                dims[position] = _derived(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
+        shapes[name] = dims or None
+    return shapes | dict.fromkeys(model.constants)
+
+
+def _root(name: str, symbol: Symbol) -> Any:
+    step = symbol.multiple_of
+    largest = None if symbol.max is None else symbol.max // step
+    return Dim(name if step == 1 else PHANTOM + name, min=-(-symbol.min // step), max=largest)
+
+
+def _derived(root: Any, scale: int, offset: int) -> Any:
+    scaled = root if scale == 1 else scale * root
+    return scaled if not offset else scaled + offset

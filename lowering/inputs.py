@@ -1,0 +1,143 @@
+"""A model brought to life: the seeded module, example inputs at any sizes, and what eager computes on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from lowering import recipe
+from lowering.dims import Affine
+from lowering.errors import LoadError, Problem
+from lowering.model import Input, Model
+from lowering.types import DTYPES
+
+# Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
+FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself."""
+
+    leaves: Mapping[str, Any]
+    spec: pytree.TreeSpec
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {name: leaf for name, leaf in self.leaves.items() if isinstance(leaf, torch.Tensor)}
+
+
+def instantiate(model: Model) -> torch.nn.Module:
+    """The module that the factory builds, weights drawn from `model.seed`, in eval mode; LoadError names the factory and the cause."""
+    place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        try:
+            module = recipe.build(model.factory)
+        except LoadError:
+            raise
+        except Exception as error:
+            raise LoadError(Problem(place, f"raised {type(error).__name__}: {error}")) from error
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
+    return module.eval()
+
+
+def flexible_sizes(model: Model) -> dict[str, int]:
+    """The example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
+    places = [f"{name}[{position}]" for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims()) if dim is None]
+    taken = set(model.examples().values())
+    free = [prime for prime in FLEXIBLE if prime not in taken]
+    return {place: free[index % len(free)] for index, place in enumerate(places)}
+
+
+def shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shape of every input at `sizes`: each symbol's size, and optionally `input[position]` for a `null` dim (else its example).
+
+    ValueError names the symbols that `sizes` lacks, the keys that the model does not have, and dims below 0.
+    """
+    given = {**flexible_sizes(model), **sizes}
+    missing = [symbol for symbol in model.symbols if symbol not in given]
+    unknown = [key for key in sizes if key not in model.symbols and key not in flexible_sizes(model)]
+    if missing or unknown:
+        raise ValueError(f"sizes of model '{model.name}': missing {missing or 'none'}, unknown {unknown or 'none'}")
+    found = {}
+    for name, declared in model.inputs.items():
+        found[name] = tuple(
+            given[f"{name}[{position}]"] if dim is None else dim.at(given) if isinstance(dim, Affine) else dim
+            for position, dim in enumerate(declared.dims())
+        )
+        if min(found[name], default=0) < 0:
+            raise ValueError(f"input '{name}' of model '{model.name}' has shape {found[name]} at {dict(sizes)}")
+    return found
+
+
+def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dict[str, torch.Tensor]:
+    """Inputs by name at `sizes` (see `shapes`), filled as declared; the same for equal seed (None: the model's), input name and shape."""
+    seed = model.seed if seed is None else seed
+    return {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
+
+
+def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
+    """What `module` computes on `inputs` and the model's constants; LoadError when it raises, naming the shapes."""
+    try:
+        with torch.no_grad():
+            returned = module(**inputs, **model.constants)
+    except Exception as error:
+        at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
+        raise LoadError(Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
+                                "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
+    leaves, spec = pytree.tree_flatten(returned)
+    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec)
+
+
+def leaf_names(spec: pytree.TreeSpec) -> list[str]:
+    """The name of each leaf of an output pytree: its path joined by dots (`last_hidden_state`, `0.keys`); `output` for a lone leaf."""
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    paths, _ = pytree.tree_flatten_with_path(tree)
+    return [".".join(_step(key) for key in path) or "output" for path, _ in paths]
+
+
+def _step(key: Any) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """A tensor of the declared dtype: default randn for floats and complex, ones for bool, zeros for ints.
+
+    randint [low, high) and uniform [low, high); arange counts along the last dim.
+    """
+    dtype = DTYPES[declared.dtype].torch
+    floating = dtype.is_floating_point or dtype.is_complex
+    fill = declared.fill if declared.fill is not None else "randn" if floating else "ones" if dtype is torch.bool else "zeros"
+    kind: str
+    value: Any
+    kind, value = (fill, None) if isinstance(fill, str) else next(iter(fill.items()))
+    match kind:
+        case "randn":
+            drawn = torch.randn(shape, generator=generator, dtype=dtype if dtype.is_complex else torch.float32)
+        case "randint":
+            drawn = torch.randint(int(value[0]), int(value[1]), shape, generator=generator)
+        case "uniform":
+            drawn = torch.rand(shape, generator=generator) * (value[1] - value[0]) + value[0]
+        case "arange":
+            drawn = torch.arange(shape[-1] if shape else 1).expand(shape).clone()
+        case "ones" | "zeros" | "constant":
+            number = {"ones": 1, "zeros": 0}.get(kind, value)
+            drawn = torch.full(shape, number, dtype=dtype)  # type: ignore[arg-type]
+        case _:
+            raise ValueError(f"'{kind}' is not a fill; Model.problems() tells beforehand")
+    return drawn.to(dtype)
