@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from lowering.errors import Problem
 from lowering.level import Level, Program
 
 
 class Note(Protocol):
-    """Records a warning of the job: `code` is a stable short word, `place` a user line, dim or op."""
+    """What a stage says while it works; it is recorded at once, so that it survives whatever ends the stage.
+
+    Called: a warning of the job; `code` is a stable short word, `place` a user line, dim or op.
+    `report`: data for the job's record under `symbols` (the symbol log) or `verify` ({points, max_abs, max_rel}); the last one counts.
+    """
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""Reads exceptions: the outcome that each stands for, and its text, whatever a model or a pass may have raised."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from lowering.errors import InfraError, Problem, ShapelineError
+
+# Errors of the disk and of the machine's limits; they say nothing about the model.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+# What PyTorch's own allocators say; they raise RuntimeError.
+OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "CUDA out of memory")
+
+
+def outcome_of(error: BaseException) -> tuple[str, tuple[Problem, ...]]:
+    """The outcome that an exception stands for, and what it says."""
+    if isinstance(error, ShapelineError):
+        return error.outcome if error.outcome != "config" else "error", error.problems or (Problem("", type(error).__name__),)
+    problem = (Problem(_place(error), _said(error)),)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom", problem
+    if isinstance(error, RuntimeError) and any(sign in _said(error) for sign in OUT_OF_MEMORY):
+        return "oom", problem
+    if isinstance(error, OSError) and error.errno in DISK:
+        return InfraError.outcome, problem
+    return "error", problem
+
+
+def _said(error: BaseException, limit: int = 4000) -> str:
+    """Type and message of an exception, whatever its own `__str__` does."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - its __str__ is the model's code
+        text = f"(its message cannot be read: {type(second).__name__})"
+    if isinstance(error, SystemExit):
+        text = f"the model or a stage left by sys.exit({text})"
+    return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of the traceback that is not in an installed package: `file:line in function`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
+    if not frames:
+        return ""
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+
+
+def text_of(error: BaseException) -> str:
+    """The whole traceback."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - formatting calls __str__
+        return "".join(traceback.format_tb(error.__traceback__)) + _said(error) + "\n"

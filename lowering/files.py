@@ -1,0 +1,54 @@
+"""JSON files that are whole or absent: written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def dumps(data: Any, indent: int | None = 1) -> str:
+    """Strict JSON in one encoding for every file: `nan` and `inf` become strings, what JSON has no form for becomes its repr."""
+    return json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; a lone surrogate becomes the escape that JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write(path: Path, data: Any) -> None:
+    """Write `data` as JSON to `path`; a reader sees the old file, no file, or all of the new one. Raises OSError."""
+    write_bytes(path, encode(dumps(data) + "\n"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same for any content."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Any:
+    """The data of a JSON file; raises OSError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _strict(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    if isinstance(data, Mapping):
+        return {str(key): _strict(value) for key, value in data.items()}
+    if isinstance(data, list | tuple | set | frozenset):
+        return [_strict(value) for value in data]
+    return data

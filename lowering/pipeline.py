@@ -1,0 +1,144 @@
+"""Runs the stages of a job one after the other in this process, and records what each did; whatever a model does is data, not an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
+from lowering.failure import outcome_of, text_of
+from lowering.job import Job, plain
+from lowering.level import Level, Program
+from lowering.measure import Watch
+from lowering.result import LOG, START, JobResult, Remark, StageResult, of_job
+from lowering.stage import Stage
+
+Emit = Callable[[Mapping[str, Any]], None]
+REPORTS = ("symbols", "verify")
+
+
+def check(stages: Mapping[str, Stage], entry: Level = Level.MODEL) -> list[Problem]:
+    """Everything that is wrong with the ladder: each stage must take the level that the one before it gives."""
+    if not stages:
+        return [Problem("stages", "is empty", "list at least one stage in pipeline.yaml")]
+    found, given, giver = [], entry, "the job's entry"
+    for name, stage in stages.items():
+        if stage.source is not given:
+            others = [other for other, candidate in stages.items() if candidate.target is stage.source and candidate.source is not stage.source]
+            found.append(Problem(f"stages.{name}", f"takes {stage.source.word}, but {giver} gives {given.word}",
+                                 f"it belongs behind {others[0]}" if others else f"put a stage that gives {stage.source.word} before it"))
+        elif stage.target.rank < stage.source.rank:
+            found.append(Problem(f"stages.{name}", f"climbs from {stage.source.word} to {stage.target.word}", "stages go down the ladder"))
+        given, giver = stage.target, name
+    return found
+
+
+def wanted(job: Job) -> dict[str, Stage]:
+    """The job's stages up to its `until` level; ValueError when there is no such level."""
+    if job.until is None:
+        return dict(job.stages)
+    ranks = {level.word: level.rank for level in Level}
+    if job.until not in ranks:
+        raise ValueError(f"until: '{job.until}' is not a level; one of {', '.join(ranks)}")
+    return {name: stage for name, stage in job.stages.items() if stage.target.rank <= ranks[job.until]}
+
+
+def run(job: Job, folder: Path, emit: Emit | None = None) -> JobResult:
+    """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
+
+    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`) as soon as it happens.
+    Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
+    """
+    record = _Record(job, folder, emit or (lambda event: None))
+    try:
+        stages = wanted(job)
+        if problems := check(stages):
+            raise StageFailed(problems)
+        program = Program(Level.MODEL, job.model)
+        for number, (name, stage) in enumerate(stages.items(), 1):
+            program = record.step(name, stage, program, folder / f"{number:02}-{name}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that is data
+        return record.result(*outcome_of(error), failure=error)
+    return record.result("ok", ())
+
+
+@dataclass
+class _Record:
+    """What is known of a job so far. It is the `Note` that stages get."""
+
+    job: Job
+    folder: Path
+    emit: Emit
+    stage: str = START
+    stages: list[StageResult] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    reports: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        remark = Remark(code, message, place, self.stage)
+        if remark not in self.remarks:
+            self.remarks.append(remark)
+            self.emit({"event": "warning", **plain(remark)})
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+        if key not in REPORTS:
+            raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
+        self.reports[key] = data
+        self.emit({"event": "report", "key": key, "data": data})
+
+    def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
+        """One stage, checked, saved and measured; its StageResult is recorded however it ends."""
+        self.stage = name
+        self.emit({"event": "stage", "stage": name})
+        watch = Watch()
+        self.source = watch.source
+        done = StageResult(name, "error")
+        try:
+            with watch.phase("requires"):
+                refusals = tuple(stage.requires(program))
+            if refusals:
+                raise Unsupported(refusals)
+            with watch.phase("apply"):
+                result = stage.apply(program, self)
+            if result.level is not stage.target:
+                raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
+            with watch.phase("ensures"):
+                broken = tuple(stage.ensures(result))
+            try:  # a broken result is saved too: it is what one wants to look at
+                with watch.phase("save"):
+                    saved = stage.save(result, stem)
+                    done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None, ops=dict(stage.ops(result)))
+            finally:
+                if broken:
+                    raise StageFailed(broken)
+            done = replace(done, outcome="ok")
+        except BaseException as error:
+            done = replace(done, outcome=outcome_of(error)[0])
+            raise
+        finally:
+            self.stages.append(watch.stop(done))
+            self.emit({"event": "stage_end", **plain(self.stages[-1])})
+        return result
+
+    def result(self, outcome: str, problems: tuple[Problem, ...], failure: BaseException | None = None) -> JobResult:
+        if failure is not None:
+            self._log(failure)
+        peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
+        return of_job(self.job, outcome, self.stage, problems, seconds=sum(stage.seconds for stage in self.stages),
+                      peak_rss_bytes=max(peaks, default=None), peak_rss_source=self.source, stages=tuple(self.stages),
+                      symbols=self.reports.get("symbols", {}), verify=self.reports.get("verify", {}), warnings=tuple(self.remarks))
+
+    def _log(self, failure: BaseException) -> None:
+        text = text_of(failure)
+        if isinstance(failure, ShapelineError) and failure.log:
+            text += f"\n{failure.log.rstrip()}\n"
+        try:
+            with (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"\nstage {self.stage}:\n{text}")
+        except OSError as error:
+            self("log", f"the traceback could not be written: {error}")

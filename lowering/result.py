@@ -1,0 +1,122 @@
+"""How a job ended, as data: frozen, JSON both ways; one of these is the job's manifest and its row in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lowering import files
+from lowering.errors import Problem
+from lowering.job import Job, plain, structured
+
+# Every way a job can end. `infra` and `not_run` say nothing about the model.
+OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
+
+START = "start"  # the stage of a job that ended before its first stage began
+MANIFEST = "manifest.json"
+LOG = "log.txt"
+REPRO = "repro.sh"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A recorded warning: `code` a stable short word, `place` a user line, dim or op, `stage` where it arose."""
+
+    code: str
+    message: str
+    place: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of a job. seconds: wall time; peak_rss_bytes: highest resident size of the process while the stage ran.
+
+    cache: `off`, `hit` or `miss`; artifact: the file to look at, relative to the job's folder; ops: occurrences by op name.
+    phases: seconds of requires, apply, ensures and save.
+    """
+
+    name: str
+    outcome: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_rss_bytes: int | None = None
+    cache: str = "off"
+    artifact: str | None = None
+    ops: Mapping[str, int] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """A job's end. stage: the last one that began; seconds: wall time of all stages; problems: why it is not ok, in full.
+
+    symbols and verify are what the stages published; peak_rss_source says how the peaks of the stages were measured
+    (`VmHWM`: reset for each stage; `ru_maxrss`: high-water mark since the process began). log and repro: files of the job's folder.
+    """
+
+    id: str
+    model: str
+    variant: str
+    outcome: str
+    stage: str = START
+    expected: str = "ok"
+    seconds: float = 0.0
+    peak_rss_bytes: int | None = None
+    peak_rss_source: str = ""
+    stages: tuple[StageResult, ...] = ()
+    symbols: Any = field(default_factory=dict)
+    warnings: tuple[Remark, ...] = ()
+    verify: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    log: str = LOG
+    repro: str = REPRO
+
+    def __post_init__(self) -> None:
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"{self.id}: '{self.outcome}' is not an outcome; one of {', '.join(OUTCOMES)}")
+
+    @property
+    def as_expected(self) -> bool:
+        return self.outcome == self.expected
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(plain(self))
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> JobResult:
+        return structured(JobResult, data)  # type: ignore[no-any-return]
+
+    def save(self, folder: Path) -> None:
+        """Write timings.json, symbols.json and, last and whole, manifest.json: with it the result is committed. Raises OSError."""
+        files.write(folder / "timings.json", {
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "peak_rss_source": self.peak_rss_source,
+            "stages": {
+                stage.name: {"seconds": stage.seconds, "cpu_seconds": stage.cpu_seconds, "peak_rss_bytes": stage.peak_rss_bytes,
+                             "phases": stage.phases}
+                for stage in self.stages
+            },
+        })
+        files.write(folder / "symbols.json", self.symbols)
+        files.write(folder / MANIFEST, self.to_json())
+
+    @staticmethod
+    def load(folder: Path) -> JobResult | None:
+        """The committed result of the job in `folder`; None when it has none that can be read."""
+        try:
+            return JobResult.from_json(files.read(folder / MANIFEST))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def of_job(job: Job, outcome: str, stage: str = START, problems: tuple[Problem, ...] = (), **more: Any) -> JobResult:
+    """A result that carries the job's identity."""
+    return JobResult(job.id, job.model.name, job.variant, outcome, stage, problems=problems, **more)
+
+
+def with_remark(result: JobResult, remark: Remark) -> JobResult:
+    return replace(result, warnings=(*result.warnings, remark))
