@@ -1,0 +1,53 @@
+"""A TorchScript module with named parameters around a lowered graph: what a Python-free libtorch loads."""
+
+from __future__ import annotations
+
+import torch
+
+from lowering.level import Program
+
+
+def module_of(program: Program) -> torch.jit.ScriptModule:
+    """A module whose parameters and buffers bear their FQNs, and whose `forward` takes the inputs in the signature's order."""
+    assert program.signature is not None
+    root = torch.nn.Module()
+    for argument in program.signature.weights:
+        _place(root, argument.name.split("."), argument.kind, program.weights[argument.name])
+    lowered = torch._C._create_function_from_graph("__torch__.lowered", program.ir.copy())
+    scripted = torch.jit.script(root)
+    scripted._c._define(scripted._concrete_type, _forward(program), {"lowered": lowered}.get)
+    torch._C._jit_pass_inline(scripted.graph)  # the module does not own the function it calls
+    return scripted.eval()
+
+
+def _place(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Tensor) -> None:
+    for name in path[:-1]:
+        if name not in module._modules:
+            module.add_module(name, torch.nn.Module())
+        module = module._modules[name]  # type: ignore[assignment]
+    if kind == "parameter":
+        module.register_parameter(path[-1], torch.nn.Parameter(tensor, requires_grad=False))
+    else:
+        module.register_buffer(path[-1], tensor)
+
+
+def _forward(program: Program) -> str:
+    """The source of `forward`: the inputs by name, then the lowered graph called with every weight read from its module."""
+    assert program.signature is not None
+    inputs = [(argument, value) for argument, value in zip(program.signature.arguments, program.ir.inputs(), strict=True)
+              if argument.kind == "input"]  # fmt: skip
+    declared = ", ".join(f"{argument.name}: {_annotation(value.type())}" for argument, value in inputs)
+    read = [_read(argument.name.split(".")) if argument.kind != "input" else argument.name for argument in program.signature.arguments]
+    return f"def forward(self, {declared}):\n    return lowered({', '.join(read)})\n"
+
+
+def _annotation(type_: torch._C.Type) -> str:
+    return "Tensor" if type_.kind() == "TensorType" else type_.annotation_str
+
+
+def _read(path: list[str]) -> str:
+    """`self.a.0.b` with names that are no identifiers (a ModuleList's) read by getattr."""
+    code = "self"
+    for name in path:
+        code = f"{code}.{name}" if name.isidentifier() else f'getattr({code}, "{name}")'
+    return code

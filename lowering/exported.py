@@ -1,0 +1,153 @@
+"""The signature of an ExportedProgram: its arguments and results, with dims in the symbols that the model's author named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
+from torch.utils import _pytree as pytree
+from torch.utils._sympy.numbers import int_oo
+
+from lowering import types
+from lowering.dims import Affine
+from lowering.model import Model
+from lowering.signature import Argument, Bound, Result, Signature
+
+_WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}
+_RESULT_KINDS = {OutputKind.BUFFER_MUTATION: "buffer_mutation", OutputKind.USER_INPUT_MUTATION: "input_mutation"}
+
+Names = Mapping[sympy.Symbol, sympy.Expr]
+
+
+def signature_of(program: ExportedProgram, model: Model) -> Signature:
+    """Arguments (those the graph can use: constants passed to forward are baked in and left out), results, symbols and guards."""
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names = symbol_names(program, model)
+    arguments = tuple(
+        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec), *_tensor(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
+        for spec in program.graph_signature.input_specs
+        if not isinstance(spec.arg, ConstantArgument)
+    )
+    return Signature(arguments, tuple(_results(program, names)), _bounds(program, model, names), _guards(program, names))
+
+
+def argument_name(spec: InputSpec) -> str:
+    """The FQN of a weight, or the name of an input as the user passes it."""
+    return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else str(spec.arg.name)
+
+
+def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
+    """Parameters, buffers and constants by FQN, in the order of the signature."""
+    weights: dict[str, torch.Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in _WEIGHT_KINDS and spec.target is not None:
+            held = program.state_dict if spec.target in program.state_dict else program.constants
+            weights[spec.target] = held[spec.target].detach()
+    return weights
+
+
+def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, sympy.Expr]:
+    """For each symbol of the trace, what it is in the words of the model: `s43 -> batch`, `s9 -> seq/8`; flexible dims get `input_dim`."""
+    names: dict[sympy.Symbol, sympy.Expr] = {}
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    flexible = []
+    for input_name, declared in model.inputs.items():
+        value = placeholders.get(input_name)
+        if not isinstance(value, torch.Tensor):
+            continue
+        for position, (dim, size) in enumerate(zip(declared.dims(), value.shape, strict=True)):
+            if not isinstance(size, torch.SymInt):
+                continue
+            expression = sympy.sympify(size.node.expr)
+            if isinstance(dim, Affine):
+                _name(names, expression, (_symbol(dim.symbol) * dim.scale) + dim.offset)
+            else:
+                flexible.append((expression, f"{input_name}_{position}"))
+    for expression, word in flexible:
+        _name(names, expression, _symbol(word))
+    return names
+
+
+def _symbol(word: str) -> sympy.Symbol:
+    return sympy.Symbol(word, integer=True, positive=True)
+
+
+def _name(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning: sympy.Expr) -> None:
+    unnamed = [symbol for symbol in expression.free_symbols if symbol not in names]
+    if len(unnamed) == 1:
+        solutions = sympy.solve(expression.subs(names) - meaning, unnamed[0]) if expression != unnamed[0] else [meaning]
+        if len(solutions) == 1:
+            names[unnamed[0]] = solutions[0]
+
+
+def dims_of(sizes: Iterator[Any] | tuple[Any, ...] | torch.Size, names: Names) -> tuple[int | str, ...]:
+    """Sizes as ints, or as expressions in the names of the model's symbols."""
+    return tuple(str(sympy.sympify(size.node.expr).subs(names)) if isinstance(size, torch.SymInt) else int(size) for size in sizes)
+
+
+def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
+    if isinstance(value, torch.Tensor):
+        return types.name(value.dtype), dims_of(value.shape, names)
+    scalar = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
+    return next((word for kind, word in scalar.items() if isinstance(value, kind)), type(value).__name__), ()
+
+
+def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    paths = iter(_output_paths(program))
+    for spec in program.graph_signature.output_specs:
+        kind = _RESULT_KINDS.get(spec.kind, "output")
+        name = str(spec.target) if spec.target is not None and kind != "output" else next(paths)
+        if isinstance(spec.arg, ConstantArgument):
+            yield Result("constant", name, value=spec.arg.value)
+        elif isinstance(spec.arg, SymIntArgument):
+            yield Result(kind, name, "int")  # type: ignore[arg-type]
+        else:
+            yield Result(kind, name, *_tensor(values[spec.arg.name], names))  # type: ignore[arg-type]
+
+
+def _output_paths(program: ExportedProgram) -> list[str]:
+    spec = program.call_spec.out_spec
+    leaves = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))[0]
+    return [path_name(path) for path, _ in leaves]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A leaf's path in the output pytree as a dotted name: `last_hidden_state`, `hidden_states.0`; a lone output is `output`."""
+    parts = [str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry)))) for entry in path]
+    return ".".join(parts) or "output"
+
+
+def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, Bound]:
+    bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in model.symbols.items()}
+    for expression, interval in program.range_constraints.items():
+        named = sympy.sympify(expression).subs(names)
+        if isinstance(named, sympy.Symbol) and str(named) not in bounds:
+            upper = None if interval.upper in (int_oo, sympy.oo) or interval.upper > 2**48 else int(interval.upper)
+            bounds[str(named)] = Bound(int(interval.lower), upper)
+    return bounds
+
+
+_SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
+
+
+def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
+    """The guards that torch checks only in `ep.module()`, as Python expressions of the symbols; those that the dims imply are left out."""
+    sizes = {
+        node.name: dims_of(node.meta["val"].shape, names)
+        for node in program.graph.nodes
+        if node.op == "placeholder" and isinstance(node.meta["val"], torch.Tensor)
+    }
+    found = []
+    for code in getattr(program, "_guards_code", None) or ():
+        text = _SIZE.sub(lambda match: f"({sizes[match[1]][int(match[2])]})" if match[1] in sizes else match[0], code)
+        text = re.sub(r"\((\w+)\)", r"\1", text)
+        left, equals, right = text.partition(" == ")
+        if not (equals and left == right):
+            found.append(text)
+    return tuple(dict.fromkeys(found))

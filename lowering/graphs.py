@@ -1,0 +1,66 @@
+"""FX graph clean-ups that need no retrace: inlining of wrapper regions, removal of ops that do nothing at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+# Regions that only change global state that tracing has already acted on; the position of the submodule in the node's arguments.
+_WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+
+
+def is_functional(module: GraphModule) -> bool:
+    """Whether no op of the graph writes to its arguments, and no wrapper region is left."""
+    for node in calls(module):
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            return False
+        if _wrapper(node) is not None:
+            return False
+    return True
+
+
+def calls(module: GraphModule) -> Iterator[Node]:
+    return (node for node in module.graph.nodes if node.op == "call_function")
+
+
+def inline_wrappers(module: GraphModule) -> int:
+    """Replace wrapper regions by their bodies, where the body computes the same outside; how many were replaced."""
+    count = 0
+    for node in list(calls(module)):
+        position = _wrapper(node)
+        if position is None or (position == 4 and node.args[2]):  # an enabled autocast region inserts casts when it is retraced
+            continue
+        body = getattr(module, str(node.args[position].target))  # type: ignore[union-attr]
+        count += 1 + inline_wrappers(body)
+        with module.graph.inserting_before(node):
+            mapping = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[position + 1 :], strict=True))
+            for attribute in (n for n in body.graph.nodes if n.op == "get_attr"):
+                setattr(module, f"{node.name}_{attribute.target}", getattr(body, attribute.target))
+            outputs = module.graph.graph_copy(body.graph, mapping)  # type: ignore[arg-type]
+        _replace_items(node, outputs)
+        module.graph.erase_node(node)
+    if count:
+        module.graph.eliminate_dead_code()
+    return count
+
+
+def _replace_items(node: Node, outputs: Any) -> None:
+    for user in list(node.users):  # every user is a getitem
+        user.replace_all_uses_with(outputs[user.args[1]])
+        user.graph.erase_node(user)
+
+
+def _wrapper(node: Node) -> int | None:
+    return _WRAPPERS.get(str(getattr(node.target, "_name", None) or node.target))
+
+
+def drop_assertions(module: GraphModule) -> int:
+    """Remove metadata assertions, which tracing has checked and no shape can break; how many there were."""
+    dropped = [node for node in calls(module) if node.target is torch.ops.aten._assert_tensor_metadata.default]
+    for node in dropped:
+        module.graph.erase_node(node)
+    return len(dropped)

@@ -1,0 +1,60 @@
+"""FX calls on sizes and other Python scalars -> the TorchScript op that computes the same. Tensor ops need no row: their schema names them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+
+# The kind; TorchScript picks the overload (int, float, bool, Scalar) from the operands' types.
+KINDS: dict[Any, str] = {
+    torch.ops.aten.sym_size.int: "aten::size",
+    torch.ops.aten.sym_stride.int: "aten::stride",
+    torch.ops.aten.sym_numel.default: "aten::numel",
+    torch.ops.aten.sym_storage_offset.default: "aten::storage_offset",
+    operator.add: "aten::add",
+    operator.sub: "aten::sub",
+    operator.mul: "aten::mul",
+    operator.truediv: "aten::div",
+    operator.floordiv: "aten::floordiv",
+    operator.mod: "aten::remainder",
+    operator.pow: "aten::pow",
+    operator.neg: "aten::neg",
+    operator.abs: "prim::abs",
+    operator.eq: "aten::eq",
+    operator.ne: "aten::ne",
+    operator.lt: "aten::lt",
+    operator.le: "aten::le",
+    operator.gt: "aten::gt",
+    operator.ge: "aten::ge",
+    operator.and_: "aten::__and__",
+    operator.or_: "aten::__or__",
+    operator.xor: "aten::__xor__",
+    operator.lshift: "aten::__lshift__",
+    operator.rshift: "aten::__rshift__",
+    operator.not_: "aten::__not__",
+    torch.sym_not: "aten::__not__",
+    torch.sym_max: "prim::max",
+    torch.sym_min: "prim::min",
+    torch.sym_float: "aten::Float",
+    torch.sym_int: "aten::Int",
+    math.ceil: "aten::ceil",
+    math.floor: "aten::floor",
+    math.trunc: "aten::Int",
+    round: "aten::round",
+    math.sqrt: "aten::sqrt",
+    math.pow: "aten::pow",
+    max: "prim::max",
+    min: "prim::min",
+}
+
+_BY_NAME = {f"{kind.__module__}.{kind.__name__}": kind for kind in KINDS if not isinstance(kind, torch._ops.OpOverload)}
+
+
+def kind_of(target: Any) -> str | None:
+    """The TorchScript kind of an FX call target, or None if this table has no row for it."""
+    if target in KINDS:
+        return KINDS[target]
+    return KINDS.get(_BY_NAME.get(f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"))

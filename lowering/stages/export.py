@@ -1,0 +1,96 @@
+"""MODEL -> EXPORTED: torch.export with dynamic shapes, then functional, with only the necessary decompositions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch.export import ExportedProgram
+
+from lowering import dynamic, exported, graphs, inputs
+from lowering.dims import Affine
+from lowering.errors import Problem, StageFailed
+from lowering.level import Level, Program
+from lowering.model import Built, Model
+from lowering.ops import decompositions
+from lowering.stage import Note, Stage
+
+
+@dataclass(frozen=True)
+class Export(Stage):
+    """Build the model, run it once in eager mode, and capture it ahead of time with its dims dynamic.
+
+    decompose: `lazy` decomposes what the next levels cannot take, `core` everything torch calls core ATen.
+    strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
+    """
+
+    source: ClassVar[Level] = Level.MODEL
+    target: ClassVar[Level] = Level.EXPORTED
+
+    decompose: Literal["lazy", "core"] = "lazy"
+    strict: bool = False
+
+    def apply(self, program: Program, note: Note) -> Program:
+        model: Model = program.ir
+        module = inputs.instantiate(model)
+        example = inputs.make(model, model.examples(), model.seed)
+        inputs.run_eager(module, model, example)
+        captured = self._capture(model, module, example)
+        graphs.inline_wrappers(captured.graph_module)
+        result = self._functional(captured)
+        graphs.drop_assertions(result.graph_module)
+        result.graph_module.recompile()
+        built = Program(Level.MODEL, Built(model, module))
+        return built.lowered(
+            Level.EXPORTED, result, signature=exported.signature_of(result, model), weights=exported.weights_of(result)
+        )
+
+    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor]) -> ExportedProgram:
+        arguments = {**example, **model.constants}
+        shapes = dynamic.dynamic_shapes(model)
+        try:
+            return torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
+        except Exception as error:
+            raise StageFailed(Problem(f"{model.name}: torch.export", f"{type(error).__name__}: {error}")) from error
+
+    def _functional(self, captured: ExportedProgram) -> ExportedProgram:
+        """`captured`, retraced only if an op writes in place or must be decomposed: the retrace is the cost of this stage."""
+        targets = {node.target for node in graphs.calls(captured.graph_module)}
+        table = decompositions.core() if self.decompose == "core" else decompositions.lazy(targets)
+        if not table and graphs.is_functional(captured.graph_module):
+            return captured
+        result = captured.run_decompositions(table)
+        if not hasattr(result, "_guards_code") or not result._guards_code:
+            result._guards_code = captured._guards_code  # the retrace forgets them
+        return result
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        """Functional, and every dim that the model declares with a symbol is symbolic."""
+        built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
+        problems = []
+        if not graphs.is_functional(program.ir.graph_module):
+            problems.append(Problem("export", "the graph still writes in place after functionalization"))
+        values = {node.name: node.meta["val"] for node in program.ir.graph.nodes if node.op == "placeholder"}
+        for name, declared in built.model.inputs.items():
+            for position, dim in enumerate(declared.dims()):
+                if isinstance(dim, Affine) and isinstance(values[name].shape[position], int):
+                    problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))
+        return problems
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """The graph as readable code with shapes (`.py`) and the program without its weights' bytes (`.pt2`)."""
+        readable = stem.with_name(stem.name + ".py")
+        readable.write_text(readable_code(program.ir), encoding="utf-8")
+        return [readable]
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))
+
+
+def readable_code(program: ExportedProgram) -> str:
+    """The graph as Python with shapes and dtypes in annotations, and the user's code lines as comments."""
+    return program.graph_module.print_readable(print_output=False, include_stride=False, include_device=False) + "\n"

@@ -1,0 +1,73 @@
+"""EXPORTED -> TORCHSCRIPT: the graph built directly, parameters as inputs; beside it a deployable `.pt` with named parameters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from lowering import deployable, source_lines
+from lowering.errors import Problem
+from lowering.level import Level, Program
+from lowering.script_graph import ScriptGraph, refusals
+from lowering.stage import Note, Stage
+
+
+@dataclass(frozen=True)
+class ToTorchScript(Stage):
+    """Build a `torch._C.Graph` from the FX graph; nothing is traced or scripted, so no size can be burned in.
+
+    deployable: also write a `.pt` that loads with `torch.jit.load`, in Python or in C++ without it (holds the weights' bytes).
+    """
+
+    source: ClassVar[Level] = Level.EXPORTED
+    target: ClassVar[Level] = Level.TORCHSCRIPT
+
+    deployable: bool = True
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        return refusals(program.ir.graph_module)
+
+    def apply(self, program: Program, note: Note) -> Program:
+        return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module).graph)
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        """Every node has a schema, or is one of TorchScript's structural kinds; `lint` passes."""
+        program.ir.lint()
+        return [
+            Problem(f"{node.kind()} at {source_lines.of_script(node)}", "TorchScript has no overload for these operand types", str(node).strip())
+            for node in nodes(program.ir)
+            if node.schema() == "(no schema)" and node.kind() not in STRUCTURAL
+        ]
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """The graph's text (`.ts`), and the deployable module (`.pt`) if asked."""
+        text = stem.with_name(stem.name + Level.TORCHSCRIPT.suffix)
+        text.write_text(str(program.ir), encoding="utf-8")
+        if not self.deployable:
+            return [text]
+        module = stem.with_name(stem.name + ".pt")
+        deployable.module_of(program).save(str(module))
+        return [text, module]
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return dict(Counter(node.kind() for node in nodes(program.ir)))
+
+
+# Kinds without a schema: what they do is in their blocks, attributes or types.
+STRUCTURAL = frozenset({
+    "prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct",
+    "prim::If", "prim::Loop", "prim::GetAttr", "prim::CallMethod", "prim::CallFunction", "prim::unchecked_cast",
+})  # fmt: skip
+
+
+def nodes(graph: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
+    """All nodes, those of nested blocks included, in program order."""
+    for node in graph.nodes():
+        yield node
+        for block in node.blocks():
+            yield from nodes(block)
