@@ -6,6 +6,7 @@ import errno
 import traceback
 
 from lowering.errors import InfraError, Problem, ShapelineError
+from lowering.files import readable
 
 # Errors of the disk and of the machine's limits; they say nothing about the model.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
@@ -30,7 +31,7 @@ def outcome_of(error: BaseException) -> tuple[str, tuple[Problem, ...]]:
 def _said(error: BaseException, limit: int = 4000) -> str:
     """Type and message of an exception, whatever its own `__str__` does."""
     try:
-        text = str(error)
+        text = readable(str(error))
     except Exception as second:  # noqa: BLE001 - its __str__ is the model's code
         text = f"(its message cannot be read: {type(second).__name__})"
     if isinstance(error, SystemExit):

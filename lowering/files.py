@@ -16,8 +16,12 @@ def dumps(data: Any, indent: int | None = 1) -> str:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; a lone surrogate becomes the escape that JSON reads back."""
+    """UTF-8; a lone surrogate, which no file can hold, becomes its escape."""
     return text.encode("utf-8", "backslashreplace")
+
+
+def readable(text: str) -> str:
+    return encode(text).decode("utf-8")
 
 
 def write(path: Path, data: Any) -> None:
@@ -45,10 +49,12 @@ def read(path: Path) -> Any:
 
 
 def _strict(data: Any) -> Any:
+    if isinstance(data, str):
+        return readable(data)
     if isinstance(data, float) and not math.isfinite(data):
         return str(data)
     if isinstance(data, Mapping):
-        return {str(key): _strict(value) for key, value in data.items()}
+        return {readable(str(key)): _strict(value) for key, value in data.items()}
     if isinstance(data, list | tuple | set | frozenset):
         return [_strict(value) for value in data]
     return data

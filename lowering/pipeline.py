@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of, text_of
+from lowering.history import History
 from lowering.job import Job, plain
 from lowering.level import Level, Program
 from lowering.measure import Watch
-from lowering.result import LOG, START, JobResult, Remark, StageResult, of_job
+from lowering.result import LOG, JobResult, Remark, StageResult
 from lowering.stage import Stage
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -51,7 +52,7 @@ def run(job: Job, folder: Path, emit: Emit | None = None) -> JobResult:
     `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`) as soon as it happens.
     Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
     """
-    record = _Record(job, folder, emit or (lambda event: None))
+    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None))
     try:
         stages = wanted(job)
         if problems := check(stages):
@@ -62,41 +63,36 @@ def run(job: Job, folder: Path, emit: Emit | None = None) -> JobResult:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that is data
-        return record.result(*outcome_of(error), failure=error)
-    return record.result("ok", ())
+        return record.failed(error)
+    return record.history.result("ok")
 
 
 @dataclass
 class _Record:
-    """What is known of a job so far. It is the `Note` that stages get."""
+    """Runs single stages and tells `emit` and `history` about them. It is the `Note` that stages get."""
 
-    job: Job
     folder: Path
+    history: History
     emit: Emit
-    stage: str = START
-    stages: list[StageResult] = field(default_factory=list)
-    remarks: list[Remark] = field(default_factory=list)
-    reports: dict[str, Any] = field(default_factory=dict)
-    source: str = ""
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        self.history.add(event)
+        self.emit(event)
 
     def __call__(self, code: str, message: str, place: str = "") -> None:
-        remark = Remark(code, message, place, self.stage)
-        if remark not in self.remarks:
-            self.remarks.append(remark)
-            self.emit({"event": "warning", **plain(remark)})
+        remark = Remark(code, message, place, self.history.stage)
+        if remark not in self.history.remarks:
+            self.tell({"event": "warning", **plain(remark)})
 
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
         if key not in REPORTS:
             raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
-        self.reports[key] = data
-        self.emit({"event": "report", "key": key, "data": data})
+        self.tell({"event": "report", "key": key, "data": data})
 
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
         """One stage, checked, saved and measured; its StageResult is recorded however it ends."""
-        self.stage = name
-        self.emit({"event": "stage", "stage": name})
         watch = Watch()
-        self.source = watch.source
+        self.tell({"event": "stage", "stage": name, "peak_rss_source": watch.source})
         done = StageResult(name, "error")
         try:
             with watch.phase("requires"):
@@ -121,24 +117,17 @@ class _Record:
             done = replace(done, outcome=outcome_of(error)[0])
             raise
         finally:
-            self.stages.append(watch.stop(done))
-            self.emit({"event": "stage_end", **plain(self.stages[-1])})
+            self.tell({"event": "stage_end", **plain(watch.stop(done))})
         return result
 
-    def result(self, outcome: str, problems: tuple[Problem, ...], failure: BaseException | None = None) -> JobResult:
-        if failure is not None:
-            self._log(failure)
-        peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
-        return of_job(self.job, outcome, self.stage, problems, seconds=sum(stage.seconds for stage in self.stages),
-                      peak_rss_bytes=max(peaks, default=None), peak_rss_source=self.source, stages=tuple(self.stages),
-                      symbols=self.reports.get("symbols", {}), verify=self.reports.get("verify", {}), warnings=tuple(self.remarks))
-
-    def _log(self, failure: BaseException) -> None:
-        text = text_of(failure)
-        if isinstance(failure, ShapelineError) and failure.log:
-            text += f"\n{failure.log.rstrip()}\n"
+    def failed(self, error: BaseException) -> JobResult:
+        """The result of a job that ended in `error`; the traceback goes to the log."""
+        text = text_of(error)
+        if isinstance(error, ShapelineError) and error.log:
+            text += f"\n{error.log.rstrip()}\n"
         try:
             with (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"\nstage {self.stage}:\n{text}")
-        except OSError as error:
-            self("log", f"the traceback could not be written: {error}")
+                log.write(f"\nstage {self.history.stage}:\n{text}")
+        except OSError as unwritten:
+            self("log", f"the traceback could not be written: {unwritten}")
+        return self.history.result(*outcome_of(error))

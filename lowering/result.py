@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering import files
 from lowering.errors import Problem
-from lowering.job import Job, plain, structured
+from lowering.job import plain, structured
 
 # Every way a job can end. `infra` and `not_run` say nothing about the model.
 OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
@@ -111,11 +111,6 @@ class JobResult:
             return JobResult.from_json(files.read(folder / MANIFEST))
         except (OSError, ValueError, TypeError, KeyError):
             return None
-
-
-def of_job(job: Job, outcome: str, stage: str = START, problems: tuple[Problem, ...] = (), **more: Any) -> JobResult:
-    """A result that carries the job's identity."""
-    return JobResult(job.id, job.model.name, job.variant, outcome, stage, problems=problems, **more)
 
 
 def with_remark(result: JobResult, remark: Remark) -> JobResult:

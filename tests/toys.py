@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -86,6 +88,15 @@ class Break(Script):
         return [Problem("dim 0", "was burned in")]
 
 
+@dataclass(frozen=True)
+class SlowTorch(ToTorch):
+    seconds: float = 0.0
+
+    def apply(self, program: Program, note: Note) -> Program:
+        time.sleep(self.seconds)
+        return super().apply(program, note)
+
+
 class Unreadable(Exception):
     """Cannot be pickled, and cannot be printed."""
 
@@ -131,7 +142,7 @@ def _loop_in_python() -> None:
 
 def _loop_in_c() -> None:
     """Never gives the interpreter lock back."""
-    ctypes.PyDLL(None).sleep(3600)
+    collections.deque(itertools.repeat(0), maxlen=0)
 
 
 def _blow_up() -> None:

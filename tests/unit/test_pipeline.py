@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import toys
 
 from lowering import pipeline
 from lowering.errors import Problem
 from lowering.job import Job
 from lowering.measure import HIGH_WATER, peak_bytes, reset_peak
 from lowering.result import JobResult
+from tests import toys
 
 GOOD = {"export": toys.Export(), "script": toys.Script(), "torch": toys.ToTorch(), "verify": toys.Verify()}
 

@@ -1,0 +1,74 @@
+"""What the forked process of a job does: streams to the log, run the job, commit the result, leave."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lowering import files, pipeline
+from lowering.failure import outcome_of
+from lowering.forkserver import STACKS_SIGNAL
+from lowering.history import History
+from lowering.job import Job
+from lowering.result import LOG, JobResult
+
+EVENTS = "events.jsonl"
+JOB = "job.json"
+DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its record
+
+
+def main(folder: Path, environment: Mapping[str, str]) -> None:
+    """Run the job of `folder` (its job.json) and end this process: 0 when a result is committed, DISK_FAILED when that was impossible."""
+    try:
+        _streams(folder)
+        os.environ.update(environment)
+        os.chdir(environment.get("PWD", os.curdir))
+        with (folder / EVENTS).open("ab", buffering=0) as events:
+            def emit(event: Mapping[str, Any]) -> None:
+                events.write(files.encode(files.dumps({"time": round(time.time(), 3), **event}, indent=None) + "\n"))
+
+            emit({"event": "begin", "pid": os.getpid()})
+            result = _result(folder, emit)
+            result.save(folder)
+            emit({"event": "committed", "outcome": result.outcome})
+    except OSError:
+        traceback.print_exc()
+        os._exit(DISK_FAILED)
+    # Temporary folders and pools are cleaned up; the destructors of C++ libraries, which like to crash, are not run.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
+    data = files.read(folder / JOB)
+    try:
+        job = Job.from_json(data)
+    except BaseException as error:  # noqa: BLE001 - imports the user's modules
+        traceback.print_exc()
+        return History(data["model"]["name"], data["variant"]).result(*outcome_of(error))
+    return pipeline.run(job, folder, emit)
+
+
+def _streams(folder: Path) -> None:
+    """Send all output, also that of C++, to the log; have the stacks of all threads written there on a crash and on STACKS_SIGNAL."""
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable(log)
+    faulthandler.register(STACKS_SIGNAL, log)
+    signal.signal(signal.SIGINT, signal.default_int_handler)

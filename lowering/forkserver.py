@@ -1,0 +1,199 @@
+"""A warm process, with the compilers loaded once, that forks a child for every job and ends the child's whole process tree.
+
+Linux only. The children are its own, so that it works the same under a console script, a thread, or a worker of any cluster engine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# What every job needs; a module that does not load here fails in the job that imports it, with its own error.
+WARM = ("torch", "torch.export", "torch_mlir.ir", "torch_mlir.passmanager", "jaxlib.mlir.ir", "jax", "transformers.modeling_utils")
+KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
+STACKS_SIGNAL = signal.SIGRTMAX - 2
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
+    """Fork a child for each request until the other end of `control_fd` closes or process `parent` is gone.
+
+    A request is the JSON {folder, environment} with one socket attached. On that socket the server says {pid}, then, when the child
+    and all that descends from it are dead, {exit} (negative: the signal), and obeys KILL and STACKS.
+    """
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for name in warm:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - the job that needs it says so with its own place
+            traceback.print_exc()
+    from lowering import child
+
+    gc.collect()
+    gc.freeze()
+    _Server(socket.socket(fileno=control_fd), parent, child.main).run()
+
+
+class _Server:
+    def __init__(self, control: socket.socket, parent: int, body: Callable[[Path, Mapping[str, str]], None]):
+        self.control, self.parent, self.body = control, parent, body
+        self.jobs: dict[int, socket.socket] = {}
+        self.wake, wake_end = os.pipe()
+        for end in (self.wake, wake_end):
+            os.set_blocking(end, False)
+        self.wake_end = wake_end
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(control, selectors.EVENT_READ, 0)
+        self.selector.register(self.wake, selectors.EVENT_READ, 0)
+
+    def run(self) -> None:
+        while os.getppid() == self.parent:
+            for key, _ in self.selector.select(timeout=1.0):
+                if key.fileobj is self.control:
+                    request, fds, _, _ = socket.recv_fds(self.control, 1 << 17, 1)
+                    if not request:
+                        return self.end()
+                    self.fork(json.loads(request), socket.socket(fileno=fds[0]))
+                elif key.data:
+                    self.obey(key.data)
+                else:
+                    with suppress(BlockingIOError):
+                        os.read(self.wake, 4096)
+            self.reap()
+        return self.end()
+
+    def fork(self, request: dict[str, Any], job: socket.socket) -> None:
+        server = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _tell(job, error=str(error))
+            job.close()
+            return
+        if pid == 0:
+            self.become(request, job, server)
+        self.jobs[pid] = job
+        self.selector.register(job, selectors.EVENT_READ, pid)
+        _tell(job, pid=pid)
+
+    def become(self, request: dict[str, Any], job: socket.socket, server: int) -> None:
+        """Turn the forked process into the job's: its own session, dying with the server, holding none of its sockets. Never returns."""
+        try:
+            os.setsid()
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if os.getppid() != server:
+                os._exit(1)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.selector.close()
+            for end in (self.control, job, *self.jobs.values()):
+                end.close()
+            os.close(self.wake)
+            os.close(self.wake_end)
+            self.body(Path(request["folder"]), request["environment"])
+        except BaseException:  # noqa: BLE001 - nothing may return into the server's loop
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def obey(self, pid: int) -> None:
+        """Do what the watcher of job `pid` asks; a watcher that is gone wants its job killed."""
+        asked = b""
+        with suppress(OSError):
+            asked = self.jobs[pid].recv(64)
+        os.kill(pid, STACKS_SIGNAL if asked == STACKS else signal.SIGKILL)  # not reaped yet, so the pid is still the job's
+        if asked != STACKS:
+            _kill_group(pid)
+        if not asked:
+            self.selector.unregister(self.jobs[pid])
+
+    def reap(self) -> None:
+        """Collect what has died. A live job adopts its own orphans, so a child that is no job was left by a dead one: kill it."""
+        ended = self.collect()
+        patience = time.monotonic() + 2.0
+        while (strangers := _children() - self.jobs.keys()) and time.monotonic() < patience:
+            for stranger in strangers:
+                with suppress(ProcessLookupError):
+                    os.kill(stranger, signal.SIGKILL)
+            time.sleep(0.002)
+            ended |= self.collect()
+        for pid, code in ended.items():
+            job = self.jobs.pop(pid)
+            with suppress(KeyError):
+                self.selector.unregister(job)
+            _tell(job, exit=code)
+            job.close()
+
+    def collect(self) -> dict[int, int]:
+        """The exit codes of the jobs that have just ended; what is left of their process groups is killed while the pid is still theirs."""
+        ended = {}
+        with suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in self.jobs:
+                    _kill_group(found.si_pid)
+                _, status = os.waitpid(found.si_pid, 0)
+                if found.si_pid in self.jobs:
+                    ended[found.si_pid] = os.waitstatus_to_exitcode(status)
+        return ended
+
+    def end(self) -> None:
+        """Kill every job and all that descends from them."""
+        for pid in self.jobs:
+            os.kill(pid, signal.SIGKILL)
+            _kill_group(pid)
+        while _children():
+            for pid in _children():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(-1, 0)
+
+
+def _tell(job: socket.socket, **message: object) -> None:
+    with suppress(OSError):  # the watcher may be gone
+        job.send(json.dumps(message).encode())
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _children() -> set[int]:
+    return set(children_of(os.getpid()))
+
+
+def children_of(pid: int) -> Iterable[int]:
+    """The pids of the children of `pid`, none if it is gone."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for task in tasks:
+        with suppress(OSError):
+            yield from map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+
+
+def tree_bytes(pid: int) -> int:
+    """The resident bytes of `pid` and all that descends from it; 0 if it is gone."""
+    total = 0
+    with suppress(OSError):
+        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total + sum(tree_bytes(child) for child in children_of(pid))
+

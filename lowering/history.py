@@ -1,0 +1,53 @@
+"""What is known of a job from its events: the same for the process that runs it and for the one that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lowering.errors import Problem
+from lowering.job import structured
+from lowering.result import START, JobResult, Remark, StageResult
+
+
+@dataclass
+class History:
+    """Folds events into a result.
+
+    Events, in the order they occur: `stage` {stage, peak_rss_source}, `warning` (a Remark), `report` {key, data},
+    `stage_end` (a StageResult), `committed` {outcome}; others are passed over.
+    """
+
+    model: str
+    variant: str
+    stage: str = START
+    running: bool = True
+    committed: bool = False
+    stages: list[StageResult] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    reports: dict[str, Any] = field(default_factory=dict)
+    peak_rss_source: str = ""
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "stage":
+                self.stage, self.running, self.peak_rss_source = event["stage"], True, event["peak_rss_source"]
+            case "stage_end":
+                self.running = False
+                self.stages.append(structured(StageResult, event))
+            case "warning":
+                self.remarks.append(structured(Remark, event))
+            case "report":
+                self.reports[event["key"]] = event["data"]
+            case "committed":
+                self.committed = True
+
+    def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
+        peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
+        return JobResult(
+            f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
+            seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),
+            peak_rss_source=self.peak_rss_source, stages=tuple(self.stages), symbols=self.reports.get("symbols", {}),
+            verify=self.reports.get("verify", {}), warnings=tuple(self.remarks),
+        )

@@ -1,0 +1,112 @@
+"""This process's door to its fork server: started at the first job, replaced when it has died."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowering.errors import InfraError, Problem
+from lowering.forkserver import KILL, STACKS
+
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from lowering.forkserver import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+
+
+@dataclass
+class Child:
+    """The process of one job, seen from the side that watches it."""
+
+    pid: int
+    line: socket.socket
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code (negative: the signal) once the whole tree is dead, None when `seconds` pass first; InfraError if the server died."""
+        self.line.settimeout(seconds)
+        try:
+            message = self.line.recv(4096)
+        except TimeoutError:
+            return None
+        except OSError:
+            message = b""
+        if not message:
+            raise InfraError(Problem("fork server", "died, and all its jobs with it", "see what else ran on this machine; the job can be run again"))
+        return int(json.loads(message)["exit"])
+
+    def kill(self) -> None:
+        self._ask(KILL)
+
+    def dump_stacks(self) -> None:
+        """Have the Python stacks of all threads written to the job's log, also when the interpreter is stuck in C."""
+        self._ask(STACKS)
+
+    def close(self) -> None:
+        self.line.close()
+
+    def _ask(self, what: bytes) -> None:
+        with suppress(OSError):
+            self.line.send(what)
+
+
+class ForkServer:
+    """One warm process; it ends, with all its children, when this object's process does."""
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server lives
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Equal runs give equal artifacts only if sets and dicts of strings iterate alike.
+        environment = {"PYTHONHASHSEED": "0", **os.environ}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)], pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork(self, folder: Path, environment: Mapping[str, str], patience: float) -> Child:
+        """Start the job of `folder` in a child with `environment` added to its variables; InfraError when that takes over `patience` seconds."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = json.dumps({"folder": str(folder.absolute()), "environment": {"PWD": os.getcwd(), **environment}}).encode()
+        ours.settimeout(patience)
+        try:
+            with theirs:
+                socket.send_fds(self._control, [request], [theirs.fileno()])
+            answer: dict[str, Any] = json.loads(ours.recv(4096) or "{}")
+        except OSError as error:
+            answer = {"error": f"no answer: {error}"}
+        if "pid" not in answer:
+            ours.close()
+            raise InfraError(Problem("fork server", answer.get("error", "died"), "its last words follow"), self._last_words())
+        return Child(answer["pid"], ours)
+
+    def kill(self) -> None:
+        """End it at once, and with it all its jobs; the next job gets another."""
+        self._process.kill()
+        self._process.wait()
+
+    def _last_words(self, limit: int = 8000) -> str:
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), limit, max(0, size - limit)).decode("utf-8", "replace")
+
+
+_lock = threading.Lock()
+_servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process must not use its parent's
+
+
+def server() -> ForkServer:
+    """The fork server of this process, alive."""
+    with _lock:
+        found = _servers.get(os.getpid())
+        if found is None or not found.alive:
+            found = _servers[os.getpid()] = ForkServer()
+        return found

@@ -1,0 +1,253 @@
+"""One job in one child process: a deadline for every stage, a memory cap, and a result whatever happens.
+
+`python -m lowering.worker FOLDER` runs the job of a record again, beside the record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lowering import files, pipeline, warm
+from lowering.child import DISK_FAILED, EVENTS, JOB
+from lowering.errors import InfraError, Problem
+from lowering.forkserver import tree_bytes
+from lowering.history import History
+from lowering.job import Job
+from lowering.result import LOG, MANIFEST, REPRO, START, JobResult, Remark, with_remark
+
+TICK = 0.05  # seconds between two looks at a child: what it can allocate in that time is the overshoot of the memory cap
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use. stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap);
+    exit_seconds: how long a process may take to end once its result is committed; start_seconds: until it is forked (a cold server loads torch)."""
+
+    stage_seconds: float = 900.0
+    memory_bytes: int | None = None
+    exit_seconds: float = 5.0
+    start_seconds: float = 300.0
+
+
+def prepare(job: Job, folder: Path, limits: Limits = Limits()) -> None:
+    """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(folder / JOB, files.encode(job.dumps() + "\n"))
+    options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
+    path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
+    files.write_bytes(folder / REPRO, files.encode(f"""\
+#!/bin/sh
+# Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
+# --here runs it in this process, for a debugger; --until LEVEL stops early.
+folder=$(cd "$(dirname "$0")" && pwd)
+cd {shlex.quote(os.getcwd())} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
+"""))
+    (folder / REPRO).chmod(0o755)
+
+
+def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str] | None = None) -> JobResult:
+    """Run the prepared job of `folder` in a child process and return its result, which is also saved there as manifest.json.
+
+    Whatever the child does is an outcome; so is whatever goes wrong around it (`infra`). Raises only if job.json cannot be read.
+    """
+    data = files.read(folder / JOB)
+    watch = _Watch(folder, limits, History(data["model"]["name"], data["variant"]))
+    try:
+        for name in (MANIFEST, EVENTS, LOG):
+            (folder / name).unlink(missing_ok=True)
+        result = watch.follow(warm.server().fork(folder, environment or {}, limits.start_seconds))
+    except InfraError as error:
+        result = watch.died("infra", error.problems[0], error.log)
+    except OSError as error:
+        result = watch.died("infra", Problem(str(error.filename or folder), f"{error.strerror or error}", "check the disk"))
+    return result
+
+
+class _Watch:
+    """Follows one child from its fork to its result."""
+
+    def __init__(self, folder: Path, limits: Limits, history: History):
+        self.folder, self.limits, self.history = folder, limits, history
+        self.events = _Tail(folder / EVENTS)
+        self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
+
+    def follow(self, child: warm.Child) -> JobResult:
+        self.since = time.monotonic()  # a cold server's start is not the job's
+        try:
+            while (code := child.wait(TICK)) is None:
+                self.look(child.pid)
+                if reason := self.over_limit():
+                    return self.stop(child, *reason)
+            self.look(child.pid)
+        finally:
+            child.kill()
+            child.close()
+        committed = JobResult.load(self.folder)
+        return self.left(code) if committed is None else self.kept(committed, code)
+
+    def look(self, pid: int) -> None:
+        """Take in the events since the last look, and the memory now."""
+        for line in self.events.lines():
+            event = json.loads(line)
+            self.history.add(event)
+            if event["event"] in ("stage", "stage_end", "committed"):
+                self.since = time.monotonic()
+            if event["event"] == "stage":
+                self.peak = 0
+        self.peak = max(self.peak, tree_bytes(pid))
+
+    def over_limit(self) -> tuple[str, str] | None:
+        spent = time.monotonic() - self.since
+        if self.history.committed:
+            return ("exit", "") if spent > self.limits.exit_seconds else None
+        if self.limits.memory_bytes is not None and self.peak > self.limits.memory_bytes:
+            return "oom", f"its processes hold {_mib(self.peak)}, more than the cap of {_mib(self.limits.memory_bytes)}"
+        if spent > self.limits.stage_seconds:
+            return "timeout", f"took longer than {self.limits.stage_seconds:g} s"
+        return None
+
+    def stop(self, child: warm.Child, outcome: str, cause: str) -> JobResult:
+        """End a child that broke a limit; at a deadline its Python stacks go to the log first. What it commits from now on is too late."""
+        committed = JobResult.load(self.folder)
+        if outcome != "oom":
+            self.log(f"stage {self.history.stage}: {cause or 'hangs after its result was committed'}; the stacks of its threads:")
+            size = _size(self.folder / LOG)
+            child.dump_stacks()
+            _until(lambda: _size(self.folder / LOG) > size, 1.0)
+        child.kill()
+        code = child.wait(10.0)
+        if committed is not None:
+            return self.kept(committed, code)
+        fix = {"timeout": "its stacks are in the log; raise limits.stage_seconds if it only needs longer", "oom": "raise limits.memory_bytes"}
+        return self.died(outcome, Problem(self.history.stage, cause, fix[outcome]))
+
+    def left(self, code: int) -> JobResult:
+        """The result of a child that ended by itself without one."""
+        stage = self.history.stage
+        if code == DISK_FAILED:
+            return self.died("infra", Problem(str(self.folder), "the record could not be written", "check the disk; the log may say more"))
+        if code >= 0:
+            return self.died("crash", Problem(stage, f"the process left with exit code {code} and no result", "see the log"))
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if -code == signal.SIGKILL and _kernel_kills() > self.kernel_kills:
+            return self.died("oom", Problem(stage, f"killed by the kernel, out of memory, at {_mib(self.peak)}", "run fewer jobs at a time"))
+        if -code in FROM_OUTSIDE:
+            return self.died("infra", Problem(stage, f"killed from outside by {name}", "the job can be run again"))
+        return self.died("crash", Problem(stage, f"the process died of {name}", "the log has the stacks"))
+
+    def kept(self, result: JobResult, code: int | None) -> JobResult:
+        """A committed result counts, however the process ended; that is a warning."""
+        if not code:
+            return result
+        how = "hung at exit and was killed" if code == -signal.SIGKILL else f"ended with {code} at exit"
+        kept = with_remark(result, Remark("exit", f"the process {how}, after its result was committed", stage=result.stage))
+        try:
+            kept.save(self.folder)
+        except OSError:
+            return result  # as it stands in the manifest
+        return kept
+
+    def died(self, outcome: str, problem: Problem, log: str = "") -> JobResult:
+        """The result of a job whose child committed none, from its events; saved where the disk allows it."""
+        if self.history.running and self.history.stage != START:
+            self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,
+                              "seconds": round(time.monotonic() - self.since, 6)})
+        result = self.history.result(outcome, (problem,))
+        self.log(f"{outcome}: {problem}\n{log}")
+        try:
+            result.save(self.folder)
+        except OSError as error:
+            unsaved = Problem(str(self.folder), f"the record could not be written: {error.strerror}", "check the disk")
+            return replace(result, outcome="infra", problems=(*result.problems, unsaved))
+        return result
+
+    def log(self, text: str) -> None:
+        try:
+            with (self.folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(f"\n{text.rstrip()}\n")
+        except OSError:
+            return  # the same disk then refuses the manifest, and that is reported
+
+
+class _Tail:
+    """Reads a growing file line by line; a line that is not whole yet waits."""
+
+    def __init__(self, path: Path):
+        self.path, self.read = path, 0
+
+    def lines(self) -> Iterator[str]:
+        if _size(self.path) <= self.read:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.read += len(line)
+                yield line.decode("utf-8")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _until(met: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.05)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel has killed for want of memory, on this machine and in this control group."""
+    total = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        if Path(path).exists():
+            total += sum(int(line.split()[1]) for line in Path(path).read_text().splitlines() if line.startswith("oom_kill "))
+    return total
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lowering.worker", description="Lower one job of a record again.")
+    parser.add_argument("folder", type=Path, help="the job's folder, with its job.json")
+    parser.add_argument("--into", type=Path, help="where the results go (default: FOLDER/repro)")
+    parser.add_argument("--until", help="the last level wanted")
+    parser.add_argument("--stage-seconds", type=float, default=Limits.stage_seconds)
+    parser.add_argument("--memory-bytes", type=int)
+    parser.add_argument("--here", action="store_true", help="in this process, unwatched: for a debugger")
+    given = parser.parse_args(arguments)
+    if not (given.folder / JOB).is_file():
+        parser.error(f"{given.folder} has no {JOB}: name the folder of a job, runs/<run-id>/jobs/<job>")
+    into = given.into or given.folder / "repro"
+    into.mkdir(parents=True, exist_ok=True)
+    files.write(into / JOB, {**files.read(given.folder / JOB), **({"until": given.until} if given.until else {})})
+    if given.here:
+        result = pipeline.run(Job.from_json(files.read(into / JOB)), into)
+        result.save(into)
+    else:
+        result = lower(into, Limits(given.stage_seconds, given.memory_bytes))
+    print(f"{result.id}: {result.outcome} in {result.stage} after {result.seconds:.1f} s; see {into}")
+    for problem in result.problems:
+        print(f"  {problem}")
+    return 0 if result.outcome == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
