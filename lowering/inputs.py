@@ -118,7 +118,8 @@ def _generator(seed: int, name: str) -> torch.Generator:
 def _filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """A tensor of the declared dtype: default randn for floats and complex, ones for bool, zeros for ints.
 
-    randint [low, high) and uniform [low, high); arange counts along the last dim.
+    randint [low, high) and uniform [low, high); arange counts along the last dim; padding is a mask over the last dim: each row a drawn
+    number of ones, at least one, then zeros.
     """
     dtype = DTYPES[declared.dtype].torch
     floating = dtype.is_floating_point or dtype.is_complex
@@ -135,9 +136,11 @@ def _filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator)
             drawn = torch.rand(shape, generator=generator) * (value[1] - value[0]) + value[0]
         case "arange":
             drawn = torch.arange(shape[-1] if shape else 1).expand(shape).clone()
+        case "padding":
+            lengths = torch.randint(1, max(2, shape[-1] + 1), (*shape[:-1], 1), generator=generator)
+            drawn = torch.arange(shape[-1]) < lengths
         case "ones" | "zeros" | "constant":
-            number = {"ones": 1, "zeros": 0}.get(kind, value)
-            drawn = torch.full(shape, number, dtype=dtype)  # type: ignore[arg-type]
+            drawn = torch.full(shape, {"ones": 1, "zeros": 0}.get(kind, value), dtype=torch.float64 if isinstance(value, float) else None)
         case _:
             raise ValueError(f"'{kind}' is not a fill; Model.problems() tells beforehand")
     return drawn.to(dtype)

@@ -10,8 +10,8 @@ from lowering.dims import Affine, Dim, parse_dim
 from lowering.errors import Problem, near_miss
 from lowering.types import DTYPES
 
-Fill = Literal["randn", "ones", "zeros", "arange"] | Mapping[str, Any]
-FILLS = ("randn", "ones", "zeros", "arange", "randint", "uniform", "constant")
+Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
+FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
 # Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
 EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
@@ -124,6 +124,7 @@ class Model:
             found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one tensor input"))
         for name, symbol in self.symbols.items():
             found += symbol.problems(f"{place}.symbols.{name}")
+        examples = {} if found else self.examples()
         used = set()
         for name, declared in self.inputs.items():
             for position, dim in enumerate(declared.shape):
@@ -138,11 +139,22 @@ class Model:
                     if parsed.symbol not in self.symbols:
                         found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", near_miss(parsed.symbol, self.symbols)
                                              or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
+                    elif examples:
+                        found += self._range_problems(where, parsed, examples[parsed.symbol])
             found += _fill_problems(f"{place}.inputs.{name}", declared)
         for name in self.symbols:
             if name not in used and not found:
                 found.append(Problem(f"{place}.symbols.{name}", "is in no input's shape", "use it in a shape or remove it"))
         return found
+
+    def _range_problems(self, place: str, dim: Affine, example: int) -> list[Problem]:
+        symbol = self.symbols[dim.symbol]
+        if dim.at({dim.symbol: symbol.min}) < 0:
+            return [Problem(place, f"'{dim}' is below 0 at {dim.symbol} = {symbol.min}", f"raise symbols.{dim.symbol}.min")]
+        if dim.at({dim.symbol: example}) < 2:
+            return [Problem(place, f"'{dim}' is below 2 at the traced size {dim.symbol} = {example}: torch.export would make it static",
+                            f"set a larger symbols.{dim.symbol}.example")]
+        return []
 
 
 def _fill_problems(place: str, declared: Input) -> list[Problem]:
@@ -155,6 +167,14 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
         found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", f"one of {', '.join(FILLS)}; randint, uniform and constant take a value"))
     elif kind in ("randint", "uniform") and not (isinstance(fill, Mapping) and _is_pair(fill[kind])):
         found.append(Problem(f"{place}.fill", f"{kind} takes [low, high]", f"{kind}: [0, 10]"))
+    elif kind == "constant" and not (isinstance(fill, Mapping) and isinstance(fill[kind], int | float)):
+        found.append(Problem(f"{place}.fill", "constant takes a number", "constant: 3"))
+    elif kind in ("randn", "ones", "zeros", "arange", "padding") and isinstance(fill, Mapping):
+        found.append(Problem(f"{place}.fill", f"{kind} takes no value", f"fill: {kind}"))
+    elif kind in ("randn", "uniform") and declared.dtype in DTYPES and "float" not in declared.dtype and "complex" not in declared.dtype:
+        found.append(Problem(f"{place}.fill", f"{kind} needs a floating dtype, not {declared.dtype}", "randint: [0, 10]"))
+    elif kind in ("arange", "padding") and not declared.shape:
+        found.append(Problem(f"{place}.fill", f"{kind} runs along the last dim; a scalar has none", "constant: 3"))
     return found
 
 

@@ -1,0 +1,54 @@
+"""Models of the transformers library, built from a config with random weights: nothing is downloaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from lowering.errors import LoadError, Problem, near_miss
+from lowering.sources import weights
+
+Attention = Literal["sdpa", "eager"]
+
+
+def build(
+    config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32"
+) -> torch.nn.Module:
+    """`architecture(config(**kwargs))` in eval mode, weights drawn from torch's current seed, none left constant (see `weights.spread`).
+
+    attention: `sdpa` calls torch's fused op, `eager` the matmul-softmax form; None leaves the architecture its own choice (sdpa where it can).
+    LoadError names the class or the config key that transformers does not have, with its near miss.
+    """
+    config_class = _class(config, "config", "Config")
+    model_class = _class(architecture, "architecture", config.removesuffix("Config"))
+    given = dict(kwargs or {})
+    problems = _unknown_keys(config_class, given)
+    expected = getattr(model_class, "config_class", None)
+    if expected is not None and not issubclass(config_class, expected):
+        problems.append(Problem("architecture", f"'{architecture}' takes a {expected.__name__}, not a {config}"))
+    if problems:
+        raise LoadError(problems)
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    module: torch.nn.Module = model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
+    weights.spread(module)
+    return module.eval()
+
+
+def _class(name: str, key: str, like: str) -> Any:
+    import transformers
+
+    found = getattr(transformers, name, None)
+    if found is not None:
+        return found
+    raise LoadError(Problem(key, f"transformers {transformers.__version__} has no '{name}'",
+                            near_miss(name, [word for word in dir(transformers) if like in word] or dir(transformers))))
+
+
+def _unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
+    """A config keeps any keyword that it does not know as an attribute that nothing reads: refuse those."""
+    known = set(inspect.signature(config_class).parameters) | set(config_class.attribute_map)
+    known |= {name for name, member in inspect.getmembers_static(config_class, lambda member: isinstance(member, property)) if member.fset}
+    return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", near_miss(key, known)) for key in given if key not in known]
