@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from flows.document import Cluster, Limits
+from flows.planning import Plan, plan
+from lowering.errors import ConfigError
 from lowering.job import Job
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit)."""
-
-    stage_seconds: float = 900.0
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where jobs run. `runner`: how the flow's tasks are started; `workers`: jobs at a time (None: as many as the machine bears)."""
-
-    runner: Literal["threads"] = "threads"
-    workers: int | None = None
+__all__ = ["Cluster", "Limits", "Plan", "Run", "build", "load", "plan"]
 
 
 @dataclass(frozen=True)
@@ -43,5 +32,19 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(overrides: list[str]) -> Run:
-    raise NotImplementedError
+def load(overrides: Sequence[str] = ()) -> Run:
+    """The run that pipeline.yaml describes under `overrides` (Hydra's grammar); ConfigError holds every problem found."""
+    return build(plan(overrides))
+
+
+def build(planned: Plan) -> Run:
+    """The run of a plan, its stages instantiated; ConfigError when a stage refuses its options."""
+    problems, jobs = [], []
+    for data in planned.jobs:
+        try:
+            jobs.append(Job.from_json(data))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(tuple(dict.fromkeys(problems)))
+    return Run(planned.suite, tuple(jobs), planned.cluster, planned.limits, planned.output, planned.overrides, planned.config)

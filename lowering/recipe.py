@@ -29,7 +29,7 @@ def locate(path: str) -> Any:
             raise
         for part in parts[cut:]:
             if not hasattr(found, part):
-                raise ConfigError(Problem(f"{TARGET}: {path}", f"'{type(found).__name__}' {module_name} has no '{part}'"))
+                raise ConfigError(Problem(f"{TARGET}: {path}", f"{module_name} has no '{part}'"))
             found = getattr(found, part)
         return found
     raise ConfigError(Problem(f"{TARGET}: {path}", f"no module named '{parts[0]}' can be imported"))

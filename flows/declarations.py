@@ -1,0 +1,170 @@
+"""What a `_target_` declares, read from its source without importing it: checking a config must not load torch."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.machinery
+import inspect
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lowering import recipe
+from lowering.errors import ConfigError, near_miss
+from lowering.level import Level
+
+VOCABULARY: dict[str, Any] = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")} | {"Mapping": Mapping}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a target takes: type by name (Any where unknown), which of them must be given, whether any other name is taken too."""
+
+    types: Mapping[str, Any]
+    required: frozenset[str]
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class StageDeclaration:
+    """A stage class: the levels it goes from and to, and its options."""
+
+    source: Level
+    target: Level
+    options: Options
+
+
+class Undeclared(Exception):
+    """The target does not exist or is not what it should be; the text says why, `fix` what to try."""
+
+    def __init__(self, cause: str, fix: str = ""):
+        self.fix = fix
+        super().__init__(cause)
+
+
+@lru_cache
+def stage(path: str) -> StageDeclaration:
+    """The stage class at a dotted path; Undeclared when there is none."""
+    node = _definition(path)
+    if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Stage"]:
+        levels = {name: _level(value) for name, value in _assigned(node).items() if name in ("source", "target")}
+        options = _record_options(node)
+        if options is not None and set(levels) == {"source", "target"} and all(levels.values()):
+            return StageDeclaration(typing.cast(Level, levels["source"]), typing.cast(Level, levels["target"]), options)
+    return _imported_stage(path)
+
+
+@lru_cache
+def callable_options(path: str) -> Options | None:
+    """The arguments of the function or class at a dotted path; None when only calling it can tell. Undeclared when it does not exist."""
+    node = _definition(path)
+    if isinstance(node, ast.ClassDef):
+        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            return _record_options(node)
+        initializer = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+        return _function_options(initializer, skip=1) if initializer else None
+    return _function_options(node) if isinstance(node, ast.FunctionDef) else None
+
+
+def _definition(path: str) -> ast.stmt | None:
+    """The statement that defines the last name of `path` in its module; None when the source does not show it."""
+    module, name = path.rpartition(".")[::2]
+    file = _module_file(module)
+    if file is None:
+        _locate(path)
+        return None
+    try:
+        body = ast.parse(file.read_text()).body
+    except SyntaxError as error:
+        raise Undeclared(f"{module} has a syntax error in line {error.lineno}: {error.msg}") from None
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    try:
+        _locate(path)
+    except Undeclared as error:
+        defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        raise Undeclared(str(error), near_miss(name, defined)) from None
+    return None
+
+
+def _module_file(module: str) -> Path | None:
+    """The source file of a module, found without importing its packages; None if it is no plain source file."""
+    if not module:
+        raise Undeclared("is not a dotted path", "package.module.name")
+    search: list[str] | None = None
+    spec = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:depth]), search)
+        if spec is None:
+            if depth == 1:  # built in, or behind an import hook (an editable install)
+                return None
+            known = [entry.stem for folder in search or () for entry in Path(folder).glob("*") if entry.suffix == ".py" or entry.is_dir()]
+            raise Undeclared(f"there is no module {'.'.join(parts[:depth])}", near_miss(parts[depth - 1], known))
+        search = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _locate(path: str) -> Any:
+    try:
+        return recipe.locate(path)
+    except ConfigError as error:
+        raise Undeclared("; ".join(problem.cause for problem in error.problems)) from None
+    except Exception as error:  # noqa: BLE001 - importing runs anyone's code
+        raise Undeclared(f"importing it fails: {type(error).__name__}: {error}") from None
+
+
+def _assigned(node: ast.ClassDef) -> dict[str, ast.expr]:
+    plain = {target.id: item.value for item in node.body if isinstance(item, ast.Assign) for target in item.targets if isinstance(target, ast.Name)}
+    return plain | {item.target.id: item.value for item in node.body
+                    if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None}
+
+
+def _level(node: ast.expr) -> Level | None:
+    return Level.__members__.get(node.attr) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Level" else None
+
+
+def _record_options(node: ast.ClassDef) -> Options | None:
+    """The fields of a dataclass without bases that add any; None when an annotation needs the module to be read."""
+    declared = [item for item in node.body if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation)]
+    try:
+        kinds = {item.target.id: _kind(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
+    except NameError:
+        return None
+    needed = frozenset(item.target.id for item in declared if isinstance(item.target, ast.Name) and item.value is None)
+    return Options(kinds, needed)
+
+
+def _function_options(node: ast.FunctionDef, skip: int = 0) -> Options | None:
+    positional = [*node.args.posonlyargs, *node.args.args][skip:]
+    needed = positional[:len(positional) - len(node.args.defaults)]
+    needed += [name for name, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
+    kinds: dict[str, Any] = {}
+    for argument in [*positional, *node.args.kwonlyargs]:
+        try:
+            kinds[argument.arg] = _kind(argument.annotation) if argument.annotation else Any
+        except (NameError, AttributeError):
+            kinds[argument.arg] = Any
+    return Options(kinds, frozenset(argument.arg for argument in needed), node.args.kwarg is not None)
+
+
+def _kind(annotation: ast.expr) -> Any:
+    return eval(ast.unparse(annotation), {}, VOCABULARY)  # noqa: S307 - an annotation from a module that the run will import anyway
+
+
+def _imported_stage(path: str) -> StageDeclaration:
+    from lowering.stage import Stage
+
+    found = _locate(path)
+    if not (inspect.isclass(found) and issubclass(found, Stage)):
+        raise Undeclared("is not a stage", "a stage is a frozen dataclass that inherits lowering.stage.Stage")
+    if not (hasattr(found, "source") and hasattr(found, "target")):
+        raise Undeclared("does not say its levels", "source and target are ClassVars of a stage")
+    needed = {field.name for field in dataclasses.fields(found) if field.default is field.default_factory is dataclasses.MISSING}
+    return StageDeclaration(found.source, found.target, Options(
+        {name: kind for name, kind in typing.get_type_hints(found).items() if typing.get_origin(kind) is not typing.ClassVar}, frozenset(needed)))

@@ -1,0 +1,46 @@
+"""The shape of the configuration: what may stand in pipeline.yaml and in a file of configs/model; `flows.suite` has the suite's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Literal, get_type_hints
+
+from lowering.model import Model
+
+GROUPS = ("suite", "cluster", "stages")
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit)."""
+
+    stage_seconds: float = 900.0
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where jobs run. `runner`: how the flow's tasks are started; `workers`: jobs at a time (None: as many as the machine bears)."""
+
+    runner: Literal["threads"] = "threads"
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """The root of the composed configuration: the keys of pipeline.yaml and its groups."""
+
+    stages: Mapping[str, Mapping[str, Any] | None]
+    until: str | None = None
+    select: str = ""
+    output: str = "artifacts"
+    limits: Limits = Limits()
+    cluster: Cluster = Cluster()
+
+
+ModelConfig = make_dataclass("ModelConfig", [
+    *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))  # type: ignore[arg-type]
+      for item in fields(Model) if item.name != "name"),
+    ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
+], frozen=True)
+ModelConfig.__doc__ = "A file of configs/model: what Model declares, but its name, and options of stages that differ for this model."

@@ -1,0 +1,165 @@
+"""The jobs of a suite: for each model and point its tree (file, variant, sweep, command line), checked, as `Job.to_json` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows import compose, ladder, overrides, request
+from flows import suite as suites
+from flows.document import ModelConfig
+from flows.layers import Layer, Layers, merged
+from flows.overrides import LABEL, Override
+from flows.request import Request
+from flows.schema import Keys, field_names, misfits, split
+from flows.suite import MAX_JOBS, Axis, Point
+from lowering.errors import ConfigError, Problem, near_miss
+from lowering.job import plain, structured
+from lowering.model import Model
+
+
+def job_id(job: Mapping[str, Any]) -> str:
+    """As `Job.id`, of a job's plain data."""
+    return f"{job['model']['name']}--{job['variant']}"
+
+
+def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The jobs of a well-formed suite, and everything that is wrong with its models, variants, sweeps and the overrides of models."""
+    expansion = _Expansion(suite, asked, root, document)
+    expansion.run()
+    return expansion.jobs, expansion.problems
+
+
+@dataclass
+class _Expansion:
+    suite: Layers
+    asked: Request
+    root: Layers
+    document: Mapping[str, Any]
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def run(self) -> None:
+        available = self.asked.folders.names("model")
+        entries, self.problems = suites.entries(self.suite, available)
+        given = self._assigned(entries)
+        bases = self._bases(entries, available)
+        axes = {name: self._axes(*entry, given[name]) for name, entry in entries.items()}
+        total = sum(suites.count(entry.get("variants", {}), axes[name]) for name, (_, entry) in entries.items())
+        if total > MAX_JOBS:
+            self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", f"at most {MAX_JOBS}; drop values"))
+            return
+        for name, (keys, entry) in entries.items():
+            if name in bases:
+                self._model(name, keys, entry, bases[name], axes[name], [override for override in given[name] if override.how != "sweep"])
+
+    def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
+        """The command line's overrides by model; `model.KEY` without a name and swept `stages.KEY` go to all of them."""
+        given: dict[str, list[Override]] = {name: [] for name in entries}
+        fields = field_names(ModelConfig)
+        for override in self.asked.values:
+            keys = override.keys
+            if override.group == "stages" and override.how == "sweep":
+                keys = ("model", *keys)
+            if keys[0] != "model":
+                continue
+            if keys[1] in entries and len(keys) > 2:
+                given[str(keys[1])].append(override)
+            elif keys[1] in fields:
+                for overridden in given.values():
+                    overridden.append(override)
+            elif keys[1] in entries:
+                fix = f"-k 'not {keys[1]}' leaves it out" if override.how == "delete" else f"say which key: model.{keys[1]}.KEY=VALUE"
+                self.problems.append(Problem(f"{LABEL} {override.text}", "does not name a key of the model", fix))
+            else:
+                known = [*entries, *fields]
+                self.problems.append(Problem(f"{LABEL} {override.text}", f"the suite has no model '{keys[1]}'",
+                                             near_miss(str(keys[1]), known) or f"models: {', '.join(entries)}"))
+        return given
+
+    def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
+        """The content of each model's file; a problem, and no entry, where there is none that can be read."""
+        suite_file = self.suite.layers[0].file
+        beside = suite_file.parent if suite_file else Path.cwd()
+        files: dict[str, Path] = {}
+        for name, (keys, entry) in entries.items():
+            wanted = entry.get("model") or name
+            file = request.chosen("model", wanted, self.asked.folders, beside)
+            if file is None:
+                self.problems.append(request.missing("model", wanted, self.suite.place(keys), self.asked.folders))
+            else:
+                files[name] = file
+        trees, problems = compose.trees_of("model", set(files.values()), self.asked.folders)
+        self.problems += problems
+        return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
+
+    def _axes(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> list[Axis]:
+        """The axes of one model: the suite's, its entry's, the command line's; the later replace the earlier of the same key."""
+        found: dict[str, Axis] = {}
+        for at, sweep in (((), self.suite.data.get("sweep", {})), (keys, entry.get("sweep", {}))):
+            swept, wrong = suites.axes(sweep, at)
+            self.problems += [Problem(self.suite.place(misfit.keys), misfit.cause, misfit.fix) for misfit in wrong]
+            found |= {axis.key: axis for axis in swept}
+        for override in given:
+            if override.how == "sweep":
+                path = override.keys[1:] if override.group == "model" else override.keys
+                path = path if path[0] in field_names(ModelConfig) else path[1:]
+                found[".".join(map(str, path))] = Axis(".".join(map(str, path)), override.value, None)
+        return list(found.values())
+
+    def _model(self, name: str, keys: Keys, entry: Mapping[str, Any], base: Layers, axes: Sequence[Axis], given: Sequence[Override]) -> None:
+        seen: set[str] = set()
+        for point in suites.points(entry.get("variants", {}), axes):
+            place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
+            self.problems += suites.slug_problems(point.slug, seen, place)
+            seen.add(point.slug)
+            layers = self._layered(name, keys, base, point, given)
+            job = self._job(name, point.slug, layers)
+            if job is not None:
+                self.jobs.append(job)
+
+    def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
+        said = self.suite.layers[0]
+        layers = base
+        if point.variant:
+            layers = layers.over(Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file))
+        steps = [self._step(axis, value) for axis, value in point.values]
+        steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
+        for override, path in steps:
+            checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
+            option = overrides.as_option(override) if checked_later else override
+            layers, problems = overrides.lay(layers, option, path, ModelConfig)
+            self.problems += problems
+        return layers
+
+    def _step(self, axis: Axis, value: Any) -> tuple[Override, Keys]:
+        """The override that sets an axis to a value."""
+        at = LABEL if axis.at is None else self.suite.place((*axis.at, "sweep", axis.key))
+        return Override(f"{axis.key}={value}" if axis.at is None else "", axis.keys, value, label=at), axis.keys
+
+    def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
+        """The job of one point, or None (and problems)."""
+        try:
+            tree = compose.resolved({**self.document, "model": {name: layers.data}}, ("model", name))
+        except ConfigError as error:
+            self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
+            return None
+        shape = list(misfits(ModelConfig, tree))
+        self.problems += layers.problems(shape)
+        if shape:
+            return None
+        changes = tree.pop("stages", {})
+        model = structured(Model, {"name": name, **tree})
+        wrong = [Problem(layers.place(split(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+        wrong += ladder.factory_problems(tree["factory"], layers.place)
+        stages = {stage: spec for stage, spec in merged(self.document.get("stages", {}), changes).items() if spec is not None}
+        if changes and "stages" in self.document:
+            wrong += ladder.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
+        self.problems += wrong
+        return {"variant": slug, "until": self.document.get("until"), "model": plain(model), "stages": stages}
+
+    def _stage_place(self, layers: Layers, keys: Keys) -> str:
+        said = max(layer.says(keys) for layer in layers.layers)
+        return layers.place(keys) if said > 1 else self.root.place(keys)

@@ -1,0 +1,157 @@
+"""From overrides to a plan: compose, lay the overrides over it, expand the suite, check everything; torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows import compose, expansion, ladder, overrides, request, selection
+from flows.document import GROUPS, Cluster, Document, Limits
+from flows.layers import Layer, Layers
+from flows.overrides import LABEL
+from flows.request import Request
+from flows.schema import misfits
+from flows.suite import Suite
+from lowering.errors import ConfigError, Problem
+from lowering.job import structured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
+
+    overrides: strings from which `plan` and `load` give this again. config: the resolved configuration. total: jobs before `select`.
+    """
+
+    suite: str
+    jobs: tuple[Mapping[str, Any], ...]
+    cluster: Cluster
+    limits: Limits
+    output: Path
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+    total: int
+
+
+def plan(texts: Sequence[str] = ()) -> Plan:
+    """What pipeline.yaml describes under overrides in Hydra's grammar; ConfigError holds every problem found."""
+    asked, problems = request.read(texts)
+    try:
+        parts = _composed(asked)
+    except ConfigError as error:
+        raise ConfigError(unique([*problems, *error.problems])) from error
+    problems += _overlay(parts, asked)
+    root, suite = parts["root"], parts.get("suite")
+    document, found = _sound(root)
+    problems += found
+    if "stages" in document:
+        stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
+        problems += ladder.stage_problems(stages, document.get("until"), root.place)
+    jobs: list[dict[str, Any]] = []
+    if suite is not None:
+        shape = list(misfits(Suite, suite.data))
+        problems += suite.problems(shape)
+        if not shape:
+            jobs, found = expansion.expand(suite, asked, root, document)
+            problems += found
+    selected, found = _selected(jobs, document.get("select", ""), root)
+    problems += found
+    if problems:
+        raise ConfigError(unique(problems))
+    name = _suite_name(asked, parts)
+    config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
+    return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
+                Path(document.get("output", "artifacts")), asked.texts, config, len(jobs))
+
+
+def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """In the order found, each once: the variants of a model share what is wrong with it."""
+    return tuple(dict.fromkeys(problems))
+
+
+def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
+    """The keys of `root` that are as they should be, resolved, so that the rest can be checked with them; and the problems of the others."""
+    found = list(misfits(Document, root.data))
+    wrong = {misfit.keys[0] for misfit in found}
+    problems = root.problems(found)
+    try:
+        return compose.resolved({key: value for key, value in root.data.items() if key not in wrong}), problems
+    except ConfigError as error:
+        return {}, [*problems, *error.problems]
+
+
+def _composed(asked: Request) -> dict[str, Layers]:
+    """`root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
+    choices = []
+    for group in ("suite", "cluster"):
+        file = asked.files.get(group)
+        name = asked.folders.name(group, file) if file else None
+        if name:
+            choices.append(f"{group}={name}")
+        elif file or group in asked.failed or (group == "suite" and asked.models):
+            choices.append(f"~{group}")
+    tree, chosen = compose.composed(choices, asked.folders)
+    root = Layers.of(Layer(compose.label(compose.PIPELINE), {key: value for key, value in tree.items() if key not in ("suite", "cluster")},
+                           file=compose.PIPELINE))
+    parts = {}
+    for group in GROUPS:
+        file = asked.files.get(group) or (asked.folders.file(group, chosen[group]) if group in chosen else None)
+        if file is None:
+            continue
+        content = tree[group] if group in chosen else _read(group, file, asked)
+        if group == "suite":
+            parts["suite"] = Layers.of(Layer(compose.label(file), content or {}, file=file))
+        else:
+            root = root.over(Layer(compose.label(file), {group: content or {}}, file=file, drop=1))
+    if asked.models:
+        models = {name: {"model": str(file)} for name, file in asked.models.items()}
+        parts["suite"] = Layers.of(Layer(LABEL, {"models": models}))
+    return {"root": root, **parts}
+
+
+def _read(group: str, file: Path, asked: Request) -> Any:
+    found, problems = compose.trees_of(group, [file], asked.folders)
+    if problems:
+        raise ConfigError(problems)
+    return found[file]
+
+
+def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
+    """Lays the overrides of everything but models over `parts`; the problems found."""
+    problems = []
+    for override in asked.values:
+        if override.group == "model" or (override.group == "stages" and override.how == "sweep"):
+            continue
+        if override.how == "sweep":
+            problems.append(Problem(f"{LABEL} {override.text}", "only keys of models and stages can be swept", "give one value"))
+        elif override.group == "suite":
+            if "suite" in parts:
+                parts["suite"], found = overrides.lay(parts["suite"], override, override.keys[1:], Suite)
+                problems += found
+        else:
+            how = overrides.as_option(override) if override.group == "stages" else override
+            parts["root"], found = overrides.lay(parts["root"], how, override.keys, Document)
+            problems += found
+    return problems
+
+
+def _selected(jobs: list[dict[str, Any]], expression: str, root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
+    place = root.place(("select",))
+    try:
+        predicate = selection.parse(expression)
+    except ValueError as error:
+        return [], [Problem(place, f"cannot read '{expression}': {error}", "words joined with and, or, not and parentheses")]
+    selected = [job for job in jobs if predicate(expansion.job_id(job))]
+    if jobs and not selected:
+        some = ", ".join(expansion.job_id(job) for job in jobs[:8])
+        return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}{', ...' if len(jobs) > 8 else ''}")]
+    return selected, []
+
+
+def _suite_name(asked: Request, parts: Mapping[str, Layers]) -> str:
+    if asked.models:
+        return "-".join(asked.models)
+    file = parts["suite"].layers[0].file
+    return file.stem if file else "suite"

@@ -1,0 +1,156 @@
+"""Does plain data fit a dataclass or type? Everything that does not, with the key and what would fit."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal
+
+from lowering.errors import near_miss
+
+Keys = tuple[str | int, ...]
+MANDATORY = "???"
+NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
+
+
+class Misfit(typing.NamedTuple):
+    """At `keys` stands something wrong: `cause`, and how to put it right."""
+
+    keys: Keys
+    cause: str
+    fix: str = ""
+
+
+def misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
+    """Every place where `data` (mappings, lists, scalars) does not fit `kind` (a dataclass or a type of plain values)."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        yield from _unfilled(data, keys)
+    elif isinstance(data, str) and data == MANDATORY:
+        yield Misfit(keys, "is mandatory and has no value", f"set it: {describe(kind)}")
+    elif is_dataclass(kind):
+        yield from _record(kind, data, keys)
+    elif origin in (typing.Union, types.UnionType):
+        yield from _union(arguments, data, keys)
+    elif origin is Literal:
+        if data not in arguments or isinstance(data, bool) is not any(data is choice for choice in arguments if isinstance(choice, bool)):
+            yield Misfit(keys, f"{shown(data)} is not {describe(kind)}", near_miss(str(data), map(str, arguments)))
+    elif _is_abstract(origin or kind, Sequence):
+        if isinstance(data, str) or not isinstance(data, Sequence):
+            yield Misfit(keys, f"{shown(data)} is not a list")
+        else:
+            for index, item in enumerate(data):
+                yield from misfits(arguments[0] if arguments else Any, item, (*keys, index))
+    elif _is_abstract(origin or kind, Mapping):
+        if not isinstance(data, Mapping):
+            yield Misfit(keys, f"{shown(data)} is not a mapping")
+        else:
+            for key, item in data.items():
+                yield from misfits(arguments[1] if arguments else Any, item, (*keys, key))
+    elif not _is_scalar(kind, data):
+        yield Misfit(keys, f"{shown(data)} is not {describe(kind)}")
+
+
+def describe(kind: Any) -> str:
+    """`kind` in words: `an integer or null`, `one of lazy, core`."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
+    if is_dataclass(kind):
+        return f"a mapping with {', '.join(field.name for field in fields(kind))}"
+    if kind in NAMES:
+        return NAMES[kind]
+    return "a mapping" if _is_abstract(typing.get_origin(kind) or kind, Mapping) else "a list"
+
+
+def shown(data: Any) -> str:
+    """A value as YAML would write it, cut to fit a line."""
+    text = {None: "null", True: "true", False: "false"}.get(data, repr(data)) if isinstance(data, bool | None) else repr(data)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def field_names(kind: Any) -> tuple[str, ...]:
+    """The keys that a mapping of type `kind` declares; none for a free mapping."""
+    record = _member(kind, is_dataclass)
+    return tuple(field.name for field in fields(record)) if record else ()
+
+
+def inner(kind: Any, key: str) -> Any:
+    """The type of the value at `key` of a mapping of type `kind`; Any where nothing is declared."""
+    record = _member(kind, is_dataclass)
+    if record:
+        return typing.get_type_hints(record).get(key, Any)
+    mapping = _member(kind, lambda member: _is_abstract(typing.get_origin(member), Mapping))
+    return typing.get_args(mapping)[1] if mapping else Any
+
+
+def split(dotted: str) -> Keys:
+    """`inputs.x.shape[0]` as keys."""
+    return tuple(int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", dotted))
+
+
+def required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _member(kind: Any, test: Callable[[Any], bool]) -> Any:
+    """`kind`, or the first member of the union `kind`, that passes; None if none does."""
+    members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    return next((member for member in members if test(member)), None)
+
+
+def _record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
+    if not isinstance(data, Mapping):
+        yield Misfit(keys, f"{shown(data)} is not {describe(kind)}")
+        return
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}
+    for key, item in data.items():
+        if key in known:
+            yield from misfits(hints[key], item, (*keys, key))
+        else:
+            yield Misfit((*keys, key), "is not a known key", near_miss(str(key), known) or f"known: {', '.join(known)}")
+    for name, field in known.items():
+        if name not in data and required(field):
+            yield Misfit((*keys, name), "is missing", describe(hints[name]))
+
+
+def _union(members: tuple[Any, ...], data: Any, keys: Keys) -> Iterator[Misfit]:
+    found = [list(misfits(member, data, keys)) for member in members]
+    if not all(found):
+        return
+    # The member that data came nearest to says most: one whose complaints lie inside data, else a choice of words, else all of them.
+    inside = [complaints for complaints in found if all(complaint.keys != keys for complaint in complaints)]
+    worded = [complaints for complaints in found if complaints[0].fix]
+    if inside or worded:
+        yield from (inside or worded)[0]
+    else:
+        yield Misfit(keys, f"{shown(data)} is not {describe(typing.Union[members])}")  # noqa: UP007
+
+
+def _unfilled(data: Any, keys: Keys) -> Iterator[Misfit]:
+    if isinstance(data, Mapping):
+        for key, item in data.items():
+            yield from _unfilled(item, (*keys, key))
+    elif isinstance(data, list | tuple):
+        for index, item in enumerate(data):
+            yield from _unfilled(item, (*keys, index))
+    elif isinstance(data, str) and data == MANDATORY:
+        yield Misfit(keys, "is mandatory and has no value", "set it in the file or on the command line")
+
+
+def _is_scalar(kind: Any, data: Any) -> bool:
+    if kind is float:
+        return isinstance(data, int | float) and not isinstance(data, bool)
+    if kind is int:
+        return isinstance(data, int) and not isinstance(data, bool)
+    return isinstance(data, kind)
+
+
+def _is_abstract(kind: Any, base: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base) and kind not in (str, bytes)
