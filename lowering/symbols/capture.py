@@ -1,0 +1,180 @@
+"""Captures what torch does with symbols while a block runs: log handlers and the live ShapeEnv, nothing patched.
+
+    with capture(module) as log:
+        program = torch.export.export(module, ...)
+    symbols = record(log, model, program, None)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch._guards import TracingContext
+from torch.fx.experimental import _config as shapes_config
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from lowering.symbols import frames
+from lowering.symbols.events import Event, read_structured, read_text
+
+SHAPES = "torch.fx.experimental.symbolic_shapes"
+TRACE = "torch.__trace"
+FAILURES_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """extended_debug: torch names of symbols (`u5`, `s77`) whose creation is reported with the whole Python and C++ stack.
+
+    trace: keep torch's structured trace (`trace.log`, for tlparse).
+    """
+
+    extended_debug: tuple[str, ...] = ()
+    trace: bool = True
+
+
+@dataclass
+class Log:
+    """What a capture saw, in order. failures: tracebacks of the handlers' own errors, the first few; failed: how many there were."""
+
+    settings: Settings = field(default_factory=Settings)
+    forward: frames.Spot | None = None
+    events: list[Event] = field(default_factory=list)
+    envs: list[ShapeEnv] = field(default_factory=list)
+    trace: list[logging.LogRecord] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    failed: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    base: FrameType | None = None
+
+    def add(self, kind: str, data: dict[str, Any]) -> None:
+        stack = frames.live_stack(self.base) or frames.of_summary(TracingContext.extract_stack())
+        self.events.append(Event(kind, data, stack, time.perf_counter() - self.started))
+
+    def fail(self) -> None:
+        """Keep the current exception: a handler that raised would fail the export."""
+        self.failed += 1
+        if len(self.failures) < FAILURES_KEPT:
+            self.failures.append(traceback.format_exc())
+
+
+def capture(module: torch.nn.Module | None = None, settings: Settings | None = None) -> Capture:
+    """A context manager that gives the Log of its block. module: what is exported, for the line of its forward."""
+    return Capture(module, settings or Settings())
+
+
+class Capture:
+    """Listens to torch's two channels for one block; other handlers of them get what they got before. Not for two threads at once."""
+
+    def __init__(self, module: torch.nn.Module | None, settings: Settings):
+        self.log = Log(settings, _forward(module))
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Log:
+        self.log.base = sys._getframe(1)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_listening(SHAPES, _ShapesReader(self.log), passing=True))
+            stack.enter_context(_listening(TRACE, _TraceReader(self.log), passing=False))
+            if self.log.settings.extended_debug:
+                stack.enter_context(shapes_config.patch(extended_debug_create_symbol=",".join(self.log.settings.extended_debug)))
+            self._stack = stack.pop_all()
+        return self.log
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.log.base = None
+        self._stack.close()
+
+
+class _ShapesReader(logging.Handler):
+    def __init__(self, log: Log):
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            found = read_text(record)
+            if found is None:
+                return
+            self.log.add(*found)
+            if found[0] == "env":
+                self.log.envs.append(_env_in_making())
+        except Exception:  # noqa: BLE001 - whatever went wrong here must not fail the export
+            self.log.fail()
+
+
+class _TraceReader(logging.Handler):
+    def __init__(self, log: Log):
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self.log.settings.trace:
+                self.log.trace.append(record)
+            found = read_structured(record)
+            if found is not None:
+                self.log.add(*found)
+        except Exception:  # noqa: BLE001 - whatever went wrong here must not fail the export
+            self.log.fail()
+
+
+class _Passing(logging.Handler):
+    """Hands on, to the handlers that were there before, what their level let through."""
+
+    def __init__(self, logger: logging.Logger):
+        super().__init__(logger.getEffectiveLevel())
+        self.handlers = list(logger.handlers)
+        self.parent = logger.parent if logger.propagate else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.parent is not None:
+            self.parent.callHandlers(record)
+
+
+@contextlib.contextmanager
+def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[None]:
+    """`reader` gets every record of the logger; torch's trace logger removes handlers while it walks them, so ours stands first."""
+    logger = logging.getLogger(name)
+    before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
+    logger.handlers[:] = [reader, *([_Passing(logger)] if passing else logger.handlers)]
+    logger.disabled = False
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        removed = [] if passing else [handler for handler in before[0] if handler not in logger.handlers]
+        logger.handlers[:] = [handler for handler in before[0] if handler not in removed]
+        logger.setLevel(before[1])
+        logger.propagate, logger.disabled = before[2], before[3]
+
+
+def _env_in_making() -> ShapeEnv:
+    """The ShapeEnv whose constructor is on the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == SHAPES and isinstance(frame.f_locals.get("self"), ShapeEnv):
+            return frame.f_locals["self"]  # type: ignore[no-any-return]
+        frame = frame.f_back
+    raise LookupError(f"{SHAPES} logged 'create_env' outside of a ShapeEnv's constructor")
+
+
+def _forward(module: torch.nn.Module | None) -> frames.Spot | None:
+    code = getattr(getattr(type(module), "forward", None), "__code__", None)
+    if module is None or code is None:
+        return None
+    inner = getattr(type(module).forward, "__wrapped__", None)
+    while inner is not None:
+        code, inner = getattr(inner, "__code__", code), getattr(inner, "__wrapped__", None)
+    return (code.co_filename, code.co_firstlineno, code.co_name)

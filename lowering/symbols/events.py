@@ -1,0 +1,66 @@
+"""What torch logs about symbols, read into events: a table of its messages, each with the names of its arguments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lowering.symbols.frames import Spot
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. data: live sympy objects or text, by the argument names of the tables below; stack: model frames, innermost last."""
+
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    stack: tuple[Spot, ...] = ()
+    seconds: float = 0.0
+
+
+# Message templates of the logger `torch.fx.experimental.symbolic_shapes`; what is not listed says nothing new about a symbol.
+TEXT: dict[str, tuple[str, tuple[str, ...]]] = {
+    "create_env": ("env", ()),
+    "create_symbol %s = %s for %s %s %s%s%s": ("symbol", ("symbol", "value", "source", "range", "location", "advice", "detail")),
+    "%s %s [%s, %s] %s%s": ("unbacked", ("made_by", "symbol", "lower", "upper", "location", "detail")),
+    "create_symbol %s duck sized %s": ("shared", ("symbol", "source")),
+    "_update_var_to_range %s = %s (update)": ("range", ("symbol", "range")),
+    "_update_var_to_range %s = %s (new)": ("range", ("symbol", "range")),
+    "set_replacement %s = %s (%s) %s": ("replacement", ("symbol", "target", "reason", "range")),
+    "%s %s [guard added] %s%s%s": ("guard", ("prefix", "expr", "location", "advice", "detail")),
+    "could not evaluate %s due to data dependency, it was assumed to be %s with no runtime assertions %s %s": (
+        "assumption", ("expr", "assumed", "location", "detail")),
+    "Ignored guard %s == %s, this could result in accuracy problems": ("ignored", ("expr", "assumed")),
+    "propagate_real_tensors evaluate_expr(%s) -> %s": ("real_value", ("expr", "assumed")),
+    "rebind_unbacked: discard %s %s %s -> %s": ("discarded", ("target", "symbol", "path", "value")),
+    "produce_guards": ("guards_produced", ()),
+}
+
+# Events of the structured trace that say what the text does not.
+STRUCTURED = {
+    "symbolic_shape_specialization": "specialization",
+    "missing_fake_kernel": "missing_fake_kernel",
+    "mismatched_fake_kernel": "mismatched_fake_kernel",
+}
+
+
+def read_text(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
+    """Kind and data of a record of the shapes logger, or None for one that is of no interest."""
+    row = TEXT.get(record.msg)
+    if row is None:
+        return None
+    kind, names = row
+    values = record.args if isinstance(record.args, tuple) else (record.args,) if record.args else ()
+    data = dict(zip(names, values, strict=True))
+    if record.stack_info:
+        data["detail"] = f"{data.get('detail', '')}\n{record.stack_info}"
+    return kind, data
+
+
+def read_structured(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
+    """The same for a record of torch's structured trace."""
+    metadata: Mapping[str, Any] = getattr(record, "metadata", {})
+    name = next((name for name in STRUCTURED if name in metadata), None)
+    return (STRUCTURED[name], dict(metadata[name])) if name else None

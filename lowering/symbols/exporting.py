@@ -1,0 +1,221 @@
+"""One captured export as the record reads it: the model, the events, torch's final ShapeEnv, and the names of its symbols."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._sympy.numbers import int_oo
+
+from lowering.dims import Affine, Dim
+from lowering.dynamic import PHANTOM
+from lowering.inputs import flexible_sizes
+from lowering.model import Model
+from lowering.symbols.capture import Log
+from lowering.symbols.events import Event
+from lowering.symbols.schema import Range
+
+NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
+_SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
+_KEY = re.compile(r"\['([^']*)'\]")
+_UNBOUNDED = 2**62  # torch writes "no bound" as int_oo, sys.maxsize or sys.maxsize - 1
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A dim that the model declares as dynamic; dim None: flexible."""
+
+    argument: str
+    position: int
+    dim: Affine | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.argument}[{self.position}]"
+
+    @property
+    def asked(self) -> str:
+        return "null" if self.dim is None else str(self.dim)
+
+
+@dataclass(frozen=True)
+class Export:
+    """The material of a record. program and error: how the export ended; exactly one of them is not None."""
+
+    log: Log
+    model: Model
+    program: ExportedProgram | None
+    error: BaseException | None
+
+    @cached_property
+    def env(self) -> ShapeEnv | None:
+        """The ShapeEnv of the result, or, when there is none, the last one that knew a size."""
+        if self.program is not None:
+            for node in self.program.graph.nodes:
+                value = node.meta.get("val")
+                mode = getattr(value, "fake_mode", None)
+                if mode is not None and mode.shape_env is not None:
+                    return mode.shape_env  # type: ignore[no-any-return]
+        known = [env for env in self.log.envs if env.source_to_var]
+        return (known or self.log.envs or [None])[-1]
+
+    @cached_property
+    def declared(self) -> tuple[Declared, ...]:
+        dims: Iterator[tuple[str, int, Dim]] = (
+            (name, position, dim) for name, value in self.model.inputs.items() for position, dim in enumerate(value.dims()))
+        return tuple(Declared(name, position, dim) for name, position, dim in dims if dim is None or isinstance(dim, Affine))
+
+    @cached_property
+    def examples(self) -> dict[str, int]:
+        """The traced size of every declared dim, by id."""
+        sizes, flexible = self.model.examples(), flexible_sizes(self.model)
+        return {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
+
+    def place(self, source: str) -> tuple[str, int] | None:
+        """Argument and dim that a torch source such as `L['x'].size()[0]` names; None for other sources."""
+        match = _SIZE.match(source)
+        if match is None:
+            return None
+        keys = [key for key in _KEY.findall(match["base"]) if key in self.model.inputs]
+        return (keys[-1], int(match["dim"])) if keys else None
+
+    @cached_property
+    def own(self) -> dict[str, sympy.Symbol]:
+        """The symbol that torch made for each dim, by `argument[dim]`, before any replacement."""
+        found = {}
+        for source, symbol in (self.env.source_to_var if self.env else {}).items():
+            place = self.place(source)
+            if place is not None:
+                found[f"{place[0]}[{place[1]}]"] = symbol
+        return found
+
+    def final(self, symbol: sympy.Symbol) -> sympy.Expr:
+        """What torch holds a symbol to be after tracing: itself, an expression of others, or a number."""
+        return self.env.replace(symbol) if self.env is not None else symbol
+
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """Unbacked symbols of retraces, by the name of the first trace's symbol that each stands for."""
+        pairs = {str(event.data["symbol"]): str(event.data["target"])
+                 for event in self.log.events if event.kind == "replacement" and event.data["reason"] == "rename_unbacked_to"}
+        pairs |= {str(new): str(old) for new, old in (self.env.unbacked_renamings if self.env else {}).items()}
+        return {name: _end(name, pairs) for name in pairs}
+
+    def folded(self, text: str) -> str:
+        """`text` with the names of retraced symbols replaced by the first trace's."""
+        return NAME.sub(lambda match: self.renamed.get(match[0], match[0]), text) if self.renamed else text
+
+    @cached_property
+    def meanings(self) -> dict[str, str]:
+        """For each torch symbol of an input, the author's words: `batch`, `_seq` (the root of `8*_seq`), `x_0` for a flexible dim."""
+        found: dict[str, str] = {}
+        for symbol, sources in (self.env.var_to_sources.items() if self.env else ()):
+            if sources and sources[0].name.isidentifier():
+                found[str(symbol)] = sources[0].name
+        for dim in self.declared:
+            symbol = self.own.get(dim.id)
+            if symbol is not None and str(symbol) not in found:
+                found[str(symbol)] = f"{dim.argument}_{dim.position}" if dim.dim is None else str(dim.dim)
+        return found
+
+    def named(self, text: str) -> str:
+        """A torch expression in the author's words; symbols of data keep torch's name."""
+        def word(match: re.Match[str]) -> str:
+            meaning = self.meanings.get(match[0], match[0])
+            return meaning if meaning.isidentifier() else f"({meaning})"
+
+        return NAME.sub(word, self.folded(text))
+
+    def promised(self, dim: Declared) -> tuple[Range, int]:
+        """The sizes that the model declares for a dim: their range and their step; a flexible dim promises what torch found."""
+        if dim.dim is None:
+            symbol = self.own.get(dim.id)
+            return (self.given(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
+        symbol_range = self.model.symbols[dim.dim.symbol]
+        step = symbol_range.multiple_of
+        low, high = -(-symbol_range.min // step) * step, None if symbol_range.max is None else symbol_range.largest(symbol_range.max)
+        lower = dim.dim.scale * low + dim.dim.offset
+        return Range(lower, None if high is None else dim.dim.scale * high + dim.dim.offset), step * dim.dim.scale
+
+    def given(self, expr: sympy.Expr) -> Range | None:
+        """The range that the exported program gives callers for an expression, None where it gives none."""
+        if self.program is None:
+            return None
+        ranges = {str(key): value for key, value in self.program.range_constraints.items()}
+        return range_of(ranges[str(expr)]) if str(expr) in ranges else None
+
+    def roots(self) -> dict[str, Range]:
+        """The sizes that callers may choose freely, by torch symbol, with the range promised for each."""
+        found: dict[str, Range] = {}
+        for dim in self.declared:
+            symbol = self.own.get(dim.id)
+            final = self.final(symbol) if symbol is not None else None
+            for root in sorted(final.free_symbols, key=str) if final is not None else ():
+                name = str(root)
+                if name in found:
+                    continue
+                meaning = self.meanings.get(name, "")
+                declared = self.model.symbols.get(meaning.removeprefix(PHANTOM) if meaning not in self.model.symbols else meaning)
+                if declared is not None and meaning not in self.model.symbols:
+                    step = declared.multiple_of
+                    found[name] = Range(-(-declared.min // step), None if declared.max is None else declared.max // step)
+                elif declared is not None:
+                    found[name] = Range(declared.min, declared.max)
+                else:
+                    found[name] = self.given(root) or self.traced(root) or Range(0, None)
+        return found
+
+    def traced(self, symbol: sympy.Symbol) -> Range | None:
+        ranges = self.env.var_to_range if self.env else {}
+        return range_of(ranges[symbol]) if symbol in ranges else None
+
+    def causes(self) -> Iterator[tuple[Event, Event | None]]:
+        """Every event with the guard that it follows from: the last one before it on the same code line."""
+        guard: Event | None = None
+        for event in self.log.events:
+            if event.kind == "guard":
+                guard = event
+            yield event, guard if guard is not None and guard.stack == event.stack else None
+
+
+def range_of(value: Any) -> Range:
+    """A torch ValueRanges as a Range."""
+    return Range(_bound(value.lower, up=True), _bound(value.upper, up=False))
+
+
+def bounds(lower: Any, upper: Any) -> Range:
+    return Range(_bound(lower, up=True), _bound(upper, up=False))
+
+
+def range_of_text(text: str) -> Range:
+    """The `[2, int_oo]` of a create_symbol message."""
+    ends = [part.strip() for part in text.strip("[]").split(",")]
+    if len(ends) != 2:
+        return Range()
+    lower, upper = (None if "oo" in end else int(end) if end.lstrip("-").isdigit() else None for end in ends)
+    return Range(lower, None if upper is not None and upper >= _UNBOUNDED else upper)
+
+
+def _bound(value: Any, up: bool) -> int | None:
+    if value in (int_oo, -int_oo, sympy.oo, -sympy.oo) or abs(value) >= _UNBOUNDED:
+        return None
+    return int(sympy.ceiling(value) if up else sympy.floor(value))
+
+
+def _end(name: str, pairs: dict[str, str]) -> str:
+    seen = {name}
+    while name in pairs and pairs[name] not in seen:
+        name = pairs[name]
+        seen.add(name)
+    return name
+
+
+def versions() -> dict[str, str]:
+    return {"torch": torch.__version__}

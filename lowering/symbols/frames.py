@@ -1,0 +1,78 @@
+"""The model's own code lines on the live Python stack: torch, the standard library and whoever started the capture are left out."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from traceback import FrameSummary
+from types import FrameType
+
+from lowering.symbols.schema import Line
+
+Spot = tuple[str, int, str]  # file, line, function: what a frame costs least to remember
+
+_PACKAGES = ("site-packages", "dist-packages")
+_FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], os.path.dirname(os.__file__))})
+
+
+@functools.cache
+def is_model_code(file: str) -> bool:
+    """Whether frames of `file` are the model's: not generated code, not torch and what it calls, not the standard library, not this package."""
+    if file.startswith("<") or file.startswith(_HERE):
+        return False
+    parts = file.split(os.sep)
+    for folder in _PACKAGES:
+        if folder in parts:
+            package = parts[len(parts) - parts[::-1].index(folder)]
+            return package not in _FRAMEWORKS
+    return not os.path.realpath(file).startswith(_STDLIB)
+
+
+def live_stack(base: FrameType | None) -> tuple[Spot, ...]:
+    """The model's frames between the caller and `base` (exclusive; None: to the bottom), innermost last."""
+    found: list[Spot] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not base:
+        if is_model_code(frame.f_code.co_filename):
+            found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(reversed(found))
+
+
+def of_summary(summary: Iterable[FrameSummary]) -> tuple[Spot, ...]:
+    """The model's frames of a traceback, innermost last."""
+    return tuple((frame.filename, frame.lineno or 0, frame.name) for frame in summary if is_model_code(frame.filename))
+
+
+@functools.lru_cache(maxsize=65536)
+def line_of(spot: Spot) -> Line:
+    file, line, function = spot
+    return Line(portable(file), line, function, linecache.getline(file, line).strip())
+
+
+def lines_of(spots: Iterable[Spot]) -> tuple[Line, ...]:
+    return tuple(line_of(spot) for spot in spots)
+
+
+@functools.cache
+def portable(file: str) -> str:
+    """`file` relative to the package folder or the working directory it lies in, else as it is: the same name on every machine."""
+    parts = file.split(os.sep)
+    for folder in _PACKAGES:
+        if folder in parts:
+            return "/".join(parts[len(parts) - parts[::-1].index(folder) :])
+    path, here = Path(file), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else file
+
+
+def find(file: str) -> Path | None:
+    """The file that `portable` named, on this machine; None when it is not here."""
+    roots = [Path(), *(Path(root) for root in sys.path)]
+    return next((path for path in (root / file for root in roots) if path.is_file()), None)

@@ -1,0 +1,78 @@
+"""Makes the SymbolRecord of a captured export, whether it succeeded or failed."""
+
+from __future__ import annotations
+
+import traceback
+
+from torch.export import ExportedProgram
+
+from lowering.model import Model
+from lowering.symbols.capture import Log
+from lowering.symbols.events import Event
+from lowering.symbols.exporting import Export, versions
+from lowering.symbols.failure import failure_of
+from lowering.symbols.frames import line_of
+from lowering.symbols.relations import assumed, relations
+from lowering.symbols.requests import requested
+from lowering.symbols.schema import Happening, SymbolRecord, Warned
+from lowering.symbols.table import symbol_table
+from lowering.symbols.warned import warnings_of
+
+
+def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseException | None) -> SymbolRecord:
+    """The record of one export. program: what torch.export gave, before any decomposition; error: what it raised. Never raises.
+
+    A failure of this function itself becomes the warning `log_failed` of a record that holds what could be read.
+    """
+    try:
+        return _recorded(Export(log, model, program, error))
+    except Exception:  # noqa: BLE001 - a record that cannot be made must not fail the export
+        return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),), versions=versions())
+
+
+def _recorded(export: Export) -> SymbolRecord:
+    failure = failure_of(export)
+    found = relations(export)
+    dims = requested(export, found, failure)
+    table = symbol_table(export)
+    return SymbolRecord(
+        model=export.model.name,
+        requested=dims,
+        symbols=table,
+        relations=found,
+        events=tuple(happening for event in export.log.events if (happening := _happening(export, event)) is not None),
+        error=failure,
+        warnings=warnings_of(export, dims, table, found),
+        versions=versions(),
+    )
+
+
+def _happening(export: Export, event: Event) -> Happening | None:
+    data = event.data
+    symbol = export.folded(str(data["symbol"])) if "symbol" in data else None
+    match event.kind:
+        case "symbol":
+            text = f"{symbol} = {data['value']} for {data['source']} {data['range']}"
+        case "unbacked":
+            text = f"{symbol} [{data['lower']}, {data['upper']}] by {data['made_by']}"
+        case "shared":
+            text = f"{symbol} for {data['source']} too"
+        case "range":
+            text = f"{symbol} in {data['range']}"
+        case "replacement":
+            text = f"{data['symbol']} = {data['target']} ({data['reason']})"
+        case "guard":
+            text = f"{data['prefix']}: {export.named(str(data['expr']))}"
+        case "assumption" | "ignored" | "real_value":
+            text = f"{export.named(assumed(event))}, unchecked"
+        case "discarded":
+            text = f"{symbol} of a retrace is {data['value']}"
+        case "env":
+            text = "tracing begins"
+        case "guards_produced":
+            text = "tracing is done; the constraints are checked"
+        case "missing_fake_kernel" | "mismatched_fake_kernel":
+            text = f"{data.get('op', '')} {data.get('reason', '')}".strip()
+        case _:  # specialization repeats a replacement
+            return None
+    return Happening(event.kind, text, symbol, line_of(event.stack[-1]) if event.stack else None, round(event.seconds, 6))

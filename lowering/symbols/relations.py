@@ -1,0 +1,149 @@
+"""What torch took for granted about sizes, whether it holds for every promised size, and who checks it."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any, Literal
+
+import sympy
+
+from lowering.symbols.events import Event
+from lowering.symbols.exporting import NAME, Export
+from lowering.symbols.frames import line_of
+from lowering.symbols.schema import Line, Range, Relation
+
+Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
+Holds = Literal["always", "tried", "no", "unknown"]
+
+POINTS = 1024  # sizes tried for one relation
+_WHOLE = 64  # a range up to this long is tried whole
+_PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
+# The functions in the text of torch's guards, on ints.
+_FUNCTIONS: dict[str, Any] = {
+    "__builtins__": {}, "Eq": operator.eq, "Ne": operator.ne, "Mod": operator.mod, "PythonMod": operator.mod,
+    "FloorDiv": operator.floordiv, "CleanDiv": operator.floordiv, "Max": max, "Min": min, "Abs": abs, "True": True, "False": False,
+}
+
+
+def relations(export: Export) -> tuple[Relation, ...]:
+    """Guards, run-time asserts and assumptions, each once per expression and code line, in the order torch met them."""
+    found: dict[tuple[str, str, Line | None], Relation] = {}
+    counts: dict[str, int] = {}
+    roots = export.roots()
+    for event in export.log.events:
+        read = _read(event)
+        if read is None:
+            continue
+        kind, expr = read[0], export.folded(read[1])
+        line = line_of(event.stack[-1]) if event.stack else None
+        key = (kind, expr, line)
+        retraced = line is None and any(other[:2] == key[:2] for other in found)
+        if retraced:
+            continue
+        if key in found:
+            found[key] = _again(found[key])
+            continue
+        text = export.named(expr)
+        holds, fails_at = judged(expr, export, roots)
+        birth = f"{kind}:{text}@{line.file}:{line.function}" if line else f"{kind}:{text}"
+        counts[birth] = counts.get(birth, -1) + 1
+        found[key] = Relation(f"{birth}#{counts[birth]}", kind, expr, text, line, 1, holds, fails_at, _checkers(kind, expr, export))
+    return tuple(found.values())
+
+
+def _read(event: Event) -> tuple[Kind, str] | None:
+    if event.kind == "guard":
+        prefix, expr = str(event.data["prefix"]), str(event.data["expr"])
+        if "suppressed" in prefix:
+            return None
+        if prefix.startswith("runtime_assert"):
+            return "runtime_assert", expr
+        if expr.startswith("Eq("):
+            return "divisibility" if "Mod(" in expr and expr.endswith(", 0)") else "equality", expr
+        return "guard", expr
+    if event.kind in ("assumption", "ignored", "real_value"):
+        return "assumption", assumed(event)
+    return None
+
+
+def assumed(event: Event) -> str:
+    """The condition that an assumption event took to be true."""
+    expr, value = event.data["expr"], event.data["assumed"]
+    if value in (True, sympy.true):
+        return str(expr)
+    return str(sympy.Not(expr)) if value in (False, sympy.false) else f"Eq({expr}, {value})"
+
+
+def _again(relation: Relation) -> Relation:
+    from dataclasses import replace
+
+    return replace(relation, times=relation.times + 1)
+
+
+def _checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:
+    """Who checks it right after export: the assertions in the graph, `ep.module()`'s guards, or the dims of the arguments themselves."""
+    if export.program is None or kind == "assumption":
+        return ()
+    if kind == "runtime_assert":
+        return ("exported",) if any("_assert_scalar" in str(node.target) for node in export.program.graph.nodes) else ()
+    return ("exported", "signature") if kind == "equality" and _implied(expr, export) else ("exported",)
+
+
+def _implied(expr: str, export: Export) -> bool:
+    """Whether the replacements make both sides of an equality the same expression of a free size."""
+    live = next((guard.expr for guard in (export.env.guards if export.env else ()) if str(guard.expr) == expr), None)
+    if live is None or not isinstance(live, sympy.Eq):
+        return False
+    left, right = (side.xreplace({symbol: export.final(symbol) for symbol in side.free_symbols}) for side in live.args)
+    return bool(left.free_symbols) and sympy.expand(left - right) == 0
+
+
+def judged(expr: str, export: Export, roots: Mapping[str, Range]) -> tuple[Holds, dict[str, int]]:
+    """Whether a condition holds for the promised sizes, and sizes (in the author's words) where it does not.
+
+    Sizes that leave it undefined (a division by zero) break it. `unknown`: it depends on data, or is written with a function not listed here.
+    """
+    names = sorted(set(NAME.findall(expr)))
+    finals = {name: _final(name, export) for name in names}
+    free = sorted({str(symbol) for final in finals.values() if final is not None for symbol in final.free_symbols})
+    if "~" in expr or None in finals.values() or not all(name in roots for name in free):
+        return "unknown", {}
+    try:
+        condition: CodeType = compile(expr, "<guard>", "eval")
+        values = {name: compile(str(final), "<size>", "eval") for name, final in finals.items()}
+    except SyntaxError:
+        return "unknown", {}
+    candidates = [probes(roots[name], len(free)) for name in free]
+    for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
+        point = dict(zip(free, sizes, strict=True))
+        try:
+            known = {name: eval(code, {**_FUNCTIONS, **point}) for name, code in values.items()}  # noqa: S307 - torch's own expressions
+            if eval(condition, {**_FUNCTIONS, **known}):  # noqa: S307
+                continue
+        except ZeroDivisionError:
+            pass
+        except (NameError, TypeError):
+            return "unknown", {}
+        return "no", {export.named(name): size for name, size in point.items()}
+    whole = all(complete for _, complete in candidates)
+    return ("always" if whole else "tried"), {}
+
+
+def _final(name: str, export: Export) -> sympy.Expr | None:
+    symbol = next((symbol for symbol in (export.env.var_to_range if export.env else ()) if str(symbol) == name), None)
+    return None if symbol is None else export.final(symbol)
+
+
+def probes(sizes: Range, dims: int) -> tuple[list[int], bool]:
+    """Sizes of a range worth trying, ends first, and whether they are all of it; fewer for each of many dims."""
+    lower = max(0, sizes.lower or 0)
+    upper = sizes.upper
+    limit = _WHOLE if dims == 1 else max(4, int(POINTS ** (1 / dims)))
+    if upper is not None and upper - lower < limit:
+        return list(range(lower, upper + 1)), True
+    ends = [lower, lower + 1, *([upper, upper - 1] if upper is not None else [])]
+    inside = [size for size in _PROBES if size > lower + 1 and (upper is None or size < upper - 1)]
+    return (ends + inside)[:limit], False

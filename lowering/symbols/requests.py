@@ -1,0 +1,112 @@
+"""The requested dims and what became of each: the verdict, why, and the code line that decided it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+
+from lowering.symbols.events import Event
+from lowering.symbols.exporting import Declared, Export
+from lowering.symbols.frames import line_of
+from lowering.symbols.schema import Failure, Line, Relation, Requested, Verdict
+from lowering.symbols.table import forward_line
+
+
+def requested(export: Export, relations: tuple[Relation, ...], failure: Failure | None) -> tuple[Requested, ...]:
+    """One entry per declared dynamic dim, in the order of the inputs."""
+    owners: dict[str, Declared] = {}
+    return tuple(_one(export, dim, owners, relations, failure) for dim in export.declared)
+
+
+def _one(export: Export, dim: Declared, owners: dict[str, Declared], relations: tuple[Relation, ...], failure: Failure | None) -> Requested:
+    own = export.own.get(dim.id)
+    final: sympy.Expr | None = None if own is None else export.final(own)
+    promised, step = export.promised(dim)
+    facts: dict[str, Any] = dict(id=dim.id, argument=dim.argument, dim=dim.position, asked=dim.asked, promised=promised, multiple_of=step,
+                                 example=export.examples[dim.id], symbol=None if own is None else str(own))
+    if own is None or final is None:
+        return Requested(**facts, **_without_symbol(export, dim, failure))
+    if final.is_number:
+        cause, line = _cause(export, own)
+        return Requested(**facts, verdict="specialized", expr=str(final), value=int(final), why=cause, line=line)
+    owner = owners.setdefault(str(final), dim)
+    words = export.named(str(final))
+    if owner is not dim and not _same(owner, dim):
+        cause, line = _cause(export, own)
+        return Requested(**facts, verdict="merged", expr=words, related=(owner.id,), why=cause, line=line)
+    if failure is not None:
+        return Requested(**facts, expr=words, **_failed(export, dim, own, failure, relations))
+    if dim.dim is not None and (dim.dim.scale != 1 or dim.dim.offset) or (dim.dim is None and not final.is_Symbol):
+        cause, line = _cause(export, own)
+        declared = dim.dim is not None
+        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final),
+                         why="declared so" if declared else cause, line=forward_line(export.log.forward) if declared else line)
+    return Requested(**facts, verdict="dynamic", expr=words, line=forward_line(export.log.forward))
+
+
+def _same(left: Declared, right: Declared) -> bool:
+    """Whether the author asked for the two to be one: the same expression of a named symbol."""
+    return left.dim is not None and left.dim == right.dim
+
+
+def _roots(export: Export, final: sympy.Expr) -> tuple[str, ...]:
+    return tuple(sorted(export.meanings.get(str(symbol), str(symbol)) for symbol in final.free_symbols))
+
+
+def _without_symbol(export: Export, dim: Declared, failure: Failure | None) -> dict[str, Any]:
+    example = export.examples[dim.id]
+    line = forward_line(export.log.forward)
+    if not export.own and failure is not None and example not in (0, 1):
+        return {"verdict": "undecided", "why": "the export failed before torch made symbols", "line": failure.line}
+    if example in (0, 1):
+        return {"verdict": "never_symbol", "value": example, "line": line,
+                "why": f"its example size is {example}, and torch makes no symbol of a size of 0 or 1"}
+    return {"verdict": "never_symbol", "value": example, "line": line, "why": "torch took the example's size for fixed"}
+
+
+def _cause(export: Export, own: sympy.Symbol) -> tuple[str, Line | None]:
+    """The guard, or torch's reason, and the line that tied a symbol down; follows a chain of replacements to its end."""
+    replaced: dict[str, tuple[Event, Event | None]] = {}
+    for event, guard in export.causes():
+        if event.kind == "replacement":
+            replaced.setdefault(str(event.data["symbol"]), (event, guard))
+    direct = replaced.get(str(own))
+    if direct is None:
+        other = next((pair for pair in replaced.values() if pair[0].data["target"].has(own)), None)
+        return _told(export, *other) if other else ("", None)
+    target = direct[0].data["target"]
+    while getattr(target, "is_Symbol", False) and str(target) in replaced:
+        direct = replaced[str(target)]
+        target = direct[0].data["target"]
+    return _told(export, *direct)
+
+
+def _told(export: Export, event: Event, guard: Event | None) -> tuple[str, Line | None]:
+    stack = event.stack or (guard.stack if guard else ())
+    reason = str(guard.data["expr"]) if guard else f"Eq({event.data['symbol']}, {event.data['target']})"
+    return f"the code needs {export.named(reason)}", line_of(stack[-1]) if stack else None
+
+
+def _failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, relations: tuple[Relation, ...]) -> dict[str, Any]:
+    if failure.kind != "constraint_violation":
+        return {"verdict": "undecided", "why": "the export failed before it was decided", "line": failure.line}
+    if not _accused(export, dim, failure):
+        return {"verdict": "dynamic", "line": forward_line(export.log.forward)}
+    broken = [relation for relation in relations if relation.holds == "no" and str(own) in _names(relation)]
+    why = f"the code needs {broken[0].text}" if broken else "; ".join(failure.violations)
+    verdict: Verdict = "refused"
+    return {"verdict": verdict, "why": why, "line": broken[0].line if broken else failure.line}
+
+
+def _accused(export: Export, dim: Declared, failure: Failure) -> bool:
+    """Whether a violation names the dim, by its source or its symbol."""
+    words: Mapping[str, str] = {source: dim.id for source in (f"L['{dim.argument}'].size()[{dim.position}]", f"'{dim.argument}'].shape[{dim.position}]")}
+    return any(word in violation for word in words for violation in failure.violations)
+
+
+def _names(relation: Relation) -> set[str]:
+    from lowering.symbols.exporting import NAME
+
+    return set(NAME.findall(relation.expr))

@@ -1,0 +1,125 @@
+"""The symbol table: one entry per symbol of torch, with its history and what binds it in the graph; retraces folded in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lowering.symbols.events import Event
+from lowering.symbols.exporting import Export, bounds, range_of, range_of_text
+from lowering.symbols.frames import Spot, line_of, lines_of
+from lowering.symbols.schema import Change, Line, Range, SymbolEntry
+
+
+def symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
+    """Every symbol in the order torch made it."""
+    born: dict[str, Event] = {}
+    for event in export.log.events:
+        if event.kind in ("symbol", "unbacked"):
+            name = str(event.data["symbol"])
+            if name not in export.renamed:
+                born.setdefault(name, event)
+    binders = _binders(export)
+    counts: dict[str, int] = {}
+    return tuple(_entry(export, name, event, binders.get(name, ("", "", "")), counts) for name, event in born.items())
+
+
+def _entry(export: Export, name: str, event: Event, binder: tuple[str, str, str], counts: dict[str, int]) -> SymbolEntry:
+    backed = event.kind == "symbol"
+    source = str(event.data["source"]) if backed else ""
+    place = export.place(source) if backed else None
+    live = event.data["symbol"]
+    final = export.final(live)
+    stack = lines_of(event.stack)
+    forward = forward_line(export.log.forward)
+    line = forward if backed else stack[-1] if stack else None
+    created = range_of_text(str(event.data["range"])) if backed else bounds(event.data["lower"], event.data["upper"])
+    detail = str(event.data["detail"]).strip() if name in export.log.settings.extended_debug else ""
+    sources = tuple(str(one.name) for one in (export.env.var_to_sources.get(live, ()) if export.env else ())) or ((source,) if source else ())
+    return SymbolEntry(
+        id=_identity(source, place, event, counts),
+        name=name,
+        kind="unbacked" if not backed else "backed" if place or not source.isidentifier() else "root",
+        made_by="create_symbol" if backed else str(event.data["made_by"]),
+        meaning=export.meanings.get(name, ""),
+        sources=sources,
+        example=int(event.data["value"]) if backed and str(event.data["value"]).isdigit() else None,
+        line=line,
+        stack=stack or ((forward,) if backed and forward else ()),
+        created=created,
+        traced=export.traced(live) or created,
+        promised=export.given(live),
+        history=tuple(_history(export, name, created, line)),
+        became=str(final) if final != live else None,
+        renamed=tuple(new for new, old in export.renamed.items() if old == name),
+        node=binder[0], op=binder[1], module=binder[2], detail=detail,
+    )
+
+
+def _identity(source: str, place: tuple[str, int] | None, event: Event, counts: dict[str, int]) -> str:
+    if place is not None:
+        return f"{place[0]}[{place[1]}]"
+    if source:
+        return source
+    if event.stack:
+        line = line_of(event.stack[-1])
+        birth = f"{line.file}:{line.function}:{line.code}"
+    else:
+        birth = str(event.data["made_by"])
+    counts[birth] = counts.get(birth, -1) + 1
+    return f"{birth}#{counts[birth]}"
+
+
+def _history(export: Export, name: str, created: Range, line: Line | None) -> list[Change]:
+    changes = [Change("created", created, "its birth", line)]
+    alive = False
+    for event, guard in export.causes():
+        if event.kind in ("symbol", "unbacked") and str(event.data["symbol"]) == name:
+            alive = True
+        if not alive or event.kind not in ("range", "replacement", "discarded") or export.folded(str(event.data["symbol"])) != name:
+            continue
+        at = line_of(event.stack[-1]) if event.stack else None
+        change = _change(export, event, export.named(str(guard.data["expr"])) if guard else "", at)
+        if change is not None and change not in changes:
+            changes.append(change)
+    return changes
+
+
+def _change(export: Export, event: Event, cause: str, line: Line | None) -> Change | None:
+    if event.kind == "range":
+        return Change("range", range_of(event.data["range"]), cause or "torch's own check of the op", line)
+    if event.kind == "discarded":
+        return Change("renamed", None, f"a retrace found {event.data['value']} in its place", line)
+    target, reason = event.data["target"], str(event.data["reason"])
+    if reason == "rename_unbacked_to":
+        return Change("renamed", None, f"{event.data['symbol']} of a retrace is {target}", line)
+    what: Any = "specialized" if getattr(target, "is_number", False) else "replaced"
+    return Change(what, None, f"= {export.named(str(target))}: {cause or reason}", line)
+
+
+def _binders(export: Export) -> dict[str, tuple[str, str, str]]:
+    """Node, op and module that bind each symbol in the exported graph: a placeholder, or the op whose result has the size."""
+    found: dict[str, tuple[str, str, str]] = {}
+    if export.program is None:
+        return found
+    for node in export.program.graph.nodes:
+        for symbol in node.meta.get("unbacked_bindings") or {}:
+            found.setdefault(export.folded(str(symbol)), (node.name, str(node.target), _module(node.meta)))
+        if node.op == "placeholder":
+            for size in getattr(node.meta.get("val"), "shape", ()):
+                for symbol in getattr(getattr(size, "node", None), "expr", None).free_symbols if hasattr(size, "node") else ():  # type: ignore[union-attr]
+                    found.setdefault(str(symbol), (node.name, "placeholder", ""))
+    return found
+
+
+def _module(meta: dict[str, Any]) -> str:
+    stack = list((meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
+
+
+def forward_line(spot: Spot | None) -> Line | None:
+    """The `def` line of the model's forward, past its decorators."""
+    if spot is None:
+        return None
+    file, first, function = spot
+    return next((line for line in (line_of((file, number, function)) for number in range(first, first + 30))
+                 if line.code.startswith(("def ", "async def "))), line_of(spot))

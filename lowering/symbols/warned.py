@@ -1,0 +1,95 @@
+"""The warnings of a record: everything about its dims that a reader of the compiled program would not expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lowering.symbols.exporting import Export
+from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, Warned
+
+CODES = {
+    "became_static": "a dim asked to be dynamic takes one size only",
+    "example_0_or_1": "the example has a size of 0 or 1, of which torch makes no symbol",
+    "no_symbol": "torch took a dim for fixed without saying why",
+    "became_equal": "a flexible dim must equal another",
+    "became_derived": "a flexible dim is an expression of others",
+    "example_outside_range": "the traced size is none of the promised ones",
+    "promised_wider_than_traced": "callers are promised sizes that tracing excluded",
+    "guard_within_range": "some promised sizes break a guard",
+    "guard_not_carried": "a guard is checked by no program below the exported one",
+    "unchecked_assumption": "torch assumed something about data that nobody checks",
+    "lost_at_level": "a dim is static at a level although it was dynamic above",
+    "log_incomplete": "torch did not log what the record needs",
+    "log_failed": "the symbol log itself failed",
+}
+
+
+def warnings_of(export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]) -> tuple[Warned, ...]:
+    """In order of weight: lost dims, changed dims, ranges, guards, assumptions, the log itself."""
+    return (*(warning for dim in dims if (warning := _lost(dim)) is not None), *_changed(dims), *_examples(dims),
+            *_ranges(export, dims, symbols), *_guards(found), *_assumptions(found), *_log(export))
+
+
+def _lost(dim: Requested) -> Warned | None:
+    if dim.verdict == "specialized":
+        return Warned("became_static", f"{dim.id}, asked as {dim.asked}, became {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
+    if dim.verdict != "never_symbol":
+        return None
+    code = "example_0_or_1" if dim.value in (0, 1) else "no_symbol"
+    return Warned(code, f"{dim.id}, asked as {dim.asked}, is {dim.value} for ever: {dim.why}", dim.id, dim.value, dim.line)
+
+
+def _changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
+    for dim in dims:
+        if dim.verdict == "merged":
+            yield Warned("became_equal", f"{dim.id}, asked as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}", dim.id, None, dim.line)
+        elif dim.verdict == "derived" and dim.asked == "null":
+            yield Warned("became_derived", f"{dim.id}, asked as null, is {dim.expr}: {dim.why}", dim.id, None, dim.line)
+
+
+def _examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
+    for dim in dims:
+        low, high = dim.promised.lower, dim.promised.upper
+        if dim.asked != "null" and dim.example is not None and not Range(dim.example, dim.example).within(Range(low, high)):
+            yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside of {dim.promised}", dim.id, dim.example)
+
+
+def _ranges(export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
+    """Once per free symbol: tracing saw sizes of 2 and more, or fewer still, while callers are promised the declared range."""
+    if export.program is None:
+        return
+    promised = export.roots()
+    for symbol in symbols:
+        wide = promised.get(symbol.name)
+        if wide is None or symbol.became is not None or wide.within(symbol.traced):
+            continue
+        word = symbol.meaning or symbol.name
+        cause = next((change for change in reversed(symbol.history) if change.what == "range"), None)
+        line: Line | None = cause.line if cause else None
+        why = f"{cause.cause} at {cause.line}" if cause and cause.line else "torch traces no size of 0 or 1"
+        yield Warned("promised_wider_than_traced", f"{word} is promised in {wide} but was traced in {symbol.traced}: {why}", word, None, line)
+
+
+def _guards(found: tuple[Relation, ...]) -> Iterator[Warned]:
+    for relation in found:
+        if relation.holds == "no" and relation.kind in ("guard", "equality", "divisibility"):
+            sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
+            yield Warned("guard_within_range", f"{relation.text} does not hold at {sizes}", relation.text, None, relation.line)
+
+
+def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
+    """Once per code line: one line makes torch assume the same of contiguity, broadcasting and emptiness."""
+    lines: dict[Line | None, list[str]] = {}
+    for relation in found:
+        if relation.kind == "assumption":
+            lines.setdefault(relation.line, []).append(relation.text)
+    for line, texts in lines.items():
+        yield Warned("unchecked_assumption", f"assumed without a check: {', '.join(dict.fromkeys(texts))}", str(line or "torch"), None, line)
+
+
+def _log(export: Export) -> Iterator[Warned]:
+    if export.env is None:
+        yield Warned("log_incomplete", "torch logged no ShapeEnv: logging is switched off, or its messages changed (self_test names them)", "torch")
+    if export.log.failed:
+        yield Warned("log_failed", f"{export.log.failed} log events could not be read; the first:\n{export.log.failures[0]}", "the symbol log",
+                     export.log.failed)
