@@ -1,0 +1,192 @@
+"""The command `shapeline`: run, list, validate, report. Exit 0: all as expected; 1: something is not; 2: usage or configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flows import listing
+from flows.planning import Plan, plan, unique
+from flows.request import CONFIGS, Folders
+from lowering.errors import ConfigError, Problem
+
+USAGE = """usage: shapeline COMMAND [OPTION]... [KEY=VALUE]...
+
+Lower PyTorch models with dynamic shapes, level by level, to MHLO.
+
+commands:
+  run        lower the jobs of a suite and write a report
+  list       print the jobs that a run would have
+  validate   check the configuration, and say everything that is wrong with it
+  report     print the report of a run again
+
+KEY=VALUE overrides the configuration, in Hydra's grammar:
+  shapeline run suite=quickstart -k bert model.bert.symbols.seq.max=128
+  shapeline run model=llama until=torchscript
+  shapeline run model=./mine.yaml stages.export.decompose=core
+
+`shapeline COMMAND --help` lists the options. Exit status: 0 all as expected, 1 something is not, 2 usage or configuration.
+"""
+OK, UNEXPECTED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (sys.argv's by default); the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(USAGE, end="", file=sys.stdout if given else sys.stderr)
+        return OK if given else USAGE_ERROR
+    if given[0] not in COMMANDS:
+        problem = listing.unknown_command(given[0], COMMANDS)
+        print(f"shapeline: {problem}\n\n{USAGE}", end="", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        return COMMANDS[given[0]](given[1:])
+    except ConfigError as error:
+        print(listing.problems(error.problems), file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("shapeline: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `shapeline list | head`
+        sys.stderr.close()
+        return OK
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = _parser("run", "Lower the jobs of a suite: one red row for a model that fails, the others go on.")
+    parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
+    options = parser.parse_intermixed_args(arguments)
+    planned = plan(_overrides(options))
+    if options.dry_run:
+        print(listing.jobs(planned))
+        return OK
+    from flows import config, lower  # here: the other commands start without Prefect
+
+    folder = lower.lower_suite(config.build(planned))
+    return status(json.loads((folder / "report.json").read_text()))
+
+
+def _list(arguments: Sequence[str]) -> int:
+    parser = _parser("list", "Print the jobs that a run would have, with the ranges of their symbols.")
+    parser.add_argument("--json", action="store_true", help="the jobs as JSON: what each child process is given")
+    parser.add_argument("--models", action="store_true", help="the names that model=NAME and suites can use")
+    parser.add_argument("--suites", action="store_true", help="the names that suite=NAME can use")
+    options = parser.parse_intermixed_args(arguments)
+    groups = [group for group, asked in (("model", options.models), ("suite", options.suites)) if asked]
+    if groups:
+        for group in groups:
+            print("\n".join(_folders(options).names(group)))
+        return OK
+    planned = plan(_overrides(options))
+    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else listing.jobs(planned))
+    return OK
+
+
+def _validate(arguments: Sequence[str]) -> int:
+    parser = _parser("validate", "Check the configuration without running anything; all its errors are listed at once.")
+    parser.add_argument("--json", action="store_true", help="the problems as JSON: place, cause, fix")
+    parser.add_argument("--all", action="store_true", help="check every suite and every model there is, not one suite")
+    options = parser.parse_intermixed_args(arguments)
+    plans, found = _every(options) if options.all else _one(_overrides(options))
+    if options.json:
+        print(json.dumps({"ok": not found, "jobs": sum(len(planned.jobs) for planned in plans),
+                          "problems": [problem.to_json() for problem in found]}, indent=1, ensure_ascii=False))
+    elif found:
+        print(listing.problems(found), file=sys.stderr)
+    else:
+        print(listing.valid(plans))
+    return USAGE_ERROR if found else OK
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="shapeline report", description="Print the report of a run again, and write its files anew.")
+    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
+    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="the folder that holds runs/ (default: artifacts)")
+    parser.add_argument("--json", action="store_true", help="print report.json")
+    options = parser.parse_args(arguments)
+    folder = run_folder(options.run, options.output)
+    data = json.loads((folder / "report.json").read_text())
+    if options.json:
+        print(json.dumps(data, indent=1, ensure_ascii=False))
+    else:
+        from flows import report
+
+        print(report.rewrite(folder))
+    return status(data)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "list": _list, "validate": _validate, "report": _report}
+
+
+def status(report: dict[str, list[dict[str, object]]]) -> int:
+    """The exit status that a report stands for: 0 when each job ended as expected (`ok` where nothing else was)."""
+    return OK if all(job["outcome"] == (job.get("expected") or "ok") for job in report["jobs"]) else UNEXPECTED
+
+
+def run_folder(name: str, output: Path) -> Path:
+    """The folder of a finished run, by path, id, or `latest`; ConfigError says which runs there are."""
+    for folder in (output / "runs" / name, Path(name)):
+        if (folder / "report.json").is_file():
+            return folder.resolve()
+    runs = sorted(file.parent.name for file in (output / "runs").glob("*/report.json") if not file.parent.is_symlink())
+    fix = f"runs: {', '.join(runs[-5:])}" if runs else "make one with shapeline run"
+    raise ConfigError(Problem(str(output / "runs"), f"has no report of a run '{name}'", fix))
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"shapeline {command}", description=description)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the configuration, in Hydra's grammar")
+    parser.add_argument("-k", dest="select", metavar="EXPR", help="only jobs whose id has these words: 'bert and not image'")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
+                        help="also look in DIR/model, DIR/suite, ... (before the own configs; may be given again)")
+    parser.add_argument("--output", metavar="DIR", help="where runs go (default: artifacts)")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """The options as overrides: those alone describe a run, so that it can be started again from anywhere."""
+    texts = list(options.overrides)
+    if options.config_dir:
+        texts.append(f"hydra.searchpath=[{','.join(_quoted(folder) for folder in options.config_dir)}]")
+    if options.select is not None:
+        texts.append(f"select={_quoted(options.select)}")
+    if options.output is not None:
+        texts.append(f"output={_quoted(options.output)}")
+    return texts
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _folders(options: argparse.Namespace) -> Folders:
+    return Folders((*(Path(folder).resolve() for folder in options.config_dir), CONFIGS))
+
+
+def _one(texts: Sequence[str]) -> tuple[list[Plan], tuple[Problem, ...]]:
+    try:
+        return [plan(texts)], ()
+    except ConfigError as error:
+        return [], error.problems
+
+
+def _every(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, ...]]:
+    """Plans of every suite, and of all models together, and what is wrong with any."""
+    plans: list[Plan] = []
+    found: list[Problem] = []
+    choices = [f"suite={name}" for name in _folders(options).names("suite")]
+    choices.append(f"model=[{','.join(_folders(options).names('model'))}]")
+    for choice in choices:
+        planned, problems = _one([choice, *_overrides(options)])
+        plans += planned
+        found += problems
+    return plans, unique(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What the command prints: jobs as a table, problems as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flows import declarations, expansion
+from flows.planning import Plan
+from lowering.errors import Problem, near_miss
+from lowering.model import Symbol
+from lowering.recipe import TARGET
+
+
+def jobs(planned: Plan) -> str:
+    """A line a job (id, symbols with their ranges, the level it ends at), and a total."""
+    rows = [(expansion.job_id(job), symbols(job["model"]["symbols"]), _end(job)) for job in planned.jobs]
+    lines = table(("JOB", "SYMBOLS", "TO"), rows)
+    left_out = planned.total - len(rows)
+    total = f"{len(rows)} job{'s' * (len(rows) != 1)} of suite {planned.suite}" + (f"; {left_out} not selected" if left_out else "")
+    return "\n".join([*lines, "", total])
+
+
+def symbols(declared: Mapping[str, Any]) -> str:
+    """`batch [1, 64]  seq [1, 512], a multiple of 8`."""
+    return "  ".join(f"{name} {Symbol(**symbol)}" for name, symbol in declared.items()) or "none (static)"
+
+
+def problems(found: Sequence[Problem]) -> str:
+    """Every problem with its place on one line, cause and fix below."""
+    lines = [f"shapeline: the configuration has {len(found)} problem{'s' * (len(found) != 1)}"]
+    for problem in found:
+        fix = f" ({problem.fix})" if problem.fix else ""
+        lines += [f"  {problem.place}", f"      {problem.cause}{fix}"]
+    return "\n".join(lines)
+
+
+def valid(plans: Sequence[Plan]) -> str:
+    if len(plans) == 1:
+        return f"suite {plans[0].suite}: {plans[0].total} jobs, no problem found"
+    *suites, models = plans
+    return f"{len(suites)} suites with {sum(planned.total for planned in suites)} jobs, {models.total} models: no problem found"
+
+
+def unknown_command(word: str, known: Iterable[str]) -> str:
+    return f"there is no command '{word}'" + (f"; {fix}" if (fix := near_miss(word, known)) else "")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of left-aligned columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+
+
+def _end(job: Mapping[str, Any]) -> str:
+    last = list(job["stages"].values())[-1]
+    return job["until"] or declarations.stage(last[TARGET]).target.word
