@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 
 from lowering.errors import InfraError, Problem, ShapelineError
@@ -46,7 +47,7 @@ def _place(error: BaseException) -> str:
     if not frames:
         return ""
     frame = (own or frames)[-1]
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    return f"{_near(frame.filename)}:{frame.lineno} in {frame.name}"
 
 
 def text_of(error: BaseException) -> str:
@@ -55,3 +56,8 @@ def text_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - formatting calls __str__
         return "".join(traceback.format_tb(error.__traceback__)) + _said(error) + "\n"
+
+
+def _near(file: str) -> str:
+    """A path under the working directory as one would type it there."""
+    return os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file

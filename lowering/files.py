@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,32 @@ def write_bytes(path: Path, content: bytes) -> None:
 def read(path: Path) -> Any:
     """The data of a JSON file; raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def size(path: Path) -> int:
+    """In bytes; 0 for a file that cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+class Tail:
+    """Reads a growing file of JSON lines; a line that is not whole yet waits."""
+
+    def __init__(self, path: Path):
+        self.path, self.read = path, 0
+
+    def lines(self) -> Iterator[Any]:
+        if size(self.path) <= self.read:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.read += len(line)
+                yield json.loads(line)
 
 
 def _strict(data: Any) -> Any:

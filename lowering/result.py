@@ -115,3 +115,8 @@ class JobResult:
 
 def with_remark(result: JobResult, remark: Remark) -> JobResult:
     return replace(result, warnings=(*result.warnings, remark))
+
+
+def not_run(model: str, variant: str) -> JobResult:
+    """The row of a job that has no result."""
+    return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(Problem("run", "no result was recorded", "run the job again"),))

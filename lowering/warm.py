@@ -100,13 +100,28 @@ class ForkServer:
 
 
 _lock = threading.Lock()
+_stopped = threading.Event()
 _servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process must not use its parent's
 
 
 def server() -> ForkServer:
-    """The fork server of this process, alive."""
+    """The fork server of this process, alive; InfraError once `stop` was called."""
     with _lock:
+        if _stopped.is_set():
+            raise InfraError(Problem("run", "was interrupted"))
         found = _servers.get(os.getpid())
         if found is None or not found.alive:
             found = _servers[os.getpid()] = ForkServer()
         return found
+
+
+def stop() -> None:
+    """End all jobs of this process at once, and let no other begin."""
+    with _lock:
+        _stopped.set()
+        if (found := _servers.get(os.getpid())) is not None:
+            found.kill()
+
+
+def stopped() -> bool:
+    return _stopped.is_set()

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +77,7 @@ class _Watch:
 
     def __init__(self, folder: Path, limits: Limits, history: History):
         self.folder, self.limits, self.history = folder, limits, history
-        self.events = _Tail(folder / EVENTS)
+        self.events = files.Tail(folder / EVENTS)
         self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
 
     def follow(self, child: warm.Child) -> JobResult:
@@ -97,8 +96,7 @@ class _Watch:
 
     def look(self, pid: int) -> None:
         """Take in the events since the last look, and the memory now."""
-        for line in self.events.lines():
-            event = json.loads(line)
+        for event in self.events.lines():
             self.history.add(event)
             if event["event"] in ("stage", "stage_end", "committed"):
                 self.since = time.monotonic()
@@ -121,9 +119,9 @@ class _Watch:
         committed = JobResult.load(self.folder)
         if outcome != "oom":
             self.log(f"stage {self.history.stage}: {cause or 'hangs after its result was committed'}; the stacks of its threads:")
-            size = _size(self.folder / LOG)
+            size = files.size(self.folder / LOG)
             child.dump_stacks()
-            _until(lambda: _size(self.folder / LOG) > size, 1.0)
+            _until(lambda: files.size(self.folder / LOG) > size, 1.0)
         child.kill()
         code = child.wait(10.0)
         if committed is not None:
@@ -177,31 +175,6 @@ class _Watch:
                 log.write(f"\n{text.rstrip()}\n")
         except OSError:
             return  # the same disk then refuses the manifest, and that is reported
-
-
-class _Tail:
-    """Reads a growing file line by line; a line that is not whole yet waits."""
-
-    def __init__(self, path: Path):
-        self.path, self.read = path, 0
-
-    def lines(self) -> Iterator[str]:
-        if _size(self.path) <= self.read:
-            return
-        with self.path.open("rb") as file:
-            file.seek(self.read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self.read += len(line)
-                yield line.decode("utf-8")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _until(met: Callable[[], bool], seconds: float) -> None:

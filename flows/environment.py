@@ -1,0 +1,67 @@
+"""Where a run took place: versions, machine, and the state of the source, as plain data for its record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torch-mlir", "jaxlib", "jax", "numpy", "transformers", "hydra-core", "prefect")
+
+
+def describe() -> dict[str, Any]:
+    return {"python": platform.python_version(), "packages": _versions(), "machine": machine(), "git": _git()}
+
+
+def machine() -> dict[str, Any]:
+    """host, system, cpu, cores (that this process may use), memory_bytes, gpus (names)."""
+    return {
+        "host": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [_field(str(card), "Model") for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))],
+    }
+
+
+def available_bytes() -> int:
+    """Memory that new processes can take without swapping."""
+    return int((_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit this code runs from and whether it was changed since; None outside a repository."""
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = ask("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "modified": None if changes is None else bool(changes)}

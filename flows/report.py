@@ -1,0 +1,154 @@
+"""The outcome of a run: report.json for machines, report.md for people; a row for every job, whatever became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows import record
+from flows.record import Record
+from lowering import files
+from lowering.result import OUTCOMES, JobResult
+
+SCHEMA = 1
+JSON, MARKDOWN = "report.json", "report.md"
+
+
+def write(run: Record, seconds: float | None = None) -> Path:
+    """Write report.json and report.md beside run.json from what the jobs' folders hold now; the path of report.md. Raises OSError."""
+    results = run.results()
+    files.write(run.folder / JSON, as_json(run, results, seconds))
+    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, seconds)) + "\n"))
+    return run.folder / MARKDOWN
+
+
+def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
+    """`jobs` has one entry a job: JobResult and its `folder`, to which its files are relative. seconds: wall time of the run."""
+    return {
+        "schema": SCHEMA,
+        "run": run.data["run"],
+        "suite": run.data["suite"],
+        "started": run.data["started"],
+        "seconds": seconds,
+        "overrides": run.data["overrides"],
+        "environment": run.data["environment"],
+        "outcomes": totals(results),
+        "as_expected": unexpected(results) == [],
+        "jobs": [{**result.to_json(), "folder": run.job_folder(result.id).relative_to(run.folder).as_posix()} for result in results],
+    }
+
+
+def totals(results: Sequence[JobResult]) -> dict[str, int]:
+    """How many jobs ended in each outcome that occurs, in the order of OUTCOMES."""
+    counts = Counter(result.outcome for result in results)
+    return {outcome: counts[outcome] for outcome in OUTCOMES if counts[outcome]}
+
+
+def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
+    return [result for result in results if not result.as_expected]
+
+
+def summary(results: Sequence[JobResult]) -> str:
+    """`7 jobs: 5 ok, 1 crash, 1 timeout`."""
+    return f"{counted(len(results), 'job')}: " + (", ".join(f"{count} {outcome}" for outcome, count in totals(results).items()) or "nothing ran")
+
+
+def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+    """The table of a run as plain data: job, outcome, stage, seconds, peak MiB, warnings, cause."""
+    return [{
+        "job": result.id,
+        "outcome": result.outcome,
+        "stage": result.stage,
+        "seconds": round(result.seconds, 1),
+        "peak MiB": result.peak_rss_bytes and result.peak_rss_bytes >> 20,
+        "warnings": len(result.warnings),
+        "cause": short(result),
+    } for result in results]
+
+
+def short(result: JobResult, limit: int = 160) -> str:
+    """The first line of the first problem, and how many more there are."""
+    if not result.problems:
+        return ""
+    lines = str(result.problems[0]).strip().splitlines() or [""]
+    text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
+    return text if len(result.problems) == 1 else f"{text} (and {len(result.problems) - 1} more)"
+
+
+def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> Iterator[str]:
+    """The lines of report.md."""
+    data = run.data
+    yield f"# {data['suite']}: {summary(results)}"
+    yield ""
+    took = "" if seconds is None else f", took {seconds:.0f} s with {counted(run.workers, 'job')} at a time"
+    yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
+    yield ""
+    yield from table(rows(results))
+    failed = unexpected(results)
+    if failed:
+        yield ""
+        yield "## Not as expected"
+        yield ""
+        yield f"Run them again: `{record.again(run, [result.id for result in failed])}`"
+        for result in failed:
+            yield ""
+            yield from page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")
+    if any(result.warnings for result in results):
+        yield ""
+        yield "## Warnings"
+        yield ""
+        yield from table([{"job": result.id, "stage": remark.stage, "code": remark.code, "place": remark.place, "message": remark.message}
+                          for result in results for remark in result.warnings])
+    yield ""
+    yield "## Environment"
+    yield ""
+    environment = data["environment"]
+    machine = environment["machine"]
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in environment["packages"].items())
+    yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {', '.join(machine['gpus']) or 'none'}"
+    yield f"- Python {environment['python']}, {versions}"
+    if environment["git"]:
+        yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"
+
+
+def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
+    """One job in Markdown: how it ended, everything that was found, and its stages. folder: where its files are linked."""
+    yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
+    yield ""
+    for problem in result.problems:
+        yield f"- {_cell(str(problem))}"
+    if result.problems:
+        yield ""
+    if folder:
+        yield f"[log]({folder}/{result.log}) · again: `sh {folder}/{result.repro}` (from the run's folder)"
+        yield ""
+    yield from table([{
+        "stage": stage.name,
+        "outcome": stage.outcome,
+        "seconds": round(stage.seconds, 2),
+        "cpu": round(stage.cpu_seconds, 2),
+        "peak MiB": stage.peak_rss_bytes and stage.peak_rss_bytes >> 20,
+        "ops": sum(stage.ops.values()),
+        "artifact": f"[{stage.artifact}]({folder}/{stage.artifact})" if folder and stage.artifact else stage.artifact or "",
+    } for stage in result.stages])
+
+
+def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A Markdown table of rows with the same keys; nothing for no rows."""
+    if not lines:
+        return
+    yield "| " + " | ".join(lines[0]) + " |"
+    yield "|" + "|".join(" ---: " if isinstance(value, int | float) else " --- " for value in lines[0].values()) + "|"
+    for line in lines:
+        yield "| " + " | ".join("" if value is None else _cell(str(value)) for value in line.values()) + " |"
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _cell(text: str) -> str:
+    return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")
