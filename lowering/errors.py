@@ -71,6 +71,12 @@ class Mismatch(ShapelineError):
     outcome = "mismatch"
 
 
+class Refused(ShapelineError):
+    """A program was given arguments that it does not take; `problems` holds its own messages."""
+
+    outcome = "error"
+
+
 class InfraError(ShapelineError):
     """The worker, disk or network failed; says nothing about the model."""
 

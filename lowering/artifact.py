@@ -1,0 +1,188 @@
+"""A lowered program as files that run without the model's Python code: signature.json, a portable StableHLO program, weights by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch.utils import _pytree as pytree
+
+from lowering import comparison, files, inputs, mlir, weights
+from lowering.comparison import Comparison
+from lowering.errors import InfraError, Problem, Refused, StageFailed
+from lowering.execution import arguments, results_of
+from lowering.job import plain, structured
+from lowering.level import Level, Program
+from lowering.model import Built, Model
+from lowering.points import Space
+from lowering.signature import Signature
+from lowering.xla import Xla
+
+SCHEMA = "shapeline/signature/1"
+SIGNATURE = "signature.json"
+PROGRAM = "program.stablehlo"
+
+
+def save(program: Program, folder: Path, store: Path) -> list[Path]:
+    """Write signature.json and program.stablehlo into `folder` and the weights into `store`; `program` is a pure MHLO of a built model.
+
+    The program is a versioned portable artifact that StableHLO's readers of the next months take. Raises StageFailed, Unsupported, InfraError.
+    """
+    top = program.at(Level.MODEL)
+    if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
+        raise ValueError("an artifact is made of an MHLO program that descends from a model")
+    key = weights.write(program.weights, store)
+    portable, version = _portable(program.ir)
+    files.write_bytes(folder / PROGRAM, portable)
+    files.write(folder / SIGNATURE, {
+        "schema": SCHEMA,
+        "program": {"file": PROGRAM, "sha256": hashlib.sha256(portable).hexdigest(), "format": f"StableHLO portable artifact {version}",
+                    "entry": "main"},
+        "weights": {"sha256": key, "store": os.path.relpath(store, folder)},
+        "signature": plain(program.signature),
+        "outputs": _structure(program),
+        "model": plain(top.ir.model),
+    })  # fmt: skip
+    return [folder / SIGNATURE, folder / PROGRAM]
+
+
+def _portable(module: Any) -> tuple[bytes, str]:
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import stablehlo
+
+    version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
+    copy = mlir.carry(module, mlir.hlo_context())
+    mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
+    try:
+        with copy.context:
+            return stablehlo.serialize_portable_artifact(copy, version), version
+    except (ir.MLIRError, ValueError) as error:
+        raise StageFailed(Problem("portable artifact", f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"), str(error)) from error
+
+
+def _structure(program: Program) -> Any:
+    """The output pytree with the names of the results at its leaves; None when the program did not come from torch.export."""
+    exported = program.at(Level.EXPORTED)
+    if exported is None:
+        return None
+    spec = exported.ir.call_spec.out_spec
+    return _plain(pytree.tree_unflatten(inputs.leaf_names(spec), spec))
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    return [_plain(value) for value in tree] if isinstance(tree, list | tuple) else tree
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of an artifact. results: by name (`logits`; `buffer_mutation/…`); compared: by name, against the recorded eager results."""
+
+    sizes: Mapping[str, int]
+    results: Mapping[str, torch.Tensor]
+    seconds: float
+    compared: Mapping[str, Comparison] | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What `save` wrote, read back; weights are mapped from the store."""
+
+    folder: Path
+    model: Model
+    signature: Signature
+    weights: Mapping[str, torch.Tensor]
+    program: str
+
+    @staticmethod
+    def load(folder: Path) -> Artifact:
+        """The artifact in a job's folder; InfraError when a file is missing, broken, or not the one that was written."""
+        path = folder / SIGNATURE
+        try:
+            data = files.read(path)
+            portable = (folder / data["program"]["file"]).read_bytes()
+            if hashlib.sha256(portable).hexdigest() != data["program"]["sha256"]:
+                raise InfraError(Problem(str(folder / data["program"]["file"]), f"is not the program that {SIGNATURE} describes", "run the job again"))
+            if data["schema"] != SCHEMA:
+                raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
+            signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
+            held = weights.read(folder / data["weights"]["store"], data["weights"]["sha256"])
+        except FileNotFoundError as error:
+            raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InfraError(Problem(str(path), f"cannot be read: {error}", "run the job again")) from error
+        return Artifact(folder, model, signature, held, _text(portable))
+
+    def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None) -> Execution:
+        """Run the program at `sizes` (every symbol that is not given: its example), on inputs filled as declared.
+
+        compare: at the sizes of a recorded point, run its inputs and compare with the eager results in the record; InfraError when there are none.
+        Refused says which size the program does not take.
+        """
+        space = Space.of(self.model, self.signature)
+        if unknown := [name for name in sizes if name not in space.symbols]:
+            raise Refused([Problem(f"--size {name}", "is not a symbol of the program", f"symbols: {', '.join(space.symbols) or 'none'}") for name in unknown])
+        full = {**space.example, **sizes}
+        wrong = [Problem(f"--size {name}={size}", f"is outside {space.symbols[name]}") for name, size in full.items() if not space.symbols[name].admits(size)]
+        if wrong:
+            raise Refused(wrong)
+        recorded = _recorded(self.folder, full) if compare else None
+        names = {argument.name for argument in self.signature.inputs}
+        made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
+        xla = Xla(platform)
+        xla.hold(self.weights)
+        start = time.perf_counter()
+        computed = xla.run(self.program, arguments(self.signature, self.weights, {name: value for name, value in made.items() if name in names}))
+        seconds = time.perf_counter() - start
+        results = {_label(result.kind, result.name): value for result, value in zip(results_of(self.signature), computed, strict=True)}
+        return Execution(full, results, seconds, self._compared(results, recorded[1]) if recorded else None)
+
+    def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
+        return {name: comparison.compare(results[name], value, comparison.tolerance_of(value.dtype, self.model.tolerances, value))
+                for name, value in want.items()}
+
+
+def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False) -> Execution:
+    """`Artifact.load(folder).execute(...)`: what `shapeline exec JOB --size NAME=SIZE` does."""
+    return Artifact.load(folder).execute(sizes, platform, compare)
+
+
+def _label(kind: str, name: str) -> str:
+    return name if kind == "output" else f"{kind}/{name}"
+
+
+def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(inputs, results) of the point of these sizes that the verify stage kept."""
+    kept: list[str] = []
+    for record in sorted(folder.glob("*-verify.json")):
+        for number, point in enumerate(files.read(record)["kept"]):
+            if point["sizes"] == dict(sizes):
+                return _tensors(record.with_suffix(".safetensors"), f"{number}/")
+            kept.append(", ".join(f"{name}={size}" for name, size in point["sizes"].items()))
+    raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {'; '.join(kept) or 'none: run the verify stage'}"))
+
+
+def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    given, want = {}, {}
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            if name.startswith(prefix):
+                kind, _, rest = name.removeprefix(prefix).partition("/")
+                (given if kind == "input" else want)[rest if kind == "input" else _label(kind, rest)] = file.get_tensor(name)
+    return given, want
+
+
+def _text(portable: bytes) -> str:
+    from jaxlib.mlir.dialects import stablehlo
+
+    context = mlir.hlo_context()
+    with context:
+        return mlir.text(stablehlo.deserialize_portable_artifact(context, portable), elide=None)

@@ -1,0 +1,164 @@
+"""Runs a program at any level: weights and inputs in, the results of its signature out, as CPU tensors in the signature's order."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export.graph_signature import ConstantArgument
+
+from lowering import inputs, mlir
+from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
+from lowering.level import Level, Program
+from lowering.model import Model
+from lowering.signature import Result, Signature
+from lowering.xla import Xla
+
+Tensors = Mapping[str, torch.Tensor]
+Run = Callable[[Tensors], tuple[torch.Tensor, ...]]
+
+# Levels that run here without another consumer of MLIR.
+RUNNABLE = (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)
+
+# Values that are no tensors at the levels of torch: how they are compared.
+_SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
+
+
+def results_of(signature: Signature) -> tuple[Result, ...]:
+    """The results that a program computes; constants (None, ints) are in the signature alone."""
+    return tuple(result for result in signature.results if result.kind != "constant")
+
+
+def runner(program: Program, xla: Xla) -> Run:
+    """A function from inputs by name to the results of `program`; raises Refused, StageFailed. ValueError: the level does not run here."""
+    if program.signature is None or program.level not in RUNNABLE:
+        raise ValueError(f"level {program.level.word} does not run here; {', '.join(level.word for level in RUNNABLE)} do")
+    body = {
+        Level.EXPORTED: _exported,
+        Level.TORCHSCRIPT: _script,
+        Level.STABLEHLO: _hlo,
+        Level.MHLO: _hlo,
+    }[program.level](program, xla)
+    signature, weights = program.signature, program.weights
+
+    def run(given: Tensors) -> tuple[torch.Tensor, ...]:
+        computed = body(arguments(signature, weights, given))
+        expected = results_of(signature)
+        if len(computed) != len(expected):
+            raise StageFailed(Problem(f"{program.level.word} level", f"gives {len(computed)} results, its signature has {len(expected)}"))
+        return tuple(_tensor(value, result) for value, result in zip(computed, expected, strict=True))
+
+    return run
+
+
+def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:
+    """Weights and inputs in the signature's order; Refused lists every input that is missing, unknown, or of the wrong dtype or static dim."""
+    names = {argument.name for argument in signature.inputs}
+    problems = [Problem(f"input '{name}'", "is not an input of the program", f"inputs: {', '.join(names)}") for name in given if name not in names]
+    for argument in signature.inputs:
+        value = given.get(argument.name)
+        if value is None:
+            problems.append(Problem(f"input '{argument.name}'", "is missing"))
+            continue
+        fits = len(value.shape) == len(argument.dims) and all(
+            isinstance(dim, str) or dim == size for dim, size in zip(argument.dims, value.shape, strict=True)
+        )
+        word = str(value.dtype).removeprefix("torch.")
+        if not fits or (argument.dtype != word and argument.dtype not in _SCALARS):
+            problems.append(Problem(f"input '{argument.name}'", f"is {word}{list(value.shape)}",
+                                    f"the program takes {argument.dtype}[{', '.join(map(str, argument.dims))}]"))
+    if problems:
+        raise Refused(problems)
+    return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
+
+
+def _exported(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+    interpreter = torch.fx.Interpreter(program.ir.graph_module)
+    specs = program.ir.graph_signature.input_specs
+    kept = [not isinstance(spec.arg, ConstantArgument) for spec in program.ir.graph_signature.output_specs]
+
+    def run(values: list[torch.Tensor]) -> list[Any]:
+        rest = iter(values)
+        full = [spec.arg.value if isinstance(spec.arg, ConstantArgument) else next(rest) for spec in specs]
+        with torch.no_grad():
+            return [result for result, keep in zip(interpreter.run(*full), kept, strict=True) if keep]
+
+    return _failing_as("exported level", run)
+
+
+def _script(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+    function = torch._C._create_function_from_graph("forward", program.ir)
+
+    def run(values: list[torch.Tensor]) -> Any:
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            result = function(*values)
+        return result if isinstance(result, tuple) else (result,)
+
+    return _failing_as("torchscript level", run)
+
+
+def _hlo(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+    xla.hold(program.weights)
+    text = mlir.text(program.ir, elide=None)
+    return lambda values: xla.run(text, values)
+
+
+def _failing_as(place: str, run: Callable[[list[torch.Tensor]], Any]) -> Callable[[list[torch.Tensor]], Any]:
+    def guarded(values: list[torch.Tensor]) -> Any:
+        try:
+            return run(values)
+        except ShapelineError:
+            raise
+        except Exception as error:
+            raise StageFailed(Problem(place, f"raised {type(error).__name__}: {str(error).strip().splitlines()[-1]}"), str(error)) from error
+
+    return guarded
+
+
+def _tensor(value: Any, result: Result) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu").reshape(()) if result.dtype in _SCALARS else value.detach().to("cpu")
+    return torch.tensor(value, dtype=_SCALARS[type(value).__name__])
+
+
+@dataclass(frozen=True)
+class Eager:
+    """The reference: the module as its author wrote it, its buffers and inputs left untouched whatever forward does to them."""
+
+    model: Model
+    module: torch.nn.Module
+    signature: Signature
+
+    def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
+        """The results of the signature, mutated buffers and inputs included; LoadError when the model raises or returns other outputs."""
+        before = {name: buffer.detach().clone() for name, buffer in self.module.named_buffers()}
+        passed = {name: value.clone() for name, value in given.items()}
+        try:
+            outputs = inputs.run_eager(self.module, self.model, passed)
+            state = {"output": outputs.leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
+            missing = [result.name for result in results_of(self.signature) if result.name not in state[result.kind]]
+            if missing:
+                raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
+                                        "the structure of the outputs must not depend on sizes"))
+            return tuple(_tensor(state[result.kind][result.name], result).clone() for result in results_of(self.signature))
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.module.named_buffers():
+                    buffer.copy_(before[name])
+
+    def double(self) -> Eager:
+        """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""
+        return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)
+
+
+class _Double(Eager):
+    def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            return super().__call__({name: value.double() if value.is_floating_point() else value for name, value in given.items()})
+        finally:
+            torch.set_default_dtype(before)

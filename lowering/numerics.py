@@ -1,0 +1,285 @@
+"""Whether the levels of a program compute what eager computes, at shape points over its ranges, and which level is the first that does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from lowering import comparison, inputs, mlir, xla
+from lowering.comparison import Comparison
+from lowering.errors import LoadError, Problem, Refused, ShapelineError
+from lowering.execution import RUNNABLE, Eager, Run, Tensors, results_of, runner
+from lowering.level import Level, Program
+from lowering.model import Built, Model
+from lowering.points import Point, Sizes, Space, outside, points
+from lowering.signature import Signature
+from lowering.xla import Xla
+
+
+@dataclass(frozen=True)
+class LevelCheck:
+    """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes."""
+
+    seconds: float
+    outputs: Mapping[str, Comparison] = field(default_factory=dict)
+    failure: str = ""
+    refused: bool = False
+    log: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return not self.failure and all(compared.agrees for compared in self.outputs.values())
+
+
+@dataclass(frozen=True)
+class PointCheck:
+    """All levels at one point, by label (`torchscript`, `mhlo`, `mhlo on gpu`); seconds: of one eager run."""
+
+    point: Point
+    seconds: float
+    levels: Mapping[str, LevelCheck]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared. refused and accepted: sizes outside the ranges that the program declined, and that it took.
+
+    blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
+    """
+
+    points: tuple[PointCheck, ...]
+    refused: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    blame: str = ""
+    budget: Mapping[str, float] = field(default_factory=dict)
+    kept: tuple[tuple[Point, Tensors, tuple[torch.Tensor, ...]], ...] = ()
+
+    def comparisons(self) -> Iterator[Comparison]:
+        return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
+
+    @property
+    def max_abs(self) -> float:
+        return max((compared.max_abs for compared in self.comparisons()), default=0.0)
+
+    @property
+    def max_rel(self) -> float:
+        return max((compared.max_rel for compared in self.comparisons()), default=0.0)
+
+    @property
+    def mismatches(self) -> list[Problem]:
+        """Wrong results, sizes inside the ranges that were refused, and sizes outside that were taken."""
+        found = []
+        for check in self.points:
+            for label, level in check.levels.items():
+                at = f"{label} at {check.point}"
+                found += [Problem(f"output '{name}' of {at}", compared.detail, self.blame)
+                          for name, compared in level.outputs.items() if not compared.agrees]
+                if level.refused:
+                    found.append(Problem(at, f"refuses sizes inside its ranges: {level.failure}", self.blame))
+        return found + [Problem("mhlo", f"takes sizes outside its ranges: {why}", "its assertions do not cover this range") for why in self.accepted]
+
+    @property
+    def failures(self) -> list[Problem]:
+        """Levels that could not be run."""
+        return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.points
+                for label, level in check.levels.items() if level.failure and not level.refused]
+
+    def to_json(self) -> dict[str, Any]:
+        """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
+        return {
+            "points": [
+                {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
+                 "levels": {label: _plain(level) for label, level in check.levels.items()}}
+                for check in self.points
+            ],
+            "max_abs": self.max_abs, "max_rel": self.max_rel,
+            "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
+        }  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """A model, its signature and XLA's devices, ready to compare programs with eager at any sizes."""
+
+    built: Built
+    signature: Signature
+    platforms: Sequence[str] = ("cpu",)
+    noted: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model: Model = self.built.model
+        self.eager = Eager(self.model, self.built.module, self.signature)
+        self.space = Space.of(self.model, self.signature)
+        self.devices = {platform: Xla(platform) for platform in self.platforms}
+
+    def inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
+        """Inputs of the signature (those that the graph takes) at `sizes`."""
+        return inputs.make(self.model, self.space.arguments(sizes), seed)
+
+    def seconds(self, sizes: Sizes) -> float:
+        """Wall time of one eager run at `sizes`."""
+        given = self.inputs(sizes, self.model.seed)
+        start = time.perf_counter()
+        self.eager(given)
+        return time.perf_counter() - start
+
+    def reference(self, point: Point, given: Tensors, twice: bool) -> tuple[tuple[torch.Tensor, ...], float]:
+        """What eager computes, and its seconds; LoadError when a second run disagrees with the first."""
+        start = time.perf_counter()
+        want = self.eager(given)
+        seconds = time.perf_counter() - start
+        if twice:
+            for result, first, again in zip(results_of(self.signature), want, self.eager(given), strict=True):
+                compared = self.compared(again, first)
+                if not compared.agrees:
+                    raise LoadError(Problem(f"models.{self.model.name}", f"eager disagrees with itself in '{result.name}' at {point}: {compared.detail}",
+                                            "a model to verify must be deterministic: eval mode, no random ops"))
+        return want, seconds
+
+    def compared(self, got: torch.Tensor, want: torch.Tensor) -> Comparison:
+        return comparison.compare(got, want, comparison.tolerance_of(want.dtype, self.model.tolerances, want))
+
+    def check(self, run: Run, given: Tensors, want: Sequence[torch.Tensor]) -> LevelCheck:
+        """One program at one point against eager's results; float64 decides where floating values differ."""
+        start = time.perf_counter()
+        try:
+            got = run(self.taken(given))
+        except Refused as error:
+            return LevelCheck(time.perf_counter() - start, failure=str(error), refused=True, log=error.log)
+        except ShapelineError as error:
+            return LevelCheck(time.perf_counter() - start, failure=str(error), log=error.log)
+        seconds = time.perf_counter() - start
+        compared = [self.compared(one, other) for one, other in zip(got, want, strict=True)]
+        if any(self._debatable(found, other) for found, other in zip(compared, want, strict=True)):
+            compared = self._arbitrated(compared, given, got, want)
+        return LevelCheck(seconds, {result.name: found for result, found in zip(results_of(self.signature), compared, strict=True)})
+
+    def taken(self, given: Tensors) -> dict[str, torch.Tensor]:
+        names = {argument.name for argument in self.signature.inputs}
+        return {name: value for name, value in given.items() if name in names}
+
+    def _debatable(self, compared: Comparison, want: torch.Tensor) -> bool:
+        return compared.wrong == "values" and (want.is_floating_point() or want.is_complex())
+
+    def _arbitrated(self, compared: list[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor]) -> list[Comparison]:
+        """Comparisons in which results as near to a float64 run as eager's own are accepted, and the others say that float64 was asked."""
+        try:
+            reference = self.eager.double()(given)
+        except (LoadError, RuntimeError) as error:
+            return [replace(found, detail=f"{found.detail}; no float64 reference: {str(error).splitlines()[0]}") if found.wrong else found
+                    for found in compared]
+        settled = []
+        for found, one, other, exact, result in zip(compared, got, want, reference, results_of(self.signature), strict=True):
+            if self._debatable(found, other) and exact.shape == other.shape:
+                if comparison.nearer(one, other, exact):
+                    self.noted.append((result.name, f"differs from eager, but not more from float64 than eager does: {found.detail}"))
+                    found = replace(found, wrong=None)
+                else:
+                    found = replace(found, detail=f"{found.detail}; float64 sides with eager")
+            settled.append(found)
+        return settled
+
+    def bisect(self, program: Program, given: Tensors, want: Sequence[torch.Tensor], device: Xla) -> str:
+        """Which form of `program`, from the top of the ladder down, is the first that is wrong on `given` and `device`, in words."""
+        agrees, skipped = "eager", []
+        for form in ladder(program):
+            if form.level not in RUNNABLE:
+                skipped.append(form.level.word)
+                continue
+            found = self.check(runner(form, device), given, want)
+            if not found.agrees:
+                unrun = f" ({', '.join(dict.fromkeys(skipped))} not run)" if skipped else ""
+                return f"first wrong level: {form.level.word}; {agrees} is right{unrun}"
+            agrees, skipped = form.level.word, []
+        return "no level is wrong when run again"
+
+
+def ladder(program: Program) -> list[Program]:
+    """Every form that `program` went through below the model, first to last."""
+    forms: list[Program] = []
+    form: Program | None = program
+    while form is not None:
+        if form.level is not Level.MODEL and (not forms or forms[0].ir is not form.ir):
+            forms.insert(0, form)
+        form = form.above
+    return forms
+
+
+def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO), platforms: Sequence[str] = ("cpu",),
+           budget_elements: int = 1 << 22, budget_seconds: float = 2.0, seed: int = 0, keep_elements: int = 1 << 20) -> tuple[Verification, Bench]:
+    """Compare `levels` of `program` with eager at `count` or more points, and ask it to refuse sizes outside its ranges.
+
+    Results are data; LoadError says that the model itself fails inside its ranges. `program` must descend from a MODEL program that is `Built`.
+    """
+    top = program.at(Level.MODEL)
+    assert top is not None and isinstance(top.ir, Built) and program.signature is not None
+    bench = Bench(top.ir, program.signature, platforms)
+    runs = dict(_runs(program, levels, bench))
+    checks, kept, blame = [], [], ""
+    chosen = points(bench.space, count, budget_elements, seed, bench.seconds, budget_seconds)
+    for index, point in enumerate(chosen):
+        given = bench.inputs(point.sizes, bench.model.seed + index)
+        want, seconds = bench.reference(point, given, twice=index == 0)
+        found = {label: bench.check(run, given, want) for label, (run, _, _) in runs.items()}
+        wrong = next((label for label, level in found.items() if not level.agrees), None)
+        if wrong and not blame:
+            bench.reference(point, given, twice=True)
+            blame = bench.bisect(runs[wrong][1], given, want, runs[wrong][2])
+        checks.append(PointCheck(point, seconds, found))
+        if sum(value.numel() for value in (*given.values(), *want)) <= keep_elements:
+            kept.append((point, given, want))
+    refused, accepted = refusals(program, bench) if program.level in (Level.STABLEHLO, Level.MHLO) else ((), ())
+    budget = {"elements": budget_elements, "seconds": budget_seconds}
+    return Verification(tuple(checks), refused, accepted, blame, budget, tuple(kept)), bench
+
+
+def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(declined with which words, taken) of the sizes just outside the ranges; both empty when the program carries no assertion."""
+    if not carries_assertions(program):
+        return (), ()
+    assert program.signature is not None
+    text = mlir.text(program.ir, elide=None)
+    refused, accepted = [], []
+    for why, sizes in outside(bench.space):
+        given = inputs.shapes(bench.model, bench.space.arguments(sizes))
+        shapes = [
+            (program.weights[argument.name].dtype, tuple(program.weights[argument.name].shape)) if argument.kind != "input"
+            else (getattr(torch, bench.model.inputs[argument.name].dtype), given[argument.name])
+            for argument in program.signature.arguments
+        ]
+        try:
+            xla.refine(text, shapes)
+        except ShapelineError as error:
+            refused.append("; ".join(problem.cause for problem in error.problems))
+        else:
+            accepted.append(why)
+    return tuple(refused), tuple(accepted)
+
+
+def carries_assertions(program: Program) -> bool:
+    """Whether an HLO program holds a shape_assertion."""
+    return any(operation.name.endswith(".custom_call") and "shape_assertion" in str(operation.attributes["call_target_name"])
+               for operation in mlir.operations(program.ir))
+
+
+def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[Run, Program, Xla]]]:
+    """For each level that the program went through its run, by label; HLO levels once a platform."""
+    for level in levels:
+        form = program.at(level)
+        if form is None:
+            continue
+        for platform in bench.platforms if level in (Level.STABLEHLO, Level.MHLO) else bench.platforms[:1]:
+            label = level.word if platform == bench.platforms[0] else f"{level.word} on {platform}"
+            yield label, (runner(form, bench.devices[platform]), form, bench.devices[platform])
+
+
+def _plain(level: LevelCheck) -> dict[str, Any]:
+    outputs = {
+        name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong, "detail": compared.detail}
+        for name, compared in level.outputs.items()
+    }
+    return {"seconds": level.seconds, "failure": level.failure, "outputs": outputs}

@@ -1,0 +1,210 @@
+"""Shape points of a model: sizes of its symbols at which levels are compared, and sizes that a program must refuse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from lowering import sizes as sizes_at
+from lowering.dims import Affine
+from lowering.inputs import flexible_sizes
+from lowering.model import Model, Symbol
+from lowering.signature import Signature
+
+# Sizes that no tile, vector or block width divides.
+_ODD = (13, 29, 7, 53, 11, 19, 37, 3, 61, 101, 17, 5, 23, 31, 43)
+
+# How far a symbol without a maximum is taken.
+_UNBOUNDED = 4096
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Sizes of all symbols. kind: `lower`, `upper`, `edge SYMBOL`, `off multiples`, `random`; note: what capped it."""
+
+    kind: str
+    sizes: Sizes
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{sizes_at.text(self.sizes)} ({self.kind}{f', {self.note}' if self.note else ''})"
+
+
+@dataclass(frozen=True)
+class Space:
+    """The sizes that a program takes: its model's symbols and the flexible dims that stayed dynamic, each in its range, under the guards.
+
+    example: the traced sizes. flexible: the size of each `null` dim (`input[position]`) as an int or expression of the symbols.
+    """
+
+    model: Model
+    symbols: Mapping[str, Symbol]
+    example: Sizes
+    flexible: Mapping[str, int | str]
+    signature: Signature
+
+    @staticmethod
+    def of(model: Model, signature: Signature) -> Space:
+        dims = {argument.name: argument.dims for argument in signature.inputs}
+        symbols, example, flexible = dict(model.symbols), dict(model.examples()), {}
+        for place, traced in flexible_sizes(model).items():
+            name, _, position = place[:-1].rpartition("[")
+            dim = dims[name][int(position)] if name in dims else traced
+            flexible[place] = dim
+            if isinstance(dim, str) and dim in signature.symbols and dim not in symbols:
+                bound = signature.symbols[dim]
+                # An AUTO dim is promised from 0, but nobody asked for sizes below those it was traced with.
+                symbols[dim] = Symbol(max(2, bound.min), bound.max, bound.multiple_of)
+                example[dim] = traced
+        return Space(model, symbols, example, flexible, signature)
+
+    def arguments(self, sizes: Sizes) -> dict[str, int]:
+        """`sizes` in the form that `inputs.make` takes: model symbols, and `input[position]` for flexible dims."""
+        given = {name: size for name, size in sizes.items() if name in self.model.symbols}
+        return given | {place: sizes_at.evaluate(dim, sizes) for place, dim in self.flexible.items()}
+
+    def admits(self, sizes: Sizes) -> bool:
+        """Whether every size is in its range, every dim is 0 or more, and every guard that can be evaluated holds."""
+        if not all(symbol.admits(sizes[name]) for name, symbol in self.symbols.items()):
+            return False
+        declared = (dim for value in self.model.inputs.values() for dim in value.dims() if isinstance(dim, Affine))
+        return all(dim.at(sizes) >= 0 for dim in declared) and all(_holds(guard, sizes) for guard in self.signature.guards)
+
+    def elements(self, sizes: Sizes) -> int:
+        """Elements of all inputs and results at `sizes`; results whose size is known only at run time are not counted."""
+        total = 0
+        for value in (*self.signature.inputs, *self.signature.results):
+            count = 1
+            for dim in value.dims:
+                try:
+                    count *= sizes_at.evaluate(dim, sizes)
+                except sizes_at.Unknown:
+                    count = 0
+            total += count
+        return total
+
+    def box(self, share: float) -> dict[str, int]:
+        """The corner that lies `share` (0: smallest, 1: largest sizes) of the way up every symbol's range, in steps of its multiple."""
+        found = {}
+        for name, symbol in self.symbols.items():
+            low, high = smallest(symbol), largest(symbol)
+            found[name] = low + round((high - low) * share / symbol.multiple_of) * symbol.multiple_of
+        return found
+
+
+def smallest(symbol: Symbol) -> int:
+    return -(-symbol.min // symbol.multiple_of) * symbol.multiple_of
+
+
+def largest(symbol: Symbol) -> int:
+    return symbol.largest(symbol.max if symbol.max is not None else max(_UNBOUNDED, 4 * symbol.min))
+
+
+def points(space: Space, count: int, budget_elements: int, seed: int = 0, seconds: Callable[[Sizes], float] | None = None,
+           budget_seconds: float = 0.0) -> list[Point]:
+    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, random ones.
+
+    No point has a symbol at its traced size where the range allows another. The upper corner is capped by `budget_elements` (inputs and
+    results) and, when `seconds` measures a run, by `budget_seconds`; a point that was capped says by what, and then each symbol's own
+    maximum is visited with the others small.
+    """
+    if not space.symbols:
+        return [Point("example", {})]
+    lower = Point("lower", _away(space, space.box(0.0)))
+    upper = _upper(space, budget_elements, seconds, budget_seconds)
+    found = [lower, upper, Point("off multiples", _off_multiples(space, upper.sizes))]
+    if upper.note:
+        found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget_elements]
+    found = _distinct([point for point in found if space.admits(point.sizes)])
+    draw = random.Random(seed)
+    for _ in range(64 * count):
+        if len(found) >= count and any(point.kind == "random" for point in found):
+            break
+        drawn = _away(space, {name: _draw(symbol, upper.sizes[name], draw) for name, symbol in space.symbols.items()})
+        if space.admits(drawn) and space.elements(drawn) <= max(budget_elements, space.elements(lower.sizes)):
+            found = _distinct([*found, Point("random", drawn)])
+    return found
+
+
+def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
+    """(what is broken, sizes): for every declared symbol the sizes just outside its range, and one that is no multiple."""
+    for name, symbol in space.model.symbols.items():
+        wrong = [(size, f"{name} must be {symbol}, and is {size}") for size in (symbol.min - 1, (symbol.max or -2) + 1) if size >= 0]
+        if symbol.multiple_of > 1:
+            size = space.example[name] + 1
+            wrong.append((size, f"{name} must be a multiple of {symbol.multiple_of}, and is {size}"))
+        for size, why in wrong:
+            sizes = {**space.example, name: size}
+            if all(dim.at(sizes) >= 0 for value in space.model.inputs.values() for dim in value.dims() if isinstance(dim, Affine)):
+                yield why, sizes
+
+
+def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float] | None, budget_seconds: float) -> Point:
+    """The largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
+    top = _away(space, space.box(1.0))
+    low, high = 0.0, 1.0
+    if space.elements(top) > budget_elements:
+        for _ in range(24):
+            middle = (low + high) / 2
+            low, high = (middle, high) if space.elements(space.box(middle)) <= budget_elements else (low, middle)
+        top = _away(space, space.box(low))
+    note = f"capped by {budget_elements} elements" if high < 1 else ""
+    if seconds is None:
+        return Point("upper", top, note)
+    current = dict(space.example)
+    while current != top:
+        taken = seconds(current)
+        step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
+                for name, symbol in space.symbols.items()}
+        if taken * max(1.0, space.elements(step) / max(1, space.elements(current))) > budget_seconds:
+            return Point("upper", _away(space, current), f"capped by {budget_seconds:g} s of eager")
+        current = step
+    return Point("upper", top, note)
+
+
+def _away(space: Space, sizes: Sizes) -> dict[str, int]:
+    """`sizes` with every symbol that stands at its traced size moved to the next allowed one."""
+    moved = {}
+    for name, symbol in space.symbols.items():
+        steps = (0,) if sizes[name] != space.example[name] else (1, -1, 2, -2, 0)
+        candidates = [sizes[name] + step * symbol.multiple_of for step in steps]
+        moved[name] = next((size for size in candidates if symbol.admits(size)), sizes[name])
+    return moved
+
+
+def _off_multiples(space: Space, upper: Sizes) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, symbol in space.symbols.items():
+        allowed = [size for odd in _ODD if symbol.admits(size := odd * symbol.multiple_of) and size <= max(upper[name], smallest(symbol))]
+        fresh = [size for size in allowed if size != space.example[name]]
+        found[name] = next((size for size in fresh if size not in found.values()), (fresh or allowed or [upper[name]])[0])
+    return found
+
+
+def _edges(space: Space, lower: Sizes) -> Iterator[Point]:
+    for name, symbol in space.symbols.items():
+        if symbol.max is not None:
+            yield Point(f"edge {name}", {**lower, name: largest(symbol)})
+
+
+def _draw(symbol: Symbol, upper: int, draw: random.Random) -> int:
+    step = symbol.multiple_of
+    low = smallest(symbol)
+    return low + draw.randint(0, max(0, upper - low) // step) * step
+
+
+def _distinct(found: list[Point]) -> list[Point]:
+    first: dict[tuple[tuple[str, int], ...], Point] = {}
+    for point in found:
+        first.setdefault(tuple(sorted(point.sizes.items())), replace(point, sizes=dict(point.sizes)))
+    return list(first.values())
+
+
+def _holds(guard: str, sizes: Sizes) -> bool:
+    try:
+        return bool(sizes_at.evaluate(guard, sizes))
+    except sizes_at.Unknown:
+        return True

@@ -1,0 +1,104 @@
+"""MHLO -> MHLO: what the program computes, compared with eager across its ranges; the program itself passes through unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar
+
+from safetensors.torch import save_file
+
+from lowering import files, mlir, numerics, weights, xla
+from lowering.errors import Mismatch, Problem, StageFailed
+from lowering.execution import results_of
+from lowering.level import Level, Program
+from lowering.model import Built
+from lowering.stage import Note, Stage
+
+_LEVELS = {level.word: level for level in (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)}
+
+
+@dataclass(frozen=True)
+class Verified(Program):
+    """A program that was compared with eager, and what came of it."""
+
+    verification: numerics.Verification | None = None
+
+
+@dataclass(frozen=True)
+class Verify(Stage):
+    """Run the levels at shape points over the ranges, and compare with the module's own results.
+
+    points: how many at least (lower corner, upper corner, one off every multiple, random ones; more when the upper corner is capped).
+    levels: what to run; platforms: where XLA runs, as far as they are here. budget_elements (inputs and results) and budget_seconds (of one
+    eager run) cap the upper corner. keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
+    """
+
+    source: ClassVar[Level] = Level.MHLO
+    target: ClassVar[Level] = Level.MHLO
+
+    points: int = 4
+    levels: Sequence[str] = ("torchscript", "mhlo")
+    platforms: Sequence[str] = ("cpu", "gpu")
+    budget_elements: int = 1 << 22
+    budget_seconds: float = 2.0
+    keep_elements: int = 1 << 18
+    seed: int = 0
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        top = program.at(Level.MODEL)
+        found = [Problem("stages.verify.levels", f"'{word}' does not run here", f"one of {', '.join(_LEVELS)}")
+                 for word in self.levels if word not in _LEVELS]
+        found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
+                  for word in self.platforms if word not in xla.PLATFORMS]
+        if self.points < 1:
+            found.append(Problem("stages.verify.points", f"is {self.points}", "1 or more"))
+        if top is None or not isinstance(top.ir, Built) or program.signature is None:
+            found.append(Problem("verify", "there is no eager module to compare with", "enter the pipeline at the model, or drop this stage"))
+        return found
+
+    def apply(self, program: Program, note: Note) -> Program:
+        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (a level does not run), LoadError."""
+        if weights.fakes(program.weights):
+            note("weights_faked", "the weights are fake, so no level was run and no number compared")
+            return program
+        here = [platform for platform in self.platforms if platform in xla.platforms()]
+        if not here:
+            raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
+        found, bench = numerics.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
+                                       self.budget_seconds, self.seed, self.keep_elements)
+        note.report("verify", found.to_json())
+        for place, message in dict.fromkeys(bench.noted):
+            note("verify_arbitrated", message, place)
+        for word in self.levels:
+            if program.at(_LEVELS[word]) is None:
+                note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")
+        if bench.model.symbols and not numerics.carries_assertions(program):
+            note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
+        log = "\n".join(level.log for check in found.points for level in check.levels.values() if level.log)
+        if found.mismatches:
+            raise Mismatch(found.mismatches, log)
+        if found.failures:
+            raise StageFailed(found.failures, log)
+        held = {field.name: getattr(program, field.name) for field in fields(Program)}
+        return Verified(**held, verification=found)
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """The points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""
+        if not isinstance(program, Verified):
+            return []
+        assert program.verification is not None and program.signature is not None
+        record, results = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")
+        tensors = {}
+        for number, (_, given, want) in enumerate(program.verification.kept):
+            tensors |= {f"{number}/input/{name}": value.contiguous() for name, value in given.items()}
+            produced = zip(results_of(program.signature), want, strict=True)
+            tensors |= {f"{number}/{result.kind}/{result.name}": value.contiguous() for result, value in produced}
+        points = [{"kind": point.kind, "sizes": dict(point.sizes)} for point, _, _ in program.verification.kept]
+        files.write(record, program.verification.to_json() | {"kept": points})
+        save_file({name: value.clone() for name, value in tensors.items()}, results)
+        return [record, results]
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return mlir.histogram(program.ir)

@@ -1,0 +1,113 @@
+"""Weights, once: a safetensors file named by the digest of what it holds, in a folder that many jobs share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lowering import types
+from lowering.errors import InfraError, Problem, Unsupported
+
+_ALIASES = "aliases"  # metadata: name -> the name under which the same bytes are stored
+
+
+def digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Hex SHA-256 over names, dtypes, shapes and bytes; the order of the mapping does not count. Unsupported lists the fake tensors."""
+    if faked := fakes(weights):
+        raise Unsupported([Problem(f"weight '{name}'", "is fake: it has a shape and no bytes", "build the model without FakeTensorMode") for name in faked])
+    whole = hashlib.sha256()
+    seen: dict[Any, bytes] = {}
+    for name in sorted(weights):
+        tensor = weights[name]
+        if _identity(tensor) not in seen:
+            seen[_identity(tensor)] = hashlib.sha256(_bytes(tensor)).digest()
+        head = json.dumps([name, types.name(tensor.dtype), list(tensor.shape)]).encode()
+        whole.update(len(head).to_bytes(4, "big") + head + seen[_identity(tensor)])
+    return whole.hexdigest()
+
+
+def path_of(store: Path, key: str) -> Path:
+    return store / key[:2] / f"{key}.safetensors"
+
+
+def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
+    """Put `weights` into `store` unless it holds them already; the digest. Tensors that share memory are stored once. Raises InfraError."""
+    key = digest(weights)
+    path = path_of(store, key)
+    if path.exists():
+        return key
+    first: dict[Any, str] = {}
+    aliases = {}
+    for name, tensor in weights.items():
+        owner = first.setdefault(_identity(tensor), name)
+        if owner != name:
+            aliases[name] = owner
+    distinct = {name: weights[name].detach().cpu().contiguous() for name in first.values()}
+    _part_storages(distinct)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(distinct, draft, {_ALIASES: json.dumps(aliases)})
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InfraError(Problem(str(path), f"weights cannot be written: {error}", "check space and permissions of the store")) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return key
+
+
+def read(store: Path, key: str) -> dict[str, torch.Tensor]:
+    """The weights of that digest, mapped from the file, not copied. InfraError when the file is missing or broken."""
+    path = path_of(store, key)
+    try:
+        with safe_open(path, framework="pt") as file:
+            aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InfraError(Problem(str(path), f"weights cannot be read: {error}", "run the job again to write them")) from error
+    return found | {name: found[owner] for name, owner in aliases.items()}
+
+
+def check(store: Path, key: str) -> None:
+    """InfraError when the bytes in the store are not those that the digest names."""
+    if (actual := digest(read(store, key))) != key:
+        raise InfraError(Problem(str(path_of(store, key)), f"holds other bytes (digest {actual})", "delete the file and run the job again"))
+
+
+def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that are the same view of the same memory."""
+    if tensor.numel() == 0:
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    flat = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+
+
+def _part_storages(tensors: dict[str, torch.Tensor]) -> None:
+    """Copy views that share memory without being equal: the file holds each tensor by itself."""
+    owners: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        if storage in owners or tensor.untyped_storage().nbytes() != tensor.nbytes:
+            tensors[name] = tensor.clone()
+        owners.add(storage)
+
+
+def fakes(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of tensors that have a shape and no bytes."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return [name for name, tensor in weights.items() if isinstance(tensor, FakeTensor) or tensor.device.type == "meta"]

@@ -1,0 +1,158 @@
+"""StableHLO and MHLO with dynamic dims, run by XLA: refined to the shapes of the arguments, compiled, executed."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+from lowering import mlir, types
+from lowering.errors import Problem, Refused, StageFailed
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
+
+PLATFORMS = ("cpu", "gpu")
+
+# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1, and bf16 kept in f32 between ops.
+_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_allow_excess_precision": False}
+
+_ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
+_BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
+
+_ERROR = re.compile(r"error: (?:\"-\":\d+:\d+: )?(.*)")
+
+
+@cache
+def platforms() -> tuple[str, ...]:
+    """Those of PLATFORMS that jaxlib can run on here."""
+    return tuple(platform for platform in PLATFORMS if _device(platform) is not None)
+
+
+@cache
+def _device(platform: str) -> Any:
+    import jax
+
+    try:
+        return jax.local_devices(backend=platform)[0]
+    except RuntimeError:
+        return None
+
+
+_context = cache(mlir.hlo_context)
+
+
+def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> bytes:
+    """`module` (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode, for arguments of these dtypes and shapes.
+
+    Refused with the program's own messages when a shape_assertion of it fails; StageFailed when a dim depends on more than the shapes.
+    """
+    from jaxlib import _jax
+    from jaxlib.mlir import ir, passmanager
+
+    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
+    pipeline = f"builtin.module(hlo-legalize-to-stablehlo,stablehlo-refine-arguments{{types={element_types}}})"
+    with _context(), ir.Location.unknown():
+        try:
+            parsed = ir.Module.parse(module)
+            if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
+                # the refinement reads no size from a bounded dim
+                parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
+            passmanager.PassManager.parse(pipeline).run(parsed.operation)
+        except ir.MLIRError as error:
+            found = _ERROR.search(str(error))
+            cause = found[1].removeprefix("'func.func' op ") if found else str(error)
+            kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed
+            raise kind(Problem("@main", cause), str(error)) from None
+        stream = io.BytesIO()
+        parsed.operation.write_bytecode(stream)
+    try:
+        return _jax.mlir.refine_polymorphic_shapes(stream.getvalue(), enable_shape_assertions=True, validate_static_shapes=True)
+    except Exception as error:
+        messages = [message for message in _ASSERTION.findall(str(error)) if not message.startswith("expects static")]
+        if messages:
+            raise Refused([Problem("@main", message) for message in messages]) from None
+        found = _ERROR.search(str(error))
+        raise StageFailed(Problem("shape refinement", found[1] if found else str(error)), str(error)) from None
+
+
+@dataclass
+class Xla:
+    """One XLA device. Tensors on it are shared with torch where both see the memory, copied once otherwise."""
+
+    platform: str = "cpu"
+    _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.platform not in platforms():
+            raise ValueError(f"XLA has no '{self.platform}' device here; it has {', '.join(platforms())}")
+
+    def hold(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put weights on the device for good; every later `run` uses them from there."""
+        for tensor in weights.values():
+            if id(tensor) not in self._held:
+                self._held[id(tensor)] = (tensor, self._put(tensor))
+
+    def run(self, module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """What `module` computes on `arguments`, compiled for their shapes. Raises Refused and StageFailed, see `refine`."""
+        return self.execute(self.compile(refine(module, [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments])), arguments)
+
+    def compile(self, static: bytes) -> Any:
+        """A loaded executable of a static StableHLO module."""
+        from jaxlib import xla_client
+
+        options = xla_client.CompileOptions()
+        options.env_option_overrides = list(_STRICT.items())
+        device = _device(self.platform)
+        try:
+            return device.client.compile_and_load(_full_precision(static), xla_client.DeviceList((device,)), options)
+        except Exception as error:
+            raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
+
+    def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The results of one run, as CPU tensors."""
+        held = [self._held[id(tensor)][1] if id(tensor) in self._held else self._put(tensor) for tensor in arguments]
+        try:
+            results = executable.execute_sharded(held).disassemble_into_single_device_arrays()
+            return tuple(torch.from_dlpack(array).cpu() for (array,) in results)
+        except Exception as error:
+            raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
+
+    def _put(self, tensor: torch.Tensor) -> Any:
+        import jax
+
+        with jax.enable_x64(True):
+            return jax.device_put(_numpy(tensor), _device(self.platform))
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    """A numpy view of a CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
+    import ml_dtypes
+
+    tensor = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
+    word = types.of(tensor.dtype).numpy
+    if hasattr(ml_dtypes, word):
+        return tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(getattr(ml_dtypes, word))
+    return tensor.numpy()
+
+
+def _full_precision(static: bytes) -> bytes:
+    """Every dot and convolution at full precision: a GPU's default rounds f32 operands to TF32."""
+    from jaxlib.mlir import ir
+
+    with _context(), ir.Location.unknown():
+        module = ir.Module.parse(static)
+        highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
+
+        for operation in mlir.operations(module):
+            if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
+                operation.attributes["precision_config"] = highest
+        stream = io.BytesIO()
+        module.operation.write_bytecode(stream)
+        return stream.getvalue()

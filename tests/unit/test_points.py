@@ -1,0 +1,122 @@
+"""Where levels are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lowering import sizes
+from lowering.inputs import flexible_sizes
+from lowering.model import Input, Model, Symbol
+from lowering.points import Space, outside, points
+from lowering.signature import Argument, Bound, Result, Signature
+
+LARGE = 1 << 40
+
+
+def space(symbols: dict[str, Symbol], shape: tuple[Any, ...], guards: tuple[str, ...] = (), dims: tuple[Any, ...] | None = None,
+          more: dict[str, Bound] | None = None) -> Space:
+    model = Model("m", {}, {"x": Input("float32", shape)}, symbols)
+    bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in symbols.items()}
+    taken = dims if dims is not None else shape
+    return Space.of(model, Signature((Argument("input", "x", "float32", taken),), (Result("output", "y", "float32", taken),), bounds | (more or {}), guards))
+
+
+def test_corners_and_a_point_off_every_multiple_and_random_ones() -> None:
+    batch_seq = space({"batch": Symbol(1, 64), "seq": Symbol(1, 512, 8)}, ("batch", "seq"))
+    found = points(batch_seq, 6, LARGE)
+    by_kind = {point.kind: point.sizes for point in found}
+    assert len(found) == 6
+    assert by_kind["lower"] == {"batch": 1, "seq": 8}
+    assert by_kind["upper"] == {"batch": 64, "seq": 512}
+    assert by_kind["off multiples"]["batch"] % 2 == 1
+    assert by_kind["off multiples"]["seq"] % 16 == 8
+    assert all(batch_seq.admits(point.sizes) for point in found)
+
+
+def test_no_point_repeats_a_traced_size() -> None:
+    near = space({"batch": Symbol(5, 9, example=5), "seq": Symbol(2, 64, example=64)}, ("batch", "seq"))
+    for seed in range(20):
+        for point in points(near, 5, LARGE, seed):
+            assert point.sizes["batch"] != 5
+            assert point.sizes["seq"] != 64
+
+
+def test_equal_seeds_give_equal_points() -> None:
+    wide = space({"n": Symbol(1, 10_000)}, ("n",))
+    assert points(wide, 8, LARGE, 3) == points(wide, 8, LARGE, 3)
+    assert points(wide, 8, LARGE, 3) != points(wide, 8, LARGE, 4)
+
+
+def test_a_budget_of_elements_caps_the_upper_corner_and_visits_each_maximum_alone() -> None:
+    large = space({"batch": Symbol(1, 64), "seq": Symbol(1, 512)}, ("batch", "seq", 100))
+    found = points(large, 4, 400_000)
+    by_kind = {point.kind: point for point in found}
+    assert "capped by 400000 elements" in by_kind["upper"].note
+    assert by_kind["edge batch"].sizes == {"batch": 64, "seq": 1}
+    assert by_kind["edge seq"].sizes == {"batch": 1, "seq": 512}
+    assert all(large.elements(point.sizes) <= 400_000 for point in found)
+    assert large.elements(by_kind["upper"].sizes) > 300_000
+
+
+def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
+    slow = space({"n": Symbol(1, 1 << 20)}, ("n",))
+    asked: list[int] = []
+
+    def seconds(sizes: Any) -> float:
+        asked.append(sizes["n"])
+        return sizes["n"] / 1000
+
+    upper = next(point for point in points(slow, 4, LARGE, 0, seconds, 1.0) if point.kind == "upper")
+    assert max(asked) <= 1000
+    assert 400 <= upper.sizes["n"] <= 1000
+    assert upper.note == "capped by 1 s of eager"
+
+
+def test_guards_hold_at_every_point() -> None:
+    halved = space({"n": Symbol(2, 1000)}, ("n",), guards=("n % 2 == 0", "Ne(n, 500)"))
+    found = points(halved, 6, LARGE)
+    assert len(found) >= 5
+    assert all(point.sizes["n"] % 2 == 0 for point in found)
+
+
+def test_flexible_dims_vary_when_they_stayed_dynamic_and_stay_when_they_did_not() -> None:
+    free = space({}, (None, None, None), dims=("x_0", 43, "2*x_0"), more={"x_0": Bound(0, None)})
+    found = points(free, 4, LARGE)
+    assert len({point.sizes["x_0"] for point in found}) == 4
+    assert all(point.sizes["x_0"] >= 2 for point in found)
+    assert free.arguments({"x_0": 9}) == {"x[0]": 9, "x[1]": 43, "x[2]": 18}
+    assert set(free.flexible) == set(flexible_sizes(free.model))
+
+
+def test_a_model_without_symbols_has_one_point() -> None:
+    assert [point.sizes for point in points(space({}, (3, 4)), 4, LARGE)] == [{}]
+
+
+def test_a_narrow_range_gives_what_it_has() -> None:
+    found = points(space({"n": Symbol(2, 4)}, ("n",)), 10, LARGE)
+    assert {point.sizes["n"] for point in found} <= {2, 3, 4}
+    assert len(found) == len({point.sizes["n"] for point in found}) >= 2
+
+
+def test_outside_breaks_one_bound_at_a_time() -> None:
+    found = dict(outside(space({"batch": Symbol(2, 64), "seq": Symbol(8, 512, 8, example=24)}, ("batch", "seq"))))
+    assert [(sizes["batch"], sizes["seq"]) for sizes in found.values()] == [(1, 24), (65, 24), (5, 7), (5, 513), (5, 25)]
+    assert "seq must be a multiple of 8, and is 25" in found
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [(7, 7), ("s", 12), ("2*s + 1", 25), ("s//8", 1), ("s/4", 3), ("Max(1, s - 20)", 1), ("FloorDiv(s, 5)", 2), ("s**2", 144),
+     ("s % 8 == 4", True), ("Eq(Mod(s, 8), 0)", False), ("3 <= s <= 11", False), ("not (s == 12) or s > 2", True), ("-s", -12)],
+)  # fmt: skip
+def test_dims_and_guards_evaluate(expression: int | str, value: int | bool) -> None:
+    found = sizes.evaluate(expression, {"s": 12})
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("expression", ["t + 1", "L['x'].size()[0] == 3", "s.real", "open('f')", "s +", "s % 0 == 0"])
+def test_what_cannot_be_evaluated_says_so(expression: str) -> None:
+    with pytest.raises(sizes.Unknown):
+        sizes.evaluate(expression, {"s": 12})
