@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows import listing
+from flows.compose import CONFIGS, Folders
 from flows.planning import Plan, plan, unique
-from flows.request import CONFIGS, Folders
-from lowering.errors import ConfigError, Problem
+from lowering.errors import ConfigError, InfraError, Problem
 
 USAGE = """usage: shapeline COMMAND [OPTION]... [KEY=VALUE]...
 
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(listing.problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
+    except InfraError as error:
+        print(listing.problems(error.problems), file=sys.stderr)
+        return UNEXPECTED
     except KeyboardInterrupt:
         print("shapeline: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -67,7 +70,7 @@ def _run(arguments: Sequence[str]) -> int:
     from flows import config, lower  # here: the other commands start without Prefect
 
     folder = lower.lower_suite(config.build(planned))
-    return status(json.loads((folder / "report.json").read_text()))
+    return OK if json.loads((folder / "report.json").read_text())["as_expected"] else UNEXPECTED
 
 
 def _list(arguments: Sequence[str]) -> int:
@@ -105,26 +108,19 @@ def _validate(arguments: Sequence[str]) -> int:
 def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="shapeline report", description="Print the report of a run again, and write its files anew.")
     parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="the folder that holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    data = json.loads((folder / "report.json").read_text())
-    if options.json:
-        print(json.dumps(data, indent=1, ensure_ascii=False))
-    else:
-        from flows import report
+    from flows import record, report  # here: the other commands start without them
 
-        print(report.rewrite(folder))
-    return status(data)
+    seconds = json.loads((folder / report.JSON).read_text())["seconds"]
+    markdown = report.write(record.load(folder), seconds)
+    print((folder / report.JSON if options.json else markdown).read_text(), end="")
+    return OK if json.loads((folder / report.JSON).read_text())["as_expected"] else UNEXPECTED
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "list": _list, "validate": _validate, "report": _report}
-
-
-def status(report: dict[str, list[dict[str, object]]]) -> int:
-    """The exit status that a report stands for: 0 when each job ended as expected (`ok` where nothing else was)."""
-    return OK if all(job["outcome"] == (job.get("expected") or "ok") for job in report["jobs"]) else UNEXPECTED
 
 
 def run_folder(name: str, output: Path) -> Path:

@@ -41,7 +41,8 @@ class Folders:
 
     def names(self, group: str) -> list[str]:
         """What can be chosen in a group, sorted."""
-        return sorted({str(file.relative_to(path / group).with_suffix("")) for path in self.paths for file in (path / group).rglob("*.yaml")})
+        folders = [path / group for path in self.paths]
+        return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
 
 
 def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
@@ -124,7 +125,8 @@ def _read(file: Path, group: str) -> Any:
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(_problem(error, label(file))) from error
     if isinstance(tree, dict) and "defaults" in tree:
-        raise ConfigError(Problem(f"{label(file)} defaults", "is only read in a group's folder", f"put the file into DIR/{group}/, use --config-dir DIR"))
+        fix = f"put the file into DIR/{group}/ and use --config-dir DIR"
+        raise ConfigError(Problem(f"{label(file)} defaults", "is only read in a group's folder", fix))
     return tree
 
 

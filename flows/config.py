@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.document import Cluster, Limits
 from flows.planning import Plan, plan
-from lowering.errors import ConfigError
+from lowering.errors import ConfigError, Problem
 from lowering.job import Job
 
 __all__ = ["Cluster", "Limits", "Plan", "Run", "build", "load", "plan"]
@@ -39,7 +39,8 @@ def load(overrides: Sequence[str] = ()) -> Run:
 
 def build(planned: Plan) -> Run:
     """The run of a plan, its stages instantiated; ConfigError when a stage refuses its options."""
-    problems, jobs = [], []
+    problems: list[Problem] = []
+    jobs: list[Job] = []
     for data in planned.jobs:
         try:
             jobs.append(Job.from_json(data))

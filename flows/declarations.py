@@ -104,7 +104,8 @@ def _module_file(module: str) -> Path | None:
         if spec is None:
             if depth == 1:  # built in, or behind an import hook (an editable install)
                 return None
-            known = [entry.stem for folder in search or () for entry in Path(folder).glob("*") if entry.suffix == ".py" or entry.is_dir()]
+            beside = [entry for folder in search or () for entry in Path(folder).iterdir()]
+            known = [entry.stem for entry in beside if entry.suffix == ".py" or entry.is_dir()]
             raise Undeclared(f"there is no module {'.'.join(parts[:depth])}", near_miss(parts[depth - 1], known))
         search = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
@@ -120,9 +121,12 @@ def _locate(path: str) -> Any:
 
 
 def _assigned(node: ast.ClassDef) -> dict[str, ast.expr]:
-    plain = {target.id: item.value for item in node.body if isinstance(item, ast.Assign) for target in item.targets if isinstance(target, ast.Name)}
-    return plain | {item.target.id: item.value for item in node.body
-                    if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None}
+    found: dict[str, ast.expr] = {}
+    for item in node.body:
+        targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
+        if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+            found |= {target.id: item.value for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def _level(node: ast.expr) -> Level | None:
@@ -166,5 +170,6 @@ def _imported_stage(path: str) -> StageDeclaration:
     if not (hasattr(found, "source") and hasattr(found, "target")):
         raise Undeclared("does not say its levels", "source and target are ClassVars of a stage")
     needed = {field.name for field in dataclasses.fields(found) if field.default is field.default_factory is dataclasses.MISSING}
-    return StageDeclaration(found.source, found.target, Options(
-        {name: kind for name, kind in typing.get_type_hints(found).items() if typing.get_origin(kind) is not typing.ClassVar}, frozenset(needed)))
+    hints = typing.get_type_hints(found)
+    options = Options({field.name: hints[field.name] for field in dataclasses.fields(found)}, frozenset(needed))
+    return StageDeclaration(found.source, found.target, options)

@@ -39,7 +39,7 @@ class Document:
 
 
 ModelConfig = make_dataclass("ModelConfig", [
-    *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))  # type: ignore[arg-type]
+    *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))
       for item in fields(Model) if item.name != "name"),
     ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
 ], frozen=True)

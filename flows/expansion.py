@@ -109,7 +109,9 @@ class _Expansion:
                 found[".".join(map(str, path))] = Axis(".".join(map(str, path)), override.value, None)
         return list(found.values())
 
-    def _model(self, name: str, keys: Keys, entry: Mapping[str, Any], base: Layers, axes: Sequence[Axis], given: Sequence[Override]) -> None:
+    def _model(
+        self, name: str, keys: Keys, entry: Mapping[str, Any], base: Layers, axes: Sequence[Axis], given: Sequence[Override]
+    ) -> None:
         seen: set[str] = set()
         for point in suites.points(entry.get("variants", {}), axes):
             place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))

@@ -1,4 +1,4 @@
-"""Checks what the configuration builds: stages with their options, their order, and model factories; nothing is imported that need not be."""
+"""Checks what the configuration builds: stages with their options, their order, and model factories."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
     found += [Problem(place(tuple(problem.place.split("."))), problem.cause, problem.fix) for problem in pipeline.check(declared)]
     words = [stage.target.word for stage in declared.values()]
     if until is not None and until not in words:
-        found.append(Problem(place(("until",)), f"no stage gives the level '{until}'", near_miss(until, words) or f"levels: {', '.join(words)}"))
+        fix = near_miss(until, words) or f"levels: {', '.join(words)}"
+        found.append(Problem(place(("until",)), f"no stage gives the level '{until}'", fix))
     return found
 
 

@@ -30,12 +30,10 @@ class Layer:
         """How many of `keys`, from the first, this layer has."""
         node = self.data
         for depth, key in enumerate(keys):
-            if isinstance(node, Mapping) and key in node:
-                node = node[key]
-            elif isinstance(node, list) and isinstance(key, int) and key < len(node):
-                node = node[key]
-            else:
+            inside = key in node if isinstance(node, Mapping) else isinstance(node, list) and isinstance(key, int) and key < len(node)
+            if not inside:
                 return depth
+            node = node[key]
         return len(keys)
 
     def place(self, keys: Keys) -> str:
@@ -106,4 +104,4 @@ def _line(file: Path, keys: Keys) -> int:
 
 
 def _nodes(file: Path) -> yaml.Node | None:
-    return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)  # type: ignore[no-any-return]
+    return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)

@@ -28,7 +28,7 @@ def symbols(declared: Mapping[str, Any]) -> str:
 
 def problems(found: Sequence[Problem]) -> str:
     """Every problem with its place on one line, cause and fix below."""
-    lines = [f"shapeline: the configuration has {len(found)} problem{'s' * (len(found) != 1)}"]
+    lines = [f"shapeline: {len(found)} problem{'s' * (len(found) != 1)} found"]
     for problem in found:
         fix = f" ({problem.fix})" if problem.fix else ""
         lines += [f"  {problem.place}", f"      {problem.cause}{fix}"]

@@ -100,7 +100,8 @@ def _unknown(data: Any, override: Override, keys: Keys, kind: Any) -> Problem | 
             return Problem(f"{override.label} {override.text}", f"'{dotted(keys[:depth])}' is {shown(data)}, not a mapping")
         fields = schema.field_names(kind)
         if key not in data:
-            return None if key in fields and override.how != "delete" else _missing(override, keys[:depth], str(key), [*data, *fields], bool(fields))
+            may_be_left_out = key in fields and override.how != "delete"
+            return None if may_be_left_out else _missing(override, keys[:depth], str(key), [*data, *fields], bool(fields))
         data, kind = data[key], schema.inner(kind, str(key))
     return None
 

@@ -72,7 +72,7 @@ def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
-    """The keys of `root` that are as they should be, resolved, so that the rest can be checked with them; and the problems of the others."""
+    """The keys of `root` that are as they should be, resolved, so that the rest can be checked with them; the problems of the others."""
     found = list(misfits(Document, root.data))
     wrong = {misfit.keys[0] for misfit in found}
     problems = root.problems(found)
@@ -93,8 +93,8 @@ def _composed(asked: Request) -> dict[str, Layers]:
         elif file or group in asked.failed or (group == "suite" and asked.models):
             choices.append(f"~{group}")
     tree, chosen = compose.composed(choices, asked.folders)
-    root = Layers.of(Layer(compose.label(compose.PIPELINE), {key: value for key, value in tree.items() if key not in ("suite", "cluster")},
-                           file=compose.PIPELINE))
+    own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
+    root = Layers.of(Layer(compose.label(compose.PIPELINE), own, file=compose.PIPELINE))
     parts = {}
     for group in GROUPS:
         file = asked.files.get(group) or (asked.folders.file(group, chosen[group]) if group in chosen else None)
@@ -145,8 +145,8 @@ def _selected(jobs: list[dict[str, Any]], expression: str, root: Layers) -> tupl
         return [], [Problem(place, f"cannot read '{expression}': {error}", "words joined with and, or, not and parentheses")]
     selected = [job for job in jobs if predicate(expansion.job_id(job))]
     if jobs and not selected:
-        some = ", ".join(expansion.job_id(job) for job in jobs[:8])
-        return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}{', ...' if len(jobs) > 8 else ''}")]
+        some = ", ".join([expansion.job_id(job) for job in jobs[:8]] + ["..."] * (len(jobs) > 8))
+        return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}")]
     return selected, []
 
 

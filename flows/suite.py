@@ -82,7 +82,8 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
                 problems.append(Problem(suite.place(keys), f"no model matches '{name}'", f"models: {', '.join(available)}"))
         for match in matches:
             if match in found:
-                problems.append(Problem(suite.place(keys), f"'{match}' is already named by {suite.place(found[match][0])}", "name a model once"))
+                first = suite.place(found[match][0])
+                problems.append(Problem(suite.place(keys), f"'{match}' is already named by {first}", "name a model once"))
             elif not NAME.fullmatch(match) or "--" in match:
                 problems.append(Problem(suite.place(keys), f"'{match}' cannot be a folder's name", "letters, digits, . _ + = and single -"))
             else:
@@ -111,7 +112,8 @@ def count(variants: Mapping[str, Any], swept: Sequence[Axis]) -> int:
 def points(variants: Mapping[str, Mapping[str, Any] | None], swept: Sequence[Axis]) -> Iterator[Point]:
     """Every variant with every combination of the axes' values, in the order written. Without either: one point, `default`."""
     words = [_words(axis, swept) for axis in swept]
-    for name, tree in (variants or {None: None}).items():
+    named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
+    for name, tree in named:
         for choice in itertools.product(*(range(len(axis.values)) for axis in swept)):
             parts = ([name] if name else []) + [spelled[index] for spelled, index in zip(words, choice, strict=True)]
             values = tuple((axis, axis.values[index]) for axis, index in zip(swept, choice, strict=True))
@@ -124,11 +126,11 @@ def slug_problems(slug: str, taken: Collection[str], place: str) -> list[Problem
         return [Problem(place, f"two variants would be called '{slug}'", "rename a variant, or sweep other values")]
     if NAME.fullmatch(slug):
         return []
-    return [Problem(place, f"'{slug}' cannot be a folder's name", "at most 120 letters, digits, . _ + = and -, the first a letter or digit")]
+    return [Problem(place, f"'{slug}' cannot be a folder's name", "at most 120 letters, digits, . _ + = and -, no sign first")]
 
 
 def _words(axis: Axis, swept: Sequence[Axis]) -> list[str]:
-    """How each value of an axis reads in a slug: `seq128`, `core`, `deployable`, `no-deployable`; numbered where it would not be unique."""
+    """How each value of an axis reads in a slug: `seq128`, `core`, `deployable`, `no-deployable`; numbered where two would be one."""
     label = _label(axis.keys)
     if [_label(other.keys) for other in swept].count(label) > 1:
         label = "_".join(str(key) for key in axis.keys[-3:])

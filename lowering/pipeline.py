@@ -14,13 +14,13 @@ from lowering.job import Job, plain
 from lowering.level import Level, Program
 from lowering.measure import Watch
 from lowering.result import LOG, JobResult, Remark, StageResult
-from lowering.stage import Stage
+from lowering.stage import Rung, Stage
 
 Emit = Callable[[Mapping[str, Any]], None]
 REPORTS = ("symbols", "verify")
 
 
-def check(stages: Mapping[str, Stage], entry: Level = Level.MODEL) -> list[Problem]:
+def check(stages: Mapping[str, Rung], entry: Level = Level.MODEL) -> list[Problem]:
     """Everything that is wrong with the ladder: each stage must take the level that the one before it gives."""
     if not stages:
         return [Problem("stages", "is empty", "list at least one stage in pipeline.yaml")]

@@ -11,6 +11,16 @@ from lowering.errors import Problem
 from lowering.level import Level, Program
 
 
+class Rung(Protocol):
+    """What a ladder is checked by: the level that a stage takes and the one that it gives."""
+
+    @property
+    def source(self) -> Level: ...
+
+    @property
+    def target(self) -> Level: ...
+
+
 class Note(Protocol):
     """What a stage says while it works; it is recorded at once, so that it survives whatever ends the stage.
 

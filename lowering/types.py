@@ -24,7 +24,7 @@ class DType:
     def torch(self) -> TorchDType:
         import torch  # here, so that checking a config needs no torch
 
-        return getattr(torch, self.name)  # type: ignore[no-any-return]
+        return getattr(torch, self.name)
 
 
 DTYPES: dict[str, DType] = {row.name: row for row in (
