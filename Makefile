@@ -1,0 +1,54 @@
+# `make run` and `make test` set up all they need in .venv by themselves; needs Python 3.11 and make.
+PYTHON ?= python3.11
+VENV ?= .venv
+SUITE ?= quickstart
+ARGS ?=
+# Where torch comes from, if not from the default index; for the CPU build: https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help run test lint lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
+	@echo 'make test [ARGS="-k dims"]                     run the tests'
+	@echo 'make lint                                      ruff, mypy, import contracts'
+	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
+	@echo 'make clean                                     remove the environment and caches (never artifacts/)'
+	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=https://download.pytorch.org/whl/cpu for the CPU build of torch'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo 'Shapeline needs Python 3.11: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(INDEX) -r requirements.lock
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+run: $(READY)
+	$(BIN)/shapeline run suite=$(SUITE) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install $(INDEX) --editable '.[dev]'
+	{ echo '# Exact versions of everything Shapeline runs and is tested with; written by `make lock`.'; \
+	  build/lock/bin/python -m pip freeze --exclude-editable | sed -E '/^(nvidia-|triton|cuda-)/d; s/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
+	rm -rf build/lock
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	find lowering flows configs benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
