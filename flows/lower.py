@@ -22,7 +22,7 @@ from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import config, record, report
+from flows import config, listing, record, report
 from flows.config import Run
 from flows.progress import Progress
 from lowering import warm, worker
@@ -52,9 +52,9 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
         warm.stop()
         raise
     results = run.results()
-    create_table_artifact(report.rows(results), key=_key("run", run.data["suite"]), description=f"{run.data['run']}: {report.summary(results)}")
-    state = Failed if report.unexpected(results) else Completed
-    return state(message=report.summary(results))
+    said = report.summary(results)
+    create_table_artifact(report.rows(results), key=_key("run", run.data["suite"]), description=f"{run.data['run']}: {said}")
+    return Failed(message=said) if report.unexpected(results) else Completed(message=said)
 
 
 def lower_suite(run: Run) -> Path:
@@ -68,7 +68,8 @@ def lower_suite(run: Run) -> Path:
     progress, lost = Progress(begun, sys.stdout), 0
     try:
         with progress:
-            flowing = lower.with_options(task_runner=ThreadPoolTaskRunner(max_workers=begun.workers), flow_run_name=begun.data["run"])
+            runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=begun.workers)
+            flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.overrides), str(begun.folder), return_state=True)
         if state.is_crashed():
             state.result(raise_on_failure=True)
@@ -91,7 +92,7 @@ def main(overrides: list[str]) -> int:
     try:
         run = config.load(overrides)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(listing.problems(error.problems), file=sys.stderr)
         return 2
     folder = lower_suite(run)
     return 1 if report.unexpected(record.load(folder).results()) else 0

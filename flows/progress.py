@@ -42,12 +42,12 @@ class Progress:
     rows: dict[str, _Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.began = time.monotonic()
         self.rows = {job: _Row(files.Tail(self.run.job_folder(job) / EVENTS)) for job in self.run.ids}
         self.console = Console(file=self.stream, highlight=False)
         self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=4) if self.console.is_terminal else None
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
-        self.began = time.monotonic()
 
     def __enter__(self) -> Self:
         self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, in {_near(self.run)}")
@@ -81,7 +81,8 @@ class Progress:
             if row.result is not None and not self.live:
                 count = sum(one.result is not None for one in self.rows.values())
                 result = row.result
-                self.line(f"{count}/{len(self.rows)} {job} {result.outcome} {result.stage} {result.seconds:.1f} s {report.short(result)}".rstrip())
+                end = f"{result.outcome} {result.stage} {result.seconds:.1f} s"
+                self.line(f"{count}/{len(self.rows)} {job} {end} {report.short(result)}".rstrip())
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -89,7 +90,8 @@ class Progress:
     def table(self) -> Table:
         """The jobs that fit on the screen: what runs and what went wrong before the rest."""
         done = sum(row.result is not None for row in self.rows.values())
-        shown = Table(title=f"{done}/{len(self.rows)} jobs, {time.monotonic() - self.began:.0f} s", title_justify="left", box=None, pad_edge=False)
+        title = f"{done}/{len(self.rows)} jobs, {time.monotonic() - self.began:.0f} s"
+        shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for name in ("job", "outcome", "stage", "seconds", "peak MiB", ""):
             shown.add_column(name, justify="right" if name in ("seconds", "peak MiB") else "left", no_wrap=True, overflow="ellipsis")
         room = max(4, self.console.height - 5)

@@ -25,6 +25,15 @@ def write(run: Record, seconds: float | None = None) -> Path:
     return run.folder / MARKDOWN
 
 
+def rewrite(folder: Path) -> str:
+    """Write the report of the run in `folder` anew; its Markdown text."""
+    try:
+        seconds = files.read(folder / JSON).get("seconds")
+    except (OSError, ValueError):
+        seconds = None
+    return write(record.load(folder), seconds).read_text(encoding="utf-8")
+
+
 def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
     """`jobs` has one entry a job: JobResult and its `folder`, to which its files are relative. seconds: wall time of the run."""
     return {
@@ -53,7 +62,8 @@ def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
 
 def summary(results: Sequence[JobResult]) -> str:
     """`7 jobs: 5 ok, 1 crash, 1 timeout`."""
-    return f"{counted(len(results), 'job')}: " + (", ".join(f"{count} {outcome}" for outcome, count in totals(results).items()) or "nothing ran")
+    parts = ", ".join(f"{count} {outcome}" for outcome, count in totals(results).items())
+    return f"{counted(len(results), 'job')}: {parts or 'nothing ran'}"
 
 
 def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
@@ -108,7 +118,8 @@ def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None
     environment = data["environment"]
     machine = environment["machine"]
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in environment["packages"].items())
-    yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {', '.join(machine['gpus']) or 'none'}"
+    gpus = ", ".join(machine["gpus"]) or "none"
+    yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
     yield f"- Python {environment['python']}, {versions}"
     if environment["git"]:
         yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from pathlib import Path
 
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.files import readable
@@ -60,4 +61,4 @@ def text_of(error: BaseException) -> str:
 
 def _near(file: str) -> str:
     """A path under the working directory as one would type it there."""
-    return os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file

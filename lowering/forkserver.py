@@ -182,12 +182,12 @@ def _children() -> set[int]:
 def children_of(pid: int) -> Iterable[int]:
     """The pids of the children of `pid`, none if it is gone."""
     try:
-        tasks = os.listdir(f"/proc/{pid}/task")
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return
     for task in tasks:
         with suppress(OSError):
-            yield from map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+            yield from map(int, (task / "children").read_text().split())
 
 
 def tree_bytes(pid: int) -> int:

@@ -87,7 +87,7 @@ class JobResult:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> JobResult:
-        return structured(JobResult, data)  # type: ignore[no-any-return]
+        return structured(JobResult, data)
 
     def save(self, folder: Path) -> None:
         """Write timings.json, symbols.json and, last and whole, manifest.json: with it the result is committed. Raises OSError."""
@@ -119,4 +119,5 @@ def with_remark(result: JobResult, remark: Remark) -> JobResult:
 
 def not_run(model: str, variant: str) -> JobResult:
     """The row of a job that has no result."""
-    return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(Problem("run", "no result was recorded", "run the job again"),))
+    problem = Problem("run", "no result was recorded", "run the job again")
+    return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(problem,))

@@ -18,7 +18,12 @@ from typing import Any
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import KILL, STACKS
 
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from lowering.forkserver import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+_BOOT = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[3])
+from lowering.forkserver import serve
+serve(int(sys.argv[1]), int(sys.argv[2]))
+"""
 
 
 @dataclass
@@ -29,7 +34,10 @@ class Child:
     line: socket.socket
 
     def wait(self, seconds: float) -> int | None:
-        """The exit code (negative: the signal) once the whole tree is dead, None when `seconds` pass first; InfraError if the server died."""
+        """The exit code (negative: the signal) once the whole tree is dead, None when `seconds` pass first.
+
+        InfraError if the server died, which took the job with it.
+        """
         self.line.settimeout(seconds)
         try:
             message = self.line.recv(4096)
@@ -38,7 +46,7 @@ class Child:
         except OSError:
             message = b""
         if not message:
-            raise InfraError(Problem("fork server", "died, and all its jobs with it", "see what else ran on this machine; the job can be run again"))
+            raise InfraError(Problem("fork server", "died, and all its jobs with it", "the job can be run again"))
         return int(json.loads(message)["exit"])
 
     def kill(self) -> None:
@@ -66,17 +74,19 @@ class ForkServer:
         environment = {"PYTHONHASHSEED": "0", **os.environ}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)], pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+                start_new_session=True, env=environment)
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def fork(self, folder: Path, environment: Mapping[str, str], patience: float) -> Child:
-        """Start the job of `folder` in a child with `environment` added to its variables; InfraError when that takes over `patience` seconds."""
+        """Start the job of `folder` in a child with `environment` added to its variables; InfraError if not within `patience` seconds."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        request = json.dumps({"folder": str(folder.absolute()), "environment": {"PWD": os.getcwd(), **environment}}).encode()
+        variables = {"PWD": str(Path.cwd()), **environment}
+        request = json.dumps({"folder": str(folder.absolute()), "environment": variables}).encode()
         ours.settimeout(patience)
         try:
             with theirs:

@@ -29,8 +29,11 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use. stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap);
-    exit_seconds: how long a process may take to end once its result is committed; start_seconds: until it is forked (a cold server loads torch)."""
+    """What one job may use.
+
+    stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap); exit_seconds: until the
+    process ends, once its result is committed; start_seconds: until it is forked (a cold server loads the compilers first).
+    """
 
     stage_seconds: float = 900.0
     memory_bytes: int | None = None
@@ -49,7 +52,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits()) -> None:
 # Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
 # --here runs it in this process, for a debugger; --until LEVEL stops early.
 folder=$(cd "$(dirname "$0")" && pwd)
-cd {shlex.quote(os.getcwd())} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
+cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
 """))
     (folder / REPRO).chmod(0o755)
 
@@ -126,8 +129,8 @@ class _Watch:
         code = child.wait(10.0)
         if committed is not None:
             return self.kept(committed, code)
-        fix = {"timeout": "its stacks are in the log; raise limits.stage_seconds if it only needs longer", "oom": "raise limits.memory_bytes"}
-        return self.died(outcome, Problem(self.history.stage, cause, fix[outcome]))
+        fix = "raise limits.memory_bytes" if outcome == "oom" else "its stacks are in the log; limits.stage_seconds is the deadline"
+        return self.died(outcome, Problem(self.history.stage, cause, fix))
 
     def left(self, code: int) -> JobResult:
         """The result of a child that ended by itself without one."""
@@ -138,7 +141,8 @@ class _Watch:
             return self.died("crash", Problem(stage, f"the process left with exit code {code} and no result", "see the log"))
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         if -code == signal.SIGKILL and _kernel_kills() > self.kernel_kills:
-            return self.died("oom", Problem(stage, f"killed by the kernel, out of memory, at {_mib(self.peak)}", "run fewer jobs at a time"))
+            cause = f"killed by the kernel, which ran out of memory, at {_mib(self.peak)}"
+            return self.died("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
         if -code in FROM_OUTSIDE:
             return self.died("infra", Problem(stage, f"killed from outside by {name}", "the job can be run again"))
         return self.died("crash", Problem(stage, f"the process died of {name}", "the log has the stacks"))
