@@ -50,7 +50,8 @@ def instantiate(model: Model) -> torch.nn.Module:
 
 def flexible_sizes(model: Model) -> dict[str, int]:
     """The example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
-    places = [f"{name}[{position}]" for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims()) if dim is None]
+    dims = {f"{name}[{position}]": dim for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims())}
+    places = [place for place, dim in dims.items() if dim is None]
     taken = set(model.examples().values())
     free = [prime for prime in FLEXIBLE if prime not in taken]
     return {place: free[index % len(free)] for index, place in enumerate(places)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from torch._subclasses.fake_tensor import is_fake
 
 from lowering.errors import LoadError, Problem, near_miss
 from lowering.sources import weights
@@ -19,9 +21,11 @@ def build(
 ) -> torch.nn.Module:
     """`architecture(config(**kwargs))` in eval mode, weights drawn from torch's current seed, none left constant (see `weights.spread`).
 
-    attention: `sdpa` calls torch's fused op, `eager` the matmul-softmax form; None leaves the architecture its own choice (sdpa where it can).
-    LoadError names the class or the config key that transformers does not have, with its near miss.
+    attention: `sdpa` calls torch's fused op, `eager` the matmul-softmax form; None is the architecture's own choice (sdpa where it can).
+    Under a FakeTensorMode the weights are fake. LoadError names each class or config key that transformers lacks, and its near miss.
     """
+    from transformers.initialization import no_init_weights
+
     config_class = _class(config, "config", "Config")
     model_class = _class(architecture, "architecture", config.removesuffix("Config"))
     given = dict(kwargs or {})
@@ -32,9 +36,15 @@ def build(
     if problems:
         raise LoadError(problems)
     chosen = {} if attention is None else {"attn_implementation": attention}
-    module: torch.nn.Module = model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
-    weights.spread(module)
-    return module.eval()
+    fake = is_fake(torch.empty(0))  # fake weights have no values to draw, and truncated normals cannot be drawn for them
+    with no_init_weights() if fake else contextlib.nullcontext():
+        module: Any = model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
+    if fake:
+        module.tie_weights()  # part of the initialisation that was left out
+    else:
+        weights.spread(module)
+    module.eval()
+    return cast("torch.nn.Module", module)
 
 
 def _class(name: str, key: str, like: str) -> Any:
@@ -51,4 +61,5 @@ def _unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
     """A config keeps any keyword that it does not know as an attribute that nothing reads: refuse those."""
     known = set(inspect.signature(config_class).parameters) | set(config_class.attribute_map)
     known |= {name for name, member in inspect.getmembers_static(config_class, lambda member: isinstance(member, property)) if member.fset}
-    return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", near_miss(key, known)) for key in given if key not in known]
+    unknown = [key for key in given if key not in known]
+    return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", near_miss(key, known)) for key in unknown]

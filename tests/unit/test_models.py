@@ -1,0 +1,111 @@
+"""Every model in configs/model: its form, its sizes, its eager run across its ranges, and its dims in the exported graph."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch._subclasses import FakeTensorMode
+
+from lowering import inputs
+from lowering.dims import Affine
+from lowering.dynamic import dynamic_shapes
+from lowering.job import structured
+from lowering.model import Model, Symbol
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+FULL = {name for name in NAMES if name.endswith("_full")}
+QUICK = [name for name in NAMES if name not in FULL]
+
+# Parameters as published with each checkpoint.
+PUBLISHED = {
+    "bert_full": 109_482_240,
+    "gpt2_full": 124_439_808,
+    "llama_full": 1_235_814_400,
+    "resnet_full": 25_557_032,
+    "t5_full": 60_506_624,
+    "vit_full": 86_567_656,
+    "whisper_full": 37_760_640,
+}
+
+
+@cache
+def model(name: str) -> Model:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        config = OmegaConf.to_container(compose(overrides=[f"+model@{name}={name}"]), resolve=True)
+    assert isinstance(config, dict)
+    return structured(Model, {"name": name, **config[name]})
+
+
+@cache
+def module(name: str) -> torch.nn.Module:
+    return inputs.instantiate(model(name))
+
+
+def points(declared: Model) -> list[dict[str, int]]:
+    """The least sizes, the traced ones, and larger ones; nowhere more than a quick run bears."""
+    def large(name: str, symbol: Symbol) -> int:
+        bearable = 4 if name == "batch" else 130
+        return symbol.largest(bearable if symbol.max is None else min(bearable, symbol.max))
+
+    least = {name: symbol.largest(max(1, symbol.min) + symbol.multiple_of - 1) for name, symbol in declared.symbols.items()}
+    return [least, declared.examples(), {name: large(name, symbol) for name, symbol in declared.symbols.items()}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_declaration_is_sound(name: str) -> None:
+    assert model(name).problems() == []
+    for sizes in points(model(name)):
+        assert all(model(name).symbols[symbol].admits(size) for symbol, size in sizes.items())
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_eager_runs_across_the_ranges(name: str) -> None:
+    for sizes in points(model(name)):
+        results = inputs.run_eager(module(name), model(name), inputs.make(model(name), sizes)).tensors
+        assert results
+        assert all(value.isfinite().all() for value in results.values())
+        assert all(value.shape[0] == sizes["batch"] for value in results.values())
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_input_counts(name: str) -> None:
+    made = inputs.make(model(name), model(name).examples())
+    before = inputs.run_eager(module(name), model(name), made).tensors
+    for changed in made:
+        other = {**made, changed: made[changed].roll(1, 0)}
+        after = inputs.run_eager(module(name), model(name), other).tensors
+        assert any(not torch.equal(after[key], before[key]) for key in before), changed
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_exported_graph_promises_the_declared_ranges(name: str) -> None:
+    declared = model(name)
+    example = inputs.make(declared, declared.examples())
+    arguments = {**example, **declared.constants}
+    program = torch.export.export(module(name), (), arguments, dynamic_shapes=dynamic_shapes(declared), strict=False)
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    for argument, wanted in declared.inputs.items():
+        for size, dim in zip(placeholders[argument].shape, wanted.dims(), strict=True):
+            if not isinstance(dim, Affine):
+                assert size == dim
+                continue
+            symbol = declared.symbols[dim.symbol]
+            assert isinstance(size, torch.SymInt), f"{argument}: {dim} was burned in as {size}"
+            bounds = program.range_constraints[size.node.expr]
+            assert symbol.max is not None
+            least = symbol.largest(symbol.min + symbol.multiple_of - 1)
+            assert (bounds.lower, bounds.upper) == (dim.at({dim.symbol: least}), dim.at({dim.symbol: symbol.largest(symbol.max)}))
+
+
+@pytest.mark.parametrize("name", sorted(FULL))
+def test_a_full_model_has_the_published_number_of_parameters(name: str) -> None:
+    with FakeTensorMode():
+        built: Any = inputs.instantiate(model(name))
+    assert sum(parameter.numel() for parameter in built.parameters()) == PUBLISHED[name]
