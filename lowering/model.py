@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,7 +52,8 @@ class Symbol:
         lowest = max(2, -(-self.min // self.multiple_of) * self.multiple_of)
         stop = lowest + 64 * self.multiple_of if self.max is None else self.max + 1
         allowed = [prime * self.multiple_of for prime in EXAMPLES if prime * self.multiple_of >= lowest]
-        allowed += range(-(-lowest // self.multiple_of) * self.multiple_of, min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
+        further = range(-(-lowest // self.multiple_of) * self.multiple_of, min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
+        allowed += sorted(further, key=lambda size: not _is_prime(size // self.multiple_of))
         allowed = [size for size in allowed if self.admits(size)]
         return next((size for size in allowed if size not in taken), allowed[0])
 
@@ -160,11 +162,13 @@ class Model:
 def _fill_problems(place: str, declared: Input) -> list[Problem]:
     found = []
     if declared.dtype not in DTYPES:
-        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", near_miss(declared.dtype, DTYPES) or ", ".join(DTYPES)))
+        fix = near_miss(declared.dtype, DTYPES) or ", ".join(DTYPES)
+        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", fix))
     fill = declared.fill
     kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
     if fill is not None and kind not in FILLS:
-        found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", f"one of {', '.join(FILLS)}; randint, uniform and constant take a value"))
+        fix = f"one of {', '.join(FILLS)}; randint, uniform and constant take a value"
+        found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", fix))
     elif kind in ("randint", "uniform") and not (isinstance(fill, Mapping) and _is_pair(fill[kind])):
         found.append(Problem(f"{place}.fill", f"{kind} takes [low, high]", f"{kind}: [0, 10]"))
     elif kind == "constant" and not (isinstance(fill, Mapping) and isinstance(fill[kind], int | float)):
@@ -176,6 +180,10 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
     elif kind in ("arange", "padding") and not declared.shape:
         found.append(Problem(f"{place}.fill", f"{kind} runs along the last dim; a scalar has none", "constant: 3"))
     return found
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
 
 
 def _is_pair(value: Any) -> bool:

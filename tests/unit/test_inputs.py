@@ -155,3 +155,45 @@ def test_leaf_names(returned: Any, names: list[str]) -> None:
 def test_a_lone_output_is_called_output() -> None:
     got = inputs.run_eager(torch.nn.Identity(), MODEL, inputs.make(MODEL, {"batch": 2}))
     assert list(got.leaves) == ["output"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "sizes"),
+    [
+        ({"a": Symbol(1, 64), "b": Symbol(1, 64)}, [5, 7]),
+        ({"a": Symbol(32, 256), "b": Symbol(32, 256), "c": Symbol(32, 256)}, [37, 41, 43]),
+        ({"a": Symbol(64, 256, multiple_of=32), "b": Symbol(64, 256, multiple_of=32)}, [160, 224]),
+        ({"a": Symbol(0, 3), "b": Symbol(0, 2)}, [3, 2]),
+        ({"a": Symbol(8, 9), "b": Symbol(8, 9), "c": Symbol(8, 9)}, [8, 9, 8]),
+        ({"a": Symbol(1, 64, example=6), "b": Symbol(1, 64)}, [6, 5]),
+    ],
+)
+def test_traced_sizes_are_distinct_primes_where_the_ranges_have_them(symbols: dict[str, Symbol], sizes: list[int]) -> None:
+    model = Model("sizes", LINEAR, {"x": Input("float32", tuple(symbols))}, symbols)
+    assert model.problems() == []
+    assert list(model.examples().values()) == sizes
+
+
+def test_a_derived_dim_that_cannot_be_traced_is_a_problem() -> None:
+    def problems(dim: str, symbol: Symbol) -> str:
+        return "\n".join(map(str, Model("sizes", LINEAR, {"x": Input("float32", (dim,))}, {"n": symbol}).problems("m")))
+
+    assert problems("n - 1", Symbol(1, 64)) == ""
+    assert "m.inputs.x.shape[0]: 'n - 2' is below 0 at n = 1" in problems("n - 2", Symbol(1, 64))
+    assert "'n - 1' is below 2 at the traced size n = 2" in problems("n - 1", Symbol(1, 64, example=2))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "cause"),
+    [
+        ("int64", "randn", "randn needs a floating dtype"),
+        ("bool", {"uniform": [0, 1]}, "uniform needs a floating dtype"),
+        ("int64", "constant", "constant takes a number"),
+        ("int64", {"ones": 3}, "ones takes no value"),
+        ("int64", {"randint": [5, 5]}, "randint takes [low, high]"),
+        ("int64", "pading", "'pading' is not a fill"),
+    ],
+)
+def test_a_fill_that_cannot_be_made_is_a_problem(dtype: str, fill: Any, cause: str) -> None:
+    problems = Model("fills", LINEAR, {"x": Input(dtype, (3,), fill)}).problems("m")
+    assert [problem.place for problem in problems] == ["m.inputs.x.fill"] and cause in str(problems[0])
