@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from lowering import comparison, files, inputs, mlir, weights
 from lowering.comparison import Comparison
 from lowering.errors import InfraError, Problem, Refused, StageFailed
-from lowering.execution import arguments, results_of
+from lowering.execution import arguments, label_of, results_of
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -33,7 +33,8 @@ PROGRAM = "program.stablehlo"
 def save(program: Program, folder: Path, store: Path) -> list[Path]:
     """Write signature.json and program.stablehlo into `folder` and the weights into `store`; `program` is a pure MHLO of a built model.
 
-    The program is a versioned portable artifact that StableHLO's readers of the next months take. Raises StageFailed, Unsupported, InfraError.
+    The program is a versioned portable artifact that StableHLO's readers of the next months take.
+    Raises StageFailed, Unsupported, InfraError.
     """
     top = program.at(Level.MODEL)
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
@@ -64,7 +65,8 @@ def _portable(module: Any) -> tuple[bytes, str]:
         with copy.context:
             return stablehlo.serialize_portable_artifact(copy, version), version
     except (ir.MLIRError, ValueError) as error:
-        raise StageFailed(Problem("portable artifact", f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"), str(error)) from error
+        cause = f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"
+        raise StageFailed(Problem("portable artifact", cause), str(error)) from error
 
 
 def _structure(program: Program) -> Any:
@@ -108,9 +110,10 @@ class Artifact:
         path = folder / SIGNATURE
         try:
             data = files.read(path)
-            portable = (folder / data["program"]["file"]).read_bytes()
+            file = folder / data["program"]["file"]
+            portable = file.read_bytes()
             if hashlib.sha256(portable).hexdigest() != data["program"]["sha256"]:
-                raise InfraError(Problem(str(folder / data["program"]["file"]), f"is not the program that {SIGNATURE} describes", "run the job again"))
+                raise InfraError(Problem(str(file), f"is not the program that {SIGNATURE} describes", "run the job again"))
             if data["schema"] != SCHEMA:
                 raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
             signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
@@ -124,14 +127,15 @@ class Artifact:
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None) -> Execution:
         """Run the program at `sizes` (every symbol that is not given: its example), on inputs filled as declared.
 
-        compare: at the sizes of a recorded point, run its inputs and compare with the eager results in the record; InfraError when there are none.
-        Refused says which size the program does not take.
+        compare: at the sizes of a recorded point, run its inputs and compare with the eager results in the record; InfraError when there
+        are none. Refused says which size the program does not take.
         """
         space = Space.of(self.model, self.signature)
-        if unknown := [name for name in sizes if name not in space.symbols]:
-            raise Refused([Problem(f"--size {name}", "is not a symbol of the program", f"symbols: {', '.join(space.symbols) or 'none'}") for name in unknown])
+        known = f"symbols: {', '.join(space.symbols) or 'none'}"
+        wrong = [Problem(f"--size {name}", "is not a symbol of the program", known) for name in sizes if name not in space.symbols]
         full = {**space.example, **sizes}
-        wrong = [Problem(f"--size {name}={size}", f"is outside {space.symbols[name]}") for name, size in full.items() if not space.symbols[name].admits(size)]
+        wrong += [Problem(f"--size {name}={full[name]}", f"is outside {symbol}")
+                  for name, symbol in space.symbols.items() if not symbol.admits(full[name])]
         if wrong:
             raise Refused(wrong)
         recorded = _recorded(self.folder, full) if compare else None
@@ -140,9 +144,10 @@ class Artifact:
         xla = Xla(platform)
         xla.hold(self.weights)
         start = time.perf_counter()
-        computed = xla.run(self.program, arguments(self.signature, self.weights, {name: value for name, value in made.items() if name in names}))
+        taken = {name: value for name, value in made.items() if name in names}
+        computed = xla.run(self.program, arguments(self.signature, self.weights, taken))
         seconds = time.perf_counter() - start
-        results = {_label(result.kind, result.name): value for result, value in zip(results_of(self.signature), computed, strict=True)}
+        results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
         return Execution(full, results, seconds, self._compared(results, recorded[1]) if recorded else None)
 
     def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
@@ -155,10 +160,6 @@ def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compa
     return Artifact.load(folder).execute(sizes, platform, compare)
 
 
-def _label(kind: str, name: str) -> str:
-    return name if kind == "output" else f"{kind}/{name}"
-
-
 def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """(inputs, results) of the point of these sizes that the verify stage kept."""
     kept: list[str] = []
@@ -167,16 +168,18 @@ def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.T
             if point["sizes"] == dict(sizes):
                 return _tensors(record.with_suffix(".safetensors"), f"{number}/")
             kept.append(", ".join(f"{name}={size}" for name, size in point["sizes"].items()))
-    raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {'; '.join(kept) or 'none: run the verify stage'}"))
+    there = "; ".join(kept) or "none: run the verify stage"
+    raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {there}"))
 
 
 def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    given, want = {}, {}
+    given: dict[str, torch.Tensor] = {}
+    want: dict[str, torch.Tensor] = {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             if name.startswith(prefix):
-                kind, _, rest = name.removeprefix(prefix).partition("/")
-                (given if kind == "input" else want)[rest if kind == "input" else _label(kind, rest)] = file.get_tensor(name)
+                side, _, rest = name.removeprefix(prefix).partition("/")
+                (given if side == "input" else want)[rest] = file.get_tensor(name)
     return given, want
 
 

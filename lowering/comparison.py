@@ -57,7 +57,7 @@ def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: t
 
 
 def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
-    """`atol` times the root mean square of the finite part of `want`, at most 1: small results are not waved through, nor below 1e-3 of it."""
+    """`atol` times the root mean square of `want` where it is finite, kept in [1e-3, 1]: small results are held to it."""
     if tolerance.atol == 0:
         return tolerance
     total, count = 0.0, 0
@@ -71,7 +71,8 @@ def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
 def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comparison:
     """`got` against `want`: |got - want| <= atol + rtol * |want|, integers compared exactly where the tolerance is 0."""
     if got.dtype is not want.dtype:
-        return Comparison(want.numel(), "dtype", f"is {types.name(got.dtype)}, eager gives {types.name(want.dtype)}", math.inf, math.inf)
+        detail = f"is {types.name(got.dtype)}, eager gives {types.name(want.dtype)}"
+        return Comparison(want.numel(), "dtype", detail, math.inf, math.inf)
     if got.shape != want.shape:
         return Comparison(want.numel(), "shape", f"is {list(got.shape)}, eager gives {list(want.shape)}", math.inf, math.inf)
     floor = tolerance.atol / tolerance.rtol if tolerance.rtol else 1.0
@@ -99,13 +100,14 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
         start += a.numel()
     if misplaced:
         index = _index(want, first_misplaced or 0)
-        detail = f"{misplaced} of {want.numel()} elements are NaN or infinite in one only, first at {list(index)}: {_values(got, want, index)}"
+        detail = (f"{misplaced} of {want.numel()} elements are NaN or infinite in one only, first at {list(index)}: "
+                  f"{_values(got, want, index)}")
         return Comparison(want.numel(), "non-finite", detail, max_abs, max_rel, differing + misplaced, index)
     if worst is None:
         return Comparison(want.numel(), None, "", max_abs, max_rel)
     index = _index(want, worst)
-    detail = (f"{differing} of {want.numel()} elements differ (max abs {max_abs:.3g}, max rel {max_rel:.3g}; allowed {tolerance.atol:.3g} + "
-              f"{tolerance.rtol:.3g}*|eager|), worst at {list(index)}: {_values(got, want, index)}")
+    detail = (f"{differing} of {want.numel()} elements differ (max abs {max_abs:.3g}, max rel {max_rel:.3g}; "
+              f"allowed {tolerance.atol:.3g} + {tolerance.rtol:.3g}*|eager|), worst at {list(index)}: {_values(got, want, index)}")
     return Comparison(want.numel(), "values", detail, max_abs, max_rel, differing, index)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,16 +33,16 @@ def results_of(signature: Signature) -> tuple[Result, ...]:
     return tuple(result for result in signature.results if result.kind != "constant")
 
 
+def label_of(result: Result) -> str:
+    """A result's name among those of all kinds: `logits`, `buffer_mutation/steps`."""
+    return result.name if result.kind == "output" else f"{result.kind}/{result.name}"
+
+
 def runner(program: Program, xla: Xla) -> Run:
     """A function from inputs by name to the results of `program`; raises Refused, StageFailed. ValueError: the level does not run here."""
     if program.signature is None or program.level not in RUNNABLE:
         raise ValueError(f"level {program.level.word} does not run here; {', '.join(level.word for level in RUNNABLE)} do")
-    body = {
-        Level.EXPORTED: _exported,
-        Level.TORCHSCRIPT: _script,
-        Level.STABLEHLO: _hlo,
-        Level.MHLO: _hlo,
-    }[program.level](program, xla)
+    body = {Level.EXPORTED: _exported, Level.TORCHSCRIPT: _script}.get(program.level, partial(_hlo, xla=xla))(program)
     signature, weights = program.signature, program.weights
 
     def run(given: Tensors) -> tuple[torch.Tensor, ...]:
@@ -55,9 +56,10 @@ def runner(program: Program, xla: Xla) -> Run:
 
 
 def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:
-    """Weights and inputs in the signature's order; Refused lists every input that is missing, unknown, or of the wrong dtype or static dim."""
+    """Weights and inputs in the signature's order; Refused lists each input that is missing, unknown, of wrong dtype or static dim."""
     names = {argument.name for argument in signature.inputs}
-    problems = [Problem(f"input '{name}'", "is not an input of the program", f"inputs: {', '.join(names)}") for name in given if name not in names]
+    known = f"inputs: {', '.join(sorted(names))}"
+    problems = [Problem(f"input '{name}'", "is not an input of the program", known) for name in given if name not in names]
     for argument in signature.inputs:
         value = given.get(argument.name)
         if value is None:
@@ -75,7 +77,7 @@ def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[to
     return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
 
 
-def _exported(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+def _exported(program: Program) -> Callable[[list[torch.Tensor]], Any]:
     interpreter = torch.fx.Interpreter(program.ir.graph_module)
     specs = program.ir.graph_signature.input_specs
     kept = [not isinstance(spec.arg, ConstantArgument) for spec in program.ir.graph_signature.output_specs]
@@ -89,11 +91,11 @@ def _exported(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]
     return _failing_as("exported level", run)
 
 
-def _script(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+def _script(program: Program) -> Callable[[list[torch.Tensor]], Any]:
     function = torch._C._create_function_from_graph("forward", program.ir)
 
     def run(values: list[torch.Tensor]) -> Any:
-        with torch.no_grad(), torch.jit.optimized_execution(False):
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             result = function(*values)
         return result if isinstance(result, tuple) else (result,)
 
@@ -113,7 +115,8 @@ def _failing_as(place: str, run: Callable[[list[torch.Tensor]], Any]) -> Callabl
         except ShapelineError:
             raise
         except Exception as error:
-            raise StageFailed(Problem(place, f"raised {type(error).__name__}: {str(error).strip().splitlines()[-1]}"), str(error)) from error
+            last = (str(error).strip().splitlines() or ["without a message"])[-1]
+            raise StageFailed(Problem(place, f"raised {type(error).__name__}: {last}"), str(error)) from error
 
     return guarded
 

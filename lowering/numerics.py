@@ -1,104 +1,23 @@
-"""Whether the levels of a program compute what eager computes, at shape points over its ranges, and which level is the first that does not."""
+"""Whether the levels of a program compute what eager does, at shape points over its ranges, and which is the first that does not."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
 from lowering import comparison, inputs, mlir, xla
 from lowering.comparison import Comparison
 from lowering.errors import LoadError, Problem, Refused, ShapelineError
-from lowering.execution import RUNNABLE, Eager, Run, Tensors, results_of, runner
+from lowering.execution import RUNNABLE, Eager, Run, Tensors, label_of, results_of, runner
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.points import Point, Sizes, Space, outside, points
 from lowering.signature import Signature
+from lowering.verification import LevelCheck, PointCheck, Verification
 from lowering.xla import Xla
-
-
-@dataclass(frozen=True)
-class LevelCheck:
-    """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes."""
-
-    seconds: float
-    outputs: Mapping[str, Comparison] = field(default_factory=dict)
-    failure: str = ""
-    refused: bool = False
-    log: str = ""
-
-    @property
-    def agrees(self) -> bool:
-        return not self.failure and all(compared.agrees for compared in self.outputs.values())
-
-
-@dataclass(frozen=True)
-class PointCheck:
-    """All levels at one point, by label (`torchscript`, `mhlo`, `mhlo on gpu`); seconds: of one eager run."""
-
-    point: Point
-    seconds: float
-    levels: Mapping[str, LevelCheck]
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was compared. refused and accepted: sizes outside the ranges that the program declined, and that it took.
-
-    blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
-    """
-
-    points: tuple[PointCheck, ...]
-    refused: tuple[str, ...] = ()
-    accepted: tuple[str, ...] = ()
-    blame: str = ""
-    budget: Mapping[str, float] = field(default_factory=dict)
-    kept: tuple[tuple[Point, Tensors, tuple[torch.Tensor, ...]], ...] = ()
-
-    def comparisons(self) -> Iterator[Comparison]:
-        return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
-
-    @property
-    def max_abs(self) -> float:
-        return max((compared.max_abs for compared in self.comparisons()), default=0.0)
-
-    @property
-    def max_rel(self) -> float:
-        return max((compared.max_rel for compared in self.comparisons()), default=0.0)
-
-    @property
-    def mismatches(self) -> list[Problem]:
-        """Wrong results, sizes inside the ranges that were refused, and sizes outside that were taken."""
-        found = []
-        for check in self.points:
-            for label, level in check.levels.items():
-                at = f"{label} at {check.point}"
-                found += [Problem(f"output '{name}' of {at}", compared.detail, self.blame)
-                          for name, compared in level.outputs.items() if not compared.agrees]
-                if level.refused:
-                    found.append(Problem(at, f"refuses sizes inside its ranges: {level.failure}", self.blame))
-        return found + [Problem("mhlo", f"takes sizes outside its ranges: {why}", "its assertions do not cover this range") for why in self.accepted]
-
-    @property
-    def failures(self) -> list[Problem]:
-        """Levels that could not be run."""
-        return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.points
-                for label, level in check.levels.items() if level.failure and not level.refused]
-
-    def to_json(self) -> dict[str, Any]:
-        """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
-        return {
-            "points": [
-                {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
-                 "levels": {label: _plain(level) for label, level in check.levels.items()}}
-                for check in self.points
-            ],
-            "max_abs": self.max_abs, "max_rel": self.max_rel,
-            "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
-        }  # fmt: skip
 
 
 @dataclass
@@ -136,8 +55,9 @@ class Bench:
             for result, first, again in zip(results_of(self.signature), want, self.eager(given), strict=True):
                 compared = self.compared(again, first)
                 if not compared.agrees:
-                    raise LoadError(Problem(f"models.{self.model.name}", f"eager disagrees with itself in '{result.name}' at {point}: {compared.detail}",
-                                            "a model to verify must be deterministic: eval mode, no random ops"))
+                    cause = f"eager disagrees with itself in '{result.name}' at {point}: {compared.detail}"
+                    fix = "a model to verify must be deterministic: eval mode, no random ops"
+                    raise LoadError(Problem(f"models.{self.model.name}", cause, fix))
         return want, seconds
 
     def compared(self, got: torch.Tensor, want: torch.Tensor) -> Comparison:
@@ -156,7 +76,7 @@ class Bench:
         compared = [self.compared(one, other) for one, other in zip(got, want, strict=True)]
         if any(self._debatable(found, other) for found, other in zip(compared, want, strict=True)):
             compared = self._arbitrated(compared, given, got, want)
-        return LevelCheck(seconds, {result.name: found for result, found in zip(results_of(self.signature), compared, strict=True)})
+        return LevelCheck(seconds, dict(zip(map(label_of, results_of(self.signature)), compared, strict=True)))
 
     def taken(self, given: Tensors) -> dict[str, torch.Tensor]:
         names = {argument.name for argument in self.signature.inputs}
@@ -165,7 +85,8 @@ class Bench:
     def _debatable(self, compared: Comparison, want: torch.Tensor) -> bool:
         return compared.wrong == "values" and (want.is_floating_point() or want.is_complex())
 
-    def _arbitrated(self, compared: list[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor]) -> list[Comparison]:
+    def _arbitrated(self, compared: list[Comparison], given: Tensors, got: Sequence[torch.Tensor],
+                    want: Sequence[torch.Tensor]) -> list[Comparison]:
         """Comparisons in which results as near to a float64 run as eager's own are accepted, and the others say that float64 was asked."""
         try:
             reference = self.eager.double()(given)
@@ -209,11 +130,12 @@ def ladder(program: Program) -> list[Program]:
     return forms
 
 
-def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO), platforms: Sequence[str] = ("cpu",),
-           budget_elements: int = 1 << 22, budget_seconds: float = 2.0, seed: int = 0, keep_elements: int = 1 << 20) -> tuple[Verification, Bench]:
+def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO),
+           platforms: Sequence[str] = ("cpu",), budget_elements: int = 1 << 22, budget_seconds: float = 2.0, seed: int = 0,
+           keep_elements: int = 1 << 18) -> tuple[Verification, Bench]:
     """Compare `levels` of `program` with eager at `count` or more points, and ask it to refuse sizes outside its ranges.
 
-    Results are data; LoadError says that the model itself fails inside its ranges. `program` must descend from a MODEL program that is `Built`.
+    Results are data; LoadError says that the model itself fails inside its ranges. `program` descends from a MODEL program that is `Built`.
     """
     top = program.at(Level.MODEL)
     assert top is not None and isinstance(top.ir, Built) and program.signature is not None
@@ -262,8 +184,8 @@ def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str
 
 def carries_assertions(program: Program) -> bool:
     """Whether an HLO program holds a shape_assertion."""
-    return any(operation.name.endswith(".custom_call") and "shape_assertion" in str(operation.attributes["call_target_name"])
-               for operation in mlir.operations(program.ir))
+    calls = (operation for operation in mlir.operations(program.ir) if operation.name.endswith(".custom_call"))
+    return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 
 def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[Run, Program, Xla]]]:
@@ -275,11 +197,3 @@ def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[t
         for platform in bench.platforms if level in (Level.STABLEHLO, Level.MHLO) else bench.platforms[:1]:
             label = level.word if platform == bench.platforms[0] else f"{level.word} on {platform}"
             yield label, (runner(form, bench.devices[platform]), form, bench.devices[platform])
-
-
-def _plain(level: LevelCheck) -> dict[str, Any]:
-    outputs = {
-        name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong, "detail": compared.detail}
-        for name, compared in level.outputs.items()
-    }
-    return {"seconds": level.seconds, "failure": level.failure, "outputs": outputs}

@@ -49,7 +49,8 @@ class Space:
     @staticmethod
     def of(model: Model, signature: Signature) -> Space:
         dims = {argument.name: argument.dims for argument in signature.inputs}
-        symbols, example, flexible = dict(model.symbols), dict(model.examples()), {}
+        symbols, example = dict(model.symbols), dict(model.examples())
+        flexible: dict[str, int | str] = {}
         for place, traced in flexible_sizes(model).items():
             name, _, position = place[:-1].rpartition("[")
             dim = dims[name][int(position)] if name in dims else traced
@@ -76,9 +77,9 @@ class Space:
     def elements(self, sizes: Sizes) -> int:
         """Elements of all inputs and results at `sizes`; results whose size is known only at run time are not counted."""
         total = 0
-        for value in (*self.signature.inputs, *self.signature.results):
+        for dims in (value.dims for values in (self.signature.inputs, self.signature.results) for value in values):
             count = 1
-            for dim in value.dims:
+            for dim in dims:
                 try:
                     count *= sizes_at.evaluate(dim, sizes)
                 except sizes_at.Unknown:

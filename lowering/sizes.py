@@ -10,15 +10,16 @@ from typing import Any
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Max": max, "Min": min, "max": max, "min": min, "Mod": operator.mod, "PythonMod": operator.mod, "FloorDiv": operator.floordiv,
-    "CleanDiv": operator.floordiv, "IntTrueDiv": operator.truediv, "CeilDiv": lambda a, b: -(-a // b), "floor": math.floor, "ceiling": math.ceil,
-    "Eq": operator.eq, "Ne": operator.ne, "Le": operator.le, "Lt": operator.lt, "Ge": operator.ge, "Gt": operator.gt, "Abs": abs, "abs": abs,
+    "CleanDiv": operator.floordiv, "IntTrueDiv": operator.truediv, "CeilDiv": lambda a, b: -(-a // b), "floor": math.floor,
+    "ceiling": math.ceil, "Abs": abs, "abs": abs,
+    "Eq": operator.eq, "Ne": operator.ne, "Le": operator.le, "Lt": operator.lt, "Ge": operator.ge, "Gt": operator.gt,
     "And": lambda *parts: all(parts), "Or": lambda *parts: any(parts), "Not": operator.not_,
 }  # fmt: skip
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv, ast.Div: operator.truediv,
-    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.USub: operator.neg, ast.Not: operator.not_, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt,
+    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.USub: operator.neg, ast.Not: operator.not_,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt,
 }  # fmt: skip
 
 

@@ -22,7 +22,8 @@ _ALIASES = "aliases"  # metadata: name -> the name under which the same bytes ar
 def digest(weights: Mapping[str, torch.Tensor]) -> str:
     """Hex SHA-256 over names, dtypes, shapes and bytes; the order of the mapping does not count. Unsupported lists the fake tensors."""
     if faked := fakes(weights):
-        raise Unsupported([Problem(f"weight '{name}'", "is fake: it has a shape and no bytes", "build the model without FakeTensorMode") for name in faked])
+        fix = "build the model without FakeTensorMode"
+        raise Unsupported([Problem(f"weight '{name}'", "is fake: it has a shape and no bytes", fix) for name in faked])
     whole = hashlib.sha256()
     seen: dict[Any, bytes] = {}
     for name in sorted(weights):
@@ -93,7 +94,7 @@ def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 def _bytes(tensor: torch.Tensor) -> Any:
     flat = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
 def _part_storages(tensors: dict[str, torch.Tensor]) -> None:

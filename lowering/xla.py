@@ -74,7 +74,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
         parsed.operation.write_bytecode(stream)
     try:
         return _jax.mlir.refine_polymorphic_shapes(stream.getvalue(), enable_shape_assertions=True, validate_static_shapes=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - jaxlib's errors have no common class
         messages = [message for message in _ASSERTION.findall(str(error)) if not message.startswith("expects static")]
         if messages:
             raise Refused([Problem("@main", message) for message in messages]) from None
@@ -112,7 +112,7 @@ class Xla:
         device = _device(self.platform)
         try:
             return device.client.compile_and_load(_full_precision(static), xla_client.DeviceList((device,)), options)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
     def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -120,8 +120,8 @@ class Xla:
         held = [self._held[id(tensor)][1] if id(tensor) in self._held else self._put(tensor) for tensor in arguments]
         try:
             results = executable.execute_sharded(held).disassemble_into_single_device_arrays()
-            return tuple(torch.from_dlpack(array).cpu() for (array,) in results)
-        except Exception as error:
+            return tuple(torch.utils.dlpack.from_dlpack(array).cpu() for (array,) in results)
+        except Exception as error:  # noqa: BLE001
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
 
     def _put(self, tensor: torch.Tensor) -> Any:

@@ -7,14 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from safetensors.torch import save_file
 
 from lowering import files, mlir, numerics, weights, xla
 from lowering.errors import Mismatch, Problem, StageFailed
-from lowering.execution import results_of
+from lowering.execution import label_of, results_of
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Stage
+from lowering.verification import Verification
 
 _LEVELS = {level.word: level for level in (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)}
 
@@ -23,7 +25,7 @@ _LEVELS = {level.word: level for level in (Level.EXPORTED, Level.TORCHSCRIPT, Le
 class Verified(Program):
     """A program that was compared with eager, and what came of it."""
 
-    verification: numerics.Verification | None = None
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ class Verify(Stage):
         if self.points < 1:
             found.append(Problem("stages.verify.points", f"is {self.points}", "1 or more"))
         if top is None or not isinstance(top.ir, Built) or program.signature is None:
-            found.append(Problem("verify", "there is no eager module to compare with", "enter the pipeline at the model, or drop this stage"))
+            fix = "enter the pipeline at the model, or drop this stage"
+            found.append(Problem("verify", "there is no eager module to compare with", fix))
         return found
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (a level does not run), LoadError."""
+        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError."""
         if weights.fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
@@ -90,11 +93,11 @@ class Verify(Stage):
             return []
         assert program.verification is not None and program.signature is not None
         record, results = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for number, (_, given, want) in enumerate(program.verification.kept):
             tensors |= {f"{number}/input/{name}": value.contiguous() for name, value in given.items()}
             produced = zip(results_of(program.signature), want, strict=True)
-            tensors |= {f"{number}/{result.kind}/{result.name}": value.contiguous() for result, value in produced}
+            tensors |= {f"{number}/eager/{label_of(result)}": value.contiguous() for result, value in produced}
         points = [{"kind": point.kind, "sizes": dict(point.sizes)} for point, _, _ in program.verification.kept]
         files.write(record, program.verification.to_json() | {"kept": points})
         save_file({name: value.clone() for name, value in tensors.items()}, results)

@@ -1,4 +1,4 @@
-"""A model small enough to write its lower levels by hand: logits = relu(x @ weight), count = 2 * ids; with them, a program at every level."""
+"""A model small enough to write its lower levels by hand: logits = relu(x @ weight), count = 2 * ids; and it at every level."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SCRIPT = """graph(%weight : Float(16, 8), %x : Float(*, 16), %ids : Long(*)):
 """
 
 ASSERTION = """
-    %size = "{dialect}.get_dimension_size"(%x) <{{dimension = 0 : i64}}> : (tensor<?x16xf32>) -> tensor<i32>
+    %size_{way} = "{dialect}.get_dimension_size"(%x) <{{dimension = 0 : i64}}> : (tensor<?x16xf32>) -> tensor<i32>
     %bound_{way} = "{dialect}.constant"() <{{value = dense<{bound}> : tensor<i32>}}> : () -> tensor<i32>
-    %inside_{way} = "{dialect}.compare"(%size, %bound_{way}) <{{comparison_direction = #{dialect}<comparison_direction {way}>}}>
+    %inside_{way} = "{dialect}.compare"(%size_{way}, %bound_{way}) <{{comparison_direction = #{dialect}<comparison_direction {way}>}}>
       : (tensor<i32>, tensor<i32>) -> tensor<i1>
-    "{dialect}.custom_call"(%inside_{way}) <{{call_target_name = "shape_assertion", has_side_effect = true}}> {{error_message = "{message}"}}
-      : (tensor<i1>) -> ()
+    "{dialect}.custom_call"(%inside_{way}) <{{call_target_name = "shape_assertion", has_side_effect = true}}>
+      {{error_message = "{message}"}} : (tensor<i1>) -> ()
 """
 
 HLO = """module {{
@@ -58,8 +58,8 @@ class Scaled(torch.nn.Module):
 def hlo(dialect: str, relu: str = "maximum", double: str = "add", bounds: tuple[str, ...] = ("LE", "GE")) -> str:
     """The model as StableHLO or MHLO text, with assertions of the bounds of batch."""
     said = {"LE": (64, "batch must be at most 64"), "GE": (1, "batch must be at least 1")}
-    lines = [ASSERTION.format(dialect=dialect, way=way, bound=said[way][0], message=said[way][1]).replace("%size", f"%size_{way}") for way in bounds]
-    return HLO.format(dialect=dialect, relu=relu, double=double, assertion="".join(lines))
+    lines = "".join(ASSERTION.format(dialect=dialect, way=way, bound=said[way][0], message=said[way][1]) for way in bounds)
+    return HLO.format(dialect=dialect, relu=relu, double=double, assertion=lines)
 
 
 def program(model: Model = MODEL, *, factor: int = 2, stablehlo: str | None = None, mhlo: str | None = None) -> Program:

@@ -48,7 +48,8 @@ done = execute(Path({str(folder)!r}), {{"batch": 9}})
 assert not [name for name in sys.modules if name.startswith("tests") or name.startswith("torch_mlir")]
 print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for name, value in done.results.items()}}))
 """
-    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    environment = {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     given = inputs.make(MODEL, {"batch": 9})
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_recorded_eager_results_are_compared(folder: Path) -> None:
 
 
 def test_sizes_that_were_not_recorded_cannot_be_compared(folder: Path) -> None:
-    with pytest.raises(InfraError, match="no eager result is recorded at these sizes .recorded: batch=1; batch=64; batch=13"):
+    with pytest.raises(InfraError, match=r"no eager result is recorded at these sizes .recorded: batch=1; batch=64; batch=13"):
         artifact.execute(folder, {"batch": 14}, compare=True)
 
 
@@ -79,7 +80,7 @@ def test_a_recorded_result_that_differs_is_seen(folder: Path, tmp_path: Path) ->
     described["weights"]["store"] = "../store"
     files.write(copy / artifact.SIGNATURE, described)
     kept = load_file(copy / "06-verify.safetensors")
-    kept["0/output/count"] += 1
+    kept["0/eager/count"] += 1
     save_file(kept, copy / "06-verify.safetensors")
     found = artifact.execute(copy, {"batch": 1}, compare=True).compared
     assert found is not None
@@ -108,7 +109,7 @@ def test_a_missing_or_changed_program_is_said(folder: Path, tmp_path: Path) -> N
     copy = tmp_path / "job"
     shutil.copytree(folder, copy)
     (copy / artifact.PROGRAM).write_bytes(b"other")
-    with pytest.raises(InfraError, match="is not the program that signature.json describes"):
+    with pytest.raises(InfraError, match=r"is not the program that signature.json describes"):
         artifact.execute(copy, {})
 
 

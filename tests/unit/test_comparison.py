@@ -55,8 +55,9 @@ def test_an_override_stands_as_written() -> None:
 
 @pytest.mark.parametrize(
     ("got", "agrees"),
-    [([NAN, INF, -INF, 1], True), ([0, INF, -INF, 1], False), ([NAN, -INF, -INF, 1], False), ([NAN, NAN, -INF, 1], False), ([NAN, INF, -INF, NAN], False)],
-)
+    [([NAN, INF, -INF, 1], True), ([0, INF, -INF, 1], False), ([NAN, -INF, -INF, 1], False), ([NAN, NAN, -INF, 1], False),
+     ([NAN, INF, -INF, NAN], False)],
+)  # fmt: skip
 def test_nan_and_infinities_stand_where_eagers_do(got: list[float], agrees: bool) -> None:
     found = compared(torch.tensor(got), torch.tensor([NAN, INF, -INF, 1]))
     assert found.agrees is agrees

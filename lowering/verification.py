@@ -1,0 +1,103 @@
+"""What a comparison of levels with eager found, point by point, as data and as problems in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lowering.comparison import Comparison
+from lowering.errors import Problem
+from lowering.points import Point
+
+
+@dataclass(frozen=True)
+class LevelCheck:
+    """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes."""
+
+    seconds: float
+    outputs: Mapping[str, Comparison] = field(default_factory=dict)
+    failure: str = ""
+    refused: bool = False
+    log: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return not self.failure and all(compared.agrees for compared in self.outputs.values())
+
+
+@dataclass(frozen=True)
+class PointCheck:
+    """All levels at one point, by label (`torchscript`, `mhlo`, `mhlo on gpu`); seconds: of one eager run."""
+
+    point: Point
+    seconds: float
+    levels: Mapping[str, LevelCheck]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared. refused and accepted: sizes outside the ranges that the program declined, and that it took.
+
+    blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
+    """
+
+    points: tuple[PointCheck, ...]
+    refused: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    blame: str = ""
+    budget: Mapping[str, float] = field(default_factory=dict)
+    kept: tuple[tuple[Point, Mapping[str, torch.Tensor], tuple[torch.Tensor, ...]], ...] = ()
+
+    def comparisons(self) -> Iterator[Comparison]:
+        return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
+
+    @property
+    def max_abs(self) -> float:
+        return max((compared.max_abs for compared in self.comparisons()), default=0.0)
+
+    @property
+    def max_rel(self) -> float:
+        return max((compared.max_rel for compared in self.comparisons()), default=0.0)
+
+    @property
+    def mismatches(self) -> list[Problem]:
+        """Wrong results, sizes inside the ranges that were refused, and sizes outside that were taken."""
+        found = []
+        for check in self.points:
+            for label, level in check.levels.items():
+                at = f"{label} at {check.point}"
+                found += [Problem(f"output '{name}' of {at}", compared.detail, self.blame)
+                          for name, compared in level.outputs.items() if not compared.agrees]
+                if level.refused:
+                    found.append(Problem(at, f"refuses sizes inside its ranges: {level.failure}", self.blame))
+        fix = "its assertions do not cover this range"
+        return found + [Problem("program", f"takes sizes outside its ranges: {why}", fix) for why in self.accepted]
+
+    @property
+    def failures(self) -> list[Problem]:
+        """Levels that could not be run."""
+        return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.points
+                for label, level in check.levels.items() if level.failure and not level.refused]
+
+    def to_json(self) -> dict[str, Any]:
+        """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
+        return {
+            "points": [
+                {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
+                 "levels": {label: _plain(level) for label, level in check.levels.items()}}
+                for check in self.points
+            ],
+            "max_abs": self.max_abs, "max_rel": self.max_rel,
+            "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
+        }  # fmt: skip
+
+
+def _plain(level: LevelCheck) -> dict[str, Any]:
+    return {"seconds": level.seconds, "failure": level.failure, "outputs": {
+        name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong,
+               "detail": compared.detail}
+        for name, compared in level.outputs.items()
+    }}  # fmt: skip
