@@ -57,7 +57,7 @@ def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: t
 
 
 def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
-    """`atol` times the root mean square of `want` where it is finite, kept in [1e-3, 1]: small results are held to it."""
+    """`atol` times the root mean square of `want` where finite, kept in [1e-3, 1]: small results are held to their own size."""
     if tolerance.atol == 0:
         return tolerance
     total, count = 0.0, 0

@@ -131,7 +131,7 @@ def ladder(program: Program) -> list[Program]:
 
 
 def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO),
-           platforms: Sequence[str] = ("cpu",), budget_elements: int = 1 << 22, budget_seconds: float = 2.0, seed: int = 0,
+           platforms: Sequence[str] = ("cpu",), budget_elements: int = 1 << 22, budget_seconds: float = 0.5, seed: int = 0,
            keep_elements: int = 1 << 18) -> tuple[Verification, Bench]:
     """Compare `levels` of `program` with eager at `count` or more points, and ask it to refuse sizes outside its ranges.
 

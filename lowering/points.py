@@ -160,7 +160,8 @@ def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float]
         taken = seconds(current)
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
-        if taken * max(1.0, space.elements(step) / max(1, space.elements(current))) > budget_seconds:
+        growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
+        if taken * growth > budget_seconds:
             return Point("upper", _away(space, current), f"capped by {budget_seconds:g} s of eager")
         current = step
     return Point("upper", top, note)

@@ -44,7 +44,7 @@ class Verify(Stage):
     levels: Sequence[str] = ("torchscript", "mhlo")
     platforms: Sequence[str] = ("cpu", "gpu")
     budget_elements: int = 1 << 22
-    budget_seconds: float = 2.0
+    budget_seconds: float = 0.5
     keep_elements: int = 1 << 18
     seed: int = 0
 
