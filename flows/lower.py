@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -22,20 +23,19 @@ from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import config, listing, record, report
+from flows import config, record, report
 from flows.config import Run
 from flows.progress import Progress
 from lowering import warm, worker
-from lowering.errors import ConfigError
+from lowering.errors import InfraError, Problem, ShapelineError
 
 
-@task(name="lower", task_run_name="{job}")
-def lower_job(folder: str, job: str) -> State[Any]:
-    """Lower one prepared job of the run in `folder`; the state says how it ended, the record holds everything."""
+@task(name="lower")
+def lower_job(folder: str, limits: dict[str, Any]) -> State[Any]:
+    """Lower the prepared job in `folder`; the state says how it ended, the record holds everything."""
     if warm.stopped():
         return Failed(message="not_run: the run was interrupted")
-    run = record.load(Path(folder))
-    result = worker.lower(run.job_folder(job), run.limits)
+    result = worker.lower(Path(folder), worker.Limits(**limits))
     create_markdown_artifact("\n".join(report.page(result)), key=_key("job", result.id), description=result.outcome)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
@@ -45,7 +45,8 @@ def lower_job(folder: str, job: str) -> State[Any]:
 def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other."""
     run = record.load(Path(folder)) if folder else record.begin(config.load(overrides))
-    tasks = [lower_job.submit(str(run.folder), job) for job in run.ids]
+    limits = run.data["limits"]
+    tasks = [lower_job.with_options(task_run_name=job).submit(str(run.job_folder(job)), limits) for job in run.ids]
     try:
         wait(tasks)
     except BaseException:
@@ -71,10 +72,15 @@ def lower_suite(run: Run) -> Path:
             runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.overrides), str(begun.folder), return_state=True)
-        if state.is_crashed():
-            state.result(raise_on_failure=True)
+            if state.is_crashed():
+                state.result(raise_on_failure=True)
         if state.state_details.flow_run_id:
             lost = server.missing_records(state.state_details.flow_run_id, len(begun.ids))
+    except ShapelineError:
+        raise
+    except Exception as error:
+        fix = "is the server at PREFECT_API_URL running? Unset it to use one of the run's own" if os.environ.get("PREFECT_API_URL") else ""
+        raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began
         report.write(begun, seconds)
@@ -88,14 +94,10 @@ def _key(*words: str) -> str:
 
 
 def main(overrides: list[str]) -> int:
-    """0: every job as expected; 1: some not; 2: the configuration is wrong."""
-    try:
-        run = config.load(overrides)
-    except ConfigError as error:
-        print(listing.problems(error.problems), file=sys.stderr)
-        return 2
-    folder = lower_suite(run)
-    return 1 if report.unexpected(record.load(folder).results()) else 0
+    """What `shapeline run` does, and its exit status."""
+    from flows import command
+
+    return command.main(["run", *overrides])
 
 
 if __name__ == "__main__":

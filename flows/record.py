@@ -38,10 +38,6 @@ class Record:
         return tuple(job["id"] for job in self.data["jobs"])
 
     @property
-    def limits(self) -> worker.Limits:
-        return worker.Limits(**self.data["limits"])
-
-    @property
     def workers(self) -> int:
         return int(self.data["workers"])
 
@@ -128,5 +124,7 @@ def _point(link: Path, target: str) -> None:
 
 def again(record: Record, jobs: Sequence[str]) -> str:
     """The command that runs `jobs` of this run again."""
+    if len(jobs) == len(record.ids):
+        return shlex.join(["shapeline", "run", *record.data["overrides"]])
     overrides = [override for override in record.data["overrides"] if not override.startswith("select=")]
     return shlex.join(["shapeline", "run", *overrides, "-k", " or ".join(jobs)])

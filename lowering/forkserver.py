@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
-    """Fork a child for each request until the other end of `control_fd` closes or process `parent` is gone.
+    """Fork a child for each request until SIGTERM, the other end of `control_fd` closes, or process `parent` is gone.
 
     A request is the JSON {folder, environment} with one socket attached. On that socket the server says {pid}, then, when the child
     and all that descends from it are dead, {exit} (negative: the signal), and obeys KILL and STACKS.
@@ -57,12 +57,17 @@ class _Server:
         self.wake_end = wake_end
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.ending = False
+        signal.signal(signal.SIGTERM, self.finish)
         self.selector = selectors.DefaultSelector()
         self.selector.register(control, selectors.EVENT_READ, 0)
         self.selector.register(self.wake, selectors.EVENT_READ, 0)
 
+    def finish(self, *_: object) -> None:
+        self.ending = True
+
     def run(self) -> None:
-        while os.getppid() == self.parent:
+        while os.getppid() == self.parent and not self.ending:
             for key, _ in self.selector.select(timeout=1.0):
                 if key.fileobj is self.control:
                     request, fds, _, _ = socket.recv_fds(self.control, 1 << 17, 1)
@@ -101,6 +106,7 @@ class _Server:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self.selector.close()
             for end in (self.control, job, *self.jobs.values()):
                 end.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -99,12 +100,24 @@ class ForkServer:
             raise InfraError(Problem("fork server", answer.get("error", "died"), "its last words follow"), self._last_words())
         return Child(answer["pid"], ours)
 
+    def close(self, patience: float = 5.0) -> None:
+        """End it, and all that its jobs have started."""
+        self._process.terminate()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._control.close()
+        self._log.close()
+
     def kill(self) -> None:
-        """End it at once, and with it all its jobs; the next job gets another."""
+        """End it at once, and with it its jobs; the next job gets another server."""
         self._process.kill()
         self._process.wait()
 
     def _last_words(self, limit: int = 8000) -> str:
+        if self._log.closed:
+            return ""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), limit, max(0, size - limit)).decode("utf-8", "replace")
 
@@ -120,7 +133,10 @@ def server() -> ForkServer:
         if _stopped.is_set():
             raise InfraError(Problem("run", "was interrupted"))
         found = _servers.get(os.getpid())
-        if found is None or not found.alive:
+        if found is not None and not found.alive:
+            found.close()
+            found = None
+        if found is None:
             found = _servers[os.getpid()] = ForkServer()
         return found
 
@@ -129,9 +145,12 @@ def stop() -> None:
     """End all jobs of this process at once, and let no other begin."""
     with _lock:
         _stopped.set()
-        if (found := _servers.get(os.getpid())) is not None:
-            found.kill()
+        if (found := _servers.pop(os.getpid(), None)) is not None:
+            found.close()
 
 
 def stopped() -> bool:
     return _stopped.is_set()
+
+
+atexit.register(stop)

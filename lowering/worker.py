@@ -90,10 +90,10 @@ class _Watch:
                 self.look(child.pid)
                 if reason := self.over_limit():
                     return self.stop(child, *reason)
-            self.look(child.pid)
         finally:
             child.kill()
             child.close()
+            self.look(child.pid)
         committed = JobResult.load(self.folder)
         return self.left(code) if committed is None else self.kept(committed, code)
 

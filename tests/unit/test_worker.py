@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lowering import files, warm, worker
+from lowering.job import Job
 from lowering.result import JobResult
 from lowering.worker import Limits
 from tests import toys
@@ -91,8 +92,8 @@ def test_a_deadline_ends_a_loop_and_shows_where_it_was(tmp_path: Path, how: str,
 
 
 def test_the_deadline_is_each_stages_own(tmp_path: Path) -> None:
-    job = toys.job(seconds=0.5)
-    worker.prepare(toys.Job(job.model, {"export": toys.Export(), "one": toys.Behave(seconds=0.5), "two": toys.SlowTorch(seconds=0.5)}), tmp_path)
+    stages = {"export": toys.Export(), "one": toys.Behave(seconds=0.5), "two": toys.SlowTorch(seconds=0.5)}
+    worker.prepare(Job(toys.model(), stages), tmp_path)
     assert worker.lower(tmp_path, Limits(stage_seconds=0.8)).outcome == "ok"
 
 
@@ -150,7 +151,11 @@ def test_a_job_whose_stage_cannot_be_imported(tmp_path: Path) -> None:
 def test_jobs_side_by_side_do_not_touch_each_other(tmp_path: Path) -> None:
     ways = {"ok": "ok", "segfault": "crash", "loop in C": "timeout", "raise": "error", "garbage": "ok", "os._exit": "crash"}
     results: dict[str, JobResult] = {}
-    threads = [threading.Thread(target=lambda how=how: results.update({how: lower(tmp_path / how, how, Limits(stage_seconds=2))})) for how in ways]
+
+    def one(how: str) -> None:
+        results[how] = lower(tmp_path / how, how, Limits(stage_seconds=2))
+
+    threads = [threading.Thread(target=one, args=(how,)) for how in ways]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -188,7 +193,7 @@ def flow(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     worker.prepare(toys.job("loop in Python"), tmp_path)
     script = tmp_path / "console-script"
     script.write_text(f"from lowering import worker\nfrom pathlib import Path\nworker.lower(Path({str(tmp_path)!r}))\n")
-    process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.getcwd()})
+    process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     events = tmp_path / "events.jsonl"
     assert wait_for(lambda: events.exists() and "about-to" in events.read_text(), 60)
     yield process, json.loads(events.read_text().splitlines()[0])["pid"]
@@ -205,7 +210,8 @@ def test_a_job_dies_with_the_process_that_watches_it(flow: tuple[subprocess.Pope
 
 def test_one_pasted_command_runs_a_job_again(tmp_path: Path) -> None:
     lower(tmp_path, "raise")
-    done = subprocess.run([str(tmp_path / "repro.sh")], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]}, check=False)
+    bare = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([str(tmp_path / "repro.sh")], capture_output=True, text=True, cwd="/", env=bare, check=False)
     assert done.returncode == 1, done.stderr
     assert "error in script" in done.stdout
     again = JobResult.load(tmp_path / "repro")
