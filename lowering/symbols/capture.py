@@ -84,7 +84,8 @@ class Capture:
             stack.enter_context(_listening(SHAPES, _ShapesReader(self.log), passing=True))
             stack.enter_context(_listening(TRACE, _TraceReader(self.log), passing=False))
             if self.log.settings.extended_debug:
-                stack.enter_context(shapes_config.patch(extended_debug_create_symbol=",".join(self.log.settings.extended_debug)))
+                wanted = ",".join(self.log.settings.extended_debug)
+                stack.enter_context(shapes_config.patch(extended_debug_create_symbol=wanted))  # type: ignore[attr-defined]
             self._stack = stack.pop_all()
         return self.log
 
@@ -165,7 +166,7 @@ def _env_in_making() -> ShapeEnv:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == SHAPES and isinstance(frame.f_locals.get("self"), ShapeEnv):
-            return frame.f_locals["self"]  # type: ignore[no-any-return]
+            return frame.f_locals["self"]
         frame = frame.f_back
     raise LookupError(f"{SHAPES} logged 'create_env' outside of a ShapeEnv's constructor")
 

@@ -25,6 +25,7 @@ from lowering.symbols.schema import Range
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
 _KEY = re.compile(r"\['([^']*)'\]")
+_FLAT = re.compile(r"^L\['flat_args'\]\[(?P<number>\d+)\]$")
 _UNBOUNDED = 2**62  # torch writes "no bound" as int_oo, sys.maxsize or sys.maxsize - 1
 
 
@@ -62,9 +63,9 @@ class Export:
                 value = node.meta.get("val")
                 mode = getattr(value, "fake_mode", None)
                 if mode is not None and mode.shape_env is not None:
-                    return mode.shape_env  # type: ignore[no-any-return]
-        known = [env for env in self.log.envs if env.source_to_var]
-        return (known or self.log.envs or [None])[-1]
+                    return mode.shape_env
+        known = [env for env in self.log.envs if env.source_to_var] or self.log.envs
+        return known[-1] if known else None
 
     @cached_property
     def declared(self) -> tuple[Declared, ...]:
@@ -74,17 +75,26 @@ class Export:
 
     @cached_property
     def examples(self) -> dict[str, int]:
-        """The traced size of every declared dim, by id."""
+        """The traced size of every declared dim, by id: what torch traced, else what the model traces with."""
         sizes, flexible = self.model.examples(), flexible_sizes(self.model)
-        return {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
+        found = {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
+        given = self.program.example_inputs[1] if self.program is not None and self.program.example_inputs else {}
+        for dim in self.declared:
+            if isinstance(given.get(dim.argument), torch.Tensor):
+                found[dim.id] = int(given[dim.argument].shape[dim.position])
+            elif self.env is not None and self.own.get(dim.id) in self.env.backed_var_to_val:
+                found[dim.id] = int(self.env.backed_var_to_val[self.own[dim.id]])
+        return found
 
     def place(self, source: str) -> tuple[str, int] | None:
         """Argument and dim that a torch source such as `L['x'].size()[0]` names; None for other sources."""
         match = _SIZE.match(source)
         if match is None:
             return None
-        keys = [key for key in _KEY.findall(match["base"]) if key in self.model.inputs]
-        return (keys[-1], int(match["dim"])) if keys else None
+        flat = _FLAT.match(match["base"])  # how a strict capture calls its arguments: tensors in the order they were passed
+        names = [key for key in _KEY.findall(match["base"]) if key in self.model.inputs] if flat is None else list(self.model.inputs)
+        number = -1 if flat is None else int(flat["number"])
+        return (names[number], int(match["dim"])) if names and number < len(names) else None
 
     @cached_property
     def own(self) -> dict[str, sympy.Symbol]:
@@ -151,25 +161,32 @@ class Export:
         ranges = {str(key): value for key, value in self.program.range_constraints.items()}
         return range_of(ranges[str(expr)]) if str(expr) in ranges else None
 
-    def roots(self) -> dict[str, Range]:
-        """The sizes that callers may choose freely, by torch symbol, with the range promised for each."""
-        found: dict[str, Range] = {}
+    @cached_property
+    def values(self) -> dict[str, str]:
+        """Each torch symbol of an input as a Python expression of the sizes that callers choose (the keys of `choices`).
+
+        A declared dim is what the model declares, whatever torch made of it: a failed export is judged by what was asked.
+        """
+        found = {name: meaning for name, meaning in self.meanings.items() if meaning.isidentifier()}
+        for name, meaning in found.items():
+            root = meaning.removeprefix(PHANTOM)
+            if meaning not in self.model.symbols and root in self.model.symbols:
+                found[name] = f"({root}//{self.model.symbols[root].multiple_of})"
+        found |= {str(self.own[dim.id]): f"({dim.dim})" for dim in self.declared if dim.dim is not None and dim.id in self.own}
         for dim in self.declared:
-            symbol = self.own.get(dim.id)
-            final = self.final(symbol) if symbol is not None else None
-            for root in sorted(final.free_symbols, key=str) if final is not None else ():
-                name = str(root)
-                if name in found:
-                    continue
-                meaning = self.meanings.get(name, "")
-                declared = self.model.symbols.get(meaning.removeprefix(PHANTOM) if meaning not in self.model.symbols else meaning)
-                if declared is not None and meaning not in self.model.symbols:
-                    step = declared.multiple_of
-                    found[name] = Range(-(-declared.min // step), None if declared.max is None else declared.max // step)
-                elif declared is not None:
-                    found[name] = Range(declared.min, declared.max)
-                else:
-                    found[name] = self.given(root) or self.traced(root) or Range(0, None)
+            final = self.final(self.own[dim.id]) if dim.dim is None and dim.id in self.own else None
+            if final is not None and final != self.own[dim.id]:
+                found[str(self.own[dim.id])] = f"({NAME.sub(lambda match: found.get(match[0], match[0]), str(final))})"
+        return found
+
+    @cached_property
+    def choices(self) -> dict[str, tuple[Range, int]]:
+        """The sizes that callers choose: symbols of the model and free flexible dims, each with the promised range and its step."""
+        found = {name: (Range(symbol.min, symbol.max), symbol.multiple_of) for name, symbol in self.model.symbols.items()}
+        for dim in self.declared:
+            own = self.own.get(dim.id)
+            if dim.dim is None and own is not None and self.final(own) == own:
+                found[self.meanings[str(own)]] = (self.given(own) or self.traced(own) or Range(0, None), 1)
         return found
 
     def traced(self, symbol: sympy.Symbol) -> Range | None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import sympy
+import torch
 from torch._dynamo.exc import UserError, UserErrorType
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from lowering.dims import Affine, parse_dim
 from lowering.dynamic import PHANTOM
 from lowering.model import Model
-from lowering.symbols.exporting import Export
+from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of, of_summary
 from lowering.symbols.schema import Failure, Fix, Line
 
-_DIM = re.compile(r"^(?P<name>\w+) = Dim\('\w+'(?:, min=(?P<min>\d+))?(?:, max=(?P<max>\w+))?\)$")
+_DIM = re.compile(r"^Dim\('\w+'(?:, min=(?P<min>\d+))?(?:, max=(?P<max>\w+))?\)$")
 _CHECK = re.compile(r"^\s*\d+\.\s+(torch\._check\(.*\))\s*$", re.MULTILINE)
 _SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -29,42 +31,56 @@ def failure_of(export: Export) -> Failure | None:
         return None
     message = str(error).split("\n\nThe error above occurred when calling torch.export")[0]
     kind = _kind(error)
-    fixes = _fixes(message)
+    fixes = _fixes(message) or _checks(error)
     violations = tuple(line.strip()[2:] for line in message.splitlines() if line.startswith("  - "))
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
                    violations, fixes, refined(export.model, fixes))
 
 
+def _checks(error: BaseException) -> tuple[Fix, ...]:
+    """For a condition on data that torch suggests no fix for: the condition, or its opposite, as a check."""
+    for link in _chain(error):
+        condition = getattr(link, "cond", None)
+        if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.logic.boolalg.Boolean):
+            return Fix("", f"torch._check({condition})"), Fix("", f"torch._check({sympy.Not(condition)})")
+    return ()
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _kind(error: BaseException) -> str:
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, GuardOnDataDependentSymNode):
+    for link in _chain(error):
+        if isinstance(link, GuardOnDataDependentSymNode):
             return "data_dependent"
-        if isinstance(chain, ConstraintViolationError):
+        if isinstance(link, ConstraintViolationError):
             return "constraint_violation"
-        if isinstance(chain, UserError) and chain.error_type == UserErrorType.CONSTRAINT_VIOLATION:
+        if isinstance(link, UserError) and link.error_type == UserErrorType.CONSTRAINT_VIOLATION:
             return "constraint_violation"
-        chain = chain.__cause__ or chain.__context__
     return _SNAKE.sub("_", type(error).__name__).lower()
 
 
 def _line(export: Export, error: BaseException, kind: str, violations: tuple[str, ...]) -> Line | None:
     """Where the model's code raised; for a constraint, which torch checks after tracing, where its symbol was tied down."""
     if kind == "constraint_violation":
-        sources = {str(symbol) for source, symbol in (export.env.source_to_var.items() if export.env else ())
-                   if any(source in violation for violation in violations)}
-        sources |= {str(symbol) for symbol, name in _by_symbol(export).items() if any(re.search(rf"\b{name}\b", text) for text in violations)}
+        accused = _accused(export, "\n".join(violations))
         guards = [event for event in export.log.events if event.kind == "guard" and event.stack
-                  and "suppressed" not in str(event.data["prefix"]) and any(re.search(rf"\b{name}\b", str(event.data["expr"])) for name in sources)]
+                  and "suppressed" not in str(event.data["prefix"]) and accused & set(NAME.findall(str(event.data["expr"])))]
         return line_of(guards[-1].stack[-1]) if guards else None
     frames = traceback.extract_tb(error.__traceback__)
-    starts = [number for number, frame in enumerate(frames) if frame.filename.endswith(("torch/export/__init__.py", "torch\\export\\__init__.py"))]
+    starts = [number for number, frame in enumerate(frames) if frame.filename == torch.export.__file__]
     inside = of_summary(frames[starts[0] :]) if starts else of_summary(frames)
     return line_of(inside[-1]) if inside else None
 
 
-def _by_symbol(export: Export) -> dict[str, str]:
-    return {name: meaning for name, meaning in export.meanings.items() if meaning.isidentifier()}
+def _accused(export: Export, violations: str) -> set[str]:
+    """The torch symbols that violations name, by their source or in the author's words."""
+    by_source = {str(symbol) for source, symbol in (export.env.source_to_var.items() if export.env else ()) if source in violations}
+    words = set(re.findall(r"\w+", violations))
+    return by_source | {name for name, meaning in export.meanings.items() if meaning in words}
 
 
 def _fixes(message: str) -> tuple[Fix, ...]:
@@ -107,8 +123,11 @@ def refined(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
 
 
 def _symbol_of(model: Model, name: str) -> str | None:
-    return name if name in model.symbols else name.removeprefix(PHANTOM) if name.startswith(PHANTOM) and name.removeprefix(PHANTOM) in model.symbols \
-        and model.symbols[name.removeprefix(PHANTOM)].multiple_of > 1 else None
+    """The model's symbol behind a Dim's name: its own, or the one that the root of a `multiple_of` stands for."""
+    if name in model.symbols:
+        return name
+    root = name.removeprefix(PHANTOM)
+    return root if root in model.symbols and model.symbols[root].multiple_of > 1 else None
 
 
 def _ranged(model: Model, symbol: str, match: re.Match[str], step: int) -> dict[str, int | None]:
@@ -120,7 +139,7 @@ def _ranged(model: Model, symbol: str, match: re.Match[str], step: int) -> dict[
 
 def _multiple(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, int | None]:
     now, match = model.symbols[symbol], _DIM.match(root)
-    step = dim.scale * (now.multiple_of if now.multiple_of > 1 else 1)
+    step = dim.scale * now.multiple_of
     lowest = int(match["min"]) * dim.scale if match and match["min"] else now.min
     return {"min": max(lowest, -(-now.min // step) * step), "max": None if now.max is None else now.max // step * step, "multiple_of": step}
 

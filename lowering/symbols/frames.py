@@ -18,20 +18,19 @@ Spot = tuple[str, int, str]  # file, line, function: what a frame costs least to
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], os.path.dirname(os.__file__))})
+_READER = str(Path(__file__).with_name("capture.py"))
+_STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Whether frames of `file` are the model's: not generated code, not torch and what it calls, not the standard library, not this package."""
-    if file.startswith("<") or file.startswith(_HERE):
+    """Whether frames of `file` are the model's: not generated code, torch, what torch calls, the standard library, or the log's reader."""
+    if file.startswith("<") or file == _READER:
         return False
-    parts = file.split(os.sep)
+    parts = Path(file).parts
     for folder in _PACKAGES:
         if folder in parts:
-            package = parts[len(parts) - parts[::-1].index(folder)]
-            return package not in _FRAMEWORKS
+            return parts[len(parts) - parts[::-1].index(folder)] not in _FRAMEWORKS
     return not os.path.realpath(file).startswith(_STDLIB)
 
 
@@ -64,7 +63,7 @@ def lines_of(spots: Iterable[Spot]) -> tuple[Line, ...]:
 @functools.cache
 def portable(file: str) -> str:
     """`file` relative to the package folder or the working directory it lies in, else as it is: the same name on every machine."""
-    parts = file.split(os.sep)
+    parts = Path(file).parts
     for folder in _PACKAGES:
         if folder in parts:
             return "/".join(parts[len(parts) - parts[::-1].index(folder) :])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import operator
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import CodeType
 from typing import Any, Literal
 
@@ -32,7 +34,6 @@ def relations(export: Export) -> tuple[Relation, ...]:
     """Guards, run-time asserts and assumptions, each once per expression and code line, in the order torch met them."""
     found: dict[tuple[str, str, Line | None], Relation] = {}
     counts: dict[str, int] = {}
-    roots = export.roots()
     for event in export.log.events:
         read = _read(event)
         if read is None:
@@ -41,13 +42,13 @@ def relations(export: Export) -> tuple[Relation, ...]:
         line = line_of(event.stack[-1]) if event.stack else None
         key = (kind, expr, line)
         retraced = line is None and any(other[:2] == key[:2] for other in found)
-        if retraced:
+        if retraced or _is_request(kind, expr, line, export):
             continue
         if key in found:
             found[key] = _again(found[key])
             continue
         text = export.named(expr)
-        holds, fails_at = judged(expr, export, roots)
+        holds, fails_at = judged(expr, export)
         birth = f"{kind}:{text}@{line.file}:{line.function}" if line else f"{kind}:{text}"
         counts[birth] = counts.get(birth, -1) + 1
         found[key] = Relation(f"{birth}#{counts[birth]}", kind, expr, text, line, 1, holds, fails_at, _checkers(kind, expr, export))
@@ -77,9 +78,17 @@ def assumed(event: Event) -> str:
     return str(sympy.Not(expr)) if value in (False, sympy.false) else f"Eq({expr}, {value})"
 
 
-def _again(relation: Relation) -> Relation:
-    from dataclasses import replace
+def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> bool:
+    """Whether an equality only says what the model declares: a shared symbol, or a dim derived from one."""
+    if kind != "equality":
+        return False
+    if line is None:
+        return _implied(expr, export)
+    left, _, right = export.named(expr).removeprefix("Eq(").removesuffix(")").partition(", ")
+    return left == right
 
+
+def _again(relation: Relation) -> Relation:
     return replace(relation, times=relation.times + 1)
 
 
@@ -101,49 +110,42 @@ def _implied(expr: str, export: Export) -> bool:
     return bool(left.free_symbols) and sympy.expand(left - right) == 0
 
 
-def judged(expr: str, export: Export, roots: Mapping[str, Range]) -> tuple[Holds, dict[str, int]]:
+def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     """Whether a condition holds for the promised sizes, and sizes (in the author's words) where it does not.
 
-    Sizes that leave it undefined (a division by zero) break it. `unknown`: it depends on data, or is written with a function not listed here.
+    Sizes that leave it undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed here.
     """
-    names = sorted(set(NAME.findall(expr)))
-    finals = {name: _final(name, export) for name in names}
-    free = sorted({str(symbol) for final in finals.values() if final is not None for symbol in final.free_symbols})
-    if "~" in expr or None in finals.values() or not all(name in roots for name in free):
+    names = set(NAME.findall(expr))
+    if "~" in expr or not names <= export.values.keys():
         return "unknown", {}
+    text = NAME.sub(lambda match: export.values[match[0]], expr)
+    free = [name for name in export.choices if re.search(rf"\b{name}\b", text)]
+    candidates = [probes(*export.choices[name], len(free)) for name in free]
     try:
-        condition: CodeType = compile(expr, "<guard>", "eval")
-        values = {name: compile(str(final), "<size>", "eval") for name, final in finals.items()}
-    except SyntaxError:
+        condition = compile(text, "<guard>", "eval")
+        for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
+            point = dict(zip(free, sizes, strict=True))
+            if not _true_at(condition, point):
+                return "no", point
+    except (SyntaxError, NameError, TypeError):
         return "unknown", {}
-    candidates = [probes(roots[name], len(free)) for name in free]
-    for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
-        point = dict(zip(free, sizes, strict=True))
-        try:
-            known = {name: eval(code, {**_FUNCTIONS, **point}) for name, code in values.items()}  # noqa: S307 - torch's own expressions
-            if eval(condition, {**_FUNCTIONS, **known}):  # noqa: S307
-                continue
-        except ZeroDivisionError:
-            pass
-        except (NameError, TypeError):
-            return "unknown", {}
-        return "no", {export.named(name): size for name, size in point.items()}
-    whole = all(complete for _, complete in candidates)
-    return ("always" if whole else "tried"), {}
+    return ("always" if all(whole for _, whole in candidates) else "tried"), {}
 
 
-def _final(name: str, export: Export) -> sympy.Expr | None:
-    symbol = next((symbol for symbol in (export.env.var_to_range if export.env else ()) if str(symbol) == name), None)
-    return None if symbol is None else export.final(symbol)
+def _true_at(condition: CodeType, point: Mapping[str, int]) -> bool:
+    try:
+        return bool(eval(condition, {**_FUNCTIONS, **point}))  # noqa: S307 - torch's own expressions, no builtins
+    except ZeroDivisionError:
+        return False
 
 
-def probes(sizes: Range, dims: int) -> tuple[list[int], bool]:
+def probes(sizes: Range, step: int, dims: int) -> tuple[list[int], bool]:
     """Sizes of a range worth trying, ends first, and whether they are all of it; fewer for each of many dims."""
-    lower = max(0, sizes.lower or 0)
-    upper = sizes.upper
+    lower = -(-max(0, sizes.lower or 0) // step)
+    upper = None if sizes.upper is None else sizes.upper // step
     limit = _WHOLE if dims == 1 else max(4, int(POINTS ** (1 / dims)))
     if upper is not None and upper - lower < limit:
-        return list(range(lower, upper + 1)), True
+        return [number * step for number in range(lower, upper + 1)], True
     ends = [lower, lower + 1, *([upper, upper - 1] if upper is not None else [])]
-    inside = [size for size in _PROBES if size > lower + 1 and (upper is None or size < upper - 1)]
-    return (ends + inside)[:limit], False
+    inside = [number for number in _PROBES if number > lower + 1 and (upper is None or number < upper - 1)]
+    return [number * step for number in (ends + inside)[:limit]], False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sympy
 
 from lowering.symbols.events import Event
-from lowering.symbols.exporting import Declared, Export
+from lowering.symbols.exporting import NAME, Declared, Export
 from lowering.symbols.frames import line_of
 from lowering.symbols.schema import Failure, Line, Relation, Requested, Verdict
 from lowering.symbols.table import forward_line
@@ -24,25 +23,26 @@ def _one(export: Export, dim: Declared, owners: dict[str, Declared], relations: 
     own = export.own.get(dim.id)
     final: sympy.Expr | None = None if own is None else export.final(own)
     promised, step = export.promised(dim)
-    facts: dict[str, Any] = dict(id=dim.id, argument=dim.argument, dim=dim.position, asked=dim.asked, promised=promised, multiple_of=step,
-                                 example=export.examples[dim.id], symbol=None if own is None else str(own))
+    facts: dict[str, Any] = {"id": dim.id, "argument": dim.argument, "dim": dim.position, "asked": dim.asked, "promised": promised,
+                             "multiple_of": step, "example": export.examples[dim.id], "symbol": None if own is None else str(own)}
     if own is None or final is None:
         return Requested(**facts, **_without_symbol(export, dim, failure))
     if final.is_number:
         cause, line = _cause(export, own)
         return Requested(**facts, verdict="specialized", expr=str(final), value=int(final), why=cause, line=line)
     owner = owners.setdefault(str(final), dim)
-    words = export.named(str(final))
+    words = export.named(str(own if final.is_Symbol and owner is dim else final))
     if owner is not dim and not _same(owner, dim):
         cause, line = _cause(export, own)
         return Requested(**facts, verdict="merged", expr=words, related=(owner.id,), why=cause, line=line)
     if failure is not None:
         return Requested(**facts, expr=words, **_failed(export, dim, own, failure, relations))
-    if dim.dim is not None and (dim.dim.scale != 1 or dim.dim.offset) or (dim.dim is None and not final.is_Symbol):
+    if dim.dim is not None and (dim.dim.scale != 1 or dim.dim.offset):
+        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final), why="declared so",
+                         line=forward_line(export.log.forward))
+    if dim.dim is None and not final.is_Symbol:
         cause, line = _cause(export, own)
-        declared = dim.dim is not None
-        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final),
-                         why="declared so" if declared else cause, line=forward_line(export.log.forward) if declared else line)
+        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final), why=cause, line=line)
     return Requested(**facts, verdict="dynamic", expr=words, line=forward_line(export.log.forward))
 
 
@@ -92,7 +92,7 @@ def _told(export: Export, event: Event, guard: Event | None) -> tuple[str, Line 
 def _failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, relations: tuple[Relation, ...]) -> dict[str, Any]:
     if failure.kind != "constraint_violation":
         return {"verdict": "undecided", "why": "the export failed before it was decided", "line": failure.line}
-    if not _accused(export, dim, failure):
+    if not _accused(dim, failure):
         return {"verdict": "dynamic", "line": forward_line(export.log.forward)}
     broken = [relation for relation in relations if relation.holds == "no" and str(own) in _names(relation)]
     why = f"the code needs {broken[0].text}" if broken else "; ".join(failure.violations)
@@ -100,13 +100,11 @@ def _failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, 
     return {"verdict": verdict, "why": why, "line": broken[0].line if broken else failure.line}
 
 
-def _accused(export: Export, dim: Declared, failure: Failure) -> bool:
-    """Whether a violation names the dim, by its source or its symbol."""
-    words: Mapping[str, str] = {source: dim.id for source in (f"L['{dim.argument}'].size()[{dim.position}]", f"'{dim.argument}'].shape[{dim.position}]")}
-    return any(word in violation for word in words for violation in failure.violations)
+def _accused(dim: Declared, failure: Failure) -> bool:
+    """Whether a violation names the dim, in one of torch's two ways of writing its source."""
+    sources = (f"['{dim.argument}'].size()[{dim.position}]", f"['{dim.argument}'].shape[{dim.position}]")
+    return any(source in violation for source in sources for violation in failure.violations)
 
 
 def _names(relation: Relation) -> set[str]:
-    from lowering.symbols.exporting import NAME
-
     return set(NAME.findall(relation.expr))

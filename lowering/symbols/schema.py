@@ -138,9 +138,9 @@ class SymbolEntry:
 class Relation:
     """Something torch took for granted about sizes.
 
-    kind: guard, equality, divisibility (all three decided while tracing), runtime_assert (checked by the graph), assumption (checked by nobody).
-    expr: in torch's names; text: in the author's. fails_at: sizes inside the promised ranges that break it; holds: `always` (proved or tried
-    for all of them), `tried` (no sampled size breaks it), `no` (fails_at does), `unknown` (it depends on data).
+    kind: guard, equality, divisibility (decided while tracing), runtime_assert (an assertion in the graph), assumption (checked by nobody).
+    expr: in torch's names; text: in the author's. fails_at: sizes inside the promised ranges that break it. holds: `always` (for all of
+    them), `tried` (no sampled size breaks it), `no` (fails_at does), `unknown` (it depends on data).
     checked_by: the levels whose program checks it at run time, and `signature` when the dims of the arguments say it.
     """
 
@@ -239,7 +239,7 @@ class SymbolRecord:
         """Raises ValueError when `data` is not of this schema."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a symbol record of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        return structured(SymbolRecord, data)  # type: ignore[no-any-return]
+        return structured(SymbolRecord, data)
 
     def save(self, folder: Path) -> Path:
         """Write symbols.json; raises OSError."""

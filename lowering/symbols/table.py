@@ -9,6 +9,8 @@ from lowering.symbols.exporting import Export, bounds, range_of, range_of_text
 from lowering.symbols.frames import Spot, line_of, lines_of
 from lowering.symbols.schema import Change, Line, Range, SymbolEntry
 
+DECORATED = 40  # lines that decorators may take
+
 
 def symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
     """Every symbol in the order torch made it."""
@@ -34,7 +36,8 @@ def _entry(export: Export, name: str, event: Event, binder: tuple[str, str, str]
     line = forward if backed else stack[-1] if stack else None
     created = range_of_text(str(event.data["range"])) if backed else bounds(event.data["lower"], event.data["upper"])
     detail = str(event.data["detail"]).strip() if name in export.log.settings.extended_debug else ""
-    sources = tuple(str(one.name) for one in (export.env.var_to_sources.get(live, ()) if export.env else ())) or ((source,) if source else ())
+    known = export.env.var_to_sources.get(live, ()) if export.env else ()
+    sources = tuple(str(one.name) for one in known) or ((source,) if source else ())
     return SymbolEntry(
         id=_identity(source, place, event, counts),
         name=name,
@@ -121,5 +124,7 @@ def forward_line(spot: Spot | None) -> Line | None:
     if spot is None:
         return None
     file, first, function = spot
-    return next((line for line in (line_of((file, number, function)) for number in range(first, first + 30))
-                 if line.code.startswith(("def ", "async def "))), line_of(spot))
+    if not line_of(spot).code.startswith("@"):
+        return line_of(spot)
+    lines = (line_of((file, number, function)) for number in range(first, first + DECORATED))
+    return next((line for line in lines if line.code.startswith("def ")), line_of(spot))

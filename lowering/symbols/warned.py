@@ -24,10 +24,12 @@ CODES = {
 }
 
 
-def warnings_of(export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]) -> tuple[Warned, ...]:
+def warnings_of(
+    export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]
+) -> tuple[Warned, ...]:
     """In order of weight: lost dims, changed dims, ranges, guards, assumptions, the log itself."""
     return (*(warning for dim in dims if (warning := _lost(dim)) is not None), *_changed(dims), *_examples(dims),
-            *_ranges(export, dims, symbols), *_guards(found), *_assumptions(found), *_log(export))
+            *_ranges(export, symbols), *_guards(found), *_assumptions(found), *_log(export))
 
 
 def _lost(dim: Requested) -> Warned | None:
@@ -42,32 +44,39 @@ def _lost(dim: Requested) -> Warned | None:
 def _changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
         if dim.verdict == "merged":
-            yield Warned("became_equal", f"{dim.id}, asked as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}", dim.id, None, dim.line)
+            message = f"{dim.id}, asked as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}"
+            yield Warned("became_equal", message, dim.id, None, dim.line)
         elif dim.verdict == "derived" and dim.asked == "null":
             yield Warned("became_derived", f"{dim.id}, asked as null, is {dim.expr}: {dim.why}", dim.id, None, dim.line)
 
 
 def _examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
-        low, high = dim.promised.lower, dim.promised.upper
-        if dim.asked != "null" and dim.example is not None and not Range(dim.example, dim.example).within(Range(low, high)):
+        if dim.asked != "null" and dim.example is not None and not Range(dim.example, dim.example).within(dim.promised):
             yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside of {dim.promised}", dim.id, dim.example)
 
 
-def _ranges(export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
-    """Once per free symbol: tracing saw sizes of 2 and more, or fewer still, while callers are promised the declared range."""
-    if export.program is None:
-        return
-    promised = export.roots()
-    for symbol in symbols:
-        wide = promised.get(symbol.name)
-        if wide is None or symbol.became is not None or wide.within(symbol.traced):
+def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
+    """Once per chosen size: tracing saw sizes of 2 and more, or fewer still, while callers are promised the declared range."""
+    for symbol in symbols if export.program is not None else ():
+        value = export.values.get(symbol.name, "").strip("()")
+        word, _, step = value.partition("//")
+        if word not in export.choices or symbol.became is not None:
             continue
-        word = symbol.meaning or symbol.name
-        cause = next((change for change in reversed(symbol.history) if change.what == "range"), None)
-        line: Line | None = cause.line if cause else None
-        why = f"{cause.cause} at {cause.line}" if cause and cause.line else "torch traces no size of 0 or 1"
-        yield Warned("promised_wider_than_traced", f"{word} is promised in {wide} but was traced in {symbol.traced}: {why}", word, None, line)
+        promised, factor = export.choices[word][0], int(step or 1)
+        traced = Range(_times(symbol.traced.lower, factor), _times(symbol.traced.upper, factor))
+        low = -(-(promised.lower or 0) // factor) * factor
+        high = None if promised.upper is None else promised.upper // factor * factor
+        if Range(low, high).within(traced):
+            continue
+        cause = next((change for change in reversed(symbol.history) if change.what == "range" and change.line), None)
+        why = f"{cause.cause} at {cause.line}" if cause else "torch traces no size of 0 or 1"
+        yield Warned("promised_wider_than_traced", f"{word} is promised in {promised} but was traced in {traced}: {why}", word, None,
+                     cause.line if cause else None)
+
+
+def _times(bound: int | None, factor: int) -> int | None:
+    return None if bound is None else bound * factor
 
 
 def _guards(found: tuple[Relation, ...]) -> Iterator[Warned]:
@@ -84,12 +93,14 @@ def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
         if relation.kind == "assumption":
             lines.setdefault(relation.line, []).append(relation.text)
     for line, texts in lines.items():
-        yield Warned("unchecked_assumption", f"assumed without a check: {', '.join(dict.fromkeys(texts))}", str(line or "torch"), None, line)
+        message = f"assumed without a check: {', '.join(dict.fromkeys(texts))}"
+        yield Warned("unchecked_assumption", message, str(line or "torch"), None, line)
 
 
 def _log(export: Export) -> Iterator[Warned]:
-    if export.env is None:
-        yield Warned("log_incomplete", "torch logged no ShapeEnv: logging is switched off, or its messages changed (self_test names them)", "torch")
+    if export.env is None or len(export.own) > sum(event.kind in ("symbol", "shared") for event in export.log.events):
+        yield Warned("log_incomplete", "torch made symbols that it did not log: logging is off, or its messages changed "
+                                       "(lowering.symbols.selftest names them)", "torch")
     if export.log.failed:
-        yield Warned("log_failed", f"{export.log.failed} log events could not be read; the first:\n{export.log.failures[0]}", "the symbol log",
-                     export.log.failed)
+        message = f"{export.log.failed} log events could not be read; the first:\n{export.log.failures[0]}"
+        yield Warned("log_failed", message, "the symbol log", export.log.failed)

@@ -1,0 +1,84 @@
+"""Lists all shape problems of a model at once: torch's draft export, in a process of its own, for it runs the model on real data.
+
+    python -m lowering.symbols.draft MODEL.json OUT.json
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lowering import files
+from lowering.job import plain, structured
+from lowering.model import Model
+from lowering.symbols.frames import is_model_code, line_of
+from lowering.symbols.schema import Drafted, Line, SymbolRecord
+
+_KINDS = {"DATA_DEPENDENT_ERROR": "data_dependent", "GUARD_ADDED": "guard"}
+
+
+def explained(record: SymbolRecord, model: Model, seconds: float = 120.0) -> SymbolRecord:
+    """`record` with what a draft export of `model` finds; when that dies or takes longer than `seconds`, with why there is none."""
+    return replace(record, draft=drafted(model, seconds))
+
+
+def drafted(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
+    """The problems that a draft export lists; empty when it finds none. Never raises on account of the model."""
+    with tempfile.TemporaryDirectory(prefix="draft-") as name:
+        spec, out = Path(name) / "model.json", Path(name) / "out.json"
+        files.write(spec, plain(model))
+        command = [sys.executable, "-m", "lowering.symbols.draft", str(spec), str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            return (Drafted("failed", f"the draft export took longer than {seconds:g} s"),)
+        if done.returncode or not out.exists():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            return (Drafted("failed", f"the draft export ended with code {done.returncode}: {last}"),)
+        return tuple(structured(Drafted, found) for found in files.read(out))
+
+
+def _findings(model: Model) -> Iterator[Drafted]:
+    import torch
+
+    from lowering import dynamic, inputs
+
+    module = inputs.instantiate(model)
+    arguments = {**inputs.make(model, model.examples()), **model.constants}
+    try:
+        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic.dynamic_shapes(model))
+    except Exception as error:  # noqa: BLE001 - draft export meets what it cannot draft around
+        yield Drafted("failed", f"{type(error).__name__}: {str(error).split(chr(10), 1)[0]}")
+        return
+    report: Any = getattr(program, "_report", None)
+    for failure in report.failures if report is not None else ():
+        yield _finding(failure.failure_type.name, failure.data, report.str_to_filename)
+
+
+def _finding(kind: str, data: Mapping[str, Any], names: Mapping[int, str]) -> Drafted:
+    line = _line(data.get("user_stack") or (), names)
+    match kind:
+        case "DATA_DEPENDENT_ERROR":
+            text = f"{data['expr']} depends on data; {data.get('result')} was assumed; assert it with torch._check"
+        case "GUARD_ADDED":
+            text = f"the code needs {data['expr']}, where {data['symbol_to_sources']}"
+        case _:
+            text = " ".join(str(data[key]) for key in ("op", "reason") if key in data) or json.dumps(data, default=repr)
+    return Drafted(_KINDS.get(kind, kind.lower()), text, line)
+
+
+def _line(stack: Any, names: Mapping[int, str]) -> Line | None:
+    spots = [(names.get(frame["filename"], str(frame["filename"])), int(frame["line"]), str(frame["name"])) for frame in stack]
+    own = [spot for spot in spots if is_model_code(spot[0]) and not spot[0].startswith(str(Path(__file__)))]
+    return line_of(own[-1]) if own else None
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    files.write(target, [plain(found) for found in _findings(structured(Model, files.read(source)))])

@@ -1,0 +1,202 @@
+"""A record as pages: what became of every dim in text or Markdown, a timeline, and the model's source annotated with its symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from lowering.symbols.frames import find
+from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, SymbolRecord
+
+_DIM = ("dim", "asked", "promised", "example", "verdict", "where and why")
+CONTEXT = 2  # source lines shown around an annotated one
+
+
+def page(record: SymbolRecord, markdown: bool = False) -> str:
+    """Warnings first, then the error, the requested dims, the symbols and the relations."""
+    blocks = [_title(record, markdown)]
+    if record.error is not None:
+        error = record.error
+        blocks.append(_section(f"Export failed: {error.kind}{_at(error.line)}", markdown))
+        blocks.append("\n".join([*(f"- {text}" for text in error.violations or error.message.splitlines()[:1]),
+                                 *(f"- fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)]))
+        if error.refined:
+            blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _yaml(error.refined, 0)))
+    if record.draft:
+        blocks += [_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
+                   "\n".join(f"- {found.kind}{_at(found.line)}: {found.text}" for found in record.draft)]
+    if record.warnings:
+        blocks += [_section(f"Warnings ({len(record.warnings)})", markdown),
+                   "\n".join(f"- {warned.code}: {warned.message}{_at(warned.line, ' (', ')')}" for warned in record.warnings)]
+    blocks += [_section("Requested dims", markdown), _table(_DIM, [_dim_row(dim) for dim in record.requested], markdown)]
+    if any(dim.levels for dim in record.requested):
+        blocks += [_section("Down the levels", markdown), _levels(record.requested, markdown)]
+    if record.symbols:
+        blocks += [_section("Symbols", markdown), _table(("symbol", "meaning", "source", "created", "traced", "promised", "code line"),
+                                                        [_symbol_row(entry) for entry in record.symbols], markdown)]
+    if record.relations:
+        rows = [(one.kind, one.text, _holds(one), _checkers(one), str(one.line or "")) for one in record.relations]
+        blocks += [_section("Relations", markdown), _table(("kind", "relation", "holds", "checked by", "code line"), rows, markdown)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def timeline(record: SymbolRecord, symbol: str | None = None) -> str:
+    """The events in order, with seconds and code lines; symbol: only those that name it (a torch name or a meaning)."""
+    names = _names(record, symbol) if symbol else None
+    lines = [f"{event.seconds:9.3f} s  {event.kind:<16} {event.text}{_at(event.line, '  (', ')')}" for event in record.events
+             if names is None or event.symbol in names or names & _words(event.text)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def explain(record: SymbolRecord, symbol: str | None = None) -> str:
+    """The page; or all about one symbol, dim or meaning (`s77`, `x[0]`, `batch`). ValueError names what there is when it is unknown."""
+    if symbol is None:
+        return page(record)
+    names = _names(record, symbol)
+    dims = [dim for dim in record.requested if {dim.id, dim.symbol, dim.asked, *_words(dim.asked)} & {symbol, *names}]
+    entries = [entry for entry in record.symbols if entry.name in names]
+    if not entries and not dims:
+        words = {word for entry in record.symbols for word in (entry.name, entry.meaning) if word}
+        known = sorted(words | {dim.id for dim in record.requested})
+        raise ValueError(f"'{symbol}' is no symbol or dim of {record.model}; there are {', '.join(known) or 'none'}")
+    blocks = [f"{symbol} in {record.model}"]
+    blocks += ["\n".join(f"  {word}: {text}" for word, text in zip(_DIM, _dim_row(dim), strict=True) if text) for dim in dims]
+    blocks += [_life(entry) for entry in entries]
+    related = [relation for relation in record.relations if names & (_words(relation.expr) | _words(relation.text))]
+    if related:
+        blocks.append("relations:\n" + "\n".join(
+            f"  {one.text} ({one.kind}; holds: {_holds(one)}; checked by {_checkers(one)}){_at(one.line)}" for one in related))
+    found = timeline(record, symbol)
+    return "\n\n".join([*blocks, *(["timeline:\n" + found.rstrip()] if found else [])]) + "\n"
+
+
+def annotated(record: SymbolRecord) -> str:
+    """The model's source around every line on which a symbol or relation was born, with what was born there in margin comments."""
+    notes: dict[str, dict[int, list[str]]] = {}
+    for line, note in _births(record):
+        said = notes.setdefault(line.file, {}).setdefault(line.line, [])
+        if note not in said:
+            said.append(note)
+    return "\n".join(_annotated_file(file, born) for file, born in notes.items())
+
+
+def _births(record: SymbolRecord) -> Iterator[tuple[Line, str]]:
+    for entry in record.symbols:
+        if entry.line is not None:
+            word = f"{entry.meaning} ({entry.name})" if entry.meaning else entry.name
+            yield entry.line, f"{entry.kind} symbol {word} in {entry.traced}"
+    for dim in record.requested:
+        if dim.line is not None and not dim.kept:
+            yield dim.line, f"{dim.id} {dim.verdict}" + (f" = {dim.value}" if dim.value is not None else "")
+    for relation in record.relations:
+        if relation.line is not None:
+            yield relation.line, f"{relation.kind} {relation.text}"
+
+
+def _annotated_file(file: str, born: dict[int, list[str]]) -> str:
+    path = find(file)
+    source = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    around = {near for line in born for near in range(line - CONTEXT, line + CONTEXT + 1)}
+    shown = sorted(line for line in around | born.keys() if line in born or 1 <= line <= len(source))
+    out, last = [f"{file}:"], 0
+    for number in shown:
+        if last and number > last + 1:
+            out.append("      …")
+        out.append(f"{number:5} | {source[number - 1] if number <= len(source) else '(source not found)'}")
+        out += [f"      ^ {note}" for note in born.get(number, ())]
+        last = number
+    return "\n".join(out) + "\n"
+
+
+def _life(entry: SymbolEntry) -> str:
+    bound = f", bound by {entry.node} ({entry.op})" + (f" in {entry.module}" if entry.module else "") if entry.node else ""
+    lines = [f"{entry.name} ({entry.kind}, {entry.made_by}{_at(entry.line)}{bound})"]
+    lines += [f"  stack: {line} | {line.code}" for line in entry.stack]
+    lines += [f"  {' '.join(filter(None, (change.what, _span(change.range), change.cause)))}{_at(change.line)}" for change in entry.history]
+    lines += [f"  promised {entry.promised}"] if entry.promised else []
+    lines += [f"  retraced as {', '.join(entry.renamed)}"] if entry.renamed else []
+    return "\n".join(lines + ([f"  {entry.detail}"] if entry.detail else []))
+
+
+def _names(record: SymbolRecord, symbol: str) -> set[str]:
+    """The torch names and meanings that go with what a reader asks for."""
+    found = {symbol}
+    for entry in record.symbols:
+        if symbol in (entry.name, entry.meaning, entry.id, entry.meaning.removeprefix("_")) or symbol in entry.renamed:
+            found |= {entry.name} | ({entry.meaning} if entry.meaning.isidentifier() else set())
+    return found
+
+
+def _words(text: str) -> set[str]:
+    return set("".join(letter if letter.isalnum() or letter == "_" else " " for letter in text).split())
+
+
+def _dim_row(dim: Requested) -> tuple[str, ...]:
+    step = f", multiple of {dim.multiple_of}" if dim.multiple_of > 1 else ""
+    verdict = {"merged": f"merged with {', '.join(dim.related)}", "specialized": f"specialized to {dim.value}",
+               "derived": f"derived: {dim.expr}", "never_symbol": f"never a symbol: {dim.value}"}.get(dim.verdict, dim.verdict)
+    verdict += f", lost at {dim.lost_at}" if dim.lost_at else ""
+    why = "; ".join(part for part in (dim.why, str(dim.line or "")) if part)
+    return dim.id, dim.asked, f"{dim.promised}{step}", "" if dim.example is None else str(dim.example), verdict, why
+
+
+def _symbol_row(entry: SymbolEntry) -> tuple[str, ...]:
+    name = f"{entry.name} = {entry.became}" if entry.became else entry.name
+    spans = tuple(map(_span, (entry.created, entry.traced, entry.promised)))
+    return name, entry.meaning, ", ".join(entry.sources) or entry.op, *spans, str(entry.line or "")
+
+
+def _levels(dims: Iterable[Requested], markdown: bool) -> str:
+    rows = [(dim.id, place.level, place.value, place.size, place.type) for dim in dims for place in dim.levels]
+    return _table(("dim", "level", "value", "size", "type"), rows, markdown)
+
+
+def _holds(relation: Relation) -> str:
+    sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
+    return f"not at {sizes}" if relation.holds == "no" else relation.holds
+
+
+def _checkers(relation: Relation) -> str:
+    return ", ".join(relation.checked_by) or "nobody"
+
+
+def _at(line: Line | None, before: str = " at ", after: str = "") -> str:
+    return "" if line is None else f"{before}{line}{after}"
+
+
+def _span(span: Range | None) -> str:
+    return "" if span is None else str(span)
+
+
+def _title(record: SymbolRecord, markdown: bool) -> str:
+    kept = sum(dim.kept for dim in record.requested)
+    return f"{'# ' if markdown else ''}Symbols of {record.model}: {kept} of {len(record.requested)} requested dims are dynamic"
+
+
+def _section(text: str, markdown: bool) -> str:
+    return f"## {text}" if markdown else f"{text}\n{'-' * len(text)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
+    if markdown:
+        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+        return "\n".join([body[0], "|" + "---|" * len(head), *body[1:]])
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
+
+
+def _yaml(data: object, depth: int) -> Iterator[str]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if isinstance(value, dict) and depth < 1:
+                yield f"{'  ' * depth}{key}:"
+                yield from _yaml(value, depth + 1)
+            else:
+                yield f"{'  ' * depth}{key}: {_flow(value)}"
+
+
+def _flow(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(held)}" for key, held in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(held) for held in value) + "]"
+    return "null" if value is None else str(value)

@@ -1,0 +1,112 @@
+"""The capture itself: it reads this torch, disturbs nobody's logging, and never fails an export."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from torch._logging._internal import LazyTraceHandler
+
+from lowering.model import Symbol
+from lowering.symbols import capture, recording, trace
+from lowering.symbols.capture import SHAPES, TRACE
+from lowering.symbols.events import TEXT
+from lowering.symbols.selftest import self_test
+from tests.unit import symbol_models as models
+from tests.unit.symbol_models import export, model
+
+N = {"n": Symbol(4, 64)}
+
+
+def state(name: str) -> tuple[object, ...]:
+    logger = logging.getLogger(name)
+    kept = [handler for handler in logger.handlers if not isinstance(handler, LazyTraceHandler)]  # it removes itself when first used
+    return kept, logger.level, logger.propagate, logger.disabled
+
+
+def test_this_torch_logs_all_that_is_read() -> None:
+    assert self_test() == ()
+
+
+def test_a_message_that_torch_no_longer_writes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TEXT, "set_replacement %s = %s (%s) %s")
+    assert any("no 'replacement' event" in text for text in self_test.__wrapped__())
+
+
+def test_loggers_are_left_as_they_were() -> None:
+    before = state(SHAPES), state(TRACE)
+    export(models.Branch, model(models.Branch, N, x=["n"]))
+    assert (state(SHAPES), state(TRACE)) == before
+    with pytest.raises(ZeroDivisionError), capture():
+        raise ZeroDivisionError
+    assert (state(SHAPES), state(TRACE)) == before
+
+
+def test_other_handlers_get_what_their_level_let_through_and_no_more() -> None:
+    logger, text = logging.getLogger(SHAPES), io.StringIO()
+    handler = logging.StreamHandler(text)
+    logger.addHandler(handler)
+    level = logger.level
+    try:
+        logger.setLevel(logging.WARNING)
+        export(models.Branch, model(models.Branch, N, x=["n"]))
+        assert text.getvalue() == ""
+        logger.setLevel(logging.INFO)
+        export(models.Branch, model(models.Branch, N, x=["n"]))
+        assert "create_symbol" in text.getvalue() and "_update_var_to_range" not in text.getvalue()
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def test_a_logger_that_a_logging_configuration_disabled_is_read_all_the_same() -> None:
+    logger = logging.getLogger(SHAPES)
+    logger.disabled = True
+    try:
+        assert export(models.Branch, model(models.Branch, N, x=["n"])).record.symbols
+        assert logger.disabled
+    finally:
+        logger.disabled = False
+
+
+def test_a_reader_that_raises_fails_no_export_and_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TEXT, "%s %s [guard added] %s%s%s", ("guard", ("prefix",)))
+    captured = export(models.Branch, model(models.Branch, x=[None]))
+    assert captured.program is not None
+    (warned,) = [warned for warned in captured.record.warnings if warned.code == "log_failed"]
+    assert (warned.value, "zip()" in warned.message) == (1, True)
+
+
+def test_a_record_that_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(export: object) -> tuple[()]:
+        raise LookupError("a table that cannot be read")
+
+    monkeypatch.setattr(recording, "symbol_table", broken)
+    captured = export(models.Plain, model(models.Plain, N, x=["n"]))
+    assert captured.program is not None
+    assert (captured.record.model, captured.record.requested) == ("plain", ())
+    (warned,) = captured.record.warnings
+    assert warned.code == "log_failed" and "a table that cannot be read" in warned.message
+
+
+def test_silenced_logging_is_a_warning_not_an_empty_record() -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        found = export(models.Plain, model(models.Plain, {"n": Symbol(2, 64)}, x=["n"])).record
+    finally:
+        logging.disable(logging.NOTSET)
+    assert "log_incomplete" in [warned.code for warned in found.warnings]
+
+
+def test_the_trace_stands_alone_though_torch_names_each_file_once_a_process(tmp_path: Path) -> None:
+    export(models.Fixed, model(models.Fixed, x=[None]))
+    path = trace.save(export(models.Fixed, model(models.Fixed, x=[None])).log, tmp_path)
+    events = [json.loads(text.split("] ", 1)[1]) for text in path.read_text().splitlines() if not text.startswith("\t")]
+    names = {event["str"][1] for event in events if "str" in event}
+    used = {frame["filename"] for event in events for frame in event.get("create_symbol", {}).get("stack", ())}
+    assert used and used <= names
+    assert sum("create_symbol" in event for event in events) == 1
+    assert sum("symbolic_shape_specialization" in event for event in events) == 1
