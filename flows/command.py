@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows import listing
 from flows.compose import CONFIGS, Folders
+from flows.overrides import quoted
 from flows.planning import Plan, plan, unique
 from lowering.errors import ConfigError, InfraError, Problem
 
@@ -147,17 +148,12 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     """The options as overrides: those alone describe a run, so that it can be started again from anywhere."""
     texts = list(options.overrides)
     if options.config_dir:
-        texts.append(f"hydra.searchpath=[{','.join(_quoted(folder) for folder in options.config_dir)}]")
+        texts.append(f"hydra.searchpath=[{','.join(quoted(folder) for folder in options.config_dir)}]")
     if options.select is not None:
-        texts.append(f"select={_quoted(options.select)}")
+        texts.append(f"select={quoted(options.select)}")
     if options.output is not None:
-        texts.append(f"output={_quoted(options.output)}")
+        texts.append(f"output={quoted(options.output)}")
     return texts
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _folders(options: argparse.Namespace) -> Folders:

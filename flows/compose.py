@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from flows.overrides import quoted
 from lowering.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], 
 
     ConfigError when Hydra refuses.
     """
-    searchpath = ",".join(_quoted(f"file://{path}") for path in folders.paths)
+    searchpath = ",".join(quoted(f"file://{path}") for path in folders.paths)
     try:
         with _own_hydra():
             config = compose(PIPELINE.stem, [f"hydra.searchpath=[{searchpath}]", *choices], return_hydra_config=True)
@@ -133,13 +133,13 @@ def _read(file: Path, group: str) -> Any:
 @contextmanager
 def _own_hydra() -> Iterator[None]:
     """Compose without disturbing a Hydra that is running already: its state is process-global."""
-    state = Singleton.get_state()
+    running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(ROOT), version_base="1.3"):
             yield
     finally:
-        Singleton.set_state(state)
+        GlobalHydra.instance().hydra = running
 
 
 def _problem(error: Exception, choices: str) -> Problem:
@@ -148,8 +148,3 @@ def _problem(error: Exception, choices: str) -> Problem:
         return Problem(f"{label(Path(mark.name))}:{mark.line + 1}", f"is not valid YAML: {error.problem}")
     first = re.sub(r"\s+", " ", str(error).split("\nSee https")[0].split("Config search path")[0]).strip()
     return Problem(choices, first)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"

@@ -13,7 +13,7 @@ from flows.document import ModelConfig
 from flows.layers import Layer, Layers, merged
 from flows.overrides import LABEL, Override
 from flows.request import Request
-from flows.schema import Keys, field_names, misfits, split
+from flows.schema import Keys, field_names, misfits, split, without
 from flows.suite import MAX_JOBS, Axis, Point
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.job import plain, structured
@@ -106,7 +106,9 @@ class _Expansion:
             if override.how == "sweep":
                 path = override.keys[1:] if override.group == "model" else override.keys
                 path = path if path[0] in field_names(ModelConfig) else path[1:]
-                found[".".join(map(str, path))] = Axis(".".join(map(str, path)), override.value, None)
+                swept, wrong = suites.axes({".".join(map(str, path)): override.value}, None)
+                found |= {axis.key: axis for axis in swept}
+                self.problems += [Problem(f"{LABEL} {override.text}", misfit.cause, misfit.fix) for misfit in wrong]
         return list(found.values())
 
     def _model(
@@ -150,9 +152,12 @@ class _Expansion:
             return None
         shape = list(misfits(ModelConfig, tree))
         self.problems += layers.problems(shape)
-        if shape:
+        for misfit in shape:
+            tree = without(tree, misfit.keys)
+        if shape and any(misfits(ModelConfig, tree)):
             return None
-        changes = tree.pop("stages", {})
+        changes = tree.get("stages", {})
+        tree = without(tree, ("stages",))
         model = structured(Model, {"name": name, **tree})
         wrong = [Problem(layers.place(split(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
         wrong += ladder.factory_problems(tree["factory"], layers.place)
@@ -160,7 +165,7 @@ class _Expansion:
         if changes and "stages" in self.document:
             wrong += ladder.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
         self.problems += wrong
-        return {"variant": slug, "until": self.document.get("until"), "model": plain(model), "stages": stages}
+        return None if shape else {"variant": slug, "until": self.document.get("until"), "model": plain(model), "stages": stages}
 
     def _stage_place(self, layers: Layers, keys: Keys) -> str:
         said = max(layer.says(keys) for layer in layers.layers)

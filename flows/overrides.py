@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -60,7 +61,7 @@ def lay(tree: Layers, override: Override, keys: Keys, kind: Any) -> tuple[Layers
     if problem is not None:
         return tree, [problem]
     if override.how == "delete":
-        return Layers(tree.layers, _without(tree.data, keys)), []
+        return Layers(tree.layers, schema.without(tree.data, keys)), []
     inside = override.keys[:len(override.keys) - len(keys)]
     return tree.over(Layer(override.label, nested(keys, override.value), inside)), []
 
@@ -68,6 +69,14 @@ def lay(tree: Layers, override: Override, keys: Keys, kind: Any) -> tuple[Layers
 def as_option(override: Override) -> Override:
     """An override of an option that a stage or factory declares: it need not stand in the file, the declaration is checked later."""
     return replace(override, how="add") if override.how == "set" else override
+
+
+def quoted(text: str) -> str:
+    """`text` as a value of the grammar: bare where that reads the same, else in single quotes."""
+    if re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./:-]*", text) and text.lower() not in ("null", "true", "false", "inf", "nan"):
+        return text
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)  # only before a quote is \ special
+    return f"'{escaped}'"
 
 
 def _plain(hydra: HydraOverride, text: str) -> Override:
@@ -97,7 +106,7 @@ def _unknown(data: Any, override: Override, keys: Keys, kind: Any) -> Problem | 
     """The problem that `keys` is not in `data`, or None."""
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
-            return Problem(f"{override.label} {override.text}", f"'{dotted(keys[:depth])}' is {shown(data)}, not a mapping")
+            return Problem(f"{override.label} {override.text}".strip(), f"'{dotted(keys[:depth])}' is {shown(data)}, not a mapping")
         fields = schema.field_names(kind)
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"
@@ -111,10 +120,4 @@ def _missing(override: Override, parent: Keys, key: str, known: Collection[str],
     fixes = [near_miss(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
     if override.how == "set" and not closed:
         fixes.append(f"a new key is added with +{override.text}")
-    return Problem(f"{override.label} {override.text}", cause, "; ".join(filter(None, fixes)))
-
-
-def _without(data: Any, keys: Keys) -> Any:
-    if len(keys) == 1:
-        return {key: value for key, value in data.items() if key != keys[0]}
-    return {**data, keys[0]: _without(data[keys[0]], keys[1:])}
+    return Problem(f"{override.label} {override.text}".strip(), cause, "; ".join(filter(None, fixes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,13 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
         place = f"{LABEL} {override.text}"
         text = override.text
         if override.keys == SEARCHPATH:
-            text = f"hydra.searchpath=[{','.join(f'file://{path}' for path in folders.paths if path != CONFIGS)}]"
+            text = f"hydra.searchpath={_list(f'file://{path}' for path in folders.paths if path != CONFIGS)}"
         elif override.group == "hydra":
             problems.append(Problem(place, "Hydra's own settings have no effect here", "only hydra.searchpath is read"))
         elif override.keys == ("model",):
-            for name in override.value if isinstance(override.value, list) else [override.value]:
+            names = override.value if isinstance(override.value, list) else [override.value]
+            text = f"model={_list(_absolute(str(name)) for name in names)}"
+            for name in names:
                 file = chosen("model", str(name), folders, Path.cwd())
                 if file is None:
                     problems.append(missing("model", str(name), place, folders))
@@ -61,7 +63,7 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
                 failed.add(override.group)
             else:
                 files[override.group] = file
-                text = f"{override.group}={file}" if is_path(str(override.value)) else text
+                text = f"{override.group}={overrides.quoted(_absolute(str(override.value)))}"
         else:
             values.append(override)
         said.append(text)
@@ -80,6 +82,14 @@ def chosen(group: str, name: str, folders: Folders, beside: Path) -> Path | None
 
 def is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).expanduser().resolve()) if is_path(name) else name
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{','.join(map(overrides.quoted, items))}]"
 
 
 def missing(group: str, name: str, place: str, folders: Folders) -> Problem:

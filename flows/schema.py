@@ -94,6 +94,14 @@ def split(dotted: str) -> Keys:
     return tuple(int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", dotted))
 
 
+def without(data: Any, keys: Keys) -> Any:
+    """`data` less what stands at `keys`, if anything does."""
+    if isinstance(data, Mapping) and keys and keys[0] in data:
+        kept = {key: value for key, value in data.items() if key != keys[0]}
+        return kept if len(keys) == 1 else {**data, keys[0]: without(data[keys[0]], keys[1:])}
+    return data
+
+
 def required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 

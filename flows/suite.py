@@ -91,15 +91,16 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
     return found, problems
 
 
-def axes(sweep: Mapping[str, Sequence[Any]], at: Keys) -> tuple[list[Axis], list[Misfit]]:
+def axes(sweep: Mapping[str, Sequence[Any]], at: Keys | None) -> tuple[list[Axis], list[Misfit]]:
     """The axes of a sweep; a misfit for each that has no value or the same value twice."""
     found, misfits = [], []
     for key, values in sweep.items():
         texts = [json.dumps(value, sort_keys=True, default=str) for value in values]
         if not values:
-            misfits.append(Misfit((*at, "sweep", key), "has no values", "a list of at least one"))
+            misfits.append(Misfit((*(at or ()), "sweep", key), "has no values", "a list of at least one"))
         elif len(set(texts)) < len(texts):
-            misfits.append(Misfit((*at, "sweep", key), f"lists {next(text for text in texts if texts.count(text) > 1)} twice", "once"))
+            twice = next(text for text in texts if texts.count(text) > 1)
+            misfits.append(Misfit((*(at or ()), "sweep", key), f"lists {twice} twice", "once"))
         else:
             found.append(Axis(key, values, at))
     return found, misfits

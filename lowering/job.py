@@ -37,11 +37,19 @@ class Job:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
-        stages = {name: recipe.build(spec) for name, spec in data["stages"].items()}
+        stages = {name: _stage(spec) for name, spec in data["stages"].items()}
         return Job(structured(Model, data["model"]), stages, data["variant"], data["until"])
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)
+
+
+def _stage(spec: Mapping[str, Any]) -> Stage:
+    kind = recipe.locate(spec[recipe.TARGET])
+    options = {name: value for name, value in spec.items() if name != recipe.TARGET}
+    if unknown := sorted(set(options) - {field.name for field in fields(kind)}):
+        raise TypeError(f"{kind.__name__} has no option {', '.join(unknown)}")
+    return structured(kind, options)  # type: ignore[no-any-return]
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,328 @@
+"""From overrides to jobs: composition, variants, sweeps, precedence, and every problem at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from flows import config, declarations, overrides
+from flows.compose import ROOT, Folders
+from flows.expansion import job_id
+from flows.planning import Plan, plan
+from lowering import recipe
+from lowering.errors import ConfigError
+from lowering.job import Job
+
+TINY = """
+factory: {_target_: lowering.sources.mlp.MLP, width_in: 16, width_hidden: 32, width_out: 8}
+inputs:
+  features: {dtype: float32, shape: [batch, 16]}
+symbols:
+  batch: {min: 1, max: 64}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of configurations with one model, `tiny`."""
+    write(tmp_path / "model/tiny.yaml", TINY)
+    return tmp_path
+
+
+def write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def planned(folder: Path, suite: str, *overrides: str) -> Plan:
+    write(folder / "suite/mine.yaml", suite)
+    return plan([f"hydra.searchpath=['{folder}']", "suite=mine", *overrides])
+
+
+def refused(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        plan(overrides)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def only(found: Plan) -> dict[str, Any]:
+    (job,) = found.jobs
+    return dict(job)
+
+
+def test_every_suite_and_model_of_the_project_is_sound() -> None:
+    folders = Folders()
+    for name in folders.names("suite"):
+        assert plan([f"suite={name}"]).jobs
+    assert {job["model"]["name"] for job in plan([f"model=[{','.join(folders.names('model'))}]"]).jobs} == set(folders.names("model"))
+
+
+def test_the_quickstart_holds_resnet_with_and_without_dynamic_image_sizes() -> None:
+    jobs = {job_id(job): job for job in plan().jobs}
+    assert set(jobs["resnet--batch"]["model"]["symbols"]) == {"batch"}
+    assert set(jobs["resnet--image"]["model"]["symbols"]) == {"batch", "height", "width"}
+    assert list(jobs["resnet--image"]["model"]["inputs"]["pixel_values"]["shape"]) == ["batch", 3, "height", "width"]
+    assert {"mlp--default", "bert--default", "llama--default", "gpt2--default", "vit--default"} <= set(jobs)
+
+
+def test_an_override_changes_one_key_of_one_model() -> None:
+    before, after = plan(), plan(["model.bert.symbols.seq.max=128"])
+    changed = [(old, new) for old, new in zip(before.jobs, after.jobs, strict=True) if old != new]
+    ((old, new),) = changed
+    assert job_id(new) == "bert--default"
+    assert new["model"]["symbols"]["seq"] == {**old["model"]["symbols"]["seq"], "max": 128}
+
+
+def test_the_command_line_wins_over_a_variant_and_a_variant_over_the_file(folder: Path) -> None:
+    suite = "models: {tiny: {variants: {plain: {}, seeded: {seed: 3, symbols: {batch: {max: 32}}}}}}"
+    by_variant = {job["variant"]: job["model"] for job in planned(folder, suite).jobs}
+    assert (by_variant["plain"]["seed"], by_variant["plain"]["symbols"]["batch"]["max"]) == (0, 64)
+    assert (by_variant["seeded"]["seed"], by_variant["seeded"]["symbols"]["batch"]["max"]) == (3, 32)
+    assert by_variant["seeded"]["symbols"]["batch"]["min"] == 1
+    overridden = planned(folder, suite, "model.tiny.seed=7")
+    assert [job["model"]["seed"] for job in overridden.jobs] == [7, 7]
+
+
+def test_a_key_without_a_model_name_goes_to_every_model() -> None:
+    jobs = plan(["model=bert,gpt2", "model.symbols.batch.max=4"]).jobs
+    assert [job["model"]["symbols"]["batch"]["max"] for job in jobs] == [4, 4]
+
+
+def test_stage_options_for_all_and_for_one_model(folder: Path) -> None:
+    suite = "models: {tiny: {variants: {plain: {}, core: {stages: {export: {decompose: core}}}}}}"
+    plain, core = planned(folder, suite, "stages.torchscript.deployable=false").jobs
+    assert "decompose" not in plain["stages"]["export"]
+    assert core["stages"]["export"]["decompose"] == "core"
+    assert [job["stages"]["torchscript"]["deployable"] for job in (plain, core)] == [False, False]
+    assert only(planned(folder, "models: [tiny]", "model.tiny.stages.export.strict=true"))["stages"]["export"]["strict"] is True
+
+
+def test_stages_can_be_dropped_from_the_end_but_not_from_the_middle(folder: Path) -> None:
+    last = list(only(plan(["model=mlp"]))["stages"])[-1]
+    assert last not in only(plan(["model=mlp", f"~stages.{last}"]))["stages"]
+    (broken,) = refused("model=mlp", "~stages.torchscript")
+    assert "stages.torch" in broken
+    assert "takes torchscript, but export gives exported" in broken
+
+
+def test_until_names_a_level_of_the_ladder() -> None:
+    assert only(plan(["model=mlp", "until=torchscript"]))["until"] == "torchscript"
+    assert refused("model=mlp", "until=torchscritp") == [
+        "command line until: no stage gives the level 'torchscritp' (did you mean 'torchscript'?)"
+    ]
+
+
+def test_a_sweep_is_the_product_of_its_axes_with_readable_slugs(folder: Path) -> None:
+    suite = "models: {tiny: {sweep: {symbols.batch.max: [8, 16], stages.export.decompose: [lazy, core], seed: [1, 2]}}}"
+    found = planned(folder, suite)
+    variants = [job["variant"] for job in found.jobs]
+    assert variants[:4] == ["batch8-lazy-seed1", "batch8-lazy-seed2", "batch8-core-seed1", "batch8-core-seed2"]
+    assert len(found.jobs) == 8
+    job = next(job for job in found.jobs if job["variant"] == "batch16-core-seed2")
+    assert (job["model"]["symbols"]["batch"]["max"], job["stages"]["export"]["decompose"], job["model"]["seed"]) == (16, "core", 2)
+
+
+def test_a_sweep_on_the_command_line_gives_the_jobs_of_one_in_a_suite(folder: Path) -> None:
+    swept = planned(folder, "models: {tiny: {sweep: {symbols.batch.max: [8, 16], stages.export.decompose: [lazy, core]}}}")
+    typed = planned(folder, "models: [tiny]", "model.tiny.symbols.batch.max=choice(8,16)", "stages.export.decompose=lazy,core")
+    assert typed.jobs == swept.jobs
+
+
+def test_slugs_stay_distinct_where_values_read_alike(folder: Path) -> None:
+    sweep = "{seed: [1, 2], constants: [{}, {scale: 2}], stages.torchscript.deployable: [true, false]}"
+    variants = [job["variant"] for job in planned(folder, f"models: {{tiny: {{sweep: {sweep}}}}}").jobs]
+    assert len(set(variants)) == 8
+    assert variants[0] == "seed1-constants.0-deployable"
+    assert variants[-1] == "seed2-constants.1-no-deployable"
+
+
+def test_globs_take_the_models_that_no_entry_names(folder: Path) -> None:
+    write(folder / "model/tiny_wide.yaml", TINY)
+    found = planned(folder, "models: {'tiny*': , tiny: {variants: {one: {seed: 1}}}}")
+    assert sorted(job_id(job) for job in found.jobs) == ["tiny--one", "tiny_wide--default"]
+
+
+def test_interpolations_see_what_variants_and_overrides_say(folder: Path) -> None:
+    write(folder / "model/linked.yaml", TINY.replace("width_out: 8", "width_out: '${..seed}'") + "seed: 8\n")
+    suite = "models: {linked: {variants: {eight: {}, four: {seed: 4}}}}"
+    assert [job["model"]["factory"]["width_out"] for job in planned(folder, suite).jobs] == [8, 4]
+    assert [job["model"]["factory"]["width_out"] for job in planned(folder, suite, "model.linked.seed=2").jobs] == [2, 2]
+
+
+def test_a_model_can_extend_another(folder: Path) -> None:
+    write(folder / "model/wide.yaml", "defaults: [tiny, _self_]\nfactory: {width_hidden: 512}\n")
+    factory = only(planned(folder, "models: [wide]"))["model"]["factory"]
+    assert (factory["width_in"], factory["width_hidden"]) == (16, 512)
+
+
+def test_files_given_by_path_work_from_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "elsewhere/suite.yaml", "models: {mine: {model: ../model/tiny.yaml}, mlp: }")
+    monkeypatch.chdir(folder)
+    by_suite = plan(["suite=elsewhere/suite.yaml"])
+    assert [job_id(job) for job in by_suite.jobs] == ["mine--default", "mlp--default"]
+    by_model = plan(["model=./model/tiny.yaml"])
+    assert [job_id(job) for job in by_model.jobs] == ["tiny--default"]
+    monkeypatch.chdir("/")
+    assert plan(by_suite.overrides).jobs == by_suite.jobs
+    assert plan(by_model.overrides).jobs == by_model.jobs
+
+
+def test_the_overrides_of_a_plan_give_it_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "suite/mine.yaml", "models: [tiny, mlp]")
+    monkeypatch.chdir(folder)
+    first = plan(["hydra.searchpath=[.]", "suite=mine", "select='tiny or nothing'", "model.tiny.seed=3"])
+    monkeypatch.chdir("/")
+    assert plan(first.overrides) == first
+    assert [job_id(job) for job in first.jobs] == ["tiny--default"]
+    assert first.total == 2
+
+
+def test_a_job_survives_json(folder: Path) -> None:
+    run = config.load(["suite=quickstart"])
+    assert [job.id for job in run.jobs] == [job_id(job) for job in plan(["suite=quickstart"]).jobs]
+    for job in run.jobs:
+        assert Job.from_json(json.loads(job.dumps())) == job
+
+
+def test_planning_does_not_load_the_compilers() -> None:
+    code = "import sys; from flows.planning import plan; plan(); print(*{'torch', 'prefect', 'jaxlib', 'torch_mlir'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_what_is_read_of_a_stage_without_importing_it_is_what_it_declares() -> None:
+    for spec in only(plan(["model=mlp"]))["stages"].values():
+        kind = recipe.locate(spec[recipe.TARGET])
+        declared = declarations.stage(spec[recipe.TARGET])
+        hints = typing.get_type_hints(kind)
+        assert (declared.source, declared.target) == (kind.source, kind.target)
+        assert dict(declared.options.types) == {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def test_a_running_hydra_is_left_as_it_is() -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        before = GlobalHydra.instance().hydra
+        plan(["model=mlp"])
+        assert GlobalHydra.instance().hydra is before
+
+
+def test_everything_that_is_wrong_is_said_at_once_with_file_line_and_near_miss(folder: Path) -> None:
+    write(folder / "model/typo.yaml", """
+factory: {_target_: lowering.sources.mlp.MPL, width_in: 16}
+inputs:
+  features: {dtype: flaot32, shape: [bacth, 16, a*b], fil: ones}
+symbols:
+  batch: {min: 64, max: 8}
+sead: 3
+""")
+    write(folder / "model/range.yaml", TINY.replace("min: 1, max: 64", "min: 4, max: 64, example: 3").replace("width_out", "width_uot"))
+    write(folder / "model/later.yaml", TINY + "seed: ???\ntolerances: {float32: {atol: tight, rtol: 0.1}}\n")
+    write(folder / "model/syntax.yaml", "factory: {\ninputs: [\n")
+    write(folder / "suite/broken.yaml", """
+models:
+  tpyo:
+  typo:
+  range:
+    variants:
+      odd name!: {}
+      sized: {seed: one}
+  later: {sweep: {symbols.batch.mxa: [1, 2], seed: []}}
+  syntax:
+  nothing*:
+""")
+    found = refused(f"hydra.searchpath=['{folder}']", "suite=broken", "cluster=locla", "stages.export.decomose=core", "until=mhol",
+                    "limits.stage_seconds=soon", "model.rang.seed=1", "model.range.factory.widht_in=3", "x=1", "x=2", "select='(a'")
+    model, suite = folder / "model", folder / "suite/broken.yaml"
+    expected = [
+        "command line x=2: 'x=1' already sets this key",
+        "command line cluster=locla: there is no cluster 'locla' (did you mean 'local'?)",
+        "command line x=1: there is no key 'x'",
+        "command line limits.stage_seconds: 'soon' is not a number",
+        "command line stages.export.decomose: lowering.stages.export.Export has no option 'decomose' (did you mean 'decompose'?)",
+        "command line until: no stage gives the level 'mhol' (did you mean 'mhlo'?)",
+        "command line model.rang.seed=1: the suite has no model 'rang' (did you mean 'range'?)",
+        "command line model.range.factory.widht_in: lowering.sources.mlp.MLP has no option 'widht_in' (did you mean 'width_in'?)",
+        "command line select: cannot read '(a': a '(' is not closed",
+        f"{suite}:3 models.tpyo: there is no model 'tpyo' (did you mean 'typo'?)",
+        f"{suite}:7 models.range.variants.odd name!: 'odd name!' cannot be a folder's name",
+        f"{suite}:8 models.range.variants.sized.seed: 'one' is not an integer",
+        f"{suite}:9 models.later.sweep.symbols.batch.mxa: 'symbols.batch' has no key 'mxa' (did you mean 'max'?)",
+        f"{suite}:9 models.later.sweep.seed: has no values",
+        f"{suite}:11 models.nothing*: no model matches 'nothing*'",
+        f"{model}/typo.yaml:4 inputs.features.fil: is not a known key (did you mean 'fill'?)",
+        f"{model}/typo.yaml:2 factory._target_: lowering.sources.mlp.MPL: lowering.sources.mlp has no 'MPL' (did you mean 'MLP'?)",
+        f"{model}/typo.yaml:4 inputs.features.dtype: 'flaot32' is not a dtype (did you mean 'float32'?)",
+        f"{model}/typo.yaml:4 inputs.features.shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)",
+        f"{model}/typo.yaml:4 inputs.features.shape[2]: 'a*b' multiplies two symbols",
+        f"{model}/typo.yaml:6 symbols.batch: min 64 is not below max 8",
+        f"{model}/typo.yaml:7 sead: is not a known key (did you mean 'seed'?)",
+        f"{model}/range.yaml:6 symbols.batch.example: 3 is not an allowed size of 2 or more ([4, 64])",
+        f"{model}/range.yaml:2 factory.width_uot: lowering.sources.mlp.MLP has no option 'width_uot' (did you mean 'width_out'?)",
+        f"{model}/later.yaml:7 seed: is mandatory and has no value",
+        f"{model}/later.yaml:8 tolerances.float32.atol: 'tight' is not a number",
+        f"{model}/syntax.yaml:",
+    ]
+    missed = [text for text in expected if not any(text in problem for problem in found)]
+    assert not missed, "\n".join(["not said:", *missed, "said:", *found])
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("inputs: {features: {dtype: flaot32, shape: [batch, 16]}}", "features.dtype: 'flaot32' is not a dtype (did you mean 'float32'?)"),
+    ("inputs: {features: {dtype: float32, shape: [bacth, 16]}}", "shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)"),
+    ("inputs: {features: {dtype: float32, shape: [batch, a*b]}}", "shape[1]: 'a*b' multiplies two symbols"),
+    ("inputs: {features: {dtype: float32, shape: [batch, 16], fill: rnadn}}", "'rnadn' is not one of randn, ones, zeros, arange"),
+    ("symbols: {batch: {min: 8, max: 2}}", "symbols.batch: min 8 is not below max 2"),
+    ("symbols: {batch: 3}", "symbols.batch: 3 is not a mapping with min, max, multiple_of, example"),
+    ("factory: {_target_: lowering.sources.mpl.MLP}", "there is no module lowering.sources.mpl (did you mean 'mlp'?)"),
+    ("factory: {_target_: lowering.sources.mlp.MPL}", "has no 'MPL' (did you mean 'MLP'?)"),
+    ("factory: {_target_: lowering.sources.mlp.MLP, width_in: wide}", "factory.width_in: 'wide' is not an integer"),
+    ("factory: {_target_: null}", "null is not a dotted path"),
+    ("factory: {}", "factory: has no _target_"),
+    ("seed: ${nowhere}", "'nowhere' not found"),
+])
+def test_a_fault_in_a_model_names_its_file(folder: Path, text: str, said: str) -> None:
+    key = text.split(":")[0]
+    tree = {name: value for name, value in yaml.safe_load(TINY).items() if name != key}
+    file = write(folder / "model/faulty.yaml", f"{yaml.safe_dump(tree)}{text}\n")
+    found = refused(f"model={file}")
+    assert any(said in problem and problem.startswith(str(file)) for problem in found), found
+
+
+def test_a_sweep_too_large_is_refused_before_it_is_expanded(folder: Path) -> None:
+    values = ", ".join(map(str, range(200)))
+    write(folder / "suite/large.yaml", f"models: {{tiny: {{sweep: {{seed: [{values}], symbols.batch.max: [{values}]}}}}}}")
+    (problem,) = refused(f"hydra.searchpath=['{folder}']", "suite=large")
+    assert "expands to 40000 jobs" in problem
+
+
+def test_two_variants_of_one_name_are_refused(folder: Path) -> None:
+    write(folder / "suite/twins.yaml", "models: {tiny: {variants: {a: {}, a-no: {}}, sweep: {stages.export.strict: [true, false]}}}")
+    found = refused(f"hydra.searchpath=['{folder}']", "suite=twins")
+    assert any("two variants would be called 'a-no-strict'" in problem for problem in found), found
+    assert any("lists 2 twice" in problem for problem in refused("model=mlp", "model.mlp.seed=2,2"))
+
+
+def test_an_empty_suite_or_selection_is_refused(folder: Path) -> None:
+    write(folder / "suite/empty.yaml", "models: []")
+    assert any("names no model" in problem for problem in refused(f"hydra.searchpath=['{folder}']", "suite=empty"))
+    (problem,) = refused("model=mlp", "select=bert")
+    assert "'bert' selects none of the 1 jobs (ids: mlp--default)" in problem
+
+
+@pytest.mark.parametrize("text", [
+    "it's", "a\\b", "a\\'b", "a\\", "null", "True", "a,b", "x y", "", "/a/b c", "café", "(a or b) and not c", "1",
+])
+def test_a_quoted_text_reads_as_itself(text: str) -> None:
+    (override,), problems = overrides.parse([f"select={overrides.quoted(text)}"])
+    assert (override.value, problems) == (text, [])
