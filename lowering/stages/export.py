@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 import torch
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, graphs, inputs
+from lowering import dynamic, exported, graphs, inputs, symbols
+from lowering.decompose import decompose
 from lowering.dims import Affine
 from lowering.errors import Problem, StageFailed
 from lowering.level import Level, Program
@@ -39,33 +40,42 @@ class Export(Stage):
         module = inputs.instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         inputs.run_eager(module, model, example)
-        captured = self._capture(model, module, example)
-        graphs.inline_wrappers(captured.graph_module)
-        result = self._functional(captured)
-        graphs.drop_assertions(result.graph_module)
-        result.graph_module.recompile()
+        result = self._functional(self._capture(model, module, example, note))
         built = Program(Level.MODEL, Built(model, module))
         return built.lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, model), weights=exported.weights_of(result)
         )
 
-    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor]) -> ExportedProgram:
+    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> ExportedProgram:
+        """torch.export's program; what became of the dims is reported whether it succeeds or not."""
         arguments = {**example, **model.constants}
         shapes = dynamic.dynamic_shapes(model)
-        try:
-            return torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
-        except Exception as error:
-            raise StageFailed(Problem(f"{model.name}: torch.export", f"{type(error).__name__}: {error}")) from error
+        captured, failure = None, None
+        with symbols.capture(module) as log:
+            try:
+                captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
+            except Exception as error:  # torch raises many kinds; what they mean is told by the symbol log
+                failure = error
+        record = symbols.record(log, model, captured, failure)
+        note.report("symbols", record.to_json())
+        for warning in record.warnings:
+            note(warning.code, warning.message, warning.place)
+        if captured is None:
+            raise StageFailed(Problem(f"{model.name}: torch.export", f"{type(failure).__name__}: {failure}")) from failure
+        return captured
 
     def _functional(self, captured: ExportedProgram) -> ExportedProgram:
-        """`captured`, retraced only if an op writes in place or must be decomposed: the retrace is the cost of this stage."""
-        targets = {node.target for node in graphs.calls(captured.graph_module)}
-        table = decompositions.core() if self.decompose == "core" else decompositions.lazy(targets)
-        if not table and graphs.is_functional(captured.graph_module):
-            return captured
-        result = captured.run_decompositions(table)
-        if not hasattr(result, "_guards_code") or not result._guards_code:
+        """`captured`, functional and decomposed. A retrace is the cost of this stage: only ops that write in place force one."""
+        graphs.inline_wrappers(captured.graph_module)
+        if self.decompose == "core":
+            result = captured.run_decompositions(decompositions.core())
+        else:
+            result = captured if graphs.is_functional(captured.graph_module) else captured.run_decompositions({})
+            decompose(result.graph_module, decompositions.choose)
+        if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
+        graphs.drop_assertions(result.graph_module)
+        result.graph_module.recompile()
         return result
 
     def ensures(self, program: Program) -> Sequence[Problem]:

@@ -10,15 +10,15 @@ from typing import ClassVar
 import torch
 from safetensors.torch import save_file
 
-from lowering import files, mlir, numerics, weights, xla
+from lowering import files, iree, mlir, numerics, weights, xla
 from lowering.errors import Mismatch, Problem, StageFailed
-from lowering.execution import label_of, results_of
+from lowering.execution import RUNNABLE, label_of, results_of
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Stage
 from lowering.verification import Verification
 
-_LEVELS = {level.word: level for level in (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)}
+_LEVELS = {level.word: level for level in RUNNABLE}
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Verify(Stage):
     """Run the levels at shape points over the ranges, and compare with the module's own results.
 
     points: how many at least (lower corner, upper corner, one off every multiple, random ones; more when the upper corner is capped).
-    levels: what to run; platforms: where XLA runs, as far as they are here. budget_elements (inputs and results) and budget_seconds (of one
-    eager run) cap the upper corner. keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
+    levels: what to run (`torch` through IREE, if that is installed); platforms: where XLA runs, as far as they are here.
+    budget_elements (inputs and results) and budget_seconds (of one eager run) cap the upper corner.
+    keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
     """
 
     source: ClassVar[Level] = Level.MHLO
@@ -50,8 +51,10 @@ class Verify(Stage):
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
-        found = [Problem("stages.verify.levels", f"'{word}' does not run here", f"one of {', '.join(_LEVELS)}")
+        found = [Problem("stages.verify.levels", f"'{word}' is no level that runs", f"one of {', '.join(_LEVELS)}")
                  for word in self.levels if word not in _LEVELS]
+        if "torch" in self.levels and not iree.available():
+            found.append(Problem("stages.verify.levels", "the torch level runs through IREE, which is not installed", iree.INSTALL))
         found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
                   for word in self.platforms if word not in xla.PLATFORMS]
         if self.points < 1:
@@ -72,8 +75,8 @@ class Verify(Stage):
         found, bench = numerics.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
                                        self.budget_seconds, self.seed, self.keep_elements)
         note.report("verify", found.to_json())
-        for place, message in dict.fromkeys(bench.noted):
-            note("verify_arbitrated", message, place)
+        for code, place, message in dict.fromkeys(bench.noted):
+            note(code, message, place)
         for word in self.levels:
             if program.at(_LEVELS[word]) is None:
                 note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")

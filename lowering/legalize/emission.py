@@ -1,0 +1,168 @@
+"""Sizes written into the IR: each expression is computed once, as a 0-d tensor, as early as what it depends on allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch_mlir import ir
+
+from lowering.legalize.expression import Atom, Expression, Monomial
+
+SIZE = "i32"  # what stablehlo.get_dimension_size gives
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an atom's value comes from: dim `position` of a tensor, or a 0-d tensor (position None); (value - offset) / scale."""
+
+    value: ir.Value
+    position: int | None = None
+    scale: int = 1
+    offset: int = 0
+    is_argument: bool = False
+
+
+class Emitter:
+    """Builds StableHLO for expressions. `here` is the op before which values that depend on the body's results are put."""
+
+    def __init__(self, entry: ir.Block) -> None:
+        self._anchor = entry.operations[0]
+        self.here: Any = self._anchor
+        self.origins: dict[Atom, Origin] = {}
+        self._hoisted: dict[Any, ir.Value] = {}
+        self._local: dict[Any, ir.Value] = {}
+        self._types: dict[str, ir.Type] = {}
+
+    def forget(self) -> None:
+        """Drop what was built inside a region that is being left."""
+        self._local = {}
+
+    def type(self, text: str) -> ir.Type:
+        if text not in self._types:
+            self._types[text] = ir.Type.parse(text)
+        return self._types[text]
+
+    def size(self, expression: Expression, element: str = SIZE) -> ir.Value:
+        """`expression` as a `tensor<element>`; ints, or f64 for sizes that take part in floating-point arithmetic."""
+        return self._once(expression, ("size", expression, element), lambda: self._sum(expression, element))
+
+    def vector(self, expressions: Sequence[Expression], element: str = SIZE) -> ir.Value:
+        """`expressions` as a `tensor<n x element>`."""
+        constants = [expression.constant for expression in expressions]
+        if None not in constants:
+            return self.constant(f"dense<{_list(constants)}>", f"tensor<{len(constants)}x{element}>")
+        key = ("vector", tuple(expressions), element)
+        return self._once(_union(expressions), key, lambda: self._concatenate(expressions, element))
+
+    def constant(self, attribute: str, type_: str) -> ir.Value:
+        key = ("constant", attribute, type_)
+        return self._once(None, key, lambda: self.op("stablehlo.constant", [], type_, value=ir.Attribute.parse(f"{attribute} : {type_}")))
+
+    def op(self, name: str, operands: Sequence[ir.Value], type_: str, **attributes: Any) -> ir.Value:
+        """A new op at the current place of insertion."""
+        parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
+        return ir.Operation.create(name, results=[self.type(type_)], operands=list(operands), attributes=parsed).result
+
+    def condition(self, expression: Expression) -> ir.Value:
+        """`expression != 0` as a `tensor<i1>`."""
+        zero = self.constant("dense<0>", f"tensor<{SIZE}>")
+        return self._compare("NE", self.size(expression), zero)
+
+    def _once(self, expression: Expression | None, key: Any, build: Callable[[], ir.Value]) -> ir.Value:
+        """Build in the entry block's head if `expression` depends on arguments alone, else just before the op in hand."""
+        hoistable = expression is None or all(self.origins[atom].is_argument for atom in expression.atoms() if not atom.operands)
+        known = self._hoisted if hoistable else self._local
+        if key not in known:
+            with ir.InsertionPoint(self._anchor if hoistable else self.here), ir.Location.unknown():
+                known[key] = build()
+        return known[key]
+
+    def _sum(self, expression: Expression, element: str) -> ir.Value:
+        if element not in ("i32", "i64"):
+            return self.op("stablehlo.convert", [self.size(expression, "i64")], f"tensor<{element}>") if not _is_ratio(expression) else self._ratio(
+                expression, element)
+        if expression.constant is not None:
+            return self.constant(f"dense<{expression.constant}>", f"tensor<{element}>")
+        total: ir.Value | None = None
+        for monomial, factor in reversed(expression.terms):
+            term = self._term(monomial, abs(factor), element)
+            if total is None:
+                total = term if factor > 0 else self.op("stablehlo.negate", [term], f"tensor<{element}>")
+            else:
+                total = self.op("stablehlo.add" if factor > 0 else "stablehlo.subtract", [total, term], f"tensor<{element}>")
+        assert total is not None
+        return total
+
+    def _term(self, monomial: Monomial, factor: int, element: str) -> ir.Value:
+        if not monomial:
+            return self.size(Expression((((), factor),)), element)
+        if factor != 1:
+            scaled = [self.size(Expression(((monomial, 1),)), element), self.size(Expression((((), factor),)), element)]
+            return self.op("stablehlo.multiply", scaled, f"tensor<{element}>")
+        if len(monomial) > 1:
+            parts = [self.size(Expression(((monomial[:-1], 1),)), element), self.size(Expression(((monomial[-1:], 1),)), element)]
+            return self.op("stablehlo.multiply", parts, f"tensor<{element}>")
+        return self._atom(monomial[0], element)
+
+    def _atom(self, atom: Atom, element: str) -> ir.Value:
+        if atom.op == "symbol":
+            return self._origin(self.origins[atom], element)
+        operands = [self.size(operand, element) for operand in atom.operands]
+        type_ = f"tensor<{element}>"
+        match atom.op:
+            case "floordiv":
+                return self._floordiv(*operands, type_, may_be_negative=(atom.operands[0].bounds()[0] or -1) < 0)
+            case "max" | "min":
+                return self.op(f"stablehlo.{atom.op}imum", operands, type_)
+            case "eq" | "lt" | "le":
+                return self.op("stablehlo.convert", [self._compare(atom.op.upper(), *operands)], type_)
+            case "select":
+                return self.op("stablehlo.select", [self.condition(atom.operands[0]), *operands[1:]], type_)
+        raise KeyError(f"lowering.legalize.emission has no StableHLO form for '{atom.op}'")
+
+    def _origin(self, origin: Origin, element: str) -> ir.Value:
+        if origin.position is None:
+            given = str(ir.RankedTensorType(origin.value.type).element_type)
+            return origin.value if given == element else self.op("stablehlo.convert", [origin.value], f"tensor<{element}>")
+        value = self.op("stablehlo.get_dimension_size", [origin.value], f"tensor<{SIZE}>", dimension=f"{origin.position} : i64")
+        if origin.offset:
+            value = self.op("stablehlo.subtract", [value, self.constant(f"dense<{origin.offset}>", f"tensor<{SIZE}>")], f"tensor<{SIZE}>")
+        if origin.scale != 1:
+            value = self.op("stablehlo.divide", [value, self.constant(f"dense<{origin.scale}>", f"tensor<{SIZE}>")], f"tensor<{SIZE}>")
+        return value if element == SIZE else self.op("stablehlo.convert", [value], f"tensor<{element}>")
+
+    def _floordiv(self, left: ir.Value, right: ir.Value, type_: str, may_be_negative: bool) -> ir.Value:
+        quotient = self.op("stablehlo.divide", [left, right], type_)  # rounds toward zero
+        if not may_be_negative:
+            return quotient
+        rest = self.op("stablehlo.subtract", [left, self.op("stablehlo.multiply", [quotient, right], type_)], type_)
+        below = self._compare("LT", rest, self.constant("dense<0>", type_))
+        return self.op("stablehlo.subtract", [quotient, self.op("stablehlo.convert", [below], type_)], type_)
+
+    def _ratio(self, expression: Expression, element: str) -> ir.Value:
+        parts = [self.size(operand, element) for operand in expression.terms[0][0][0].operands]
+        return self.op("stablehlo.divide", parts, f"tensor<{element}>")
+
+    def _compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.op("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
+
+    def _concatenate(self, expressions: Sequence[Expression], element: str) -> ir.Value:
+        parts = [self.op("stablehlo.reshape", [self.size(expression, element)], f"tensor<1x{element}>") for expression in expressions]
+        if len(parts) == 1:
+            return parts[0]
+        return self.op("stablehlo.concatenate", parts, f"tensor<{len(parts)}x{element}>", dimension="0 : i64")
+
+
+def _is_ratio(expression: Expression) -> bool:
+    return len(expression.terms) == 1 and len(expression.terms[0][0]) == 1 and expression.terms[0][0][0].op == "ratio"
+
+
+def _union(expressions: Sequence[Expression]) -> Expression:
+    """An expression that depends on all that `expressions` depend on."""
+    return Expression(tuple(term for expression in expressions for term in expression.terms))
+
+
+def _list(values: Sequence[Any]) -> str:
+    return "[" + ", ".join(map(str, values)) + "]" if values else ""

@@ -1,0 +1,75 @@
+"""Legalize a whole module: the entry's dims come from the signature, whose symbols are read from the arguments."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from lowering.errors import Problem
+from lowering.legalize import expression as ex
+from lowering.legalize.emission import Origin
+from lowering.legalize.expression import Atom, Expression, Shape
+from lowering.legalize.rewrite import Rewrite
+from lowering.signature import Signature
+
+
+def legalize(module: Any, signature: Signature) -> list[Problem]:
+    """Rewrite `@main` of `module` in place; everything that could not be made StableHLO."""
+    atoms = symbols(signature)
+    shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
+    function = next(op for op in module.body.operations if op.operation.name == "func.func")
+    arguments = list(function.regions[0].blocks[0].arguments)
+    rewrite = Rewrite(module, shapes, origins(arguments, shapes))
+    return rewrite.run()
+
+
+def symbols(signature: Signature) -> dict[str, Expression]:
+    """Each symbol of the signature as an expression: a symbol that is a multiple of k is k times an atom, so that it divides by k exactly."""
+    found = {}
+    for name, bound in signature.symbols.items():
+        step = bound.multiple_of
+        high = None if bound.max is None else bound.max // step
+        found[name] = ex.symbol(name if step == 1 else f"{name}/{step}", -(-max(bound.min, 0) // step), high) * ex.number(step)
+    return found
+
+
+def dim_expression(dim: int | str, atoms: dict[str, Expression]) -> Expression:
+    """A dim of the signature (`8`, `batch`, `2*seq + 1`) as an expression; ValueError for a form that dims do not have."""
+    return ex.number(dim) if isinstance(dim, int) else _parse(ast.parse(dim, mode="eval").body, atoms)
+
+
+def _parse(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
+    match node:
+        case ast.Constant(value=int(value)):
+            return ex.number(value)
+        case ast.Name(id=name):
+            return atoms.setdefault(name, ex.symbol(name))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_parse(operand, atoms)
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            return _parse(left, atoms) + _parse(right, atoms)
+        case ast.BinOp(op=ast.Sub(), left=left, right=right):
+            return _parse(left, atoms) - _parse(right, atoms)
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            return _parse(left, atoms) * _parse(right, atoms)
+        case ast.BinOp(op=ast.FloorDiv() | ast.Div(), left=left, right=right):
+            return ex.floordiv(_parse(left, atoms), _parse(right, atoms))
+        case ast.BinOp(op=ast.Mod(), left=left, right=right):
+            return ex.remainder(_parse(left, atoms), _parse(right, atoms))
+    raise ValueError(f"'{ast.unparse(node)}' is no form of dim")
+
+
+def origins(arguments: list[Any], shapes: list[Shape]) -> dict[Atom, Origin]:
+    """For each atom, the argument dim it is read from: the one that is the plainest function of it."""
+    found: dict[Atom, Origin] = {}
+    for argument, shape in zip(arguments, shapes, strict=True):
+        for position, dim in enumerate(shape):
+            atoms = {atom for atom in dim.atoms() if atom.op == "symbol"}
+            if len(atoms) != 1:
+                continue
+            atom = atoms.pop()
+            terms = dict(dim.terms)
+            scale, offset = terms.pop((atom,), 0), terms.pop((), 0)
+            if scale and not terms and (atom not in found or (scale, abs(offset)) < (found[atom].scale, abs(found[atom].offset))):
+                found[atom] = Origin(argument, position, scale, offset, is_argument=True)
+    return found

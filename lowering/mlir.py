@@ -1,0 +1,165 @@
+"""The only door to both MLIR builds: torch_mlir's (torch dialect, StableHLO) and jaxlib's (StableHLO, MHLO)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lowering.errors import Problem, StageFailed
+
+
+def torch_context() -> Any:
+    """A fresh context of torch_mlir's build that knows the torch dialect and StableHLO."""
+    from torch_mlir import ir
+    from torch_mlir._mlir_libs import _stablehlo
+    from torch_mlir.dialects import torch as torch_dialect
+
+    context = ir.Context()
+    torch_dialect.register_dialect(context)
+    _stablehlo.register_dialect(context, True)
+    context.emit_error_diagnostics = True  # else some failed passes abort the process instead of raising
+    return context
+
+
+def hlo_context() -> Any:
+    """A fresh context of jaxlib's build that knows StableHLO, CHLO and MHLO."""
+    from jaxlib.mlir import ir
+    from jaxlib.mlir._mlir_libs import _jax_mlir_ext
+    from jaxlib.mlir.dialects import chlo, mhlo, stablehlo
+
+    context = ir.Context()
+    upstream = ir.DialectRegistry()
+    _jax_mlir_ext.register_dialects(upstream)  # func and the other upstream dialects: this build registers none by itself
+    context.append_dialect_registry(upstream)
+    context.load_all_available_dialects()
+    mhlo.register_mhlo_dialect(context)
+    mhlo.register_mhlo_passes()
+    stablehlo.register_dialect(context)
+    stablehlo.register_stablehlo_passes()
+    chlo.register_dialect(context)
+    return context
+
+
+def parse(text: str, context: Any) -> Any:
+    """A module from its text, in `context` (which decides the build)."""
+    return _ir(context).Module.parse(text, context)
+
+
+def carry(module: Any, context: Any) -> Any:
+    """A copy of `module` in another context of the same build, through bytecode."""
+    with context:
+        return _ir(context).Module.parse(module.operation.get_asm(binary=True))
+
+
+def copy(module: Any) -> Any:
+    """A copy of `module` in its own context."""
+    return carry(module, module.context)
+
+
+def portable(module: Any) -> bytes:
+    """Pure StableHLO of torch_mlir's build as a portable artifact, of the newest version that both builds read."""
+    from jaxlib.mlir.dialects import stablehlo as hlo
+    from torch_mlir._mlir_libs import _stablehlo
+
+    version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), hlo.get_current_version())
+    return _stablehlo.serialize_portable_artifact(module, version)  # type: ignore[no-any-return]
+
+
+def to_hlo(module: Any) -> Any:
+    """Pure StableHLO of torch_mlir's build as a module of jaxlib's, in a context of its own."""
+    from jaxlib.mlir.dialects import stablehlo as hlo
+
+    context = hlo_context()
+    with context:
+        return hlo.deserialize_portable_artifact(context, portable(module))
+
+
+def text(module: Any, *, elide: int | None = 64, locations: bool = False) -> str:
+    """The module's text; constants of more than `elide` elements are abbreviated."""
+    printed = module.operation.get_asm(large_elements_limit=elide, enable_debug_info=locations, pretty_debug_info=locations)
+    return printed if printed.endswith("\n") else printed + "\n"
+
+
+def save(module: Any, stem: Path, suffix: str) -> Path:
+    """Write the module's text beside `stem`."""
+    path = stem.with_name(stem.name + suffix)
+    path.write_text(text(module), encoding="utf-8")
+    return path
+
+
+def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
+    """Every op outside `dialects`, once a name, with how often and where first."""
+    found: dict[str, list[Any]] = {}
+    for operation in operations(module):
+        if operation.name.partition(".")[0] not in dialects:
+            found.setdefault(operation.name, []).append(operation)
+    return [Problem(f"{name} at {places[0].location}", f"is not of {', '.join(dialects)} ({len(places)} times)") for name, places in found.items()]
+
+
+def run(module: Any, pipeline: str, place: str) -> None:
+    """Run a pass pipeline in place; StageFailed holds the diagnostic, the pipeline and the input IR as a reproducer."""
+    build = _build(module.context)
+    before = module.operation.clone()
+    diagnostics: list[str] = []
+    handler = module.context.attach_diagnostic_handler(lambda diagnostic: _note(diagnostic, diagnostics))
+    with module.context:
+        manager = build.PassManager.parse(pipeline)
+        try:
+            manager.run(module.operation)
+        except Exception as error:
+            found = diagnostics or [str(error)]
+            comment = "\n".join(found).replace("\n", "\n// ")
+            log = f"// pass pipeline: {pipeline}\n// {comment}\n{before.get_asm(large_elements_limit=64)}"
+            raise StageFailed([Problem(place, cause, f"pass pipeline {pipeline}") for cause in found], log) from error
+        finally:
+            handler.detach()
+
+
+def operations(module: Any) -> Iterator[Any]:
+    """Every operation below the module, outermost first, in program order."""
+    for operation in _nested(module.operation):
+        yield operation
+
+
+def _nested(operation: Any) -> Iterator[Any]:
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield inner.operation
+                yield from _nested(inner.operation)
+
+
+def histogram(module: Any) -> dict[str, int]:
+    """How often each op occurs."""
+    return dict(Counter(operation.name for operation in operations(module)))
+
+
+def _build(context: Any) -> Any:
+    if type(context).__module__.startswith("jaxlib"):
+        from jaxlib.mlir import passmanager as jax_passmanager
+
+        return jax_passmanager
+    from torch_mlir import passmanager
+
+    return passmanager
+
+
+def _ir(context: Any) -> Any:
+    if type(context).__module__.startswith("jaxlib"):
+        from jaxlib.mlir import ir as jax_ir
+
+        return jax_ir
+    from torch_mlir import ir
+
+    return ir
+
+
+def _note(diagnostic: Any, found: list[str]) -> bool:
+    """Keep errors with the source line they are at, once each; remarks and notes pass."""
+    if "ERROR" in str(diagnostic.severity).upper():
+        message = f"{diagnostic.message} at {diagnostic.location}"
+        if message not in found:
+            found.append(message)
+    return True

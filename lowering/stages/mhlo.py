@@ -1,0 +1,38 @@
+"""STABLEHLO -> MHLO: into jaxlib's build of MLIR, and through XLA's own conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lowering import mlir
+from lowering.errors import Problem
+from lowering.level import Level, Program
+from lowering.stage import Note, Stage
+
+PIPELINE = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"
+
+
+@dataclass(frozen=True)
+class ToMHLO(Stage):
+    """Convert StableHLO to MHLO; dims stay dynamic."""
+
+    source: ClassVar[Level] = Level.STABLEHLO
+    target: ClassVar[Level] = Level.MHLO
+
+    def apply(self, program: Program, note: Note) -> Program:
+        module = mlir.to_hlo(program.ir)
+        mlir.run(module, PIPELINE, "mhlo")
+        return program.lowered(Level.MHLO, module)
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        program.ir.operation.verify()
+        return mlir.impurities(program.ir, ("func", "mhlo", "builtin"))
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        return [mlir.save(program.ir, stem, Level.MHLO.suffix)]
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return mlir.histogram(program.ir)

@@ -1,0 +1,52 @@
+"""MHLO -> MHLO: writes what it takes to run the program elsewhere (signature, portable StableHLO, weights); changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lowering import artifact, mlir, weights
+from lowering.errors import Problem
+from lowering.level import Level, Program
+from lowering.model import Built
+from lowering.stage import Note, Stage
+
+
+@dataclass(frozen=True)
+class Package(Stage):
+    """Write the artifact that `shapeline exec` runs. Weights go once, by digest, to the store beside `runs` (else into the job's folder).
+
+    keep_weights: false leaves their bytes out; the artifact can then be read but not run.
+    """
+
+    source: ClassVar[Level] = Level.MHLO
+    target: ClassVar[Level] = Level.MHLO
+
+    keep_weights: bool = True
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        top = program.at(Level.MODEL)
+        if program.signature is None or top is None or not isinstance(top.ir, Built):
+            return [Problem("package", "the program does not descend from a model, so its inputs are not known", "drop this stage")]
+        return []
+
+    def apply(self, program: Program, note: Note) -> Program:
+        if self.keep_weights and weights.fakes(program.weights):
+            note("weights_faked", "the weights are fake, so the artifact holds none and cannot be run")
+        return program
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """signature.json and program.stablehlo in the job's folder; Unsupported, StageFailed, InfraError."""
+        keep = self.keep_weights and not weights.fakes(program.weights)
+        return artifact.save(program, stem.parent, store_of(stem.parent) if keep else None)
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return mlir.histogram(program.ir)
+
+
+def store_of(folder: Path) -> Path:
+    """Where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
+    runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
+    return runs.parent / "store" / "weights" if runs else folder / "weights"
