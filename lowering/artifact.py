@@ -30,23 +30,23 @@ SIGNATURE = "signature.json"
 PROGRAM = "program.stablehlo"
 
 
-def save(program: Program, folder: Path, store: Path) -> list[Path]:
-    """Write signature.json and program.stablehlo into `folder` and the weights into `store`; `program` is a pure MHLO of a built model.
+def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
+    """Write signature.json and program.stablehlo into `folder` and the weights into `store` (None: nowhere).
 
-    The program is a versioned portable artifact that StableHLO's readers of the next months take.
+    `program` is a pure MHLO program of a built model; it becomes a versioned portable artifact, good for later readers of StableHLO too.
     Raises StageFailed, Unsupported, InfraError.
     """
     top = program.at(Level.MODEL)
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
-    key = weights.write(program.weights, store)
+    held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
     portable, version = _portable(program.ir)
     files.write_bytes(folder / PROGRAM, portable)
     files.write(folder / SIGNATURE, {
         "schema": SCHEMA,
         "program": {"file": PROGRAM, "sha256": hashlib.sha256(portable).hexdigest(), "format": f"StableHLO portable artifact {version}",
                     "entry": "main"},
-        "weights": {"sha256": key, "store": os.path.relpath(store, folder)},
+        "weights": held,
         "signature": plain(program.signature),
         "outputs": _structure(program),
         "model": plain(top.ir.model),
@@ -116,6 +116,9 @@ class Artifact:
                 raise InfraError(Problem(str(file), f"is not the program that {SIGNATURE} describes", "run the job again"))
             if data["schema"] != SCHEMA:
                 raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
+            if data["weights"] is None:
+                fix = "package it with keep_weights, from a model that is not fake"
+                raise InfraError(Problem(str(path), "was written without weights", fix))
             signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
             held = weights.read(folder / data["weights"]["store"], data["weights"]["sha256"])
         except FileNotFoundError as error:

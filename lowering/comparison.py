@@ -33,8 +33,8 @@ class Comparison:
     """How `got` compares with `want`. wrong: what differs first, None when they agree.
 
     max_abs and max_rel run over the elements that are finite in both; max_rel is |got - want| / max(|want|, atol / rtol), so that noise
-    around zero does not count, and for exact dtypes |got - want| / max(|want|, 1). differing: elements outside the tolerance, of `elements`.
-    worst: index of the largest excess, with both values.
+    around zero does not count, and for exact dtypes |got - want| / max(|want|, 1). differing: how many of `elements` are outside the
+    tolerance; worst: index of the one that exceeds it most.
     """
 
     elements: int = 0
@@ -57,7 +57,7 @@ def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: t
 
 
 def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
-    """`atol` times the root mean square of `want` where finite, kept in [1e-3, 1]: small results are held to their own size."""
+    """`atol` times the root mean square of `want` where finite, kept in [1e-3, 1]: small results are held to theirs."""
     if tolerance.atol == 0:
         return tolerance
     total, count = 0.0, 0

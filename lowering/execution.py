@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering import inputs, mlir
+from lowering import inputs, iree, mlir
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.level import Level, Program
 from lowering.model import Model
@@ -20,9 +20,10 @@ from lowering.xla import Xla
 
 Tensors = Mapping[str, torch.Tensor]
 Run = Callable[[Tensors], tuple[torch.Tensor, ...]]
+Body = Callable[[list[torch.Tensor]], Any]  # weights and inputs in order
 
-# Levels that run here without another consumer of MLIR.
-RUNNABLE = (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)
+# Levels that run: the torch dialect where IREE is installed, the others everywhere.
+RUNNABLE = (Level.EXPORTED, Level.TORCHSCRIPT, Level.TORCH, Level.STABLEHLO, Level.MHLO)
 
 # Values that are no tensors at the levels of torch: how they are compared.
 _SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
@@ -38,11 +39,19 @@ def label_of(result: Result) -> str:
     return result.name if result.kind == "output" else f"{result.kind}/{result.name}"
 
 
+def runs_here(level: Level) -> bool:
+    return level in RUNNABLE and (level is not Level.TORCH or iree.available())
+
+
 def runner(program: Program, xla: Xla) -> Run:
-    """A function from inputs by name to the results of `program`; raises Refused, StageFailed. ValueError: the level does not run here."""
-    if program.signature is None or program.level not in RUNNABLE:
-        raise ValueError(f"level {program.level.word} does not run here; {', '.join(level.word for level in RUNNABLE)} do")
-    body = {Level.EXPORTED: _exported, Level.TORCHSCRIPT: _script}.get(program.level, partial(_hlo, xla=xla))(program)
+    """A function from inputs by name to the results of `program`; it raises Refused, StageFailed. ValueError: the level does not run here.
+
+    StageFailed at once when IREE does not take a program at the torch level: that says nothing about the program's numbers.
+    """
+    if program.signature is None or not runs_here(program.level):
+        raise ValueError(f"level {program.level.word} does not run here")
+    bodies: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: _exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
+    body = bodies.get(program.level, partial(_hlo, xla=xla))(program)
     signature, weights = program.signature, program.weights
 
     def run(given: Tensors) -> tuple[torch.Tensor, ...]:
@@ -77,7 +86,7 @@ def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[to
     return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
 
 
-def _exported(program: Program) -> Callable[[list[torch.Tensor]], Any]:
+def _exported(program: Program) -> Body:
     interpreter = torch.fx.Interpreter(program.ir.graph_module)
     specs = program.ir.graph_signature.input_specs
     kept = [not isinstance(spec.arg, ConstantArgument) for spec in program.ir.graph_signature.output_specs]
@@ -91,7 +100,7 @@ def _exported(program: Program) -> Callable[[list[torch.Tensor]], Any]:
     return _failing_as("exported level", run)
 
 
-def _script(program: Program) -> Callable[[list[torch.Tensor]], Any]:
+def _script(program: Program) -> Body:
     function = torch._C._create_function_from_graph("forward", program.ir)
 
     def run(values: list[torch.Tensor]) -> Any:
@@ -102,13 +111,19 @@ def _script(program: Program) -> Callable[[list[torch.Tensor]], Any]:
     return _failing_as("torchscript level", run)
 
 
-def _hlo(program: Program, xla: Xla) -> Callable[[list[torch.Tensor]], Any]:
+def _torch(program: Program) -> Body:
+    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(program.ir, elide=None))
+    compiled.hold(program.weights)
+    return compiled.run
+
+
+def _hlo(program: Program, xla: Xla) -> Body:
     xla.hold(program.weights)
     text = mlir.text(program.ir, elide=None)
     return lambda values: xla.run(text, values)
 
 
-def _failing_as(place: str, run: Callable[[list[torch.Tensor]], Any]) -> Callable[[list[torch.Tensor]], Any]:
+def _failing_as(place: str, run: Body) -> Body:
     def guarded(values: list[torch.Tensor]) -> Any:
         try:
             return run(values)

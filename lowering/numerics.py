@@ -10,8 +10,8 @@ import torch
 
 from lowering import comparison, inputs, mlir, xla
 from lowering.comparison import Comparison
-from lowering.errors import LoadError, Problem, Refused, ShapelineError
-from lowering.execution import RUNNABLE, Eager, Run, Tensors, label_of, results_of, runner
+from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
+from lowering.execution import Eager, Run, Tensors, label_of, results_of, runner, runs_here
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.points import Point, Sizes, Space, outside, points
@@ -27,7 +27,7 @@ class Bench:
     built: Built
     signature: Signature
     platforms: Sequence[str] = ("cpu",)
-    noted: list[tuple[str, str]] = field(default_factory=list)
+    noted: list[tuple[str, str, str]] = field(default_factory=list)  # code, place, message
 
     def __post_init__(self) -> None:
         self.model: Model = self.built.model
@@ -78,6 +78,14 @@ class Bench:
             compared = self._arbitrated(compared, given, got, want)
         return LevelCheck(seconds, dict(zip(map(label_of, results_of(self.signature)), compared, strict=True)))
 
+    def run_of(self, form: Program, device: Xla) -> Run | None:
+        """How to run `form`; None, and a note, when IREE does not take it."""
+        try:
+            return runner(form, device)
+        except StageFailed as error:
+            self.noted.append(("level_not_run", form.level.word, "; ".join(map(str, error.problems))))
+            return None
+
     def taken(self, given: Tensors) -> dict[str, torch.Tensor]:
         names = {argument.name for argument in self.signature.inputs}
         return {name: value for name, value in given.items() if name in names}
@@ -97,7 +105,8 @@ class Bench:
         for found, one, other, exact, result in zip(compared, got, want, reference, results_of(self.signature), strict=True):
             if self._debatable(found, other) and exact.shape == other.shape:
                 if comparison.nearer(one, other, exact):
-                    self.noted.append((result.name, f"differs from eager, but not more from float64 than eager does: {found.detail}"))
+                    message = f"differs from eager, but not more from float64 than eager does: {found.detail}"
+                    self.noted.append(("verify_arbitrated", result.name, message))
                     found = replace(found, wrong=None)
                 else:
                     found = replace(found, detail=f"{found.detail}; float64 sides with eager")
@@ -108,10 +117,10 @@ class Bench:
         """Which form of `program`, from the top of the ladder down, is the first that is wrong on `given` and `device`, in words."""
         agrees, skipped = "eager", []
         for form in ladder(program):
-            if form.level not in RUNNABLE:
+            if not runs_here(form.level) or not (run := self.run_of(form, device)):
                 skipped.append(form.level.word)
                 continue
-            found = self.check(runner(form, device), given, want)
+            found = self.check(run, given, want)
             if not found.agrees:
                 unrun = f" ({', '.join(dict.fromkeys(skipped))} not run)" if skipped else ""
                 return f"first wrong level: {form.level.word}; {agrees} is right{unrun}"
@@ -196,4 +205,5 @@ def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[t
             continue
         for platform in bench.platforms if level in (Level.STABLEHLO, Level.MHLO) else bench.platforms[:1]:
             label = level.word if platform == bench.platforms[0] else f"{level.word} on {platform}"
-            yield label, (runner(form, bench.devices[platform]), form, bench.devices[platform])
+            if run := bench.run_of(form, bench.devices[platform]):
+                yield label, (run, form, bench.devices[platform])

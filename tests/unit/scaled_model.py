@@ -19,6 +19,18 @@ SCRIPT = """graph(%weight : Float(16, 8), %x : Float(*, 16), %ids : Long(*)):
   return (%both)
 """
 
+TORCH = """module {
+  func.func @main(%weight: !torch.vtensor<[16,8],f32>, %x: !torch.vtensor<[?,16],f32>, %ids: !torch.vtensor<[?],si64>)
+      -> (!torch.vtensor<[?,8],f32>, !torch.vtensor<[?],si64>) {
+    %two = torch.constant.int 2
+    %product = torch.aten.mm %x, %weight : !torch.vtensor<[?,16],f32>, !torch.vtensor<[16,8],f32> -> !torch.vtensor<[?,8],f32>
+    %logits = torch.aten.relu %product : !torch.vtensor<[?,8],f32> -> !torch.vtensor<[?,8],f32>
+    %count = torch.aten.mul.Scalar %ids, %two : !torch.vtensor<[?],si64>, !torch.int -> !torch.vtensor<[?],si64>
+    return %logits, %count : !torch.vtensor<[?,8],f32>, !torch.vtensor<[?],si64>
+  }
+}
+"""
+
 ASSERTION = """
     %size_{way} = "{dialect}.get_dimension_size"(%x) <{{dimension = 0 : i64}}> : (tensor<?x16xf32>) -> tensor<i32>
     %bound_{way} = "{dialect}.constant"() <{{value = dense<{bound}> : tensor<i32>}}> : () -> tensor<i32>
@@ -62,7 +74,9 @@ def hlo(dialect: str, relu: str = "maximum", double: str = "add", bounds: tuple[
     return HLO.format(dialect=dialect, relu=relu, double=double, assertion=lines)
 
 
-def program(model: Model = MODEL, *, factor: int = 2, stablehlo: str | None = None, mhlo: str | None = None) -> Program:
+def program(
+    model: Model = MODEL, *, factor: int = 2, torch_text: str = TORCH, stablehlo: str | None = None, mhlo: str | None = None
+) -> Program:
     """The model at every level down to MHLO; `factor` and the texts replace what a correct lowering gives."""
     from torch.export import Dim, export
 
@@ -75,7 +89,7 @@ def program(model: Model = MODEL, *, factor: int = 2, stablehlo: str | None = No
     script = torch._C.parse_ir(SCRIPT.format(factor=factor))
     return (
         top.lowered(Level.TORCHSCRIPT, script)
-        .lowered(Level.TORCH, "not run here")
+        .lowered(Level.TORCH, torch_text)
         .lowered(Level.STABLEHLO, mlir.parse(stablehlo or hlo("stablehlo", bounds=()), context))
         .lowered(Level.MHLO, mlir.parse(mhlo or hlo("mhlo"), context))
     )

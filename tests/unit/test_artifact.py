@@ -14,6 +14,7 @@ import torch
 from lowering import artifact, files, inputs, weights
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
+from lowering.stages.package import Package
 from lowering.stages.verify import Verify
 from tests.unit.scaled_model import MODEL, program
 
@@ -35,7 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stage = Verify(platforms=("cpu",))
     verified = stage.apply(program(), Deaf())
     stage.save(verified, job / "06-verify")
-    artifact.save(verified, job, top / "store")
+    package = Package()
+    package.save(package.apply(verified, Deaf()), job / "07-package")
     return job
 
 
@@ -75,7 +77,7 @@ def test_a_recorded_result_that_differs_is_seen(folder: Path, tmp_path: Path) ->
 
     copy = tmp_path / "job"
     shutil.copytree(folder, copy)
-    shutil.copytree(folder.parents[3] / "store", tmp_path / "store")
+    shutil.copytree(folder.parents[3] / "store" / "weights", tmp_path / "store")
     described = files.read(copy / artifact.SIGNATURE)
     described["weights"]["store"] = "../store"
     files.write(copy / artifact.SIGNATURE, described)
@@ -170,6 +172,23 @@ def test_fake_weights_are_all_named(tmp_path: Path) -> None:
         weights.write({"a": torch.empty(2, device="meta"), "b": torch.ones(2), "c": torch.empty(3, device="meta")}, tmp_path)
     assert [problem.place for problem in caught.value.problems] == ["weight 'a'", "weight 'c'"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_jobs_of_all_runs_share_one_store(folder: Path) -> None:
+    stored = [path for path in (folder.parents[3] / "store" / "weights").rglob("*") if path.is_file()]
+    other = folder.parents[2] / "2" / "jobs" / "scaled--default"
+    other.mkdir(parents=True)
+    Package().save(program(), other / "07-package")
+    assert [path for path in (folder.parents[3] / "store" / "weights").rglob("*") if path.is_file()] == stored
+    assert len(stored) == 1
+    assert artifact.execute(other, {"batch": 3}).results["logits"].shape == (3, 8)
+
+
+def test_an_artifact_without_weights_says_so(tmp_path: Path) -> None:
+    Package(keep_weights=False).save(program(), tmp_path / "07-package")
+    assert not (tmp_path / "weights").exists()
+    with pytest.raises(InfraError, match="was written without weights"):
+        artifact.execute(tmp_path, {})
 
 
 def test_only_mhlo_of_a_model_makes_an_artifact(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import execution, files, inputs, mlir, numerics, xla
+from lowering import execution, files, inputs, iree, mlir, numerics, xla
 from lowering.errors import LoadError, Mismatch, Refused, StageFailed
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
@@ -30,6 +30,12 @@ class Heard:
 
     def report(self, key: str, data: Any) -> None:
         self.reports[key] = data
+
+
+@pytest.fixture(autouse=True)
+def without_iree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is blamed must not depend on what else is installed."""
+    monkeypatch.setattr(iree, "available", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +219,7 @@ def test_fake_weights_are_said_to_be_unverified() -> None:
 
 
 def test_wrong_options_and_entries_are_refused_all_at_once() -> None:
-    problems = Verify(points=0, levels=("torch",), platforms=("tpu",)).requires(Program(Level.MHLO, None))
+    problems = Verify(points=0, levels=("fx",), platforms=("tpu",)).requires(Program(Level.MHLO, None))
     assert [problem.place for problem in problems] == ["stages.verify.levels", "stages.verify.platforms", "stages.verify.points", "verify"]
 
 
