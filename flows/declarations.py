@@ -7,7 +7,7 @@ import dataclasses
 import importlib.machinery
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,8 @@ from lowering import recipe
 from lowering.errors import ConfigError, near_miss
 from lowering.level import Level
 
-VOCABULARY: dict[str, Any] = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")} | {"Mapping": Mapping}
+PLAIN = ("Any", "Literal", "Optional", "Union")
+VOCABULARY: dict[str, Any] = {name: getattr(typing, name) for name in PLAIN} | {"Mapping": Mapping, "Sequence": Sequence}
 
 
 @dataclass(frozen=True)

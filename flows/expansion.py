@@ -163,6 +163,7 @@ class _Expansion:
         wrong += ladder.factory_problems(tree["factory"], layers.place)
         stages = {stage: spec for stage, spec in merged(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
+            wrong += ladder.dropped_problems(changes, self.document["stages"], layers.place)
             wrong += ladder.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
         self.problems += wrong
         return None if shape else {"variant": slug, "until": self.document.get("until"), "model": plain(model), "stages": stages}

@@ -42,6 +42,13 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
     return found
 
 
+def dropped_problems(changes: Mapping[str, Any], stages: Mapping[str, Any], place: Place) -> list[Problem]:
+    """A problem for each stage that `changes` drops (sets to null) though `stages` has none of that name."""
+    unknown = [name for name, spec in changes.items() if spec is None and name not in stages]
+    return [Problem(place(("stages", name)), f"drops '{name}', but there is no such stage",
+                    near_miss(name, stages) or f"stages: {', '.join(stages)}") for name in unknown]
+
+
 def factory_problems(factory: Mapping[str, Any], place: Place) -> list[Problem]:
     """Everything that is wrong with a model's factory as far as its declaration tells."""
     if TARGET not in factory:

@@ -48,6 +48,7 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     problems += found
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
+        problems += ladder.dropped_problems(document["stages"], root.layers[0].data["stages"], root.place)
         problems += ladder.stage_problems(stages, document.get("until"), root.place)
     jobs: list[dict[str, Any]] = []
     if suite is not None:

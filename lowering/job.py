@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ def structured(kind: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if is_dataclass(argument)]
         return structured(inner[0], data) if inner and isinstance(data, Mapping) else data
-    if origin is tuple and isinstance(data, list | tuple):
+    if origin in (tuple, Sequence) and isinstance(data, list | tuple):
         return tuple(structured(arguments[0], item) for item in data)
     if isinstance(data, Mapping) and arguments and is_dataclass(arguments[-1]):
         return {key: structured(arguments[-1], item) for key, item in data.items()}

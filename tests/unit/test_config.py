@@ -116,6 +116,17 @@ def test_stages_can_be_dropped_from_the_end_but_not_from_the_middle(folder: Path
     assert "takes torchscript, but export gives exported" in broken
 
 
+def test_a_file_of_stages_changes_and_drops_some(folder: Path) -> None:
+    write(folder / "stages/short.yaml", "export: {strict: true}\nstablehlo: null\nmhlo: null\n")
+    job = only(planned(folder, "models: [tiny]", "stages=short"))
+    assert list(job["stages"]) == ["export", "torchscript", "torch"]
+    assert job["stages"]["export"]["strict"] is True
+    write(folder / "stages/short.yaml", "export: {strikt: true}\nhmlo: null\n")
+    first, second = refused(f"hydra.searchpath=['{folder}']", "model=mlp", "stages=short")
+    assert first == f"{folder}/stages/short.yaml:2 hmlo: drops 'hmlo', but there is no such stage (did you mean 'mhlo'?)"
+    assert second.startswith(f"{folder}/stages/short.yaml:1 export.strikt: ")
+
+
 def test_until_names_a_level_of_the_ladder() -> None:
     assert only(plan(["model=mlp", "until=torchscript"]))["until"] == "torchscript"
     assert refused("model=mlp", "until=torchscritp") == [
