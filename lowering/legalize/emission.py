@@ -52,7 +52,8 @@ class Emitter:
         """`expressions` as a `tensor<n x element>`."""
         constants = [expression.constant for expression in expressions]
         if None not in constants:
-            return self.constant(f"dense<{_list(constants)}>", f"tensor<{len(constants)}x{element}>")
+            written = constants if element.startswith(("i", "ui")) else [f"{constant}.0" for constant in constants]
+            return self.constant(f"dense<{_list(written)}>", f"tensor<{len(constants)}x{element}>")
         key = ("vector", tuple(expressions), element)
         return self._once(_union(expressions), key, lambda: self._concatenate(expressions, element))
 
