@@ -168,10 +168,13 @@ class Rewrite:
             built = self.emitter.vector(values, text)
         else:
             built = self.emitter.size(values[0], text)
+        self.known.learn_values(built, values)
         return built
 
     def replace(self, value: Any, by: Any) -> None:
         """Use `by` wherever `value` is used; a scalar's uses are turned when they are reached."""
+        if self.known.values(by) is None:
+            self.known.learn_values(by, self.known.values(value))
         if value.type == by.type:
             value.replace_all_uses_with(by)
         else:
