@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, graphs, inputs, symbols
+from lowering import dynamic, exported, functional, graphs, inputs, symbols
 from lowering.decompose import decompose
 from lowering.dims import Affine
 from lowering.errors import Problem, StageFailed
@@ -70,9 +70,11 @@ class Export(Stage):
         if self.decompose == "core":
             result = captured.run_decompositions(decompositions.core())
         else:
-            result = captured if graphs.is_functional(captured.graph_module) else captured.run_decompositions({})
+            is_functional = functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module)
+            result = captured if is_functional else captured.run_decompositions({})
             decompose(result.graph_module, decompositions.choose)
         if result is not captured:
+            functional.free_of_strides(result.graph_module)
             result._guards_code = captured._guards_code  # the retrace forgets them
         graphs.drop_assertions(result.graph_module)
         result.graph_module.recompile()
