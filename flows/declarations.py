@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.machinery
+import importlib.util
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
@@ -101,13 +102,15 @@ def _module_file(module: str) -> Path | None:
     spec = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:depth]), search)
+        # Only the first name is looked up through every import hook (an editable install has one): that imports the parents of the others.
+        name = ".".join(parts[:depth])
+        spec = importlib.util.find_spec(name) if depth == 1 else importlib.machinery.PathFinder.find_spec(name, search)
+        if spec is None and depth == 1:
+            return None
         if spec is None:
-            if depth == 1:  # built in, or behind an import hook (an editable install)
-                return None
             beside = [entry for folder in search or () for entry in Path(folder).iterdir()]
             known = [entry.stem for entry in beside if entry.suffix == ".py" or entry.is_dir()]
-            raise Undeclared(f"there is no module {'.'.join(parts[:depth])}", near_miss(parts[depth - 1], known))
+            raise Undeclared(f"there is no module {name}", near_miss(parts[depth - 1], known))
         search = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 

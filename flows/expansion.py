@@ -99,17 +99,19 @@ class _Expansion:
         """The axes of one model: the suite's, its entry's, the command line's; the later replace the earlier of the same key."""
         found: dict[str, Axis] = {}
         for at, sweep in (((), self.suite.data.get("sweep", {})), (keys, entry.get("sweep", {}))):
-            swept, wrong = suites.axes(sweep, at)
-            self.problems += [Problem(self.suite.place(misfit.keys), misfit.cause, misfit.fix) for misfit in wrong]
-            found |= {axis.key: axis for axis in swept}
+            self._add_axes(found, sweep, {key: self.suite.place((*at, "sweep", key)) for key in sweep})
         for override in given:
             if override.how == "sweep":
                 path = override.keys[1:] if override.group == "model" else override.keys
                 path = path if path[0] in field_names(ModelConfig) else path[1:]
-                swept, wrong = suites.axes({".".join(map(str, path)): override.value}, None)
-                found |= {axis.key: axis for axis in swept}
-                self.problems += [Problem(f"{LABEL} {override.text}", misfit.cause, misfit.fix) for misfit in wrong]
+                key = ".".join(map(str, path))
+                self._add_axes(found, {key: override.value}, {key: f"{LABEL} {override.text}"})
         return list(found.values())
+
+    def _add_axes(self, found: dict[str, Axis], sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> None:
+        swept, problems = suites.axes(sweep, places)
+        found |= {axis.key: axis for axis in swept}
+        self.problems += problems
 
     def _model(
         self, name: str, keys: Keys, entry: Mapping[str, Any], base: Layers, axes: Sequence[Axis], given: Sequence[Override]
@@ -129,7 +131,7 @@ class _Expansion:
         layers = base
         if point.variant:
             layers = layers.over(Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file))
-        steps = [self._step(axis, value) for axis, value in point.values]
+        steps = [(Override("", axis.keys, value, label=axis.place), axis.keys) for axis, value in point.values]
         steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
         for override, path in steps:
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
@@ -137,11 +139,6 @@ class _Expansion:
             layers, problems = overrides.lay(layers, option, path, ModelConfig)
             self.problems += problems
         return layers
-
-    def _step(self, axis: Axis, value: Any) -> tuple[Override, Keys]:
-        """The override that sets an axis to a value."""
-        at = LABEL if axis.at is None else self.suite.place((*axis.at, "sweep", axis.key))
-        return Override(f"{axis.key}={value}" if axis.at is None else "", axis.keys, value, label=at), axis.keys
 
     def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
         """The job of one point, or None (and problems)."""

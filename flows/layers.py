@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def dotted(keys: Keys) -> str:
 
 def _line(file: Path, keys: Keys) -> int:
     """The line on which `keys` (or the last of their parents that the file has) stands; 0 when not even the first is there."""
-    node, line = _nodes(file), 0
+    node, line = _nodes(file, file.stat().st_mtime_ns), 0
     for key in keys:
         if isinstance(node, yaml.MappingNode):
             found = next(((name, value) for name, value in node.value if name.value == str(key)), None)
@@ -103,5 +104,6 @@ def _line(file: Path, keys: Keys) -> int:
     return line
 
 
-def _nodes(file: Path) -> yaml.Node | None:
+@lru_cache(maxsize=64)
+def _nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - a file that changed is read again
     return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)

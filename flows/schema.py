@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal
 
 from lowering.errors import near_miss
+from lowering.job import type_hints
 
 Keys = tuple[str | int, ...]
 MANDATORY = "???"
@@ -84,7 +85,7 @@ def inner(kind: Any, key: str) -> Any:
     """The type of the value at `key` of a mapping of type `kind`; Any where nothing is declared."""
     record = _member(kind, is_dataclass)
     if record:
-        return typing.get_type_hints(record).get(key, Any)
+        return type_hints(record).get(key, Any)
     mapping = _member(kind, lambda member: _is_abstract(typing.get_origin(member), Mapping))
     return typing.get_args(mapping)[1] if mapping else Any
 
@@ -116,7 +117,7 @@ def _record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
     if not isinstance(data, Mapping):
         yield Misfit(keys, f"{shown(data)} is not {describe(kind)}")
         return
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     known = {field.name: field for field in fields(kind)}
     for key, item in data.items():
         if key in known:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.layers import Layers
-from flows.schema import Keys, Misfit
+from flows.schema import Keys
 from lowering.errors import Problem
 
 MAX_JOBS = 20_000
@@ -42,11 +42,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Axis:
-    """A dotted key of the model and the values it takes; `at`: the keys in the suite whose `sweep` says so, None for the command line."""
+    """A dotted key of the model and the values it takes; `place` is where that was said."""
 
     key: str
     values: Sequence[Any]
-    at: Keys | None
+    place: str
 
     @property
     def keys(self) -> Keys:
@@ -91,19 +91,19 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
     return found, problems
 
 
-def axes(sweep: Mapping[str, Sequence[Any]], at: Keys | None) -> tuple[list[Axis], list[Misfit]]:
-    """The axes of a sweep; a misfit for each that has no value or the same value twice."""
-    found, misfits = [], []
+def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[list[Axis], list[Problem]]:
+    """The axes of a sweep; a problem for each that has no value or the same value twice. places: where each key was said."""
+    found, problems = [], []
     for key, values in sweep.items():
         texts = [json.dumps(value, sort_keys=True, default=str) for value in values]
         if not values:
-            misfits.append(Misfit((*(at or ()), "sweep", key), "has no values", "a list of at least one"))
+            problems.append(Problem(places[key], "has no values", "a list of at least one"))
         elif len(set(texts)) < len(texts):
             twice = next(text for text in texts if texts.count(text) > 1)
-            misfits.append(Misfit((*(at or ()), "sweep", key), f"lists {twice} twice", "once"))
+            problems.append(Problem(places[key], f"lists {twice} twice", "once"))
         else:
-            found.append(Axis(key, values, at))
-    return found, misfits
+            found.append(Axis(key, values, places[key]))
+    return found, problems
 
 
 def count(variants: Mapping[str, Any], swept: Sequence[Axis]) -> int:

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from lowering import recipe
@@ -49,7 +50,7 @@ def _stage(spec: Mapping[str, Any]) -> Stage:
     options = {name: value for name, value in spec.items() if name != recipe.TARGET}
     if unknown := sorted(set(options) - {field.name for field in fields(kind)}):
         raise TypeError(f"{kind.__name__} has no option {', '.join(unknown)}")
-    return structured(kind, options)  # type: ignore[no-any-return]
+    return structured(kind, options)
 
 
 def plain(value: Any) -> Any:
@@ -61,17 +62,23 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@cache
+def type_hints(kind: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields."""
+    return typing.get_type_hints(kind)
+
+
 def structured(kind: Any, data: Any) -> Any:
     """`data` as an instance of the dataclass or container type `kind`; the inverse of `plain`. The data must fit already."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = type_hints(kind)
         given = {field.name: structured(hints[field.name], data[field.name]) for field in fields(kind) if field.name in data}
         missing = [field.name for field in fields(kind)
                    if field.name not in given and field.default is MISSING and field.default_factory is MISSING]
         if missing:
             raise TypeError(f"{kind.__name__} needs {', '.join(missing)}")
-        return kind(**given)  # type: ignore[operator]
+        return kind(**given)
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if is_dataclass(argument)]
         return structured(inner[0], data) if inner and isinstance(data, Mapping) else data
