@@ -64,7 +64,8 @@ def portable(module: Any) -> bytes:
     from torch_mlir._mlir_libs import _stablehlo
 
     version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), hlo.get_current_version())
-    return _stablehlo.serialize_portable_artifact(module, version)  # type: ignore[no-any-return]
+    scratch = copy(module)  # the serialization turns its argument into VHLO
+    return _stablehlo.serialize_portable_artifact(scratch, version)  # type: ignore[no-any-return]
 
 
 def to_hlo(module: Any) -> Any:

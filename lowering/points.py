@@ -162,7 +162,7 @@ def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float]
                 for name, symbol in space.symbols.items()}
         growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
         if taken * growth > budget_seconds:
-            return Point("upper", _away(space, current), f"capped by {budget_seconds:g} s of eager")
+            return Point("upper", _away(space, current), f"capped by {budget_seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)
 

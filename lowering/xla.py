@@ -57,7 +57,8 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
     from jaxlib.mlir import ir, passmanager
 
     element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
-    pipeline = f"builtin.module(hlo-legalize-to-stablehlo,stablehlo-refine-arguments{{types={element_types}}})"
+    to_stablehlo = "hlo-legalize-to-stablehlo,func.func(chlo-legalize-to-stablehlo)"
+    pipeline = f"builtin.module({to_stablehlo},stablehlo-refine-arguments{{types={element_types}}})"
     with _context(), ir.Location.unknown():
         try:
             parsed = ir.Module.parse(module)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
@@ -34,7 +35,8 @@ class Verify(Stage):
 
     points: how many at least (lower corner, upper corner, one off every multiple, random ones; more when the upper corner is capped).
     levels: what to run (`torch` through IREE, if that is installed); platforms: where XLA runs, as far as they are here.
-    budget_elements (inputs and results) and budget_seconds (of one eager run) cap the upper corner.
+    budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
+    threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).
     keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
     """
 
@@ -46,6 +48,7 @@ class Verify(Stage):
     platforms: Sequence[str] = ("cpu", "gpu")
     budget_elements: int = 1 << 22
     budget_seconds: float = 0.5
+    threads: int = 1
     keep_elements: int = 1 << 18
     seed: int = 0
 
@@ -57,8 +60,8 @@ class Verify(Stage):
             found.append(Problem("stages.verify.levels", "the torch level runs through IREE, which is not installed", iree.INSTALL))
         found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
                   for word in self.platforms if word not in xla.PLATFORMS]
-        if self.points < 1:
-            found.append(Problem("stages.verify.points", f"is {self.points}", "1 or more"))
+        found += [Problem(f"stages.verify.{name}", f"is {value}", "1 or more")
+                  for name, value in (("points", self.points), ("threads", self.threads)) if value < 1]
         if top is None or not isinstance(top.ir, Built) or program.signature is None:
             fix = "enter the pipeline at the model, or drop this stage"
             found.append(Problem("verify", "there is no eager module to compare with", fix))
@@ -72,8 +75,9 @@ class Verify(Stage):
         here = [platform for platform in self.platforms if platform in xla.platforms()]
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
-        found, bench = numerics.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
-                                       self.budget_seconds, self.seed, self.keep_elements)
+        with _threads(self.threads):
+            found, bench = numerics.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
+                                           self.budget_seconds, self.seed, self.keep_elements)
         note.report("verify", found.to_json())
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
@@ -108,3 +112,13 @@ class Verify(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.histogram(program.ir)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

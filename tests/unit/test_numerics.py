@@ -305,5 +305,19 @@ def test_mlir_text_of_a_level_is_whole(cpu: xla.Xla) -> None:
     assert torch.equal(cpu.run(mlir.text(mlir.parse(text, mlir.hlo_context()), elide=None), [torch.ones(2, 200)])[0], values)
 
 
+def test_a_stablehlo_program_still_runs_after_it_was_handed_on_to_the_other_build(cpu: xla.Xla) -> None:
+    module = mlir.parse(hlo("stablehlo"), mlir.torch_context())
+    before = mlir.text(module)
+    mlir.to_hlo(module)
+    assert mlir.text(module) == before
+    assert cpu.run(before, arguments(3))[0].shape == (3, 8)
+
+
+def test_chlo_runs_too(cpu: xla.Xla) -> None:
+    text = "func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> { %0 = chlo.erf %x : tensor<?xf32> -> tensor<?xf32>\n return %0 : tensor<?xf32> }"
+    value = torch.linspace(-2, 2, 5)
+    torch.testing.assert_close(cpu.run(text, [value])[0], torch.erf(value))
+
+
 def test_the_ladder_lists_forms_once() -> None:
     assert [form.level for form in numerics.ladder(program())] == list(Level)[1:]

@@ -72,7 +72,7 @@ def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
     upper = next(point for point in points(slow, 4, LARGE, 0, seconds, 1.0) if point.kind == "upper")
     assert max(asked) <= 1000
     assert 400 <= upper.sizes["n"] <= 1000
-    assert upper.note == "capped by 1 s of eager"
+    assert upper.note == "capped by 1 CPU s of eager"
 
 
 def test_guards_hold_at_every_point() -> None:
