@@ -8,7 +8,10 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.legalize.expression import Atom, Expression, Monomial
+from lowering.legalize.expression import ONE, ZERO, Atom, Expression, Monomial
+
+_HOLDS = {"eq": "EQ", "lt": "LT", "le": "LE"}
+_FAILS = {"eq": "NE", "lt": "GE", "le": "GT"}
 
 SIZE = "i32"  # what stablehlo.get_dimension_size gives
 
@@ -28,12 +31,19 @@ class Emitter:
     """Builds StableHLO for expressions. `here` is the op before which values that depend on the body's results are put."""
 
     def __init__(self, entry: ir.Block) -> None:
-        self._anchor = entry.operations[0]
-        self.here: Any = self._anchor
+        with ir.InsertionPoint.at_block_begin(entry):
+            # marks the end of the head: what depends on arguments alone goes before it
+            self.head_end = ir.Operation.create("stablehlo.constant", results=[ir.Type.parse("tensor<i1>")],
+                                               attributes={"value": ir.Attribute.parse("dense<false> : tensor<i1>")})
+        self.here: Any = self.head_end
         self.origins: dict[Atom, Origin] = {}
         self._hoisted: dict[Any, ir.Value] = {}
         self._local: dict[Any, ir.Value] = {}
         self._types: dict[str, ir.Type] = {}
+
+    def close(self) -> None:
+        """Nothing more is put into the head."""
+        self.head_end.erase()
 
     def forget(self) -> None:
         """Drop what was built inside a region that is being left."""
@@ -66,17 +76,22 @@ class Emitter:
         parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
         return ir.Operation.create(name, results=[self.type(type_)], operands=list(operands), attributes=parsed).result
 
+    def effect(self, name: str, operands: Sequence[ir.Value], **attributes: Any) -> None:
+        """A new op without results at the end of the entry block's head."""
+        with ir.InsertionPoint(self.head_end):
+            parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
+            ir.Operation.create(name, results=[], operands=list(operands), attributes=parsed)
+
     def condition(self, expression: Expression) -> ir.Value:
         """`expression != 0` as a `tensor<i1>`."""
-        zero = self.constant("dense<0>", f"tensor<{SIZE}>")
-        return self._compare("NE", self.size(expression), zero)
+        return self._once(expression, ("condition", expression), lambda: self._truth(expression))
 
     def _once(self, expression: Expression | None, key: Any, build: Callable[[], ir.Value]) -> ir.Value:
         """Build in the entry block's head if `expression` depends on arguments alone, else just before the op in hand."""
         hoistable = expression is None or all(self.origins[atom].is_argument for atom in expression.atoms() if not atom.operands)
         known = self._hoisted if hoistable else self._local
         if key not in known:
-            with ir.InsertionPoint(self._anchor if hoistable else self.here), ir.Location.unknown():
+            with ir.InsertionPoint(self.head_end if hoistable else self.here), ir.Location.unknown():
                 known[key] = build()
         return known[key]
 
@@ -90,7 +105,8 @@ class Emitter:
         for monomial, factor in reversed(expression.terms):
             term = self._term(monomial, abs(factor), element)
             if total is None:
-                total = term if factor > 0 else self.op("stablehlo.negate", [term], f"tensor<{element}>")
+                # 0 - x, not negate: XLA's shape refinement folds no negation
+                total = term if factor > 0 else self.op("stablehlo.subtract", [self.size(ZERO, element), term], f"tensor<{element}>")
             else:
                 total = self.op("stablehlo.add" if factor > 0 else "stablehlo.subtract", [total, term], f"tensor<{element}>")
         assert total is not None
@@ -114,7 +130,7 @@ class Emitter:
         type_ = f"tensor<{element}>"
         match atom.op:
             case "floordiv":
-                return self._floordiv(*operands, type_, may_be_negative=(atom.operands[0].bounds()[0] or -1) < 0)
+                return self._floordiv(*operands, type_, may_be_negative=not atom.operands[0].is_at_least(0))
             case "max" | "min":
                 return self.op(f"stablehlo.{atom.op}imum", operands, type_)
             case "eq" | "lt" | "le":
@@ -149,6 +165,13 @@ class Emitter:
     def _compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.op("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
 
+    def _truth(self, expression: Expression) -> ir.Value:
+        for truth, directions in ((expression, _HOLDS), (ONE - expression, _FAILS)):
+            atom = _lone_atom(truth)
+            if atom is not None and atom.op in directions:
+                return self._compare(directions[atom.op], *(self.size(operand) for operand in atom.operands))
+        return self._compare("NE", self.size(expression), self.constant("dense<0>", f"tensor<{SIZE}>"))
+
     def _concatenate(self, expressions: Sequence[Expression], element: str) -> ir.Value:
         parts = [self.op("stablehlo.reshape", [self.size(expression, element)], f"tensor<1x{element}>") for expression in expressions]
         if len(parts) == 1:
@@ -157,7 +180,14 @@ class Emitter:
 
 
 def _is_ratio(expression: Expression) -> bool:
-    return len(expression.terms) == 1 and len(expression.terms[0][0]) == 1 and expression.terms[0][0][0].op == "ratio"
+    atom = _lone_atom(expression)
+    return atom is not None and atom.op == "ratio"
+
+
+def _lone_atom(expression: Expression) -> Atom | None:
+    """The atom that the expression is, if it is one."""
+    is_lone = len(expression.terms) == 1 and expression.terms[0][1] == 1 and len(expression.terms[0][0]) == 1
+    return expression.terms[0][0][0] if is_lone else None
 
 
 def _union(expressions: Sequence[Expression]) -> Expression:

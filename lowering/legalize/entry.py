@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from torch_mlir import ir
+
 from lowering.errors import Problem
 from lowering.legalize import expression as ex
 from lowering.legalize.emission import Origin
@@ -13,14 +15,21 @@ from lowering.legalize.rewrite import Rewrite
 from lowering.signature import Signature
 
 
-def legalize(module: Any, signature: Signature) -> list[Problem]:
-    """Rewrite `@main` of `module` in place; everything that could not be made StableHLO."""
+def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
+    """Rewrite `@main` of `module` in place; everything that could not be made StableHLO. See `assertions` for what it then refuses."""
+    from lowering.legalize import assertions
+
     atoms = symbols(signature)
     shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
     function = next(op for op in module.body.operations if op.operation.name == "func.func")
     arguments = list(function.regions[0].blocks[0].arguments)
     rewrite = Rewrite(module, shapes, origins(arguments, shapes))
-    return rewrite.run()
+    problems = rewrite.run()
+    if with_assertions:
+        with module.context, ir.Location.unknown():
+            assertions.emit(assertions.assertions(signature, rewrite.emitter, arguments), rewrite.emitter)
+    rewrite.emitter.close()
+    return problems
 
 
 def symbols(signature: Signature) -> dict[str, Expression]:
@@ -35,27 +44,27 @@ def symbols(signature: Signature) -> dict[str, Expression]:
 
 def dim_expression(dim: int | str, atoms: dict[str, Expression]) -> Expression:
     """A dim of the signature (`8`, `batch`, `2*seq + 1`) as an expression; ValueError for a form that dims do not have."""
-    return ex.number(dim) if isinstance(dim, int) else _parse(ast.parse(dim, mode="eval").body, atoms)
+    return ex.number(dim) if isinstance(dim, int) else parse_dim(ast.parse(dim, mode="eval").body, atoms)
 
 
-def _parse(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
+def parse_dim(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
     match node:
         case ast.Constant(value=int(value)):
             return ex.number(value)
         case ast.Name(id=name):
             return atoms.setdefault(name, ex.symbol(name))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_parse(operand, atoms)
+            return -parse_dim(operand, atoms)
         case ast.BinOp(op=ast.Add(), left=left, right=right):
-            return _parse(left, atoms) + _parse(right, atoms)
+            return parse_dim(left, atoms) + parse_dim(right, atoms)
         case ast.BinOp(op=ast.Sub(), left=left, right=right):
-            return _parse(left, atoms) - _parse(right, atoms)
+            return parse_dim(left, atoms) - parse_dim(right, atoms)
         case ast.BinOp(op=ast.Mult(), left=left, right=right):
-            return _parse(left, atoms) * _parse(right, atoms)
+            return parse_dim(left, atoms) * parse_dim(right, atoms)
         case ast.BinOp(op=ast.FloorDiv() | ast.Div(), left=left, right=right):
-            return ex.floordiv(_parse(left, atoms), _parse(right, atoms))
+            return ex.floordiv(parse_dim(left, atoms), parse_dim(right, atoms))
         case ast.BinOp(op=ast.Mod(), left=left, right=right):
-            return ex.remainder(_parse(left, atoms), _parse(right, atoms))
+            return ex.remainder(parse_dim(left, atoms), parse_dim(right, atoms))
     raise ValueError(f"'{ast.unparse(node)}' is no form of dim")
 
 

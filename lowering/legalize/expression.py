@@ -108,6 +108,11 @@ class Expression:
             high = None if high is None or most is None else high + factor * most
         return low, high
 
+    def is_at_least(self, least: int) -> bool:
+        """Whether the bounds say so."""
+        low = self.bounds()[0]
+        return low is not None and low >= least
+
     def __str__(self) -> str:
         if not self.terms:
             return "0"
@@ -155,9 +160,9 @@ def floordiv(left: Expression, right: Expression) -> Expression:
         if whole.terms:
             return whole + floordiv(rest, right)
     low, high = left.bounds()
-    least = None if low is None or divisor is None else low // divisor
-    most = None if high is None else high // (divisor or 1)
-    return of_atom(Atom("floordiv", "", (left, right), 0 if least is None and (low or 0) >= 0 else least, most))
+    if divisor is None:  # a quotient by an unknown positive size lies between 0 and the dividend
+        return of_atom(Atom("floordiv", "", (left, right), 0 if left.is_at_least(0) else None, high if left.is_at_least(0) else None))
+    return of_atom(Atom("floordiv", "", (left, right), None if low is None else low // divisor, None if high is None else high // divisor))
 
 
 def ceildiv(left: Expression, right: Expression) -> Expression:

@@ -73,7 +73,8 @@ class Rewrite:
     def __init__(self, module: ir.Module, arguments: list[Shape], origins: Mapping[Atom, Origin]) -> None:
         self.function = next(op for op in module.body.operations if op.operation.name == "func.func")
         self.block = self.function.regions[0].blocks[0]
-        self.emitter = Emitter(self.block)
+        with self.function.operation.context, ir.Location.unknown():
+            self.emitter = Emitter(self.block)
         self.emitter.origins.update(origins)
         self.known = Known(self.emitter)
         self.problems: list[Problem] = []
@@ -185,6 +186,8 @@ class Rewrite:
     def _erase_dead(self, block: ir.Block) -> None:
         for op in reversed(list(block.operations)):
             operation = op.operation
+            if operation == self.emitter.head_end:
+                continue
             is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE
             if is_removable and not any(list(result.uses) for result in operation.results):
                 if operation.name.startswith(PURE) or not any(True for region in operation.regions for _ in region.blocks):

@@ -58,12 +58,12 @@ for _names, _compute in {
 def _truncated(op: Any, known: Known) -> Values | None:
     """Rounds toward zero: floor division where both are known to be non-negative."""
     left, right = (known.values(operand) for operand in op.operands)
-    if left is None or right is None or (left[0].bounds()[0] or -1) < 0 or (right[0].bounds()[0] or 0) < 1:
-        exact = None if left is None or right is None or op.name == "arith.remsi" else ex.divide_exactly(left[0], right[0])
-        if left is not None and right is not None and left[0].bounds()[0] == 0 and (right[0].bounds()[0] or 0) >= 1:
-            return (ex.floordiv(left[0], right[0]),) if op.name == "arith.divsi" else (ex.remainder(left[0], right[0]),)
-        return None if exact is None else (exact,)
-    return (ex.floordiv(left[0], right[0]),) if op.name == "arith.divsi" else (ex.remainder(left[0], right[0]),)
+    if left is None or right is None:
+        return None
+    if left[0].is_at_least(0) and right[0].is_at_least(1):
+        return (ex.floordiv(left[0], right[0]),) if op.name == "arith.divsi" else (ex.remainder(left[0], right[0]),)
+    exact = ex.divide_exactly(left[0], right[0])
+    return None if exact is None else (exact if op.name == "arith.divsi" else ex.ZERO,)
 
 
 @_rule("arith.constant", "shape.const_shape", "shape.const_size", "stablehlo.constant", "index.constant")
@@ -108,8 +108,8 @@ def _divide(op: Any, known: Known) -> Values | None:
     if exact is not None:
         return (exact,)
     if known.is_float(op.results[0]):
-        return (ex.of_atom(ex.Atom("ratio", "", (left[0], right[0]), None, None)),) if (right[0].bounds()[0] or 0) >= 1 else None
-    is_floor = (left[0].bounds()[0] if left[0].bounds()[0] is not None else -1) >= 0 and (right[0].bounds()[0] or 0) >= 1
+        return (ex.of_atom(ex.Atom("ratio", "", (left[0], right[0]), None, None)),) if right[0].is_at_least(1) else None
+    is_floor = left[0].is_at_least(0) and right[0].is_at_least(1)
     return (ex.floordiv(left[0], right[0]),) if is_floor else None
 
 

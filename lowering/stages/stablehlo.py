@@ -19,19 +19,21 @@ class ToStableHLO(Stage):
     """Convert the torch dialect to StableHLO and make it pure.
 
     allow_non_finites: keep infinities in constants (masks use them).
+    assertions: the program refuses shapes outside the declared ranges and the exported program's guards.
     """
 
     source: ClassVar[Level] = Level.TORCH
     target: ClassVar[Level] = Level.STABLEHLO
 
     allow_non_finites: bool = True
+    assertions: bool = True
 
     def apply(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
         allow = str(self.allow_non_finites).lower()
         mlir.run(module, f"builtin.module(torch-backend-to-stablehlo-backend-pipeline{{allow-non-finites={allow}}})", "stablehlo")
         mlir.run(module, "builtin.module(func.func(remove-shape-constraints,canonicalize,cse))", "stablehlo")
-        problems = entry.legalize(module, program.signature)
+        problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")

@@ -1,0 +1,146 @@
+"""Ranges, multiples, equalities and guards as shape assertions: what is lowered refuses a wrong shape, in the user's words."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch_mlir import ir
+
+from lowering.legalize import entry
+from lowering.legalize import expression as ex
+from lowering.legalize.emission import Emitter, Origin
+from lowering.legalize.expression import Atom, Expression
+from lowering.signature import Signature
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """`condition` is 1 where the shape is right; `message` may name `shown` values as {0}, {1}."""
+
+    condition: Expression
+    message: str
+    shown: tuple[Expression, ...] = ()
+
+
+def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
+    """Everything that the entry's shapes must satisfy. Sizes are read without assuming what is to be asserted."""
+    bounded = entry.symbols(signature)
+    shapes = [tuple(entry.dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
+    raw = _raw_symbols(signature, emitter, entry.origins(arguments, shapes), bounded)
+    found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw)]
+    for guard in signature.guards:
+        if _condition(guard, bounded).constant != 1:  # else the ranges imply it
+            found.append(Assertion(_condition(guard, raw), f"the exported program needs {guard}"))
+    return [assertion for assertion in found if assertion.condition.constant != 1]
+
+
+def emit(found: list[Assertion], emitter: Emitter) -> None:
+    """Write the assertions at the head of the entry block."""
+    for assertion in found:
+        condition = emitter.condition(assertion.condition)
+        shown = [emitter.size(value) for value in assertion.shown]
+        emitter.effect("stablehlo.custom_call", [condition, *shown], call_target_name='"shape_assertion"', has_side_effect="true",
+                       error_message=ir.StringAttr.get(assertion.message))
+
+
+def _raw_symbols(
+    signature: Signature, emitter: Emitter, origins: Mapping[Atom, Origin], bounded: Mapping[str, Expression]
+) -> dict[str, Expression]:
+    """Each symbol as its argument's dim gives it, known only to be 0 or more."""
+    raw = {}
+    for name in signature.symbols:
+        atoms = {atom for atom in bounded[name].atoms()}
+        origin = origins.get(atoms.pop()) if len(atoms) == 1 else None
+        if origin is None:
+            continue  # a symbol that no input's dim tells: nothing to check
+        step = signature.symbols[name].multiple_of
+        atom = Atom("symbol", f"{name} as given", (), 0, None)
+        emitter.origins[atom] = Origin(origin.value, origin.position, max(origin.scale // step, 1), origin.offset, is_argument=True)
+        raw[name] = ex.of_atom(atom)
+    return raw
+
+
+def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Assertion]:
+    for name, size in raw.items():
+        bound = signature.symbols[name]
+        if bound.min > 0:
+            yield Assertion(ex.compare("ge", size, ex.number(bound.min)), f"{name} must be at least {bound.min}, got {{0}}", (size,))
+        if bound.max is not None:
+            yield Assertion(ex.compare("le", size, ex.number(bound.max)), f"{name} must be at most {bound.max}, got {{0}}", (size,))
+        if bound.multiple_of > 1:
+            rest = ex.remainder(size, ex.number(bound.multiple_of))
+            yield Assertion(ex.compare("eq", rest, ex.ZERO), f"{name} must be a multiple of {bound.multiple_of}, got {{0}}", (size,))
+
+
+def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression]) -> Iterator[Assertion]:
+    """Each dynamic dim is what the signature says of it."""
+    for argument, value in zip(signature.arguments, arguments, strict=True):
+        for position, dim in enumerate(argument.dims):
+            if isinstance(dim, int):
+                continue
+            atom = Atom("symbol", f"{argument.name} dim {position}", (), 0, None)
+            origin = Origin(value, position, is_argument=True)
+            if any(emitter.origins[known] == origin for known in _known(raw)):
+                continue  # the dim that the symbol is read from
+            emitter.origins[atom] = origin
+            size, wanted = ex.of_atom(atom), entry.dim_expression(dim, raw)
+            if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
+                continue
+            text = dim if dim in raw else f"{dim}"
+            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}", (size, wanted))
+
+
+def _known(raw: Mapping[str, Expression]) -> Iterator[Atom]:
+    return (atom for size in raw.values() for atom in size.atoms())
+
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge",
+}  # fmt: skip
+_CALLS: dict[str, Callable[[Expression, Expression], Expression]] = {
+    "Mod": ex.remainder, "PythonMod": ex.remainder, "FloorDiv": ex.floordiv, "CleanDiv": ex.floordiv, "Max": ex.maximum, "Min": ex.minimum,
+    **{word: (lambda left, right, op=op: ex.compare(op, left, right))  # type: ignore[misc]
+       for word, op in {"Eq": "eq", "Ne": "ne", "Lt": "lt", "Le": "le", "Gt": "gt", "Ge": "ge"}.items()},
+}  # fmt: skip
+
+
+def _condition(guard: str, symbols: dict[str, Expression]) -> Expression:
+    """A guard of the signature (a Python condition on symbols) as 0 or 1; ValueError for what is no such condition."""
+    return _truth(ast.parse(guard, mode="eval").body, symbols)
+
+
+def _truth(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
+    match node:
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            operands = [left, *comparators]
+            parts = zip(operands, ops, comparators, strict=False)
+            return ex.product([ex.compare(_COMPARISONS[type(op)], _size(a, symbols), _size(b, symbols)) for a, op, b in parts])
+        case ast.BoolOp(op=ast.And(), values=values):
+            return ex.product([_truth(value, symbols) for value in values])
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return ex.ONE - ex.product([ex.ONE - _truth(value, symbols) for value in values])
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return ex.ONE - _truth(operand, symbols)
+        case ast.Call():
+            return _size(node, symbols)
+    raise ValueError(f"'{ast.unparse(node)}' is no condition on sizes")
+
+
+def _size(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _CALLS:
+            return _CALLS[name](_size(left, symbols), _size(right, symbols))
+        case ast.BinOp(op=ast.FloorDiv(), left=left, right=right):
+            return ex.floordiv(_size(left, symbols), _size(right, symbols))
+        case ast.BinOp(op=ast.Mod(), left=left, right=right):
+            return ex.remainder(_size(left, symbols), _size(right, symbols))
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            return _size(left, symbols) + _size(right, symbols)
+        case ast.BinOp(op=ast.Sub(), left=left, right=right):
+            return _size(left, symbols) - _size(right, symbols)
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            return _size(left, symbols) * _size(right, symbols)
+    return entry.parse_dim(node, symbols)
