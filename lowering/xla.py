@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -53,11 +53,10 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
 
     Refused with the program's own messages when a shape_assertion of it fails; StageFailed when a dim depends on more than the shapes.
     """
-    from jaxlib import _jax
     from jaxlib.mlir import ir, passmanager
 
     element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
-    to_stablehlo = "hlo-legalize-to-stablehlo,func.func(chlo-legalize-to-stablehlo)"
+    to_stablehlo = "func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo"
     pipeline = f"builtin.module({to_stablehlo},stablehlo-refine-arguments{{types={element_types}}})"
     with _context(), ir.Location.unknown():
         try:
@@ -67,20 +66,78 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
                 parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
             passmanager.PassManager.parse(pipeline).run(parsed.operation)
         except ir.MLIRError as error:
-            found = _ERROR.search(str(error))
-            cause = found[1].removeprefix("'func.func' op ") if found else str(error)
+            cause = _cause(error).removeprefix("'func.func' op ")
             kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed
             raise kind(Problem("@main", cause), str(error)) from None
-        stream = io.BytesIO()
-        parsed.operation.write_bytecode(stream)
+        # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
+        if (checks := _only_assertions(parsed)) is not None:
+            _refined(checks, whole=False)
+        return _refined(_bytecode(parsed), whole=True)
+
+
+def _refined(bytecode: bytes, whole: bool) -> bytes:
+    from jaxlib import _jax
+
     try:
-        return _jax.mlir.refine_polymorphic_shapes(stream.getvalue(), enable_shape_assertions=True, validate_static_shapes=True)
+        return _jax.mlir.refine_polymorphic_shapes(bytecode, enable_shape_assertions=True, validate_static_shapes=whole)
     except Exception as error:  # noqa: BLE001 - jaxlib's errors have no common class
         messages = [message for message in _ASSERTION.findall(str(error)) if not message.startswith("expects static")]
         if messages:
             raise Refused([Problem("@main", message) for message in messages]) from None
-        found = _ERROR.search(str(error))
-        raise StageFailed(Problem("shape refinement", found[1] if found else str(error)), str(error)) from None
+        raise StageFailed(Problem("shape refinement", _cause(error)), str(error)) from None
+
+
+def _only_assertions(module: Any) -> bytes | None:
+    """`module` reduced to the shape assertions of @main and what they compute with, as bytecode; None when it has none."""
+    from jaxlib.mlir import ir
+
+    copied = module.operation.clone()
+    main = next(function for function in copied.regions[0].blocks[0].operations if function.attributes["sym_name"].value == "main")
+    body = list(main.regions[0].blocks[0].operations)
+    needed = {position for position, operation in enumerate(body) if _is_assertion(operation)}
+    if not needed:
+        return None
+    positions = {operation.operation: position for position, operation in enumerate(body)}
+    reached = sorted(needed)
+    while reached:
+        for operand in _operands(body[reached.pop()]):
+            owner = positions.get(operand.owner) if isinstance(operand.owner, ir.Operation | ir.OpView) else None
+            if owner is not None and owner not in needed:
+                needed.add(owner)
+                reached.append(owner)
+    for position in reversed(range(len(body))):
+        if position not in needed:
+            body[position].operation.erase()
+    with ir.InsertionPoint(main.regions[0].blocks[0]):
+        ir.Operation.create("func.return")
+    main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(main.attributes["function_type"].value.inputs, []))
+    if "res_attrs" in main.attributes:
+        del main.attributes["res_attrs"]
+    return _bytecode(copied)
+
+
+def _operands(operation: Any) -> Iterator[Any]:
+    """Its operands, and those of the ops in its regions."""
+    yield from operation.operands
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _operands(inner)
+
+
+def _is_assertion(operation: Any) -> bool:
+    return operation.operation.name == "stablehlo.custom_call" and operation.attributes["call_target_name"].value == "shape_assertion"
+
+
+def _bytecode(module: Any) -> bytes:
+    stream = io.BytesIO()
+    getattr(module, "operation", module).write_bytecode(stream)
+    return stream.getvalue()
+
+
+def _cause(error: Exception) -> str:
+    found = _ERROR.search(str(error))
+    return found[1] if found else str(error)
 
 
 @dataclass
@@ -154,6 +211,4 @@ def _full_precision(static: bytes) -> bytes:
         for operation in mlir.operations(module):
             if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
                 operation.attributes["precision_config"] = highest
-        stream = io.BytesIO()
-        module.operation.write_bytecode(stream)
-        return stream.getvalue()
+        return _bytecode(module)

@@ -62,6 +62,25 @@ def test_a_shape_assertion_refuses_with_its_own_message(cpu: xla.Xla, dialect: s
         cpu.run(hlo(dialect), arguments(65))
 
 
+def test_a_wrong_size_is_answered_by_the_assertion_not_by_the_op_that_it_breaks(cpu: xla.Xla) -> None:
+    text = """func.func @main(%table: tensor<8xf32>, %x: tensor<?xf32>) -> (tensor<?xf32> {jax.result_info = "y"}) {
+      %0 = stablehlo.get_dimension_size %x, dim = 0 : (tensor<?xf32>) -> tensor<i32>
+      %1 = stablehlo.reshape %0 : (tensor<i32>) -> tensor<1xi32>
+      %2 = stablehlo.constant dense<0> : tensor<1xi32>
+      %3 = stablehlo.constant dense<1> : tensor<1xi32>
+      %4 = stablehlo.real_dynamic_slice %table, %2, %1, %3 : (tensor<8xf32>, tensor<1xi32>, tensor<1xi32>, tensor<1xi32>) -> tensor<?xf32>
+      %5 = stablehlo.add %4, %x : tensor<?xf32>
+      %6 = stablehlo.constant dense<8> : tensor<i32>
+      %7 = stablehlo.compare LE, %0, %6 : (tensor<i32>, tensor<i32>) -> tensor<i1>
+      stablehlo.custom_call @shape_assertion(%7) {error_message = "x has at most 8", has_side_effect = true} : (tensor<i1>) -> ()
+      return %5 : tensor<?xf32> }"""
+    assert cpu.run(text, [torch.arange(8.0), torch.zeros(3)])[0].tolist() == [0, 1, 2]
+    with pytest.raises(Refused, match="x has at most 8"):
+        cpu.run(text, [torch.arange(8.0), torch.zeros(9)])
+    with pytest.raises(StageFailed):
+        cpu.run("\n".join(line for line in text.splitlines() if "shape_assertion" not in line), [torch.arange(8.0), torch.zeros(9)])
+
+
 def test_wrong_static_dims_dtypes_and_counts_are_refused(cpu: xla.Xla) -> None:
     weight, x, ids = arguments(3)
     for given in ([weight, x[:, :15], ids], [weight, x, ids.int()], [weight, x]):
@@ -314,7 +333,9 @@ def test_a_stablehlo_program_still_runs_after_it_was_handed_on_to_the_other_buil
 
 
 def test_chlo_runs_too(cpu: xla.Xla) -> None:
-    text = "func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> { %0 = chlo.erf %x : tensor<?xf32> -> tensor<?xf32>\n return %0 : tensor<?xf32> }"
+    text = """func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> {
+      %0 = chlo.erf %x : tensor<?xf32> -> tensor<?xf32>
+      return %0 : tensor<?xf32> }"""
     value = torch.linspace(-2, 2, 5)
     torch.testing.assert_close(cpu.run(text, [value])[0], torch.erf(value))
 
