@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from lowering.model import Model
 
 GROUPS = ("suite", "cluster", "stages")
+Route = Literal["torchscript", "fx"]
+ROUTES: tuple[str, ...] = get_args(Route)
+MAIN_ROUTE = ROUTES[0]
 
 @dataclass(frozen=True)
 class Limits:
@@ -28,9 +31,13 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Document:
-    """The root of the composed configuration: the keys of pipeline.yaml and its groups."""
+    """The root of the composed configuration: the keys of pipeline.yaml and its groups.
+
+    route: by which way the exported program comes to the torch level; one other than `torchscript` is a file of configs/stages.
+    """
 
     stages: Mapping[str, Mapping[str, Any] | None]
+    route: Route = "torchscript"
     until: str | None = None
     select: str = ""
     output: str = "artifacts"

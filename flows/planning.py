@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import compose, expansion, ladder, overrides, request, selection
-from flows.document import GROUPS, Cluster, Document, Limits
+from flows.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
 from flows.layers import Layer, Layers
 from flows.overrides import LABEL
 from flows.request import Request
@@ -96,6 +96,7 @@ def _composed(asked: Request) -> dict[str, Layers]:
     tree, chosen = compose.composed(choices, asked.folders)
     own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
     root = Layers.of(Layer(compose.label(compose.PIPELINE), own, file=compose.PIPELINE))
+    root = _routed(root, asked)
     parts = {}
     for group in GROUPS:
         file = asked.files.get(group) or (asked.folders.file(group, chosen[group]) if group in chosen else None)
@@ -110,6 +111,14 @@ def _composed(asked: Request) -> dict[str, Layers]:
         models = {name: {"model": str(file)} for name, file in asked.models.items()}
         parts["suite"] = Layers.of(Layer(LABEL, {"models": models}))
     return {"root": root, **parts}
+
+
+def _routed(root: Layers, asked: Request) -> Layers:
+    """`root` with the stages that its `route` changes; the command line's stages and options come over them."""
+    said = [override.value for override in asked.values if override.keys == ("route",)]
+    route = said[-1] if said else root.data.get("route", MAIN_ROUTE)
+    file = compose.Folders().file("stages", route) if route in ROUTES and route != MAIN_ROUTE else None
+    return root.over(Layer(compose.label(file), {"stages": _read("stages", file, asked)}, file=file, drop=1)) if file else root
 
 
 def _read(group: str, file: Path, asked: Request) -> Any:

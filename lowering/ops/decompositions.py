@@ -83,5 +83,12 @@ def _context() -> Any:
 
 
 def core() -> dict[Any, Decomposition]:
-    """All of torch's core ATen decompositions, as the FX importer of torch-mlir expects them."""
+    """All of torch's core ATen decompositions."""
     return dict(core_aten_decompositions())
+
+
+def torch_mlir() -> dict[Any, Decomposition]:
+    """What `torch_mlir.fx.export_and_import` decomposes unless it is told otherwise."""
+    from torch_mlir.extras.fx_decomp_util import get_decomposition_table
+
+    return dict(get_decomposition_table())

@@ -25,14 +25,15 @@ from lowering.stage import Note, Stage
 class Export(Stage):
     """Build the model, run it once in eager mode, and capture it ahead of time with its dims dynamic.
 
-    decompose: `lazy` decomposes what the next levels cannot take, `core` everything torch calls core ATen.
+    decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
+    own front end decomposes.
     strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     """
 
     source: ClassVar[Level] = Level.MODEL
     target: ClassVar[Level] = Level.EXPORTED
 
-    decompose: Literal["lazy", "core"] = "lazy"
+    decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
     strict: bool = False
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -40,10 +41,13 @@ class Export(Stage):
         module = inputs.instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         inputs.run_eager(module, model, example)
-        result = self._functional(self._capture(model, module, example, note))
-        built = Program(Level.MODEL, Built(model, module))
-        return built.lowered(
-            Level.EXPORTED, result, signature=exported.signature_of(result, model), weights=exported.weights_of(result)
+        return self.export(Built(model, module), example, note)
+
+    def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
+        """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
+        result = self._functional(self._capture(built.model, built.module, example, note))
+        return Program(Level.MODEL, built).lowered(
+            Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
 
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> ExportedProgram:
@@ -67,8 +71,8 @@ class Export(Stage):
     def _functional(self, captured: ExportedProgram) -> ExportedProgram:
         """`captured`, functional and decomposed. A retrace is the cost of this stage: only ops that write in place force one."""
         graphs.inline_wrappers(captured.graph_module)
-        if self.decompose == "core":
-            result = captured.run_decompositions(decompositions.core())
+        if self.decompose != "lazy":
+            result = captured.run_decompositions(decompositions.core() if self.decompose == "core" else decompositions.torch_mlir())
         else:
             is_functional = functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module)
             result = captured if is_functional else captured.run_decompositions({})

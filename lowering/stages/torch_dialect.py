@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import importer, mlir
+from lowering import backend_contract, importer, mlir
 from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.stage import Note, Stage
@@ -27,22 +27,14 @@ class ToTorchDialect(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         module = importer.import_graph(program.ir, program.signature, mlir.torch_context())
-        raw = program.lowered(Level.TORCH, mlir.text(module))
-        legal = ",".join(self.backend_legal_ops)
-        mlir.run(module, f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{backend-legal-ops={legal} extra-library=}})", "torch")
-        return raw.lowered(Level.TORCH, module)
+        return backend_contract.reach(module, program, self.backend_legal_ops)
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()
         return ()
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The backend contract, and the raw import beside it."""
-        contract = stem.with_name(stem.name + Level.TORCH.suffix)
-        contract.write_text(mlir.text(program.ir), encoding="utf-8")
-        raw = stem.with_name(stem.name + "-raw" + Level.TORCH.suffix)
-        raw.write_text(program.above.ir, encoding="utf-8")  # type: ignore[union-attr]
-        return [contract, raw]
+        return backend_contract.save(program, stem)
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.histogram(program.ir)

@@ -1,0 +1,29 @@
+"""A raw import at the torch level brought to torch-mlir's backend contract, and both written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lowering import mlir
+from lowering.level import Level, Program
+
+
+def reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
+    """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises StageFailed.
+
+    legal_ops: what torch-mlir's decomposition passes leave whole.
+    """
+    raw = program.lowered(Level.TORCH, mlir.text(module))
+    options = f"backend-legal-ops={','.join(legal_ops)} extra-library="
+    mlir.run(module, f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})", "torch")
+    return raw.lowered(Level.TORCH, module)
+
+
+def save(program: Program, stem: Path) -> list[Path]:
+    """The backend contract, and the raw import beside it."""
+    contract = mlir.save(program.ir, stem, Level.TORCH.suffix)
+    raw = stem.with_name(stem.name + "-raw" + Level.TORCH.suffix)
+    raw.write_text(program.above.ir, encoding="utf-8")  # type: ignore[union-attr]
+    return [contract, raw]

@@ -1,0 +1,75 @@
+"""EXPORTED -> TORCH by torch-mlir's own FX importer: the baseline beside TorchScript and our importer (`route: fx`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.fx import GraphModule, Node
+
+from lowering import backend_contract, mlir
+from lowering.errors import Problem, StageFailed
+from lowering.level import Level, Program
+from lowering.stage import Note, Stage
+
+
+@dataclass(frozen=True)
+class FromFX(Stage):
+    """Import the exported graph with `torch_mlir.extras.fx_importer`, and simplify it as `torch_mlir.fx.export_and_import` does.
+
+    Weights stay arguments: the importer gets the graph in which they are placeholders, where export_and_import copies them into the IR.
+    The graph should be decomposed by torch-mlir's own table (`stages.export.decompose: torch_mlir`).
+    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage (`aten.softmax.int`).
+    """
+
+    source: ClassVar[Level] = Level.EXPORTED
+    target: ClassVar[Level] = Level.TORCH
+
+    backend_legal_ops: tuple[str, ...] = ()
+
+    def apply(self, program: Program, note: Note) -> Program:
+        module = _imported(_signature_only(program.ir.graph_module), mlir.torch_context())
+        mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")
+        return backend_contract.reach(module, program, self.backend_legal_ops)
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        program.ir.operation.verify()
+        return ()
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        return backend_contract.save(program, stem)
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return mlir.histogram(program.ir)
+
+
+_CONSTANTS = (type(None), bool, int, float, str)
+
+
+def _signature_only(module: GraphModule) -> GraphModule:
+    """A copy (the importer rewrites its graph) that takes and gives what the signature says: no constants among arguments and results."""
+    graph = copy.deepcopy(module.graph)
+    for node in list(graph.nodes):
+        if node.op == "placeholder" and not node.users and isinstance(node.meta["val"], _CONSTANTS):
+            graph.erase_node(node)
+        elif node.op == "output":
+            node.args = (tuple(result for result in node.args[0] if isinstance(result, Node)),)
+    return GraphModule(module, graph)
+
+
+def _imported(module: GraphModule, context: Any) -> Any:
+    """The MLIR module that the importer makes; what it raises, of whatever kind, becomes StageFailed."""
+    from torch_mlir.extras.fx_importer import FxImporter
+    from torch_mlir.ir import UnitAttr
+
+    importer = FxImporter(context=context)
+    try:
+        function = importer.import_graph_module(module)
+        function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as its import_program does
+        importer.module.operation.verify()
+    except Exception as error:
+        raise StageFailed(Problem("torch_mlir.extras.fx_importer", f"{type(error).__name__}: {error}")) from error
+    return importer.module
