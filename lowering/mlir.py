@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lowering import code_lines
 from lowering.errors import Problem, StageFailed
+
+ELIDE = 64  # constants of more elements are abbreviated
 
 
 def torch_context() -> Any:
@@ -48,9 +52,11 @@ def parse(text: str, context: Any) -> Any:
 
 
 def carry(module: Any, context: Any) -> Any:
-    """A copy of `module` in another context of the same build, through bytecode."""
+    """A copy of `module` in another context of the same build, through bytecode: locations survive."""
+    code = io.BytesIO()
+    module.operation.write_bytecode(code)
     with context:
-        return _ir(context).Module.parse(module.operation.get_asm(binary=True))
+        return _ir(context).Module.parse(code.getvalue())
 
 
 def copy(module: Any) -> Any:
@@ -77,16 +83,16 @@ def to_hlo(module: Any) -> Any:
         return hlo.deserialize_portable_artifact(context, portable(module))
 
 
-def text(module: Any, *, elide: int | None = 64, locations: bool = False) -> str:
+def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> str:
     """The module's text; constants of more than `elide` elements are abbreviated."""
     printed = module.operation.get_asm(large_elements_limit=elide, enable_debug_info=locations, pretty_debug_info=locations)
     return printed if printed.endswith("\n") else printed + "\n"
 
 
 def save(module: Any, stem: Path, suffix: str) -> Path:
-    """Write the module's text beside `stem`."""
-    path = stem.with_name(stem.name + suffix)
-    path.write_text(text(module), encoding="utf-8")
+    """Write the module's text beside `stem`, with the code lines it comes from as comments at its end."""
+    path, printed = stem.with_name(stem.name + suffix), text(module)
+    path.write_text(printed + code_lines.footer(module, printed, ELIDE), encoding="utf-8")
     return path
 
 

@@ -1,0 +1,46 @@
+"""The comments that tell which code line each line of a saved module comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lowering import code_lines, mlir
+
+NAMED = '''module {
+  func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
+    %0 = stablehlo.negate %arg0 : tensor<?xf32> loc("a/model: one.py":7:3)
+    %1 = stablehlo.negate %0 : tensor<?xf32> loc("encoder"("a/model: one.py":7:0))
+    %2 = stablehlo.abs %1 : tensor<?xf32> loc(fused["b.py":12:1, "c.py":2:1])
+    return %2 : tensor<?xf32> loc(unknown)
+  } loc(unknown)
+} loc(unknown)
+'''
+
+
+def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> None:
+    module = mlir.parse(NAMED, mlir.torch_context())
+    text = mlir.save(module, tmp_path / "04-stablehlo", ".stablehlo.mlir").read_text()
+    found = code_lines.read(text)
+    lines = text.splitlines()
+    assert {lines[number - 1].split()[2]: where for number, where in found.items()} == {
+        "stablehlo.negate": ("a/model: one.py", 7), "stablehlo.abs": ("b.py", 12)}
+    assert sum(where == ("a/model: one.py", 7) for where in found.values()) == 2
+    assert code_lines.strip(text) == mlir.text(module)
+
+
+def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_path: Path) -> None:
+    module = mlir.parse(NAMED, mlir.torch_context())
+    saved = mlir.save(module, tmp_path / "x", ".mlir").read_text()
+    assert mlir.text(mlir.parse(saved, mlir.torch_context())) == mlir.text(module)
+    assert mlir.save(mlir.copy(module), tmp_path / "y", ".mlir").read_text() == saved
+
+
+def test_the_lines_go_with_the_program_to_the_other_build(tmp_path: Path) -> None:
+    module = mlir.to_hlo(mlir.parse(NAMED, mlir.torch_context()))
+    assert ("b.py", 12) in code_lines.read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
+
+
+def test_a_module_without_locations_gets_no_comment(tmp_path: Path) -> None:
+    module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.torch_context())
+    text = mlir.save(module, tmp_path / "x", ".mlir").read_text()
+    assert code_lines.read(text) == {}
