@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Max": max, "Min": min, "max": max, "min": min, "Mod": operator.mod, "PythonMod": operator.mod, "FloorDiv": operator.floordiv,
     "CleanDiv": operator.floordiv, "IntTrueDiv": operator.truediv, "CeilDiv": lambda a, b: -(-a // b), "floor": math.floor,
     "ceiling": math.ceil, "Abs": abs, "abs": abs,
@@ -47,7 +47,7 @@ def symbols_in(expression: int | str) -> set[str]:
     """The symbols that a dim or guard is written in."""
     if isinstance(expression, int):
         return set()
-    return {node.id for node in ast.walk(ast.parse(expression, mode="eval")) if isinstance(node, ast.Name)} - set(_FUNCTIONS)
+    return {node.id for node in ast.walk(ast.parse(expression, mode="eval")) if isinstance(node, ast.Name)} - set(FUNCTIONS)
 
 
 def text(sizes: Mapping[str, int]) -> str:
@@ -73,6 +73,6 @@ def _evaluate(node: ast.expr, sizes: Mapping[str, int]) -> Any:
         case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _OPERATORS for op in ops):
             terms = [_evaluate(term, sizes) for term in (left, *comparators)]
             return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(ops, terms, terms[1:], strict=False))
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if name in _FUNCTIONS:
-            return _FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in args))
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if name in FUNCTIONS:
+            return FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in args))
     raise Unknown(f"'{ast.unparse(node)}' is not arithmetic on sizes")

@@ -4,8 +4,9 @@
 at the levels below, and `views` turns it into pages.
 """
 
+from lowering.symbols import levels, views
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.recording import record
 from lowering.symbols.schema import SymbolRecord
 
-__all__ = ["Log", "Settings", "SymbolRecord", "capture", "record"]
+__all__ = ["Log", "Settings", "SymbolRecord", "capture", "levels", "record", "views"]

@@ -21,6 +21,7 @@ from lowering.model import Model
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
 from lowering.symbols.schema import Range
+from lowering.symbols.spelling import spelled
 
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
@@ -136,12 +137,12 @@ class Export:
         return found
 
     def named(self, text: str) -> str:
-        """A torch expression in the author's words; symbols of data keep torch's name."""
+        """A torch expression in the author's words and Python's operators; symbols of data keep torch's name."""
         def word(match: re.Match[str]) -> str:
             meaning = self.meanings.get(match[0], match[0])
             return meaning if meaning.isidentifier() else f"({meaning})"
 
-        return NAME.sub(word, self.folded(text))
+        return spelled(NAME.sub(word, self.folded(text)))
 
     def promised(self, dim: Declared) -> tuple[Range, int]:
         """The sizes that the model declares for a dim: their range and their step; a flexible dim promises what torch found."""

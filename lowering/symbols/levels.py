@@ -10,6 +10,7 @@ from typing import Any
 from lowering.level import Level, Program
 from lowering.signature import Signature
 from lowering.symbols.schema import Place, Relation, Requested, SymbolRecord, Warned
+from lowering.symbols.spelling import condensed
 
 _TENSOR = re.compile(r"tensor<((?:(?:\?|\d+)x)*)")
 _VTENSOR = re.compile(r"!torch\.v?tensor<\[([^\]]*)\]")
@@ -73,7 +74,7 @@ def _entry(program: Program, signature: Signature) -> list[tuple[str, str]]:
         return [(node.name, _fx_type(node.meta.get("val"))) for node in nodes]
     if program.level is Level.TORCHSCRIPT:
         return [(f"%{value.debugName()}", _script_type(value.type())) for value in program.ir.inputs()]
-    return mlir_arguments(program.ir)
+    return text_arguments(program.ir) if isinstance(program.ir, str) else mlir_arguments(program.ir)
 
 
 def _is_argument(spec: Any, signature: Signature) -> bool:
@@ -94,7 +95,8 @@ def mlir_arguments(module: Any) -> list[tuple[str, str]]:
     """Values and types of the arguments of the first public function of an MLIR module of either build."""
     for operation in module.body.operations:
         op = operation.operation
-        if op.name == "func.func" and "sym_visibility" not in op.attributes and len(op.regions[0].blocks):
+        private = "sym_visibility" in op.attributes and "private" in str(op.attributes["sym_visibility"])
+        if op.name == "func.func" and not private and len(op.regions[0].blocks):
             return [(f"%arg{number}", str(value.type)) for number, value in enumerate(op.regions[0].blocks[0].arguments)]
     return []
 
@@ -145,7 +147,7 @@ def _checked(relation: Relation, assertions: Mapping[str, Sequence[str]]) -> Rel
 
 
 def _says(message: str, relation: Relation) -> bool:
-    return relation.text in message or relation.expr in message
+    return condensed(relation.text) in condensed(message)
 
 
 def _lost(dim: Requested) -> Warned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import sympy
 
+from lowering.sizes import FUNCTIONS
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of
@@ -23,11 +23,7 @@ Holds = Literal["always", "tried", "no", "unknown"]
 POINTS = 1024  # sizes tried for one relation
 _WHOLE = 64  # a range up to this long is tried whole
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
-# The functions in the text of torch's guards, on ints.
-_FUNCTIONS: dict[str, Any] = {
-    "__builtins__": {}, "Eq": operator.eq, "Ne": operator.ne, "Mod": operator.mod, "PythonMod": operator.mod,
-    "FloorDiv": operator.floordiv, "CleanDiv": operator.floordiv, "Max": max, "Min": min, "Abs": abs, "True": True, "False": False,
-}
+_NAMES: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS}
 
 
 def relations(export: Export) -> tuple[Relation, ...]:
@@ -84,7 +80,7 @@ def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> boo
         return False
     if line is None:
         return _implied(expr, export)
-    left, _, right = export.named(expr).removeprefix("Eq(").removesuffix(")").partition(", ")
+    left, _, right = export.named(expr).partition(" == ")
     return left == right
 
 
@@ -134,7 +130,7 @@ def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
 
 def _true_at(condition: CodeType, point: Mapping[str, int]) -> bool:
     try:
-        return bool(eval(condition, {**_FUNCTIONS, **point}))  # noqa: S307 - torch's own expressions, no builtins
+        return bool(eval(condition, {**_NAMES, **point}))  # noqa: S307 - torch's own expressions, no builtins
     except ZeroDivisionError:
         return False
 

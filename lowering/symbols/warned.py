@@ -67,11 +67,12 @@ def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned
         traced = Range(_times(symbol.traced.lower, factor), _times(symbol.traced.upper, factor))
         low = -(-(promised.lower or 0) // factor) * factor
         high = None if promised.upper is None else promised.upper // factor * factor
-        if Range(low, high).within(traced):
+        given = Range(low, high)
+        if given.within(traced):
             continue
         cause = next((change for change in reversed(symbol.history) if change.what == "range" and change.line), None)
         why = f"{cause.cause} at {cause.line}" if cause else "torch traces no size of 0 or 1"
-        yield Warned("promised_wider_than_traced", f"{word} is promised in {promised} but was traced in {traced}: {why}", word, None,
+        yield Warned("promised_wider_than_traced", f"{word} is promised in {given} but was traced in {traced}: {why}", word, None,
                      cause.line if cause else None)
 
 

@@ -59,7 +59,7 @@ def test_derived_dims_name_their_expression_and_root() -> None:
 def test_a_flexible_dim_that_specializes_names_value_cause_and_line() -> None:
     record = export(models.Fixed, model(models.Fixed, x=[None])).record
     (dim,) = record.requested
-    assert (dim.verdict, dim.value, dim.why, dim.kept) == ("specialized", 41, "the code needs Eq(x_0, 41)", False)
+    assert (dim.verdict, dim.value, dim.why, dim.kept) == ("specialized", 41, "the code needs x_0 == 41", False)
     assert dim.line is not None and (dim.line.file, dim.line.line) == (FILE, line("fixed"))
     assert "torch.ones" in dim.line.code
     assert record.lost == (dim,)
