@@ -9,6 +9,7 @@ import torch
 from torch_mlir import ir
 
 from lowering import source_lines, types
+from lowering.errors import Problem
 from lowering.signature import Signature
 
 Node = torch._C.Node
@@ -63,6 +64,62 @@ def _tensor_word(type_: torch._C.Type) -> str:
     return f"vtensor<{shape},{'unk' if dtype is None else types.of(dtype).torch_mlir}>"
 
 
+def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
+    """Every node and argument that has no form in the torch dialect, in nested blocks too, each with its user line."""
+    found = [] if isinstance(graph, torch._C.Block) else _untyped(graph.inputs(), "argument")
+    for node in graph.nodes():
+        kind, line = node.kind(), source_lines.of_script(node)
+        place = f"{kind} at {line}" if line else kind
+        if kind in _REFUSED:
+            found.append(Problem(place, _REFUSED[kind]))
+        elif kind not in _STRUCTURAL and node.schema() == "(no schema)":
+            found.append(Problem(place, "has no schema, and the importer no rule for it", str(node).strip().splitlines()[0]))
+        found += _untyped(node.outputs(), place)
+        if kind == "prim::Constant" and not _is_literal(node.output().toIValue()):
+            found.append(Problem(place, f"the torch dialect has no constant of type {node.output().type()}"))
+        for block in node.blocks():
+            found += refusals(block)
+    return found
+
+
+def _untyped(values: Iterable[torch._C.Value], place: str) -> list[Problem]:
+    table, found = TypeTable(), []
+    for value in values:
+        try:
+            table.word(value.type())
+        except KeyError as error:
+            found.append(Problem(f"%{value.debugName()} ({place})", str(error.args[0])))
+    return found
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_literal, value))
+    return any(isinstance(value, kind) for kind, _, _ in _LITERALS)
+
+
+# Kinds of an object graph or of a training or debugging run: they have no meaning in one function of tensors.
+_REFUSED = {
+    "prim::GetAttr": "reads an attribute of an object; a foreign module's are made arguments before it is imported",
+    "prim::SetAttr": "writes an attribute of an object",
+    "prim::CallMethod": "calls a method that was not inlined",
+    "prim::CallFunction": "calls a function that was not inlined",
+    "prim::CreateObject": "creates an object",
+    "prim::PythonOp": "calls Python",
+    "prim::fork": "starts a task",
+    "aten::wait": "waits for a task",
+    "prim::Enter": "enters a context",
+    "prim::Exit": "leaves a context",
+}
+
+_STRUCTURAL = {
+    kind: f"torch.{kind.replace('::', '.')}" for kind in (
+        "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct", "prim::Uninitialized",
+        "prim::unchecked_cast", "prim::TupleIndex",
+    )
+} | {"prim::Constant": "", "prim::If": "torch.prim.If", "prim::Loop": "torch.prim.Loop"}  # fmt: skip
+
+
 def import_graph(graph: torch._C.Graph, signature: Signature | None, context: ir.Context) -> ir.Module:
     """The graph as `func.func @main`, user lines as locations; result tuples are flattened into several results."""
     with context, ir.Location.unknown():
@@ -81,11 +138,11 @@ class GraphImporter:
         self._values: dict[int, ir.Value] = {}
         self._names: dict[str, bool] = {}
         self._rules: dict[str, Callable[[Node], None]] = {
+            **{kind: self._structural(name) for kind, name in _STRUCTURAL.items()},
             "prim::Constant": self._constant,
-            "prim::ListConstruct": self._structural("torch.prim.ListConstruct"),
-            "prim::ListUnpack": self._structural("torch.prim.ListUnpack"),
-            "prim::TupleConstruct": self._structural("torch.prim.TupleConstruct"),
-            "prim::TupleUnpack": self._structural("torch.prim.TupleUnpack"),
+            "prim::If": self._if,
+            "prim::Loop": self._loop,
+            "prim::DictConstruct": self._dict,
         }
 
     def function(self, graph: torch._C.Graph, module: ir.Module) -> None:
@@ -128,6 +185,58 @@ class GraphImporter:
             self._bind(node, ir.Operation.create(name, results=self._result_types(node), operands=self._operands(node)))
 
         return rule
+
+    def _if(self, node: Node) -> None:
+        """Two regions; each yields its results as the node's types."""
+        created = ir.Operation.create("torch.prim.If", results=self._result_types(node), operands=self._operands(node), regions=2)
+        for region, block in zip(created.regions, node.blocks(), strict=True):
+            with ir.InsertionPoint(region.blocks.append()):
+                self._nodes(block.nodes())
+                self._yield("torch.prim.If.yield", [], block.outputs(), list(created.results))
+        self._bind(node, created)
+
+    def _loop(self, node: Node) -> None:
+        """One region over the turn's number and the carried values, which have the types of the node's results throughout."""
+        count, first, *carried = node.inputs()
+        types_ = self._result_types(node)
+        start = [self._as(self._values[value.unique()], type_) for value, type_ in zip(carried, types_, strict=True)]
+        operands = [self._values[count.unique()], self._values[first.unique()], *start]
+        created = ir.Operation.create("torch.prim.Loop", results=types_, operands=operands, regions=1)
+        block = next(node.blocks())
+        inside = created.regions[0].blocks.append(self._types.parse("!torch.int"), *types_)
+        turn, *values = block.inputs()
+        self._values[turn.unique()] = inside.arguments[0]
+        with ir.InsertionPoint(inside):
+            for value, argument in zip(values, list(inside.arguments)[1:], strict=True):
+                self._values[value.unique()] = self._as(argument, self._types.of(value.type()))
+            self._nodes(block.nodes())
+            again, *turned = block.outputs()
+            self._yield("torch.prim.Loop.condition", [self._values[again.unique()]], turned, list(created.results))
+        self._bind(node, created)
+
+    def _nodes(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            self.node(node)
+
+    def _yield(self, name: str, leading: list[ir.Value], values: Iterable[torch._C.Value], results: list[ir.Value]) -> None:
+        given = [self._as(self._values[value.unique()], result.type) for value, result in zip(values, results, strict=True)]
+        ir.Operation.create(name, operands=[*leading, *given])
+
+    def _as(self, value: ir.Value, type_: ir.Type) -> ir.Value:
+        """`value` as another type of the same kind: a block's boundary is where static knowledge is dropped, or an optional made."""
+        if value.type == type_:
+            return value
+        is_tensor = "tensor<" in str(value.type) and str(type_).startswith(("!torch.vtensor", "!torch.tensor"))
+        name = "torch.tensor_static_info_cast" if is_tensor else "torch.derefine"
+        return ir.Operation.create(name, results=[type_], operands=[value]).result
+
+    def _dict(self, node: Node) -> None:
+        """TorchScript interleaves keys and values; the dialect takes the keys first."""
+        operands = self._operands(node)
+        given = [*operands[::2], *operands[1::2]]
+        attributes = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands) // 2] * 2)}
+        results = self._result_types(node)
+        self._bind(node, ir.Operation.create("torch.prim.DictConstruct", results=results, operands=given, attributes=attributes))
 
     def _constant(self, node: Node) -> None:
         value, type_ = node.output().toIValue(), node.output().type()

@@ -30,8 +30,8 @@ class SourceLine:
 
 
 def of_fx(node: Node) -> SourceLine | None:
-    """The innermost recorded line of an FX node, or None if tracing kept no stack for it."""
-    frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
+    """The innermost recorded line of an FX node in a file (not in code that tracing made), or None if tracing kept no stack for it."""
+    frames = [frame for frame in _FRAME.finditer(node.meta.get("stack_trace") or "") if not frame["file"].startswith("<")]
     if not frames:
         return None
     innermost = frames[-1]

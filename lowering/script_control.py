@@ -1,0 +1,157 @@
+"""Higher-order ops of FX as TorchScript's blocks: `cond` -> `prim::If`; `while_loop`, `scan` and `map` -> `prim::Loop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+from lowering.custom.script import mutating
+
+if TYPE_CHECKING:
+    from lowering.script_graph import ScriptGraph
+
+Value = torch._C.Value
+
+FOREVER = 2**63 - 1  # trip count of a loop that its condition alone ends
+
+
+def cond(graph: ScriptGraph, node: Node) -> list[Value]:
+    """`cond(predicate, true_graph, false_graph, operands)`."""
+    predicate, accepted, refused, operands = node.args[:4]
+    choice = graph.graph.create("prim::If", [_as_bool(graph, node, graph.scalar(predicate))], 0)
+    graph.insert(node, choice)
+    given = [graph.scalar(operand) for operand in operands]  # type: ignore[union-attr]
+    for body in (accepted, refused):
+        block = choice.addBlock()
+        with graph.inside(block):
+            for result in graph.region(graph.held(body), given):
+                block.registerOutput(result)
+    return _outputs(choice, node)
+
+
+def while_loop(graph: ScriptGraph, node: Node) -> list[Value]:
+    """`while_loop(condition_graph, body_graph, carried, additional)`: the condition is computed before the loop and at the end of each turn."""
+    condition, body, carried, additional = (graph.held(argument) for argument in node.args[:4])
+    start = [graph.scalar(value) for value in carried]
+    more = [graph.scalar(value) for value in additional]
+    first = _as_bool(graph, node, graph.region(condition, [*start, *more])[0])
+    loop, block = _loop(graph, node, graph.constant(FOREVER), first, start)
+    with graph.inside(block):
+        values = list(block.inputs())[1:]
+        turned = graph.region(body, [*values, *more])
+        again = _as_bool(graph, node, graph.region(condition, [*turned, *more])[0])
+        _end_turn(block, again, turned)
+    return _outputs(loop, node)
+
+
+def scan(graph: ScriptGraph, node: Node) -> list[Value]:
+    """`scan(combine_graph, init, xs, additional)`: a turn takes the carried values and one slice of each xs along dim 0, and gives the
+    carried values and one slice of each result."""
+    combine, init, stacked, additional = (graph.held(argument) for argument in node.args[:4])
+    carried = [graph.scalar(value) for value in init]
+    results = list(node.meta["val"])
+    return _sliced_loop(graph, node, combine, carried, [graph.scalar(value) for value in stacked], additional, results)
+
+
+def map_(graph: ScriptGraph, node: Node) -> list[Value]:
+    """`map(body_graph, xs, additional)`: a turn takes one slice of each xs along dim 0 and gives one slice of each result."""
+    body, stacked, additional = (graph.held(argument) for argument in node.args[:3])
+    return _sliced_loop(graph, node, body, [], [graph.scalar(value) for value in stacked], additional, list(node.meta["val"]))
+
+
+def _sliced_loop(graph: ScriptGraph, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
+                 additional: Sequence[Any], results: list[Any]) -> list[Value]:
+    """A loop over dim 0 of `stacked`; each turn writes its slice of every result that is not carried."""
+    zero, more = graph.constant(0), [graph.scalar(value) for value in additional]
+    count = _insert(graph, node, "aten::size", [stacked[0], zero], torch._C.IntType.get())
+    made = [_empty(graph, node, count, value, result) for value, result in zip(results[len(carried) :], _slices(body, len(carried)), strict=True)]
+    loop, block = _loop(graph, node, count, graph.constant(True), [*carried, *made])
+    with graph.inside(block):
+        turn, *values = block.inputs()
+        taken = [_insert(graph, node, "aten::select", [value, zero, turn], _without_first(value.type())) for value in stacked]
+        turned = graph.region(body, [*values[: len(carried)], *taken, *more])
+        for position, target in enumerate(values[len(carried) :], len(carried)):
+            turned[position] = _written(graph, node, target, turned[position], turn, count)
+        _end_turn(block, graph.constant(True), turned)
+    return _outputs(loop, node)
+
+
+def _slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
+    """What the body gives for one turn, as FX values, behind the carried ones."""
+    returned = next(node for node in body.graph.nodes if node.op == "output").args[0]
+    return [result.meta["val"] for result in returned[carried:]]
+
+
+def _empty(graph: ScriptGraph, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
+    """Zeros of the shape of a stacked result; its dims behind the first are ints, or sizes that the graph has named already."""
+    from lowering.script_graph import script_type
+
+    sizes = [count, *(graph.size(size) for size in slice_.shape)]
+    listed = _insert(graph, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
+    none = graph.constant(None)
+    return _insert(graph, node, "aten::full", [listed, graph.constant(0), graph.constant(value.dtype), none, none, none], script_type(value))
+
+
+def _written(graph: ScriptGraph, node: Node, target: Value, row: Value, turn: Value, count: Value) -> Value:
+    """`target` with `row` at place `turn` of dim 0: chosen by a mask, since writes at an index that varies have no lowering."""
+    rank, none = len(row.type().varyingSizes()), graph.constant(None)  # type: ignore[attr-defined]
+    long, truth = (torch._C.TensorType.get().with_dtype(dtype) for dtype in (torch.int64, torch.bool))  # type: ignore[attr-defined]
+    places = _insert(graph, node, "aten::arange", [count, graph.constant(torch.int64), none, none, none], long.with_sizes([None]))
+    here = _insert(graph, node, "aten::eq", [places, turn], truth.with_sizes([None]))
+    for position in range(rank):
+        here = _insert(graph, node, "aten::unsqueeze", [here, graph.constant(position + 1)], truth.with_sizes([None, *[1] * (position + 1)]))
+    return _insert(graph, node, "aten::where", [here, row, target], target.type())
+
+
+def _without_first(type_: torch._C.Type) -> torch._C.Type:
+    return type_.with_sizes(type_.varyingSizes()[1:])  # type: ignore[attr-defined]
+
+
+def _insert(graph: ScriptGraph, node: Node, kind: str, inputs: list[Value], type_: torch._C.Type) -> Value:
+    created = graph.graph.create(kind, inputs, 1)
+    graph.insert(node, created)
+    created.output().setType(type_)
+    return created.output()
+
+
+def _loop(graph: ScriptGraph, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
+    """A loop whose block takes the turn's number and the carried values."""
+    loop = graph.graph.create("prim::Loop", [count, first, *carried], 0)
+    graph.insert(node, loop)
+    block = loop.addBlock()
+    block.addInputToBlock().setType(torch._C.IntType.get())  # type: ignore[call-arg]
+    for value in carried:
+        block.addInputToBlock().setType(value.type())  # type: ignore[call-arg]
+    return loop, block
+
+
+def _end_turn(block: torch._C.Block, again: Value, carried: Sequence[Value]) -> None:
+    for value in (again, *carried):
+        block.registerOutput(value)
+
+
+def _as_bool(graph: ScriptGraph, node: Node, value: Value) -> Value:
+    """A predicate as a bool: that of a tensor of one element is read."""
+    if value.type().kind() == "BoolType":
+        return value
+    return _insert(graph, node, "aten::Bool", [value], torch._C.BoolType.get())
+
+
+def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
+    """The results of a node with blocks, typed as the FX node's."""
+    from lowering.script_graph import script_type
+
+    results = []
+    for value in node.meta["val"]:
+        output = created.addOutput()
+        output.setType(script_type(value))
+        results.append(output)
+    return results
+
+
+RULES: dict[str, Callable[[ScriptGraph, Node], list[Value]]] = {
+    "cond": cond, "while_loop": while_loop, "scan": scan, "map_impl": map_, "auto_functionalized": mutating,
+}  # fmt: skip

@@ -1,0 +1,67 @@
+"""TorchScript graphs as text and back, exactly: `parse_ir` alone forgets the names of values and the user's lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+
+from lowering import source_lines
+from lowering.source_lines import SourceLine
+
+Graph = torch._C.Graph
+
+_NAME = re.compile(r"%([\w.]+) : ")
+_LINE = re.compile(r" # (?P<file>\S[^#]*):(?P<line>\d+):0$")
+
+
+def parse(text: str) -> Graph:
+    """The graph that prints as `text` (`str(graph)` of a named graph); RuntimeError where it is not TorchScript."""
+    graph = torch._C.parse_ir(text)
+    definitions = iter(_definitions(text))
+    _restore(graph.nodes(), definitions)
+    return graph
+
+
+def name_values(graph: Graph) -> None:
+    """Name every value that has only a number: numbers are given anew when text is parsed, names are kept."""
+    for number, value in enumerate(_values(graph.nodes())):
+        if value.debugName().isdigit():
+            value.setDebugName(f"v{number}")
+
+
+def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
+    for node in nodes:
+        yield from node.outputs()
+        for block in node.blocks():
+            yield from block.inputs()
+            yield from _values(block.nodes())
+
+
+def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
+    """Of each line that defines values or begins a block: the names, and the user's line."""
+    for line in text.splitlines()[1:]:
+        stripped = line.strip()
+        if stripped.startswith("block"):
+            yield _NAME.findall(stripped), None
+        elif line.startswith("  ") and (" = " in line or "::" in line) and not stripped.startswith(("->", "return")):
+            place = _LINE.search(line)
+            yield _NAME.findall(line.partition(" = ")[0]), SourceLine(place["file"], int(place["line"])) if place else None
+
+
+def _restore(nodes: Iterator[torch._C.Node], definitions: Iterator[tuple[list[str], SourceLine | None]]) -> None:
+    for node in nodes:
+        names, line = next(definitions)
+        _name(node.outputs(), names)
+        if line is not None:
+            node.copyMetadata(source_lines.script_prototype(line))
+        for block in node.blocks():
+            _name(block.inputs(), next(definitions)[0])
+            _restore(block.nodes(), definitions)
+
+
+def _name(values: Iterator[torch._C.Value], names: list[str]) -> None:
+    for value, name in zip(values, names, strict=True):
+        if not name.isdigit():
+            value.setDebugName(name)
