@@ -21,6 +21,10 @@ INSTALL = "pip install 'shapeline[iree]'"
 _DTYPES = {name for name in types.DTYPES if not name.startswith(("bfloat", "float8"))}
 
 
+# Python's operators on tensors: IREE has patterns only for the ops that they stand for.
+_OPERATORS = {f"torch.aten.__{word}__.Tensor": f"torch.aten.bitwise_{word}.Tensor" for word in ("and", "or", "xor")}
+
+
 @cache
 def available() -> bool:
     """Whether both of IREE's packages are installed."""
@@ -36,6 +40,8 @@ class Iree:
     def __init__(self, text: str) -> None:
         from iree.compiler import tools
 
+        for operator, op in _OPERATORS.items():
+            text = text.replace(f"{operator} ", f"{op} ")
         arguments = ["--iree-llvmcpu-target-cpu=host"]
         try:
             self._bytecode = tools.compile_str(text, input_type="torch", target_backends=["llvm-cpu"], extra_args=arguments)

@@ -54,6 +54,16 @@ def test_what_iree_does_not_take_is_noted_and_blames_nobody() -> None:
 
 
 @needs_iree
+@pytest.mark.parametrize("word", ["and", "or", "xor"])
+def test_pythons_operators_are_understood(word: str) -> None:
+    text = f"""func.func @main(%a: !torch.vtensor<[?],i1>, %b: !torch.vtensor<[?],i1>) -> !torch.vtensor<[?],i1> {{
+      %0 = torch.aten.__{word}__.Tensor %a, %b : !torch.vtensor<[?],i1>, !torch.vtensor<[?],i1> -> !torch.vtensor<[?],i1>
+      return %0 : !torch.vtensor<[?],i1> }}"""
+    one, other = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    assert torch.equal(iree.Iree(text).run([one, other])[0], getattr(torch, f"bitwise_{word}")(one, other))
+
+
+@needs_iree
 def test_text_that_is_no_module_is_a_failure() -> None:
     with pytest.raises(StageFailed, match="IREE on the torch level"):
         iree.Iree("func.func @main() {")
