@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from typing import Any
 
 from torch_mlir import ir
@@ -65,6 +66,9 @@ def parse_dim(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
             return ex.floordiv(parse_dim(left, atoms), parse_dim(right, atoms))
         case ast.BinOp(op=ast.Mod(), left=left, right=right):
             return ex.remainder(parse_dim(left, atoms), parse_dim(right, atoms))
+        case ast.Call(func=ast.Name(id=name), args=[first, *others]) if name.lower() in ("max", "min"):
+            pick = ex.maximum if name.lower() == "max" else ex.minimum
+            return functools.reduce(pick, (parse_dim(other, atoms) for other in others), parse_dim(first, atoms))
     raise ValueError(f"'{ast.unparse(node)}' is no form of dim")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import dims
+from lowering.legalize import dims, dots, units
 from lowering.legalize import expression as ex
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def _fold(*names: str) -> Callable[[Fold], Fold]:
 @_fold("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
 def _broadcast(op: Any, rewrite: Rewrite) -> None:
     """Gone where it changes nothing; static where all dims are ints."""
+    places = units.insertion(op.operands[0], rewrite)
+    if places is not None:
+        kept = [place for position, place in enumerate(dims.integers(op, "broadcast_dimensions")) if position not in places]
+        op.operands[0] = op.operands[0].owner.operands[0]
+        op.attributes["broadcast_dimensions"] = ir.DenseI64ArrayAttr.get(kept)
     source, result = op.operands[0], op.results[0]
     if dims.integers(op, "broadcast_dimensions") == list(range(len(rewrite.known.dims(source)))) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
@@ -48,6 +53,23 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
         rewrite.replace(result, source)
     elif op.name == "stablehlo.dynamic_reshape" and _is_static(result, rewrite):
         _create(op, "stablehlo.reshape", [source], rewrite)
+
+
+@_fold("stablehlo.dot_general")
+def _dot_general(op: Any, rewrite: Rewrite) -> None:
+    dots.fold(op, rewrite)
+
+
+@_fold("stablehlo.multiply", "stablehlo.divide", "stablehlo.subtract", "stablehlo.add", "stablehlo.and", "stablehlo.or")
+def _arithmetic(op: Any, rewrite: Rewrite) -> None:
+    units.neutral(op, rewrite)
+    if any(list(result.uses) for result in op.results):
+        units.sink(op, rewrite)
+
+
+@_fold(*(name for name in units.SINKABLE if name not in FOLDS))
+def _sink(op: Any, rewrite: Rewrite) -> None:
+    units.sink(op, rewrite)
 
 
 @_fold("stablehlo.real_dynamic_slice")
@@ -77,6 +99,8 @@ def _convert(op: Any, rewrite: Rewrite) -> None:
     """A conversion to the same type is none."""
     if op.operands[0].type == op.results[0].type:
         rewrite.replace(op.results[0], op.operands[0])
+    else:
+        units.sink(op, rewrite)
 
 
 def _same_dims(source: Any, result: Any, rewrite: Rewrite) -> bool:
@@ -98,7 +122,7 @@ def _create(op: Any, name: str, operands: list[Any], rewrite: Rewrite, **attribu
 # Removed when nothing uses their result: what folding leaves behind.
 REMOVABLE = frozenset({
     *FOLDS, "stablehlo.constant", "stablehlo.subtract", "stablehlo.add", "stablehlo.multiply", "stablehlo.divide", "stablehlo.ceil",
-    "stablehlo.get_dimension_size", "stablehlo.concatenate", "stablehlo.slice", "stablehlo.iota",
+    "stablehlo.get_dimension_size", "stablehlo.concatenate", "stablehlo.transpose", "stablehlo.slice", "stablehlo.iota",
 })  # fmt: skip
 
 # ops on scalars -> the StableHLO op on 0-d tensors

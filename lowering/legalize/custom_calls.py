@@ -1,0 +1,117 @@
+"""Calls of the stand-ins of custom ops (see `custom.operators`) as `stablehlo.custom_call`s whose result shapes are computed in the IR."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch_mlir import ir
+
+from lowering.custom.bridge import TYPED_FFI
+from lowering.custom.naming import DIMS
+from lowering.custom.operators import HELD
+from lowering.legalize import entry
+from lowering.legalize.emission import Origin
+from lowering.legalize.expression import Expression, Shape
+
+if TYPE_CHECKING:
+    from lowering.legalize.rewrite import Rewrite
+
+
+def replace(call: Any, rewrite: Rewrite) -> None:
+    """Put the custom call in the place of `call`. Where sizes tell the dims of all results they are operands (indices_of_shape_operands);
+    where only the op's data tells one, the result types leave it open."""
+    held = _held(rewrite).get(call.attributes["callee"].value)
+    if held is None:
+        return
+    types = [_tensor_type(result.type) for result in call.results]
+    shapes = _shapes(held, types, rewrite.symbols)
+    operands = list(call.operands)
+    attributes: dict[str, ir.Attribute] = {
+        "call_target_name": held["target"],
+        "has_side_effect": held["has_side_effect"],
+        "backend_config": held["config"],
+        "api_version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), TYPED_FFI),
+    }
+    aliases = _aliases(held, operands, types)
+    known = [shape for shape in shapes if shape is not None and all(isinstance(dim, Expression) for dim in shape)]
+    if len(known) == len(types) and any(not type_.has_static_shape for type_ in types):
+        attributes["indices_of_shape_operands"] = _dense(range(len(operands), len(operands) + len(types)))
+        operands += [rewrite.emitter.vector(shape) for shape in known]  # type: ignore[arg-type]
+    attributes |= {
+        "operand_layouts": ir.ArrayAttr.get([_layout(operand.type) for operand in operands]),
+        "result_layouts": ir.ArrayAttr.get([_layout(type_) for type_ in types]),
+    }
+    if aliases:
+        attributes["output_operand_aliases"] = ir.ArrayAttr.get(aliases)
+    with ir.InsertionPoint(call), call.location:
+        created = ir.Operation.create("stablehlo.custom_call", results=types, operands=operands, attributes=attributes)
+    for old, new, shape in zip(call.results, created.results, shapes, strict=True):
+        if shape is not None:
+            rewrite.known.learn_dims(new, _read(new, shape, rewrite))
+        rewrite.replace(old, new)
+
+
+def erase_stand_ins(module: Any) -> None:
+    for operation in list(module.body.operations):
+        if HELD in operation.operation.attributes:
+            operation.operation.erase()
+
+
+def _held(rewrite: Rewrite) -> Mapping[str, Any]:
+    module = rewrite.function.operation.parent
+    functions = [op.operation for op in module.regions[0].blocks[0].operations]
+    return {function.attributes["sym_name"].value: function.attributes[HELD] for function in functions if HELD in function.attributes}
+
+
+def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> list[tuple[Expression | str, ...] | None]:
+    """The dims of each result; a dim in symbols that no input's shape tells stays as its text; None for results of unknown dims."""
+    if DIMS not in held:
+        return [None] * len(types)
+    declared = json.loads(held[DIMS].value)
+    return [tuple(_dim(dim, symbols) for dim in dims) for dims in declared]
+
+
+def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
+    atoms = dict(symbols)
+    parsed = entry.dim_expression(dim, atoms)
+    return parsed if len(atoms) == len(symbols) else str(dim)
+
+
+def _read(value: Any, shape: tuple[Expression | str, ...], rewrite: Rewrite) -> Shape:
+    """Dims that only the op's data tells are read from its result; other results that name the same symbol have that size."""
+    found = []
+    for position, dim in enumerate(shape):
+        if isinstance(dim, str):
+            dim = rewrite.symbols.setdefault(dim, rewrite.known.unknown(Origin(value, position)))
+        found.append(dim)
+    return tuple(found)
+
+
+def _aliases(held: Any, operands: list[Any], types: list[Any]) -> list[ir.Attribute]:
+    """Results that are the new values of operands, which an op that writes in place may keep where they are."""
+    written = list(held["written"])
+    found = []
+    for number, operand in enumerate(written):
+        result = len(types) - len(written) + number
+        if operands[operand].type == types[result]:
+            outputs = f"[{result}]" if len(types) > 1 else "[]"
+            text = f"output_tuple_indices = {outputs}, operand_index = {operand}, operand_tuple_indices = []"
+            found.append(ir.Attribute.parse(f"#stablehlo.output_operand_alias<{text}>"))
+    return found
+
+
+def _tensor_type(type_: Any) -> Any:
+    """A tensor type; a number's is a 0-d tensor's."""
+    return type_ if isinstance(type_, ir.RankedTensorType) else ir.RankedTensorType.get([], type_)
+
+
+def _layout(type_: Any) -> ir.Attribute:
+    """Row-major: what every op of PyTorch expects of a contiguous tensor."""
+    ranks = range(ir.RankedTensorType(type_).rank - 1, -1, -1)
+    return ir.Attribute.parse(f"dense<[{', '.join(map(str, ranks))}]> : tensor<{len(ranks)}xindex>")
+
+
+def _dense(values: range) -> ir.Attribute:
+    return ir.Attribute.parse(f"dense<[{', '.join(map(str, values))}]> : tensor<{len(values)}xi64>")

@@ -1,0 +1,131 @@
+"""dot_general in its plainest form: no broadcast weights, no merged batch dims, no transposed operand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch_mlir import ir
+from torch_mlir._mlir_libs import _stablehlo as hlo
+
+from lowering.legalize import expression as ex
+
+if TYPE_CHECKING:
+    from lowering.legalize.rewrite import Rewrite
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Which dims of each operand are batch dims, and which are contracted."""
+
+    left_batch: tuple[int, ...]
+    right_batch: tuple[int, ...]
+    left_contracting: tuple[int, ...]
+    right_contracting: tuple[int, ...]
+
+    @staticmethod
+    def of(op: Any) -> Numbers:
+        numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
+        return Numbers(tuple(numbers.lhs_batching_dimensions), tuple(numbers.rhs_batching_dimensions),
+                       tuple(numbers.lhs_contracting_dimensions), tuple(numbers.rhs_contracting_dimensions))  # fmt: skip
+
+    def attribute(self) -> ir.Attribute:
+        return hlo.DotDimensionNumbers.get(self.left_batch, self.right_batch, self.left_contracting, self.right_contracting)
+
+
+def fold(op: Any, rewrite: Rewrite) -> None:
+    """Simplify as far as it goes; the result keeps its shape and meaning."""
+    op = _without_broadcast(op, rewrite) or op
+    op = _without_transpose(op, rewrite) or op
+    _unmerged(op, rewrite)
+
+
+def _without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
+    """(B, M, K) x broadcast(K, N): the right operand is the same in every batch, so the batch dims are plain dims of the left one."""
+    left, right = op.operands
+    numbers = Numbers.of(op)
+    if not numbers.right_batch or not _is(right, "stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim"):
+        return None
+    source = right.owner.operands[0]
+    kept = list(right.owner.attributes["broadcast_dimensions"])
+    others = [position for position in range(len(rewrite.known.dims(right))) if position not in numbers.right_batch]
+    keeps_sizes = all(rewrite.known.dims(source)[i] == rewrite.known.dims(right)[place] for i, place in enumerate(kept))
+    free = [position for position in range(len(rewrite.known.dims(left))) if position not in (*numbers.left_batch, *numbers.left_contracting)]
+    if kept != others or not keeps_sizes or list(numbers.left_batch) + free != sorted([*numbers.left_batch, *free]):
+        return None
+    plain = Numbers((), (), numbers.left_contracting, tuple(kept.index(place) for place in numbers.right_contracting))
+    return _replaced(op, [left, source], plain, rewrite)
+
+
+def _without_transpose(op: Any, rewrite: Rewrite) -> Any | None:
+    """A transposed right operand is read in place, where its free dims keep their order."""
+    left, right = op.operands
+    if not _is(right, "stablehlo.transpose"):
+        return None
+    numbers, order = Numbers.of(op), list(right.owner.attributes["permutation"])
+    used = {*numbers.right_batch, *numbers.right_contracting}
+    free = [order[position] for position in range(len(order)) if position not in used]
+    if free != sorted(free):
+        return None
+    moved = Numbers(numbers.left_batch, tuple(order[place] for place in numbers.right_batch),
+                    numbers.left_contracting, tuple(order[place] for place in numbers.right_contracting))  # fmt: skip
+    return _replaced(op, [left, right.owner.operands[0]], moved, rewrite)
+
+
+def _unmerged(op: Any, rewrite: Rewrite) -> None:
+    """(B*H, M, K) x (B*H, K, N), both reshaped from (B, H, ...): dot over the two batch dims, and reshape the result instead."""
+    numbers = Numbers.of(op)
+    left, right = sources = [_split_batch(operand, rewrite) for operand in op.operands]
+    if numbers.left_batch != (0,) or numbers.right_batch != (0,) or left is None or right is None:
+        return
+    counts = {len(rewrite.known.dims(source)) - len(rewrite.known.dims(operand)) + 1 for source, operand in zip(sources, op.operands, strict=True)}
+    if len(counts) != 1 or rewrite.known.dims(left)[: min(counts)] != rewrite.known.dims(right)[: min(counts)]:
+        return
+    count = counts.pop()
+    batch = tuple(range(count))
+    split = Numbers(batch, batch, tuple(place + count - 1 for place in numbers.left_contracting),
+                    tuple(place + count - 1 for place in numbers.right_contracting))  # fmt: skip
+    shape = rewrite.known.dims(left)[:count] + rewrite.known.dims(op.results[0])[1:]
+    with ir.InsertionPoint(op), op.location:
+        type_ = ir.RankedTensorType.get([_size(dim) for dim in shape], ir.RankedTensorType(op.results[0].type).element_type)
+        dot = _dot(op, type_, [left, right], split)
+        rewrite.known.learn_dims(dot.result, shape)
+        rewrite.emitter.here = op
+        wanted = rewrite.emitter.vector(rewrite.known.dims(op.results[0]))
+        merged = ir.Operation.create("stablehlo.dynamic_reshape", results=[op.results[0].type], operands=[dot.result, wanted])
+    rewrite.known.learn_dims(merged.result, rewrite.known.dims(op.results[0]))
+    rewrite.replace(op.results[0], merged.result)
+
+
+def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
+    """What `value` was reshaped from, if the reshape only merged leading dims into one."""
+    if not _is(value, "stablehlo.dynamic_reshape", "stablehlo.reshape"):
+        return None
+    source = value.owner.operands[0]
+    before, after = rewrite.known.dims(source), rewrite.known.dims(value)
+    count = len(before) - len(after) + 1
+    merges = count > 1 and ex.product(before[:count]) == after[0] and before[count:] == after[1:]
+    return source if merges else None
+
+
+def _replaced(op: Any, operands: Sequence[Any], numbers: Numbers, rewrite: Rewrite) -> Any:
+    with ir.InsertionPoint(op), op.location:
+        created = _dot(op, op.results[0].type, operands, numbers)
+    rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
+    rewrite.replace(op.results[0], created.result)
+    return created
+
+
+def _dot(op: Any, type_: ir.Type, operands: Sequence[Any], numbers: Numbers) -> Any:
+    attributes = {name: op.attributes[name] for name in ("precision_config", "algorithm") if name in op.attributes}
+    return ir.Operation.create("stablehlo.dot_general", results=[type_], operands=list(operands),
+                               attributes={**attributes, "dot_dimension_numbers": numbers.attribute()})
+
+
+def _is(value: Any, *names: str) -> bool:
+    return not isinstance(value.owner, ir.Block) and value.owner.name in names
+
+
+def _size(dim: ex.Expression) -> int:
+    return dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size()
