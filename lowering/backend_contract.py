@@ -6,19 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lowering import mlir
+from lowering import inventory, mlir
+from lowering.custom import operators
 from lowering.level import Level, Program
 
 
 def reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
-    """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises StageFailed.
+    """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises Unsupported, StageFailed.
 
     legal_ops: what torch-mlir's decomposition passes leave whole.
     """
     raw = program.lowered(Level.TORCH, mlir.text(module))
     options = f"backend-legal-ops={','.join(legal_ops)} extra-library="
-    mlir.run(module, f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})", "torch")
+    with operators.hidden(module):
+        inventory.run(module, f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})", "torch")
+    _drop_assertions(module)
     return raw.lowered(Level.TORCH, module)
+
+
+def _drop_assertions(module: Any) -> None:
+    """Decompositions assert what torch's own shape rules demand, which export has checked, or guards, for all shapes."""
+    for operation in list(mlir.operations(module)):
+        if operation.name == "torch.runtime.assert":
+            operation.erase()
 
 
 def save(program: Program, stem: Path) -> list[Path]:

@@ -39,7 +39,8 @@ def _replace(graph: Graph, node: Node, decomposition: Decomposition) -> list[Nod
     def call(*values: Any) -> Any:
         given = iter(values)
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(leaf, Node) else leaf for leaf in leaves], spec)
-        return decomposition(*args, **kwargs)
+        result = decomposition(*args, **kwargs)
+        return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
 
     with _fake_mode(inputs):
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*(value.meta["val"] for value in inputs))

@@ -138,7 +138,7 @@ def _failing_as(place: str, run: Body) -> Body:
 
 def _tensor(value: Any, result: Result) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu").reshape(()) if result.dtype in _SCALARS else value.detach().to("cpu")
+        return value.detach().to("cpu")
     return torch.tensor(value, dtype=_SCALARS[type(value).__name__])
 
 

@@ -36,6 +36,13 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
     return Signature(arguments, tuple(_results(program, names)), _bounds(program, model, names), _guards(program, names))
 
 
+def rename_results(program: ExportedProgram) -> None:
+    """Let the program's own signature name the nodes that give its results now: a decomposition may have replaced them."""
+    for spec, result in zip(program.graph_signature.output_specs, program.graph.output_node().args[0], strict=True):  # type: ignore[arg-type]
+        if isinstance(result, torch.fx.Node):
+            spec.arg.name = result.name
+
+
 def argument_name(spec: InputSpec) -> str:
     """The FQN of a weight, or the name of an input as the user passes it."""
     return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else str(spec.arg.name)

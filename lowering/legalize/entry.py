@@ -18,14 +18,17 @@ from lowering.signature import Signature
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
     """Rewrite `@main` of `module` in place; everything that could not be made StableHLO. See `assertions` for what it then refuses."""
-    from lowering.legalize import assertions
+    from lowering.legalize import assertions, custom_calls
 
     atoms = symbols(signature)
     shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
     function = next(op for op in module.body.operations if op.operation.name == "func.func")
     arguments = list(function.regions[0].blocks[0].arguments)
-    rewrite = Rewrite(module, shapes, origins(arguments, shapes))
+    read = origins(arguments, shapes)
+    rewrite = Rewrite(module, shapes, read)
+    rewrite.symbols = {name: size for name, size in atoms.items() if all(atom in read for atom in size.atoms())}
     problems = rewrite.run()
+    custom_calls.erase_stand_ins(module)
     if with_assertions:
         with module.context, ir.Location.unknown():
             assertions.emit(assertions.assertions(signature, rewrite.emitter, arguments), rewrite.emitter)

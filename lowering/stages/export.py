@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,9 +12,10 @@ import torch
 from torch.export import ExportedProgram
 
 from lowering import dynamic, exported, functional, graphs, inputs, symbols
+from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
-from lowering.errors import Problem, StageFailed
+from lowering.errors import Problem, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
@@ -65,21 +66,27 @@ class Export(Stage):
         for warning in record.warnings:
             note(warning.code, warning.message, warning.place)
         if captured is None:
+            if missing := libraries.explain(failure, model):
+                raise Unsupported(missing, str(failure)) from failure
             raise StageFailed(Problem(f"{model.name}: torch.export", f"{type(failure).__name__}: {failure}")) from failure
         return captured
 
-    def _functional(self, captured: ExportedProgram) -> ExportedProgram:
+    def _functional(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
         """`captured`, functional and decomposed. A retrace is the cost of this stage: only ops that write in place force one."""
         graphs.inline_wrappers(captured.graph_module)
         if self.decompose != "lazy":
-            result = captured.run_decompositions(decompositions.core() if self.decompose == "core" else decompositions.torch_mlir())
+            table = decompositions.core() if self.decompose == "core" else decompositions.torch_mlir()
+            with functional.whole_arguments():
+                result = captured.run_decompositions({op: row for op, row in table.items() if not naming.is_kept(op, kept)})
         else:
             is_functional = functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module)
-            result = captured if is_functional else captured.run_decompositions({})
-            decompose(result.graph_module, decompositions.choose)
+            with functional.whole_arguments():
+                result = captured if is_functional else captured.run_decompositions({})
+            decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, kept) else decompositions.choose(node))
         if result is not captured:
             functional.free_of_strides(result.graph_module)
             result._guards_code = captured._guards_code  # the retrace forgets them
+        exported.rename_results(result)
         graphs.drop_assertions(result.graph_module)
         result.graph_module.recompile()
         return result

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import mlir
+from lowering import inventory, mlir
+from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.legalize import entry
 from lowering.level import Level, Program
@@ -30,8 +31,10 @@ class ToStableHLO(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
+        if problems := operators.outline(module, program.model):
+            raise Unsupported(problems, mlir.text(module))
         allow = str(self.allow_non_finites).lower()
-        mlir.run(module, f"builtin.module(torch-backend-to-stablehlo-backend-pipeline{{allow-non-finites={allow}}})", "stablehlo")
+        inventory.run(module, f"builtin.module(torch-backend-to-stablehlo-backend-pipeline{{allow-non-finites={allow}}})", "stablehlo")
         mlir.run(module, "builtin.module(func.func(remove-shape-constraints,canonicalize,cse))", "stablehlo")
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:

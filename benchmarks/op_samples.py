@@ -1,0 +1,127 @@
+"""Samples of PyTorch's OpInfo database as modules of tensor inputs alone: what is no tensor is part of the module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types as python_types
+import unittest
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from lowering import types
+from lowering.model import Input, Model
+
+MOST_TENSORS = 8
+MOST_ELEMENTS = 1 << 16  # of one tensor: larger samples test kernels, not lowerings
+_LOOKED_AT = 64  # samples of one op
+
+
+class Call(torch.nn.Module):
+    """`op` on the tensors it is given by name, put in their places among its other arguments."""
+
+    def __init__(self, op: Any, leaves: Sequence[Any], spec: pytree.TreeSpec) -> None:
+        super().__init__()
+        self.op, self.leaves, self.spec = op, tuple(leaves), spec
+
+    def forward(self, x0: Any = None, x1: Any = None, x2: Any = None, x3: Any = None, x4: Any = None, x5: Any = None, x6: Any = None,
+                x7: Any = None) -> Any:  # fmt: skip
+        given = iter((x0, x1, x2, x3, x4, x5, x6, x7))
+        leaves = [next(given) if leaf is Call else leaf for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return self.op(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of an op. tensors: by the name that forward gives them; constants: the other arguments, as text."""
+
+    op: str
+    dtype: str
+    module: torch.nn.Module
+    tensors: dict[str, torch.Tensor]
+    constants: str = ""
+    model: Model = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The model: every dim that export can make dynamic (2 or more) is left to it as `null`."""
+        declared = {name: Input(types.name(tensor.dtype), tuple(None if size > 1 else size for size in tensor.shape))
+                    for name, tensor in self.tensors.items()}
+        object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared))
+
+    def at(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+        """The tensors at other shapes: their own values, repeated along each dim, so that domains and index ranges stay as they are."""
+        return {name: _repeated(self.tensors[name], shape) for name, shape in shapes.items()}
+
+    def __str__(self) -> str:
+        tensors = ", ".join(f"{types.name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())
+        return f"{tensors}{'; ' + self.constants if self.constants else ''}"
+
+
+def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    for dim, (size, old) in enumerate(zip(shape, tensor.shape, strict=True)):
+        if size != old:
+            tensor = tensor.index_select(dim, torch.arange(size) % old)
+    return tensor.clone()
+
+
+@cache
+def database() -> dict[str, Any]:
+    """Every OpInfo by name, with its variant (`var_mean.unbiased`)."""
+    if importlib.util.find_spec("expecttest") is None:
+        # torch's test package derives one of its test classes, which nothing here uses, from this small one
+        sys.modules["expecttest"] = python_types.ModuleType("expecttest")
+        sys.modules["expecttest"].TestCase = unittest.TestCase  # type: ignore[attr-defined]
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return {f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name: op for op in op_db}
+
+
+def supports(name: str, dtype: str) -> bool:
+    return types.DTYPES[dtype].torch in database()[name].supported_dtypes("cpu")
+
+
+def samples(name: str, dtype: str, count: int) -> list[Sample]:
+    """Up to `count` samples: the one with the most dims that can be dynamic, then ones that differ in their other arguments."""
+    torch.manual_seed(0)
+    found = sorted(_usable(name, dtype), key=_dynamic_dims, reverse=True)
+    chosen: list[Sample] = found[:1]
+    for sample in found[1:]:
+        if len(chosen) < count and all(sample.constants != other.constants for other in chosen):
+            chosen.append(sample)
+    return chosen
+
+
+def _usable(name: str, dtype: str) -> Iterator[Sample]:
+    info = database()[name]
+    given = info.sample_inputs("cpu", types.DTYPES[dtype].torch, requires_grad=False)
+    for _, sample in zip(range(_LOOKED_AT), given, strict=False):
+        leaves, spec = pytree.tree_flatten(((sample.input, *sample.args), dict(sample.kwargs)))
+        tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if not tensors or len(tensors) > MOST_TENSORS or not all(map(_is_plain, tensors)):
+            continue
+        rest = [Call if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        constants = ", ".join(_word(leaf) for leaf in rest if leaf is not Call)
+        yield Sample(name, dtype, Call(info.op, rest, spec).eval(), {f"x{number}": tensor for number, tensor in enumerate(tensors)}, constants)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    known = tensor.layout is torch.strided and types.name(tensor.dtype) in types.DTYPES and not tensor.is_quantized
+    return known and tensor.numel() <= MOST_ELEMENTS
+
+
+def _dynamic_dims(sample: Sample) -> int:
+    """How many dims can be dynamic; an empty tensor makes a sample a last resort."""
+    if any(tensor.numel() == 0 for tensor in sample.tensors.values()):
+        return -1
+    return sum(size > 1 for tensor in sample.tensors.values() for size in tensor.shape)
+
+
+def _word(leaf: Any) -> str:
+    text = str(leaf)
+    return text if len(text) <= 40 and " at 0x" not in text else type(leaf).__name__

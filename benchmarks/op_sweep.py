@@ -1,0 +1,148 @@
+"""Many trials in child processes: a crash or a hang costs one op its row, never another's."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from benchmarks.op_samples import samples
+from benchmarks.op_trial import Trial, attempt
+from lowering.job import plain, structured
+
+BATCH = 24  # ops a child; each child starts XLA once
+_SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error", "no_sample")
+
+
+@dataclass(frozen=True)
+class Task:
+    """An op at a dtype, and how many of its samples to try."""
+
+    op: str
+    dtype: str
+    count: int = 1
+
+
+@dataclass
+class _Child:
+    """A forked process that works through `tasks` and writes a line when it begins one, and one when it has ended it."""
+
+    tasks: list[Task]
+    pid: int = 0
+    pipe: int = -1
+    errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    text: bytes = b""
+    began: float = field(default_factory=time.monotonic)
+
+    def start(self) -> None:
+        self.pipe, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.pipe)
+            _work(self.tasks, write, self.errors)
+        os.close(write)
+        self.began = time.monotonic()
+
+
+def sweep(tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[Trial]:
+    """The trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task."""
+    batches = [list(tasks[start : start + BATCH]) for start in range(0, len(tasks), BATCH)]
+    running: dict[int, _Child] = {}
+    selector = selectors.DefaultSelector()
+    while batches or running:
+        while batches and len(running) < workers:
+            child = _Child(batches.pop(0))
+            child.start()
+            running[child.pipe] = child
+            selector.register(child.pipe, selectors.EVENT_READ)
+        for key, _ in selector.select(timeout=0.5):
+            child = running[key.fd]
+            chunk = os.read(key.fd, 1 << 16)
+            yield from _read(child, chunk)
+            if not chunk:
+                yield from _ended(child, "crash", batches)
+                _forget(child, running, selector)
+        for child in [child for child in running.values() if time.monotonic() - child.began > seconds]:
+            os.kill(child.pid, signal.SIGKILL)
+            yield from _ended(child, "timeout", batches, f"no result within {seconds:g} s")
+            _forget(child, running, selector)
+
+
+def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
+    """The trials whose lines are whole; each one starts the next one's clock."""
+    child.text += chunk
+    *lines, child.text = child.text.split(b"\n")
+    for line in lines:
+        child.tasks.pop(0)
+        child.began = time.monotonic()
+        yield structured(Trial, json.loads(line))
+
+
+def _ended(child: _Child, outcome: str, batches: list[list[Task]], why: str = "") -> Iterator[Trial]:
+    """Reap a child: the task in hand gets a row of its own, the rest become a new batch."""
+    status = os.waitpid(child.pid, 0)[1]
+    if child.tasks:
+        task = child.tasks[0]
+        stage, _, said = _last(child.errors)
+        cause = why or f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
+        yield Trial(task.op, task.dtype, outcome, stage or "export", problems=(f"{cause}: {said}" if said else cause,))
+        if child.tasks[1:]:
+            batches.insert(0, child.tasks[1:])
+
+
+def _forget(child: _Child, running: dict[int, _Child], selector: selectors.BaseSelector) -> None:
+    selector.unregister(child.pipe)
+    del running[child.pipe]
+    os.close(child.pipe)
+    child.errors.close()
+
+
+def _last(errors: IO[bytes]) -> tuple[str, str, str]:
+    errors.seek(0)
+    lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    said = next((line for line in reversed(lines) if "ssert" in line or "rror" in line), lines[-1] if lines else "")
+    return "", "", said[:300]
+
+
+def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
+    """The child's life; it never returns."""
+    try:
+        os.dup2(errors.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+        torch.set_num_threads(1)
+        for task in tasks:
+            os.write(write, json.dumps(plain(one(task))).encode() + b"\n")
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - a fork must not fall into its parent's code
+        import traceback
+
+        traceback.print_exc()
+        os._exit(70)
+
+
+def one(task: Task) -> Trial:
+    """The worst trial of the task's samples, in this process."""
+    try:
+        found = samples(task.op, task.dtype, task.count)
+    except Exception as error:  # noqa: BLE001 - OpInfo's generators may need what this machine lacks
+        return Trial(task.op, task.dtype, "no_sample", "export", problems=(f"{type(error).__name__}: {error}"[:300],))
+    if not found:
+        return Trial(task.op, task.dtype, "no_sample", "export", problems=("no sample with plain tensors",))
+    trials = [attempt(sample) for sample in found]
+    counted = [trial for trial in trials if trial.counts] or trials
+    worst = min(counted, key=lambda trial: _SEVERITY.index(trial.outcome))
+    return replace(worst, seconds=sum(trial.seconds for trial in trials))
+
+
+def read(path: Path) -> list[Trial]:
+    """The trials that a sweep wrote with `--json`."""
+    return [structured(Trial, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]

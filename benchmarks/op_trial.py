@@ -1,0 +1,180 @@
+"""One op sample through the stages to MHLO, run there at shapes other than the traced ones, and compared with eager."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.op_samples import Sample
+from lowering import execution, inputs, sizes
+from lowering.errors import LoadError, ShapelineError, Unsupported
+from lowering.failure import outcome_of
+from lowering.level import Program
+from lowering.model import Built
+from lowering.numerics import Bench
+from lowering.signature import Signature
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+
+STAGES = {"torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
+
+# not_exported: torch.export itself refuses; static: it makes every dim static; not_compared: MHLO, but eager has no numbers to compare with
+OUTCOMES = ("ok", "not_compared", "unsupported", "mismatch", "error", "crash", "timeout", "not_exported", "static", "load_error", "no_sample")
+
+_POINTS = 2
+# What the result of these is, is not determined by their inputs.
+_UNINITIALIZED = ("aten.empty", "aten.new_empty")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How far one sample came. stage: the last that began (`verify` after mhlo); dynamic, static: the dims that stayed, and became ints.
+
+    problems: the full inventory; points: the shape points compared; seconds: of the whole trial.
+    """
+
+    op: str
+    dtype: str
+    outcome: str
+    stage: str
+    sample: str = ""
+    dynamic: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether it reached MHLO."""
+        return self.stage == "verify"
+
+    @property
+    def counts(self) -> bool:
+        """Whether torch.export accepts it with a dynamic dim."""
+        return self.outcome not in ("not_exported", "static", "load_error", "no_sample")
+
+
+@dataclass
+class _Silent:
+    """A Note that keeps nothing: the trial reads the dims from the signature."""
+
+    def __call__(self, code: str, message: str, place: str = "") -> None: ...
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
+
+
+@dataclass
+class _Progress:
+    """Where a trial is, so that whatever is raised finds how far it came."""
+
+    stage: str = "export"
+    dynamic: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    points: list[str] = field(default_factory=list)
+
+
+def attempt(sample: Sample) -> Trial:
+    """The trial of one sample; whatever an op does in Python is data here."""
+    start, progress = time.perf_counter(), _Progress()
+    trial = Trial(sample.op, sample.dtype, "ok", "", str(sample))
+    try:
+        outcome, problems = _lowered(sample, progress)
+    except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
+        outcome, found = outcome_of(error)
+        problems = tuple(map(str, found))
+        if progress.stage == "export" and any("torch.export" in problem.place for problem in found):
+            outcome = "not_exported"
+    return replace(trial, outcome=outcome, stage=progress.stage, problems=tuple(text[:600] for text in problems), dynamic=progress.dynamic,
+                   static=progress.static, points=tuple(progress.points), seconds=time.perf_counter() - start)  # fmt: skip
+
+
+def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]:
+    built = Built(sample.model, sample.module)
+    inputs.run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
+    program = Export().export(built, sample.tensors, _Silent())
+    assert program.signature is not None
+    progress.dynamic, progress.static = _dims(sample, program.signature)
+    if not progress.dynamic:
+        return "static", ()
+    for name, stage in STAGES.items():
+        progress.stage = name
+        if refusals := tuple(stage.requires(program)):
+            raise Unsupported(refusals)
+        program = stage.apply(program, _Silent())
+        if broken := tuple(stage.ensures(program)):
+            return "error", tuple(map(str, broken))
+    progress.stage = "verify"
+    return _verified(sample, built, program, progress)
+
+
+def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(`x0[0]=batch` for each dim that stayed dynamic, `x0[1]=5` for each that was asked for and became an int)."""
+    dynamic, static = [], []
+    held = {argument.name: argument.dims for argument in signature.inputs}
+    for name, declared in sample.model.inputs.items():
+        for position, dim in enumerate(held.get(name, ())):
+            if declared.shape[position] is None:
+                (dynamic if isinstance(dim, str) else static).append(f"{name}[{position}]={dim}")
+    return tuple(dynamic), tuple(static)
+
+
+def _verified(sample: Sample, built: Built, program: Program, progress: _Progress) -> tuple[str, tuple[str, ...]]:
+    """ok when every point agrees with eager."""
+    assert program.signature is not None
+    bench = Bench(built, program.signature)
+    run = execution.runner(program, bench.devices["cpu"])
+    determined = _is_determined(program)
+    why_not = "no other shape lies within the guards"
+    for point, given in _points(sample, program.signature):
+        try:
+            want = bench.eager(given)
+        except LoadError as error:
+            why_not = f"eager fails at other shapes: {error}"
+            continue
+        found = bench.check(run, given, want)
+        text = sizes.text(point)
+        if found.failure:
+            return "error", (f"at {text}: {found.failure}",)
+        wrong = [f"{name} at {text}: {compared.detail}" for name, compared in found.outputs.items()
+                 if not compared.agrees and (determined or compared.wrong in ("dtype", "shape"))]  # fmt: skip
+        if wrong:
+            return "mismatch", tuple(wrong)
+        progress.points.append(text)
+        if len(progress.points) == _POINTS:
+            break
+    if not progress.points:
+        return "not_compared", (why_not,)
+    return ("ok", ()) if determined else ("not_compared", ("random or uninitialized: shapes and dtypes agree",))
+
+
+def _is_determined(program: Program) -> bool:
+    """Whether the inputs determine the results: no random numbers, no uninitialized memory."""
+    from lowering.level import Level
+
+    form = program.at(Level.EXPORTED)
+    assert form is not None
+    targets = [node.target for node in form.ir.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    return not any(torch.Tag.nondeterministic_seeded in op.tags or str(op).startswith(_UNINITIALIZED) for op in targets)
+
+
+def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str, int], dict[str, torch.Tensor]]]:
+    """Sizes of every symbol, none the traced one, that the program's guards admit, with the tensors at them."""
+    traced = {f"{name}_{position}": size for name, tensor in sample.tensors.items() for position, size in enumerate(tensor.shape)}
+    traced = {name: traced[name] for name in signature.symbols if name in traced}
+    for scale in (lambda size, _: 2 * size, lambda size, index: size + 1 + index, lambda size, _: 3 * size, lambda size, _: size + 1,
+                  lambda size, _: size + 2, lambda size, _: 4 * size, lambda size, _: size + 4, lambda size, _: 2 * size - 1):  # fmt: skip
+        point = {name: scale(size, index) for index, (name, size) in enumerate(traced.items())}
+        try:
+            if all(sizes.evaluate(guard, point) for guard in signature.guards if sizes.symbols_in(guard) <= set(point)):
+                shapes = {argument.name: sizes.shape_at(argument.dims, point) for argument in signature.inputs}
+                yield point, sample.at(shapes)
+        except (sizes.Unknown, SyntaxError, ShapelineError):
+            continue

@@ -1,0 +1,119 @@
+"""Everything that a pass pipeline refuses in a module, not only what it stumbled over first: each kind of op is tried on its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from lowering import mlir
+from lowering.errors import Problem, StageFailed, Unsupported
+
+_ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a place in MLIR text that nobody wrote
+_FILE = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):\d+')
+_CAUSE = re.compile(r" at loc\(.*", re.DOTALL)
+_ILLEGAL = re.compile(r"failed to legalize operation '")
+
+
+def run(module: Any, pipeline: str, place: str) -> None:
+    """`mlir.run`, where a refusal is Unsupported with every op that is refused; StageFailed where each op would pass alone."""
+    before = module.operation.clone()
+    try:
+        mlir.run(module, pipeline, place)
+    except StageFailed as error:
+        found = refused(before, pipeline)
+        if found:
+            raise Unsupported(found, error.log) from error
+        raise
+
+
+def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem]:
+    """For each kind of op (name, attributes, types) of `@main` that `pipeline` refuses by itself: the op, its user lines, the cause.
+
+    Empty when every op passes alone, so that it is their combination that fails.
+    """
+    found: dict[str, tuple[str, list[str], str]] = {}
+    tried: dict[str, str | None] = {}
+    for operation in mlir.operations(module):
+        if not operation.name.startswith(dialect) or not _computes(operation):
+            continue
+        alone = _alone(operation)
+        if alone not in tried:
+            tried[alone] = _refusal(operation, alone, pipeline)
+        cause = tried[alone]
+        if cause is not None:
+            _, lines, _ = found.setdefault(f"{_name(operation)} {cause}", (_name(operation), [], cause))
+            line = _line(operation.location)
+            if line and line not in lines:
+                lines.append(line)
+    return [Problem(f"{name} at {', '.join(lines)}" if lines else name, cause) for name, lines, cause in found.values()]
+
+
+def _computes(operation: Any) -> bool:
+    """Whether the op makes tensors: constants, lists and sizes go along with the ops that use them."""
+    return any("tensor" in str(result.type) for result in operation.results) and not operation.name.endswith(".literal")
+
+
+def _name(operation: Any) -> str:
+    """`aten.add.Tensor`, of a registered op or of a `torch.operator`."""
+    if operation.name == "torch.operator":
+        return str(operation.attributes["name"]).strip('"')
+    return operation.name.removeprefix("torch.")  # type: ignore[no-any-return]
+
+
+def _line(location: Any) -> str:
+    text = str(location)
+    match = _FILE.search(text)
+    return "" if match is None or _ENTRY.match(text) else f"{match['file']}:{match['line']}"
+
+
+def _alone(operation: Any) -> str:
+    """A module with the op by itself: tensors come in as arguments, all else it needs is computed there. The text is the same for equals."""
+    arguments: dict[Any, str] = {}
+    lines: list[str] = []
+    names: dict[Any, str] = {}
+    for needed in dict.fromkeys(_needed(operation)):
+        for operand in needed.operands:
+            if _is_given(operand) and operand not in arguments:
+                arguments[operand] = f"%arg{len(arguments)}"
+        results = []
+        for result in needed.results:
+            names[result] = f"%v{len(names)}"
+            results.append(names[result])
+        operands = ", ".join(arguments.get(operand) or names[operand] for operand in needed.operands)
+        types = ", ".join(str(operand.type) for operand in needed.operands)
+        attributes = ", ".join(f"{name} = {needed.attributes[name]}" for name in needed.attributes)
+        given = ", ".join(str(result.type) for result in needed.results)
+        lines.append(f'{", ".join(results)} = "{needed.name}"({operands}) {{{attributes}}} : ({types}) -> ({given})')
+    returned = ", ".join(names[result] for result in operation.results)
+    kinds = ", ".join(str(result.type) for result in operation.results)
+    taken = ", ".join(f"{name}: {value.type}" for value, name in arguments.items())
+    body = "\n  ".join(lines)
+    return f"func.func @main({taken}) -> ({kinds}) attributes {{torch.assume_strict_symbolic_shapes}} {{\n  {body}\n  return {returned} : {kinds}\n}}"
+
+
+def _needed(operation: Any) -> Iterator[Any]:
+    """The op last, before it the ops whose results it takes that are no tensors, in order."""
+    for operand in operation.operands:
+        if not _is_given(operand):
+            yield from _needed(operand.owner)
+    yield operation
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a value is taken as an argument: a tensor that is no constant, or an argument already."""
+    owner = value.owner
+    if not hasattr(owner, "name"):
+        return True  # a block's argument
+    return "vtensor" in str(value.type) and "list<" not in str(value.type) and not owner.name.endswith(".literal")
+
+
+def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
+    """What `pipeline` says against the module of one op; None when it passes."""
+    try:
+        mlir.run(mlir.parse(text, operation.context), pipeline, "")
+    except StageFailed as error:
+        said = _CAUSE.sub("", error.problems[0].cause).strip()
+        taken = ", ".join(str(operand.type).removeprefix("!torch.") for operand in operation.operands if "tensor" in str(operand.type))
+        return f"torch-mlir does not lower it in this form ({taken})" if _ILLEGAL.match(said) else said
+    return None
