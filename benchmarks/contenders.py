@@ -1,0 +1,156 @@
+"""One contender of `benchmarks.lowering` in its own process: `python -m benchmarks.contenders NAME JOB FOLDER` prints a Taken as JSON.
+
+Each goes from the model's declaration (a job.json) to its own last level. Before that it takes the MLP all the way, unmeasured, so that no
+contender pays for imports and tables that are made once a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowering import dynamic, inputs, pipeline
+from lowering.job import Job
+from lowering.measure import peak_bytes, reset_peak
+from lowering.model import Input, Model, Symbol
+
+WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
+                {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one lowering took. seconds (wall) and cpu_seconds: from declaration to last level, what was written aside (`save_seconds`).
+
+    capture_seconds: CPU inside torch.export.export, which all call; peak_bytes: highest resident size of the process; weight_bytes: of the
+    module's parameters and buffers; stages: seconds, saving aside, and peak by stage, where the contender has stages.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    capture_seconds: float
+    peak_bytes: int
+    weight_bytes: int
+    save_seconds: float = 0.0
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Clock:
+    """CPU seconds spent in torch.export.export, whoever calls it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def on_export(self) -> Iterator[None]:
+        export = torch.export.export
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.process_time()
+            try:
+                return export(*args, **kwargs)
+            finally:
+                self.seconds += time.process_time() - began
+
+        torch.export.export = timed
+        try:
+            yield
+        finally:
+            torch.export.export = export
+
+
+def shapeline(job: Job, folder: Path) -> Taken:
+    """Our own stages (of either route), as a run does them, every level written to `folder`."""
+    clock = Clock()
+    with clock.on_export():
+        result = pipeline.run(job, folder)
+    if result.outcome != "ok":
+        raise RuntimeError(f"{result.outcome} in {result.stage}: " + "; ".join(map(str, result.problems)))
+    saved = sum(stage.phases["save"] for stage in result.stages)
+    share = [stage.cpu_seconds * (1 - stage.phases["save"] / stage.seconds) for stage in result.stages]
+    stages = {stage.name: {"seconds": stage.seconds - stage.phases["save"], "save_seconds": stage.phases["save"],
+                           "peak_bytes": stage.peak_rss_bytes or 0} for stage in result.stages}
+    peak = max(stage.peak_rss_bytes or 0 for stage in result.stages)
+    return Taken(result.seconds - saved, sum(share), clock.seconds, peak, weight_bytes(job.model), saved, stages)
+
+
+def torch_mlir(model: Model) -> Any:
+    """torch_mlir.fx.export_and_import to StableHLO, with its own decompositions and weights in the IR."""
+    from torch_mlir import fx
+
+    module, arguments = _made(model)
+    return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic.dynamic_shapes(model), **arguments)
+
+
+def onnx(model: Model) -> Any:
+    """torch.onnx.export(dynamo=True): an ONNX program in memory."""
+    module, arguments = _made(model)
+    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic.dynamic_shapes(model), dynamo=True, verbose=False)
+
+
+def torchax(model: Model) -> Any:
+    """torchax.export.exported_program_to_stablehlo of an exported program."""
+    from torchax.export import exported_program_to_stablehlo  # type: ignore[import-not-found]
+
+    module, arguments = _made(model)
+    program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic.dynamic_shapes(model), strict=False)
+    return exported_program_to_stablehlo(program)[1].mlir_module()
+
+
+def _made(model: Model) -> tuple[torch.nn.Module, dict[str, Any]]:
+    return inputs.instantiate(model), {**inputs.make(model, model.examples()), **model.constants}
+
+
+# What each needs beyond the project's own environment: put into a folder of its own by benchmarks.lowering, without its dependencies.
+OTHERS: dict[str, tuple[Callable[[Model], Any], tuple[str, ...]]] = {
+    "torch_mlir.fx": (torch_mlir, ()),
+    "torch.onnx": (onnx, ("onnx", "onnxscript", "onnx-ir", "protobuf")),
+    "torchax": (torchax, ("torchax",)),
+}
+
+
+def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
+    clock, source = Clock(), reset_peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    with clock.on_export():
+        lowered = lower(model)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = peak_bytes(source)
+    del lowered
+    return Taken(wall, cpu, clock.seconds, peak, weight_bytes(model))
+
+
+def weight_bytes(model: Model) -> int:
+    """Of parameters and buffers, each once, counted without making them."""
+    with torch.device("meta"):
+        module = inputs.instantiate(model)
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contender")
+    parser.add_argument("job", type=Path)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    job = Job.from_json(json.loads(options.job.read_text()))
+    try:
+        for number, one in enumerate((Job(WARM_UP, job.stages), job)):
+            folder = options.folder / str(number)
+            folder.mkdir(parents=True)
+            taken = measured(OTHERS[options.contender][0], one.model) if options.contender in OTHERS else shapeline(one, folder)
+    except Exception as error:  # a contender raises whatever it likes, and that is its row
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+    print(json.dumps(asdict(taken)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
