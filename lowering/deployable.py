@@ -14,7 +14,8 @@ def module_of(program: Program) -> torch.jit.ScriptModule:
     for argument in program.signature.weights:
         _place(root, argument.name.split("."), argument.kind, program.weights[argument.name])
     lowered = torch._C._create_function_from_graph("__torch__.lowered", program.ir.copy())
-    scripted = torch.jit.script(root)
+    # a type of its own: torch shares one among modules of equal attributes, and it can hold only one forward
+    scripted = torch.jit._recursive.create_script_module(root, lambda module: [], share_types=False)
     scripted._c._define(scripted._concrete_type, _forward(program), {"lowered": lowered}.get)
     torch._C._jit_pass_inline(scripted.graph)  # the module does not own the function it calls
     return scripted.eval()

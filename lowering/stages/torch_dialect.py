@@ -10,7 +10,7 @@ from typing import ClassVar
 from lowering import backend_contract, importer, mlir
 from lowering.errors import Problem
 from lowering.level import Level, Program
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,15 @@ class ToTorchDialect(Stage):
 
     backend_legal_ops: tuple[str, ...] = ()
 
+    def requires(self, program: Program) -> Sequence[Problem]:
+        return importer.refusals(program.ir)
+
     def apply(self, program: Program, note: Note) -> Program:
         module = importer.import_graph(program.ir, program.signature, mlir.torch_context())
         return backend_contract.reach(module, program, self.backend_legal_ops)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()
