@@ -1,13 +1,18 @@
-"""Decompose chosen ops of an FX graph in place: each is traced alone on its fake arguments, so the rest of the graph is not retraced."""
+"""Decompose chosen ops of an FX graph in place: each is traced alone on its fake arguments, so the rest of the graph is not retraced.
+
+Equal ops on arguments of equal types (the layers of a network) are traced once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 Decomposition = Callable[..., Any]
@@ -20,21 +25,54 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
     New nodes keep the replaced node's user line and module path.
     """
     counts: dict[str, int] = {}
+    traces: dict[Hashable, Graph] = {}
     pending = [node for node in module.graph.nodes if node.op == "call_function"]
     while pending:
         node = pending.pop()
         decomposition = choose(node)
         if decomposition is not None:
             counts[str(node.target)] = counts.get(str(node.target), 0) + 1
-            pending += _replace(module.graph, node, decomposition)
+            pending += _replace(module.graph, node, _traced(node, decomposition, traces))
     if counts:
         module.graph.eliminate_dead_code()
     return counts
 
 
-def _replace(graph: Graph, node: Node, decomposition: Decomposition) -> list[Node]:
+def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
+    """Put the nodes of `traced`, a function of the node's inputs, in place of `node`; those that may need decomposing in turn."""
+    placeholders = [inner for inner in traced.nodes if inner.op == "placeholder"]
+    mapping: dict[Node, Any] = dict(zip(placeholders, _inputs(node), strict=True))
+    with graph.inserting_before(node):
+        result = graph.graph_copy(traced, mapping)
+    created = [mapping[inner] for inner in traced.nodes if inner.op not in ("placeholder", "output")]
+    for inner in created:
+        for key in ("stack_trace", "nn_module_stack"):
+            if key in node.meta:
+                inner.meta[key] = node.meta[key]
+    target = node.target
+    _rewire(graph, node, result)
+    return [inner for inner in created if inner.op == "call_function" and inner.target is not target]
+
+
+def _inputs(node: Node) -> list[Node]:
+    return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]
+
+
+def _traced(node: Node, decomposition: Decomposition, traces: dict[Hashable, Graph]) -> Graph:
+    """The graph of `decomposition` on the node's arguments, from `traces` where an equal one is there."""
+    key = _key(node, decomposition)
+    if key in traces:
+        return traces[key]
+    traced = _trace(node, decomposition)
+    values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
+    if not _unbacked(values) - _unbacked([value.meta["val"] for value in _inputs(node)]):
+        traces[key] = traced  # one that makes sizes from data would make the same sizes again
+    return traced
+
+
+def _trace(node: Node, decomposition: Decomposition) -> Graph:
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
-    inputs = [leaf for leaf in leaves if isinstance(leaf, Node)]
+    inputs = _inputs(node)
 
     def call(*values: Any) -> Any:
         given = iter(values)
@@ -43,29 +81,40 @@ def _replace(graph: Graph, node: Node, decomposition: Decomposition) -> list[Nod
         return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
 
     with _fake_mode(inputs):
-        traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*(value.meta["val"] for value in inputs))
-    placeholders = [inner for inner in traced.graph.nodes if inner.op == "placeholder"]
-    mapping = dict(zip(placeholders, inputs, strict=True))
-    known = set(graph.nodes)
-    with graph.inserting_before(node):
-        result = graph.graph_copy(traced.graph, mapping)  # type: ignore[arg-type]
-    created = [inner for inner in graph.nodes if inner not in known]
-    for inner in created:
-        for key in ("stack_trace", "nn_module_stack"):
-            if key in node.meta:
-                inner.meta[key] = node.meta[key]
-    _rewire(graph, node, result)
-    return [inner for inner in created if inner.op == "call_function" and inner.target is not node.target]
+        return make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*(value.meta["val"] for value in inputs)).graph
+
+
+def _key(node: Node, decomposition: Decomposition) -> Hashable:
+    """Equal for nodes whose decompositions are equal graphs: what tracing can see of the arguments, and which of them are one."""
+    leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
+    inputs = _inputs(node)
+    types = tuple((inputs.index(leaf), _type_of(leaf.meta["val"])) if isinstance(leaf, Node) else _type_of(leaf) for leaf in leaves)
+    return decomposition, node.target, spec, types
+
+
+def _type_of(value: Any) -> Hashable:
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.device, value.requires_grad, _sizes((*value.shape, *value.stride(), value.storage_offset()))
+    if isinstance(value, list | tuple):
+        return tuple(map(_type_of, value))
+    return type(value), value.node.expr if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) else repr(value)
+
+
+def _sizes(sizes: Any) -> Hashable:
+    return tuple(size.node.expr if isinstance(size, torch.SymInt) else size for size in sizes)
+
+
+def _unbacked(values: list[Any]) -> set[Any]:
+    return set().union(*(free_unbacked_symbols(leaf) for leaf in pytree.tree_leaves(values) if _is_sized(leaf)))
+
+
+def _is_sized(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def _fake_mode(inputs: list[Node]) -> Any:
-    for node in inputs:
-        for value in pytree.tree_leaves(node.meta["val"]):
-            if isinstance(value, torch._subclasses.FakeTensor):
-                return value.fake_mode
-    import contextlib
-
-    return contextlib.nullcontext()
+    values = pytree.tree_leaves([node.meta["val"] for node in inputs])
+    return next((value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor)), nullcontext())
 
 
 def _rewire(graph: Graph, node: Node, result: Any) -> None:
