@@ -23,6 +23,7 @@ def torch_context() -> Any:
     context = ir.Context()
     torch_dialect.register_dialect(context)
     _stablehlo.register_dialect(context, True)
+    _stablehlo.register_stablehlo_passes()
     context.emit_error_diagnostics = True  # else some failed passes abort the process instead of raising
     return context
 

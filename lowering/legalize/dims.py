@@ -9,6 +9,7 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize import expression as ex
+from lowering.legalize.composites import KEPT
 from lowering.legalize.expression import Expression, Shape
 
 if TYPE_CHECKING:
@@ -145,6 +146,12 @@ def _gathered(op: Any, known: Known, sizes: list[Expression]) -> Shape:
     offsets = set(numbers.offset_dims)
     batch = iter(indices)
     return tuple(next(kept) if position in offsets else next(batch) for position in range(len(indices) + len(offsets)))
+
+
+@_rule("custom_call")
+def _kept(op: Any, known: Known) -> Shape | None:
+    """Composites that are kept whole are elementwise."""
+    return known.dims(op.operands[0]) if op.attributes["call_target_name"].value in KEPT.values() else None
 
 
 @_rule("scatter", "dynamic_update_slice")

@@ -10,9 +10,19 @@ from typing import ClassVar
 from lowering import inventory, mlir
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
-from lowering.legalize import entry
+from lowering.legalize import composites, entry
 from lowering.level import Level, Program
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
+
+# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in two halves: CHLO ops that MHLO has too are put aside between them. Its passes
+# that refine shapes are left out (the legalization knows more), and the regions that guard broadcasts are opened.
+CONVERT = "builtin.module(func.func(convert-torch-to-stablehlo{{allow-non-finites={allow}}}))"
+VERIFY = "torch-verify-stablehlo-backend-contract,"
+FINISH = (
+    "builtin.module(func.func(chlo-legalize-to-stablehlo,convert-torch-to-arith,canonicalize,cse),"
+    "torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
+    f"{VERIFY}func.func(remove-shape-constraints,stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
+)
 
 
 @dataclass(frozen=True)
@@ -33,14 +43,18 @@ class ToStableHLO(Stage):
         module = mlir.copy(program.ir)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
-        allow = str(self.allow_non_finites).lower()
-        inventory.run(module, f"builtin.module(torch-backend-to-stablehlo-backend-pipeline{{allow-non-finites={allow}}})", "stablehlo")
-        mlir.run(module, "builtin.module(func.func(remove-shape-constraints,canonicalize,cse))", "stablehlo")
+        inventory.run(module, CONVERT.format(allow=str(self.allow_non_finites).lower()), "stablehlo")
+        composites.keep(module)
+        # torch-mlir's verifier knows no calls; what it would refuse beside them is refused by the legalization
+        mlir.run(module, FINISH.replace(VERIFY, "") if operators.outlined(module) else FINISH, "stablehlo")
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
         return program.lowered(Level.STABLEHLO, module)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()
