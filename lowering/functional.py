@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch._export.config
+import torch._inductor.config
 from torch.fx import GraphModule, Node
 
 
@@ -21,6 +25,14 @@ def functionalize(module: GraphModule) -> bool:
     for node, form in replacements:
         _replace(module, node, form)
     return True
+
+
+@contextmanager
+def whole_arguments() -> Iterator[None]:
+    """Inside, a retrace makes an op that writes its arguments functional on whole tensors: a written view is scattered back by plain ops."""
+    inductor, export = torch._inductor.config, torch._export.config
+    with inductor.patch(enable_auto_functionalized_v2=False), export.patch(enable_auto_functionalized_v2_for_export=False):  # type: ignore[attr-defined]
+        yield
 
 
 def _writes(target: Any) -> bool:

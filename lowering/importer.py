@@ -9,7 +9,8 @@ import torch
 from torch_mlir import ir
 
 from lowering import source_lines, types
-from lowering.errors import Problem
+from lowering.custom.naming import DIMS
+from lowering.errors import Problem, StageFailed
 from lowering.signature import Signature
 
 Node = torch._C.Node
@@ -143,6 +144,7 @@ class GraphImporter:
             "prim::If": self._if,
             "prim::Loop": self._loop,
             "prim::DictConstruct": self._dict,
+            "prim::ListUnpack": self._list_unpack,
         }
 
     def function(self, graph: torch._C.Graph, module: ir.Module) -> None:
@@ -171,14 +173,27 @@ class GraphImporter:
             self._rules.get(node.kind(), self._by_schema)(node)
 
     def _by_schema(self, node: Node) -> None:
-        """`aten::add.Tensor` -> `torch.aten.add.Tensor` where the dialect has it, else `torch.operator "aten.add.Tensor"`."""
+        """`aten::add.Tensor` -> `torch.aten.add.Tensor` where the dialect has it and it is no custom op, else a `torch.operator`."""
         name = node.schema().partition("(")[0].replace("::", ".")
-        operands, results = self._operands(node), self._result_types(node)
-        if self._registered(f"torch.{name}"):
-            self._bind(node, ir.Operation.create(f"torch.{name}", results=results, operands=operands))
+        if self._registered(f"torch.{name}") and not node.hasAttribute(DIMS):
+            self._bind(node, ir.Operation.create(f"torch.{name}", results=self._result_types(node), operands=self._operands(node)))
         else:
-            attributes = {"name": ir.StringAttr.get(name)}
-            self._bind(node, ir.Operation.create("torch.operator", results=results, operands=operands, attributes=attributes))
+            self._operator(node, name)
+
+    def _operator(self, node: Node, name: str) -> None:
+        """`torch.operator "ns.op"`: lists among the results as their elements, then the new values of what the op writes."""
+        results = [element for value in node.outputs() for element in _unpacked(value)]
+        written = _written(node)
+        attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
+        types_ = [self._types.of(value.type()) for value in [*results, *written]]
+        created = ir.Operation.create("torch.operator", results=types_, operands=self._operands(node), attributes=attributes)
+        for value, result in zip([*results, *written], created.results, strict=True):
+            self._values[value.unique()] = result
+
+    def _list_unpack(self, node: Node) -> None:
+        """Of a custom op's list there is nothing left to unpack."""
+        if any(value.unique() not in self._values for value in node.outputs()):
+            self._structural("torch.prim.ListUnpack")(node)
 
     def _structural(self, name: str) -> Callable[[Node], None]:
         def rule(node: Node) -> None:
@@ -294,6 +309,28 @@ _LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
     (torch.device, "torch.constant.device", lambda value: ir.StringAttr.get(str(value))),
     (type(None), "torch.constant.none", None),
 )
+
+
+def _unpacked(value: torch._C.Value) -> list[torch._C.Value]:
+    """A result, or the elements of a list of tensors, which must be unpacked: nothing else tells how many there are."""
+    if value.type().kind() != "ListType":
+        return [value]
+    unpacking = [use.user for use in value.uses() if use.user.kind() == "prim::ListUnpack"]
+    if not unpacking:
+        raise StageFailed(Problem(value.node().kind(), "gives a list of unknown length", "unpack it where the op is called"))
+    return list(unpacking[0].outputs())
+
+
+def _written(node: Node) -> list[torch._C.Value]:
+    """What a node writes: copies that it alone writes, else the values of before would be lost to others that hold them."""
+    written = []
+    for formal, value in zip(torch._C.parse_schema(node.schema()).arguments, node.inputs(), strict=True):
+        if formal.alias_info is not None and formal.alias_info.is_write and value.type().kind() != "NoneType":
+            written += list(value.node().inputs()) if value.node().kind() == "prim::ListConstruct" else [value]
+    for value in written:
+        if value.node().kind() != "aten::clone":
+            raise StageFailed(Problem(node.kind(), f"writes %{value.debugName()}, which others may hold", "give it a clone"))
+    return written
 
 
 def _results(graph: torch._C.Graph) -> list[torch._C.Value]:

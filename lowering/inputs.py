@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lowering import recipe
+from lowering.custom import libraries
 from lowering.dims import Affine
 from lowering.errors import LoadError, Problem
 from lowering.model import Input, Model
@@ -35,6 +36,7 @@ class Outputs:
 def instantiate(model: Model) -> torch.nn.Module:
     """The module that the factory builds, weights drawn from `model.seed`, in eval mode; LoadError names the factory and the cause."""
     place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
+    libraries.load(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
         try:
@@ -42,7 +44,7 @@ def instantiate(model: Model) -> torch.nn.Module:
         except LoadError:
             raise
         except Exception as error:
-            raise LoadError(Problem(place, f"raised {type(error).__name__}: {error}")) from error
+            raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
     return module.eval()
@@ -91,7 +93,7 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
             returned = module(**inputs, **model.constants)
     except Exception as error:
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
-        raise LoadError(Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
+        raise LoadError(libraries.explain(error, model) or Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
                                 "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
     leaves, spec = pytree.tree_flatten(returned)
     return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from lowering.model import Model
     from lowering.signature import Signature
 
 
@@ -51,6 +52,12 @@ class Program:
     def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
         """The program one stage further; signature and weights carry over unless changed."""
         return replace(self, level=level, ir=ir, above=self, **changes)
+
+    @property
+    def model(self) -> Model | None:
+        """The model this program descends from; None for a program that entered further down."""
+        top = self.at(Level.MODEL)
+        return None if top is None else getattr(top.ir, "model", top.ir)
 
     def at(self, level: Level) -> Program | None:
         """The latest form of this program at `level`, or None if it did not pass through it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lowering.dims import Affine, Dim, parse_dim
@@ -87,10 +89,36 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Library:
+    """Ops registered with TORCH_LIBRARY: C++ `sources` that are built (with `flags`) when they change, or a Python `module` to import."""
+
+    sources: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    module: str | None = None
+
+    def problems(self, place: str) -> list[Problem]:
+        if bool(self.sources) == (self.module is not None):
+            return [Problem(place, "names sources and a module" if self.sources else "names neither sources nor a module",
+                            "sources: [ops.cpp], or module: package.ops, or the path of a built .so")]
+        if self.flags and not self.sources:
+            return [Problem(f"{place}.flags", "are for sources", "remove them")]
+        return [_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources) if not Path(path).expanduser().is_file()]
+
+
+@dataclass(frozen=True)
+class CustomCall:
+    """How an op becomes a custom call: `target` is the name it is called by (None: the op's own)."""
+
+    target: str | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """A model as declared: `factory` is a recipe (lowering.recipe), `inputs` go to forward by name, as do `constants`.
 
     `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
+    `libraries` (a string is the path of a built .so) are loaded before the factory runs; each op of theirs becomes a custom call.
+    `custom_calls`, by op (`ns.op` or `ns.op.overload`), renames the target, or keeps an op of PyTorch's own as a custom call.
     """
 
     name: str
@@ -100,6 +128,8 @@ class Model:
     constants: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
+    libraries: tuple[str | Library, ...] = ()
+    custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
 
     def examples(self) -> dict[str, int]:
         """The traced size of each symbol: inside its range, a multiple where asked, >= 2, distinct from the others' where possible."""
@@ -147,7 +177,14 @@ class Model:
         for name in self.symbols:
             if name not in used and not found:
                 found.append(Problem(f"{place}.symbols.{name}", "is in no input's shape", "use it in a shape or remove it"))
-        return found
+        for index, library in enumerate(self.libraries):
+            where = f"{place}.libraries[{index}]"
+            if isinstance(library, Library):
+                found += library.problems(where)
+            elif not Path(library).expanduser().is_file():
+                found.append(_missing_file(where, library))
+        return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
+                        for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
     def _range_problems(self, place: str, dim: Affine, example: int) -> list[Problem]:
         symbol = self.symbols[dim.symbol]
@@ -157,6 +194,10 @@ class Model:
             return [Problem(place, f"'{dim}' is below 2 at the traced size {dim.symbol} = {example}: torch.export would make it static",
                             f"set a larger symbols.{dim.symbol}.example")]
         return []
+
+
+def _missing_file(place: str, path: str) -> Problem:
+    return Problem(place, f"there is no file {path}", f"paths start at the working directory, {Path.cwd()}")
 
 
 def _fill_problems(place: str, declared: Input) -> list[Problem]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import source_lines, types
-from lowering.errors import Problem
+from lowering import script_control, script_text, source_lines, types
+from lowering.custom.script import Annotation
+from lowering.errors import Problem, Unsupported
 from lowering.ops.symbolic import kind_of
 
 Value = torch._C.Value
@@ -29,18 +31,29 @@ _MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.c
 
 
 def refusals(module: GraphModule) -> list[Problem]:
-    """Every node that has no TorchScript form, each with its user line."""
+    """Every node that has no TorchScript form, those in the bodies of higher-order ops included, each with its user line."""
     found = []
     for node in module.graph.nodes:
-        if node.op == "get_attr":
-            found.append(_problem(node, f"attribute '{node.target}'", "a higher-order op's body has no TorchScript form here"))
+        held = getattr(module, str(node.target), None) if node.op == "get_attr" else None
+        if isinstance(held, GraphModule):
+            found += refusals(held)
+        elif node.op == "get_attr":
+            found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that the export did not lift to an argument"))
         elif node.op == "call_function" and not _is_expressible(node.target):
-            found.append(_problem(node, str(node.target), "has no schema and no row in lowering/ops/symbolic.py"))
+            found.append(_problem(node, str(node.target), _cause(node.target)))
     return found
 
 
 def _is_expressible(target: Any) -> bool:
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return target.name() in script_control.RULES
     return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or kind_of(target) is not None
+
+
+def _cause(target: Any) -> str:
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"this higher-order op has no TorchScript form; those that have: {', '.join(sorted(script_control.RULES))}"
+    return "has no schema and no row in lowering/ops/symbolic.py"
 
 
 def _problem(node: Node, what: str, cause: str) -> Problem:
@@ -55,6 +68,8 @@ def script_type(value: Any) -> torch._C.Type:
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
     if isinstance(value, list):
         return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
+    if value is None:
+        return torch._C.NoneType.get()
     for kind, word in _SCALARS.items():
         if type(value) is kind:
             return _scalar_type(word)
@@ -66,40 +81,83 @@ def _scalar_type(word: str) -> torch._C.Type:
 
 
 class ScriptGraph:
-    """Builds one `torch._C.Graph` from an FX graph whose placeholders hold weights and inputs alike."""
+    """Builds one `torch._C.Graph` from an FX graph whose placeholders hold weights and inputs alike; `annotation` is for its custom ops."""
 
-    def __init__(self, module: GraphModule) -> None:
+    def __init__(self, module: GraphModule, annotation: Annotation = Annotation()) -> None:
         self.graph = torch._C.Graph()
+        self._annotation = annotation
+        self._module = module
         self._values: dict[Node, Any] = {}
         self._constants: dict[tuple[type, Any], Value] = {}
         for node in module.graph.nodes:
-            getattr(self, f"_{node.op}")(node)
-
-    def _placeholder(self, node: Node) -> None:
-        value = node.meta["val"]
-        if isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
-            argument = self.graph.addInput(node.name)
-            argument.setType(script_type(value))
-            self._values[node] = argument
-        else:
-            self._values[node] = value  # a constant given to forward: the graph holds it where it is used
-
-    def _output(self, node: Node) -> None:
-        results = [result for result in node.args[0] if isinstance(result, Node)]  # type: ignore[union-attr]
-        for result in results:
-            self.graph.registerOutput(self._values[result])
-        if len(results) != 1:
+            if node.op == "placeholder":
+                self._values[node] = self._argument(node)
+        for result in self._body(module):
+            self.graph.registerOutput(result)
+        if len(list(self.graph.outputs())) != 1:
             self.graph.makeMultiOutputIntoTuple()
+        script_text.name_values(self.graph)
 
-    def _call_function(self, node: Node) -> None:
+    def _argument(self, node: Node) -> Any:
+        value = node.meta["val"]
+        if not isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
+            return value  # a constant given to forward: the graph holds it where it is used
+        argument = self.graph.addInput(node.name)
+        argument.setType(script_type(value))
+        return argument
+
+    def _body(self, module: GraphModule) -> list[Value]:
+        """The nodes of a graph whose placeholders have values already, at the place of insertion; its results, constants left out."""
+        results: Sequence[Any] = ()
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                self._values[node] = getattr(module, str(node.target))
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                returned = node.args[0]
+                results = returned if isinstance(returned, list | tuple) else (returned,)
+        return [self._values[result] for result in results if isinstance(result, Node)]
+
+    def region(self, module: GraphModule, operands: Sequence[Any]) -> list[Value]:
+        """The body of a higher-order op at the place of insertion, its placeholders standing for `operands` (values or numbers)."""
+        placeholders = (node for node in module.graph.nodes if node.op == "placeholder")
+        for node, operand in zip(placeholders, operands, strict=True):
+            self._values[node] = operand
+        return self._body(module)
+
+    @contextmanager
+    def inside(self, block: torch._C.Block) -> Iterator[None]:
+        """Insert into `block`; constants made there are not seen outside of it."""
+        outer = dict(self._constants)
+        with self.graph.insert_point_guard(block):  # type: ignore[arg-type]
+            yield
+        self._constants = outer
+
+    def _call(self, node: Node) -> None:
         if node.target in CHECKS:
             return
-        if node.target is operator.getitem:
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            self._values[node] = script_control.RULES[node.target.name()](self, node)
+        elif node.target is operator.getitem:
             self._values[node] = self._values[node.args[0]][node.args[1]]  # type: ignore[index]
+        elif node.target is operator.pow and type(node.meta["val"]) in (int, torch.SymInt):
+            self._values[node] = self._power(node)
         elif (kind := kind_of(node.target)) is not None:
-            self._values[node] = self._insert(node, kind, [self._scalar(argument) for argument in node.args], [node.meta["val"]])[0]
+            self._values[node] = self._insert(node, kind, [self.scalar(argument) for argument in node.args], [node.meta["val"]])[0]
         else:
             self._values[node] = self._schema_call(node, node.target)  # type: ignore[arg-type]
+
+    def _power(self, node: Node) -> Value:
+        """TorchScript's power of ints is a float: an int one is a product."""
+        factor, exponent = self.scalar(node.args[0]), node.args[1]
+        if not isinstance(exponent, int):
+            value = self._insert(node, "aten::pow", [factor, self.scalar(exponent)], [0.0])
+            return self._insert(node, "aten::Int", value, [node.meta["val"]])[0]
+        product = self.constant(1) if exponent == 0 else factor
+        for _ in range(exponent - 1):
+            product = self._insert(node, "aten::mul", [product, factor], [node.meta["val"]])[0]
+        return product
 
     def _schema_call(self, node: Node, op: torch._ops.OpOverload) -> Any:
         arguments = []
@@ -107,11 +165,16 @@ class ScriptGraph:
             given = node.args[position] if position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
             arguments.append(self.argument(given, formal.type))
         value = node.meta.get("val")
-        kinds = [str(result.type) for result in op._schema.returns]
-        if len(kinds) == 1 and not kinds[0].startswith("List["):
-            return self._insert(node, op._schema.name, arguments, [value])[0]
-        results = self._insert(node, op._schema.name, arguments, [value] if len(kinds) == 1 else list(value or ()))
-        return self._unpack(node, results[0], value) if len(kinds) == 1 else results
+        single = len(op._schema.returns) == 1
+        results = self.results_of(node, op, arguments, [value] if single else list(value or ()))
+        return results[0] if single else results
+
+    def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any], written: Sequence[Any] = ()) -> list[Any]:
+        """Insert a call of `op`; its results, lists as their elements. `written`: the new values of what it writes."""
+        created = self.graph.create(op._schema.name, arguments, len(values))
+        self._annotation.mark(created, op, [*values, *written])
+        outputs = self._place(node, created, values)
+        return [self._unpack(node, output, value) if isinstance(value, list) else output for output, value in zip(outputs, values, strict=True)]
 
     def _unpack(self, node: Node, listed: Value, elements: Sequence[Any]) -> list[Value]:
         unpack = self.graph.create("prim::ListUnpack", [listed], len(elements))
@@ -121,10 +184,7 @@ class ScriptGraph:
         return self._place(node, self.graph.create(kind, arguments, len(values)), values)
 
     def _place(self, node: Node, created: torch._C.Node, values: Sequence[Any]) -> list[Value]:
-        line = source_lines.of_fx(node)
-        if line is not None:
-            created.copyMetadata(source_lines.script_prototype(line))
-        self.graph.insertNode(created)
+        self.insert(node, created)
         outputs = list(created.outputs())
         for output, value in zip(outputs, values, strict=True):
             output.setType(script_type(value))
@@ -132,27 +192,60 @@ class ScriptGraph:
             outputs[0].setDebugName(node.name if created.kind() != "prim::ListUnpack" else f"{node.name}_0")
         return outputs
 
+    def insert(self, node: Node, created: torch._C.Node) -> None:
+        """Insert `created` with the user line of `node`."""
+        line = source_lines.of_fx(node)
+        if line is not None:
+            created.copyMetadata(source_lines.script_prototype(line))
+        self.graph.insertNode(created)
+
     def argument(self, given: Any, formal: torch._C.Type) -> Value:
         """The value passed for a schema argument of type `formal`."""
         if formal.kind() == "OptionalType":
-            return self._constant(None) if given is None else self.argument(given, formal.getElementType())
+            return self.constant(None) if given is None else self.argument(given, formal.getElementType())
         if formal.kind() == "ListType":
             elements = given if isinstance(given, list | tuple) else [given]
             return self._list(elements, formal.getElementType())
         if formal.kind() == "FloatType" and isinstance(given, int) and not isinstance(given, bool):
-            return self._constant(float(given))
-        return self._scalar(given)
+            return self.constant(float(given))
+        return self.scalar(given)
 
     def _list(self, elements: Iterable[Any], element_type: torch._C.Type) -> Value:
-        created = self.graph.create("prim::ListConstruct", [self.argument(element, element_type) for element in elements], 1)
+        return self.list_of([self.argument(element, element_type) for element in elements], element_type)
+
+    def list_of(self, values: list[Value], element_type: torch._C.Type) -> Value:
+        """A list of values."""
+        created = self.graph.create("prim::ListConstruct", values, 1)
         self.graph.insertNode(created)
         created.output().setType(torch._C.ListType(element_type))
         return created.output()
 
-    def _scalar(self, given: Any) -> Value:
-        return self._values[given] if isinstance(given, Node) else self._constant(given)
+    def scalar(self, given: Any) -> Any:
+        """The value of a node, or the constant that a number is."""
+        value = self._values[given] if isinstance(given, Node) else given
+        return value if isinstance(value, Value) else self.constant(value)
 
-    def _constant(self, given: Any) -> Value:
+    def held(self, given: Any) -> Any:
+        """What a node stands for: a value, a list of them, or a graph."""
+        return self._values[given] if isinstance(given, Node) else given
+
+    def size(self, size: int | torch.SymInt) -> Value:
+        """A dim as a value: a constant, or read from the first tensor so far that has it; Unsupported when none has."""
+        if isinstance(size, int):
+            return self.constant(size)
+        for node, value in list(self._values.items()):
+            tensor = node.meta.get("val")
+            if not isinstance(tensor, torch.Tensor) or not isinstance(value, Value) or node.graph is not self._module.graph:
+                continue
+            for position, dim in enumerate(tensor.shape):
+                if isinstance(dim, torch.SymInt) and dim.node.expr == size.node.expr:
+                    read = self.graph.create("aten::size", [value, self.constant(position)], 1)
+                    self.graph.insertNode(read)
+                    read.output().setType(torch._C.IntType.get())
+                    return read.output()
+        raise Unsupported(Problem(f"size {size}", "the result of a scan or map has it, but no tensor before the loop does"))
+
+    def constant(self, given: Any) -> Value:
         given = _as_constant(given)
         key = (type(given), repr(given))
         if key not in self._constants:

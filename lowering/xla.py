@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lowering import mlir, types
+from lowering.custom import bridge
 from lowering.errors import Problem, Refused, StageFailed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -168,6 +169,8 @@ class Xla:
         options = xla_client.CompileOptions()
         options.env_option_overrides = list(_STRICT.items())
         device = _device(self.platform)
+        with _context():
+            bridge.serve(mlir.parse(static, _context()), self.platform)
         try:
             return device.client.compile_and_load(_full_precision(static), xla_client.DeviceList((device,)), options)
         except Exception as error:  # noqa: BLE001

@@ -11,7 +11,6 @@ from torch_mlir import ir
 from lowering.custom.bridge import TYPED_FFI
 from lowering.custom.naming import DIMS
 from lowering.custom.operators import HELD
-from lowering.legalize import entry
 from lowering.legalize.emission import Origin
 from lowering.legalize.expression import Expression, Shape
 
@@ -74,6 +73,8 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
 
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
+    from lowering.legalize import entry
+
     atoms = dict(symbols)
     parsed = entry.dim_expression(dim, atoms)
     return parsed if len(atoms) == len(symbols) else str(dim)

@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize import dims, folds, scalars
+from lowering.legalize import custom_calls, dims, folds, scalars
 from lowering.legalize import expression as ex
 from lowering.legalize.emission import Emitter, Origin
 from lowering.legalize.expression import Atom, Expression, Shape
@@ -78,6 +78,7 @@ class Rewrite:
         self.emitter.origins.update(origins)
         self.known = Known(self.emitter)
         self.problems: list[Problem] = []
+        self.symbols: dict[str, Expression] = {}  # of the signature, as far as arguments tell them; custom ops' results add theirs
         self._replaced: dict[Any, Any] = {}
         for argument, shape in zip(self.block.arguments, arguments, strict=True):
             self.known._dims[argument] = shape
@@ -137,6 +138,8 @@ class Rewrite:
                 self.known.learn_dims(result, shape)
         if op.name in folds.FOLDS:
             folds.FOLDS[op.name](op, self)
+        elif op.name == "func.call":
+            custom_calls.replace(op, self)
         elif op.name in ("stablehlo.while", "stablehlo.if", "stablehlo.case"):
             for region in op.regions:
                 for block in region.blocks:
@@ -188,7 +191,7 @@ class Rewrite:
             operation = op.operation
             if operation == self.emitter.head_end:
                 continue
-            is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE
+            is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE or operation.name == "func.call"
             if is_removable and not any(list(result.uses) for result in operation.results):
                 if operation.name.startswith(PURE) or not any(True for region in operation.regions for _ in region.blocks):
                     operation.erase()

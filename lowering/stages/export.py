@@ -46,7 +46,7 @@ class Export(Stage):
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
-        result = self._functional(self._capture(built.model, built.module, example, note))
+        result = self._functional(self._capture(built.model, built.module, example, note), built.model.custom_calls)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )

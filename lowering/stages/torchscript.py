@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import torch
 
-from lowering import deployable, source_lines
+from lowering import deployable, exported, source_lines
+from lowering.custom.script import Annotation
 from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.script_graph import ScriptGraph, refusals
@@ -33,7 +34,9 @@ class ToTorchScript(Stage):
         return refusals(program.ir.graph_module)
 
     def apply(self, program: Program, note: Note) -> Program:
-        return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module).graph)
+        model = program.model
+        annotation = Annotation(exported.symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
+        return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module, annotation).graph)
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Every node has a schema, or is one of TorchScript's structural kinds; `lint` passes."""

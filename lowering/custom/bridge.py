@@ -1,0 +1,54 @@
+"""The bridge from XLA to PyTorch's dispatcher: an FFI handler, built once, registered under the target of every custom call that names an op."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lowering import mlir
+from lowering.custom import compiler
+from lowering.errors import Problem, StageFailed
+
+SOURCE = Path(__file__).with_name("bridge.cpp")
+TYPED_FFI = 4  # the api_version of custom calls that XLA's FFI serves
+
+_registered: set[str] = set()
+
+
+def calls(module: Any) -> list[Any]:
+    """The custom calls of a StableHLO or MHLO module that stand for ops of PyTorch."""
+    return [operation for operation in mlir.operations(module) if is_call(operation)]
+
+
+def is_call(operation: Any) -> bool:
+    """Whether an operation is a custom call whose backend_config names a PyTorch op."""
+    if not operation.name.endswith("hlo.custom_call") or "backend_config" not in operation.attributes:
+        return False
+    config = operation.attributes["backend_config"]
+    return hasattr(config, "__contains__") and "op" in config and "arguments" in config
+
+
+def serve(module: Any, platform: str) -> None:
+    """Make XLA on `platform` execute the custom calls of `module`; StageFailed on a platform that the bridge does not reach."""
+    targets = {operation.attributes["call_target_name"].value for operation in calls(module)} - _registered
+    if not targets:
+        return
+    if platform != "cpu":
+        raise StageFailed(Problem(f"XLA on {platform}", f"has no handler for {', '.join(sorted(targets))}",
+                                  "custom ops are executed on cpu: stages.verify.platforms=[cpu]"))
+    import jax
+
+    for target in targets:
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(_handler()), platform=platform)
+        _registered.add(target)
+
+
+@cache
+def _handler() -> Any:
+    import jaxlib
+
+    headers = Path(jaxlib.__file__).parent / "include"
+    built = compiler.build("bridge", [SOURCE], (f"-DJAXLIB={jaxlib.__version__}",), [headers])  # the macro: another jaxlib, another build
+    return ctypes.CDLL(str(built)).shapeline_torch_op

@@ -1,0 +1,92 @@
+"""C++ compiled to shared libraries against PyTorch's headers, once for equal sources, flags, compiler and torch."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from lowering.errors import LoadError, Problem
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+_ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
+
+
+def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include: Sequence[Path] = ()) -> Path:
+    """The shared library built of `sources`, from the cache if they have not changed; LoadError holds the compiler's output.
+
+    flags: for the compiler and the linker alike; include: folders of headers, beside PyTorch's.
+    """
+    compiler = _compiler(name)
+    folder = cache() / digest(compiler, sources, flags)
+    library = folder / f"{name}.so"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # jobs of a suite share libraries: one builds, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            _compile(name, command(compiler, sources, flags, include), library)
+    return library
+
+
+def cache() -> Path:
+    """Where built libraries lie: `$XDG_CACHE_HOME/shapeline/libraries`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapeline" / "libraries"
+
+
+def command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
+    """The compiler call, but for its output."""
+    root = Path(torch.__file__).parent
+    headers = [root / "include", root / "include/torch/csrc/api/include", *include]
+    return [
+        compiler, "-std=c++20", "-O2", "-fPIC", "-shared", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        *(f"-isystem{path}" for path in headers), *map(str, sources), f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}",
+        "-ltorch", "-ltorch_cpu", "-lc10", *flags,
+    ]  # fmt: skip
+
+
+def digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
+    """Changes with the sources, the headers of theirs that they include, the flags, the compiler and torch."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    parts = [version.partition("\n")[0], torch.__version__, *flags]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in _with_headers(sources)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _with_headers(sources: Sequence[Path]) -> Iterator[Path]:
+    pending, seen = list(sources), set()
+    while pending:
+        path = pending.pop(0).resolve()
+        if path not in seen:
+            seen.add(path)
+            yield path
+            named = [path.parent / header for header in _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))]
+            pending += [header for header in named if header.is_file()]
+
+
+def _compiler(name: str) -> str:
+    wanted = os.environ.get("CXX")
+    found = shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if found is None:
+        cause = f"CXX={wanted} is not there" if wanted else "there is no C++ compiler here"
+        raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", "install g++ or clang++, or name a built .so under libraries"))
+    return found
+
+
+def _compile(name: str, arguments: list[str], library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        unfinished = Path(folder) / library.name
+        done = subprocess.run([*arguments, "-o", str(unfinished)], capture_output=True, text=True, errors="replace", check=False)
+        log = f"$ {' '.join([*arguments, '-o', str(library)])}\n{done.stdout}{done.stderr}"
+        if done.returncode:
+            first = _ERROR.search(done.stdout + done.stderr)
+            cause = f"does not build: {first[0].strip() if first else f'{arguments[0]} left with {done.returncode}'}"
+            raise LoadError(Problem(f"library '{name}'", cause, "the compiler's output is in the job's log"), log)
+        unfinished.rename(library)

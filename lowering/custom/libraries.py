@@ -1,0 +1,117 @@
+"""The op libraries of a model, loaded into this process, and which of them registered which op."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from lowering.custom import compiler
+from lowering.errors import LoadError, Problem, ShapelineError, near_miss
+from lowering.model import Library, Model
+
+_owners: dict[str, str] = {}  # op -> the library whose loading registered it
+_loaded: set[str] = set()
+
+
+def load(model: Model) -> None:
+    """Load every library of `model` that this process has not; LoadError lists each that cannot be built or loaded."""
+    problems: list[Problem] = []
+    logs: list[str] = []
+    for position, library in enumerate(model.libraries):
+        try:
+            _load(library)
+        except ShapelineError as error:
+            place = f"models.{model.name}.libraries[{position}]"
+            problems += [Problem(f"{place}: {problem.place}", problem.cause, problem.fix) for problem in error.problems]
+            logs.append(error.log)
+    if problems:
+        raise LoadError(problems, "\n".join(filter(None, logs)))
+
+
+def _load(library: str | Library) -> None:
+    name = label(library)
+    before = _ops()
+    if isinstance(library, Library) and library.module:
+        _import(library.module)
+    else:
+        path = Path(library).expanduser() if isinstance(library, str) else compiler.build(_stem(library), [Path(p) for p in library.sources], library.flags)
+        if str(path.resolve()) not in _loaded:
+            _open(name, path)
+            _loaded.add(str(path.resolve()))
+    _owners.update(dict.fromkeys(_ops() - before, name))
+
+
+def _open(name: str, path: Path) -> None:
+    if not path.is_file():
+        raise LoadError(Problem(f"library '{name}'", "there is no such file", f"paths start at the working directory, {Path.cwd()}"))
+    try:
+        torch.ops.load_library(str(path.resolve()))
+    except Exception as error:
+        cause = error.__cause__ or error.__context__ or error
+        text = str(cause).strip().splitlines()[0]
+        fix = "it was built for another torch: build it again" if "undefined symbol" in text else "ldd tells which libraries it misses"
+        raise LoadError(Problem(f"library '{name}'", f"does not load: {text}", fix), str(cause)) from error
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise LoadError(Problem(f"library '{module}'", f"importing it raised {type(error).__name__}: {error}")) from error
+
+
+def label(library: str | Library) -> str:
+    """What a library is called in messages: its path, its module, or its sources."""
+    if isinstance(library, str):
+        return library
+    return library.module or ", ".join(library.sources)
+
+
+def _stem(library: Library) -> str:
+    return re.sub(r"\W", "_", Path(library.sources[0]).stem)
+
+
+def _ops() -> set[str]:
+    return {name.partition(".")[0] for name in torch._C._dispatch_get_all_op_names()}
+
+
+def owner(op: str) -> str:
+    """In words, where the op `ns::name` comes from: `library 'ops.cpp'`, or how to find out."""
+    return f"library '{_owners[op]}'" if op in _owners else "registered outside the model's libraries"
+
+
+def unknown_op(name: str, model: Model | None) -> Problem:
+    """`ns::name` is no op of this process: where it may come from."""
+    namespace = name.partition("::")[0]
+    known = sorted(op for op in _ops() if op.startswith(f"{namespace}::"))
+    listed = ", ".join(map(label, model.libraries if model else ())) or "none"
+    fix = near_miss(name, known) or (f"{namespace} has {', '.join(known)}" if known else f"list its library under libraries (now: {listed})")
+    return Problem(f"op '{name}'", "is not registered", fix)
+
+
+_MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
+
+
+def explain(error: BaseException, model: Model) -> Problem | None:
+    """The problem behind an error that a missing op or a missing fake kernel raised; None for any other error."""
+    for link in _chain(error):
+        missing = _MISSING.search(str(link)) if isinstance(link, AttributeError) else None
+        if missing:
+            return unknown_op(f"{missing[1]}::{missing[2]}", model)
+        op = getattr(link, "func", None) if isinstance(link, torch._subclasses.fake_tensor.UnsupportedOperatorException) else None
+        if isinstance(op, torch._ops.OpOverload):
+            name = op._schema.name
+            fix = (f"register one: TORCH_LIBRARY_IMPL({op.namespace}, Meta, m) in C++, or @torch.library.register_fake('{name}') in a Python module "
+                   "listed under libraries")  # fmt: skip
+            return Problem(f"op '{name}' ({owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,112 @@
+"""`torch.operator`s on their way through torch-mlir's pipelines, which know none: there each is a call of a function of its own.
+
+At the torch level they are hidden (calls with the same operands) and revealed again; on the way to StableHLO each becomes a call that takes
+tensors and dynamic sizes only, and whose function holds the rest: the custom call to be (see `legalize.custom_calls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch_mlir import ir
+
+from lowering import mlir
+from lowering.custom import encoding, libraries
+from lowering.custom.naming import BUILTIN, DIMS, dotted, parts
+from lowering.errors import Problem
+from lowering.model import Model
+
+OPERATOR = "torch.operator"
+HELD = "custom_call"  # attribute of a stand-in function: what its call will be
+
+
+@contextmanager
+def hidden(module: Any) -> Iterator[None]:
+    """Inside, every `torch.operator` of a custom op is a call of a private function."""
+    names: dict[str, dict[str, ir.Attribute]] = {}
+    for number, operator in enumerate(filter(_is_custom, _operators(module))):
+        symbol = f"operator.{number}"
+        names[symbol] = {attribute.name: attribute.attr for attribute in _attributes(operator)}
+        _stand_in(module, symbol, operator, list(operator.operands), {})
+    yield
+    for call in [op for op in mlir.operations(module) if op.name == "func.call" and _callee(op) in names]:
+        with ir.InsertionPoint(call), call.location:
+            created = ir.Operation.create(OPERATOR, results=[result.type for result in call.results], operands=list(call.operands),
+                                          attributes=names[_callee(call)])
+        _replace(call, created)
+    _erase_functions(module, names)
+
+
+def outline(module: Any, model: Model | None) -> list[Problem]:
+    """Make every `torch.operator` a call that StableHLO's pipeline can convert; the problems of those that cannot be custom calls."""
+    problems: list[Problem] = []
+    with module.context, ir.Location.unknown():
+        for number, operator in enumerate(_operators(module)):
+            problems += _outlined(module, f"{HELD}.{number}", operator, model)
+    return problems
+
+
+def outlined(module: Any) -> bool:
+    """Whether the module has custom calls to be."""
+    return any(HELD in operation.operation.attributes for operation in module.body.operations)
+
+
+def _outlined(module: Any, symbol: str, operator: Any, model: Model | None) -> list[Problem]:
+    name, overload = parts(operator.attributes["name"].value)
+    place = f"op '{name}' ({libraries.owner(name)})"
+    try:
+        schema = torch._C._get_schema(name, overload)
+    except RuntimeError:
+        return [libraries.unknown_op(name, model)]
+    if not _is_custom(operator):
+        return [Problem(f"{operator.attributes['name'].value} at {operator.location}", "is no op of the torch dialect",
+                        f"decompose it, or keep it as a custom call: custom_calls: {{{dotted(name, overload)}: {{}}}}")]
+    call = encoding.encode(schema, operator)
+    if not call.problems:
+        rows = model.custom_calls if model else {}
+        target = next((rows[key].target for key in (dotted(name, overload), dotted(name)) if key in rows), None) or dotted(name, overload)
+        _stand_in(module, symbol, operator, call.operands, {HELD: call.attribute(target, operator)})
+    return [Problem(place, problem.cause, problem.fix) for problem in call.problems]
+
+
+def _operators(module: Any) -> list[Any]:
+    return [operation for operation in mlir.operations(module) if operation.name == OPERATOR]
+
+
+def _is_custom(operator: Any) -> bool:
+    return DIMS in operator.attributes or operator.attributes["name"].value.partition(".")[0] not in BUILTIN
+
+
+def _attributes(operation: Any) -> Sequence[Any]:
+    return [operation.attributes[index] for index in range(len(operation.attributes))]
+
+
+def _callee(call: Any) -> str:
+    return str(call.attributes["callee"].value)
+
+
+def _stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: Mapping[str, ir.Attribute]) -> None:
+    """Put a call of a new private function `symbol`, declared with `attributes`, in the operator's place."""
+    results = [result.type for result in operator.results]
+    with module.context, ir.Location.unknown():
+        type_ = ir.TypeAttr.get(ir.FunctionType.get([operand.type for operand in operands], results))
+        declared = {"sym_name": ir.StringAttr.get(symbol), "function_type": type_, "sym_visibility": ir.StringAttr.get("private"), **attributes}
+        ir.Operation.create("func.func", attributes=declared, regions=1, ip=ir.InsertionPoint(module.body))
+    with ir.InsertionPoint(operator), operator.location:
+        called = ir.Operation.create("func.call", results=results, operands=operands, attributes={"callee": ir.FlatSymbolRefAttr.get(symbol)})
+    _replace(operator, called)
+
+
+def _replace(operation: Any, by: Any) -> None:
+    for old, new in zip(operation.results, by.results, strict=True):
+        old.replace_all_uses_with(new)
+    operation.erase()
+
+
+def _erase_functions(module: Any, symbols: Mapping[str, Any]) -> None:
+    for operation in list(module.body.operations):
+        if operation.operation.name == "func.func" and operation.operation.attributes["sym_name"].value in symbols:
+            operation.operation.erase()

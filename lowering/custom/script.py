@@ -1,0 +1,69 @@
+"""Custom ops in a TorchScript graph: their results carry their dims, and what they write is a copy of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+from lowering import exported
+from lowering.custom.naming import DIMS, is_custom
+
+if TYPE_CHECKING:
+    from lowering.script_graph import ScriptGraph
+
+Value = torch._C.Value
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """names: the trace's symbols in the model's words; kept: ops of PyTorch's own that stay whole (see `is_custom`)."""
+
+    names: exported.Names = field(default_factory=dict)
+    kept: Collection[str] = ()
+
+    def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
+        """Write the dims of a custom op's results into its node: what no later level could know."""
+        if is_custom(op._schema.name, op._schema.overload_name, self.kept):
+            dims = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values)]
+            created.s_(DIMS, json.dumps(dims))
+
+
+def mutating(graph: ScriptGraph, node: Node) -> list[Any]:
+    """`auto_functionalized(op, **arguments)`: the op on copies of what it writes; gives its results (None if it has none), then the copies."""
+    op: torch._ops.OpOverload = node.args[0]  # type: ignore[assignment]
+    returned = len(op._schema.returns)
+    values = list(node.meta["val"])
+    arguments: list[Value] = []
+    written: list[Any] = []
+    for formal in op._schema.arguments:
+        given = node.kwargs.get(formal.name, formal.default_value)
+        is_written = formal.alias_info is not None and formal.alias_info.is_write
+        if not is_written or given is None:
+            arguments.append(graph.argument(given, formal.type))
+            written += [None] if is_written else []
+        elif isinstance(given, list | tuple):
+            copies = [_copy(graph, node, each) for each in given]
+            arguments.append(graph.list_of(copies, formal.type.getElementType()))
+            written.append(copies)
+        else:
+            written.append(_copy(graph, node, given))
+            arguments.append(written[-1])
+    results = graph.results_of(node, op, arguments, values[:returned], values[max(returned, 1) :])
+    return [*(results or [None]), *written]
+
+
+def _copy(graph: ScriptGraph, node: Node, given: Any) -> Value:
+    created = graph.graph.create("aten::clone", [graph.scalar(given), graph.constant(None)], 1)
+    graph.insert(node, created)
+    created.output().setType(graph.scalar(given).type())
+    return created.output()
+
+
+def leaves(values: Iterable[Any]) -> Sequence[Any]:
+    """`values` with lists replaced by their elements."""
+    return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else [value])]
