@@ -15,10 +15,11 @@ from lowering import dynamic, exported, functional, graphs, inputs, symbols
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
-from lowering.errors import Problem, StageFailed, Unsupported
+from lowering.errors import LoadError, Problem, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
+from lowering.points import smallest
 from lowering.stage import Note, Stage
 
 
@@ -41,7 +42,7 @@ class Export(Stage):
         model: Model = program.ir
         module = inputs.instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
-        inputs.run_eager(module, model, example)
+        _run_once(module, model, example)
         return self.export(Built(model, module), example, note)
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
@@ -112,6 +113,14 @@ class Export(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))
+
+
+def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:
+    """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
+    try:
+        inputs.run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
+    except LoadError:  # the export may well say more about a range that starts too low
+        inputs.run_eager(module, model, example)
 
 
 def readable_code(program: ExportedProgram) -> str:
