@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lowering import mlir, types
-from lowering.custom import bridge
+from lowering.custom import bridge, segments
 from lowering.errors import Problem, Refused, StageFailed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -160,6 +160,9 @@ class Xla:
 
     def run(self, module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """What `module` computes on `arguments`, compiled for their shapes. Raises Refused and StageFailed, see `refine`."""
+        return segments.run(module, arguments, self._whole, _context())
+
+    def _whole(self, module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return self.execute(self.compile(refine(module, [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments])), arguments)
 
     def compile(self, static: bytes) -> Any:
@@ -169,8 +172,7 @@ class Xla:
         options = xla_client.CompileOptions()
         options.env_option_overrides = list(_STRICT.items())
         device = _device(self.platform)
-        with _context():
-            bridge.serve(mlir.parse(static, _context()), self.platform)
+        bridge.serve(mlir.parse(static, _context()), self.platform)
         try:
             return device.client.compile_and_load(_full_precision(static), xla_client.DeviceList((device,)), options)
         except Exception as error:  # noqa: BLE001
