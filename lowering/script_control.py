@@ -71,7 +71,7 @@ def _sliced_loop(graph: ScriptGraph, node: Node, body: torch.fx.GraphModule, car
     loop, block = _loop(graph, node, count, graph.constant(True), [*carried, *made])
     with graph.inside(block):
         turn, *values = block.inputs()
-        taken = [_insert(graph, node, "aten::select", [value, zero, turn], _without_first(value.type())) for value in stacked]
+        taken = [_row(graph, node, value, turn) for value in stacked]
         turned = graph.region(body, [*values[: len(carried)], *taken, *more])
         for position, target in enumerate(values[len(carried) :], len(carried)):
             turned[position] = _written(graph, node, target, turned[position], turn, count)
@@ -106,8 +106,14 @@ def _written(graph: ScriptGraph, node: Node, target: Value, row: Value, turn: Va
     return _insert(graph, node, "aten::where", [here, row, target], target.type())
 
 
-def _without_first(type_: torch._C.Type) -> torch._C.Type:
-    return type_.with_sizes(type_.varyingSizes()[1:])  # type: ignore[attr-defined]
+def _row(graph: ScriptGraph, node: Node, value: Value, turn: Value) -> Value:
+    """Slice `turn` of dim 0, gathered: a slice at a place that varies has no lowering."""
+    zero, rest = graph.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
+    long = torch._C.TensorType.get().with_dtype(torch.int64)  # type: ignore[attr-defined]
+    place = _insert(graph, node, "prim::NumToTensor", [turn], long.with_sizes([]))
+    places = _insert(graph, node, "aten::unsqueeze", [place, zero], long.with_sizes([1]))
+    rows = _insert(graph, node, "aten::index_select", [value, zero, places], value.type().with_sizes([1, *rest]))  # type: ignore[attr-defined]
+    return _insert(graph, node, "aten::squeeze", [rows, zero], value.type().with_sizes(rest))  # type: ignore[attr-defined]
 
 
 def _insert(graph: ScriptGraph, node: Node, kind: str, inputs: list[Value], type_: torch._C.Type) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize import custom_calls, dims, folds, scalars
+from lowering.legalize import control, custom_calls, dims, folds, scalars
 from lowering.legalize import expression as ex
 from lowering.legalize.emission import Emitter, Origin
 from lowering.legalize.expression import Atom, Expression, Shape
@@ -24,6 +24,7 @@ class Known:
         self._dims: dict[Any, Shape] = {}
         self._values: dict[Any, tuple[Expression, ...] | None] = {}
         self._fresh = 0
+        self._made: dict[Atom, int] = {}
 
     def dims(self, value: Any) -> Shape:
         """The dims of a tensor value; a dim that no rule gave is an atom of its own, read from the tensor itself."""
@@ -53,11 +54,20 @@ class Known:
     def learn_values(self, value: Any, values: tuple[Expression, ...] | None) -> None:
         self._values[value] = values
 
+    def count(self) -> int:
+        """How many sizes have been named so far: what `is_outside` compares with."""
+        return self._fresh
+
+    def is_outside(self, shape: Shape, count: int) -> bool:
+        """Whether all of `shape` was known when there were `count` named sizes."""
+        return all(atom not in self._made or self._made[atom] <= count for dim in shape for atom in dim.atoms())
+
     def unknown(self, origin: Origin) -> Expression:
         """A new atom for a size that is only known at run time, from data."""
         self._fresh += 1
         atom = Atom("symbol", f"u{self._fresh}", (), 0 if origin.position is not None else None, None)
         self.emitter.origins[atom] = origin
+        self._made[atom] = self._fresh
         return ex.of_atom(atom)
 
     def is_float(self, value: Any) -> bool:
@@ -86,8 +96,8 @@ class Rewrite:
     def run(self) -> list[Problem]:
         """Everything that could not be made StableHLO; empty when the function is pure."""
         with self.function.operation.context, ir.Location.unknown():
-            self._block(self.block)
-            self._erase_dead(self.block)
+            self.walk(self.block)
+            self.erase_dead(self.block)
             self._retype()
         return self.problems
 
@@ -96,7 +106,8 @@ class Rewrite:
         terminator = list(self.block.operations)[-1]
         return [self.known.dims(operand) if isinstance(operand.type, ir.RankedTensorType) else () for operand in terminator.operands]
 
-    def _block(self, block: ir.Block) -> None:
+    def walk(self, block: ir.Block) -> None:
+        """Legalize every op of a block, in order."""
         for op in list(block.operations):
             self._operation(op.operation)
 
@@ -111,9 +122,9 @@ class Rewrite:
                 return  # computed; whoever needs it as data builds it from the expression
         if op.name.startswith(PURE):
             self._pure(op)
-        elif op.name in folds.REWRITES:
-            folds.REWRITES[op.name](op, self)
-        elif not op.name.startswith("shape.assuming"):
+        elif op.name in control.RULES:
+            control.RULES[op.name](op, self)
+        elif not op.name.startswith(("shape.assuming", "scf.")):
             self._as_data(op)
 
     def _is_small(self, op: Any) -> bool:
@@ -143,7 +154,7 @@ class Rewrite:
         elif op.name in ("stablehlo.while", "stablehlo.if", "stablehlo.case"):
             for region in op.regions:
                 for block in region.blocks:
-                    self._block(block)
+                    self.walk(block)
                     self.emitter.forget()
 
     def _as_data(self, op: Any) -> None:
@@ -156,11 +167,11 @@ class Rewrite:
 
     def data(self, value: Any) -> Any:
         """`value` as a StableHLO tensor: itself, or built from its expression when a non-StableHLO op computed it."""
+        if value in self._replaced:
+            return self._replaced[value]
         owner = value.owner
         if isinstance(owner, ir.Block) or owner.name.startswith(PURE):
             return value
-        if value in self._replaced:
-            return self._replaced[value]
         values = self.known.values(value)
         if values is None:
             return value
@@ -186,7 +197,8 @@ class Rewrite:
             if not self.known.is_float(value):
                 self.known.learn_values(value, (self.known.unknown(Origin(by)),))
 
-    def _erase_dead(self, block: ir.Block) -> None:
+    def erase_dead(self, block: ir.Block) -> None:
+        """Erase what folding left without a use."""
         for op in reversed(list(block.operations)):
             operation = op.operation
             if operation == self.emitter.head_end:

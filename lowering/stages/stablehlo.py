@@ -10,7 +10,7 @@ from typing import ClassVar
 from lowering import inventory, mlir
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
-from lowering.legalize import composites, entry
+from lowering.legalize import composites, control, entry
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
@@ -43,10 +43,13 @@ class ToStableHLO(Stage):
         module = mlir.copy(program.ir)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
+        branches = any(operation.name in control.OPS for operation in mlir.operations(module))
+        if branches:
+            mlir.run(module, control.PASS, "stablehlo")
         inventory.run(module, CONVERT.format(allow=str(self.allow_non_finites).lower()), "stablehlo")
         composites.keep(module)
-        # torch-mlir's verifier knows no calls; what it would refuse beside them is refused by the legalization
-        mlir.run(module, FINISH.replace(VERIFY, "") if operators.outlined(module) else FINISH, "stablehlo")
+        # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
+        mlir.run(module, FINISH.replace(VERIFY, "") if branches or operators.outlined(module) else FINISH, "stablehlo")
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
@@ -54,7 +57,7 @@ class ToStableHLO(Stage):
         return program.lowered(Level.STABLEHLO, module)
 
     def reads(self) -> frozenset[Read]:
-        return frozenset()
+        return frozenset({"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()

@@ -11,7 +11,7 @@ class Case(torch.nn.Module):
         return torch.cat([second, first, x], dim=1), x[:, index]
 
 
-# CHECK: [[PARTS:%\w+]] : Tensor[] = aten::split(%x,
+# CHECK: [[PARTS:%\w+]] : Tensor[] = aten::split{{\w*}}(%x,
 # CHECK-NEXT: [[FIRST:%\w+]] : Float(*, 3), [[SECOND:%\w+]] : Float(*, 3) = prim::ListUnpack([[PARTS]])
 # CHECK: [[JOINED:%\w+]] : Tensor[] = prim::ListConstruct([[SECOND]], [[FIRST]], %x)
 # CHECK-NEXT: : Float(*, 12) = aten::cat([[JOINED]],

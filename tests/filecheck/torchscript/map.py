@@ -13,6 +13,6 @@ class Case(torch.nn.Module):
 
 # CHECK: [[COUNT:%\w+]] : int = aten::size(%x,
 # CHECK: [[OUT:%\w+]] : Float(*, *, 5) = prim::Loop([[COUNT]],
-# CHECK: aten::select(%x,
+# CHECK: aten::index_select(%x,
 # CHECK: aten::matmul(
 # CHECK: return ([[OUT]])

@@ -21,6 +21,8 @@ class Case(torch.nn.Module):
 # CHECK: [[ROOM:%\w+]] : Float(*, *, 4) = aten::full([[SHAPE]],
 # CHECK: [[LAST:%\w+]] : Float(*, 4), [[ALL:%\w+]] : Float(*, *, 4) = prim::Loop([[COUNT]], {{%\w+}}, %h, [[ROOM]])
 # CHECK-NEXT: block0([[TURN:%\w+]] : int, [[H:%\w+]] : Float(*, 4), [[SO_FAR:%\w+]] : Float(*, *, 4)):
-# CHECK-NEXT: [[ROW:%\w+]] : Float(*, 4) = aten::select(%x, {{%\w+}}, [[TURN]])
+# CHECK-NEXT: [[PLACE:%\w+]] : Long() = prim::NumToTensor([[TURN]])
+# CHECK: [[ROWS:%\w+]] : Float(1, *, 4) = aten::index_select(%x,
+# CHECK-NEXT: aten::squeeze([[ROWS]],
 # CHECK: aten::where({{%\w+}}, {{%\w+}}, [[SO_FAR]])
 # CHECK: prim::TupleConstruct([[LAST]], [[ALL]])
