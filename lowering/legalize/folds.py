@@ -90,8 +90,20 @@ def _slice(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.dynamic_iota")
 def _iota(op: Any, rewrite: Rewrite) -> None:
+    """Static where all dims are ints; of several dims a broadcast of one of one dim, which is what MHLO's canonicalization cannot make."""
+    shape = rewrite.known.dims(op.results[0])
     if _is_static(op.results[0], rewrite):
         _create(op, "stablehlo.iota", [], rewrite, iota_dimension=op.attributes["iota_dimension"])
+    elif len(shape) > 1:
+        position, emitter = op.attributes["iota_dimension"].value, rewrite.emitter
+        length, element = shape[position], str(ir.RankedTensorType(op.results[0].type).element_type)
+        size = "?" if length.constant is None else str(length.constant)
+        with ir.InsertionPoint(op), op.location:
+            line = emitter.op("stablehlo.iota", [], f"tensor<{size}x{element}>", iota_dimension="0 : i64") if length.constant is not None else \
+                emitter.op("stablehlo.dynamic_iota", [emitter.vector([length])], f"tensor<{size}x{element}>", iota_dimension="0 : i64")
+        rewrite.known.learn_dims(line, (length,))
+        _create(op, "stablehlo.dynamic_broadcast_in_dim", [line, op.operands[0]], rewrite,
+                broadcast_dimensions=ir.DenseI64ArrayAttr.get([position]))
 
 
 @_fold("stablehlo.convert")

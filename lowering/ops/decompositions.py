@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
 
-from lowering.ops import attention, factories, pooling, scans
+from lowering.ops import arithmetic, attention, factories, pooling, scans, views
 from lowering.ops.symbolic import kind_of
 
 aten = torch.ops.aten
@@ -36,14 +37,96 @@ class Row:
     when: Callable[[Node], bool] = lambda node: True
 
 
+def _composite(op: Any) -> Decomposition:
+    return op.decompose  # type: ignore[no-any-return]
+
+
+def _argument(node: Node, name: str) -> Any:
+    """What an op is given for an argument of its schema, defaults included."""
+    for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if argument.name == name:
+            return node.args[position] if position < len(node.args) else node.kwargs.get(name, argument.default_value)
+    raise KeyError(f"{node.target} has no argument '{name}'")
+
+
+def _rounds_up(node: Node) -> bool:
+    return bool(_argument(node, "ceil_mode"))
+
+
+def _pads_mean(node: Node) -> bool:
+    """Whether an average pooling counts in a way that torch-mlir does not lower at dynamic sizes."""
+    return _rounds_up(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
+        _argument(node, "divisor_override") is not None
+
+
+_CEIL = "ceil_mode gives wrong numbers"
+_NO_DYNAMIC = "no lowering with a dynamic dim"
+_NONE = "no lowering to StableHLO"
+
 TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
-    aten.native_layer_norm.default: Row(_torchs(aten.native_layer_norm.default), "no lowering with a dynamic dim (layer_norm has one)"),
+    aten.native_layer_norm.default: Row(_torchs(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
+    aten.instance_norm.default: Row(_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
+    aten.prelu.default: Row(_torchs(aten.prelu.default), "a weight per channel is broadcast along the last dim: wrong shapes"),
+    aten.remainder.Tensor: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
+    aten.remainder.Scalar: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
+    aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
+    aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
+    aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
-    aten.cumsum.default: Row(scans.cumsum, "no lowering to StableHLO"),
-    aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel", pooling.to_one),
-    aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel", pooling.to_one),
+    aten.ones.default: Row(factories.ones, "needs a constant shape"),
+    aten.cumsum.default: Row(scans.cumsum, _NONE),
+    aten.cumprod.default: Row(scans.cumprod, _NONE),
+    aten.cummax.default: Row(scans.cummax, _NONE),
+    aten.cummin.default: Row(scans.cummin, _NONE),
+    aten.logcumsumexp.default: Row(scans.logcumsumexp, _NONE),
+    aten.diagonal.default: Row(views.diagonal, _NO_DYNAMIC),
+    aten.diagonal_copy.default: Row(views.diagonal, _NONE),
+    aten.diag_embed.default: Row(views.diag_embed, _NO_DYNAMIC),
+    aten.unfold.default: Row(views.unfold, _NO_DYNAMIC),
+    aten.unfold_copy.default: Row(views.unfold, _NONE),
+    aten.as_strided.default: Row(views.as_strided, _NONE, views.is_whole),
+    aten.as_strided_copy.default: Row(views.as_strided, _NONE, views.is_whole),
+    aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel, else wrong shapes"),
+    aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel"),
+    aten.adaptive_avg_pool3d.default: Row(pooling.adaptive_average, _NO_DYNAMIC),
+    aten.adaptive_max_pool1d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
+    aten.adaptive_max_pool2d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
+    aten.adaptive_max_pool3d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
+    aten.max_pool1d.default: Row(partial(pooling.maximum_alone, 1), _CEIL, _rounds_up),
+    aten.max_pool2d.default: Row(partial(pooling.maximum_alone, 2), _CEIL, _rounds_up),
+    aten.max_pool3d.default: Row(partial(pooling.maximum_alone, 3), _NO_DYNAMIC),
+    aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), _NO_DYNAMIC),
+    aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), _NO_DYNAMIC),
+    aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), _NO_DYNAMIC),
+    aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, _pads_mean),
+    aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, _pads_mean),
+    aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _pads_mean),
 }
+
+# Registered in the torch dialect, and decomposed by torch itself into ops that lower.
+_TORCHS_OWN = {
+    _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
+        transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
+        cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
+        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col diagonal_scatter bucketize.Tensor embedding_bag.padding_idx""",
+    _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+        squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
+        split.Tensor unbind.int roll repeat eye max_pool2d_with_indices_backward""",
+}
+
+
+def _row(name: str, reason: str) -> tuple[Any, Row]:
+    packet, _, overload = name.partition(".")
+    op = getattr(getattr(aten, packet), overload or "default")
+    return op, Row(_torchs(op) if op in decomposition_table else _composite(op), reason)
+
+
+for _reason, _names in _TORCHS_OWN.items():
+    for _op, _given in (_row(name, _reason) for name in _names.split()):
+        if _op in TABLE:
+            raise KeyError(f"lowering.ops.decompositions has two rows for {_op}")
+        TABLE[_op] = _given
 
 
 def choose(node: Node) -> Decomposition | None:

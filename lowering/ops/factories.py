@@ -10,3 +10,7 @@ import torch
 
 def zeros(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
     return torch.ops.aten.full.default(size, 0, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
+
+
+def ones(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    return torch.ops.aten.full.default(size, 1, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))

@@ -1,11 +1,15 @@
-"""Adaptive pooling where the input's dims are dynamic: torch-mlir needs its kernel size to be known."""
+"""Pooling in every form of its schemas, at dynamic sizes: the windows are gathered, then reduced."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import Node
+
+Tensor = torch.Tensor
 
 
 def to_one(node: Node) -> bool:
@@ -14,6 +18,117 @@ def to_one(node: Node) -> bool:
     return all(size == 1 for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))  # type: ignore[union-attr]
 
 
-def adaptive_average(tensor: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
-    """(..., spatial dims) -> (..., 1, 1): the mean over each map."""
-    return torch.mean(tensor, list(range(-len(output_size), 0)), keepdim=True)
+def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:
+    """(..., spatial dims) -> (..., *output_size): the mean over each map's parts, dim by dim."""
+    if all(size == 1 for size in output_size):
+        return torch.mean(tensor, list(range(-len(output_size), 0)), keepdim=True)
+    for dim, size in zip(range(-len(output_size), 0), output_size, strict=True):
+        inside = _parts(tensor, dim, size)
+        moved = tensor.movedim(dim, -1).unsqueeze(-2)
+        means = torch.where(inside, moved, 0).sum(-1) / inside.sum(-1).to(tensor.dtype)
+        tensor = means.movedim(-1, dim)
+    return tensor
+
+
+def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(..., spatial dims) -> the maximum of each part, and its place in the map."""
+    spatial = tensor.shape[-len(output_size) :]
+    places = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial).expand(tensor.shape)
+    for dim, size in reversed(list(zip(range(-len(output_size), 0), output_size, strict=True))):
+        inside = _parts(tensor, dim, size)
+        candidates = torch.where(inside, tensor.movedim(dim, -1).unsqueeze(-2), _lowest(tensor.dtype))
+        best = candidates.argmax(-1)
+        moved = places.movedim(dim, -1)
+        tensor, places = candidates.amax(-1).movedim(-1, dim), moved.gather(-1, best).movedim(-1, dim)
+    return tensor, places
+
+
+def _parts(tensor: Tensor, dim: int, size: int) -> Tensor:
+    """[part, place]: whether a place of `dim` lies in a part, [floor(part * length / size), ceil((part + 1) * length / size))."""
+    length = tensor.shape[dim]
+    part = torch.arange(size, device=tensor.device).unsqueeze(-1)
+    place = torch.arange(length, device=tensor.device)
+    starts = torch.div(part * length, size, rounding_mode="floor")
+    ends = torch.div((part + 1) * length + size - 1, size, rounding_mode="floor")
+    return (place >= starts) & (place < ends)
+
+
+def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+            dilation: Sequence[int] = (1,), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+    """The maximum of each window over the last `rank` dims, and its place in the map (the first one; NaN beats all)."""
+    values, inside = _windows(tensor, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
+    spatial = tensor.shape[-rank:]
+    numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
+    places, _ = _windows(numbered, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
+    values = torch.where(inside, values, _lowest(tensor.dtype)).flatten(-rank)
+    best = values.argmax(-1, keepdim=True)
+    return values.amax(-1), places.flatten(-rank).expand(values.shape).gather(-1, best).squeeze(-1)
+
+
+def maximum_alone(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> Tensor:
+    """The maximum of each window over the last `rank` dims."""
+    return maximum(rank, tensor, *settings, **named)[0]
+
+
+def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+            ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
+    """The mean of each window over the last `rank` dims: over its places in the padded map, or in the map itself."""
+    settings = _settings(rank, kernel_size, stride or kernel_size, padding, (1,))
+    values, inside = _windows(tensor, settings, ceil_mode)
+    last = list(range(-rank, 0))
+    total = torch.where(inside, values, 0).sum(last)
+    if divisor_override is not None:
+        return _divided(total, divisor_override)
+    if count_include_pad:
+        inside = _fitting(tensor, settings, ceil_mode, padded=True)
+    return _divided(total, inside.sum(last))
+
+
+def _settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
+    """(kernel, stride, padding, dilation) of each spatial dim; a lone value stands for all dims."""
+    widened = [list(values) * (rank if len(values) == 1 else 1) if isinstance(values, list | tuple) else [values] * rank for values in given]
+    return list(zip(*widened, strict=True))  # type: ignore[arg-type]
+
+
+def _divided(total: Tensor, divisor: Any) -> Tensor:
+    return total / divisor if total.dtype.is_floating_point else torch.div(total, divisor, rounding_mode="trunc").to(total.dtype)
+
+
+def _places(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.device) -> Tensor:
+    """[window, step]: places along a dim, those in the padding included."""
+    kernel, stride, padding, dilation = settings
+    reach = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = reach // stride + 1
+    if ceil_mode:
+        rounded_up = (reach + stride - 1) // stride + 1
+        begins_inside = (rounded_up - 1) * stride < size + padding
+        count = rounded_up if begins_inside else rounded_up - 1
+    starts = torch.arange(count, device=device) * stride - padding
+    return starts.unsqueeze(-1) + torch.arange(kernel, device=device) * dilation
+
+
+def _fitting(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool, padded: bool = False) -> Tensor:
+    """(*windows, *kernel): whether a place lies in the map (padded: or in its padding, but not beyond)."""
+    rank = len(settings)
+    inside = torch.ones((), dtype=torch.bool, device=tensor.device)
+    for dim, given in enumerate(settings):
+        places, size, edge = _places(tensor.shape[dim - rank], given, ceil_mode, tensor.device), tensor.shape[dim - rank], given[2] if padded else 0
+        axes = [1] * (2 * rank)
+        axes[dim], axes[rank + dim] = places.shape
+        inside = inside & ((places >= -edge) & (places < size + edge)).reshape(axes)
+    return inside
+
+
+def _windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool) -> tuple[Tensor, Tensor]:
+    """(..., *windows, *kernel), and which of these places lie in the map; elsewhere the values are any of the map's."""
+    inside, first = _fitting(tensor, settings, ceil_mode), tensor.dim() - len(settings)
+    for dim, given in enumerate(settings, first):
+        size = tensor.shape[dim]
+        places = _places(size, given, ceil_mode, tensor.device)
+        taken = tensor.index_select(dim, places.clamp(0, size - 1).flatten())
+        tensor = taken.reshape(*taken.shape[:dim], *places.shape, *taken.shape[dim + 1 :]).movedim(dim + 1, -1)
+    return tensor, inside
+
+
+def _lowest(dtype: torch.dtype) -> float:
+    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min

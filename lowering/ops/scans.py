@@ -1,6 +1,9 @@
-"""Cumulative sums at dynamic lengths, in ops that every level has."""
+"""Cumulative ops at dynamic lengths, in ops that every level has: masked reductions, quadratic in the length, but fused by compilers."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 
@@ -8,12 +11,60 @@ Tensor = torch.Tensor
 
 
 def cumsum(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Running sums along `dim`, as a masked reduction: quadratic in the length, but fused by compilers, and no 0 * inf."""
-    if dtype is None:
-        dtype = torch.int64 if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex else tensor.dtype
+    """Running sums along `dim`; a masked element is no summand, so there is no 0 * inf."""
+    dtype = dtype or _accumulated(tensor)
+    return _scan(tensor.to(dtype), dim, 0, lambda counted: counted.sum(-2, dtype=dtype))
+
+
+def cumprod(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Running products along `dim`."""
+    dtype = dtype or _accumulated(tensor)
+    return _scan(tensor.to(dtype), dim, 1, lambda counted: counted.prod(-2, dtype=dtype))
+
+
+def logcumsumexp(tensor: Tensor, dim: int) -> Tensor:
+    """Running log-sum-exps along `dim`."""
+    return _scan(tensor, dim, -math.inf, lambda counted: _logsumexp(counted, -2))
+
+
+def _logsumexp(tensor: Tensor, dim: int) -> Tensor:
+    most = tensor.amax(dim, keepdim=True)
+    kept = torch.where(most.abs() == math.inf, 0.0, most)
+    return (tensor - kept).exp().sum(dim).log() + kept.squeeze(dim)
+
+
+def cummax(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Running maxima along `dim`, and the last place of each; NaN once seen stays."""
+    return _extremes(tensor, dim, lambda a, b: a >= b)
+
+
+def cummin(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Running minima along `dim`, and the last place of each."""
+    return _extremes(tensor, dim, lambda a, b: a <= b)
+
+
+def _extremes(tensor: Tensor, dim: int, beats: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """A place holds the running extreme of [0, i] if it beats every earlier one; the last such place up to i is the index."""
     if tensor.dim() == 0:
-        return tensor.to(dtype, copy=True)
-    moved = tensor.to(dtype).transpose(dim, -1)
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    moved = tensor.transpose(dim, -1)
     places = torch.arange(moved.shape[-1], device=tensor.device)
-    counted = places.unsqueeze(-1) <= places  # [from, to]
-    return torch.where(counted, moved.unsqueeze(-1), 0).sum(-2, dtype=dtype).transpose(dim, -1)
+    earlier = places.unsqueeze(-1) <= places  # [from, to]
+    holds = beats(moved.unsqueeze(-2), moved.unsqueeze(-1)) | (moved != moved).unsqueeze(-2)
+    records = (holds | ~earlier).all(-2)
+    indices = torch.where(earlier & records.unsqueeze(-1), places.unsqueeze(-1), 0).amax(-2)
+    return moved.gather(-1, indices).transpose(dim, -1), indices.transpose(dim, -1)
+
+
+def _accumulated(tensor: Tensor) -> torch.dtype:
+    return tensor.dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else torch.int64
+
+
+def _scan(tensor: Tensor, dim: int, neutral: float, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """`reduce` over dim -2 of (..., from, to), in which what comes after `to` is `neutral`."""
+    if tensor.dim() == 0:
+        return tensor.clone()
+    moved = tensor.transpose(dim, -1)
+    places = torch.arange(moved.shape[-1], device=tensor.device)
+    counted = places.unsqueeze(-1) <= places
+    return reduce(torch.where(counted, moved.unsqueeze(-1), neutral)).transpose(dim, -1)

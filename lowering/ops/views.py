@@ -1,0 +1,61 @@
+"""Views of strides that no later level has, as gathers; lengths may be dynamic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+Tensor = torch.Tensor
+
+
+def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of the matrices in `dim1` and `dim2`, as the last dim."""
+    moved = tensor.movedim((dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2], moved.shape[-1]
+    length = torch.sym_max(torch.sym_min(rows, columns - offset) if offset >= 0 else torch.sym_min(rows + offset, columns), 0)
+    places = torch.arange(length, device=tensor.device)
+    first, second = (places, places + offset) if offset >= 0 else (places - offset, places)
+    return moved.flatten(-2).index_select(-1, first * columns + second)
+
+
+def diag_embed(tensor: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices in `dim1` and `dim2` that hold the last dim on their diagonal, and zeros."""
+    size = tensor.shape[-1] + abs(offset)
+    rows, columns = (torch.arange(size, device=tensor.device).unsqueeze(dim) for dim in (-1, 0))
+    edges = (abs(offset), 0) if offset >= 0 else (0, abs(offset))
+    by_column = torch.nn.functional.pad(tensor, edges).unsqueeze(-2)
+    embedded = torch.where(columns == rows + offset, by_column, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
+    return embedded.movedim((-2, -1), (dim1, dim2))
+
+
+def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` along a dim, `step` apart, as the last dim."""
+    if tensor.dim() == 0:
+        return tensor.unsqueeze(0)
+    dimension = dimension % tensor.dim()
+    count = (tensor.shape[dimension] - size) // step + 1
+    starts = torch.arange(count, device=tensor.device) * step
+    places = starts.unsqueeze(-1) + torch.arange(size, device=tensor.device)
+    taken = tensor.index_select(dimension, places.flatten())
+    shape = tensor.shape
+    return taken.reshape(*shape[:dimension], count, size, *shape[dimension + 1 :]).movedim(dimension + 1, -1)
+
+
+def is_whole(node: Node) -> bool:
+    """Whether an as_strided node's tensor is all of its memory in order, so that strides can be read as places in it."""
+    value = node.args[0].meta["val"]  # type: ignore[union-attr]
+    return isinstance(value, torch.Tensor) and value.is_contiguous() and value.storage_offset() == 0
+
+
+def as_strided(tensor: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+    """The elements at offset + sum(index * stride) of a tensor for which `is_whole` holds."""
+    places: Any = storage_offset or 0
+    for dim, (length, step) in enumerate(zip(size, stride, strict=True)):
+        steps = torch.arange(length, device=tensor.device) * step
+        places = places + steps.reshape(-1, *(1 for _ in size[dim + 1 :]))
+    if not size:
+        places = torch.full((), places, dtype=torch.int64, device=tensor.device)
+    return tensor.flatten().index_select(0, places.flatten()).reshape(size)
