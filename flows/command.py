@@ -35,7 +35,9 @@ OK, UNEXPECTED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line `arguments` (sys.argv's by default); the exit status."""
+    """Runs the command line `arguments` (sys.argv's by default); the exit status. The working directory's modules can be named in configs."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="", file=sys.stdout if given else sys.stderr)

@@ -104,7 +104,10 @@ def _module_file(module: str) -> Path | None:
     for depth in range(1, len(parts) + 1):
         # Only the first name is looked up through every import hook (an editable install has one): that imports the parents of the others.
         name = ".".join(parts[:depth])
-        spec = importlib.util.find_spec(name) if depth == 1 else importlib.machinery.PathFinder.find_spec(name, search)
+        try:
+            spec = importlib.util.find_spec(name) if depth == 1 else importlib.machinery.PathFinder.find_spec(name, search)
+        except KeyError:  # a package without __init__.py inside another: only importing it finds it
+            return None
         if spec is None and depth == 1:
             return None
         if spec is None:
