@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import record
+from flows import clusters, levels, record
 from flows.record import Record
 from lowering import files
 from lowering.result import OUTCOMES, JobResult
@@ -18,7 +18,10 @@ JSON, MARKDOWN = "report.json", "report.md"
 
 
 def write(run: Record, seconds: float | None = None) -> Path:
-    """Write report.json and report.md beside run.json from what the jobs' folders hold now; the path of report.md. Raises OSError."""
+    """Write report.json and report.md beside run.json from what the jobs' folders hold now; the path of report.md. Raises OSError.
+
+    `publish.write` does this, and writes the pages that need the other runs.
+    """
     results = run.results()
     files.write(run.folder / JSON, as_json(run, results, seconds))
     files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, seconds)) + "\n"))
@@ -35,7 +38,10 @@ def rewrite(folder: Path) -> str:
 
 
 def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
-    """`jobs` has one entry a job: JobResult and its `folder`, to which its files are relative. seconds: wall time of the run."""
+    """`jobs` has one entry a job: JobResult, its `folder`, to which its files are relative, the `signature` of its failure, and its IR as `levels`.
+
+    seconds: wall time of the run.
+    """
     return {
         "schema": SCHEMA,
         "run": run.data["run"],
@@ -46,8 +52,14 @@ def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
         "environment": run.data["environment"],
         "outcomes": totals(results),
         "as_expected": unexpected(results) == [],
-        "jobs": [{**result.to_json(), "folder": run.job_folder(result.id).relative_to(run.folder).as_posix()} for result in results],
+        "jobs": [_job(run, result) for result in results],
     }
+
+
+def _job(run: Record, result: JobResult) -> dict[str, Any]:
+    folder = run.job_folder(result.id)
+    return {**result.to_json(), "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.signature(result),
+            "levels": levels.as_json(folder)}
 
 
 def totals(results: Sequence[JobResult]) -> dict[str, int]:

@@ -1,0 +1,151 @@
+"""Invented runs, for the benchmarks and tests of what reads runs: folders as a real run leaves them, with IR, symbols and outcomes as told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows import publish, record
+from flows.config import Run
+from lowering import files
+from lowering.code_lines import FILE, HEAD
+from lowering.errors import Problem
+from lowering.job import Job
+from lowering.model import Input, Model, Symbol
+from lowering.result import LOG, JobResult, Remark, StageResult
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.symbols.schema import Change, Line, Place, Range, Requested, SymbolEntry, SymbolRecord
+
+STAGES = ("export", "torchscript", "torch", "stablehlo", "mhlo", "verify")
+SUFFIX = {"export": ".py", "torchscript": ".ts", "torch": ".torch.mlir", "stablehlo": ".stablehlo.mlir", "mhlo": ".mhlo.mlir"}
+SHARE = {"export": 0.5, "torchscript": 0.05, "torch": 0.1, "stablehlo": 0.15, "mhlo": 0.05, "verify": 0.15}
+SOURCE = "zoo/model.py"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One job of an invented run. changed: the first level whose program differs from the usual one; static: the dim is specialized."""
+
+    model: str
+    variant: str = "default"
+    outcome: str = "ok"
+    stage: str = "verify"
+    expected: str = "ok"
+    problem: str = ""
+    seconds: float = 4.0
+    peak: int = 600 << 20
+    layers: int = 3
+    batch: int = 64
+    changed: str = ""
+    static: bool = False
+    cache: str = "off"
+    warnings: Sequence[str] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def invent(output: Path, jobs: Sequence[Told], suite: str = "zoo", started: datetime | None = None, seconds: float | None = None) -> Path:
+    """A finished run below `output`/runs with its report; its folder."""
+    run = begin(output, jobs, suite, started)
+    for told in jobs:
+        if told.outcome != "not_run":
+            leave(told, run.job_folder(f"{told.model}--{told.variant}"))
+    publish.write(run, sum(told.seconds for told in jobs) / 2 if seconds is None else seconds)
+    return run.folder
+
+
+def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | None = None) -> record.Record:
+    """The record of a run in which nothing has run yet."""
+    ladder = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
+    prepared = tuple(Job(_model(told), ladder, told.variant) for told in jobs)
+    begun = record.begin(Run(suite, prepared, output=output, overrides=(f"suite={suite}",)))
+    if started is None:
+        return begun
+    name = f"{started:%Y%m%dT%H%M%SZ}-{begun.folder.name.split('-', 1)[1]}"
+    folder = begun.folder.rename(begun.folder.with_name(name))
+    files.write(folder / record.RUN, {**begun.data, "run": name, "started": started.astimezone(UTC).isoformat(timespec="seconds")})
+    latest = folder.parent / "latest"
+    latest.unlink()
+    latest.symlink_to(name)
+    return record.load(folder)
+
+
+def leave(told: Told, folder: Path) -> None:
+    """What the job's process would have left in its folder."""
+    stages, last = [], told.stage if told.stage in STAGES else ""
+    for number, name in enumerate(STAGES[: STAGES.index(last) + 1] if last else (), 1):
+        ended = told.outcome if name == last else "ok"
+        artifact = f"{number:02}-{name}{SUFFIX[name]}" if ended == "ok" and name in SUFFIX else None
+        if artifact:
+            (folder / artifact).write_text(program(name, told))
+        stages.append(StageResult(name, ended, round(told.seconds * SHARE[name], 6), round(told.seconds * SHARE[name] * 0.9, 6),
+                                  int(told.peak * (0.6 + 0.08 * number)), told.cache, artifact, {f"{name}.dot": told.layers, f"{name}.add": told.layers * 3}))
+    problems = (Problem(f"{SOURCE}:12", told.problem or f"the {told.stage} stage says no", "look at the log"),) if told.outcome != "ok" else ()
+    (folder / LOG).write_text(f"{told.model}\nlowering\n{told.problem}\n", encoding="utf-8", errors="backslashreplace")
+    result = JobResult(f"{told.model}--{told.variant}", told.model, told.variant, told.outcome, told.stage, told.expected, told.seconds, told.peak, "VmHWM",
+                       tuple(stages), symbols(told).to_json() if stages else {}, tuple(Remark("noted", text, f"{SOURCE}:3", "export") for text in told.warnings),
+                       _verify(told) if told.stage == "verify" else {}, problems)
+    result.save(folder)
+
+
+def program(stage: str, told: Told) -> str:
+    """A program of `layers` layers at one level. Names are drawn anew each time, as those of passes may be; what it computes is not."""
+    extra = bool(told.changed) and STAGES.index(stage) >= STAGES.index(told.changed)
+    first = random.randrange(1000)
+    dim = str(told.batch) if told.static else {"export": "s77", "torchscript": "*"}.get(stage, "?")
+    lines, value = [], "x" if stage in ("export", "torchscript") else "%arg0"
+    for layer in range(told.layers + extra):
+        lines.append(_line(stage, first + layer, value, dim, layer))
+        value = f"v{first + layer}" if stage in ("export", "torchscript") else f"%{first + layer}"
+    if stage == "export":
+        return f'class GraphModule(torch.nn.Module):\n    def forward(self, x: "f32[{dim}, 16]"):\n' + "\n".join(lines) + f"\n        return ({value},)\n"
+    if stage == "torchscript":
+        return f"graph(%x : Float({dim}, 16)):\n" + "\n".join(lines) + f"\n  return (%{value})\n"
+    kind = _type(stage, dim)
+    spans = " ".join(f"{3 + layer}={20 + layer}" for layer in range(len(lines)))
+    body = f"module {{\n  func.func @main(%arg0: {kind}) -> {kind} {{\n" + "\n".join(lines) + f"\n    return {value} : {kind}\n  }}\n}}\n"
+    return f"{body}{HEAD}\n{FILE}{SOURCE}: {spans}\n"
+
+
+def _line(stage: str, number: int, value: str, dim: str, layer: int) -> str:
+    if stage == "export":
+        said = f"        # File: {SOURCE}:{20 + layer} in forward, code: x = self.layers[{layer}](x)\n"
+        return f'{said}        v{number}: "f32[{dim}, 16]" = torch.ops.aten.gelu.default({value})\n'
+    if stage == "torchscript":
+        return f"  %v{number} : Float({dim}, 16) = aten::gelu(%{value}) # {SOURCE}:{20 + layer}:0"
+    return f"    %{number} = {'torch.aten' if stage == 'torch' else stage}.gelu {value} : {_type(stage, dim)}"
+
+
+def _type(stage: str, dim: str) -> str:
+    return f"!torch.vtensor<[{dim},16],f32>" if stage == "torch" else f"tensor<{dim}x16xf32>"
+
+
+def symbols(told: Told) -> SymbolRecord:
+    """One dim `batch` of one input."""
+    line = Line(SOURCE, 18, "forward", "def forward(self, x):")
+    places = tuple(Place(stage, "x" if stage == "export" else "%arg0", str(told.batch) if told.static else "?") for stage in ("export", "torch", "stablehlo", "mhlo"))
+    span = Range(2, told.batch)
+    dim = Requested("x[0]", "x", 0, "batch", Range(1, told.batch), 1, 5, None if told.static else "s77", "specialized" if told.static else "dynamic",
+                    "batch", told.batch if told.static else None, (), "x.view(4, -1)" if told.static else "", line, places)
+    entry = SymbolEntry("x[0]", "s77", "backed", "create_symbol", "batch", ("L['x'].size()[0]",), 5, line, (line,), span, span, Range(1, told.batch),
+                        (Change("created", span, "its birth", line),))
+    return SymbolRecord(told.model, (dim,), (entry,))
+
+
+def _verify(told: Told) -> dict[str, Any]:
+    output = {"elements": 80, "max_abs": 1e-6, "max_rel": 2e-6, "wrong": None, "detail": "3 of 80 differ" if told.outcome == "mismatch" else ""}
+    points = [{"kind": kind, "sizes": {"batch": size}, "note": "", "eager_seconds": 0.01,
+               "levels": {level: {"seconds": 0.1, "failure": "", "outputs": {"out": output}} for level in ("torchscript", "mhlo")}}
+              for kind, size in (("lower", 1), ("upper", told.batch))]
+    return {"points": points, "max_abs": 1e-6, "max_rel": 2e-6, "refused": ["batch=0"], "accepted": [], "blame": "", "budget": {}}
+
+
+def _model(told: Told) -> Model:
+    return Model(told.model, {"_target_": "lowering.sources.mlp.MLP", **told.kwargs}, {"x": Input("float32", ("batch", 16))}, {"batch": Symbol(1, told.batch)})

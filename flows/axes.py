@@ -1,0 +1,39 @@
+"""What a run sweeps: the keys in which the jobs of one model differ, with the value of each job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.record import Record
+from lowering import files
+from lowering.child import JOB
+
+Values = dict[str, Any]
+
+
+def of(run: Record) -> dict[str, Values]:
+    """Job id -> {dotted key: value}, for the keys whose values differ among the jobs of its model."""
+    families: dict[str, dict[str, Values]] = {}
+    for job in run.data["jobs"]:
+        try:
+            told = files.read(run.job_folder(job["id"]) / JOB)
+        except (OSError, ValueError):
+            continue  # a job that was never prepared differs in nothing
+        flat = dict(_flat({"stages": told["stages"], **told["model"]}))
+        families.setdefault(job["model"], {})[job["id"]] = flat
+    found: dict[str, Values] = {}
+    for family in families.values():
+        keys = dict.fromkeys(key for flat in family.values() for key in flat)
+        differing = [key for key in keys if len({repr(flat.get(key)) for flat in family.values()}) > 1 and key != "name"]
+        for job, flat in family.items():
+            found[job] = {key: flat.get(key) for key in differing}
+    return found
+
+
+def _flat(data: Any, prefix: str = "") -> Any:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, data

@@ -1,0 +1,39 @@
+"""Failures of one cause under one name: the signature of a problem, which neither numbers, names nor paths change."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from lowering.result import JobResult
+
+_RULES = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),
+    (re.compile(r"(?:[\w.~-]*/)+[\w.-]+(?::\d+)*"), "FILE"),
+    (re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`"), "'…'"),
+    (re.compile(r"%[\w$.-]+"), "%…"),
+    (re.compile(r"tensor<[^>]*>+|vtensor<[^>]*>+"), "tensor<…>"),
+    (re.compile(r"\b[su]\d+\b"), "symbol"),
+    (re.compile(r"[-+]?\d[\d.,_]*(?:[eE][-+]?\d+)?"), "N"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+def signature(result: JobResult) -> str:
+    """Outcome, stage, and the first problem in general terms; empty for a job that ended as expected."""
+    if result.as_expected:
+        return ""
+    cause = result.problems[0].cause.strip().split("\n", 1)[0] if result.problems else "ended otherwise than expected"
+    return f"{result.outcome} in {result.stage}: {general(cause)}"
+
+
+def general(cause: str) -> str:
+    """A message without what differs from job to job."""
+    for pattern, word in _RULES:
+        cause = pattern.sub(word, cause)
+    return cause.strip()[:200]
+
+
+def short_name(text: str) -> str:
+    """Eight letters that stand for a signature, in links and keys."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]

@@ -1,0 +1,27 @@
+// Failures of one signature together: what broke, how often, since when.
+function clustersSection(jobs) {
+  const groups = new Map();
+  for (const job of jobs) if (job.k) groups.set(job.k, [...(groups.get(job.k) || []), job]);
+  const rows = [...groups].sort((one, other) => other[1].length - one[1].length);
+  const bad = rows.filter(([, members]) => kindOf(members[0]) === "bad");
+  const apart = rows.filter(([, members]) => kindOf(members[0]) === "apart");
+  return section("failures", "Failures by cause",
+    clusterTable(bad), apart.length > 0 && [h("h3", null, "Of the machines, not of a model"), clusterTable(apart)]);
+}
+function clusterTable(rows) {
+  if (!rows.length) return h("p", null, "No failure that says something about a model.");
+  return h("div", { class: "clusters" }, rows.map(([signature, members]) => {
+    const first = PAYLOAD.first_seen?.[signature];
+    const fresh = first && first.run === PAYLOAD.run;
+    const others = members.length - 1;
+    return h("details", { class: `cluster ${kindOf(members[0])}` },
+      h("summary", null, h("b", { class: "n" }, members.length), badge(members[0].o), h("span", { class: "stage" }, `in ${members[0].g}`),
+        h("span", { class: "cause" }, signature.slice(signature.indexOf(": ") + 2)),
+        h("span", { class: `since ${fresh ? "new" : ""}` }, fresh ? "first seen in this run" : first ? `since ${when(first.started)}` : "")),
+      h("p", { class: "full" }, members[0].c),
+      h("p", null, h("button", { type: "button", onclick: () => showJobs({ outcome: "", q: `signature:${signature}`, group: "" }) }, `Show ${others ? `all ${members.length} jobs` : "the job"} in the table`),
+        first && !fresh ? h("span", null, ` first seen in ${first.run}`) : null),
+      h("ul", { class: "names" }, members.slice(0, 60).map((job) => h("li", null, h("a", { href: jobLink(job.id) }, job.id))),
+        members.length > 60 && h("li", null, `and ${members.length - 60} more`)));
+  }));
+}

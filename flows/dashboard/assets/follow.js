@@ -1,0 +1,114 @@
+// What can be followed through the levels: a value, a line of the user's code, a symbol.
+const FOOTER = "// Code lines: ";
+const PY_LINE = /^\s*# File: (.+?):(\d+)(?: in |,|$)/;
+const TS_LINE = / # (\S+):(\d+):\d+$/;
+
+// What a level's text says: lines, the code line of each, what each defines, the entry's arguments.
+function analysed(text, file) {
+  const language = languageOf(file);
+  const cut = text.lastIndexOf(FOOTER);
+  const lines = (cut >= 0 ? text.slice(0, cut) : text).replace(/\n$/, "").split("\n");
+  const code = language === "py" ? fromComments(lines) : language === "ts" ? fromEnds(lines) : cut >= 0 ? fromFooter(text.slice(cut)) : new Map();
+  const level = { file, language, lines, code, defines: lines.map((line) => defined(line, language)), arguments: argumentsOf(lines, language) };
+  level.definition = new Map();
+  level.defines.forEach((names, index) => names.forEach((name) => level.definition.has(name) || level.definition.set(name, index)));
+  return level;
+}
+function fromComments(lines) {
+  const found = new Map();
+  let now = null;
+  lines.forEach((line, index) => {
+    const match = PY_LINE.exec(line);
+    if (match) now = `${match[1]}:${match[2]}`;
+    else if (!line.trim() || line.trim().startsWith("return")) now = null;
+    if (now && line.trim()) found.set(index, now);
+  });
+  return found;
+}
+function fromEnds(lines) {
+  const found = new Map();
+  lines.forEach((line, index) => { const match = TS_LINE.exec(line); if (match) found.set(index, `${match[1]}:${match[2]}`); });
+  return found;
+}
+function fromFooter(footer) {
+  const found = new Map();
+  for (const line of footer.split("\n")) {
+    if (!line.startsWith("// lines of ")) continue;
+    const colon = line.lastIndexOf(": ");
+    const file = line.slice(12, colon);
+    for (const span of line.slice(colon + 2).split(" ")) {
+      const [here, there] = span.split("=");
+      const [first, last] = here.split("-").map(Number);
+      for (let index = first; index <= (last || first); index += 1) found.set(index - 1, `${file}:${there}`);
+    }
+  }
+  return found;
+}
+function defined(line, language) {
+  if (language === "py") { const match = /^\s+(\w+)(?:: "[^"]*")? = /.exec(line); return match ? [match[1]] : []; }
+  const at = line.search(/ = /);
+  if (at < 0 || !/^\s*%/.test(line)) return [];
+  return [...line.slice(0, at).matchAll(/%[\w$.-]+/g)].map((match) => match[0]);
+}
+function argumentsOf(lines, language) {
+  if (language === "py") { const line = lines.find((one) => /^\s+def forward\(self/.test(one)) || ""; return [...line.matchAll(/(\w+): "([^"]*)"/g)].map((match) => ({ name: match[1], type: match[2] })); }
+  if (language === "ts") {
+    const end = lines.findIndex((line) => /\):\s*$/.test(line));
+    return [...lines.slice(0, end + 1).join("\n").matchAll(/(%[\w.]+) : ([^%]*?)(?=,\s*%|,?\s*\):|$)/g)].map((match) => ({ name: match[1], type: match[2] }));
+  }
+  const line = lines.find((one) => one.includes("func.func") && one.includes("@main")) || lines.find((one) => one.includes("func.func")) || "";
+  const head = line.slice(0, line.indexOf(") ->") < 0 ? undefined : line.indexOf(") ->"));
+  return [...head.matchAll(/(%[\w$.-]+): ([^%]*)/g)].map((match) => ({ name: match[1], type: match[2] }));
+}
+
+// The names that stand for a value of one level at another: the argument in the same place, or, next to FX, the same name.
+function counterpart(name, from, to) {
+  if (from === to) return [name];
+  const place = from.arguments.findIndex((argument) => argument.name === name);
+  if (place >= 0) return to.arguments[place] ? [to.arguments[place].name] : [];
+  const plain = name.replace(/^%/, "");
+  const same = to.language === "py" ? plain : `%${plain}`;
+  const named = (level) => level.language === "py" || level.language === "ts";
+  if (named(from) && named(to) && to.definition.has(same)) return [same];
+  const line = from.code.get(from.definition.get(name));
+  return line ? to.defines.flatMap((names, index) => (to.code.get(index) === line ? names : [])) : [];
+}
+// The lines to mark and the names to emphasize at `level` for what is followed: {kind, what, from}.
+function traced(followed, level) {
+  if (!followed) return { lines: new Set(), names: new Set() };
+  if (followed.kind === "line") return { lines: new Set([...level.code].filter(([, line]) => line === followed.what).map(([index]) => index)), names: new Set() };
+  if (followed.kind === "value") return using(level, new Set(counterpart(followed.what, followed.from, level)));
+  return symbolLines(followed, level);
+}
+function using(level, names) {
+  const lines = new Set();
+  if (names.size) level.lines.forEach((line, index) => { if (tokens(line, level.language).some(([, , name]) => name && names.has(name))) lines.add(index); });
+  return { lines, names };
+}
+// A symbol: where it stands in types, the arguments that have it, and what reads their size.
+function symbolLines(followed, level) {
+  const lines = new Set(), names = new Set();
+  const word = new RegExp(`\\b${followed.what}\\b`);
+  const wanted = followed.places.map(({ argument, dim }) => ({ name: level.arguments[argument]?.name, dim })).filter(({ name }) => name);
+  wanted.forEach(({ name }) => names.add(name));
+  level.lines.forEach((line, index) => {
+    if (level.language === "py" && word.test(line)) lines.add(index);
+    for (const { name, dim } of wanted) {
+      const reads = new RegExp(`${name.replace(/[$.%]/g, "\\$&")}(?![\\w.])`);
+      const size = /size|dim\b|tensor\.dim/.test(line) && reads.test(line) && (!/dim(?:ension)? = \d/.test(line) || new RegExp(`dim(?:ension)? = ${dim}\\b`).test(line));
+      const entry = level.language !== "py" && reads.test(line) && /func\.func|^graph\(|^\s+%\S+ : /.test(line) && !line.includes(" = ");
+      if (entry) lines.add(index);
+      if (size && line.includes(" = ")) { lines.add(index); level.defines[index].forEach((one) => names.add(one)); }
+    }
+  });
+  const sizes = using(level, new Set([...names].filter((name) => !wanted.some((one) => one.name === name))));
+  sizes.lines.forEach((index) => lines.add(index));
+  return { lines, names };
+}
+// Argument numbers and dims in which a symbol stands, from the exported program's argument types.
+function placesOf(symbol, exported) {
+  return exported.arguments.flatMap(({ type }, argument) => {
+    const dims = /\[(.*)\]/.exec(type)?.[1].split(",") || [];
+    return dims.flatMap((dim, index) => (new RegExp(`\\b${symbol}\\b`).test(dim) ? [{ argument, dim: index }] : []));
+  });
+}

@@ -1,0 +1,22 @@
+// What was run, at which sizes, and how far it was from eager.
+function verificationOf(found) {
+  if (!found || !Array.isArray(found.points)) return h("p", null, "Nothing was compared with eager.");
+  const levels = [...new Set(found.points.flatMap((point) => Object.keys(point.levels)))];
+  const cell = (level) => {
+    if (!level) return "";
+    if (level.failure) return h("span", { class: "badge bad wrap" }, `✗ ${level.failure}`);
+    const outputs = Object.entries(level.outputs);
+    const wrong = outputs.filter(([, output]) => output.detail);
+    const most = (key) => Math.max(0, ...outputs.map(([, output]) => Number(output[key]) || 0)).toExponential(1);
+    return h("span", { title: outputs.map(([name, output]) => `${name}: ${output.elements} elements, max abs ${output.max_abs}, max rel ${output.max_rel}`).join("\n") },
+      h("span", { class: wrong.length ? "badge bad" : "badge good" }, wrong.length ? `✗ ${wrong.length} of ${outputs.length} differ` : `✓ ${count(outputs.length, "output")}`),
+      ` abs ${most("max_abs")}, rel ${most("max_rel")}, ${seconds(level.seconds)}`, wrong.map(([name, output]) => h("p", { class: "wrap" }, `${name}: ${output.detail}`)));
+  };
+  return [h("p", null, `${count(found.points.length, "point")}; largest absolute error ${number(found.max_abs)}, relative ${number(found.max_rel)}.`),
+    found.blame && h("p", { class: "notice" }, found.blame),
+    table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], found.points.map((point) => [point.kind,
+      h("span", null, h("code", null, Object.entries(point.sizes).map(([name, size]) => `${name}=${size}`).join(" ")), point.note && h("small", null, ` ${point.note}`)),
+      ...levels.map((level) => cell(point.levels[level])), seconds(point.eager_seconds)]), { label: "Verification points" }),
+    list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that it took", found.accepted)];
+}
+const list = (title, items) => items?.length > 0 && h("details", null, h("summary", null, `${title} (${items.length})`), h("ul", null, items.map((item) => h("li", { class: "wrap" }, String(item)))));

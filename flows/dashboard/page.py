@@ -1,0 +1,55 @@
+"""report.html: the styles, the scripts and the data of a run in one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lowering import files
+
+ASSETS = Path(__file__).with_name("assets")
+STYLES = ("page.css", "tables.css", "viewer.css")
+SCRIPTS = ("dom.js", "store.js", "overview.js", "changes.js", "clusters.js", "matrix.js", "cost.js", "plot.js", "job.js", "symbols.js",
+           "verify.js", "highlight.js", "pane.js", "follow.js", "viewer.js", "history.js", "app.js")
+# Nothing but what stands in the page and, on demand, the scripts beside it.
+POLICY = "default-src 'none'; script-src 'unsafe-inline' 'self' file:; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]] = ()) -> str:
+    """The page. payload: what the overview shows; views: jobs' folder names with their views, for jobs that open without files beside."""
+    styles = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
+    scripts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    embedded = "\n".join(f'<script type="application/json" data-view="{html.escape(name)}">{view}</script>' for name, view in views)
+    return f"""\
+<!doctype html>
+<html lang="en" data-theme="auto">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="referrer" content="no-referrer">
+<title>{html.escape(title)}</title>
+<style>
+{styles}
+</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the content</a>
+<div id="app"></div>
+<noscript>This page is drawn by its own scripts; report.md beside it says the same without.</noscript>
+<script type="application/json" id="payload">{script_json(payload)}</script>
+{embedded}
+<script>
+{scripts}
+</script>
+</body>
+</html>
+"""
+
+
+def script_json(data: Any) -> str:
+    """JSON that no text in it can break out of its script element."""
+    return json.dumps(json.loads(files.dumps(data, indent=None)), separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,154 @@
+"""The runs of a folder in one embedded database: made from their report.json, which stay the truth, and made anew when it is gone or broken."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowering import files
+
+DATABASE = "history.db"
+REPORT = "report.json"
+VERSION = 1
+APART = ("infra", "not_run")  # outcomes that say nothing about a model
+TABLES = """
+create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer, stage_seconds real,
+                   peak integer, ir_bytes integer, commit_id text, outcomes text);
+create table jobs (run text, job text, model text, outcome text, expected text, stage text, seconds real, peak integer, ir_bytes integer,
+                   signature text, cached integer, primary key (run, job));
+create index by_signature on jobs (signature) where signature != '';
+"""
+
+
+@dataclass(frozen=True)
+class Past:
+    """A job in an earlier run."""
+
+    run: str
+    outcome: str
+    as_expected: bool
+    seconds: float
+    peak: int | None
+    cached: bool
+
+
+@contextmanager
+def opened(runs: Path) -> Iterator[sqlite3.Connection]:
+    """The database of `runs`, brought up to date with the runs that lie there. Raises OSError, or sqlite3.Error when the disk refuses."""
+    try:
+        connection = _connected(runs)
+    except sqlite3.DatabaseError:
+        (runs / DATABASE).unlink(missing_ok=True)
+        connection = _connected(runs)
+    with closing(connection):
+        yield connection
+
+
+def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
+    """Runs, newest first. until: no run that started later than this time."""
+    found = connection.execute("select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
+                               "where (? is null or suite = ?) and started <= ? order by started desc, run desc limit ?", (suite, suite, until, limit))
+    names = ("run", "suite", "started", "seconds", "jobs", "unexpected", "stage_seconds", "peak", "ir_bytes", "commit", "outcomes")
+    return [{**dict(zip(names, row, strict=True)), "outcomes": json.loads(row[-1])} for row in found]
+
+
+def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
+    """Every model of every suite with a point for each of its last runs, oldest first; jobs that say nothing about it are left out."""
+    found = connection.execute("""
+        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.outcome = jobs.expected), sum(jobs.seconds), max(jobs.peak), sum(jobs.ir_bytes)
+        from jobs join runs using (run) where jobs.outcome not in ('infra', 'not_run') group by runs.run, jobs.model order by runs.started""")
+    points: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for suite, model, *values in found:
+        points.setdefault((suite, model), []).append(dict(zip(("started", "jobs", "ok", "seconds", "peak", "ir"), values, strict=True)))
+    return [{"suite": suite, "model": model, "points": told[-limit:]} for (suite, model), told in sorted(points.items())]
+
+
+def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
+    """Signature of a failure -> the first run of the suite that had it."""
+    found = connection.execute("select jobs.signature, runs.run, min(runs.started) from jobs join runs using (run) "
+                               "where runs.suite = ? and jobs.signature != '' group by jobs.signature", (suite,))
+    return {signature: {"run": run, "started": started} for signature, run, started in found}
+
+
+def previous(connection: sqlite3.Connection, run: str) -> str | None:
+    """The run of the same suite before this one."""
+    found = connection.execute("select other.run from runs as other, runs as this where this.run = ? and other.suite = this.suite "
+                               "and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit 1", (run,))
+    row = found.fetchone()
+    return str(row[0]) if row else None
+
+
+def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, list[Past]]:
+    """What is known of each job from the `count` runs of the suite before this one, oldest first."""
+    found = connection.execute("""
+        select jobs.job, jobs.run, jobs.outcome, jobs.outcome = jobs.expected, jobs.seconds, jobs.peak, jobs.cached from jobs join
+          (select other.run, other.started from runs as other, runs as this where this.run = ? and other.suite = this.suite
+           and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit ?) as past using (run)
+        order by past.started, past.run""", (run, count))
+    jobs: dict[str, list[Past]] = {}
+    for job, other, outcome, as_expected, seconds, peak, cached in found:
+        jobs.setdefault(job, []).append(Past(other, outcome, bool(as_expected), seconds, peak, bool(cached)))
+    return jobs
+
+
+def _connected(runs: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(runs / DATABASE, timeout=60)
+    try:
+        with connection:
+            connection.execute("begin immediate")
+            if connection.execute("pragma user_version").fetchone()[0] != VERSION:
+                for (name,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
+                    connection.execute(f"drop table {name}")
+                for statement in TABLES.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {VERSION}")
+            _synchronize(connection, runs)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
+    """Read the reports that are new or were written again; forget the runs whose folders are gone."""
+    known = dict(connection.execute("select run, stamp from runs").fetchall())
+    there = {path.parent.name: path for path in runs.glob(f"*/{REPORT}") if not path.parent.is_symlink()}
+    for run in known.keys() - there.keys():
+        _forget(connection, run)
+    for run, path in there.items():
+        stamp = path.stat().st_mtime_ns
+        if known.get(run) == stamp:
+            continue
+        try:
+            data = files.read(path)
+            rows = [_row(run, job) for job in data["jobs"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not a report of this version: it takes no part
+        _forget(connection, run)
+        _remember(connection, run, stamp, data, rows)
+
+
+def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
+    wrong = sum(job["outcome"] not in (job["expected"], *APART) for job in data["jobs"])
+    commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
+    connection.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
+        run, stamp, data["suite"], data["started"], data["seconds"], len(rows), wrong, sum(row[6] for row in rows),
+        max((row[7] for row in rows if row[7]), default=None), sum(row[8] for row in rows), commit, json.dumps(data["outcomes"])))
+    connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
+    size = sum(level["size"] for level in job.get("levels", ()))
+    cached = any(stage["cache"] == "hit" for stage in job["stages"])
+    return (run, job["id"], job["model"], job["outcome"], job["expected"], job["stage"], job["seconds"], job["peak_rss_bytes"], size,
+            job.get("signature", ""), cached)
+
+
+def _forget(connection: sqlite3.Connection, run: str) -> None:
+    connection.execute("delete from runs where run = ?", (run,))
+    connection.execute("delete from jobs where run = ?", (run,))

@@ -1,0 +1,83 @@
+"""The IR files of a job: which there are, and a digest of each that neither names nor locations change."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowering import code_lines, files
+from lowering.job import plain
+from lowering.result import MANIFEST
+
+LEVELS = "levels.json"
+IR = (".py", ".ts", ".mlir")
+_STAGE_FILE = re.compile(r"\d\d-")
+_VALUE = re.compile(r"%[\w$.-]+")
+_LOCATION = re.compile(r" loc\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\)$")
+_SCRIPT_LINE = re.compile(r" # \S+:\d+:\d+$")
+_DEFINED = re.compile(r"^\s*(\w+)(?:: \"[^\"]*\")? = ", re.MULTILINE)
+_PARAMETER = re.compile(r"[(,]\s*(\w+)(?=: \"|\s*[,)])")
+
+
+@dataclass(frozen=True)
+class LevelFile:
+    """One IR file of a job's folder. stem: `04-stablehlo`; digest: of its text without SSA names, locations and comments."""
+
+    stem: str
+    file: str
+    lines: int
+    size: int
+    digest: str
+
+
+def present(folder: Path) -> list[Path]:
+    """The IR files in a job's folder, in the order they were written."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
+
+
+def of(folder: Path) -> list[LevelFile]:
+    """What is known of a job's IR files. It is kept in levels.json, so that it outlives the files. Raises OSError."""
+    record, manifest = folder / LEVELS, folder / MANIFEST
+    try:
+        if record.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
+            return [LevelFile(**level) for level in files.read(record)]
+    except (OSError, ValueError, TypeError):
+        pass  # absent, older than the job's result, or of another version: made anew
+    found = [_measured(path) for path in present(folder)]
+    if folder.is_dir():
+        files.write(record, plain(found))
+    return found
+
+
+def as_json(folder: Path) -> list[dict[str, Any]]:
+    return [plain(level) for level in of(folder)]
+
+
+def normalized(text: str, suffix: str) -> str:
+    """IR text with its names numbered in order of appearance, without locations, comments and blank lines: equal for equal programs."""
+    if suffix == ".py":
+        return _python(text)
+    lines = code_lines.strip(text).splitlines()
+    kept = [_SCRIPT_LINE.sub("", _LOCATION.sub("", line)).rstrip() for line in lines if not line.startswith(("#loc", "//"))]
+    names: dict[str, str] = {}
+    return _VALUE.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), "\n".join(line for line in kept if line))
+
+
+def _python(text: str) -> str:
+    """FX code: what it defines is renamed, as are its parameters."""
+    body = "\n".join(line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    head, _, rest = body.partition("):\n")
+    defined = dict.fromkeys([*_PARAMETER.findall(head), *_DEFINED.findall(rest)])
+    names = {name: f"v{number}" for number, name in enumerate(defined) if name not in ("self", "torch")}
+    return re.sub(r"(?<![\w.\"])[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), body)
+
+
+def _measured(path: Path) -> LevelFile:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    digest = hashlib.sha256(normalized(text, path.suffix).encode()).hexdigest()[:16]
+    return LevelFile(path.name.split(".", 1)[0], path.name, text.count("\n"), path.stat().st_size, digest)

@@ -1,0 +1,83 @@
+"""Everything that is written of a run when it ends: report.json, report.md, report.html, changes.json, and the index of all runs beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows import changes, history, record, report
+from flows.changes import Changes
+from flows.dashboard import page, report_page
+from flows.record import Record
+from lowering import files
+from lowering.errors import InfraError, Problem
+
+CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
+SHOWN = 30  # runs in the trend of a run's page
+
+
+def write(run: Record, seconds: float | None = None) -> Path:
+    """Write the report of a run in all its forms, compared with the runs before; the path of report.md. Raises OSError and InfraError."""
+    markdown = report.write(run, seconds)
+    data = files.read(run.folder / report.JSON)
+    runs = run.folder.parent
+    try:
+        with history.opened(runs) as known:
+            found = compared(runs, run.folder.name, known)
+            context = {
+                **{name: told.to_json() for name, told in found.items()},
+                "first_seen": history.first_seen(known, data["suite"]),
+                "trend": history.trend(known, data["suite"], SHOWN, data["started"]),
+            }
+            write_index(runs, known)
+    except sqlite3.Error as error:
+        raise InfraError(Problem(str(runs / history.DATABASE), f"the history of runs cannot be kept: {error}", "remove the file, or free the disk")) from error
+    files.write(run.folder / CHANGES, {name: told.to_json() for name, told in found.items()})
+    results = run.results()
+    if failed := report.unexpected(results):
+        context["again"] = record.again(run, [result.id for result in failed])
+    report_page.write(run, results, data, context)
+    return markdown
+
+
+def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
+    """The comparisons of a run with the one before it (`previous`) and with its suite's pinned one (`baseline`), where there are such."""
+    new = files.read(runs / run / report.JSON)
+    others = {"previous": history.previous(known, run), "baseline": baselines(runs).get(new["suite"])}
+    past = history.earlier(known, run, changes.EARLIER)
+    found = {}
+    for name, other in others.items():
+        if other and other != run and (old := _report(runs / other)):
+            found[name] = changes.compare(old, new, past)
+    return found
+
+
+def baselines(runs: Path) -> dict[str, str]:
+    """Suite -> the run that is pinned as its baseline."""
+    try:
+        told = files.read(runs / BASELINES)
+    except (OSError, ValueError):
+        return {}
+    return {str(suite): str(run) for suite, run in told.items()} if isinstance(told, Mapping) else {}
+
+
+def pin(folder: Path) -> str:
+    """Make a finished run the baseline of its suite; the suite. Raises OSError."""
+    suite = str(files.read(folder / report.JSON)["suite"])
+    files.write(folder.parent / BASELINES, {**baselines(folder.parent), suite: folder.name})
+    return suite
+
+
+def write_index(runs: Path, known: sqlite3.Connection) -> None:
+    """Write index.html over all runs of a folder. Raises OSError."""
+    payload = {"kind": "index", "title": "Shapeline runs", "suite": "all runs", "runs": history.trend(known, limit=400), "models": history.models(known)}
+    files.write_bytes(runs / INDEX, files.encode(page.text("Shapeline runs", payload)))
+
+
+def _report(folder: Path) -> dict[str, Any] | None:
+    try:
+        return dict(files.read(folder / report.JSON))
+    except (OSError, ValueError):
+        return None
