@@ -20,7 +20,7 @@ class Run:
     """A suite about to be executed: every job checked and built.
 
     overrides: plain strings from which `load` gives this run again (the flow's parameter, and the replay command).
-    config: the resolved configuration as plain data; output: the folder that holds `runs/` and `store/`.
+    config: the resolved configuration as plain data; output: the folder that holds `runs/` and `store/`; cache: whether the store is used.
     """
 
     suite: str
@@ -30,6 +30,7 @@ class Run:
     output: Path = Path("artifacts")
     overrides: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    cache: bool = True
 
 
 def load(overrides: Sequence[str] = ()) -> Run:
@@ -48,4 +49,5 @@ def build(planned: Plan) -> Run:
             problems += error.problems
     if problems:
         raise ConfigError(tuple(dict.fromkeys(problems)))
-    return Run(planned.suite, tuple(jobs), planned.cluster, planned.limits, planned.output, planned.overrides, planned.config)
+    return Run(planned.suite, tuple(jobs), planned.cluster, planned.limits, planned.output, planned.overrides, planned.config,
+               bool(planned.config.get("cache", True)))

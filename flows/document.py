@@ -41,6 +41,7 @@ class Document:
     until: str | None = None
     select: str = ""
     output: str = "artifacts"
+    cache: bool = True
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
 

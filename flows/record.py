@@ -58,7 +58,7 @@ def begin(run: Run) -> Record:
     try:
         folder = _fresh(run.output.absolute() / "runs", name)
         for job in run.jobs:
-            worker.prepare(job, folder / "jobs" / folder_name(job.id), limits)
+            worker.prepare(job, folder / "jobs" / folder_name(job.id), limits, run.output.absolute() / "store" if run.cache else None)
         data = {
             "schema": SCHEMA,
             "run": folder.name,

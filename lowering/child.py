@@ -49,6 +49,11 @@ def main(folder: Path, environment: Mapping[str, str]) -> None:
     os._exit(0)
 
 
+def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
+    """The store that the job of `folder` (its job.json) uses, if any; job.json tells it relative to the folder."""
+    return (folder / data["store"]).resolve() if data.get("store") else None
+
+
 def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
     data = files.read(folder / JOB)
     try:
@@ -56,7 +61,7 @@ def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
     except BaseException as error:  # noqa: BLE001 - imports the user's modules
         traceback.print_exc()
         return History(data["model"]["name"], data["variant"]).result(*outcome_of(error))
-    return pipeline.run(job, folder, emit)
+    return pipeline.run(job, folder, emit, store_of(data, folder))
 
 
 def _streams(folder: Path) -> None:

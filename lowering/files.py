@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,15 @@ def write(path: Path, data: Any) -> None:
     write_bytes(path, encode(dumps(data) + "\n"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """The same for any content."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """The same for any content. durable: false may lose it when the machine stops; whoever reads it must then be able to tell."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with draft.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -40,8 +40,9 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001 - the job that needs it says so with its own place
             traceback.print_exc()
-    from lowering import child
+    from lowering import child, provenance
 
+    provenance.freeze()
     gc.collect()
     gc.freeze()
     _Server(socket.socket(fileno=control_fd), parent, child.main).run()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
+from lowering import keys
+from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of, text_of
 from lowering.history import History
-from lowering.job import Job, plain
+from lowering.job import Job, plain, structured
 from lowering.level import Level, Program
 from lowering.measure import Watch
 from lowering.result import LOG, JobResult, Remark, StageResult
+from lowering.reuse import Reuse, find
 from lowering.stage import Rung, Stage
+from lowering.store import Entry, Store
 
 Emit = Callable[[Mapping[str, Any]], None]
 REPORTS = ("symbols", "verify")
@@ -46,13 +50,15 @@ def wanted(job: Job) -> dict[str, Stage]:
     return {name: stage for name, stage in job.stages.items() if stage.target.rank <= ranks[job.until]}
 
 
-def run(job: Job, folder: Path, emit: Emit | None = None) -> JobResult:
+def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None) -> JobResult:
     """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
 
-    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`) as soon as it happens.
+    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`) as soon as it happens. With a `store`, a stage
+    whose result it holds is skipped, and what the others make is put there.
     Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
     """
-    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None))
+    reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
+    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None), reuse)
     try:
         stages = wanted(job)
         if problems := check(stages):
@@ -60,11 +66,17 @@ def run(job: Job, folder: Path, emit: Emit | None = None) -> JobResult:
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = record.step(name, stage, program, folder / f"{number:02}-{name}")
+        record.finish()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that is data
         return record.failed(error)
     return record.history.result("ok")
+
+
+def maker_of(folder: Path) -> str:
+    """What the store calls the maker of results in a job's folder: `run/job`, or the folder outside a run."""
+    return f"{folder.parent.parent.name}/{folder.name}" if folder.parent.name == "jobs" else str(folder)
 
 
 @dataclass
@@ -74,6 +86,8 @@ class _Record:
     folder: Path
     history: History
     emit: Emit
+    reuse: Reuse | None = None
+    noted: list[Mapping[str, Any]] = field(default_factory=list)
 
     def tell(self, event: Mapping[str, Any]) -> None:
         self.history.add(event)
@@ -82,19 +96,34 @@ class _Record:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         remark = Remark(code, message, place, self.history.stage)
         if remark not in self.history.remarks:
-            self.tell({"event": "warning", **plain(remark)})
+            self.say({"event": "warning", **plain(remark)})
 
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
         if key not in REPORTS:
             raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
-        self.tell({"event": "report", "key": key, "data": data})
+        self.say({"event": "report", "key": key, "data": data})
+
+    def say(self, event: Mapping[str, Any]) -> None:
+        """Tell what a stage says, and keep it for whoever takes the stage's result from the store."""
+        self.noted.append(event)
+        self.tell(event)
 
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
-        """One stage, checked, saved and measured; its StageResult is recorded however it ends."""
+        """One stage: taken from the store, or checked, run, saved and measured; its StageResult is recorded however it ends."""
         watch = Watch()
+        self.noted = []
         self.tell({"event": "stage", "stage": name, "peak_rss_source": watch.source})
         done = StageResult(name, "error")
+        parts = None
         try:
+            _clear(stem)
+            if self.reuse is not None and (parts := self.reuse.parts(stage)) is not None:
+                if (entry := find(self.reuse.store, keys.of(parts))) is not None:
+                    done = taken(entry, name, stem, self.tell)
+                    return self.reuse.take(name, entry, program)
+                done = replace(done, cache="miss", why=self.reuse.why(name, parts))
+            with watch.phase("load"):
+                _ = program.ir  # one from the store is read when it is first looked at
             with watch.phase("requires"):
                 refusals = tuple(stage.requires(program))
             if refusals:
@@ -105,20 +134,49 @@ class _Record:
                 raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
             with watch.phase("ensures"):
                 broken = tuple(stage.ensures(result))
+            saved: list[Path] = []
             try:  # a broken result is saved too: it is what one wants to look at
                 with watch.phase("save"):
                     saved = stage.save(result, stem)
-                    done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None, ops=dict(stage.ops(result)))
+                    done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None,
+                                   ops=dict(stage.ops(result)))
             finally:
                 if broken:
                     raise StageFailed(broken)
             done = replace(done, outcome="ok")
+            with watch.phase("store"):
+                self.keep(name, parts, program, result, done, stem, saved)
         except BaseException as error:
             done = replace(done, outcome=outcome_of(error)[0])
             raise
         finally:
-            self.tell({"event": "stage_end", **plain(watch.stop(done))})
+            done = watch.stop(done)
+            self.tell({"event": "stage_end", **plain(done)})
+            self.remember(parts, done)
         return result
+
+    def keep(self, name: str, parts: dict[str, Any] | None, given: Program, made: Program, done: StageResult, stem: Path,
+             saved: list[Path]) -> None:
+        """Put a stage's result into the store; a store that refuses it costs a warning, not the job."""
+        if self.reuse is None:
+            return
+        record = {"done": plain(done), "stem": stem.name, "said": list(self.noted)}
+        try:
+            self.reuse.keep(name, parts, given, made, record, stem, saved)
+        except (OSError, InfraError) as error:
+            self.reuse.lose()
+            message = f"the result could not be stored, so this stage and those after it run again next time: {error}"
+            self("store", message, str(self.reuse.store.root))
+
+    def remember(self, parts: dict[str, Any] | None, done: StageResult) -> None:
+        if self.reuse is not None and done.cache != "hit":
+            with suppress(OSError):  # only the next run's schedule and explanations need it
+                self.reuse.note(done.name, parts if done.outcome == "ok" else None, done.seconds, done.peak_rss_bytes)
+
+    def finish(self) -> None:
+        if self.reuse is not None:
+            with suppress(OSError):  # the next run then looks at stage by stage
+                self.reuse.finish()
 
     def failed(self, error: BaseException) -> JobResult:
         """The result of a job that ended in `error`; the traceback goes to the log."""
@@ -131,3 +189,19 @@ class _Record:
         except OSError as unwritten:
             self("log", f"the traceback could not be written: {unwritten}")
         return self.history.result(*outcome_of(error))
+
+
+def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
+    """Put the files of a stored result into the job's folder, and say again what its stage said; a hit's StageResult. Raises OSError."""
+    entry.place(stem)
+    for event in entry.data["said"]:
+        tell({**event, "stage": name} if event["event"] == "warning" else event)
+    done = structured(StageResult, entry.data["done"])
+    artifact = done.artifact and done.artifact.replace(entry.data["stem"], stem.name, 1)
+    return StageResult(name, "ok", cache="hit", maker=entry.data["maker"], artifact=artifact, ops=done.ops)
+
+
+def _clear(stem: Path) -> None:
+    """Remove what an earlier attempt left: its files may share their bytes with the store, and must not be written over."""
+    for path in stem.parent.glob(f"{stem.name}*"):
+        path.unlink()

@@ -33,6 +33,11 @@ class Note(Protocol):
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
 
 
+# What a stage can depend on beyond its options, its code, and its input's IR and signature.
+Read = Literal["model", "interface", "weights", "levels", "devices"]
+EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "levels", "devices"))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step down the ladder. Subclasses are frozen dataclasses of plain values in lowering/stages/, one file each."""
@@ -51,6 +56,14 @@ class Stage:
     def ensures(self, program: Program) -> Sequence[Problem]:
         """What is wrong with this stage's own result; anything here fails the stage."""
         return ()
+
+    def reads(self) -> frozenset[Read]:
+        """What its result and files depend on beyond its options, its code, and its input's IR and signature.
+
+        The less, the more often they can be taken from the store. `model`: all that it declares, and its code; `interface`: what it
+        declares but for factory and seed; `weights`: their values; `levels`: programs above its input; `devices`: the GPUs there are.
+        """
+        return EVERYTHING
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write the level's files beside `stem` (stem.with_name(stem.name + suffix)); the first is the one to look at."""

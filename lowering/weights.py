@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from lowering import types
 from lowering.errors import InfraError, Problem, Unsupported
+from lowering.store import weights_file
 
 _ALIASES = "aliases"  # metadata: name -> the name under which the same bytes are stored
 
@@ -36,7 +37,7 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def path_of(store: Path, key: str) -> Path:
-    return store / key[:2] / f"{key}.safetensors"
+    return weights_file(store, key)
 
 
 def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:

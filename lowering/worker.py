@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import files, pipeline, warm
-from lowering.child import DISK_FAILED, EVENTS, JOB
+from lowering import files, pipeline, replay, warm
+from lowering.child import DISK_FAILED, EVENTS, JOB, store_of
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import tree_bytes
 from lowering.history import History
@@ -41,10 +41,14 @@ class Limits:
     start_seconds: float = 300.0
 
 
-def prepare(job: Job, folder: Path, limits: Limits = Limits()) -> None:
-    """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError."""
+def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
+    """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError.
+
+    store: where results of stages are looked up and left; None: nowhere.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(folder / JOB, files.encode(job.dumps() + "\n"))
+    held = {"store": os.path.relpath(store, folder)} if store else {}
+    files.write(folder / JOB, {**job.to_json(), **held})
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
@@ -65,6 +69,8 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
     data = files.read(folder / JOB)
     watch = _Watch(folder, limits, History(data["model"]["name"], data["variant"]))
     try:
+        if (result := replay.replay(folder, data, environment or {})) is not None:
+            return result
         for name in (MANIFEST, EVENTS, LOG):
             (folder / name).unlink(missing_ok=True)
         result = watch.follow(warm.server().fork(folder, environment or {}, limits.start_seconds))
@@ -214,9 +220,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{given.folder} has no {JOB}: name the folder of a job, runs/<run-id>/jobs/<job>")
     into = given.into or given.folder / "repro"
     into.mkdir(parents=True, exist_ok=True)
-    files.write(into / JOB, {**files.read(given.folder / JOB), **({"until": given.until} if given.until else {})})
+    data = files.read(given.folder / JOB)
+    store = store_of(data, given.folder)
+    data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
+    files.write(into / JOB, data)
     if given.here:
-        result = pipeline.run(Job.from_json(files.read(into / JOB)), into)
+        result = pipeline.run(Job.from_json(data), into, store=store)
         result.save(into)
     else:
         result = lower(into, Limits(given.stage_seconds, given.memory_bytes))

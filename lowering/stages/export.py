@@ -20,7 +20,7 @@ from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
 from lowering.points import smallest
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,9 @@ class Export(Stage):
         graphs.drop_assertions(result.graph_module)
         result.graph_module.recompile()
         return result
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset({"model"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Functional, and every dim that the model declares with a symbol is symbolic."""

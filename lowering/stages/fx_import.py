@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 from lowering import backend_contract, mlir
 from lowering.errors import Problem, StageFailed
 from lowering.level import Level, Program
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class FromFX(Stage):
         module = _imported(_signature_only(program.ir.graph_module), mlir.torch_context())
         mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")
         return backend_contract.reach(module, program, self.backend_legal_ops)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()

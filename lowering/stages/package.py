@@ -11,7 +11,7 @@ from lowering import artifact, mlir, weights
 from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Package(Stage):
         if self.keep_weights and weights.fakes(program.weights):
             note("weights_faked", "the weights are fake, so the artifact holds none and cannot be run")
         return program
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset({"model", "weights"})
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """signature.json and program.stablehlo in the job's folder; Unsupported, StageFailed, InfraError."""

@@ -15,7 +15,7 @@ from lowering.custom.script import Annotation
 from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.script_graph import ScriptGraph, refusals
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class ToTorchScript(Stage):
         model = program.model
         annotation = Annotation(exported.symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
         return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module, annotation).graph)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset({"interface", "weights"}) if self.deployable else frozenset({"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Every node has a schema, or is one of TorchScript's structural kinds; `lint` passes."""

@@ -1,0 +1,95 @@
+"""Keys of stage results: everything that a result depends on, part by part, so that a miss can say what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lowering import provenance, recipe
+from lowering.store import digest
+
+WORDS = {"input": "its input changed", "weights": "the weights changed", "levels": "a level above changed"}
+SCHEMA = 1  # of the parts, and of how levels are saved; raised when either changes
+MODEL = "model"  # the input of a first stage: what it is built from is the part `model`
+
+
+def stage_parts(spec: Mapping[str, Any], given: str) -> dict[str, Any]:
+    """What every stage's result depends on: `spec` (its recipe with all options) and `given`, the identity of its input."""
+    target = spec[recipe.TARGET]
+    return {"schema": SCHEMA, "stage": dict(spec), "input": given, "source": provenance.sources(target), "tools": provenance.tools(target)}
+
+
+def model_part(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model (as JSON) is: its declaration, the code that builds it, and the files that it names."""
+    code = provenance.modules_of(model) + [library["module"] for library in model.get("libraries", ())
+                                           if isinstance(library, Mapping) and library.get("module")]
+    return {"declared": dict(model), "source": provenance.sources(*code), "tools": provenance.tools(*code),
+            "files": provenance.named_files(model)}
+
+
+def interface_part(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model declares but for the module's code and weights."""
+    declared = {name: value for name, value in model.items() if name not in ("factory", "seed")}
+    return {"declared": declared, "source": {}, "tools": {}, "files": provenance.named_files(declared)}
+
+
+def job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the result of a whole job (as JSON) depends on."""
+    targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
+    return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"], "model": model_part(job["model"]),
+            "devices": devices, "source": provenance.sources(*targets), "tools": provenance.tools(*targets)}
+
+
+def of(parts: Mapping[str, Any]) -> str:
+    return digest(parts)
+
+
+def why(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
+    """What made a result that was asked for another than the last one of that stage: `seq.max: 512 -> 128; lowering/mlir.py changed`."""
+    if old is None:
+        return "first time"
+    return "; ".join(_changes(old, new)) or "not in the store any more, or the last attempt failed"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for part in sorted({*old, *new}):
+        before, after = old.get(part), new.get(part)
+        if before == after:
+            continue
+        if part == "source":
+            yield _listed(_names(before, after))
+        elif part in ("model", "interface") and before and after:
+            found = [f"{what} -> {now}" for what, now in _differences(before["declared"], after["declared"])]
+            changed = _names(before["source"], after["source"]) + _names(before["files"], after["files"])
+            found += [_listed(changed)] if changed else []
+            found += [f"{name} {was} -> {now}" for name, was, now in _pairs(before["tools"], after["tools"])]
+            yield f"{part}: {', '.join(found[:4])}" + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        elif part == "stage":
+            yield ", ".join(f"option {what} -> {now}" for what, now in _differences(before, after))
+        elif part == "tools":
+            yield ", ".join(f"{name} {was} -> {now}" for name, was, now in _pairs(before, after))
+        else:
+            yield WORDS.get(part, f"{part} changed")
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(`key.key: old value`, new value) of every leaf that differs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path}: {old}", new
+
+
+def _pairs(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[tuple[str, str, str]]:
+    before, after = old or {}, new or {}
+    pairs = [(name, before.get(name, "none"), after.get(name, "none")) for name in sorted({*before, *after})]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _names(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[str]:
+    return [name for name, _, _ in _pairs(old, new)]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") + " changed"

@@ -1,0 +1,234 @@
+"""What a result comes from: the source files that code may run, by static imports, and the versions of the packages they use.
+
+Files are read as text, nothing is imported, so that a process that runs no compiler can tell whether a result still holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import platform
+import site
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+OWN = Path(__file__).resolve().parent
+INSTALLED = tuple(Path(folder).resolve() for folder in (
+    *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib"))
+))
+# Packages that belong to a name under which no distribution lists its modules.
+NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
+FRESH = 5.0  # seconds for which what was found on disk is taken to hold
+DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that its behaviour may depend on
+_loaded: dict[Path, str] = {}  # digests of the files of modules that this process had loaded when `freeze` was called
+
+
+def freeze() -> None:
+    """Remember the source of every module that is loaded now: an edit from here on changes neither it nor the keys of what it makes."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+            continue  # some modules of torch claim files that there are not
+        path = Path(file).resolve()
+        if _is_own(path) and path.is_file():
+            _loaded[path] = _digest(path.read_bytes())
+    stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
+    _provenance(tuple(stages), 0)  # what this reads once, forked processes need not read again
+
+
+def sources(*names: str) -> dict[str, str]:
+    """The digest of every own file that the modules `names` import, directly or not, by path; installed packages are left to `tools`."""
+    return _provenance(names, int(time.monotonic() // FRESH))[0]
+
+
+def tools(*names: str) -> dict[str, str]:
+    """The version of Python, and of every installed package that the modules `names` import, directly or not."""
+    return _provenance(names, int(time.monotonic() // FRESH))[1]
+
+
+@lru_cache(maxsize=256)
+def _provenance(names: tuple[str, ...], _tick: int) -> tuple[dict[str, str], dict[str, str]]:
+    files, outside = _closure(names)
+    digests = {_label(file): _loaded.get(file) or _file_digest(file, *_stamp(file)) for file in sorted(files)}
+    return digests, _versions(outside)
+
+
+def _versions(outside: Iterable[str]) -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for top in sorted(outside):
+        for package in (*_distributions().get(top, ()), *NAMESPACES.get(top, ())):
+            found[package] = _version(package)
+    return found
+
+
+def modules_of(spec: Any) -> list[str]:
+    """The dotted paths of every `_target_` in a recipe, each once."""
+    return list(dict.fromkeys(_targets(spec)))
+
+
+def named_files(data: Any) -> dict[str, str]:
+    """The digest of every file that a string in `data` names by a path: libraries, checkpoints, graphs; of a folder, of what it holds."""
+    found: dict[str, str] = {}
+    for text in _strings(data):
+        if ("/" in text or "." in text) and len(text) < 1024 and "\0" not in text and (path := Path(text).expanduser()).exists():
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            found |= {str(file): _file_digest(file, *_stamp(file)) for file in files if file.is_file()}
+    return found
+
+
+def devices(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What a stage that runs programs can run them on, as far as it may change their results: the models of the GPUs it sees."""
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") == ""
+    cards = [] if hidden else sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = {line.partition(":")[2].strip() for card in cards for line in card.read_text().splitlines() if line.startswith("Model:")}
+    return {"gpus": sorted(models)}
+
+
+def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
+    """Own files, and the top-level names of everything else, that importing `names` may reach."""
+    files: set[Path] = set()
+    outside: set[str] = set()
+    waiting = list(names)
+    seen = set(waiting)
+    while waiting:
+        name = waiting.pop()
+        found = _resolve(name)
+        if not found:
+            outside.add(name.partition(".")[0])
+        for file in found - files:
+            files.add(file)
+            files |= _data_beside(file.parent)
+            for wanted in _imports(file, _package_of(file, name), *_stamp(file)):
+                if wanted not in seen:
+                    seen.add(wanted)
+                    waiting.append(wanted)
+    return files, outside
+
+
+def _resolve(name: str) -> set[Path]:
+    """The own files that importing the dotted `name` runs: packages on the way, and the module; attributes at its end are passed over."""
+    parts = name.split(".")
+    folders = _roots(parts[0])
+    found: set[Path] = set()
+    for depth, part in enumerate(parts):
+        places = [place for folder in folders for place in ((folder / part) if depth else folder,)]
+        files = [file for place in places for file in (place / "__init__.py", place.with_name(place.name + ".py")) if file.is_file()]
+        if not files and not any(place.is_dir() for place in places):
+            break
+        found.update(file for file in files[:1] if _is_own(file))
+        folders = [place for place in places if place.is_dir()]
+    return found
+
+
+@cache
+def _roots(top: str) -> list[Path]:
+    """Where the top-level module `top` is: its folder, or its file without the ending."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder).resolve() for folder in spec.submodule_search_locations]
+    return [Path(spec.origin).resolve().with_suffix("")] if spec.origin and spec.origin.endswith(".py") else []
+
+
+def _is_own(file: Path) -> bool:
+    return file.is_relative_to(OWN) or not any(file.is_relative_to(folder) for folder in INSTALLED)
+
+
+@cache
+def _imports(file: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
+    """The dotted names that the code of `file` imports, wherever in it; what it imports from a package may be a module of it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:
+        return ()
+    return tuple(dict.fromkeys(_imported(tree, package)))
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _package_of(file: Path, name: str) -> str:
+    """The package that relative imports of `file` start from; the file was found on the way to module `name`."""
+    parts = name.split(".")
+    if file.name == "__init__.py":
+        return ".".join(parts[: parts.index(file.parent.name) + 1]) if file.parent.name in parts else name
+    return ".".join(parts[: parts.index(file.stem)]) if file.stem in parts else name.rpartition(".")[0]
+
+
+@cache
+def _data_beside(folder: Path) -> frozenset[Path]:
+    if not folder.is_relative_to(OWN):
+        return frozenset()
+    return frozenset(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES)
+
+
+def _label(file: Path) -> str:
+    return str(file.relative_to(OWN.parent)) if file.is_relative_to(OWN.parent) else str(file)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@cache
+def _file_digest(file: Path, _modified: int, _size: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _targets(spec: Any) -> Iterator[str]:
+    if isinstance(spec, Mapping):
+        if isinstance(spec.get("_target_"), str):
+            yield spec["_target_"]
+        for value in spec.values():
+            yield from _targets(value)
+    elif isinstance(spec, list | tuple):
+        for value in spec:
+            yield from _targets(value)
+
+
+def _strings(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _strings(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _strings(value)

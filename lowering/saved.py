@@ -1,0 +1,153 @@
+"""Levels as bytes and back: what the store keeps of a program, weights aside, so that a stage can go on from it in another process."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lowering.level import Level, Program
+from lowering.signature import Signature
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+TEXT = b"text\n"  # the head of an IR that is plain text
+
+
+def dump(program: Program) -> bytes | None:
+    """The IR of `program`, the same bytes for the same IR in every process; None when it has a form that cannot be read back."""
+    if isinstance(program.ir, str):
+        return TEXT + program.ir.encode("utf-8", "surrogatepass")
+    if program.level is Level.EXPORTED:
+        return _dump_exported(program.ir)
+    if program.level is Level.TORCHSCRIPT:
+        return _dump_graph(program.ir)
+    if program.level is Level.MODEL:
+        return None
+    code = io.BytesIO()
+    program.ir.operation.write_bytecode(code)
+    return code.getvalue()
+
+
+def load(level: Level, data: bytes, weights: Mapping[str, torch.Tensor]) -> Any:
+    """The inverse of `dump`; raises whatever the reader of that level raises on bytes that are not such a program."""
+    if data.startswith(TEXT):
+        return data.removeprefix(TEXT).decode("utf-8", "surrogatepass")
+    if level is Level.EXPORTED:
+        return _load_exported(data, weights)
+    if level is Level.TORCHSCRIPT:
+        return _load_graph(json.loads(data))
+    return _load_module(data, level)
+
+
+class Stored(Program):
+    """A program whose IR and weights are read when they are first looked at."""
+
+    def __init__(self, level: Level, signature: Signature | None, above: Program | None, ir: Callable[[], Any],
+                 weights: Callable[[], Mapping[str, torch.Tensor]]):
+        for name, value in {"level": level, "signature": signature, "above": above, "_read": {"ir": ir, "weights": weights}}.items():
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        read = self.__dict__.get("_read", {})
+        if name not in read:
+            raise AttributeError(name)
+        object.__setattr__(self, name, read[name]())
+        return self.__dict__[name]
+
+    def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
+        return Program(level, ir, **{"signature": self.signature, "weights": self.weights, "above": self, **changes})
+
+
+def _dump_exported(program: ExportedProgram) -> bytes | None:
+    """torch.export's own serialization without the bytes of any tensor."""
+    from torch._export.serde import serialize
+
+    try:
+        saved = serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, serialize_example_inputs=False)
+    except Exception:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize
+        return None
+    import torch
+
+    parameters = [name for name, tensor in program.state_dict.items() if isinstance(tensor, torch.nn.Parameter)]
+    buffers = [name for name in program.state_dict if name not in parameters]
+    head = json.dumps({"parameters": parameters, "buffers": buffers, "constants": list(program.constants)}).encode()
+    return head + b"\n" + saved.exported_program
+
+
+def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> ExportedProgram:
+    import torch
+    from torch._export.serde import schema, serialize
+
+    head, _, saved = data.partition(b"\n")
+    names = json.loads(head)
+    held = {part: {name: weights[name] for name in names[part] if name in weights} for part in names}
+    state = {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in held["parameters"].items()} | held["buffers"]
+    tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)
+    return serialize.ExportedProgramDeserializer().deserialize(tree, state, held["constants"])
+
+
+def _load_module(data: bytes, level: Level) -> Any:
+    from lowering import mlir
+
+    if level is Level.MHLO:
+        from jaxlib.mlir import ir
+
+        context = mlir.hlo_context()
+    else:
+        from torch_mlir import ir
+
+        context = mlir.torch_context()
+    with context:
+        return ir.Module.parse(data)
+
+
+def _dump_graph(graph: torch._C.Graph) -> bytes | None:
+    """The graph's text, and what its reader drops: the names of values and the source ranges."""
+    from lowering import source_lines
+
+    nodes = []
+    for node in _nodes(graph):
+        line = source_lines.of_script(node)
+        nodes.append({"names": [value.debugName() for value in node.outputs()],
+                      "line": line and [line.file, line.line, line.code, line.module],
+                      "blocks": [[value.debugName() for value in block.inputs()] for block in node.blocks()]})
+    data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": nodes}
+    try:
+        held = str(_load_graph(data)) == data["text"]
+    except RuntimeError:  # `nan`, complex numbers and inline tensors have no text that reads back
+        held = False
+    return json.dumps(data).encode() if held else None
+
+
+def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
+    import torch
+
+    from lowering import source_lines
+
+    graph = torch._C.parse_ir(data["text"])
+    _rename(graph.inputs(), data["inputs"])
+    for node, saved in zip(_nodes(graph), data["nodes"], strict=True):
+        _rename(node.outputs(), saved["names"])
+        for block, names in zip(node.blocks(), saved["blocks"], strict=True):
+            _rename(block.inputs(), names)
+        if saved["line"]:
+            node.copyMetadata(source_lines.script_prototype(source_lines.SourceLine(*saved["line"])))
+    return graph
+
+
+def _rename(values: Any, names: list[str]) -> None:
+    for value, name in zip(values, names, strict=True):
+        if not name.isdigit():
+            value.setDebugName(name)
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    """All nodes, those of nested blocks included, in the order of their text."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)

@@ -1,0 +1,184 @@
+"""The store: results of stages by key, shared by runs and by workers side by side. A result is whole or it is not there.
+
+    STORE/entries/ab/abcdef…/   entry.json (what it is, the digests of its files), ir, and the stage's own files
+    STORE/notes/KIND/…json      small records by name: what a job's stages were last made of, and how long they took
+    STORE/weights/ab/…          weights by digest (lowering.weights)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowering import files
+
+SCHEMA = 1
+ENTRY, IR = "entry.json", "ir"
+ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
+
+
+def digest(data: Any) -> str:
+    """Hex SHA-256 of bytes, or of JSON data whatever the order of its keys."""
+    if not isinstance(data, bytes):
+        data = json.dumps(data, sort_keys=True, ensure_ascii=False, default=repr).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored result. data: what `put` was given; files: name -> [digest, bytes] of the stage's own files."""
+
+    key: str
+    folder: Path
+    data: Mapping[str, Any]
+    files: Mapping[str, tuple[str, int]]
+
+    def ir(self) -> bytes:
+        """Raises OSError."""
+        return (self.folder / IR).read_bytes()
+
+    def place(self, stem: Path) -> None:
+        """Put the stage's files into the folder of `stem`, under its name: read-only, for they share the store's bytes. Raises OSError."""
+        for name in self.files:
+            target = stem.parent / name.replace(PLACE, stem.name, 1)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            _link(self.folder / "files" / name, target)
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self.files.values()) + files.size(self.folder / IR) + files.size(self.folder / ENTRY)
+
+
+PLACE = "@"  # in the name of a stored file: the number and name of the stage, which may differ in the pipeline that takes it
+
+
+class Store:
+    """A folder of results. Reading never trusts: every byte that an entry stands for is checked against its digest."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of `key`, verified; None when there is none. One that is damaged is removed: it will be made anew."""
+        folder = self._folder(key)
+        try:
+            wrapped = files.read(folder / ENTRY)
+            entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
+            sound = wrapped["sha256"] == digest([wrapped["data"], wrapped["files"], wrapped["ir"]]) and wrapped["schema"] == SCHEMA
+            sound = sound and all(_digest_of(folder / "files" / name) == value for name, (value, _) in entry.files.items())
+            sound = sound and (wrapped["ir"] is None or _digest_of(folder / IR) == wrapped["ir"])
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            sound = False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            sound = False
+        if not sound:
+            self.discard(key)
+            return None
+        with suppress(OSError):  # a store that is read-only here still serves
+            os.utime(folder / ENTRY)
+        return entry
+
+    def put(self, key: str, data: Mapping[str, Any], ir: bytes | None, stem: Path, made: list[Path]) -> None:
+        """Store a result: its IR, and the files that its stage wrote beside `stem`. Whoever is first with a key wins. Raises OSError."""
+        draft = self.root / DRAFTS / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{key[:16]}"
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / "files").mkdir(parents=True)
+        try:
+            held: dict[str, tuple[str, int]] = {}
+            for path in made:
+                name = path.relative_to(stem.parent).as_posix()
+                name = PLACE + name.removeprefix(stem.name) if name.startswith(stem.name) else name
+                (draft / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(path, draft / "files" / name)
+                (draft / "files" / name).chmod(0o444)  # the same bytes as the job's file: an edit there must not reach the store
+                held[name] = (_digest_of(path), path.stat().st_size)
+            if ir is not None:
+                (draft / IR).write_bytes(ir)
+            mark = None if ir is None else digest(ir)
+            plain = json.loads(files.dumps([data, held]))
+            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": digest([plain[0], plain[1], mark])}
+            files.write_bytes(draft / ENTRY, files.encode(files.dumps(whole)), durable=False)  # a torn one is seen by its digest
+            folder = self._folder(key)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                try:
+                    draft.rename(folder)
+                except OSError as error:
+                    if not folder.exists():
+                        raise
+                    raise FileExistsError(folder) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def discard(self, key: str) -> None:
+        """Remove an entry, at once for every reader."""
+        trash = self.root / DRAFTS / f"trash-{os.getpid()}-{time.monotonic_ns()}"
+        with suppress(OSError):
+            trash.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(key).rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
+
+    def note(self, kind: str, name: str, data: Any) -> None:
+        """Keep `data` (JSON) under a name of any characters. Raises OSError."""
+        path = self._note(kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"name": name, "sha256": digest(json.loads(files.dumps(data))), "data": data}
+        files.write_bytes(path, files.encode(files.dumps(content, indent=None)), durable=False)
+
+    def noted(self, kind: str, name: str) -> Any:
+        """What was kept under a name; None when nothing was, or it is damaged."""
+        try:
+            content = files.read(self._note(kind, name))
+            return content["data"] if content["sha256"] == digest(content["data"]) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def entries(self) -> Iterator[tuple[Entry, float]]:
+        """Every entry as it describes itself, unverified, and when it was last used (seconds since the epoch)."""
+        for path in sorted((self.root / ENTRIES).glob(f"*/*/{ENTRY}")):
+            with suppress(OSError, ValueError, KeyError):
+                wrapped = files.read(path)
+                yield Entry(path.parent.name, path.parent, wrapped["data"], wrapped["files"]), path.stat().st_mtime
+
+    @property
+    def weights(self) -> Path:
+        return self.root / WEIGHTS
+
+    def weights_file(self, key: str) -> Path:
+        """Where the weights of that digest are, if they are."""
+        return weights_file(self.weights, key)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / ENTRIES / key[:2] / key
+
+    def _note(self, kind: str, name: str) -> Path:
+        return self.root / NOTES / kind / f"{digest(name)[:32]}.json"
+
+
+def weights_file(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.safetensors"
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
