@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
-from lowering import exported
+from lowering import exported, source_lines
+from lowering.custom import libraries
 from lowering.custom.naming import DIMS, is_custom
+from lowering.errors import Problem
 
 if TYPE_CHECKING:
     from lowering.script_graph import ScriptGraph
@@ -29,8 +31,38 @@ class Annotation:
     def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
         """Write the dims of a custom op's results into its node: what no later level could know."""
         if is_custom(op._schema.name, op._schema.overload_name, self.kept):
-            dims = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values)]
+            dims = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
             created.s_(DIMS, json.dumps(dims))
+
+
+_FORMS = ("TensorType", "IntType", "SymIntType", "FloatType", "BoolType", "StringType")
+_SCALAR_FORMS = (*_FORMS, "NumberType", "ScalarTypeType", "DeviceObjType", "LayoutType", "MemoryFormatType")
+
+
+def refusals(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
+    """Every argument of a custom op that has no attribute form, with the op, its library and the user's line."""
+    found = []
+    for node in module.graph.nodes:
+        op = node.args[0] if node.target is torch.ops.higher_order.auto_functionalized else node.target
+        if node.op != "call_function" or not isinstance(op, torch._ops.OpOverload) or not is_custom(op._schema.name, op._schema.overload_name, kept):
+            continue
+        for position, formal in enumerate(op._schema.arguments):
+            given = node.args[position] if op is node.target and position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
+            if given is not None and not _has_form(formal.real_type, given):
+                name, line = op._schema.name, source_lines.of_fx(node)
+                cause = f"argument '{formal.name}' of type {formal.real_type} has no attribute form" + (f", at {line}" if line else "")
+                fix = "pass it as a tensor, number or string, or leave it out if it is optional"
+                found.append(Problem(f"op '{name}' ({libraries.owner(name)})", cause, fix))
+    return found
+
+
+def _has_form(type_: Any, given: Any) -> bool:
+    while type_.kind() == "OptionalType":
+        type_ = type_.getElementType()
+    if type_.kind() == "ListType":
+        element = type_.getElementType()
+        return (element.getElementType() if element.kind() == "OptionalType" else element).kind() in _FORMS
+    return type_.kind() in _SCALAR_FORMS and not isinstance(given, complex)
 
 
 def mutating(graph: ScriptGraph, node: Node) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 
 from lowering import deployable, exported, source_lines
+from lowering.custom import script
 from lowering.custom.script import Annotation
 from lowering.errors import Problem
 from lowering.level import Level, Program
@@ -31,7 +32,8 @@ class ToTorchScript(Stage):
     deployable: bool = True
 
     def requires(self, program: Program) -> Sequence[Problem]:
-        return refusals(program.ir.graph_module)
+        kept = program.model.custom_calls if program.model else ()
+        return [*refusals(program.ir.graph_module), *script.refusals(program.ir.graph_module, kept)]
 
     def apply(self, program: Program, note: Note) -> Program:
         model = program.model
