@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from lowering import comparison, files, inputs, mlir, weights
 from lowering.comparison import Comparison
+from lowering.custom import libraries
 from lowering.errors import InfraError, Problem, Refused, StageFailed
 from lowering.execution import arguments, label_of, results_of
 from lowering.job import plain, structured
@@ -120,6 +121,7 @@ class Artifact:
                 fix = "package it with keep_weights, from a model that is not fake"
                 raise InfraError(Problem(str(path), "was written without weights", fix))
             signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
+            libraries.load(model)
             held = weights.read(folder / data["weights"]["store"], data["weights"]["sha256"])
         except FileNotFoundError as error:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error

@@ -63,6 +63,10 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
         stages = wanted(job)
         if problems := check(stages):
             raise StageFailed(problems)
+        if job.model.libraries:  # also where every stage comes from the store: their IR is read with the libraries' schemas
+            from lowering.custom import libraries  # loads torch, which many a caller of this module does without
+
+            libraries.load(job.model)
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = record.step(name, stage, program, folder / f"{number:02}-{name}")

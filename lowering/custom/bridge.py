@@ -12,6 +12,8 @@ from lowering.custom import compiler
 from lowering.errors import Problem, StageFailed
 
 SOURCE = Path(__file__).with_name("bridge.cpp")
+PLATFORMS = ("cpu",)
+SHAPES = "indices_of_shape_operands"  # attribute: which operands are the shapes of the results, as far as sizes tell them
 TYPED_FFI = 4  # the api_version of custom calls that XLA's FFI serves
 
 _registered: set[str] = set()
@@ -30,12 +32,17 @@ def is_call(operation: Any) -> bool:
     return hasattr(config, "__contains__") and "op" in config and "arguments" in config
 
 
+def is_open(call: Any) -> bool:
+    """Whether only the op's data tells the size of a result: dims are left open, and no operand gives them."""
+    return SHAPES not in call.attributes and any("?" in str(result.type) for result in call.results)
+
+
 def serve(module: Any, platform: str) -> None:
     """Make XLA on `platform` execute the custom calls of `module`; StageFailed on a platform that the bridge does not reach."""
     targets = {operation.attributes["call_target_name"].value for operation in calls(module)} - _registered
     if not targets:
         return
-    if platform != "cpu":
+    if platform not in PLATFORMS:
         raise StageFailed(Problem(f"XLA on {platform}", f"has no handler for {', '.join(sorted(targets))}",
                                   "custom ops are executed on cpu: stages.verify.platforms=[cpu]"))
     import jax

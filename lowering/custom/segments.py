@@ -17,7 +17,6 @@ from lowering.errors import Problem, StageFailed
 
 Run = Callable[[str | bytes, Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]
 
-SHAPES = "indices_of_shape_operands"
 _MARK = "backend_config"
 
 
@@ -90,13 +89,9 @@ def _number(operand: torch.Tensor, type_: Any) -> Any:
 def _open_call(module: Any) -> Any:
     """The first call whose result sizes are not told by operands, if there is one."""
     for operation in _entry(module).regions[0].blocks[0].operations:
-        if bridge.is_call(operation.operation) and SHAPES not in operation.operation.attributes and not all(_is_static(r) for r in operation.results):
+        if bridge.is_call(operation.operation) and bridge.is_open(operation.operation):
             return operation.operation
     return None
-
-
-def _is_static(value: Any) -> bool:
-    return bool(value.type.has_static_shape)
 
 
 def _entry(module: Any) -> Any:

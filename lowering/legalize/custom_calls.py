@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.custom.bridge import TYPED_FFI
+from lowering.custom import bridge
 from lowering.custom.naming import DIMS
 from lowering.custom.operators import HELD
 from lowering.legalize.emission import Origin
@@ -31,12 +31,12 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         "call_target_name": held["target"],
         "has_side_effect": held["has_side_effect"],
         "backend_config": held["config"],
-        "api_version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), TYPED_FFI),
+        "api_version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), bridge.TYPED_FFI),
     }
     aliases = _aliases(held, operands, types)
     known = [shape for shape in shapes if shape is not None and all(isinstance(dim, Expression) for dim in shape)]
     if len(known) == len(types) and any(not type_.has_static_shape for type_ in types):
-        attributes["indices_of_shape_operands"] = _dense(range(len(operands), len(operands) + len(types)))
+        attributes[bridge.SHAPES] = _dense(range(len(operands), len(operands) + len(types)))
         operands += [rewrite.emitter.vector(shape) for shape in known]  # type: ignore[arg-type]
     attributes |= {
         "operand_layouts": ir.ArrayAttr.get([_layout(operand.type) for operand in operands]),
@@ -56,6 +56,11 @@ def erase_stand_ins(module: Any) -> None:
     for operation in list(module.body.operations):
         if HELD in operation.operation.attributes:
             operation.operation.erase()
+
+
+def sized_by_data(module: Any) -> list[tuple[str, str]]:
+    """(op, location) of each custom call whose result sizes no operand tells."""
+    return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.calls(module) if bridge.is_open(call)]
 
 
 def _held(rewrite: Rewrite) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from lowering import inventory, mlir
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
-from lowering.legalize import composites, control, entry
+from lowering.legalize import composites, control, custom_calls, entry
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
@@ -46,14 +46,18 @@ class ToStableHLO(Stage):
         branches = any(operation.name in control.OPS for operation in mlir.operations(module))
         if branches:
             mlir.run(module, control.PASS, "stablehlo")
-        inventory.run(module, CONVERT.format(allow=str(self.allow_non_finites).lower()), "stablehlo")
-        composites.keep(module)
-        # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
-        mlir.run(module, FINISH.replace(VERIFY, "") if branches or operators.outlined(module) else FINISH, "stablehlo")
+        convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
+        with inventory.complete(module, mlir.joined(convert, FINISH)):
+            mlir.run(module, convert, "stablehlo")
+            composites.keep(module)
+            # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
+            mlir.run(module, FINISH.replace(VERIFY, "") if branches or operators.outlined(module) else FINISH, "stablehlo")
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
+        for op, line in custom_calls.sized_by_data(module):
+            note("size_from_data", f"only the data of {op} tells a result's size; XLA runs the program in segments", line)
         return program.lowered(Level.STABLEHLO, module)
 
     def reads(self) -> frozenset[Read]:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from lowering import files, iree, mlir, numerics, weights, xla
+from lowering.custom import bridge
 from lowering.errors import Mismatch, Problem, StageFailed
 from lowering.execution import RUNNABLE, label_of, results_of
 from lowering.level import Level, Program
@@ -73,6 +74,9 @@ class Verify(Stage):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
         here = [platform for platform in self.platforms if platform in xla.platforms()]
+        if unreached := [platform for platform in here if platform not in bridge.PLATFORMS] if bridge.calls(program.ir) else []:
+            note("custom_ops_not_run", f"the program calls custom ops, which are executed on {', '.join(bridge.PLATFORMS)} only", ", ".join(unreached))
+            here = [platform for platform in here if platform not in unreached]
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
         with _threads(self.threads):
