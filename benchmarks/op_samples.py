@@ -115,11 +115,12 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return known and tensor.numel() <= MOST_ELEMENTS
 
 
-def _dynamic_dims(sample: Sample) -> int:
-    """How many dims can be dynamic; an empty tensor makes a sample a last resort."""
+def _dynamic_dims(sample: Sample) -> tuple[int, int]:
+    """How many dims can be dynamic, then how small the smallest is; an empty tensor makes a sample a last resort."""
+    sizes = [size for tensor in sample.tensors.values() for size in tensor.shape if size > 1]
     if any(tensor.numel() == 0 for tensor in sample.tensors.values()):
-        return -1
-    return sum(size > 1 for tensor in sample.tensors.values() for size in tensor.shape)
+        return -1, 0
+    return len(sizes), min(sizes, default=0)
 
 
 def _word(leaf: Any) -> str:

@@ -18,8 +18,9 @@ def reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     """
     raw = program.lowered(Level.TORCH, mlir.text(module))
     options = f"backend-legal-ops={','.join(legal_ops)} extra-library="
-    with operators.hidden(module):
-        inventory.run(module, f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})", "torch")
+    pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
+    with operators.hidden(module), inventory.complete(module, pipeline):
+        mlir.run(module, pipeline, "torch")
     _drop_assertions(module)
     return raw.lowered(Level.TORCH, module)
 

@@ -10,10 +10,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
+
+from lowering import graphs
 
 Decomposition = Callable[..., Any]
 Choose = Callable[[Node], Decomposition | None]
@@ -77,11 +80,32 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
     def call(*values: Any) -> Any:
         given = iter(values)
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(leaf, Node) else leaf for leaf in leaves], spec)
+        args = [list(argument) if isinstance(argument, list) else argument for argument in args]  # FX's own lists cannot be changed
         result = decomposition(*args, **kwargs)
         return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
 
     with _fake_mode(inputs):
-        return make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*(value.meta["val"] for value in inputs)).graph
+        given = [value.meta["val"] for value in inputs]
+        traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
+        if not graphs.is_functional(traced):
+            traced = make_fx(_functional(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
+        return traced.graph
+
+
+def _functional(call: Decomposition) -> Decomposition:
+    """`call` without writes; `torch.func.functionalize` does not reach what a composite op does inside."""
+
+    def run(*values: Any) -> Any:
+        with FunctionalTensorMode():
+            result = call(*pytree.tree_map_only(torch.Tensor, FunctionalTensor.to_functional, values))
+        return pytree.tree_map_only(FunctionalTensor, _unwrapped, result)
+
+    return run
+
+
+def _unwrapped(tensor: FunctionalTensor) -> torch.Tensor:
+    torch._sync(tensor)
+    return torch._from_functional_tensor(tensor.elem)
 
 
 def _key(node: Node, decomposition: Decomposition) -> Hashable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lowering import mlir
@@ -15,11 +16,13 @@ _CAUSE = re.compile(r" at loc\(.*", re.DOTALL)
 _ILLEGAL = re.compile(r"failed to legalize operation '")
 
 
-def run(module: Any, pipeline: str, place: str) -> None:
-    """`mlir.run`, where a refusal is Unsupported with every op that is refused; StageFailed where each op would pass alone."""
+@contextmanager
+def complete(module: Any, pipeline: str) -> Iterator[None]:
+    """Inside, passes that make up `pipeline` run on `module`: a StageFailed leaves as Unsupported with every op that the pipeline refuses,
+    or as it is where each op would pass alone."""
     before = module.operation.clone()
     try:
-        mlir.run(module, pipeline, place)
+        yield
     except StageFailed as error:
         found = refused(before, pipeline)
         if found:
@@ -96,14 +99,14 @@ def _needed(operation: Any) -> Iterator[Any]:
     """The op last, before it the ops whose results it takes that are no tensors, in order."""
     for operand in operation.operands:
         if not _is_given(operand):
-            yield from _needed(operand.owner)
+            yield from _needed(operand.owner.operation)
     yield operation
 
 
 def _is_given(value: Any) -> bool:
     """Whether a value is taken as an argument: a tensor that is no constant, or an argument already."""
-    owner = value.owner
-    if not hasattr(owner, "name"):
+    owner = getattr(value.owner, "operation", None)
+    if owner is None:
         return True  # a block's argument
     return "vtensor" in str(value.type) and "list<" not in str(value.type) and not owner.name.endswith(".literal")
 

@@ -133,6 +133,11 @@ def run(module: Any, pipeline: str, place: str) -> None:
             handler.detach()
 
 
+def joined(*pipelines: str) -> str:
+    """One pass pipeline that does what several, each of a `builtin.module(...)`, do one after the other."""
+    return f"builtin.module({','.join(pipeline.removeprefix('builtin.module(').removesuffix(')') for pipeline in pipelines)})"
+
+
 def operations(module: Any) -> Iterator[Any]:
     """Every operation below the module, outermost first, in program order."""
     for operation in _nested(module.operation):

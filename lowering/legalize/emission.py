@@ -45,6 +45,14 @@ class Emitter:
         """Nothing more is put into the head."""
         self.head_end.erase()
 
+    def built(self) -> dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]]:
+        """Where each value that stands for an expression is remembered, so that it can be forgotten when it is erased."""
+        found: dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]] = {}
+        for known in (self._hoisted, self._local):
+            for key, value in known.items():
+                found.setdefault(value, []).append((known, key))
+        return found
+
     def forget(self) -> None:
         """Drop what was built inside a region that is being left."""
         self._local = {}

@@ -199,6 +199,7 @@ class Rewrite:
 
     def erase_dead(self, block: ir.Block) -> None:
         """Erase what folding left without a use."""
+        built = self.emitter.built()
         for op in reversed(list(block.operations)):
             operation = op.operation
             if operation == self.emitter.head_end:
@@ -206,6 +207,9 @@ class Rewrite:
             is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE or operation.name == "func.call"
             if is_removable and not any(list(result.uses) for result in operation.results):
                 if operation.name.startswith(PURE) or not any(True for region in operation.regions for _ in region.blocks):
+                    for result in operation.results:
+                        for known, key in built.get(result, ()):
+                            known.pop(key, None)
                     operation.erase()
 
     def _retype(self) -> None:

@@ -41,6 +41,13 @@ def _composite(op: Any) -> Decomposition:
     return op.decompose  # type: ignore[no-any-return]
 
 
+def _torchs_own(op: Any) -> Decomposition | None:
+    """How torch defines an op by others, if it does: as a composite, else in its table."""
+    if op._can_decompose():
+        return _composite(op)
+    return decomposition_table.get(op)
+
+
 def _argument(node: Node, name: str) -> Any:
     """What an op is given for an argument of its schema, defaults included."""
     for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
@@ -67,9 +74,11 @@ TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
     aten.native_layer_norm.default: Row(_torchs(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
     aten.instance_norm.default: Row(_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
-    aten.prelu.default: Row(_torchs(aten.prelu.default), "a weight per channel is broadcast along the last dim: wrong shapes"),
+    aten.prelu.default: Row(arithmetic.prelu, "a weight per channel is broadcast along the last dim: wrong shapes"),
     aten.remainder.Tensor: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
     aten.remainder.Scalar: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
+    aten.fmod.Tensor: Row(arithmetic.fmod, "no lowering of integers", arithmetic.is_integral),
+    aten.fmod.Scalar: Row(arithmetic.fmod, "no lowering of integers", arithmetic.is_integral),
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
     aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
     aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
@@ -119,7 +128,10 @@ _TORCHS_OWN = {
 def _row(name: str, reason: str) -> tuple[Any, Row]:
     packet, _, overload = name.partition(".")
     op = getattr(getattr(aten, packet), overload or "default")
-    return op, Row(_torchs(op) if op in decomposition_table else _composite(op), reason)
+    decomposition = _torchs_own(op)
+    if decomposition is None:
+        raise KeyError(f"torch has no decomposition of {op}, which lowering.ops.decompositions names")
+    return op, Row(decomposition, reason)
 
 
 for _reason, _names in _TORCHS_OWN.items():
@@ -144,9 +156,7 @@ def choose(node: Node) -> Decomposition | None:
 def _by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
     if op.namespace != "aten" or kind_of(op) is not None or is_registered(op):
         return None
-    if op in decomposition_table:
-        return _torchs(op)
-    return op.decompose if op._can_decompose() else None
+    return _torchs_own(op)
 
 
 def is_registered(op: torch._ops.OpOverload) -> bool:
