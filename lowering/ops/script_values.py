@@ -1,0 +1,175 @@
+"""What TorchScript's ops on numbers, lists, dicts, strings and the properties of tensors compute, as Python functions: one row a kind.
+
+Ops on tensors need no row: torch runs them by their schema. Sizes stay symbolic: nothing here turns one into an int.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lowering import types
+
+Function = Callable[..., Any]
+
+
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, torch.Tensor) else len(value)
+
+
+def _size(value: torch.Tensor, dim: int | None = None) -> Any:
+    return list(value.shape) if dim is None else value.shape[dim]
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def _int(value: Any) -> Any:
+    value = _number(value)
+    return int(value) if isinstance(value, bool | str) else torch.sym_int(value)
+
+
+def _float(value: Any) -> Any:
+    value = _number(value)
+    return float(value) if isinstance(value, bool | str) else torch.sym_float(value)
+
+
+def _bool(value: Any) -> Any:
+    value = _number(value)
+    return value if isinstance(value, bool | torch.SymBool) else value != 0
+
+
+def _raise(message: str, *_: Any) -> None:
+    raise RuntimeError(message)
+
+
+def _set_item(container: Any, key: Any, value: Any) -> Any:
+    container[key] = value
+    return container
+
+
+def _append(container: list[Any], value: Any) -> list[Any]:
+    container.append(value)
+    return container
+
+
+def _delete(container: Any, key: Any) -> None:
+    del container[key]
+
+
+def _slice(container: Any, start: Any, stop: Any, step: Any) -> Any:
+    return container[start:stop:step]
+
+
+def _extreme(of_two: Function) -> Function:
+    def compute(*values: Any) -> Any:
+        given = values[0] if len(values) == 1 else values
+        result = given[0]
+        for value in given[1:]:
+            result = of_two(result, value)
+        return result
+
+    return compute
+
+
+# Kinds that mean the same whatever they are given.
+ALWAYS: dict[str, Function] = {
+    "prim::ListConstruct": lambda *values: list(values),
+    "prim::TupleConstruct": lambda *values: values,
+    "prim::DictConstruct": lambda *values: dict(zip(values[::2], values[1::2], strict=True)),
+    "prim::TupleIndex": operator.getitem,
+    "prim::unchecked_cast": lambda value: value,
+    "prim::Uninitialized": lambda: None,
+    "prim::NumToTensor": lambda value: value,  # a size stays one; an op on tensors that is given a number makes a tensor of it
+    "prim::dtype": lambda value: types.of(value.dtype).code,
+    "prim::device": lambda value: value.device,
+    "prim::layout": lambda value: 0,
+    "prim::is_cuda": lambda value: value.is_cuda,
+    "prim::requires_grad": lambda value: value.requires_grad,
+    "prim::RaiseException": _raise,
+    "prim::Print": lambda *values: None,
+    "aten::warn": lambda *values: None,
+    "aten::size": _size,
+    "aten::dim": lambda value: value.dim(),
+    "aten::numel": lambda value: value.numel(),
+    "aten::len": _length,
+    "aten::is_floating_point": lambda value: value.is_floating_point(),
+    "aten::Int": _int,
+    "aten::Float": _float,
+    "aten::Bool": _bool,
+    "aten::ScalarImplicit": _number,
+    "aten::IntImplicit": _int,
+    "aten::FloatImplicit": _float,
+    "aten::__is__": operator.is_,
+    "aten::__isnot__": operator.is_not,
+    "aten::__getitem__": operator.getitem,
+    "aten::_set_item": _set_item,
+    "aten::__contains__": operator.contains,
+    "aten::Delete": _delete,
+    "aten::append": _append,
+    "aten::extend": lambda values, more: values.extend(more),
+    "aten::insert": lambda values, place, value: values.insert(place, value),
+    "aten::pop": lambda values, *place: values.pop(*place),
+    "aten::clear": lambda values: values.clear(),
+    "aten::reverse": lambda values: values.reverse(),
+    "aten::list": list,
+    "aten::keys": lambda values: list(values.keys()),
+    "aten::values": lambda values: list(values.values()),
+    "aten::items": lambda values: list(values.items()),
+    "aten::get": lambda values, key, *default: values.get(key, *default),
+    "aten::format": lambda template, *values: template.format(*values),
+    "aten::str": str,
+    "aten::__range_length": lambda start, stop, step: _extreme(torch.sym_max)(0, (stop - start + step - (1 if step > 0 else -1)) // step),
+    "aten::__derive_index": lambda place, start, step: start + place * step,
+}
+
+# Kinds that also name ops on tensors: these mean theirs on everything else.
+WITHOUT_TENSORS: dict[str, Function] = {
+    "aten::add": lambda one, other, alpha=1: one + other if alpha == 1 else one + alpha * other,
+    "aten::sub": lambda one, other, alpha=1: one - other if alpha == 1 else one - alpha * other,
+    "aten::mul": operator.mul,
+    "aten::div": lambda one, other, rounding_mode=None: one / other if rounding_mode is None else one // other,
+    "aten::floordiv": operator.floordiv,
+    "aten::floor_divide": operator.floordiv,
+    "aten::remainder": operator.mod,
+    "aten::pow": operator.pow,
+    "aten::neg": operator.neg,
+    "prim::abs": abs,
+    "aten::abs": abs,
+    "prim::max": _extreme(torch.sym_max),
+    "prim::min": _extreme(torch.sym_min),
+    "aten::eq": operator.eq,
+    "aten::ne": operator.ne,
+    "aten::lt": operator.lt,
+    "aten::le": operator.le,
+    "aten::gt": operator.gt,
+    "aten::ge": operator.ge,
+    "aten::__and__": operator.and_,
+    "aten::__or__": operator.or_,
+    "aten::__xor__": operator.xor,
+    "aten::__not__": torch.sym_not,
+    "aten::logical_not": torch.sym_not,
+    "aten::ceil": math.ceil,
+    "aten::floor": math.floor,
+    "aten::round": round,
+    "aten::sqrt": math.sqrt,
+    "aten::exp": math.exp,
+    "aten::log": math.log,
+    "aten::copy": lambda values: values.copy(),
+    "aten::slice": _slice,
+    "aten::any": any,
+    "aten::all": all,
+    "aten::sum": sum,
+}
+
+
+def function_of(kind: str, values: list[Any]) -> Function | None:
+    """The row that computes `kind` on `values`; None when torch computes it."""
+    if kind in ALWAYS:
+        return ALWAYS[kind]
+    return WITHOUT_TENSORS.get(kind) if not any(isinstance(value, torch.Tensor) for value in values) else None
