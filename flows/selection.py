@@ -1,4 +1,4 @@
-"""`-k EXPR`: which jobs to run, by words in their ids joined with `and`, `or`, `not` and parentheses, as pytest does."""
+"""`-k EXPR`: which jobs to run, by words in their ids joined with `and`, `or`, `not` and parentheses, as pytest does; `=ID` is one job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ TOKEN = re.compile(r"\s*(?:([()])|([^\s()]+))")
 
 
 def parse(expression: str) -> Predicate:
-    """A test of job ids (a word holds when the id contains it, letter case aside); ValueError says what cannot be read. '' takes all."""
+    """A test of job ids; ValueError says what cannot be read. A word holds when the id contains it, `=word` when it is it, letter case
+    aside; '' takes all."""
     tokens = ["".join(pair) for pair in TOKEN.findall(expression)]
     if not tokens:
         return lambda job: True
@@ -49,4 +50,6 @@ def _one(tokens: list[str]) -> tuple[Predicate, list[str]]:
             raise ValueError("a '(' is not closed")
         return inner, rest[1:]
     word = first.lower()
+    if word.startswith("="):
+        return lambda job: job.lower() == word[1:], rest
     return lambda job: word in job.lower(), rest

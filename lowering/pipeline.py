@@ -125,7 +125,7 @@ class _Record:
                 if (entry := find(self.reuse.store, keys.of(parts))) is not None:
                     done = taken(entry, name, stem, self.tell)
                     return self.reuse.take(name, entry, program)
-                done = replace(done, cache="miss", why=self.reuse.why(name, parts))
+                done = replace(done, cache="miss", key=keys.of(parts), why=self.reuse.why(name, parts))
             with watch.phase("load"):
                 _ = program.ir  # one from the store is read when it is first looked at
             with watch.phase("requires"):
@@ -202,7 +202,7 @@ def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
         tell({**event, "stage": name} if event["event"] == "warning" else event)
     done = structured(StageResult, entry.data["done"])
     artifact = done.artifact and done.artifact.replace(entry.data["stem"], stem.name, 1)
-    return StageResult(name, "ok", cache="hit", maker=entry.data["maker"], artifact=artifact, ops=done.ops)
+    return StageResult(name, "ok", cache="hit", key=entry.key, maker=entry.data["maker"], artifact=artifact, ops=done.ops)
 
 
 def _clear(stem: Path) -> None:

@@ -35,7 +35,7 @@ class StageResult:
     """One stage of a job. seconds: wall time; peak_rss_bytes: highest resident size of the process while the stage ran.
 
     cache: `off`, `hit` (taken from the store, where `maker`, a `run/job`, had left it) or `miss` (`why`: what changed since the last time).
-    artifact: the file to look at, relative to the job's folder; ops: occurrences by op name.
+    key: the result's name in the store. artifact: the file to look at, relative to the job's folder; ops: occurrences by op name.
     phases: seconds of load (of a program from the store), requires, apply, ensures, save and store.
     """
 
@@ -45,6 +45,7 @@ class StageResult:
     cpu_seconds: float = 0.0
     peak_rss_bytes: int | None = None
     cache: str = "off"
+    key: str = ""
     maker: str = ""
     why: str = ""
     artifact: str | None = None

@@ -20,6 +20,7 @@ JOBS = ("bert--default", "bert_full--default", "resnet--batch", "resnet--image",
     ("not (bert or resnet)", (JOBS[4],)),
     ("not not vit", (JOBS[4],)),
     ("resnet--batch", (JOBS[2],)),
+    (f"={JOBS[2]} or =bert", (JOBS[2],)),
 ])
 def test_takes_the_jobs_it_says(expression: str, expected: tuple[str, ...]) -> None:
     assert tuple(filter(parse(expression), JOBS)) == expected

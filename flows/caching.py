@@ -1,0 +1,122 @@
+"""`shapeline cache`: what the store holds, why a stage was not taken from it, and keeping it within a size."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows import listing
+from lowering import eviction, files
+from lowering.errors import ConfigError, Problem
+from lowering.result import MANIFEST, JobResult
+from lowering.store import Store
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+DESCRIPTION = "The store of stage results: what it holds, why a stage was not taken from it, and keeping it within a size."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What `shapeline cache ARGUMENTS` does; its exit status. ConfigError when something named is not there."""
+    parser = argparse.ArgumentParser(prog="shapeline cache", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc")
+    ls = commands.add_parser("ls", help="the results in the store, last used first")
+    why = commands.add_parser("why", help="for each stage of a job: taken from which run, or what had changed")
+    why.add_argument("job", help="a job's id, or words in it")
+    why.add_argument("--run", default="latest", help="a run's id (default: the newest)")
+    gc = commands.add_parser("gc", help="remove what was used longest ago until the store is small enough")
+    gc.add_argument("--max-bytes", required=True, type=_bytes, metavar="SIZE", help="what may stay: 500M, 20G")
+    gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep what this run used (may be given again)")
+    gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
+    for command in (ls, why, gc):
+        command.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds store/ (default: artifacts)")
+        command.add_argument("--json", action="store_true", help="as JSON")
+    options = parser.parse_args(arguments)
+    store = Store(options.output / "store")
+    if options.command == "ls":
+        _ls(store, options.json)
+    elif options.command == "why":
+        _why(options.output, options.run, options.job, options.json)
+    else:
+        _gc(store, options)
+    return 0
+
+
+def _ls(store: Store, as_json: bool) -> None:
+    found = sorted(store.entries(), key=lambda pair: -pair[1])
+    rows = [{"job": entry.data["job"], "stage": entry.data["stage"], "bytes": entry.bytes, "made_by": entry.data["maker"],
+             "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"), "key": entry.key} for entry, used in found]
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    lines = [(row["job"], row["stage"], size(row["bytes"]), _ago(used), row["made_by"], row["key"][:12])
+             for row, (_, used) in zip(rows, found, strict=True)]
+    print("\n".join(listing.table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
+    weights = sum(files.size(path) for path in store.weights.glob("*/*.safetensors"))
+    print(f"\n{len(rows)} results, {size(sum(row['bytes'] for row in rows))}; weights {size(weights)}; in {store.root}")
+
+
+def _why(output: Path, run: str, words: str, as_json: bool) -> None:
+    results = [result for result in map(JobResult.load, _jobs(output, run)) if result and words.lower() in result.id.lower()]
+    if not results:
+        raise ConfigError(Problem(str(output / "runs" / run), f"has no finished job '{words}'", "shapeline report lists them"))
+    if as_json:
+        print(json.dumps([{"job": result.id, "stage": stage.name, "cache": stage.cache, "maker": stage.maker, "why": stage.why,
+                           "key": stage.key} for result in results for stage in result.stages], indent=1, ensure_ascii=False))
+        return
+    for result in results:
+        print(result.id)
+        print("\n".join(f"  {line}" for line in listing.table(("STAGE", "STORE", "WHY"), [
+            (stage.name, stage.cache, f"made by {stage.maker}" if stage.cache == "hit" else stage.why) for stage in result.stages])))
+
+
+def _gc(store: Store, options: argparse.Namespace) -> None:
+    runs = options.output / "runs"
+    results = [result for run in options.keep for result in map(JobResult.load, _jobs(options.output, run)) if result]
+    keep = {stage.key for result in results for stage in result.stages}
+    done = eviction.evict(store, options.max_bytes, keep, runs, options.idle)
+    if options.json:
+        print(json.dumps({"removed": [entry.key for entry in done.entries], "weights": [path.stem for path in done.weights],
+                          "before": done.before, "after": done.after}))
+        return
+    print(f"{len(done.entries)} results and {len(done.weights)} files of weights removed: {size(done.before)} -> {size(done.after)}")
+    if done.after > options.max_bytes:
+        print(f"more than {size(options.max_bytes)} is left: the rest was used lately, or by a run that is kept")
+
+
+def _jobs(output: Path, run: str) -> Iterator[Path]:
+    """The folders of the jobs of a run that have ended; ConfigError when there is no such run."""
+    folder = output / "runs" / run
+    if not folder.is_dir():
+        known = sorted(path.name for path in (output / "runs").glob("*") if path.is_dir() and not path.is_symlink())
+        raise ConfigError(Problem(str(output / "runs"), f"has no run '{run}'", f"runs: {', '.join(known[-5:]) or 'none'}"))
+    return (path.parent for path in sorted(folder.glob(f"jobs/*/{MANIFEST}")))
+
+
+def size(count: int) -> str:
+    """`12.3 MiB`."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; 500M, 20G")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _ago(used: float) -> str:
+    seconds = max(0.0, time.time() - used)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
