@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lowering import script_text
 from lowering.level import Level, Program
 from lowering.signature import Signature
 
@@ -128,7 +129,7 @@ def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
 
     from lowering import source_lines
 
-    graph = torch._C.parse_ir(data["text"])
+    graph = script_text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
     for node, saved in zip(_nodes(graph), data["nodes"], strict=True):
         _rename(node.outputs(), saved["names"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -13,15 +14,37 @@ from lowering.source_lines import SourceLine
 Graph = torch._C.Graph
 
 _NAME = re.compile(r"%([\w.]+) : ")
+_SILENT = re.compile(r"^( +) = ", re.MULTILINE)
+_STANDING_IN = "silent_"
 _LINE = re.compile(r" # (?P<file>\S[^#]*):(?P<line>\d+):0$")
 
 
 def parse(text: str) -> Graph:
     """The graph that prints as `text` (`str(graph)` of a named graph); RuntimeError where it is not TorchScript."""
-    graph = torch._C.parse_ir(text)
+    graph = read(text)
     definitions = iter(_definitions(text))
     _restore(graph.nodes(), definitions)
     return graph
+
+
+def read(text: str) -> Graph:
+    """`parse_ir`, also for nodes without results (ops that write in place), which it refuses in every form; names are not kept."""
+    numbers = itertools.count()
+    graph = torch._C.parse_ir(_SILENT.sub(lambda match: f"{match[1]}%{_STANDING_IN}{next(numbers)} : NoneType = {_STANDING_IN}", text))
+    _silence(graph, graph.nodes())
+    return graph
+
+
+def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
+    """Put nodes of the kinds that the text had in the place of those that stand in for them with a result."""
+    for node in list(nodes):
+        for block in node.blocks():
+            _silence(graph, block.nodes())
+        if node.kind().startswith(_STANDING_IN):
+            created = graph.create(node.kind().removeprefix(_STANDING_IN), list(node.inputs()), 0)
+            created.copyAttributes(node)
+            created.insertBefore(node)
+            node.destroy()
 
 
 def name_values(graph: Graph) -> None:

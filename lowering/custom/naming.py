@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import ast
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 BUILTIN = ("aten", "prim", "prims")  # namespaces whose ops the levels know one by one
 
-DIMS = "dims"  # attribute of a custom op's node, at every level: JSON, for each result tensor its dims (ints, or expressions of symbols)
+DIMS = "dims"  # attribute of a custom op's node, down to StableHLO: the dims of each result tensor, `[batch, 16], [u0]`
 
 
 def is_custom(name: str, overload: str, kept: Collection[str] = ()) -> bool:
@@ -24,6 +25,17 @@ def is_kept(op: Any, kept: Collection[str]) -> bool:
 def dotted(name: str, overload: str = "") -> str:
     """`ns::name` and its overload as the torch dialect writes them: `ns.name`, `ns.name.overload`."""
     return ".".join(filter(None, (name.replace("::", "."), overload if overload != "default" else "")))
+
+
+def dims_text(shapes: Iterable[Sequence[int | str]]) -> str:
+    """What DIMS holds: ints, and expressions of the signature's symbols or of those that an op's data makes."""
+    return ", ".join(f"[{', '.join(map(str, dims))}]" for dims in shapes)
+
+
+def dims_of(text: str) -> list[tuple[int | str, ...]]:
+    """The inverse of `dims_text`."""
+    shapes = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
+    return [tuple(dim.value if isinstance(dim, ast.Constant) else ast.unparse(dim) for dim in shape.elts) for shape in shapes]
 
 
 def parts(spelled: str) -> tuple[str, str]:

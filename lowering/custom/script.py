@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from lowering import exported, source_lines
 from lowering.custom import libraries
-from lowering.custom.naming import DIMS, is_custom
+from lowering.custom.naming import DIMS, dims_text, is_custom
 from lowering.errors import Problem
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class Annotation:
     def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
         """Write the dims of a custom op's results into its node: what no later level could know."""
         if is_custom(op._schema.name, op._schema.overload_name, self.kept):
-            dims = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
-            created.s_(DIMS, json.dumps(dims))
+            shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
+            created.s_(DIMS, dims_text(shapes))
 
 
 _FORMS = ("TensorType", "IntType", "SymIntType", "FloatType", "BoolType", "StringType")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
 from lowering.custom import bridge
-from lowering.custom.naming import DIMS
+from lowering.custom.naming import DIMS, dims_of
 from lowering.custom.operators import HELD
 from lowering.legalize.emission import Origin
 from lowering.legalize.expression import Expression, Shape
@@ -73,8 +72,7 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
     """The dims of each result; a dim in symbols that no input's shape tells stays as its text; None for results of unknown dims."""
     if DIMS not in held:
         return [None] * len(types)
-    declared = json.loads(held[DIMS].value)
-    return [tuple(_dim(dim, symbols) for dim in dims) for dims in declared]
+    return [tuple(_dim(dim, symbols) for dim in dims) for dims in dims_of(held[DIMS].value)]
 
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
