@@ -129,9 +129,8 @@ def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
 
 
 def weight_bytes(model: Model) -> int:
-    """Of parameters and buffers, each once, counted without making them."""
-    with torch.device("meta"):
-        module = inputs.instantiate(model)
+    """Of parameters and buffers, each once."""
+    module = inputs.instantiate(model)
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
