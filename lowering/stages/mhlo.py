@@ -7,25 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import mlir
+from lowering import bounds, mlir
 from lowering.errors import Problem
 from lowering.level import Level, Program
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Read, Stage
 
 PIPELINE = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"
 
 
 @dataclass(frozen=True)
 class ToMHLO(Stage):
-    """Convert StableHLO to MHLO; dims stay dynamic."""
+    """Convert StableHLO to MHLO; dims stay dynamic.
+
+    bounds: write the upper bound of each dynamic argument dim into its type, `tensor<?x16xf32, #mhlo.type_extensions<bounds = [64, ?]>>`.
+    """
 
     source: ClassVar[Level] = Level.STABLEHLO
     target: ClassVar[Level] = Level.MHLO
 
+    bounds: bool = False
+
     def apply(self, program: Program, note: Note) -> Program:
         module = mlir.to_hlo(program.ir)
         mlir.run(module, PIPELINE, "mhlo")
+        if self.bounds:
+            assert program.signature is not None
+            bounds.write(module, program.signature)
         return program.lowered(Level.MHLO, module)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         program.ir.operation.verify()
