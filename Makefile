@@ -11,12 +11,13 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help run test lint lock clean
+.PHONY: help run test browser browser-test lint lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"]                     run the tests'
+	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
 	@echo 'make clean                                     remove the environment and caches (never artifacts/)'
@@ -35,6 +36,16 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+browser-test: browser $(READY)
+	$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install playwright
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+# Debian's Chromium; root installs it, others are told.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ] \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } \
+	  || { echo 'The browser tests need Chromium: apt-get install chromium (as root), or CHROMIUM=/path/to/it' >&2; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from flows import noise
@@ -86,12 +87,14 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str
 
 def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
     if new["outcome"] in APART:
+        if new["outcome"] == old["outcome"]:
+            return
         found.add("infra", name, was=_end(old), now=_end(new), note=_cause(new))
         return
     judged = [one.as_expected for one in past if one.outcome not in APART]
     good = _as_expected(new)
     was_good = _as_expected(old) if old["outcome"] not in APART else judged[-1] if judged else None
-    flaky = sum(one != other for one, other in zip(judged, judged[1:], strict=False)) >= FLIPS
+    flaky = sum(one != other for one, other in pairwise(judged)) >= FLIPS
     told: dict[str, str] = {"was": _end(old), "now": _end(new), "note": "" if good else _cause(new)}
     if was_good is None:
         if not good:
@@ -133,15 +136,25 @@ def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -
     like = [one for one in past if one.outcome == new["outcome"] and not one.cached]
     costs: tuple[tuple[str, str, noise.Measure, list[float], float | None, float | None, Callable[[float], str]], ...] = (
         ("slower", "faster", noise.TIME, [one.seconds for one in like], old["seconds"], new["seconds"], lambda value: f"{value:.1f} s"),
-        ("larger", "smaller", noise.MEMORY, [one.peak for one in like if one.peak], old["peak_rss_bytes"], new["peak_rss_bytes"],
-         lambda value: f"{value / (1 << 20):,.0f} MiB"),
+        (
+            "larger",
+            "smaller",
+            noise.MEMORY,
+            [one.peak for one in like if one.peak],
+            old["peak_rss_bytes"],
+            new["peak_rss_bytes"],
+            lambda value: f"{value / (1 << 20):,.0f} MiB",
+        ),
     )
     for more, less, measure, before, was, now, shown in costs:
         if was is None or now is None:
             continue
         verdict = noise.judge(now, before or [was], measure)
         # Against the other run as well: else a change that is already in it would be told again every night.
-        if verdict.change and noise.judge(now, [was], noise.Measure(measure.part, measure.least / 2, 1 + measure.part)).change * verdict.change > 0:
+        if (
+            verdict.change
+            and noise.judge(now, [was], noise.Measure(measure.part, measure.least / 2, 1 + measure.part)).change * verdict.change > 0
+        ):
             what = "time" if more == "slower" else "peak"
             judged = f"{verdict.change / verdict.usual:+.0%} of the median of {verdict.runs} runs, noise {shown(verdict.margin)}"
             found.add(more if verdict.change > 0 else less, name, what, shown(was), shown(now), judged)
@@ -189,7 +202,11 @@ def _verdict_line(changes: Changes) -> str:
 
 def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
     """Totals over the jobs that ran to the same end in both, so that they compare."""
-    both = [(before[name], job) for name, job in after.items() if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in APART]
+    both = [
+        (before[name], job)
+        for name, job in after.items()
+        if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in APART
+    ]
     done = [(old, new) for old, new in both if not _cached(old) and not _cached(new)]
     was, now = sum(old["seconds"] for old, _ in done), sum(new["seconds"] for _, new in done)
     share = f" ({now / was - 1:+.0%})" if was else ""

@@ -23,6 +23,12 @@ commands:
   list       print the jobs that a run would have
   validate   check the configuration, and say everything that is wrong with it
   report     print the report of a run again
+  rerun-failed  lower the jobs of a run that are not as expected again
+  cache      the store of stage results: ls, why, gc
+  diff       what changed between two runs; exit 1 on a regression
+  pin        make a run the baseline of its suite
+  prune      remove old runs, the IR of old green runs first
+  nightly    serve a schedule that runs a suite
 
 KEY=VALUE overrides the configuration, in Hydra's grammar:
   shapeline run suite=quickstart -k bert model.bert.symbols.seq.max=128
@@ -65,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     parser = _parser("run", "Lower the jobs of a suite: one red row for a model that fails, the others go on.")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
+    parser.add_argument("--no-cache", action="store_true", help="take no result from the store, and leave none there")
     options = parser.parse_intermixed_args(arguments)
-    planned = plan(_overrides(options))
+    planned = plan(_overrides(options) + (["cache=false"] if options.no_cache else []))
     if options.dry_run:
         print(listing.jobs(planned))
         return OK
@@ -115,15 +122,54 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    from flows import record, report  # here: the other commands start without them
+    from flows import publish, record, report  # here: the other commands start without them
 
     seconds = json.loads((folder / report.JSON).read_text())["seconds"]
-    markdown = report.write(record.load(folder), seconds)
+    markdown = publish.write(record.load(folder), seconds)
     print((folder / report.JSON if options.json else markdown).read_text(), end="")
     return OK if json.loads((folder / report.JSON).read_text())["as_expected"] else UNEXPECTED
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "list": _list, "validate": _validate, "report": _report}
+def _rerun_failed(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="shapeline rerun-failed", description="Lower the jobs of a run that are not as expected again.")
+    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
+    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
+    options = parser.parse_args(arguments)
+    folder = run_folder(options.run, options.output)
+    from flows import record, report  # here: the other commands start without them
+
+    begun = record.load(folder)
+    failed = [result.id for result in report.unexpected(begun.results())]
+    if not failed:
+        print(f"{folder.name}: every job is as expected")
+        return OK
+    exactly = " or ".join(f"={job}" for job in failed)
+    overrides = [text for text in begun.data["overrides"] if not text.startswith("select=")]
+    dry = ["--dry-run"] if options.dry_run else []
+    return _run([*overrides, "-k", exactly, *dry])
+
+
+def _cache(arguments: Sequence[str]) -> int:
+    from flows import caching  # here: the other commands start without it
+
+    return caching.main(arguments)
+
+
+def _review(command: str) -> Callable[[Sequence[str]], int]:
+    def run(arguments: Sequence[str]) -> int:
+        from flows import review  # here: the other commands start without it
+
+        return review.COMMANDS[command](arguments)
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": _run, "list": _list, "validate": _validate, "report": _report,
+    "rerun-failed": _rerun_failed, "cache": _cache,
+    **{command: _review(command) for command in ("diff", "pin", "prune", "nightly")},
+}  # fmt: skip
 
 
 def run_folder(name: str, output: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The runs of a folder in one embedded database: made from their report.json, which stay the truth, and made anew when it is gone or broken."""
+"""The runs of a folder in one embedded database, made from their report.json, which stay the truth; a lost one is made anew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ REPORT = "report.json"
 VERSION = 1
 APART = ("infra", "not_run")  # outcomes that say nothing about a model
 TABLES = """
-create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer, stage_seconds real,
+create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer,
+                   stage_seconds real,
                    peak integer, ir_bytes integer, commit_id text, outcomes text);
 create table jobs (run text, job text, model text, outcome text, expected text, stage text, seconds real, peak integer, ir_bytes integer,
                    signature text, cached integer, primary key (run, job));
@@ -51,8 +52,11 @@ def opened(runs: Path) -> Iterator[sqlite3.Connection]:
 
 def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
     """Runs, newest first. until: no run that started later than this time."""
-    found = connection.execute("select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
-                               "where (? is null or suite = ?) and started <= ? order by started desc, run desc limit ?", (suite, suite, until, limit))
+    found = connection.execute(
+        "select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
+        "where (? is null or suite = ?) and started <= ? order by started desc, run desc limit ?",
+        (suite, suite, until, limit),
+    )
     names = ("run", "suite", "started", "seconds", "jobs", "unexpected", "stage_seconds", "peak", "ir_bytes", "commit", "outcomes")
     return [{**dict(zip(names, row, strict=True)), "outcomes": json.loads(row[-1])} for row in found]
 
@@ -60,8 +64,10 @@ def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int =
 def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
     """Every model of every suite with a point for each of its last runs, oldest first; jobs that say nothing about it are left out."""
     found = connection.execute("""
-        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.outcome = jobs.expected), sum(jobs.seconds), max(jobs.peak), sum(jobs.ir_bytes)
-        from jobs join runs using (run) where jobs.outcome not in ('infra', 'not_run') group by runs.run, jobs.model order by runs.started""")
+        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.outcome = jobs.expected), sum(jobs.seconds),
+               max(jobs.peak), sum(jobs.ir_bytes)
+        from jobs join runs using (run) where jobs.outcome not in ('infra', 'not_run')
+        group by runs.run, jobs.model order by runs.started""")
     points: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for suite, model, *values in found:
         points.setdefault((suite, model), []).append(dict(zip(("started", "jobs", "ok", "seconds", "peak", "ir"), values, strict=True)))
@@ -70,26 +76,36 @@ def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, An
 
 def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
     """Signature of a failure -> the first run of the suite that had it."""
-    found = connection.execute("select jobs.signature, runs.run, min(runs.started) from jobs join runs using (run) "
-                               "where runs.suite = ? and jobs.signature != '' group by jobs.signature", (suite,))
+    found = connection.execute(
+        "select jobs.signature, runs.run, min(runs.started) from jobs join runs using (run) "
+        "where runs.suite = ? and jobs.signature != '' group by jobs.signature",
+        (suite,),
+    )
     return {signature: {"run": run, "started": started} for signature, run, started in found}
 
 
 def previous(connection: sqlite3.Connection, run: str) -> str | None:
     """The run of the same suite before this one."""
-    found = connection.execute("select other.run from runs as other, runs as this where this.run = ? and other.suite = this.suite "
-                               "and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit 1", (run,))
+    found = connection.execute(
+        "select other.run from runs as other, runs as this where this.run = ? and other.suite = this.suite "
+        "and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit 1",
+        (run,),
+    )
     row = found.fetchone()
     return str(row[0]) if row else None
 
 
 def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, list[Past]]:
     """What is known of each job from the `count` runs of the suite before this one, oldest first."""
-    found = connection.execute("""
+    found = connection.execute(
+        """
         select jobs.job, jobs.run, jobs.outcome, jobs.outcome = jobs.expected, jobs.seconds, jobs.peak, jobs.cached from jobs join
           (select other.run, other.started from runs as other, runs as this where this.run = ? and other.suite = this.suite
-           and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit ?) as past using (run)
-        order by past.started, past.run""", (run, count))
+           and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit ?)
+          as past using (run)
+        order by past.started, past.run""",
+        (run, count),
+    )
     jobs: dict[str, list[Past]] = {}
     for job, other, outcome, as_expected, seconds, peak, cached in found:
         jobs.setdefault(job, []).append(Past(other, outcome, bool(as_expected), seconds, peak, bool(cached)))
@@ -136,17 +152,42 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
 def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
     wrong = sum(job["outcome"] not in (job["expected"], *APART) for job in data["jobs"])
     commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
-    connection.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
-        run, stamp, data["suite"], data["started"], data["seconds"], len(rows), wrong, sum(row[6] for row in rows),
-        max((row[7] for row in rows if row[7]), default=None), sum(row[8] for row in rows), commit, json.dumps(data["outcomes"])))
+    connection.execute(
+        "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            stamp,
+            data["suite"],
+            data["started"],
+            data["seconds"],
+            len(rows),
+            wrong,
+            sum(row[6] for row in rows),
+            max((row[7] for row in rows if row[7]), default=None),
+            sum(row[8] for row in rows),
+            commit,
+            json.dumps(data["outcomes"]),
+        ),
+    )
     connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
     size = sum(level["size"] for level in job.get("levels", ()))
     cached = any(stage["cache"] == "hit" for stage in job["stages"])
-    return (run, job["id"], job["model"], job["outcome"], job["expected"], job["stage"], job["seconds"], job["peak_rss_bytes"], size,
-            job.get("signature", ""), cached)
+    return (
+        run,
+        job["id"],
+        job["model"],
+        job["outcome"],
+        job["expected"],
+        job["stage"],
+        job["seconds"],
+        job["peak_rss_bytes"],
+        size,
+        job.get("signature", ""),
+        cached,
+    )
 
 
 def _forget(connection: sqlite3.Connection, run: str) -> None:

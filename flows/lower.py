@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import config, record, report
+from flows import config, publish, record, report
 from flows.config import Run
+from flows.dashboard import views
 from flows.progress import Progress
 from lowering import warm, worker
 from lowering.errors import InfraError, Problem, ShapelineError
@@ -36,6 +38,8 @@ def lower_job(folder: str, limits: dict[str, Any]) -> State[Any]:
     if warm.stopped():
         return Failed(message="not_run: the run was interrupted")
     result = worker.lower(Path(folder), worker.Limits(**limits))
+    with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
+        views.write(Path(folder), result)
     create_markdown_artifact("\n".join(report.page(result)), key=_key("job", result.id), description=result.outcome)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
@@ -83,7 +87,7 @@ def lower_suite(run: Run) -> Path:
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began
-        report.write(begun, seconds)
+        publish.write(begun, seconds)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
 

@@ -13,7 +13,8 @@ NORMAL = 1.4826  # of a normal distribution: standard deviation / median absolut
 
 @dataclass(frozen=True)
 class Measure:
-    """A kind of cost. part and least: a smaller change, relative and absolute, never counts; unknown: how many times as much where the noise is not known."""
+    """A kind of cost. part and least: a smaller change, relative and absolute, never counts; unknown: how many times as much counts
+    where the noise is not known."""
 
     part: float
     least: float
@@ -26,7 +27,7 @@ MEMORY = Measure(part=0.1, least=64 << 20, unknown=1.5)
 
 @dataclass(frozen=True)
 class Verdict:
-    """usual: the median before; margin: what counts as noise around it; change: new less usual, 0 within the margin; runs: how many it is judged by."""
+    """usual: the median before; margin: what is noise around it; change: new less usual, 0 within the margin; runs: judged by how many."""
 
     usual: float
     margin: float

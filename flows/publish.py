@@ -1,4 +1,4 @@
-"""Everything that is written of a run when it ends: report.json, report.md, report.html, changes.json, and the index of all runs beside it."""
+"""All that is written of a run when it ends: report.json, report.md, report.html, changes.json, and the index of all runs beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flows.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem
 
+RUNS = "runs"  # only runs that lie in a folder of this name have others beside them; one that was copied elsewhere stands alone
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
 SHOWN = 30  # runs in the trend of a run's page
 
@@ -23,6 +24,18 @@ def write(run: Record, seconds: float | None = None) -> Path:
     markdown = report.write(run, seconds)
     data = files.read(run.folder / report.JSON)
     runs = run.folder.parent
+    context: dict[str, Any] = {}
+    if runs.name == RUNS:
+        context = _with_the_others(run, runs, data)
+    results = run.results()
+    if failed := report.unexpected(results):
+        context["again"] = record.again(run, [result.id for result in failed])
+    report_page.write(run, results, data, context)
+    return markdown
+
+
+def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the other runs say about this one, for its page; changes.json and the index are written by the way."""
     try:
         with history.opened(runs) as known:
             found = compared(runs, run.folder.name, known)
@@ -33,13 +46,11 @@ def write(run: Record, seconds: float | None = None) -> Path:
             }
             write_index(runs, known)
     except sqlite3.Error as error:
-        raise InfraError(Problem(str(runs / history.DATABASE), f"the history of runs cannot be kept: {error}", "remove the file, or free the disk")) from error
+        raise InfraError(
+            Problem(str(runs / history.DATABASE), f"the history of runs cannot be kept: {error}", "remove the file, or free the disk")
+        ) from error
     files.write(run.folder / CHANGES, {name: told.to_json() for name, told in found.items()})
-    results = run.results()
-    if failed := report.unexpected(results):
-        context["again"] = record.again(run, [result.id for result in failed])
-    report_page.write(run, results, data, context)
-    return markdown
+    return context
 
 
 def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
@@ -72,7 +83,13 @@ def pin(folder: Path) -> str:
 
 def write_index(runs: Path, known: sqlite3.Connection) -> None:
     """Write index.html over all runs of a folder. Raises OSError."""
-    payload = {"kind": "index", "title": "Shapeline runs", "suite": "all runs", "runs": history.trend(known, limit=400), "models": history.models(known)}
+    payload = {
+        "kind": "index",
+        "title": "Shapeline runs",
+        "suite": "all runs",
+        "runs": history.trend(known, limit=400),
+        "models": history.models(known),
+    }
     files.write_bytes(runs / INDEX, files.encode(page.text("Shapeline runs", payload)))
 
 

@@ -38,7 +38,7 @@ def rewrite(folder: Path) -> str:
 
 
 def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
-    """`jobs` has one entry a job: JobResult, its `folder`, to which its files are relative, the `signature` of its failure, and its IR as `levels`.
+    """`jobs` has one entry a job: JobResult, its `folder` (its files are relative to it), its failure's `signature`, its IR as `levels`.
 
     seconds: wall time of the run.
     """

@@ -12,10 +12,30 @@ from lowering import files
 
 ASSETS = Path(__file__).with_name("assets")
 STYLES = ("page.css", "tables.css", "viewer.css")
-SCRIPTS = ("dom.js", "store.js", "overview.js", "changes.js", "clusters.js", "matrix.js", "cost.js", "plot.js", "job.js", "symbols.js",
-           "verify.js", "highlight.js", "pane.js", "follow.js", "viewer.js", "history.js", "app.js")
+SCRIPTS = (
+    "dom.js",
+    "store.js",
+    "overview.js",
+    "changes.js",
+    "clusters.js",
+    "matrix.js",
+    "cost.js",
+    "plot.js",
+    "job.js",
+    "symbols.js",
+    "verify.js",
+    "highlight.js",
+    "pane.js",
+    "follow.js",
+    "viewer.js",
+    "history.js",
+    "app.js",
+)
 # Nothing but what stands in the page and, on demand, the scripts beside it.
-POLICY = "default-src 'none'; script-src 'unsafe-inline' 'self' file:; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'self' file:; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+)
 
 
 def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]] = ()) -> str:

@@ -13,12 +13,12 @@ from lowering import files
 from lowering.result import OUTCOMES, JobResult
 
 HTML = "report.html"
-EMBEDDED = 2 << 20  # bytes of views that the page itself holds, those of failures first; the others are loaded from the jobs' folders
+EMBEDDED = 2 << 20  # bytes of views that the page itself holds, failures first; the others load from the jobs' folders
 SAID = 300  # characters of a cause in a row
 
 
 def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Path:
-    """Write report.html, and the views that are missing or old; its path. data: report.json's; context: what the history adds. Raises OSError."""
+    """Write report.html, and the views that are missing or old; its path. data: report.json's; context: of the history. Raises OSError."""
     for result in results:
         folder = run.job_folder(result.id)
         if folder.is_dir() and not views.fresh(folder):

@@ -27,11 +27,13 @@ def write(folder: Path, result: JobResult) -> None:
 
 def text(folder: Path, result: JobResult) -> str:
     """The view as JSON in ASCII that can stand in a script element: its parts are zlib and base64."""
-    return json.dumps({
-        "schema": SCHEMA,
-        "detail": _packed(files.dumps(detail(folder, result), indent=None)),
-        "levels": [_level(path) for path in levels.present(folder)],
-    }).replace("<", "\\u003c")
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "detail": _packed(files.dumps(detail(folder, result), indent=None)),
+            "levels": [_level(path) for path in levels.present(folder)],
+        }
+    ).replace("<", "\\u003c")
 
 
 def fresh(folder: Path) -> bool:
@@ -61,8 +63,13 @@ def detail(folder: Path, result: JobResult) -> dict[str, Any]:
 def _level(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     content = path.read_text(encoding="utf-8", errors="replace") if size <= LARGEST else ""
-    return {"stem": path.name.split(".", 1)[0], "file": path.name, "size": size, "lines": content.count("\n"),
-            "packed": _packed(content) if content else None}
+    return {
+        "stem": path.name.split(".", 1)[0],
+        "file": path.name,
+        "size": size,
+        "lines": content.count("\n"),
+        "packed": _packed(content) if content else None,
+    }
 
 
 def _annotated(symbols: Any) -> str:

@@ -49,4 +49,4 @@ function copyButton(text, label) {
 const command = (text, label) => h("span", { class: "command" }, h("code", null, text), copyButton(text, label));
 const section = (id, title, ...content) => h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title`, tabindex: "-1" }, title), content);
 const chooser = (label, options, value, change) => h("label", { class: "field" }, h("span", null, label),
-  h("select", { onchange: (event) => change(event.target.value) }, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text))));
+  h("select", { "aria-label": label, onchange: (event) => change(event.target.value) }, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text))));

@@ -39,9 +39,14 @@ function ladder(stages, levels, link) {
   const rows = stages.map((stage) => {
     const phases = Object.entries(stage.phases || {}).map(([name, time]) => `${name} ${seconds(time)}`).join(", ");
     return [h("b", null, stage.name), badge(stage.outcome), h("span", { title: phases }, seconds(stage.seconds)), h("span", { class: "meter", style: `--part:${(100 * stage.seconds / all).toFixed(1)}%` }),
-      seconds(stage.cpu_seconds), bytes(stage.peak_rss_bytes), stage.cache === "off" ? "" : stage.cache, histogram(stage.ops || {}), stage.artifact ? link(stage.artifact) : ""];
+      seconds(stage.cpu_seconds), bytes(stage.peak_rss_bytes), cacheOf(stage), histogram(stage.ops || {}), stage.artifact ? link(stage.artifact) : ""];
   });
   return table(heads, rows, { label: "Stages", class: "plain ladder" });
+}
+function cacheOf(stage) {
+  if (stage.cache === "off") return "";
+  const says = stage.cache === "hit" ? stage.maker && `made by ${stage.maker}` : stage.why && `because ${stage.why}`;
+  return h("span", { class: "wrap" }, stage.cache, says && h("small", null, ` ${says}`));
 }
 function histogram(ops) {
   const sorted = Object.entries(ops).sort((one, other) => other[1] - one[1]);

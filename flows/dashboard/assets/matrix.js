@@ -80,7 +80,7 @@ function drawRows() {
     if (cell.dataset.sort === matrix.sort) cell.setAttribute("aria-sort", matrix.down ? "descending" : "ascending");
     else cell.removeAttribute("aria-sort");
   }
-  queue = matrix.group ? grouped(jobs) : jobs;
+  queue = matrix.group ? grouped(jobs) : [...jobs];
   body.replaceChildren();
   moreRows(CHUNK);
   const all = PAYLOAD.jobs.length;
@@ -110,7 +110,7 @@ function jobRows(job) {
   const cells = PAYLOAD.stages.map((name, index) => stageCell(name, stages.get(index)));
   const row = h("tr", { class: kindOf(job) },
     h("th", { scope: "row" }, h("a", { href: jobLink(job.id), title: job.id }, job.id)),
-    h("td", null, badge(job.o, kindOf(job)), expected(job) && job.o !== "ok" && h("small", null, " expected")),
+    h("td", { title: expected(job) ? "as expected" : `expected ${job.e}` }, badge(job.o, kindOf(job))),
     cells, h("td", { class: "num" }, seconds(job.s)), h("td", { class: "num" }, bytes(job.p)),
     h("td", { class: `num ${job.d && job.d[0] < job.d[1] ? "lost" : ""}`, title: job.d ? `${job.d[0]} of ${job.d[1]} requested dims are dynamic` : "" }, job.d ? `${job.d[0]}/${job.d[1]}` : ""),
     h("td", { class: "num" }, job.w || ""));

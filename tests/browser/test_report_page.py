@@ -1,0 +1,239 @@
+"""report.html in a browser, opened from disk: what an engineer does with it in the morning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Watched
+from tests.browser.told import ENDED, GOOD, HOSTILE, HOSTILE_JOBS, MIXED
+
+BAD = sum(job.outcome not in ("infra", "not_run") for job in ENDED) + len(HOSTILE_JOBS)
+
+
+def rows(page: Any) -> Any:
+    return page.locator("#matrix tbody tr:not(.said):not(.group)")
+
+
+def test_the_headline_keeps_the_machines_apart(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    assert page.locator(".headline h1").inner_text() == f"{BAD} jobs not as expected"
+    assert "2 jobs ended by the machines" in page.locator(".headline").inner_text()
+    assert page.locator("#shown").inner_text() == f"{len(MIXED)} jobs"
+
+
+def test_filter_to_failures_and_open_a_job(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    page.get_by_label("Outcome", exact=True).select_option("unexpected")
+    assert rows(page).count() == BAD + 2
+    page.get_by_label("Search /").fill("ends-crash")
+    assert rows(page).count() == 1
+    assert "ended as crash in layer 12" in page.locator("#matrix .said").inner_text()
+    page.get_by_role("link", name="ends-crash--default").first.click()
+    page.wait_for_selector("#problems")
+    assert page.locator("h1").inner_text() == "ends-crash--default"
+    assert "ended as crash in layer 12" in page.locator("#problems").inner_text()
+
+
+def test_an_outcome_of_the_headline_filters_the_table(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    page.locator(".outcome", has_text="timeout").click()
+    assert rows(page).count() == 1
+    assert "ends-timeout" in rows(page).first.inner_text()
+
+
+def test_sort_and_group(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    page.get_by_role("button", name="Time", exact=True).click()
+    assert "bert" in rows(page).first.inner_text()
+    assert page.locator("#matrix th[aria-sort=descending]").inner_text().startswith("Time")
+    page.get_by_label("Group by").select_option("a:symbols.batch.max")
+    assert page.locator("#matrix tr.group").count() == 4
+    page.get_by_label("Group by").select_option("m")
+    group = page.get_by_role("button", name="llama", exact=False).first
+    before = rows(page).count()
+    group.click()
+    assert rows(page).count() == before - 6
+
+
+def test_failures_of_one_cause_are_one_cluster_with_the_run_that_saw_it_first(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    cluster = page.locator(".cluster", has_text="ended as mismatch in layer N")
+    assert "first seen in this run" in cluster.inner_text()
+    cluster.locator("summary").click()
+    cluster.get_by_role("button").click()
+    assert rows(page).count() == 1
+
+
+def test_the_page_says_what_changed_since_the_run_before(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    changes = page.locator("#changes")
+    assert "There are regressions" in changes.inner_text()
+    assert changes.locator("details", has_text="New failures").locator(".n").inner_text() == str(sum(job.outcome not in ("infra", "not_run") for job in ENDED))
+    ir = changes.locator("details", has_text="IR changed")
+    if not ir.evaluate("element => element.open"):
+        ir.locator("summary").click()
+    assert "04-stablehlo" in ir.inner_text()
+
+
+def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watched, run: Path) -> None:
+    page = watched.open(run, "#/job/bert--default")
+    page.wait_for_selector(".pane .line")
+    page.get_by_label("Level on the left").select_option(label="01-export · 123 lines")
+    page.get_by_label("Level on the right").select_option(index=4)
+    page.wait_for_function("document.querySelectorAll('.pane')[0].innerText.includes('GraphModule') && document.querySelectorAll('.pane')[1].innerText.includes('mhlo')")
+    page.get_by_label("Follow a symbol").select_option("s77")
+    assert "Following the symbol batch (s77): 41 lines of 01-export" in page.locator(".following").inner_text()
+    page.get_by_label("Follow a code line").select_option("zoo/model.py:23")
+    assert page.locator(".following").inner_text().startswith("Following the code line zoo/model.py:23: 2 lines of 01-export, 1 line of 05-mhlo")
+    marked = page.locator(".pane").nth(1).locator(".line.hit")
+    assert marked.count() == 1
+    assert marked.inner_text().split()[0] == "6"
+    page.locator(".pane").nth(1).locator("[data-name='%arg0']").first.click()
+    assert "Following %arg0 of 05-mhlo: 2 lines of 01-export, 2 lines of 05-mhlo" in page.locator(".following").inner_text()
+    assert page.locator(".pane").nth(0).locator(".hot").first.inner_text() == "x"
+
+
+def test_search_and_fold_in_the_ir(watched: Watched, run: Path) -> None:
+    page = watched.open(run, "#/job/bert--default")
+    page.wait_for_selector(".pane .line")
+    page.get_by_label("Search on the right").fill("gelu")
+    assert page.locator(".pane").nth(1).locator("output").inner_text() == "41 lines"
+    assert page.locator(".pane").nth(1).locator("mark").count() > 5
+    page.get_by_label("Unfold all on the right").click()
+    before = page.locator(".pane").nth(1).locator(".line").count()
+    page.locator(".pane").nth(1).locator("[data-fold='1']").click()
+    assert page.locator(".pane").nth(1).locator(".line").count() < before
+
+
+def test_a_job_shows_its_symbols_points_ops_warnings_and_log(watched: Watched, run: Path) -> None:
+    page = watched.open(run, "#/job/bert--default")
+    page.wait_for_selector("#symbols table")
+    assert "dynamic" in page.locator("#symbols").inner_text()
+    assert "batch=64" in page.locator("#verification").inner_text()
+    assert "promised wider" in page.locator("#warnings").inner_text()
+    assert "sh jobs/bert--default/repro.sh" in page.locator(".job-head").inner_text()
+    ops = page.locator("#ladder details").first
+    ops.locator("summary").click()
+    assert "export.add" in ops.inner_text()
+    page.locator("#log summary").click()
+    assert "lowering" in page.locator("#log pre").inner_text()
+
+
+def test_the_theme_switches_and_stays(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(colour)
+    page.get_by_role("button", name="Theme: auto").click()
+    page.get_by_role("button", name="Theme: light").click()
+    assert page.evaluate(colour) != light
+    page.reload()
+    page.wait_for_selector("main h1")
+    assert page.get_by_role("button", name="Theme: dark").count() == 1
+
+
+def test_the_keyboard_alone_suffices(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    page.keyboard.press("/")
+    page.keyboard.type("bert")
+    assert rows(page).count() == 1
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "bert--default":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".pane .line")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "code":
+            break
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert "Following the code line zoo/model.py:23" in page.locator(".following").inner_text()
+    page.keyboard.press("v")
+    assert "of 04-stablehlo" in page.locator(".following").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator(".following").inner_text() == "Nothing is followed."
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_names_are_text(watched: Watched, run: Path, number: int) -> None:
+    name = HOSTILE[number]
+    page = watched.open(run)
+    page.get_by_label("Search /").fill(f"h{number}--")
+    page.locator("#matrix tbody th a").first.click()
+    page.wait_for_selector("#problems")
+    assert page.locator("h1").text_content() == f"h{number}--{name}"
+    assert name in (page.locator("#problems pre").first.text_content() or "")
+    assert name in (page.locator("#warnings").text_content() or "")
+    assert page.locator("main script, main img, main svg[onload]").count() == 0
+    assert "owned" != page.title()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("fragment", ["#/", "#/job/bert--default", "#/job/ends-unsupported--default"])
+def test_nothing_overlaps_or_is_cut(watched: Watched, run: Path, width: int, theme: str, fragment: str) -> None:
+    """No page scrolls sideways; a cell that holds more than it shows says so by an ellipsis and a title, or scrolls."""
+    watched.page.set_viewport_size({"width": width, "height": 1000})
+    watched.page.emulate_media(color_scheme=theme)
+    page = watched.open(run, fragment)
+    if "job" in fragment:
+        page.wait_for_selector("#files")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPS) == []
+
+
+CUT = """() => [...document.querySelectorAll('main td, main th, main button, main dd, main h1, main h2, main p, main .badge')].filter((element) => {
+  const style = getComputedStyle(element);
+  const clipped = element.scrollWidth > element.clientWidth + 1 && style.display !== 'inline';
+  return clipped && style.textOverflow !== 'ellipsis' && style.overflowX !== 'auto' && !element.closest('.code');
+}).map((element) => `${element.tagName} ${element.textContent.slice(0, 60)}`)"""
+OVERLAPS = """() => {
+  const boxes = [...document.querySelectorAll('main td, main th, main section > h2, .toolbar > *, .outcome, .tile, .pane-bar > *')].map((element) => [element, element.getBoundingClientRect()])
+    .filter(([element, box]) => box.width && box.height && !element.closest('.code'));
+  const found = [];
+  for (const [element, box] of boxes) for (const other of element.parentElement.children) {
+    if (other === element) continue;
+    const beside = other.getBoundingClientRect();
+    if (Math.min(box.right, beside.right) - Math.max(box.left, beside.left) > 1 && Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top) > 1) found.push(`${element.textContent.slice(0, 30)} / ${other.textContent.slice(0, 30)}`);
+  }
+  return found;
+}"""
+
+
+def test_a_page_alone_says_what_is_missing(watched: Watched, run: Path, tmp_path: Path) -> None:
+    """Large views lie beside the page; without them it still opens, and names the file."""
+    text = run.read_text()
+    start = text.index('<script type="application/json" data-view="bert--default">')
+    alone = tmp_path / "report.html"
+    alone.write_text(text[:start] + text[text.index("</script>", start) + 9 :])
+    page = watched.open(alone, "#/job/bert--default")
+    page.wait_for_selector(".notice")
+    assert "jobs/bert--default/view.js is not beside this page" in page.locator(".notice").inner_text()
+    assert [text for text in watched.said if "ERR_FILE_NOT_FOUND" not in text] == []
+    watched.said.clear()
+
+
+def test_a_view_beside_the_page_is_loaded_on_demand(watched: Watched, run: Path) -> None:
+    text = run.read_text()
+    start = text.index('<script type="application/json" data-view="bert--default">')
+    beside = run.with_name("without.html")
+    beside.write_text(text[:start] + text[text.index("</script>", start) + 9 :])
+    page = watched.open(beside, "#/job/bert--default")
+    page.wait_for_selector(".pane .line")
+    assert "gelu" in page.locator(".pane").nth(1).inner_text()
+    assert all(job.model for job in GOOD)
+
+
+def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
+    page = watched.open(run.parents[1] / "index.html")
+    assert page.locator("#runs tbody tr").count() == 2
+    assert "bert" in page.locator("#models").inner_text()
+    page.locator("#runs tbody a").first.click()
+    page.wait_for_selector(".headline")
