@@ -1,0 +1,111 @@
+"""EXPORTED -> EXPORTED: transformations of the FX graph, in order, each recorded with its diff."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.fx import GraphModule
+
+from lowering import exported, exported_constants, graphs, recipe
+from lowering.errors import ConfigError, Problem, StageFailed
+from lowering.level import Level, Program
+from lowering.model import Built
+from lowering.stage import Note, Read, Stage
+
+
+@dataclass(frozen=True)
+class Transformed(Program):
+    """A program whose graph was transformed, and what each step changed: (name, unified diff)."""
+
+    diffs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Transform(Stage):
+    """Run graph transformations.
+
+    steps: each names by `_target_` a function that takes a GraphModule (and the step's other keys) and returns one; see
+    lowering.transformations for those that are here.
+    """
+
+    source: ClassVar[Level] = Level.EXPORTED
+    target: ClassVar[Level] = Level.EXPORTED
+
+    steps: tuple[Mapping[str, Any], ...] = (
+        {"_target_": "lowering.transformations.fold_constants"},
+        {"_target_": "lowering.transformations.remove_noop_views"},
+        {"_target_": "lowering.transformations.remove_dead_inputs"},
+    )
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset({"model"})
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        """Every step names a callable."""
+        problems = []
+        for number, step in enumerate(self.steps):
+            try:
+                if not callable(recipe.locate(str(step.get(recipe.TARGET, "")))):
+                    problems.append(Problem(f"steps[{number}]", f"{step[recipe.TARGET]} is not callable"))
+            except ConfigError as error:
+                problems += [Problem(f"steps[{number}]", problem.cause) for problem in error.problems]
+        return problems
+
+    def apply(self, program: Program, note: Note) -> Program:
+        module = exported_constants.unlifted(program.ir)
+        diffs = []
+        for step in self.steps:
+            before = _readable(module)
+            module = _stepped(step, module)
+            name = str(step[recipe.TARGET]).rpartition(".")[2]
+            lines = difflib.unified_diff(before.splitlines(), _readable(module).splitlines(), "before", f"after {name}", lineterm="")
+            diffs.append((name, "\n".join(lines)))
+        result = exported_constants.lifted(module, program.ir)
+        built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
+        lowered = program.lowered(Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result))
+        return Transformed(**{field.name: getattr(lowered, field.name) for field in fields(lowered)}, diffs=tuple(diffs))
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        """Still functional, and its results are those that it had."""
+        before = program.above.signature.results if program.above and program.above.signature else ()
+        problems = [] if graphs.is_functional(program.ir.graph_module) else [Problem("transform", "the graph writes in place now")]
+        if program.signature is not None and program.signature.results != before:
+            problems.append(Problem("transform", "a step changed what the program returns", "transformations keep the results"))
+        return problems
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        """The graph as readable code, and the diff of each step that changed something."""
+        readable = stem.with_name(stem.name + ".py")
+        readable.write_text(_readable(program.ir.graph_module), encoding="utf-8")
+        saved = [readable]
+        for number, (name, diff) in enumerate(program.diffs if isinstance(program, Transformed) else (), 1):
+            if diff:
+                saved.append(stem.with_name(f"{stem.name}-{number}-{name}.diff"))
+                saved[-1].write_text(diff + "\n", encoding="utf-8")
+        return saved
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))
+
+
+def _stepped(step: Mapping[str, Any], module: GraphModule) -> GraphModule:
+    options = {key: value for key, value in step.items() if key != recipe.TARGET}
+    name = str(step[recipe.TARGET])
+    try:
+        result = recipe.locate(name)(module, **options)
+    except Exception as error:
+        raise StageFailed(Problem(f"step {name}", f"raised {type(error).__name__}: {error}")) from error
+    if not isinstance(result, GraphModule):
+        raise StageFailed(Problem(f"step {name}", f"returned a {type(result).__name__}", "a transformation returns a GraphModule"))
+    result.graph.lint()
+    result.recompile()
+    return result
+
+
+def _readable(module: GraphModule) -> str:
+    return module.print_readable(print_output=False, include_stride=False, include_device=False) + "\n"

@@ -1,0 +1,83 @@
+"""Transformations of an exported FX graph, for the option of the stage `transform`: each takes and returns a GraphModule.
+
+They see a program's tensor constants as attributes, and each placeholder's `meta["argument"]` says what it is: `parameter`, `buffer`, `input`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+aten = torch.ops.aten
+
+
+def fold_constants(module: GraphModule, max_elements: int = 1 << 16) -> GraphModule:
+    """Compute what depends on tensor constants and numbers alone, as far as a result has at most `max_elements`; random ops stay."""
+    known: dict[Node, Any] = {node: getattr(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"}
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or not _is_foldable(node, max_elements) or any(source not in known for source in node.all_input_nodes):
+            continue
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+        with torch.no_grad():
+            known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+        name = f"folded_{node.name}"
+        module.register_buffer(name, known[node].contiguous())
+        with module.graph.inserting_before(node):
+            constant = module.graph.get_attr(name)
+        constant.meta = {key: value for key, value in node.meta.items() if key in ("val", "stack_trace", "nn_module_stack")}
+        known[constant] = known[node]
+        node.replace_all_uses_with(constant)
+        module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    return module
+
+
+def _is_foldable(node: Node, max_elements: int) -> bool:
+    value = node.meta.get("val")
+    if not isinstance(node.target, torch._ops.OpOverload) or not isinstance(value, torch.Tensor):
+        return False
+    is_static = all(isinstance(size, int) for size in value.shape)
+    return is_static and value.numel() <= max_elements and torch.Tag.nondeterministic_seeded not in node.target.tags
+
+
+def remove_dead_inputs(module: GraphModule) -> GraphModule:
+    """Drop parameters, buffers and constants that nothing reads; inputs stay, since they are what a caller passes."""
+    module.graph.eliminate_dead_code()
+    for node in list(module.graph.nodes):
+        is_weight = node.op == "get_attr" or (node.op == "placeholder" and node.meta.get("argument") in ("parameter", "buffer"))
+        if is_weight and not node.users:
+            module.graph.erase_node(node)
+    return module
+
+
+def remove_noop_views(module: GraphModule) -> GraphModule:
+    """Drop reshapes, expansions, slices, casts and copies that give what they take, dynamic dims included."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target in _NOOPS and _changes_nothing(node):
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            module.graph.erase_node(node)
+    return module
+
+
+# In order of elements, each of these is the identity where dtype and shape stay; the condition says what else must hold.
+_NOOPS: dict[Any, Callable[[Node], bool]] = {
+    **dict.fromkeys((aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default, aten.flatten.using_ints, aten.clone.default,
+                     aten.alias.default, aten.detach.default, aten.contiguous.default, aten.squeeze.dim, aten.squeeze.dims, aten.lift_fresh_copy.default,
+                     aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default), lambda node: True),
+    aten.slice.Tensor: lambda node: len(node.args) < 5 or node.args[4] == 1,
+    aten.permute.default: lambda node: list(node.args[1]) == sorted(node.args[1]),  # type: ignore[arg-type, type-var]
+    aten.dropout.default: lambda node: node.args[2] is False,
+}  # fmt: skip
+
+
+def _changes_nothing(node: Node) -> bool:
+    source, result = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+    same = source.dtype == result.dtype and source.device == result.device and _sizes(source) == _sizes(result)
+    return same and _NOOPS[node.target](node)
+
+
+def _sizes(tensor: torch.Tensor) -> list[Any]:
+    return [size.node.expr if isinstance(size, torch.SymInt) else size for size in tensor.shape]

@@ -1,0 +1,68 @@
+"""The deployable module in a C++ program against libtorch: no Python in the process, the numbers of eager at two shapes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lowering import inputs
+from lowering.execution import Eager
+from lowering.level import Level, Program
+from lowering.model import Input, Model, Symbol
+from lowering.stages.export import Export
+from lowering.stages.torchscript import ToTorchScript
+from tests.filecheck.test_torchscript import Quiet
+
+COMPILER = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
+
+ROWS = Input("float32", ("batch", 3))
+CASES: dict[str, tuple[str, dict[str, Input]]] = {
+    "weights": ("lowering.sources.mlp.MLP", {"features": Input("float32", ("batch", 16))}),
+    "branches": ("tests.unit.control_models.Everything", {"x": ROWS, "p": Input("float32", (4,))}),
+    "foreign": ("lowering.sources.scripted.tagger", {"tokens": Input("int64", ("batch", 6), {"randint": [0, 50]})}),
+}
+OPTIONS: dict[str, dict[str, Any]] = {"weights": {"width_in": 16, "width_hidden": 32, "width_out": 8}}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled C++ program."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler on PATH")
+    home = Path(torch.__file__).parent
+    built = tmp_path_factory.mktemp("cpp") / "deployable"
+    include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
+    link = [f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    command = [COMPILER, "-std=c++20", "-O0", "-w", abi, *include, str(Path(__file__).with_suffix(".cpp").with_name("deployable.cpp")), "-o", str(built), *link]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return built
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> None:
+    target, given = CASES[name]
+    model = Model(name, {"_target_": target, **OPTIONS.get(name, {})}, given, {"batch": Symbol(2, 64)})
+    script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, model), Quiet()), Quiet())
+    _, module = ToTorchScript().save(script, tmp_path / "02-torchscript")
+    top = script.at(Level.MODEL)
+    assert top is not None and script.signature is not None
+    names = [argument.name for argument in script.signature.inputs]
+    wanted, files = [], []
+    for batch in (3, 17):
+        values = inputs.make(model, {"batch": batch})
+        wanted.append(Eager(model, top.ir.module, script.signature)(values))
+        files += [tmp_path / f"in{batch}", tmp_path / f"out{batch}"]
+        torch.save(tuple(values[key] for key in names), files[-2])
+    linked = subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout
+    assert "libtorch_cpu" in linked and "python" not in linked.replace(str(Path(torch.__file__).parent), "")
+    subprocess.run([str(program), str(module), *map(str, files)], check=True, capture_output=True, text=True)
+    for want, out in zip(wanted, files[1::2], strict=True):
+        got = torch.load(out)
+        found = got if isinstance(got, tuple) else (got,)
+        torch.testing.assert_close(tuple(torch.as_tensor(value) for value in found), want, check_dtype=False)
