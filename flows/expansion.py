@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows import compose, ladder, overrides, request
+from flows import compose, ladder, overrides, request, slugs
 from flows import suite as suites
 from flows.document import ModelConfig
 from flows.layers import Layer, Layers, merged
 from flows.overrides import LABEL, Override
 from flows.request import Request
 from flows.schema import Keys, field_names, misfits, split, without
-from flows.suite import MAX_JOBS, Axis, Point
+from flows.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.job import plain, structured
 from lowering.model import Model
@@ -25,20 +27,34 @@ def job_id(job: Mapping[str, Any]) -> str:
     return f"{job['model']['name']}--{job['variant']}"
 
 
-def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """The jobs of a well-formed suite, and everything that is wrong with its models, variants, sweeps and the overrides of models."""
-    expansion = _Expansion(suite, asked, root, document)
-    expansion.run()
-    return expansion.jobs, expansion.problems
+def digest(job: Mapping[str, Any]) -> str:
+    """Of a job's plain data: equal for equal jobs, whatever they are called and however they were asked for."""
+    told = {key: value for key, value in job.items() if key != "variant"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @dataclass
-class _Expansion:
+class Expansion:
+    """The jobs of a suite. axes: by job id, the variant and the swept values that distinguish it, by key."""
+
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[Expansion, list[Problem]]:
+    """The jobs of a well-formed suite, and everything that is wrong with its models, variants, sweeps and the overrides of models."""
+    expanding = _Expanding(suite, asked, root, document)
+    expanding.run()
+    return expanding.found, expanding.problems
+
+
+@dataclass
+class _Expanding:
     suite: Layers
     asked: Request
     root: Layers
     document: Mapping[str, Any]
-    jobs: list[dict[str, Any]] = field(default_factory=list)
+    found: Expansion = field(default_factory=Expansion)
     problems: list[Problem] = field(default_factory=list)
 
     def run(self) -> None:
@@ -46,14 +62,22 @@ class _Expansion:
         entries, self.problems = suites.entries(self.suite, available)
         given = self._assigned(entries)
         bases = self._bases(entries, available)
-        axes = {name: self._axes(*entry, given[name]) for name, entry in entries.items()}
-        total = sum(suites.count(entry.get("variants", {}), axes[name]) for name, (_, entry) in entries.items())
-        if total > MAX_JOBS:
-            self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", f"at most {MAX_JOBS}; drop values"))
-            return
+        sweeps = {name: self._sweeps(*entry, given[name]) for name, entry in entries.items()}
+        total = sum(sweeps[name].count(entry.get("variants", {})) for name, (_, entry) in entries.items())
+        limit = self.suite.data.get("max_jobs", MAX_JOBS)
+        if total > limit:
+            fix = f"at most {limit}; drop values, or raise max_jobs"
+            self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", fix))
+        shared = self._exclusions((), self.suite.data)
         for name, (keys, entry) in entries.items():
             if name in bases:
-                self._model(name, keys, entry, bases[name], axes[name], [override for override in given[name] if override.how != "sweep"])
+                own = self._exclusions(keys, entry)
+                points = sweeps[name].points(entry.get("variants", {}), whole=total <= limit)
+                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]  # each is asked
+                self._model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
+                self.problems += [problem for exclusion in own for problem in exclusion.problems()] if total <= limit else []
+        if bases and total <= limit:
+            self.problems += [problem for exclusion in shared for problem in exclusion.problems()]
 
     def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
         """The command line's overrides by model; `model.KEY` without a name and swept `stages.KEY` go to all of them."""
@@ -95,36 +119,46 @@ class _Expansion:
         self.problems += problems
         return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
 
-    def _axes(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> list[Axis]:
-        """The axes of one model: the suite's, its entry's, the command line's; the later replace the earlier of the same key."""
+    def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
+        """What one model is swept over: by the suite, its entry, the command line; the later replace the earlier of the same key."""
         found: dict[str, Axis] = {}
-        for at, sweep in (((), self.suite.data.get("sweep", {})), (keys, entry.get("sweep", {}))):
-            self._add_axes(found, sweep, {key: self.suite.place((*at, "sweep", key)) for key in sweep})
+        groups: list[tuple[Axis, ...]] = []
+        for at, said in (((), self.suite.data), (keys, entry)):
+            self._add_axes(found, said.get("sweep", {}), {key: self.suite.place((*at, "sweep", key)) for key in said.get("sweep", {})})
+            group, problems = suites.zipped(said.get("zip", {}), {key: self.suite.place((*at, "zip", key)) for key in said.get("zip", {})})
+            self.problems += problems
+            if group:
+                groups = [other for other in groups if not {axis.key for axis in other} & {axis.key for axis in group}] + [group]
         for override in given:
             if override.how == "sweep":
                 path = override.keys[1:] if override.group == "model" else override.keys
                 path = path if path[0] in field_names(ModelConfig) else path[1:]
                 key = ".".join(map(str, path))
                 self._add_axes(found, {key: override.value}, {key: f"{LABEL} {override.text}"})
-        return list(found.values())
+        self.problems += [Problem(found[axis.key].place, f"'{axis.key}' is also zipped, by {axis.place}", "sweep it once")
+                          for group in groups for axis in group if axis.key in found]
+        included = [tuple((Axis(key, (value,), self.suite.place((*keys, "include", index))), value) for key, value in values.items())
+                    for index, values in enumerate(entry.get("include", ()))]
+        return Sweeps(tuple(found.values()), tuple(groups), tuple(included))
 
     def _add_axes(self, found: dict[str, Axis], sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> None:
         swept, problems = suites.axes(sweep, places)
         found |= {axis.key: axis for axis in swept}
         self.problems += problems
 
-    def _model(
-        self, name: str, keys: Keys, entry: Mapping[str, Any], base: Layers, axes: Sequence[Axis], given: Sequence[Override]
-    ) -> None:
+    def _exclusions(self, at: Keys, said: Mapping[str, Any]) -> list[Exclusion]:
+        return [Exclusion(values, self.suite.place((*at, "exclude", index))) for index, values in enumerate(said.get("exclude", ()))]
+
+    def _model(self, name: str, keys: Keys, base: Layers, points: Sequence[Point], given: Sequence[Override]) -> None:
         seen: set[str] = set()
-        for point in suites.points(entry.get("variants", {}), axes):
+        for point in points:
             place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
-            self.problems += suites.slug_problems(point.slug, seen, place)
-            seen.add(point.slug)
-            layers = self._layered(name, keys, base, point, given)
-            job = self._job(name, point.slug, layers)
+            self.problems += slugs.problems(point.slug, seen, place)
+            seen.add(point.slug.casefold())
+            job = self._job(name, point.slug, self._layered(name, keys, base, point, given))
             if job is not None:
-                self.jobs.append(job)
+                self.found.jobs.append(job)
+                self.found.axes[job_id(job)] = point.axes
 
     def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
         said = self.suite.layers[0]

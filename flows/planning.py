@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Plan:
     """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
 
     overrides: strings from which `plan` and `load` give this again. config: the resolved configuration. total: jobs before `select`.
+    axes: by job id, the variant and the swept values that distinguish it, by key.
     """
 
     suite: str
@@ -33,6 +34,7 @@ class Plan:
     overrides: tuple[str, ...]
     config: Mapping[str, Any]
     total: int
+    axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def plan(texts: Sequence[str] = ()) -> Plan:
@@ -50,21 +52,21 @@ def plan(texts: Sequence[str] = ()) -> Plan:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += ladder.dropped_problems(document["stages"], root.layers[0].data["stages"], root.place)
         problems += ladder.stage_problems(stages, document.get("until"), root.place)
-    jobs: list[dict[str, Any]] = []
+    expanded = expansion.Expansion()
     if suite is not None:
         shape = list(misfits(Suite, suite.data))
         problems += suite.problems(shape)
         if not shape:
-            jobs, found = expansion.expand(suite, asked, root, document)
+            expanded, found = expansion.expand(suite, asked, root, document)
             problems += found
-    selected, found = _selected(jobs, document.get("select", ""), root)
+    selected, found = _selected(expanded.jobs, document.get("select", ""), root)
     problems += found
     if problems:
         raise ConfigError(unique(problems))
     name = _suite_name(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
     return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
-                Path(document.get("output", "artifacts")), asked.texts, config, len(jobs))
+                Path(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes)
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

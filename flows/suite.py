@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-import json
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows import slugs
 from flows.layers import Layers
 from flows.schema import Keys
-from lowering.errors import Problem
+from flows.slugs import NAME, spelled
+from lowering.errors import Problem, near_miss
 
 MAX_JOBS = 20_000
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,119}")
-SYMBOL_PARTS = {"max": "", "min": "min", "multiple_of": "mult", "example": "at"}
+VARIANT = "variant"  # stands for the variant's name where values of axes are named
+
+Values = Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One model of a suite: `model` names its file where it is not the entry's own name (or a path beside the suite's file).
 
-    variants: override trees of the model by name, one job each. sweep: dotted keys of the model with lists of values; their product.
+    variants: override trees of the model by name, one job each.
+    sweep: dotted keys of the model with lists of values; their product. zip: the same, but walked side by side, as one axis.
+    include: further jobs, each by its values. exclude: values (or lists of them); a job that has them all is left out.
     """
 
     model: str | None = None
     variants: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    sweep: Values = field(default_factory=dict)
+    zip: Values = field(default_factory=dict)
+    include: tuple[Mapping[str, Any], ...] = ()
+    exclude: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Suite:
-    """`models`: names or globs of models, each with its Entry or null; `sweep` applies to all of them."""
+    """`models`: names or globs of models, each with its Entry or null; sweep, zip and exclude apply to all of them.
+
+    max_jobs: more than that are refused.
+    """
 
     models: tuple[str, ...] | Mapping[str, Entry | None]
-    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    sweep: Values = field(default_factory=dict)
+    zip: Values = field(default_factory=dict)
+    exclude: tuple[Mapping[str, Any], ...] = ()
+    max_jobs: int = MAX_JOBS
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,9 @@ class Axis:
         return tuple(self.key.split("."))
 
 
+Choice = tuple[tuple[Axis, Any], ...]
+
+
 @dataclass(frozen=True)
 class Point:
     """One job of a model: its variant's name, the variant's own override tree, and a value for each axis."""
@@ -60,7 +75,63 @@ class Point:
     slug: str
     variant: str | None
     tree: Mapping[str, Any]
-    values: tuple[tuple[Axis, Any], ...]
+    values: Choice
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """What distinguishes it: the variant and the swept values, by key."""
+        return ({VARIANT: self.variant} if self.variant else {}) | {axis.key: value for axis, value in self.values}
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """What one model is swept over. zipped: groups of axes of one length, walked side by side; included: points beside the product."""
+
+    axes: tuple[Axis, ...] = ()
+    zipped: tuple[tuple[Axis, ...], ...] = ()
+    included: tuple[Choice, ...] = ()
+
+    def steps(self) -> list[list[Choice]]:
+        """The choices of each axis, or of each group of zipped ones; in an order that does not depend on how they were written."""
+        groups = [*((axis,) for axis in self.axes), *self.zipped]
+        groups.sort(key=lambda group: min(slugs.rank(axis.keys) for axis in group))
+        return [[tuple(zip(group, values, strict=True)) for values in zip(*(axis.values for axis in group), strict=True)]
+                for group in groups]
+
+    def count(self, variants: Mapping[str, Any]) -> int:
+        return max(1, len(variants)) * (math.prod(map(len, self.steps())) + len(self.included))
+
+    def points(self, variants: Mapping[str, Mapping[str, Any] | None], whole: bool = True) -> Iterator[Point]:
+        """Every variant with every combination of the axes' values, and the included ones. Without any: one point, `default`.
+
+        whole: false gives each value once, beside the first ones of the other axes: enough to see what is wrong with them.
+        """
+        steps = self.steps()
+        named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
+        keys = {axis.keys for axis in (*self.axes, *itertools.chain(*self.zipped))}
+        swept = [pair for step in steps for choice in step for pair in choice]
+        words = {(axis.key, spelled(value)): slugs.word(axis.keys, value, keys) for axis, value in swept}
+        for name, tree in named:
+            for chosen in itertools.product(*steps) if whole else _star(steps):
+                yield _point(name, tree, tuple(itertools.chain(*chosen)), words)
+            for choice in self.included:
+                own = keys | {axis.keys for axis, _ in choice}
+                spoken = {(axis.key, spelled(value)): slugs.word(axis.keys, value, own) for axis, value in choice}
+                yield _point(name, tree, choice, {**spoken, **words})
+
+
+def _point(variant: str | None, tree: Mapping[str, Any] | None, values: Choice, words: Mapping[tuple[str, str], str]) -> Point:
+    ordered = tuple(sorted(values, key=lambda pair: slugs.rank(pair[0].keys)))
+    spoken = [words[axis.key, spelled(value)] for axis, value in ordered]
+    return Point(slugs.slug(([variant] if variant else []) + spoken), variant, tree or {}, ordered)
+
+
+def _star(steps: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
+    first = [step[0] for step in steps]
+    yield tuple(first)
+    for number, step in enumerate(steps):
+        for choice in step[1:]:
+            yield (*first[:number], choice, *first[number + 1 :])
 
 
 def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Keys, Mapping[str, Any]]], list[Problem]]:
@@ -95,7 +166,7 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
     """The axes of a sweep; a problem for each that has no value or the same value twice. places: where each key was said."""
     found, problems = [], []
     for key, values in sweep.items():
-        texts = [json.dumps(value, sort_keys=True, default=str) for value in values]
+        texts = [spelled(value) for value in values]
         if not values:
             problems.append(Problem(places[key], "has no values", "a list of at least one"))
         elif len(set(texts)) < len(texts):
@@ -106,53 +177,41 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
     return found, problems
 
 
-def count(variants: Mapping[str, Any], swept: Sequence[Axis]) -> int:
-    return max(1, len(variants)) * math.prod(len(axis.values) for axis in swept)
+def zipped(group: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[tuple[Axis, ...], list[Problem]]:
+    """The axes of a zip, which may repeat values; a problem, and none of them, where their lengths differ or are 0."""
+    lengths = {key: len(values) for key, values in group.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        return (), [Problem(next(iter(places.values())), f"zips lists of different lengths: {said}", "one value of each a job")]
+    empty = [Problem(places[key], "has no values", "a list of at least one") for key, length in lengths.items() if not length]
+    return () if empty else tuple(Axis(key, values, places[key]) for key, values in group.items()), empty
 
 
-def points(variants: Mapping[str, Mapping[str, Any] | None], swept: Sequence[Axis]) -> Iterator[Point]:
-    """Every variant with every combination of the axes' values, in the order written. Without either: one point, `default`."""
-    words = [_words(axis, swept) for axis in swept]
-    named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
-    for name, tree in named:
-        for choice in itertools.product(*(range(len(axis.values)) for axis in swept)):
-            parts = ([name] if name else []) + [spelled[index] for spelled, index in zip(words, choice, strict=True)]
-            values = tuple((axis, axis.values[index]) for axis, index in zip(swept, choice, strict=True))
-            yield Point("-".join(parts) or "default", name, tree or {}, values)
+class Exclusion:
+    """One item of `exclude`: leaves out the points that have all its values; `place` is where it was said."""
+
+    def __init__(self, values: Mapping[str, Any], place: str):
+        self.values, self.place, self.known, self.hits = values, place, set[str](), 0
+
+    def takes(self, point: Point) -> bool:
+        self.known |= point.axes.keys()
+        taken = bool(self.values) and all(key in point.axes and _matches(point.axes[key], wanted) for key, wanted in self.values.items())
+        self.hits += taken
+        return taken
+
+    def problems(self) -> list[Problem]:
+        """Why it left out nothing, once all points were asked."""
+        if self.hits:
+            return []
+        unknown = [key for key in self.values if key not in self.known]
+        if unknown:
+            swept = f"swept: {', '.join(sorted(self.known)) or 'nothing'}"
+            return [Problem(self.place, f"'{key}' is no key that is swept", near_miss(key, self.known) or swept) for key in unknown]
+        return [Problem(self.place, "leaves out no job", "its values occur together in none")]
 
 
-def slug_problems(slug: str, taken: Collection[str], place: str) -> list[Problem]:
-    """Why a variant cannot be called `slug`: it is no folder's name, or `taken` has it."""
-    if slug in taken:
-        return [Problem(place, f"two variants would be called '{slug}'", "rename a variant, or sweep other values")]
-    if NAME.fullmatch(slug):
-        return []
-    return [Problem(place, f"'{slug}' cannot be a folder's name", "at most 120 letters, digits, . _ + = and -, no sign first")]
-
-
-def _words(axis: Axis, swept: Sequence[Axis]) -> list[str]:
-    """How each value of an axis reads in a slug: `seq128`, `core`, `deployable`, `no-deployable`; numbered where two would be one."""
-    label = _label(axis.keys)
-    if [_label(other.keys) for other in swept].count(label) > 1:
-        label = "_".join(str(key) for key in axis.keys[-3:])
-    texts = []
-    for value in axis.values:
-        if isinstance(value, bool):
-            text = label if value else f"no-{label}"
-        elif isinstance(value, int | float):
-            text = f"{label}{value}"
-        elif isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*", value):
-            text = value
-        else:
-            text = f"{label}-none" if value is None else ""
-        texts.append(text if NAME.fullmatch(text) else "")
-    return [text if text and texts.count(text) == 1 else f"{label}.{index}" for index, text in enumerate(texts)]
-
-
-def _label(keys: Keys) -> str:
-    if len(keys) == 3 and keys[0] == "symbols":
-        return f"{keys[1]}{SYMBOL_PARTS.get(str(keys[2]), keys[2])}"
-    return str(keys[-1])
+def _matches(value: Any, wanted: Any) -> bool:
+    return spelled(value) == spelled(wanted) or (isinstance(wanted, list | tuple) and spelled(value) in map(spelled, wanted))
 
 
 def _is_glob(name: str) -> bool:

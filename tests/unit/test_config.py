@@ -156,8 +156,8 @@ def test_slugs_stay_distinct_where_values_read_alike(folder: Path) -> None:
     sweep = "{seed: [1, 2], constants: [{}, {scale: 2}], stages.torchscript.deployable: [true, false]}"
     variants = [job["variant"] for job in planned(folder, f"models: {{tiny: {{sweep: {sweep}}}}}").jobs]
     assert len(set(variants)) == 8
-    assert variants[0] == "seed1-constants.0-deployable"
-    assert variants[-1] == "seed2-constants.1-no-deployable"
+    assert variants[0] == "constants.44136fa3-deployable-seed1"
+    assert variants[-1].endswith("-no-deployable-seed2")
 
 
 def test_globs_take_the_models_that_no_entry_names(folder: Path) -> None:
@@ -313,10 +313,14 @@ def test_a_fault_in_a_model_names_its_file(folder: Path, text: str, said: str) -
 
 
 def test_a_sweep_too_large_is_refused_before_it_is_expanded(folder: Path) -> None:
-    values = ", ".join(map(str, range(200)))
+    values = ", ".join(map(str, range(2, 202)))
     write(folder / "suite/large.yaml", f"models: {{tiny: {{sweep: {{seed: [{values}], symbols.batch.max: [{values}]}}}}}}")
     (problem,) = refused(f"hydra.searchpath=['{folder}']", "suite=large")
     assert "expands to 40000 jobs" in problem
+    write(folder / "suite/small.yaml", "max_jobs: 3\nmodels: {tiny: {sweep: {seed: [1, one], symbols.batch.max: [8, 0]}}}")
+    found = refused(f"hydra.searchpath=['{folder}']", "suite=small")
+    assert [said for said in ("expands to 4 jobs (at most 3", "'one' is not an integer", "min 1 is not below max 0")
+            if not any(said in problem for problem in found)] == [], found
 
 
 def test_two_variants_of_one_name_are_refused(folder: Path) -> None:
