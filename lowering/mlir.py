@@ -140,8 +140,7 @@ def joined(*pipelines: str) -> str:
 
 def operations(module: Any) -> Iterator[Any]:
     """Every operation below the module, outermost first, in program order."""
-    for operation in _nested(module.operation):
-        yield operation
+    yield from _nested(module.operation)
 
 
 def _nested(operation: Any) -> Iterator[Any]:

@@ -31,9 +31,11 @@ def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> 
     shapes = [tuple(entry.dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
     raw = _raw_symbols(signature, emitter, entry.origins(arguments, shapes), bounded)
     found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw)]
-    for guard in signature.guards:
-        if _condition(guard, bounded).constant != 1:  # else the ranges imply it
-            found.append(Assertion(_condition(guard, raw), f"the exported program needs {guard}"))
+    found += [
+        Assertion(_condition(guard, raw), f"the exported program needs {guard}")
+        for guard in signature.guards
+        if _condition(guard, bounded).constant != 1  # else the ranges imply it
+    ]
     return [assertion for assertion in found if assertion.condition.constant != 1]
 
 
@@ -52,7 +54,7 @@ def _raw_symbols(
     """Each symbol as its argument's dim gives it, known only to be 0 or more."""
     raw = {}
     for name in signature.symbols:
-        atoms = {atom for atom in bounded[name].atoms()}
+        atoms = set(bounded[name].atoms())
         origin = origins.get(atoms.pop()) if len(atoms) == 1 else None
         if origin is None:
             continue  # a symbol that no input's dim tells: nothing to check

@@ -32,7 +32,7 @@ RULES: dict[str, Rule] = {}
 
 def dims(op: Any, known: Known) -> list[Shape | None]:
     """The dims of each result; None where no rule knows them."""
-    if op.name in ELEMENTWISE or op.name.startswith("chlo.") and len(op.results) == 1 and not op.regions:
+    if op.name in ELEMENTWISE or (op.name.startswith("chlo.") and len(op.results) == 1 and not op.regions):
         return _elementwise(op, known)
     rule = RULES.get(op.name)
     return [rule(op, known)] * len(op.results) if rule else [None] * len(op.results)

@@ -247,8 +247,9 @@ def select(condition: Expression, then: Expression, otherwise: Expression) -> Ex
         return then if condition.constant else otherwise
     if then == otherwise:
         return then
-    lows, highs = zip(then.bounds(), otherwise.bounds(), strict=True)
-    return of_atom(Atom("select", "", (condition, then, otherwise), None if None in lows else min(lows), None if None in highs else max(highs)))
+    lows, highs = ([bound for bound in pair if bound is not None] for pair in zip(then.bounds(), otherwise.bounds(), strict=True))
+    low, high = min(lows) if len(lows) == 2 else None, max(highs) if len(highs) == 2 else None
+    return of_atom(Atom("select", "", (condition, then, otherwise), low, high))
 
 
 def content(expression: Expression) -> int:
