@@ -25,8 +25,8 @@ import torch
 
 from lowering import dynamic, files, inputs
 from lowering.model import Input, Model, Symbol
-from lowering.symbols import capture, record
-from lowering.symbols.capture import SHAPES
+from lowering.symbols.capture import SHAPES, capture
+from lowering.symbols.recording import record
 from lowering.symbols.selftest import self_test
 
 # Each kind stands first, second and third, and after each other kind, equally often.

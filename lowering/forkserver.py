@@ -42,6 +42,10 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
             traceback.print_exc()
     from lowering import child, provenance
 
+    if "torch.export" in warm:
+        from lowering.symbols import selftest
+
+        selftest.self_test()  # once for all jobs, which then also export on caches that are warm
     provenance.freeze()
     gc.collect()
     gc.freeze()

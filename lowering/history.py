@@ -9,6 +9,7 @@ from typing import Any
 from lowering.errors import Problem
 from lowering.job import structured
 from lowering.result import START, JobResult, Remark, StageResult
+from lowering.symbols import following
 
 
 @dataclass
@@ -16,7 +17,7 @@ class History:
     """Folds events into a result.
 
     Events, in the order they occur: `stage` {stage, peak_rss_source}, `warning` (a Remark), `report` {key, data},
-    `stage_end` (a StageResult), `committed` {outcome}; others are passed over.
+    `standing` (where the inputs stand at a stage's level), `stage_end` (a StageResult), `committed` {outcome}; others are passed over.
     """
 
     model: str
@@ -27,6 +28,7 @@ class History:
     stages: list[StageResult] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     reports: dict[str, Any] = field(default_factory=dict)
+    standings: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by stage
     peak_rss_source: str = ""
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -40,14 +42,17 @@ class History:
                 self.remarks.append(structured(Remark, event))
             case "report":
                 self.reports[event["key"]] = event["data"]
+            case "standing":
+                self.standings[self.stage] = event["standing"]
             case "committed":
                 self.committed = True
 
     def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
         peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
+        symbols, remarks = following.followed(self.reports.get("symbols", {}), self.standings)
         return JobResult(
             f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
             seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),
-            peak_rss_source=self.peak_rss_source, stages=tuple(self.stages), symbols=self.reports.get("symbols", {}),
-            verify=self.reports.get("verify", {}), warnings=tuple(self.remarks),
+            peak_rss_source=self.peak_rss_source, stages=tuple(self.stages), symbols=symbols,
+            verify=self.reports.get("verify", {}), warnings=tuple(dict.fromkeys((*self.remarks, *remarks))),
         )

@@ -17,12 +17,16 @@ from lowering.stage import Stage
 
 @dataclass(frozen=True)
 class Job:
-    """`stages` in the order they run, by name; `variant` tells jobs of one model apart; `until` is the last level wanted."""
+    """`stages` in the order they run, by name; `variant` tells jobs of one model apart; `until` is the last level wanted.
+
+    strict_dims: a requested dim that a stage makes static ends the job there; else it is a warning.
+    """
 
     model: Model
     stages: Mapping[str, Stage]
     variant: str = "default"
     until: str | None = None
+    strict_dims: bool = False
 
     @property
     def id(self) -> str:
@@ -32,6 +36,7 @@ class Job:
         return {
             "variant": self.variant,
             "until": self.until,
+            "strict_dims": self.strict_dims,
             "model": plain(self.model),
             "stages": {name: recipe.describe(stage) for name, stage in self.stages.items()},
         }
@@ -39,7 +44,7 @@ class Job:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
         stages = {name: _stage(spec) for name, spec in data["stages"].items()}
-        return Job(structured(Model, data["model"]), stages, data["variant"], data["until"])
+        return Job(structured(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False))
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)

@@ -36,7 +36,8 @@ def interface_part(model: Mapping[str, Any]) -> dict[str, Any]:
 def job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the result of a whole job (as JSON) depends on."""
     targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
-    return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"], "model": model_part(job["model"]),
+    return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
+            "strict_dims": job.get("strict_dims", False), "model": model_part(job["model"]),
             "devices": devices, "source": provenance.sources(*targets), "tools": provenance.tools(*targets)}
 
 

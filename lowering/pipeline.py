@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from lowering.result import LOG, JobResult, Remark, StageResult
 from lowering.reuse import Reuse, find
 from lowering.stage import Rung, Stage
 from lowering.store import Entry, Store
+from lowering.symbols import following, levels
 
 Emit = Callable[[Mapping[str, Any]], None]
 REPORTS = ("symbols", "verify")
@@ -53,8 +55,8 @@ def wanted(job: Job) -> dict[str, Stage]:
 def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None) -> JobResult:
     """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
 
-    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`) as soon as it happens. With a `store`, a stage
-    whose result it holds is skipped, and what the others make is put there.
+    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens. With a `store`,
+    a stage whose result it holds is skipped, and what the others make is put there.
     Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
     """
     reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
@@ -70,6 +72,8 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = record.step(name, stage, program, folder / f"{number:02}-{name}")
+            if job.strict_dims and (lost := following.refused(record.history.reports.get("symbols"), record.history.standings)):
+                raise StageFailed(lost)
         record.finish()
     except KeyboardInterrupt:
         raise
@@ -92,6 +96,8 @@ class _Record:
     emit: Emit
     reuse: Reuse | None = None
     noted: list[Mapping[str, Any]] = field(default_factory=list)
+    stem: Path = Path()
+    filed: list[Path] = field(default_factory=list)
 
     def tell(self, event: Mapping[str, Any]) -> None:
         self.history.add(event)
@@ -107,6 +113,11 @@ class _Record:
             raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
         self.say({"event": "report", "key": key, "data": data})
 
+    def file(self, suffix: str, data: bytes) -> None:
+        path = self.stem.with_name(self.stem.name + suffix)
+        path.write_bytes(data)
+        self.filed.append(path)
+
     def say(self, event: Mapping[str, Any]) -> None:
         """Tell what a stage says, and keep it for whoever takes the stage's result from the store."""
         self.noted.append(event)
@@ -115,7 +126,7 @@ class _Record:
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
         """One stage: taken from the store, or checked, run, saved and measured; its StageResult is recorded however it ends."""
         watch = Watch()
-        self.noted = []
+        self.noted, self.filed, self.stem = [], [], stem
         self.tell({"event": "stage", "stage": name, "peak_rss_source": watch.source})
         done = StageResult(name, "error")
         parts = None
@@ -136,6 +147,7 @@ class _Record:
                 result = stage.apply(program, self)
             if result.level is not stage.target:
                 raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
+            self.stand(program, result)
             with watch.phase("ensures"):
                 broken = tuple(stage.ensures(result))
             saved: list[Path] = []
@@ -149,7 +161,7 @@ class _Record:
                     raise StageFailed(broken)
             done = replace(done, outcome="ok")
             with watch.phase("store"):
-                self.keep(name, parts, program, result, done, stem, saved)
+                self.keep(name, parts, program, result, done, stem, [*saved, *self.filed])
         except BaseException as error:
             done = replace(done, outcome=outcome_of(error)[0])
             raise
@@ -158,6 +170,16 @@ class _Record:
             self.tell({"event": "stage_end", **plain(done)})
             self.remember(parts, done)
         return result
+
+    def stand(self, given: Program, made: Program) -> None:
+        """Say where the inputs stand in a new program; when the log fails at that, it is a warning."""
+        try:
+            standing = None if made.ir is given.ir else levels.standing_of(made)
+        except Exception:  # noqa: BLE001 - what the log cannot read may still be a good program
+            self("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
+            return
+        if standing is not None:
+            self.say({"event": "standing", "standing": plain(standing)})
 
     def keep(self, name: str, parts: dict[str, Any] | None, given: Program, made: Program, done: StageResult, stem: Path,
              saved: list[Path]) -> None:

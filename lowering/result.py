@@ -10,6 +10,7 @@ from typing import Any
 from lowering import files
 from lowering.errors import Problem
 from lowering.job import plain, structured
+from lowering.symbols import schema, views
 
 # Every way a job can end. `infra` and `not_run` say nothing about the model.
 OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
@@ -94,7 +95,7 @@ class JobResult:
         return structured(JobResult, data)
 
     def save(self, folder: Path) -> None:
-        """Write timings.json, symbols.json and, last and whole, manifest.json: with it the result is committed. Raises OSError."""
+        """Write timings.json, symbols.json with its pages, and, last and whole, manifest.json: it commits the result. Raises OSError."""
         files.write(folder / "timings.json", {
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -105,7 +106,9 @@ class JobResult:
                 for stage in self.stages
             },
         })
-        files.write(folder / "symbols.json", self.symbols)
+        files.write(folder / schema.FILE, self.symbols)
+        if isinstance(self.symbols, Mapping) and self.symbols.get("schema") == schema.SCHEMA:
+            views.save(schema.SymbolRecord.from_json(self.symbols), folder)
         files.write(folder / MANIFEST, self.to_json())
 
     @staticmethod

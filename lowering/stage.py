@@ -26,11 +26,14 @@ class Note(Protocol):
 
     Called: a warning of the job; `code` is a stable short word, `place` a user line, dim or op.
     `report`: data for the job's record under `symbols` (the symbol log) or `verify` ({points, max_abs, max_rel}); the last one counts.
+    `file`: a file beside the stage's others, under its name with `suffix`; it stays however the stage ends. Raises OSError.
     """
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
 
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
+
+    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 # What a stage can depend on beyond its options, its code, and its input's IR and signature.

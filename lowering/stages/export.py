@@ -11,16 +11,20 @@ from typing import ClassVar, Literal
 import torch
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, functional, graphs, inputs, symbols
+from lowering import dynamic, exported, files, functional, graphs, inputs
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
-from lowering.errors import LoadError, Problem, StageFailed, Unsupported
+from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
 from lowering.points import smallest
+from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
+from lowering.symbols import draft, selftest, trace, views
+from lowering.symbols.capture import Settings, capture
+from lowering.symbols.recording import record
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Export(Stage):
     decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
     own front end decomposes.
     strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
+    explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
+    extended_debug: torch's names of symbols (`u5`, `s77`) whose birth the symbol log reports with the whole Python and C++ stack.
     """
 
     source: ClassVar[Level] = Level.MODEL
@@ -37,6 +43,8 @@ class Export(Stage):
 
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
     strict: bool = False
+    explain: bool | None = None
+    extended_debug: Sequence[str] = ()
 
     def apply(self, program: Program, note: Note) -> Program:
         model: Model = program.ir
@@ -57,19 +65,31 @@ class Export(Stage):
         arguments = {**example, **model.constants}
         shapes = dynamic.dynamic_shapes(model)
         captured, failure = None, None
-        with symbols.capture(module) as log:
+        for wrong in selftest.self_test():
+            note("log_incomplete", wrong, "torch")
+        with capture(module, Settings(tuple(self.extended_debug))) as log:
             try:
                 captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
-            except Exception as error:  # torch raises many kinds; what they mean is told by the symbol log
+            except Exception as error:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
                 failure = error
-        record = symbols.record(log, model, captured, failure)
-        note.report("symbols", record.to_json())
-        for warning in record.warnings:
-            note(warning.code, warning.message, warning.place)
+        found = record(log, model, captured, failure)
+        note.report("symbols", found.to_json())
+        for warning in found.warnings:
+            note(warning.code, warning.told, warning.place)
+        note.file(".trace.log", files.encode(trace.rendered(log)))
+        if found.fails_on_shapes if self.explain is None else self.explain:
+            found = draft.explained(found, model)
+            note.report("symbols", found.to_json())
         if captured is None:
+            assert failure is not None
+            if isinstance(failure, ShapelineError):
+                raise failure
             if missing := libraries.explain(failure, model):
                 raise Unsupported(missing, str(failure)) from failure
-            raise StageFailed(Problem(f"{model.name}: torch.export", f"{type(failure).__name__}: {failure}")) from failure
+            if isinstance(module, Interpreted) and (lines := module.explain()):
+                raise Unsupported(lines, str(failure)) from failure
+            cause = f"{type(failure).__name__}: {failure}"
+            raise StageFailed(Problem(f"{model.name}: torch.export", cause, views.suggested(found))) from failure
         return captured
 
     def _functional(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:

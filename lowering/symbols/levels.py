@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
-from lowering.symbols.schema import Place, Relation, Requested, SymbolRecord, Warned
+from lowering.symbols.schema import Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 from lowering.symbols.spelling import condensed
 
+ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can hold shape assertions
 _TENSOR = re.compile(r"tensor<((?:(?:\?|\d+)x)*)")
 _VTENSOR = re.compile(r"!torch\.v?tensor<\[([^\]]*)\]")
 _ENTRY = re.compile(r"func\.func (?:public )?@[\w$.]+\(")
@@ -21,49 +22,48 @@ _MESSAGE = re.compile(r'@shape_assertion\b.*?error_message = "((?:[^"\\]|\\.)*)"
 
 def follow(record: SymbolRecord, program: Program) -> SymbolRecord:
     """`record` with the place of every requested dim at each level that `program` passed, and who checks its relations there."""
-    steps: list[Program] = []
+    found: dict[str, Standing] = {}
     step: Program | None = program
     while step is not None:
-        if step.signature is not None and step.level is not Level.MODEL:
-            steps.append(step)
+        standing = standing_of(step)
+        if standing is not None:
+            found.setdefault(standing.level, standing)
         step = step.above
-    latest = {step.level: step for step in reversed(steps)}
-    places = {level: dict(_places(step)) for level, step in latest.items()}
-    texts = {level: str(step.ir) for level, step in latest.items() if level is Level.MHLO or level is Level.STABLEHLO}
-    return placed(record, places, {level.word: asserted(text) for level, text in texts.items()})
+    return placed(record, tuple(found.values()))
 
 
-def placed(record: SymbolRecord, places: Mapping[Level, Mapping[str, tuple[str, str, Sequence[str]]]],
-           assertions: Mapping[str, Sequence[str]]) -> SymbolRecord:
-    """The same from plain data. places: by level and argument, its value, type and dims; assertions: by level, what it asserts."""
-    dims = tuple(_followed(dim, places) for dim in record.requested)
-    lowest = max(places, key=lambda level: level.rank, default=None)
-    found = tuple(_checked(relation, assertions) for relation in record.relations)
+def standing_of(program: Program) -> Standing | None:
+    """How the inputs of `program` stand at its level, from its IR and signature alone; None for a model, which has neither."""
+    if program.signature is None or program.level is Level.MODEL:
+        return None
+    pairs = zip(program.signature.arguments, _entry(program, program.signature), strict=False)
+    arguments = {one.name: Argument(value, kind, tuple(dims_of(kind))) for one, (value, kind) in pairs if one.kind == "input"}
+    return Standing(program.level.word, arguments, tuple(asserted(program.ir)) if program.level in ASSERTING else None)
+
+
+def placed(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
+    """The same from how the inputs stand at each level; warns of dims that are lost there, and of guards that the lowest does not check."""
+    ranks = {level.word: level.rank for level in Level}
+    ordered = sorted(standings, key=lambda standing: ranks[standing.level])
+    dims = tuple(_followed(dim, ordered) for dim in record.requested)
+    found = tuple(_checked(relation, ordered) for relation in record.relations)
     warnings = [*record.warnings, *(_lost(dim) for dim in dims if dim.lost_at)]
-    if lowest is not None and lowest.word in assertions:
-        warnings += [_uncarried(relation, lowest) for relation in found if relation.holds == "no" and lowest.word not in relation.checked_by
+    if ordered and ordered[-1].asserted is not None:
+        lowest = ordered[-1].level
+        warnings += [_uncarried(relation, lowest) for relation in found if relation.holds == "no" and lowest not in relation.checked_by
                      and relation.kind in ("guard", "equality", "divisibility")]
     return replace(record, requested=dims, relations=found, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _followed(dim: Requested, places: Mapping[Level, Mapping[str, tuple[str, str, Sequence[str]]]]) -> Requested:
+def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
     levels = []
-    for level in sorted(places, key=lambda level: level.rank):
-        value, kind, sizes = places[level].get(dim.argument, ("", "", ()))
-        if dim.dim < len(sizes):
-            levels.append(Place(level.word, value, sizes[dim.dim], kind))
+    for standing in standings:
+        argument = standing.arguments.get(dim.argument)
+        if argument is not None and dim.dim < len(argument.dims):
+            levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
     dynamic_above = dim.verdict in ("dynamic", "merged", "derived")
     lost_at = next((place.level for place in levels if place.static), None) if dynamic_above else None
     return replace(dim, levels=tuple(levels), lost_at=lost_at)
-
-
-def _places(program: Program) -> Iterator[tuple[str, tuple[str, str, list[str]]]]:
-    """Argument name, value, type and dims of every input of the entry function."""
-    signature = program.signature
-    assert signature is not None
-    for argument, (value, kind) in zip(signature.arguments, _entry(program, signature), strict=False):
-        if argument.kind == "input":
-            yield argument.name, (value, kind, dims_of(kind))
 
 
 def _entry(program: Program, signature: Signature) -> list[tuple[str, str]]:
@@ -93,12 +93,17 @@ def _script_type(kind: Any) -> str:
 
 def mlir_arguments(module: Any) -> list[tuple[str, str]]:
     """Values and types of the arguments of the first public function of an MLIR module of either build."""
-    for operation in module.body.operations:
-        op = operation.operation
-        private = "sym_visibility" in op.attributes and "private" in str(op.attributes["sym_visibility"])
-        if op.name == "func.func" and not private and len(op.regions[0].blocks):
-            return [(f"%arg{number}", str(value.type)) for number, value in enumerate(op.regions[0].blocks[0].arguments)]
+    for function in _functions(module):
+        if not ("sym_visibility" in function.attributes and "private" in str(function.attributes["sym_visibility"])):
+            return [(f"%arg{number}", str(value.type)) for number, value in enumerate(function.regions[0].blocks[0].arguments)]
     return []
+
+
+def _functions(module: Any) -> Iterator[Any]:
+    """The functions of an MLIR module that have a body."""
+    for operation in module.body.operations:
+        if operation.operation.name == "func.func" and len(operation.operation.regions[0].blocks):
+            yield operation.operation
 
 
 def text_arguments(text: str) -> list[tuple[str, str]]:
@@ -136,13 +141,21 @@ def dims_of(kind: str) -> list[str]:
     return [size for size in match[1].split("x") if size] if match else []
 
 
-def asserted(text: str) -> list[str]:
-    """The messages of the shape assertions in MLIR text."""
-    return [message.replace('\\"', '"').replace("\\0A", "\n") for message in _MESSAGE.findall(text)]
+def asserted(module: Any) -> list[str]:
+    """The messages of the shape assertions in an MLIR module, or in MLIR text."""
+    if isinstance(module, str):
+        return [message.replace('\\"', '"').replace("\\0A", "\n") for message in _MESSAGE.findall(module)]
+    calls = (op.operation for function in _functions(module) for op in function.regions[0].blocks[0].operations
+             if op.operation.name.endswith(".custom_call"))
+    return [_message(call) for call in calls if "shape_assertion" in str(call.attributes["call_target_name"])]
 
 
-def _checked(relation: Relation, assertions: Mapping[str, Sequence[str]]) -> Relation:
-    levels = [level for level, messages in assertions.items() if any(_says(message, relation) for message in messages)]
+def _message(call: Any) -> str:
+    return str(call.attributes["error_message"].value) if "error_message" in call.attributes else ""
+
+
+def _checked(relation: Relation, standings: Sequence[Standing]) -> Relation:
+    levels = [standing.level for standing in standings if any(_says(message, relation) for message in standing.asserted or ())]
     return replace(relation, checked_by=tuple(dict.fromkeys((*relation.checked_by, *levels))))
 
 
@@ -156,7 +169,7 @@ def _lost(dim: Requested) -> Warned:
     return Warned("lost_at_level", message, dim.id, int(place.size), dim.line)
 
 
-def _uncarried(relation: Relation, lowest: Level) -> Warned:
+def _uncarried(relation: Relation, lowest: str) -> Warned:
     sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
-    message = f"{relation.text} fails at {sizes}, and no program at level {lowest.word} checks it"
+    message = f"{relation.text} fails at {sizes}, and no program at level {lowest} checks it"
     return Warned("guard_not_carried", message, relation.text, None, relation.line)

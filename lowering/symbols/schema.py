@@ -60,6 +60,24 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Argument:
+    """An input of the entry function at one level, in that level's own words."""
+
+    value: str
+    type: str
+    dims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a program at one level says of its inputs, by name. asserted: messages of its shape assertions; None where there can be none."""
+
+    level: str
+    arguments: Mapping[str, Argument]
+    asserted: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Requested:
     """One dim that was asked to be dynamic, and what became of it.
 
@@ -200,6 +218,11 @@ class Warned:
     value: int | None = None
     line: Line | None = None
 
+    @property
+    def told(self) -> str:
+        """The message with the code line."""
+        return f"{self.message} ({self.line})" if self.line and str(self.line) not in self.message else self.message
+
 
 @dataclass(frozen=True)
 class Drafted:
@@ -229,6 +252,11 @@ class SymbolRecord:
     def lost(self) -> tuple[Requested, ...]:
         """The requested dims that take one size only: what `strict_dims` refuses."""
         return tuple(dim for dim in self.requested if dim.verdict in ("specialized", "never_symbol") or dim.lost_at)
+
+    @property
+    def fails_on_shapes(self) -> bool:
+        """Whether the export failed on what it found out about sizes."""
+        return self.error is not None and self.error.kind in ("constraint_violation", "data_dependent")
 
     def to_json(self) -> dict[str, Any]:
         data = dict(plain(self))

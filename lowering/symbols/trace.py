@@ -10,22 +10,31 @@ from typing import Any
 from torch._logging._internal import TorchLogsFormatter
 from torch._logging.structured import INTERN_TABLE
 
+from lowering import files
 from lowering.symbols.capture import Log
 
 FILE = "trace.log"
 
 
-def save(log: Log, folder: Path) -> Path:
-    """Write trace.log; raises OSError. File names, which torch logs once a process, come first, so that the file stands alone."""
+def rendered(log: Log) -> str:
+    """The lines of the file. File names, which torch logs once a process, come first, so that it stands alone. Never raises."""
     formatter: logging.Formatter = TorchLogsFormatter(trace=True)
-    with (folder / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
-        records = [record for record in log.trace if "str" not in _metadata(record)]
-        if records:
-            for name, number in INTERN_TABLE.items():
-                file.write(formatter.format(_interned(records[0], name, number)) + "\n")
-        for record in records:
-            file.write(formatter.format(_readable(record)) + "\n")
+    records = [record for record in log.trace if "str" not in _metadata(record)]
+    names = [_interned(records[0], name, number) for name, number in INTERN_TABLE.items()] if records else []
+    return "".join(_line(formatter, record) for record in (*names, *map(_readable, records)))
+
+
+def save(log: Log, folder: Path) -> Path:
+    """Write trace.log; raises OSError."""
+    files.write_bytes(folder / FILE, files.encode(rendered(log)), durable=False)
     return folder / FILE
+
+
+def _line(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    try:
+        return f"{formatter.format(record)}\n"
+    except Exception as error:  # noqa: BLE001 - a record that cannot be written must not fail the export
+        return f"# unwritten: {type(error).__name__}: {error}\n".replace("\n", " ").rstrip() + "\n"
 
 
 def _interned(like: logging.LogRecord, name: str, number: int) -> logging.LogRecord:

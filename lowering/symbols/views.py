@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
+from lowering import files
 from lowering.symbols.frames import find
 from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, SymbolRecord
 
+PAGE, SOURCE = "symbols.md", "symbols.source.txt"
 _DIM = ("dim", "asked", "promised", "example", "verdict", "where and why")
 CONTEXT = 2  # source lines shown around an annotated one
 
@@ -37,6 +42,25 @@ def page(record: SymbolRecord, markdown: bool = False) -> str:
         rows = [(one.kind, one.text, _holds(one), _checkers(one), str(one.line or "")) for one in record.relations]
         blocks += [_section("Relations", markdown), _table(("kind", "relation", "holds", "checked by", "code line"), rows, markdown)]
     return "\n\n".join(blocks) + "\n"
+
+
+def suggested(record: SymbolRecord) -> str:
+    """What would make a failed export pass, on one line: the keys of the model's YAML, else torch's fixes; empty when neither is known."""
+    if record.error is None:
+        return ""
+    if record.error.refined:
+        return f"in the model's YAML: {', '.join(f'{key}: {_flow(value)}' for key, value in record.error.refined.items())}"
+    return " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
+
+
+def save(record: SymbolRecord, folder: Path) -> None:
+    """Write the page as symbols.md, and the annotated source as symbols.source.txt, or, for one that cannot be made, why. Raises OSError."""
+    for name, made in ((PAGE, partial(page, markdown=True)), (SOURCE, annotated)):
+        try:
+            text = made(record)
+        except Exception:  # noqa: BLE001 - a page that cannot be made must not cost the job its result
+            text = f"This page could not be made:\n\n{traceback.format_exc()}"
+        files.write_bytes(folder / name, files.encode(text), durable=False)
 
 
 def timeline(record: SymbolRecord, symbol: str | None = None) -> str:

@@ -29,6 +29,8 @@ class Quiet:
 
     def report(self, key: str, data: Any) -> None: ...
 
+    def file(self, suffix: str, data: bytes) -> None: ...
+
 
 def case_of(name: str) -> tuple[ModuleType, str]:
     module = importlib.import_module(f"tests.filecheck.torchscript.{name}")

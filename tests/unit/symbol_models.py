@@ -11,7 +11,9 @@ import torch
 
 from lowering import dynamic, inputs
 from lowering.model import Input, Model, Symbol
-from lowering.symbols import Settings, SymbolRecord, capture, record
+from lowering.symbols import SymbolRecord
+from lowering.symbols.capture import Settings, capture
+from lowering.symbols.recording import record
 
 FILE = "tests/unit/symbol_models.py"
 

@@ -26,6 +26,8 @@ class Deaf:
 
     def report(self, key: str, data: object) -> None: ...
 
+    def file(self, suffix: str, data: bytes) -> None: ...
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ class Silent:
 
     def report(self, key: str, data: object) -> None: ...
 
+    def file(self, suffix: str, data: bytes) -> None: ...
+
 
 def test_the_route_changes_the_stages_above_the_torch_level_only() -> None:
     (main,), (fx,) = (plan(["model=mlp", f"route={route}"]).jobs for route in ("torchscript", "fx"))

@@ -11,8 +11,8 @@ import pytest
 from torch._logging._internal import LazyTraceHandler
 
 from lowering.model import Symbol
-from lowering.symbols import capture, recording, trace
-from lowering.symbols.capture import SHAPES, TRACE
+from lowering.symbols import recording, trace
+from lowering.symbols.capture import SHAPES, TRACE, capture
 from lowering.symbols.events import TEXT
 from lowering.symbols.selftest import self_test
 from tests.unit import symbol_models as models

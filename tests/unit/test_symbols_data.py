@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowering.model import Symbol
-from lowering.symbols import Settings
+from lowering.symbols.capture import Settings
 from lowering.symbols.schema import Range, SymbolEntry, SymbolRecord
 from tests.unit import symbol_models as models
 from tests.unit.symbol_models import FILE, export, line, model

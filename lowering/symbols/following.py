@@ -1,0 +1,52 @@
+"""The symbol log of a job, put together from what its stages said: the record of the export, and where the inputs stand at every level."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from lowering.errors import Problem
+from lowering.job import structured
+from lowering.result import Remark
+from lowering.symbols.levels import placed
+from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord
+
+
+def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
+    """`symbols` (a SymbolRecord as JSON) with the places of its dims at all levels, and the warnings that this adds.
+
+    standings: a Standing as JSON by the stage that gave its level. What is no record of this schema stays as it is.
+    """
+    record = record_of(symbols)
+    if record is None or not standings:
+        return symbols, []
+    stages = {standing["level"]: stage for stage, standing in standings.items()}
+    try:
+        found = placed(record, [structured(Standing, standing) for standing in standings.values()])
+    except Exception:  # noqa: BLE001 - a log that fails must not cost the job its result
+        return symbols, [Remark("log_failed", traceback.format_exc(), "the symbol log", list(standings)[-1])]
+    lost = {dim.id: stages[dim.lost_at] for dim in found.requested if dim.lost_at}
+    lowest = list(standings)[-1]
+    new = [warned for warned in found.warnings if warned not in record.warnings]
+    return found.to_json(), [Remark(warned.code, warned.told, warned.place, lost.get(warned.place, lowest)) for warned in new]
+
+
+def refused(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """What `strict_dims` makes of the dims that are lost so far: a problem for each, with its value and code line."""
+    record = record_of(followed(symbols, standings)[0])
+    return [_refusal(dim) for dim in record.lost] if record else []
+
+
+def record_of(symbols: Any) -> SymbolRecord | None:
+    """The record that is `symbols`; None when it is something else: a stage may report what it likes."""
+    return SymbolRecord.from_json(symbols) if isinstance(symbols, Mapping) and symbols.get("schema") == SCHEMA else None
+
+
+def _refusal(dim: Requested) -> Problem:
+    place = next((place for place in dim.levels if place.level == dim.lost_at), None)
+    became = f"became {place.size} at level {place.level}" if place else f"became {dim.value}"
+    why = "; ".join(part for part in (dim.why if place is None else "", f"at {dim.line}" if dim.line else "") if part)
+    cause = f"asked as {dim.asked}, {became}" + (f": {why}" if why else "")
+    return Problem(dim.id, cause, f"change that line, or write {dim.value} into the shape; strict_dims=false makes it a warning"
+                   if place is None else "strict_dims=false makes it a warning")
