@@ -31,6 +31,8 @@ class Heard:
     def report(self, key: str, data: Any) -> None:
         self.reports[key] = data
 
+    def file(self, suffix: str, data: bytes) -> None: ...
+
 
 @pytest.fixture(autouse=True)
 def without_iree(monkeypatch: pytest.MonkeyPatch) -> None:
