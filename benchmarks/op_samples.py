@@ -55,7 +55,10 @@ class Sample:
         object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared))
 
     def at(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-        """The tensors at other shapes: their own values, repeated along each dim, so that domains and index ranges stay as they are."""
+        """The tensors at other shapes: their own values, repeated along each dim, so that domains and index ranges stay as they are.
+
+        Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
+        """
         return {name: _repeated(self.tensors[name], shape) for name, shape in shapes.items()}
 
     def __str__(self) -> str:
@@ -66,7 +69,11 @@ class Sample:
 def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     for dim, (size, old) in enumerate(zip(shape, tensor.shape, strict=True)):
         if size != old:
-            tensor = tensor.index_select(dim, torch.arange(size) % old)
+            places = torch.arange(size)
+            tensor = tensor.index_select(dim, places % old)
+            if tensor.dtype.is_floating_point:
+                shrunk = (1 - 0.01 * (places // old)).reshape(-1, *(1 for _ in shape[dim + 1 :]))
+                tensor = tensor * shrunk.to(tensor.dtype)
     return tensor.clone()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lowering import inventory, mlir
+from lowering import direct, inventory, mlir
 from lowering.custom import operators
 from lowering.level import Level, Program
 
@@ -14,12 +14,12 @@ from lowering.level import Level, Program
 def reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises Unsupported, StageFailed.
 
-    legal_ops: what torch-mlir's decomposition passes leave whole.
+    legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.direct.
     """
     raw = program.lowered(Level.TORCH, mlir.text(module))
     options = f"backend-legal-ops={','.join(legal_ops)} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
-    with operators.hidden(module), inventory.complete(module, pipeline):
+    with operators.hidden(module, direct.RULES), inventory.complete(module, pipeline):
         mlir.run(module, pipeline, "torch")
     _drop_assertions(module)
     return raw.lowered(Level.TORCH, module)

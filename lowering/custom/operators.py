@@ -6,7 +6,7 @@ tensors and dynamic sizes only, and whose function holds the rest: the custom ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,10 +24,11 @@ HELD = "custom_call"  # attribute of a stand-in function: what its call will be
 
 
 @contextmanager
-def hidden(module: Any) -> Iterator[None]:
-    """Inside, every `torch.operator` of a custom op is a call of a private function."""
+def hidden(module: Any, kept: Collection[str] = ()) -> Iterator[None]:
+    """Inside, every `torch.operator` of a custom op, or of a name in `kept`, is a call of a private function."""
     names: dict[str, dict[str, ir.Attribute]] = {}
-    for number, operator in enumerate(filter(_is_custom, _operators(module))):
+    concerned = [operator for operator in _operators(module) if _is_custom(operator) or operator.attributes["name"].value in kept]
+    for number, operator in enumerate(concerned):
         symbol = f"operator.{number}"
         names[symbol] = {attribute.name: attribute.attr for attribute in _attributes(operator)}
         _stand_in(module, symbol, operator, list(operator.operands), {})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def remainder(left: Any, right: Any) -> Tensor:
@@ -39,3 +40,48 @@ def clamp(tensor: Tensor, low: Tensor | None = None, high: Tensor | None = None)
     if low is not None:
         tensor = torch.maximum(tensor, low)
     return tensor if high is None else torch.minimum(tensor, high)
+
+
+def is_real(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of real numbers."""
+    return not node.args[0].meta["val"].dtype.is_complex  # type: ignore[union-attr]
+
+
+def real(tensor: Tensor) -> Tensor:
+    """A real tensor is its own real part."""
+    return tensor.clone()
+
+
+def hypot(left: Tensor, right: Tensor) -> Tensor:
+    """sqrt(left^2 + right^2), scaled so that squares do not overflow."""
+    first, second = torch.broadcast_tensors(left.abs(), right.abs())
+    large, small = torch.maximum(first, second), torch.minimum(first, second)
+    ratio = torch.where(large == 0, 0.0, small / large)
+    scaled = large * torch.sqrt(1 + ratio * ratio)
+    return torch.where((first == math.inf) | (second == math.inf), math.inf, scaled)
+
+
+def is_trigamma(node: Node) -> bool:
+    """Whether a polygamma node is of order 1."""
+    return node.args[0] == 1
+
+
+def trigamma(order: int, tensor: Tensor) -> Tensor:
+    """The second derivative of log gamma, reflected for negative numbers."""
+    tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
+    reflected = tensor < 0.5
+    positive = torch.special.polygamma(order, torch.where(reflected, 1 - tensor, tensor))
+    return torch.where(reflected, (math.pi / torch.sin(math.pi * tensor)) ** 2 - positive, positive)
+
+
+def angle(tensor: Tensor) -> Tensor:
+    """The argument of complex numbers; of real ones 0, pi below 0, NaN for NaN."""
+    if tensor.dtype.is_complex:
+        return torch.atan2(tensor.imag, tensor.real)
+    tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
+    return torch.where(tensor != tensor, tensor, torch.where(tensor < 0, math.pi, 0.0))
+
+
+def view_as_complex(tensor: Tensor) -> Tensor:
+    """(..., 2) real -> (...) complex."""
+    return torch.complex(tensor.select(-1, 0), tensor.select(-1, 1))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def scaled_dot_product(

@@ -16,7 +16,7 @@ import torch
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
 
-from lowering.ops import arithmetic, attention, factories, pooling, scans, views
+from lowering.ops import arithmetic, attention, factories, pooling, scans, sorting, views
 from lowering.ops.symbolic import kind_of
 
 aten = torch.ops.aten
@@ -82,6 +82,17 @@ TABLE: dict[Any, Row] = {
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
     aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
     aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
+    aten.real.default: Row(arithmetic.real, "no lowering of real tensors", arithmetic.is_real),
+    aten.hypot.default: Row(arithmetic.hypot, _NONE),
+    aten.polygamma.default: Row(arithmetic.trigamma, "wrong for negative numbers", arithmetic.is_trigamma),
+    aten.angle.default: Row(arithmetic.angle, _NONE),
+    aten.view_as_complex.default: Row(arithmetic.view_as_complex, _NONE),
+    aten.topk.default: Row(sorting.topk, "no lowering with a dynamic dim"),
+    aten.kthvalue.default: Row(sorting.kthvalue, _NONE),
+    aten.median.default: Row(sorting.median, _NONE),
+    aten.median.dim: Row(sorting.median_along, _NONE),
+    aten.nanmedian.default: Row(sorting.nanmedian, _NONE),
+    aten.nanmedian.dim: Row(sorting.nanmedian_along, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
     aten.ones.default: Row(factories.ones, "needs a constant shape"),
     aten.cumsum.default: Row(scans.cumsum, _NONE),
@@ -120,7 +131,7 @@ _TORCHS_OWN = {
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
         xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col diagonal_scatter bucketize.Tensor embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-        squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
+        diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
         split.Tensor unbind.int roll repeat eye max_pool2d_with_indices_backward""",
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def to_one(node: Node) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import inventory, mlir
+from lowering import direct, inventory, mlir
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.legalize import composites, control, custom_calls, entry
@@ -41,6 +41,7 @@ class ToStableHLO(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
+        direct.lower(module)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
         branches = any(operation.name in control.OPS for operation in mlir.operations(module))
@@ -52,6 +53,7 @@ class ToStableHLO(Stage):
             composites.keep(module)
             # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
             mlir.run(module, FINISH.replace(VERIFY, "") if branches or operators.outlined(module) else FINISH, "stablehlo")
+        assert program.signature is not None
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))

@@ -1,0 +1,39 @@
+"""Convolution whose weight is an argument with dynamic dims, which torch-mlir wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, builtin, rule
+
+
+@rule("aten.convolution")
+def _convolution(call: Call) -> Sequence[ir.Value] | None:
+    """aten::convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups); None where torch-mlir does it."""
+    if call.constant(6) or ir.RankedTensorType(builtin(call.op.operands[1].type)).has_static_shape:
+        return None
+    image, weight = call.tensor(0), call.tensor(1)
+    rank = ir.RankedTensorType(image.type).rank - 2
+    stride, padding, dilation = (_each(call.constant(position), rank) for position in (3, 4, 5))
+    spatial = ", ".join(map(str, range(rank)))
+    result = call.make(
+        "stablehlo.convolution", [image, weight], call.result(),
+        dimension_numbers=f"#stablehlo.conv<[b, f, {spatial}]x[o, i, {spatial}]->[b, f, {spatial}]>",
+        window_strides=_array(stride), rhs_dilation=_array(dilation), lhs_dilation=_array([1] * rank),
+        padding=f"dense<{[[edge, edge] for edge in padding]}> : tensor<{rank}x2xi64>",
+        feature_group_count=f"{call.constant(8)} : i64", batch_group_count="1 : i64",
+    )  # fmt: skip
+    if call.is_none(2):
+        return [result]
+    bias = call.make("stablehlo.dynamic_broadcast_in_dim", [call.tensor(2), call.shape(result)], call.result(), broadcast_dimensions=_array([1]))
+    return [call.make("stablehlo.add", [result, bias], call.result())]
+
+
+def _each(values: list[int], rank: int) -> list[int]:
+    return values * rank if len(values) == 1 else values
+
+
+def _array(values: Sequence[int]) -> str:
+    return f"array<i64: {', '.join(map(str, values))}>"

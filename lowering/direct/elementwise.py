@@ -1,0 +1,87 @@
+"""Functions of one or two tensors for which CHLO or StableHLO has an op, and torch-mlir no way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, Rule, rule, tensor
+
+_FUNCTIONS = {
+    "prims.lgamma": "chlo.lgamma",
+    "prims.digamma": "chlo.digamma",
+    "prims.erfc": "chlo.erfc",
+    "prims.erf_inv": "chlo.erf_inv",
+    "aten.erfinv": "chlo.erf_inv",
+    "prims.bessel_i1e": "chlo.bessel_i1e",
+    "prims.zeta": "chlo.zeta",
+    "prims.nextafter": "chlo.next_after",
+    "aten.complex": "stablehlo.complex",
+    "aten.real": "stablehlo.real",
+    "aten.imag": "stablehlo.imag",
+}
+
+
+def _function(name: str) -> Rule:
+    def apply(call: Call) -> Sequence[ir.Value] | None:
+        if name in ("stablehlo.real", "stablehlo.imag") and "complex" not in str(call.op.operands[0].type):
+            return None
+        operands = [call.tensor(position) for position in range(len(call.op.operands))]
+        shapes = {str(operand.type) for operand in operands}
+        return [call.make(name, operands, call.result())] if len(shapes) == 1 else None
+
+    return apply
+
+
+for _torch, _name in _FUNCTIONS.items():
+    rule(_torch)(_function(_name))
+
+
+@rule("aten.polygamma")
+def _polygamma(call: Call) -> Sequence[ir.Value]:
+    """The digamma function's derivative of a constant order, 0 or more."""
+    element = str(ir.RankedTensorType(call.result()).element_type)
+    given = call.converted(call.tensor(1), element)
+    if call.constant(0) == 0:
+        return [call.make("chlo.digamma", [given], call.result())]
+    order = call.make("chlo.constant_like", [given], call.result(), value=f"{float(call.constant(0))} : {element}")
+    return [call.make("chlo.polygamma", [order, given], call.result())]
+
+
+@rule("aten.view.dtype")
+def _reinterpret(call: Call) -> Sequence[ir.Value] | None:
+    """The same bits as another type of the same width."""
+    given = call.tensor(0)
+    widths = [_width(type_) for type_ in (given.type, call.result())]
+    if widths[0] is None or widths[0] != widths[1]:
+        return None
+    return [call.make("stablehlo.bitcast_convert", [given], call.result())]
+
+
+def _width(type_: ir.Type) -> int | None:
+    element = ir.RankedTensorType(type_).element_type
+    is_number = isinstance(element, ir.IntegerType | ir.FloatType)
+    return element.width if is_number and str(element) != "i1" else None
+
+
+@rule("aten.view_as_real")
+def _parts(call: Call) -> Sequence[ir.Value]:
+    """(..., 2): the real and the imaginary part side by side."""
+    given = call.tensor(0)
+    type_ = ir.RankedTensorType(call.result())
+    shape, element = list(type_.shape), str(type_.element_type)
+    halves = []
+    for name in ("real", "imag"):
+        part = call.make(f"stablehlo.{name}", [given], tensor(shape[:-1], element))
+        sizes = call.make("tensor.from_elements", [*_extents(call, part), _index(call, 1)], f"tensor<{len(shape)}xindex>")
+        halves.append(call.make("stablehlo.dynamic_reshape", [part, sizes], tensor([*shape[:-1], 1], element)))
+    return [call.make("stablehlo.concatenate", halves, call.result(), dimension=f"{len(shape) - 1} : i64")]
+
+
+def _extents(call: Call, value: ir.Value) -> list[ir.Value]:
+    return [call.make("tensor.dim", [value, _index(call, position)], "index") for position in range(ir.RankedTensorType(value.type).rank)]
+
+
+def _index(call: Call, number: int) -> ir.Value:
+    return call.make("arith.constant", [], "index", value=f"{number} : index")

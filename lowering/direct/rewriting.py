@@ -1,0 +1,137 @@
+"""The walk that puts StableHLO in the place of torch ops that have a rule, inside a module of the torch dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch_mlir import ir
+
+from lowering import mlir
+
+ANY_TENSOR = "vtensor"
+_CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool")
+
+
+class NotConstant(Exception):  # noqa: N818 - says what it found
+    """A rule needs a constant where the op is given a value that is only known at run time."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A torch op with its operands as a rule wants them; ops it makes are put before it, at its location."""
+
+    op: Any
+
+    def tensor(self, position: int) -> ir.Value:
+        """An operand as a builtin tensor."""
+        value = self.op.operands[position]
+        return self.make("torch_c.to_builtin_tensor", [value], builtin(value.type))
+
+    def is_none(self, position: int) -> bool:
+        return str(self.op.operands[position].type) == "!torch.none"
+
+    def constant(self, position: int) -> Any:
+        """An int, float, bool, None, or list of these; NotConstant where it is none."""
+        return _constant(self.op.operands[position])
+
+    def result(self, position: int = 0) -> ir.Type:
+        """A result's type as a builtin tensor."""
+        return builtin(self.op.results[position].type)
+
+    def make(self, name: str, operands: Sequence[ir.Value], type_: ir.Type | str, regions: int = 0, **attributes: Any) -> ir.Value:
+        """The first result of a new op; attributes as MLIR text or attributes."""
+        return self.make_all(name, operands, [type_], regions, **attributes)[0]
+
+    def make_all(self, name: str, operands: Sequence[ir.Value], types: Sequence[ir.Type | str], regions: int = 0, **attributes: Any) -> Any:
+        parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
+        results = [ir.Type.parse(type_) if isinstance(type_, str) else type_ for type_ in types]
+        return ir.Operation.create(name, results=results, operands=list(operands), attributes=parsed, regions=regions).results
+
+    def shape(self, value: ir.Value) -> ir.Value:
+        """The dims of a builtin tensor as a 1-d tensor."""
+        return self.make("shape.shape_of", [value], f"tensor<{ir.RankedTensorType(value.type).rank}xindex>")
+
+    def converted(self, value: ir.Value, element: str) -> ir.Value:
+        """`value` with elements of another type."""
+        type_ = ir.RankedTensorType(value.type)
+        if str(type_.element_type) == element:
+            return value
+        return self.make("stablehlo.convert", [value], tensor(list(type_.shape), element))
+
+
+Rule = Callable[[Call], "Sequence[ir.Value] | None"]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of ops, by their names in the torch dialect without `torch.`. It gives the results, or None to leave the op alone."""
+
+    def register(given: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise KeyError(f"lowering.direct has two rules for {name}")
+            RULES[name] = given
+        return given
+
+    return register
+
+
+def lower(module: Any) -> None:
+    """Replace every op of `@main` that has a rule and fits it."""
+    found = [op for op in mlir.operations(module) if _name(op) in RULES]
+    if not found:
+        return
+    with module.context:
+        _load_dialects(module.context)
+    for op in found:
+        with module.context, ir.InsertionPoint(op), op.location:
+            try:
+                results = RULES[_name(op)](Call(op))
+            except NotConstant:
+                continue
+            if results is None:
+                continue
+            for old, new in zip(op.results, results, strict=True):
+                back = ir.Operation.create("torch_c.from_builtin_tensor", results=[old.type], operands=[new])
+                old.replace_all_uses_with(back.result)
+        op.erase()
+
+
+def _name(op: Any) -> str:
+    if op.name == "torch.operator":
+        return str(op.attributes["name"].value)
+    return str(op.name).removeprefix("torch.")
+
+
+def _load_dialects(context: ir.Context) -> None:
+    """torch_c and CHLO have no registration of their own in Python: a pass that makes their ops loads them."""
+    empty = ir.Module.parse("func.func @main() { return }", context)
+    mlir.run(empty, "builtin.module(func.func(convert-torch-to-stablehlo))", "stablehlo")
+
+
+def builtin(type_: ir.Type) -> ir.Type:
+    """`!torch.vtensor<[?,4],si64>` as `tensor<?x4xi64>`."""
+    shape, _, element = str(type_).removeprefix("!torch.vtensor<[").removesuffix(">").partition("],")
+    sizes = "".join(f"{size}x" for size in shape.split(",") if size)
+    return ir.Type.parse(f"tensor<{sizes}{'i' + element[2:] if element.startswith('si') else element}>")
+
+
+def tensor(shape: Sequence[int], element: str) -> ir.Type:
+    """A builtin tensor type; MLIR's own number stands for a dynamic dim."""
+    return ir.RankedTensorType.get(list(shape), ir.Type.parse(element))
+
+
+def _constant(value: ir.Value) -> Any:
+    owner = getattr(value.owner, "operation", None)
+    if owner is None:
+        raise NotConstant
+    if owner.name in _CONSTANTS:
+        return owner.attributes["value"].value
+    if owner.name == "torch.constant.none":
+        return None
+    if owner.name == "torch.prim.ListConstruct":
+        return [_constant(operand) for operand in owner.operands]
+    raise NotConstant

@@ -1,0 +1,56 @@
+"""Sorting along a dim, with the places that the elements came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, rule, tensor
+
+
+@rule("aten.sort")
+def _sort(call: Call) -> Sequence[ir.Value] | None:
+    """aten::sort(self, dim, descending)."""
+    return sort(call, call.constant(1), call.constant(2))
+
+
+@rule("aten.sort.stable")
+def _sort_stable(call: Call) -> Sequence[ir.Value] | None:
+    """aten::sort.stable(self, stable, dim, descending): ours is always stable."""
+    return sort(call, call.constant(2), call.constant(3))
+
+
+def sort(call: Call, dim: int, descending: bool) -> Sequence[ir.Value] | None:
+    """Values and int64 places; NaN counts as the largest number; equal elements keep their order. None for a scalar."""
+    values = call.tensor(0)
+    type_ = ir.RankedTensorType(values.type)
+    if type_.rank == 0:
+        return None
+    dim = dim % type_.rank
+    places = call.make("stablehlo.dynamic_iota", [call.shape(values)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
+    sorted_ = ir.Operation.create(
+        "stablehlo.sort", results=[values.type, places.type], operands=[values, places], regions=1,
+        attributes={"dimension": ir.Attribute.parse(f"{dim} : i64"), "is_stable": ir.BoolAttr.get(True)},
+    )  # fmt: skip
+    _comparator(call, sorted_.regions[0], type_.element_type, descending)
+    return list(sorted_.results)
+
+
+def _comparator(call: Call, region: ir.Region, element: ir.Type, descending: bool) -> None:
+    """Whether the first of two elements comes first."""
+    scalar, place = ir.RankedTensorType.get([], element), ir.Type.parse("tensor<i64>")
+    block = region.blocks.append(scalar, scalar, place, place)
+    left, right = (block.arguments[1], block.arguments[0]) if descending else (block.arguments[0], block.arguments[1])
+    with ir.InsertionPoint(block):
+        before = _compare(call, "LT", left, right)
+        if isinstance(element, ir.FloatType):
+            # a number comes before NaN
+            is_nan = _compare(call, "NE", right, right)
+            is_number = _compare(call, "EQ", left, left)
+            before = call.make("stablehlo.or", [before, call.make("stablehlo.and", [is_number, is_nan], "tensor<i1>")], "tensor<i1>")
+        ir.Operation.create("stablehlo.return", operands=[before])
+
+
+def _compare(call: Call, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
+    return call.make("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")

@@ -1,0 +1,60 @@
+"""Ops that pick elements by their order, by a sort: NaN counts as the largest number."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+
+
+def topk(tensor: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:  # noqa: A002 - the schema's
+    """The k first elements of the sorted tensor, and their places."""
+    if tensor.dim() == 0:
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    values, places = torch.sort(tensor, stable=True, dim=dim, descending=largest)
+    return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
+
+
+def kthvalue(tensor: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The k-th smallest element along a dim, counted from 1, and its place."""
+    if tensor.dim() == 0:
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    values, places = torch.sort(tensor, stable=True, dim=dim)
+    return _kept(values.narrow(dim, k - 1, 1), dim, keepdim), _kept(places.narrow(dim, k - 1, 1), dim, keepdim)
+
+
+def median(tensor: Tensor) -> Tensor:
+    """The lower median of all elements; NaN if there is one."""
+    return median_along(tensor.flatten(), 0)[0]
+
+
+def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower median along a dim and its place; NaN, and the first one's place, where there is one."""
+    if tensor.dim() == 0:
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    values, places = torch.sort(tensor, stable=True, dim=dim)
+    is_nan = values != values
+    last = values.shape[dim] - 1
+    place = torch.where(is_nan.any(dim, keepdim=True), (~is_nan).sum(dim, keepdim=True), last // 2)
+    return _kept(values.gather(dim, place), dim, keepdim), _kept(places.gather(dim, place), dim, keepdim)
+
+
+def nanmedian(tensor: Tensor) -> Tensor:
+    """The lower median of all elements that are numbers."""
+    return nanmedian_along(tensor.flatten(), 0)[0]
+
+
+def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower median along a dim of the elements that are numbers, and its place."""
+    if tensor.dim() == 0:
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    values, places = torch.sort(tensor, stable=True, dim=dim)
+    count = (values == values).sum(dim, keepdim=True)
+    place = torch.div((count - 1).clamp(min=0), 2, rounding_mode="floor")
+    return _kept(values.gather(dim, place), dim, keepdim), _kept(places.gather(dim, place), dim, keepdim)
+
+
+def _kept(tensor: Tensor, dim: int, keepdim: bool) -> Tensor:
+    return tensor if keepdim else tensor.squeeze(dim)
