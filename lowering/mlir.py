@@ -55,7 +55,7 @@ def hlo_context() -> Any:
     return context
 
 
-def parse(text: str, context: Any) -> Any:
+def parse(text: str | bytes, context: Any) -> Any:
     """A module from its text, in `context` (which decides the build)."""
     return _ir(context).Module.parse(text, context)
 

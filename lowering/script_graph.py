@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from lowering import script_control, script_text, source_lines, types
-from lowering.custom.script import Annotation
+from lowering.custom.script import UNNAMED, Annotation
 from lowering.errors import Problem, Unsupported
 from lowering.ops.symbolic import kind_of
 
@@ -83,7 +83,7 @@ def _scalar_type(word: str) -> torch._C.Type:
 class ScriptGraph:
     """Builds one `torch._C.Graph` from an FX graph whose placeholders hold weights and inputs alike; `annotation` is for its custom ops."""
 
-    def __init__(self, module: GraphModule, annotation: Annotation = Annotation()) -> None:
+    def __init__(self, module: GraphModule, annotation: Annotation = UNNAMED) -> None:
         self.graph = torch._C.Graph()
         self._annotation = annotation
         self._module = module

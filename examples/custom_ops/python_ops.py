@@ -12,5 +12,5 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6, *, dtype:
 
 
 @rms_norm.register_fake
-def _(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+def _(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6, *, dtype: torch.dtype | None = None) -> torch.Tensor:  # noqa: ARG001 - the op's
     return x.new_empty(x.shape, dtype=dtype or x.dtype)

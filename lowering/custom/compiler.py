@@ -23,11 +23,11 @@ _ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
 def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include: Sequence[Path] = ()) -> Path:
     """The shared library built of `sources`, from the cache if they have not changed; LoadError holds the compiler's output.
 
-    flags: for the compiler and the linker alike; include: folders of headers, beside PyTorch's.
+    name: what messages call it; flags: for the compiler and the linker alike; include: folders of headers, beside PyTorch's.
     """
     compiler = _compiler(name)
     folder = cache() / digest(compiler, sources, flags)
-    library = folder / f"{name}.so"
+    library = folder / f"{sources[0].stem}.so"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # jobs of a suite share libraries: one builds, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)

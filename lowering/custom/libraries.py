@@ -38,11 +38,17 @@ def _load(library: str | Library) -> None:
     if isinstance(library, Library) and library.module:
         _import(library.module)
     else:
-        path = Path(library).expanduser() if isinstance(library, str) else compiler.build(_stem(library), [Path(p) for p in library.sources], library.flags)
+        path = _file(name, library)
         if str(path.resolve()) not in _loaded:
             _open(name, path)
             _loaded.add(str(path.resolve()))
     _owners.update(dict.fromkeys(_ops() - before, name))
+
+
+def _file(name: str, library: str | Library) -> Path:
+    if isinstance(library, str):
+        return Path(library).expanduser()
+    return compiler.build(name, [Path(source).expanduser() for source in library.sources], library.flags)
 
 
 def _open(name: str, path: Path) -> None:
@@ -69,10 +75,6 @@ def label(library: str | Library) -> str:
     if isinstance(library, str):
         return library
     return library.module or ", ".join(library.sources)
-
-
-def _stem(library: Library) -> str:
-    return re.sub(r"\W", "_", Path(library.sources[0]).stem)
 
 
 def _ops() -> set[str]:

@@ -35,7 +35,8 @@ def dims_text(shapes: Iterable[Sequence[int | str]]) -> str:
 def dims_of(text: str) -> list[tuple[int | str, ...]]:
     """The inverse of `dims_text`."""
     shapes = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
-    return [tuple(dim.value if isinstance(dim, ast.Constant) else ast.unparse(dim) for dim in shape.elts) for shape in shapes]
+    return [tuple(dim.value if isinstance(dim, ast.Constant) and isinstance(dim.value, int) else ast.unparse(dim) for dim in shape.elts)
+            for shape in shapes]
 
 
 def parts(spelled: str) -> tuple[str, str]:

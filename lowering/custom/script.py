@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch.fx import GraphModule, Node
@@ -17,7 +17,7 @@ from lowering.errors import Problem
 if TYPE_CHECKING:
     from lowering.script_graph import ScriptGraph
 
-Value = torch._C.Value
+Value: TypeAlias = torch._C.Value
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Annotation:
             shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
             created.s_(DIMS, dims_text(shapes))
 
+
+UNNAMED = Annotation()  # symbols stay torch's, and nothing is kept
 
 _FORMS = ("TensorType", "IntType", "SymIntType", "FloatType", "BoolType", "StringType")
 _SCALAR_FORMS = (*_FORMS, "NumberType", "ScalarTypeType", "DeviceObjType", "LayoutType", "MemoryFormatType")

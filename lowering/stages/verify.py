@@ -74,8 +74,8 @@ class Verify(Stage):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
         here = [platform for platform in self.platforms if platform in xla.platforms()]
-        if unreached := [platform for platform in here if platform not in bridge.PLATFORMS] if bridge.calls(program.ir) else []:
-            note("custom_ops_not_run", f"the program calls custom ops, which are executed on {', '.join(bridge.PLATFORMS)} only", ", ".join(unreached))
+        if (unreached := set(here) - set(bridge.PLATFORMS)) and bridge.calls(program.ir):
+            note("custom_ops_not_run", f"custom ops are executed on {', '.join(bridge.PLATFORMS)}, not on {', '.join(unreached)}")
             here = [platform for platform in here if platform not in unreached]
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
