@@ -138,7 +138,7 @@ class Emitter:
         type_ = f"tensor<{element}>"
         match atom.op:
             case "floordiv":
-                return self._floordiv(*operands, type_, may_be_negative=not atom.operands[0].is_at_least(0))
+                return self._floordiv(operands[0], operands[1], type_, may_be_negative=not atom.operands[0].is_at_least(0))
             case "max" | "min":
                 return self.op(f"stablehlo.{atom.op}imum", operands, type_)
             case "eq" | "lt" | "le":

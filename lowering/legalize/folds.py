@@ -76,15 +76,14 @@ def _sink(op: Any, rewrite: Rewrite) -> None:
 def _slice(op: Any, rewrite: Rewrite) -> None:
     """Gone where it takes everything; static where start, limit, stride and source are ints."""
     source, result = op.operands[0], op.results[0]
-    bounds = [rewrite.known.values(operand) for operand in op.operands[1:]]
-    if None in bounds:
+    starts, limits, strides = [rewrite.known.values(operand) for operand in op.operands[1:]]
+    if starts is None or limits is None or strides is None:
         return
-    starts, limits, strides = bounds
     if all(start == ex.ZERO for start in starts) and all(stride == ex.ONE for stride in strides) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
-    elif all(bound.constant is not None for group in bounds for bound in group) and _is_static(source, rewrite):
-        names = ("start_indices", "limit_indices", "strides")
-        attributes = {name: ir.DenseI64ArrayAttr.get([bound.constant for bound in group]) for name, group in zip(names, bounds, strict=True)}
+    elif all(bound.constant is not None for bound in (*starts, *limits, *strides)) and _is_static(source, rewrite):
+        named = {"start_indices": starts, "limit_indices": limits, "strides": strides}
+        attributes = {name: ir.DenseI64ArrayAttr.get([bound.constant for bound in group]) for name, group in named.items()}
         _create(op, "stablehlo.slice", [source], rewrite, **attributes)
 
 
@@ -188,13 +187,13 @@ def _tensor(value: Any) -> str:
 def _extract(op: Any, rewrite: Rewrite) -> Any | None:
     source, *indices = op.operands
     places = [rewrite.known.values(index) for index in indices]
-    if any(place is None or place[0].constant is None for place in places):
+    starts = [place[0].constant for place in places if place is not None and place[0].constant is not None]
+    if len(starts) != len(places):
         return None
     type_ = _tensor(op.results[0])
     source = rewrite.data(source)
     if not places:
         return source
-    starts = [place[0].constant for place in places]  # type: ignore[index]
     one = rewrite.emitter.op(
         "stablehlo.slice", [source], f"tensor<{'x'.join('1' * len(starts))}x{str(op.results[0].type).replace('index', 'i64')}>",
         start_indices=ir.DenseI64ArrayAttr.get(starts), limit_indices=ir.DenseI64ArrayAttr.get([start + 1 for start in starts]),
