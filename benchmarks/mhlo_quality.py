@@ -28,6 +28,7 @@ from lowering import files, inputs, mlir, pipeline, xla
 from lowering.errors import Unsupported
 from lowering.execution import arguments
 from lowering.job import Job
+from lowering.legalize import entry
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 
@@ -60,6 +61,8 @@ class Silent:
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
 
     def report(self, key: Any, data: Any) -> None: ...
+
+    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 def lowered(name: str, *overrides: str, sizes: Mapping[str, int] | None = None) -> Program:
@@ -136,6 +139,8 @@ def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
 def _static(device: xla.Xla, name: str, sizes: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
     program = baseline(name, sizes)
     assert program.signature is not None
+    if problems := entry.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
+        raise Unsupported(problems)
     device.hold(program.weights)
     return _compiled(device, mlir.text(mlir.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
 
