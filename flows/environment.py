@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torch-mlir", "jaxlib", "jax", "numpy", "transformers", "hy
 
 
 def describe() -> dict[str, Any]:
-    return {"python": platform.python_version(), "packages": _versions(), "machine": machine(), "git": _git()}
+    return {"python": platform.python_version(), "packages": versions(), "machine": machine(), "git": _git()}
 
 
 def machine() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def available_bytes() -> int:
     return int((_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

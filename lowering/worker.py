@@ -33,12 +33,14 @@ class Limits:
 
     stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap); exit_seconds: until the
     process ends, once its result is committed; start_seconds: until it is forked (a cold server loads the compilers first).
+    deadline: of the whole run, in seconds since the epoch; what has not ended by then is `not_run`.
     """
 
     stage_seconds: float = 900.0
     memory_bytes: int | None = None
     exit_seconds: float = 5.0
     start_seconds: float = 300.0
+    deadline: float | None = None
 
 
 def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
@@ -73,12 +75,23 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
             return result
         for name in (MANIFEST, EVENTS, LOG):
             (folder / name).unlink(missing_ok=True)
+        if limits.deadline is not None and time.time() >= limits.deadline:
+            return watch.died("not_run", Problem("run", "its deadline had passed before the job began", "raise limits.run_seconds"))
         result = watch.follow(warm.server().fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
-        result = watch.died("infra", error.problems[0], error.log)
+        result = watch.died("infra", *error.problems, log=error.log)
     except OSError as error:
         result = watch.died("infra", Problem(str(error.filename or folder), f"{error.strerror or error}", "check the disk"))
     return result
+
+
+def lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
+    """The result of a job that nobody watches, from the events that it left; it is saved. Raises OSError if job.json cannot be read."""
+    data = files.read(folder / JOB)
+    watch = _Watch(folder, Limits(), History(data["model"]["name"], data["variant"]))
+    for event in watch.events.lines():
+        watch.history.add(event)
+    return watch.died(outcome, *problems)
 
 
 class _Watch:
@@ -119,6 +132,8 @@ class _Watch:
             return ("exit", "") if spent > self.limits.exit_seconds else None
         if self.limits.memory_bytes is not None and self.peak > self.limits.memory_bytes:
             return "oom", f"its processes hold {_mib(self.peak)}, more than the cap of {_mib(self.limits.memory_bytes)}"
+        if self.limits.deadline is not None and time.time() > self.limits.deadline:
+            return "not_run", "the run's deadline passed"
         if spent > self.limits.stage_seconds:
             return "timeout", f"took longer than {self.limits.stage_seconds:g} s"
         return None
@@ -126,7 +141,7 @@ class _Watch:
     def stop(self, child: warm.Child, outcome: str, cause: str) -> JobResult:
         """End a child that broke a limit; at a deadline its Python stacks go to the log first. What it commits from now on is too late."""
         committed = JobResult.load(self.folder)
-        if outcome != "oom":
+        if outcome in ("timeout", "exit"):
             self.log(f"stage {self.history.stage}: {cause or 'hangs after its result was committed'}; the stacks of its threads:")
             size = files.size(self.folder / LOG)
             child.dump_stacks()
@@ -135,7 +150,8 @@ class _Watch:
         code = child.wait(10.0)
         if committed is not None:
             return self.kept(committed, code)
-        fix = "raise limits.memory_bytes" if outcome == "oom" else "its stacks are in the log; limits.stage_seconds is the deadline"
+        fix = {"oom": "raise limits.memory_bytes", "not_run": "raise limits.run_seconds"}.get(
+            outcome, "its stacks are in the log; limits.stage_seconds is the deadline")
         return self.died(outcome, Problem(self.history.stage, cause, fix))
 
     def left(self, code: int) -> JobResult:
@@ -165,13 +181,13 @@ class _Watch:
             return result  # as it stands in the manifest
         return kept
 
-    def died(self, outcome: str, problem: Problem, log: str = "") -> JobResult:
+    def died(self, outcome: str, *problems: Problem, log: str = "") -> JobResult:
         """The result of a job whose child committed none, from its events; saved where the disk allows it."""
         if self.history.running and self.history.stage != START:
             self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,
                               "seconds": round(time.monotonic() - self.since, 6)})
-        result = self.history.result(outcome, (problem,))
-        self.log(f"{outcome}: {problem}\n{log}")
+        result = self.history.result(outcome, problems)
+        self.log("\n".join([*(f"{outcome}: {problem}" for problem in problems), log]))
         try:
             result.save(self.folder)
         except OSError as error:

@@ -93,7 +93,7 @@ def test_the_record_tells_where_it_was_made(home: Path, first: subprocess.Comple
 def test_two_runs_stand_side_by_side(home: Path, first: subprocess.CompletedProcess[str]) -> None:
     before = report(home)
     subprocess.run(command("ok"), cwd=home, env=environment(home), check=True, capture_output=True, timeout=300)
-    runs = {path.name for path in (home / "artifacts/runs").iterdir() if not path.is_symlink()}
+    runs = {path.name for path in (home / "artifacts/runs").iterdir() if path.is_dir() and not path.is_symlink()}
     assert len(runs) == 2
     assert report(home, before["run"]) == before
     assert report(home)["run"] != before["run"]

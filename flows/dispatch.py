@@ -1,0 +1,60 @@
+"""Takes a run's jobs to their ends: submits them, and those that ended in `infra` again after a pause, until the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flows import schedule
+from flows.record import Record
+from flows.schedule import Need
+from lowering import warm, worker
+from lowering.errors import Problem
+from lowering.result import JobResult
+
+GROWTH = 4.0  # of the pause from one attempt to the next
+Submit = Callable[[str, Need, int], Any]
+Wait = Callable[[list[Any]], Any]
+
+
+def lower(run: Record, submit: Submit, wait: Wait, deadline: float | None) -> int:
+    """Submit every unfinished job of `run`, the longest first, and wait; how many tasks that took. All have a result then.
+
+    submit: starts one attempt at a job, (id, need, attempt) -> future; wait: until futures are done, however they end.
+    """
+    patience = run.data["patience"]
+    needed = schedule.needs(run)
+    todo, submitted = schedule.longest_first(run.unfinished(), needed), 0
+    for attempt in range(1, patience["retries"] + 2):
+        futures = [submit(job, needed[job], attempt) for job in todo]
+        submitted += len(futures)
+        wait(futures)
+        todo = [job for job in run.unfinished() if job in todo]
+        pause = patience["retry_seconds"] * GROWTH ** (attempt - 1)
+        if not todo or attempt > patience["retries"] or not _rest(pause, deadline):
+            break
+    for job in todo:
+        if JobResult.load(run.job_folder(job)) is None:
+            _lost(run, job, deadline)
+    return submitted
+
+
+def _rest(seconds: float, deadline: float | None) -> bool:
+    """Whether there is time for another attempt after a pause; the pause is over then."""
+    end = time.time() + seconds
+    if warm.stopped() or (deadline is not None and end >= deadline):
+        return False
+    while time.time() < end:
+        if warm.stopped():
+            return False
+        time.sleep(min(0.1, seconds))
+    return True
+
+
+def _lost(run: Record, job: str, deadline: float | None) -> None:
+    """Record the end of a job whose worker left no result in any attempt."""
+    late = deadline is not None and time.time() >= deadline
+    problem = Problem("worker", "was lost, and the job with it" if not late else "had not begun when the run's deadline passed",
+                      "the log of the cluster says more" if not late else "raise limits.run_seconds")
+    worker.lost(run.job_folder(job), "not_run" if late else "infra", problem)
