@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -36,15 +36,31 @@ def build(
     if problems:
         raise LoadError(problems)
     chosen = {} if attention is None else {"attn_implementation": attention}
-    fake = is_fake(torch.empty(0))  # fake weights have no values to draw, and truncated normals cannot be drawn for them
-    with no_init_weights() if fake else contextlib.nullcontext():
-        module: Any = model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
-    if fake:
-        module.tie_weights()  # part of the initialisation that was left out
-    else:
+
+    def made() -> Any:
+        return model_class._from_config(config_class(**given), dtype=getattr(torch, dtype), **chosen)
+
+    with no_init_weights():
+        module = made()
+    module.tie_weights()  # part of the initialisation that was left out
+    if not is_fake(torch.empty(0)):  # fake weights have no values to draw
+        module = module if _drawn(module) else made()
         weights.spread(module)
     module.eval()
     return cast("torch.nn.Module", module)
+
+
+def _drawn(module: Any) -> bool:
+    """Draw the weights of a module that has none yet; whether the architecture's own initialiser reached all of them.
+
+    Once, and after tying: drawn as the constructors do it, most weights are drawn twice, and tied ones take memory of their own meanwhile.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(math.nan)
+        module.init_weights()
+        return not any(parameter.sum().isnan() for parameter in parameters)
 
 
 def _class(name: str, key: str, like: str) -> Any:

@@ -51,6 +51,24 @@ def test_no_weight_is_left_constant() -> None:
     assert [name for name, value in values.items() if value.numel() > 1 and len(value.unique()) == 1] == []
 
 
+def test_weights_that_the_architectures_initialiser_does_not_reach_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    monkeypatch.setattr(BertModel, "_init_weights", lambda self, module: None)
+    model = huggingface.build("BertConfig", "BertModel", TINY)
+    assert [name for name, value in model.named_parameters() if not value.isfinite().all() or len(value.unique()) == 1] == []
+
+
+def test_the_same_seed_draws_the_same_weights_and_tied_ones_stay_one() -> None:
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        drawn.append(huggingface.build("GPT2Config", "GPT2LMHeadModel", {"vocab_size": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}))
+    first, second = drawn
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
+    assert first.get_parameter("lm_head.weight") is first.get_parameter("transformer.wte.weight")
+
+
 def test_spread_keeps_what_was_drawn_and_stays_near_what_was_constant() -> None:
     linear, norm = nn.Linear(4, 8), nn.BatchNorm1d(8)
     module = nn.Sequential(linear, norm)
