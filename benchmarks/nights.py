@@ -16,7 +16,7 @@ from lowering.code_lines import FILE, HEAD
 from lowering.errors import Problem
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.result import LOG, JobResult, Remark, StageResult
+from lowering.result import LOG, Expectation, JobResult, Remark, StageResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -65,7 +65,8 @@ def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | No
     """The record of a run in which nothing has run yet."""
     ladder = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     prepared = tuple(Job(_model(told), ladder, told.variant) for told in jobs)
-    begun = record.begin(Run(suite, prepared, output=output, overrides=(f"suite={suite}",)))
+    expected = {f"{told.model}--{told.variant}": Expectation(told.expected) for told in jobs}
+    begun = record.begin(Run(suite, prepared, output=output, overrides=(f"suite={suite}",), expected=expected))
     if started is None:
         return begun
     name = f"{started:%Y%m%dT%H%M%SZ}-{begun.folder.name.split('-', 1)[1]}"
@@ -107,7 +108,7 @@ def leave(told: Told, folder: Path) -> None:
         told.variant,
         told.outcome,
         told.stage,
-        told.expected,
+        Expectation(told.expected),
         told.seconds,
         told.peak,
         "VmHWM",

@@ -1,4 +1,4 @@
-"""What a run sweeps: the keys in which the jobs of one model differ, with the value of each job."""
+"""What a run sweeps, and where it does not say so, the keys in which the jobs of one model differ; with the value of each job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Values = dict[str, Any]
 
 
 def of(run: Record) -> dict[str, Values]:
-    """Job id -> {dotted key: value}, for the keys whose values differ among the jobs of its model."""
+    """Job id -> {dotted key: value}: the axes of the run's record, else the keys whose values differ among the jobs of its model."""
+    declared = {job["id"]: dict(job.get("axes") or {}) for job in run.data["jobs"]}
+    if any(declared.values()):
+        return declared
     families: dict[str, dict[str, Values]] = {}
     for job in run.data["jobs"]:
         try:

@@ -215,7 +215,7 @@ def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
 
 
 def _as_expected(job: Job) -> bool:
-    return bool(job["outcome"] == job["expected"])
+    return bool(job.get("as_expected", job["outcome"] == job["expected"]))
 
 
 def _end(job: Job) -> str:

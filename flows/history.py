@@ -14,13 +14,13 @@ from lowering import files
 
 DATABASE = "history.db"
 REPORT = "report.json"
-VERSION = 1
+VERSION = 2
 APART = ("infra", "not_run")  # outcomes that say nothing about a model
 TABLES = """
 create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer,
                    stage_seconds real,
                    peak integer, ir_bytes integer, commit_id text, outcomes text);
-create table jobs (run text, job text, model text, outcome text, expected text, stage text, seconds real, peak integer, ir_bytes integer,
+create table jobs (run text, job text, model text, outcome text, good integer, stage text, seconds real, peak integer, ir_bytes integer,
                    signature text, cached integer, primary key (run, job));
 create index by_signature on jobs (signature) where signature != '';
 """
@@ -64,7 +64,7 @@ def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int =
 def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
     """Every model of every suite with a point for each of its last runs, oldest first; jobs that say nothing about it are left out."""
     found = connection.execute("""
-        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.outcome = jobs.expected), sum(jobs.seconds),
+        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.good), sum(jobs.seconds),
                max(jobs.peak), sum(jobs.ir_bytes)
         from jobs join runs using (run) where jobs.outcome not in ('infra', 'not_run')
         group by runs.run, jobs.model order by runs.started""")
@@ -99,7 +99,7 @@ def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, l
     """What is known of each job from the `count` runs of the suite before this one, oldest first."""
     found = connection.execute(
         """
-        select jobs.job, jobs.run, jobs.outcome, jobs.outcome = jobs.expected, jobs.seconds, jobs.peak, jobs.cached from jobs join
+        select jobs.job, jobs.run, jobs.outcome, jobs.good, jobs.seconds, jobs.peak, jobs.cached from jobs join
           (select other.run, other.started from runs as other, runs as this where this.run = ? and other.suite = this.suite
            and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit ?)
           as past using (run)
@@ -140,17 +140,17 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
         stamp = path.stat().st_mtime_ns
         if known.get(run) == stamp:
             continue
+        _forget(connection, run)
         try:
             data = files.read(path)
             rows = [_row(run, job) for job in data["jobs"]]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a report of this version: it takes no part
-        _forget(connection, run)
         _remember(connection, run, stamp, data, rows)
 
 
 def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
-    wrong = sum(job["outcome"] not in (job["expected"], *APART) for job in data["jobs"])
+    wrong = sum(not _good(job) and job["outcome"] not in APART for job in data["jobs"])
     commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
     connection.execute(
         "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -180,7 +180,7 @@ def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
         job["id"],
         job["model"],
         job["outcome"],
-        job["expected"],
+        _good(job),
         job["stage"],
         job["seconds"],
         job["peak_rss_bytes"],
@@ -188,6 +188,10 @@ def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
         job.get("signature", ""),
         cached,
     )
+
+
+def _good(job: Mapping[str, Any]) -> bool:
+    return bool(job.get("as_expected", job["outcome"] == job["expected"]))
 
 
 def _forget(connection: sqlite3.Connection, run: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 KNOWN = 3  # earlier runs from which on the noise counts as known
 SPREADS = 5.0  # how many (normal) standard deviations from the median still are noise
+SEEN = 1.1  # what was seen twice, and a little more, is noise: some jobs have two usual times
 NORMAL = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
 
 
@@ -40,7 +41,8 @@ def judge(new: float, before: Sequence[float], measure: Measure) -> Verdict:
     usual = statistics.median(before)
     margin = max(measure.part * usual, measure.least)
     if len(before) >= KNOWN:
-        margin = max(margin, SPREADS * NORMAL * statistics.median(abs(value - usual) for value in before))
+        apart = sorted(abs(value - usual) for value in before)
+        margin = max(margin, SPREADS * NORMAL * statistics.median(apart), SEEN * apart[-2])  # one odd run before excuses nothing, two do
     else:
         margin = max(margin, 2 * measure.least, (measure.unknown - 1) * usual if new > usual else (1 - 1 / measure.unknown) * usual)
     change = new - usual

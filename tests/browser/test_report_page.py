@@ -71,7 +71,9 @@ def test_the_page_says_what_changed_since_the_run_before(watched: Watched, run: 
     page = watched.open(run)
     changes = page.locator("#changes")
     assert "There are regressions" in changes.inner_text()
-    assert changes.locator("details", has_text="New failures").locator(".n").inner_text() == str(sum(job.outcome not in ("infra", "not_run") for job in ENDED))
+    assert changes.locator("details", has_text="New failures").locator(".n").inner_text() == str(
+        sum(job.outcome not in ("infra", "not_run") for job in ENDED)
+    )
     ir = changes.locator("details", has_text="IR changed")
     if not ir.evaluate("element => element.open"):
         ir.locator("summary").click()
@@ -83,7 +85,9 @@ def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watc
     page.wait_for_selector(".pane .line")
     page.get_by_label("Level on the left").select_option(label="01-export · 123 lines")
     page.get_by_label("Level on the right").select_option(index=4)
-    page.wait_for_function("document.querySelectorAll('.pane')[0].innerText.includes('GraphModule') && document.querySelectorAll('.pane')[1].innerText.includes('mhlo')")
+    page.wait_for_function(
+        "document.querySelectorAll('.pane')[0].innerText.includes('GraphModule') && document.querySelectorAll('.pane')[1].innerText.includes('mhlo')"
+    )
     page.get_by_label("Follow a symbol").select_option("s77")
     assert "Following the symbol batch (s77): 41 lines of 01-export" in page.locator(".following").inner_text()
     page.get_by_label("Follow a code line").select_option("zoo/model.py:23")
@@ -170,7 +174,7 @@ def test_hostile_names_are_text(watched: Watched, run: Path, number: int) -> Non
     assert name in (page.locator("#problems pre").first.text_content() or "")
     assert name in (page.locator("#warnings").text_content() or "")
     assert page.locator("main script, main img, main svg[onload]").count() == 0
-    assert "owned" != page.title()
+    assert page.title() != "owned"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

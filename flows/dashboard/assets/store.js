@@ -42,7 +42,7 @@ const OUTCOME_SIGN = {
   ok: "✓", unsupported: "⊘", error: "✗", mismatch: "≠", crash: "†", timeout: "◷", oom: "▣", load_error: "⇣", infra: "☁", not_run: "–",
 };
 const SAYS_NOTHING = new Set(["infra", "not_run"]);
-const expected = (job) => job.o === job.e;
+const expected = (job) => job.x;
 const kindOf = (job) => (expected(job) ? (job.o === "ok" ? "good" : "known") : SAYS_NOTHING.has(job.o) ? "apart" : "bad");
 function badge(outcome, kind = outcome === "ok" ? "good" : SAYS_NOTHING.has(outcome) ? "apart" : "bad") {
   return h("span", { class: `badge ${kind}` }, h("span", { "aria-hidden": "true" }, OUTCOME_SIGN[outcome] || "?"), ` ${outcome.replace("_", " ")}`);

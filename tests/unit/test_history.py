@@ -1,0 +1,131 @@
+"""The database over runs is only a copy: made from the runs, kept up to date, made anew; and what retention leaves of old runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from benchmarks.nights import Told, invent
+from flows import command, history, publish, record, retention
+from flows.history import opened
+
+FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
+GREEN = [Told("mlp"), Told("bert", seconds=8.0)]
+RED = [Told("mlp"), Told("bert", outcome="error", stage="torch", problem="no lowering of layer 7")]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five nights: green, red, green, green, red."""
+    output = tmp_path_factory.mktemp("nights")
+    for number, jobs in enumerate((GREEN, RED, GREEN, GREEN, RED)):
+        invent(output, jobs, started=FIRST + timedelta(days=number))
+    return output / "runs"
+
+
+@pytest.fixture
+def runs(nights: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(nights, tmp_path / "runs", symlinks=True))
+
+
+def names(runs: Path) -> list[str]:
+    return sorted(path.name for path in runs.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
+    with opened(runs) as known:
+        trend = history.trend(known, "zoo")
+    assert [run["run"] for run in trend] == names(runs)[::-1]
+    assert [run["unexpected"] for run in trend] == [1, 0, 0, 1, 0]
+    assert trend[0]["stage_seconds"] == pytest.approx(8.0)
+    assert all(run["ir_bytes"] > 1000 for run in trend)
+
+
+def test_a_failure_knows_the_run_that_had_it_first(runs: Path) -> None:
+    with opened(runs) as known:
+        seen = history.first_seen(known, "zoo")
+    assert {signature: told["run"] for signature, told in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
+
+
+def test_a_lost_or_broken_database_is_made_anew(runs: Path) -> None:
+    with opened(runs) as known:
+        before = history.trend(known), history.models(known)
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"not a database" * 1000)):
+        damage(runs / history.DATABASE)
+        with opened(runs) as known:
+            assert (history.trend(known), history.models(known)) == before
+
+
+def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> None:
+    gone, broken = names(runs)[:2]
+    shutil.rmtree(runs / gone)
+    (runs / broken / "report.json").write_text("{")
+    invent(runs.parent, GREEN, suite="other", started=FIRST)
+    with opened(runs) as known:
+        found = {run["run"] for run in history.trend(known)}
+    assert gone not in found
+    assert len(found) == 5
+    (runs / broken / "report.json").write_text("[]")
+    with opened(runs) as known:
+        assert {run["run"] for run in history.trend(known)} == found - {broken}
+
+
+def test_the_run_before_is_of_the_same_suite(runs: Path) -> None:
+    invent(runs.parent, GREEN, suite="other", started=FIRST + timedelta(days=3, hours=1))
+    with opened(runs) as known:
+        assert history.previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
+
+
+def test_the_page_of_a_run_that_was_copied_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(runs / names(runs)[0], tmp_path / "elsewhere" / "run")
+    publish.write(record.load(copied), 1.0)
+    assert sorted(path.name for path in copied.parent.iterdir()) == ["run"]
+
+
+def test_ir_of_old_green_runs_goes_first_and_what_is_known_of_it_stays(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["prune", "--ir-runs", "1", "--output", str(runs.parent)]) == 0
+    with_ir = {name: any((runs / name / "jobs").glob("*/0*.mlir")) for name in names(runs)}
+    assert list(with_ir.values()) == [False, True, False, False, True]  # the red ones keep theirs
+    publish.write(record.load(runs / names(runs)[2]), 1.0)
+    row = json.loads((runs / names(runs)[2] / "report.json").read_text())["jobs"][0]
+    assert [level["stem"] for level in row["levels"]] == ["01-export", "02-torchscript", "03-torch", "04-stablehlo", "05-mhlo"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("keep", "left"), [(retention.Keep(runs=2), [3, 4]), (retention.Keep(days=2.5), [2, 3, 4]), (retention.Keep(bytes=0), [4])])
+def test_runs_go_by_count_age_and_size_but_never_the_newest(runs: Path, keep: retention.Keep, left: list[int]) -> None:
+    before = names(runs)
+    retention.apply(retention.plan(runs, keep, now=FIRST + timedelta(days=4)))
+    assert names(runs) == [before[number] for number in left]
+
+
+def test_a_size_takes_ir_before_runs(runs: Path) -> None:
+    whole = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file() and path.parent != runs)
+    removals = retention.plan(runs, retention.Keep(bytes=whole - 1))
+    assert [(removal.folder.name, removal.whole) for removal in removals] == [(names(runs)[0], False)]
+
+
+def test_pinned_and_unfinished_runs_stay(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pinned, unfinished = names(runs)[:2]
+    publish.pin(runs / pinned)
+    (runs / unfinished / "report.json").unlink()
+    assert command.main(["prune", "--runs", "1", "--output", str(runs.parent)]) == 0
+    assert names(runs)[:2] == [pinned, unfinished]
+    assert len(names(runs)) == 3
+    capsys.readouterr()
+
+
+def test_a_dry_run_removes_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = names(runs)
+    assert command.main(["prune", "--runs", "1", "--dry-run", "--output", str(runs.parent)]) == 0
+    assert names(runs) == before
+    assert capsys.readouterr().out.count("the run") == 4
+
+
+def test_prune_wants_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["prune", "--bytes", "many"]) == 2
+    assert "'many' is no size" in capsys.readouterr().err
