@@ -30,16 +30,28 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class SymbolLog:
+    """What the symbol log keeps beyond what it always does. extended_debug: as the option of stage export."""
+
+    extended_debug: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Document:
     """The root of the composed configuration: the keys of pipeline.yaml and its groups.
 
     route: by which way the exported program comes to the torch level; one other than `torchscript` is a file of configs/stages.
+    strict_dims: whether a job fails when a dim asked to be dynamic becomes static (None: as its suite says, else it is a warning).
+    explain: as the option of stage export.
     """
 
     stages: Mapping[str, Mapping[str, Any] | None]
     route: Route = "torchscript"
     until: str | None = None
     select: str = ""
+    strict_dims: bool | None = None
+    explain: bool | None = None
+    symbols: SymbolLog = SymbolLog()
     output: str = "artifacts"
     cache: bool = True
     limits: Limits = Limits()

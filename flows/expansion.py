@@ -197,7 +197,10 @@ class _Expanding:
             wrong += ladder.dropped_problems(changes, self.document["stages"], layers.place)
             wrong += ladder.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
         self.problems += wrong
-        return None if shape else {"variant": slug, "until": self.document.get("until"), "model": plain(model), "stages": stages}
+        strict = self.document.get("strict_dims")
+        strict = self.suite.data.get("strict_dims", False) if strict is None else strict
+        job = {"variant": slug, "until": self.document.get("until"), "strict_dims": strict, "model": plain(model), "stages": stages}
+        return None if shape else job
 
     def _stage_place(self, layers: Layers, keys: Keys) -> str:
         said = max(layer.says(keys) for layer in layers.layers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from flows.request import Request
 from flows.schema import misfits
 from flows.suite import Suite
 from lowering.errors import ConfigError, Problem
-from lowering.job import structured
+from lowering.job import plain, structured
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,20 @@ def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
-    """The keys of `root` that are as they should be, resolved, so that the rest can be checked with them; the problems of the others."""
+    """`root` resolved, so that the rest can be checked with it; a key that is not as it should be has its default, and a problem."""
     found = list(misfits(Document, root.data))
     wrong = {misfit.keys[0] for misfit in found}
     problems = root.problems(found)
     try:
-        return compose.resolved({key: value for key, value in root.data.items() if key not in wrong}), problems
+        sound = {key: value for key, value in root.data.items() if key not in wrong}
+        return compose.resolved({**_defaults(wrong), **sound}), problems
     except ConfigError as error:
         return {}, [*problems, *error.problems]
+
+
+def _defaults(names: Collection[str | int]) -> dict[str, Any]:
+    """The defaults of keys of the configuration, of those that have one."""
+    return {item.name: plain(item.default) for item in fields(Document) if item.name in names and item.default is not MISSING}
 
 
 def _composed(asked: Request) -> dict[str, Layers]:

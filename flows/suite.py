@@ -42,7 +42,7 @@ class Entry:
 class Suite:
     """`models`: names or globs of models, each with its Entry or null; sweep, zip and exclude apply to all of them.
 
-    max_jobs: more than that are refused.
+    max_jobs: more than that are refused. strict_dims: what pipeline.yaml's key of that name is for these jobs, where it is null.
     """
 
     models: tuple[str, ...] | Mapping[str, Entry | None]
@@ -50,6 +50,7 @@ class Suite:
     zip: Values = field(default_factory=dict)
     exclude: tuple[Mapping[str, Any], ...] = ()
     max_jobs: int = MAX_JOBS
+    strict_dims: bool = False
 
 
 @dataclass(frozen=True)
