@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lowering import script_text
 from lowering.level import Level, Program
 from lowering.signature import Signature
 
@@ -128,6 +127,8 @@ def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
     import torch
 
     from lowering import source_lines
+
+    from lowering import script_text
 
     graph = script_text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
