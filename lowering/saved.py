@@ -126,9 +126,7 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
     import torch
 
-    from lowering import source_lines
-
-    from lowering import script_text
+    from lowering import script_text, source_lines
 
     graph = script_text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
