@@ -54,7 +54,16 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
 
 def _computes(operation: Any) -> bool:
     """Whether the op makes tensors: constants, lists and sizes go along with the ops that use them."""
-    return any("tensor" in str(result.type) for result in operation.results) and not operation.name.endswith(".literal")
+    is_tensor = any("tensor" in str(result.type) for result in operation.results) and not operation.name.endswith(".literal")
+    return is_tensor and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
+
+
+def _in_regions(value: Any) -> bool:
+    """Whether a number comes out of an op with regions: then the op that takes it cannot be tried by itself."""
+    owner = getattr(value.owner, "operation", None)
+    if owner is None or _is_given(value):
+        return owner is None and "tensor" not in str(value.type)
+    return len(owner.regions) > 0 or any(_in_regions(operand) for operand in owner.operands)
 
 
 def _name(operation: Any) -> str:

@@ -40,8 +40,15 @@ def _float(value: Any) -> Any:
 
 
 def _bool(value: Any) -> Any:
+    """A truth that only a tensor's values tell stays a tensor while torch.export looks on: `if` then computes both branches."""
+    if isinstance(value, torch.Tensor) and torch.compiler.is_exporting():
+        return value.reshape(()) != 0
     value = _number(value)
     return value if isinstance(value, bool | torch.SymBool) else value != 0
+
+
+def _not(value: Any) -> Any:
+    return torch.logical_not(value) if isinstance(value, torch.Tensor) else torch.sym_not(value)
 
 
 def _raise(message: str, *_: Any) -> None:
@@ -105,6 +112,10 @@ ALWAYS: dict[str, Function] = {
     "aten::ScalarImplicit": _number,
     "aten::IntImplicit": _int,
     "aten::FloatImplicit": _float,
+    "aten::__and__": operator.and_,
+    "aten::__or__": operator.or_,
+    "aten::__xor__": operator.xor,
+    "aten::__not__": _not,
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
     "aten::__getitem__": operator.getitem,
@@ -149,10 +160,6 @@ WITHOUT_TENSORS: dict[str, Function] = {
     "aten::le": operator.le,
     "aten::gt": operator.gt,
     "aten::ge": operator.ge,
-    "aten::__and__": operator.and_,
-    "aten::__or__": operator.or_,
-    "aten::__xor__": operator.xor,
-    "aten::__not__": torch.sym_not,
     "aten::logical_not": torch.sym_not,
     "aten::ceil": math.ceil,
     "aten::floor": math.floor,

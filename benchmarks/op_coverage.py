@@ -1,0 +1,84 @@
+"""How many of PyTorch's ops reach MHLO with dynamic dims, and compute there what eager does at other shapes.
+
+    python -m benchmarks.op_coverage [--quick] [--json FILE] [--markdown FILE] [-k NAME] [--workers N] [--samples N] [--seconds N]
+
+Every op of PyTorch's own OpInfo database, with float32 and int64 samples, every dim of every tensor dynamic where torch.export allows it,
+goes through the stages of pipeline.yaml; the MHLO program is compiled by XLA for shapes that were not traced, and compared with eager.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+import importlib
+import json
+import platform
+import sys
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import op_samples, op_table
+from benchmarks.op_sweep import Task, sweep
+from benchmarks.op_trial import Trial
+from lowering import files
+from lowering.job import plain
+
+DTYPES = ("float32", "int64")
+DISTRIBUTIONS = ("torch", "torch-mlir", "jaxlib")
+_WARM = ("torch_mlir.ir", "torch_mlir.passmanager", "jaxlib.mlir.ir", "jax")
+
+
+def tasks(pattern: str, quick: bool, count: int) -> list[Task]:
+    """One task for each op and dtype that has samples; quick: every tenth op."""
+    names = [name for name in op_samples.database() if pattern in name]
+    chosen = names[::10] if quick else names
+    return [Task(name, dtype, count) for name in chosen for dtype in DTYPES if op_samples.supports(name, dtype)]
+
+
+def environment(command: str, seconds: float) -> dict[str, str]:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "command": command, "seconds": f"{seconds:.0f}",
+        "python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="every tenth op")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there (docs/op_coverage.md is one)")
+    parser.add_argument("-k", default="", metavar="NAME", help="only ops with this in their name")
+    parser.add_argument("--workers", type=int, default=2, help="child processes side by side")
+    parser.add_argument("--samples", type=int, default=1, help="samples of each op and dtype; the worst one counts")
+    parser.add_argument("--seconds", type=float, default=90, help="deadline of one op and dtype")
+    options = parser.parse_args()
+    for name in _WARM:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    start, found = time.monotonic(), []
+    wanted = tasks(options.k, options.quick, options.samples)
+    for trial in sweep(wanted, options.workers, options.seconds):
+        found.append(trial)
+        _progress(trial, len(found), len(wanted))
+    command = "python -m benchmarks.op_coverage " + " ".join(sys.argv[1:])
+    facts = environment(command.strip(), time.monotonic() - start)
+    found.sort(key=lambda trial: (trial.op, trial.dtype))
+    print(op_table.stages(found))
+    if options.json:
+        files.write(options.json, {"benchmark": "op_coverage", "environment": facts, "rows": [plain(trial) for trial in found]})
+    if options.markdown:
+        options.markdown.write_text(op_table.page(found, facts), encoding="utf-8")
+    print(json.dumps({"benchmark": "op_coverage", **op_table.totals(found), "outcomes": Counter(trial.outcome for trial in found)}))
+
+
+def _progress(trial: Trial, number: int, total: int) -> None:
+    cause = f" {trial.problems[0][:100]}".replace("\n", " ") if trial.problems else ""
+    print(f"{number}/{total} {trial.op} {trial.dtype}: {trial.outcome} at {trial.stage}{cause}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
