@@ -1,0 +1,77 @@
+"""The custom op suite through the command: built, lowered, executed; and broken libraries beside a whole one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+BROKEN = """
+models:
+  custom_norm:
+    variants:
+      whole: {{}}
+      unbuilt: {{libraries: [{{sources: [{folder}/broken.cpp]}}]}}
+      missing: {{libraries: [{{module: examples.custom_ops}}]}}
+  custom_ops:
+    variants:
+      fakeless: {{libraries: [{{sources: [examples/custom_ops/ops.cpp]}}]}}
+"""
+
+
+def run(folder: Path, *overrides: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """`shapeline run` at the root of the project, into `folder`; the process and its report."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(folder / "prefect")}
+    command = [sys.executable, "-c", "import sys; from flows.command import main; sys.exit(main())", "run", *overrides, f"output={folder}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    report = folder / "runs" / "latest" / "report.json"
+    assert report.is_file(), done.stderr
+    return done, dict(json.loads(report.read_text()))
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("suite")
+    return folder, *run(folder, "suite=custom_ops")
+
+
+def test_the_suite_reaches_mhlo_and_is_verified_through_the_bridge(suite: tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
+    _, done, report = suite
+    jobs = {job["id"]: job for job in report["jobs"]}
+    assert {name: job["outcome"] for name, job in jobs.items()} == dict.fromkeys(
+        ("custom_ops--default", "custom_norm--cpp", "custom_norm--python", "custom_norm--both", "custom_layer_norm--default"), "ok")
+    assert [name for name, job in jobs.items() if len(job["verify"]["points"]) < 3] == []
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_same_call_however_the_op_is_registered(suite: tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
+    folder = suite[0] / "runs" / "latest" / "jobs"
+    calls = {next(line.split("= ", 1)[1] for line in path.read_text().splitlines() if "@fused.rms_norm" in line)
+             for path in folder.glob("custom_norm--*/*.mhlo.mlir")}
+    assert len(calls) == 1 and len(list(folder.glob("custom_norm--*"))) == 3
+    (call,) = calls
+    assert "tensor<?x16xf32>" in call and 'op = "fused::rms_norm"' in call
+    assert [name for name in ("x", "weight", "eps", "dtype") if f"{name} = {{" not in call] == []
+
+
+def test_broken_libraries_are_told_apart_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "broken.cpp").write_text("#include <torch/library.h>\nTORCH_LIBRARY(fused, m) { m.def(NOTHING); }\n")
+    (tmp_path / "broken.yaml").write_text(BROKEN.format(folder=tmp_path))
+    done, report = run(tmp_path, f"suite={tmp_path}/broken.yaml")
+    assert done.returncode == 1, done.stderr
+    jobs = {job["variant"]: job for job in report["jobs"]}
+    assert {name: job["outcome"] for name, job in jobs.items()} == {
+        "whole": "ok", "unbuilt": "load_error", "missing": "load_error", "fakeless": "unsupported"}
+    said = {name: json.dumps(job["problems"]) for name, job in jobs.items()}
+    assert "broken.cpp" in said["unbuilt"] and "NOTHING" in said["unbuilt"]
+    assert "fused::rms_norm" in said["missing"] and "libraries" in said["missing"]
+    assert "fused::keep_rows" in said["fakeless"] and "examples/custom_ops/ops.cpp" in said["fakeless"] and "fake kernel" in said["fakeless"]
+    log = (tmp_path / "runs" / "latest" / "jobs" / "custom_norm--unbuilt" / "log.txt").read_text()
+    assert "-std=c++20" in log and "NOTHING" in log, "the compiler's call and output are in the job's log"
