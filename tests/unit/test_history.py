@@ -68,7 +68,7 @@ def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> Non
     with opened(runs) as known:
         found = {run["run"] for run in history.trend(known)}
     assert gone not in found
-    assert len(found) == 5
+    assert len(found) == 4  # two of five are left out, one of another suite is new
     (runs / broken / "report.json").write_text("[]")
     with opened(runs) as known:
         assert {run["run"] for run in history.trend(known)} == found - {broken}

@@ -88,11 +88,15 @@ function using(level, names) {
 // A symbol: where it stands in types, the arguments that have it, and what reads their size.
 function symbolLines(followed, level) {
   const lines = new Set(), names = new Set();
-  const word = new RegExp(`\\b${followed.what}\\b`);
+  const word = new RegExp(`\\b(?:${followed.what.split(" ").join("|")})\\b`);
   const wanted = followed.places.map(({ argument, dim }) => ({ name: level.arguments[argument]?.name, dim })).filter(({ name }) => name);
   wanted.forEach(({ name }) => names.add(name));
   level.lines.forEach((line, index) => {
-    if (level.language === "py" && word.test(line)) lines.add(index);
+    if (level.language === "py") {
+      if (word.test(line)) lines.add(index);
+      if (/: "Sym\(/.test(line) && word.test(line)) level.defines[index].forEach((one) => names.add(one));
+      return;
+    }
     for (const { name, dim } of wanted) {
       const reads = new RegExp(`${name.replace(/[$.%]/g, "\\$&")}(?![\\w.])`);
       const size = /size|dim\b|tensor\.dim/.test(line) && reads.test(line) && (!/dim(?:ension)? = \d/.test(line) || new RegExp(`dim(?:ension)? = ${dim}\\b`).test(line));
@@ -106,9 +110,21 @@ function symbolLines(followed, level) {
   return { lines, names };
 }
 // Argument numbers and dims in which a symbol stands, from the exported program's argument types.
-function placesOf(symbol, exported) {
+function placesOf(symbols, exported) {
   return exported.arguments.flatMap(({ type }, argument) => {
     const dims = /\[(.*)\]/.exec(type)?.[1].split(",") || [];
-    return dims.flatMap((dim, index) => (new RegExp(`\\b${symbol}\\b`).test(dim) ? [{ argument, dim: index }] : []));
+    return dims.flatMap((dim, index) => (symbols.some((symbol) => new RegExp(`\\b${symbol}\\b`).test(dim)) ? [{ argument, dim: index }] : []));
   });
+}
+// The symbols to choose from, once each: [names in the program, text]. One that became an expression of others stands in the program as those.
+function rootsOf(symbols) {
+  const found = new Map();
+  for (const symbol of symbols) {
+    const roots = (symbol.became?.match(/\b[su]\d+\b/g) || [symbol.name]).sort().join(" ");
+    const meaning = symbol.meaning && !symbol.meaning.startsWith("_") ? symbol.meaning : "";
+    if (!found.has(roots)) found.set(roots, { meanings: new Set(), names: new Set() });
+    if (meaning) found.get(roots).meanings.add(meaning);
+    found.get(roots).names.add(symbol.name);
+  }
+  return [...found].map(([roots, { meanings, names }]) => [roots, meanings.size ? `${[...meanings].join(", ")} (${[...names].join(", ")})` : [...names].join(", ")]);
 }

@@ -31,7 +31,7 @@ class Viewer {
     const record = this.view.detail.symbols;
     const exported = this.view.levels.find((level) => level.file.endsWith(".py"));
     this.exported = exported ? analysed(await levelText(exported), exported.file) : null;
-    const known = (record?.symbols || []).map((symbol) => [symbol.name, symbol.meaning && symbol.meaning !== symbol.name ? `${symbol.meaning} (${symbol.name})` : symbol.name]);
+    const known = rootsOf(record?.symbols || []);
     this.symbol.replaceChildren(h("option", { value: "" }, known.length ? "choose …" : "none"), ...known.map(([name, text]) => h("option", { value: name }, text)));
     this.symbol.disabled = !known.length || !this.exported;
   }
@@ -44,7 +44,7 @@ class Viewer {
   }
   followLine(what, pane) { if (what) this.follow({ kind: "line", what, says: `the code line ${what}` }, pane); }
   followValue(what, pane) { if (what) this.follow({ kind: "value", what, from: pane.level, says: `${what} of ${pane.source.stem}` }, pane); }
-  followSymbol(what) { this.follow({ kind: "symbol", what, places: placesOf(what, this.exported), says: `the symbol ${this.symbol.selectedOptions[0].textContent}` }); }
+  followSymbol(what) { this.follow({ kind: "symbol", what, places: placesOf(what.split(" "), this.exported), says: `the symbol ${this.symbol.selectedOptions[0].textContent}` }); }
   follow(followed, origin) {
     this.followed = followed;
     for (const pane of this.panes) { pane.mark(followed); if (followed && pane !== origin) this.reveal(pane); }
