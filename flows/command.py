@@ -23,6 +23,8 @@ commands:
   list       print the jobs that a run would have
   validate   check the configuration, and say everything that is wrong with it
   report     print the report of a run again
+  explain    what became of the dims of a job, from the code line to MHLO
+  exec       run what a job was lowered to, at any sizes
   rerun-failed  lower the jobs of a run that are not as expected again
   cache      the store of stage results: ls, why, gc
   diff       what changed between two runs; exit 1 on a regression
@@ -150,6 +152,18 @@ def _rerun_failed(arguments: Sequence[str]) -> int:
     return _run([*overrides, "-k", exactly, *dry])
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from flows import explaining  # here: the other commands start without it
+
+    return explaining.main(arguments)
+
+
+def _exec(arguments: Sequence[str]) -> int:
+    from flows import executing  # here: the other commands start without torch
+
+    return executing.main(arguments)
+
+
 def _cache(arguments: Sequence[str]) -> int:
     from flows import caching  # here: the other commands start without it
 
@@ -168,6 +182,7 @@ def _review(command: str) -> Callable[[Sequence[str]], int]:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run, "list": _list, "validate": _validate, "report": _report,
     "rerun-failed": _rerun_failed, "cache": _cache,
+    "explain": _explain, "exec": _exec,
     **{command: _review(command) for command in ("diff", "pin", "prune", "nightly")},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import clusters, levels, record
+from flows import clusters, levels, record, remarks
 from flows.record import Record
 from lowering import files
 from lowering.result import OUTCOMES, JobResult
@@ -92,12 +92,10 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def short(result: JobResult, limit: int = 160) -> str:
-    """The first line of the first problem, and how many more there are."""
-    if not result.problems:
-        return ""
-    lines = str(result.problems[0]).strip().splitlines() or [""]
+    """The first line of the first problem, and how many more there are; without one, of the dims that became static."""
+    lines = (str(result.problems[0]) if result.problems else remarks.lost(result)).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
-    return text if len(result.problems) == 1 else f"{text} (and {len(result.problems) - 1} more)"
+    return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 
 
 def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> Iterator[str]:
@@ -122,8 +120,7 @@ def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None
         yield ""
         yield "## Warnings"
         yield ""
-        yield from table([{"job": result.id, "stage": remark.stage, "code": remark.code, "place": remark.place, "message": remark.message}
-                          for result in results for remark in result.warnings])
+        yield from table(remarks.rows(results))
     yield ""
     yield "## Environment"
     yield ""

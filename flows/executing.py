@@ -1,0 +1,84 @@
+"""`shapeline exec JOB --size batch=3`: runs what a job was lowered to, without the model's code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from flows import jobs
+from flows.command import OK, UNEXPECTED, USAGE_ERROR
+from flows.listing import problems, table
+from lowering import artifact
+from lowering.artifact import Execution
+from lowering.errors import ConfigError, Problem, Refused, StageFailed
+from lowering.xla import PLATFORMS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """1: it cannot be run, or differs from the recorded results; 2: a size that the program does not take."""
+    parser = jobs.options("exec", "Run the artifact of a job at any sizes, on inputs filled as the model declares; "
+                                  "the model's Python code is not needed.")
+    parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
+    parser.add_argument("--compare", action="store_true", help="run the recorded inputs of these sizes, and compare with eager's results")
+    parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="where XLA runs (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    sizes = _sizes(options.size)
+    folder = jobs.folder(options.job, options.run, options.output)
+    try:
+        done = artifact.execute(folder, sizes, options.platform, options.compare)
+    except Refused as error:
+        print(problems(error.problems), file=sys.stderr)
+        return USAGE_ERROR
+    except StageFailed as error:
+        print(problems(error.problems), file=sys.stderr)
+        return UNEXPECTED
+    rows = [_row(done, name) for name in done.results]
+    if options.json:
+        print(json.dumps({"sizes": dict(done.sizes), "seconds": done.seconds, "results": rows}, indent=1))
+    else:
+        at = ", ".join(f"{name}={size}" for name, size in done.sizes.items())
+        print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run")
+        print("\n".join(table(tuple(rows[0]), [tuple(map(_shown, row.values())) for row in rows]) if rows else ["no results"]))
+    return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED
+
+
+def _sizes(given: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    wrong = []
+    for text in given:
+        name, equals, size = text.partition("=")
+        if not (equals and name and size.isdecimal()):
+            wrong.append(Problem(f"--size {text}", "is not SYMBOL=N", "for example --size batch=3"))
+        elif name in found:
+            wrong.append(Problem(f"--size {text}", f"'{name}' has a size already: {found[name]}", "give each symbol once"))
+        else:
+            found[name] = int(size)
+    if wrong:
+        raise ConfigError(wrong)
+    return found
+
+
+def _row(done: Execution, name: str) -> dict[str, Any]:
+    """A result: what it is, a few numbers that tell it from another, and how it compares."""
+    value = done.results[name]
+    row: dict[str, Any] = {"result": name, "type": f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}", **_summary(value)}
+    if done.compared is not None:
+        found = done.compared[name]
+        row |= {"max abs error": found.max_abs, "max rel error": found.max_rel, "eager": "agrees" if found.agrees else found.wrong}
+    return row
+
+
+def _summary(value: torch.Tensor) -> dict[str, float | None]:
+    if not value.numel() or value.is_complex():
+        return {"min": None, "mean": None, "max": None}
+    numbers = value.double()
+    return {"min": numbers.min().item(), "mean": numbers.mean().item(), "max": numbers.max().item()}
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+"""`shapeline explain JOB [SYMBOL]`: what became of the dims of a job, from the code line to MHLO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows import jobs
+from flows.command import OK
+from lowering.errors import ConfigError, Problem
+from lowering.symbols import SymbolRecord, views
+from lowering.symbols.schema import FILE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = jobs.options("explain", "Say what became of every dim of a job that was asked to be dynamic; or all about one symbol or dim.")
+    parser.add_argument("symbol", nargs="?", metavar="SYMBOL", help="a symbol (seq, s77, u0) or a dim (input_ids[1])")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--timeline", action="store_true", help="print the events in order")
+    form.add_argument("--source", action="store_true", help="print the model's source with the symbols and guards born on each line")
+    options = parser.parse_args(arguments)
+    if options.symbol and (options.markdown or options.source):
+        parser.error("--markdown and --source show the whole job: leave SYMBOL out")
+    folder = jobs.folder(options.job, options.run, options.output)
+    print(_text(recorded(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
+    return OK
+
+
+def recorded(folder: Path) -> SymbolRecord:
+    """The symbol log of the job in `folder`; ConfigError when it has none that can be read."""
+    try:
+        return SymbolRecord.load(folder)
+    except FileNotFoundError as error:
+        raise ConfigError(Problem(str(folder / FILE), "is missing: the job has no result yet", "wait for it, or run it again")) from error
+    except (OSError, ValueError, TypeError) as error:
+        cause = f"holds no symbol log: {error}"
+        fix = f"{folder / 'log.txt'} says how far the job came: the log begins with its export"
+        raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
+
+
+def _text(record: SymbolRecord, symbol: str | None, markdown: bool, timeline: bool, source: bool) -> str:
+    try:
+        if source:
+            return views.annotated(record)
+        explained = views.page(record, markdown) if symbol is None else views.explain(record, symbol)
+    except ValueError as error:
+        raise ConfigError(Problem("SYMBOL", str(error))) from error
+    return views.timeline(record, symbol) if timeline else explained

@@ -1,0 +1,43 @@
+"""The warnings of a run, so that the many of one kind do not hide the few of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lowering.result import JobResult, Remark
+
+COMMON = ("promised_wider_than_traced",)  # what nearly every job has: one line for all of them
+LOST = ("became_static", "example_0_or_1", "no_symbol", "lost_at_level")  # a dim takes one size only
+PLACES = 4  # named in one line
+
+
+def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+    """A line for each code and job, in the order of the jobs; after them one line for each common code."""
+    grouped: dict[tuple[str, str], list[tuple[str, Remark]]] = {}
+    for result in results:
+        for remark in result.warnings:
+            key = ("", remark.code) if remark.code in COMMON else (result.id, remark.code)
+            grouped.setdefault(key, []).append((result.id, remark))
+    several, single = [row for row in grouped.items() if not row[0][0]], [row for row in grouped.items() if row[0][0]]
+    return [_row(found) for _, found in (*single, *several)]
+
+
+def lost(result: JobResult) -> str:
+    """What the row of a job says of the dims that were asked to be dynamic and are not; empty when there are none."""
+    found = [remark.message for remark in result.warnings if remark.code in LOST]
+    return f"warning: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if found else ""
+
+
+def _row(found: Sequence[tuple[str, Remark]]) -> dict[str, Any]:
+    jobs = list(dict.fromkeys(job for job, _ in found))
+    first = found[0][1]
+    places = list(dict.fromkeys(remark.place for _, remark in found if remark.place))
+    message = first.message if len(found) == 1 else f"{first.message} (and {len(found) - 1} more)"
+    return {
+        "job": jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs",
+        "stage": ", ".join(dict.fromkeys(remark.stage for _, remark in found)),
+        "code": first.code,
+        "place": ", ".join(places[:PLACES]) + (", …" if len(places) > PLACES else ""),
+        "message": message,
+    }
