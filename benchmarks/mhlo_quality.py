@@ -31,6 +31,7 @@ from lowering.job import Job
 from lowering.legalize import entry
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.stage import Silent
 
 QUICK = ("mlp", "bert")
 MODELS = ("mlp", "bert", "llama", "gpt2", "vit", "resnet", "whisper", "t5")
@@ -53,16 +54,6 @@ class Row:
     baseline_counted: int | None
     seconds: Mapping[str, float]
     failures: Mapping[str, str] = field(default_factory=dict)
-
-
-class Silent:
-    """A Note that keeps nothing."""
-
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: Any, data: Any) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 def lowered(name: str, *overrides: str, sizes: Mapping[str, int] | None = None) -> Program:

@@ -117,6 +117,7 @@ class Model:
     """A model as declared: `factory` is a recipe (lowering.recipe), `inputs` go to forward by name, as do `constants`.
 
     `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
+    `weights`: `random` draws them from the seed; `none` builds the model without any, so that size costs nothing and nothing can be run.
     `libraries` (a string is the path of a built .so) are loaded before the factory runs; each op of theirs becomes a custom call.
     `custom_calls`, by op (`ns.op` or `ns.op.overload`), renames the target, or keeps an op of PyTorch's own as a custom call.
     """
@@ -128,6 +129,7 @@ class Model:
     constants: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
+    weights: Literal["random", "none"] = "random"
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
 

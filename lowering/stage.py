@@ -36,6 +36,19 @@ class Note(Protocol):
     def file(self, suffix: str, data: bytes) -> None: ...
 
 
+class Silent:
+    """A Note that keeps nothing, for lowering from a REPL or a benchmark."""
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        pass
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+        pass
+
+    def file(self, suffix: str, data: bytes) -> None:
+        pass
+
+
 # What a stage can depend on beyond its options, its code, and its input's IR and signature.
 Read = Literal["model", "interface", "weights", "levels", "devices"]
 EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "levels", "devices"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
 from lowering import dynamic, exported, files, functional, graphs, inputs
@@ -48,9 +49,20 @@ class Export(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         model: Model = program.ir
+        if model.weights == "none":
+            return self._weightless(model, note)
         module = inputs.instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         _run_once(module, model, example)
+        return self.export(Built(model, module), example, note)
+
+    def _weightless(self, model: Model, note: Note) -> Program:
+        """The program of a model whose weights have shapes and no bytes."""
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with mode:
+            module = inputs.instantiate(model)
+        example = {name: mode.from_tensor(value) for name, value in inputs.make(model, model.examples(), model.seed).items()}
+        note("weights_none", "the model was built without weights: it was not run, and no number can be checked", f"models.{model.name}.weights")
         return self.export(Built(model, module), example, note)
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from lowering import deployable, exported, source_lines
+from lowering import deployable, exported, source_lines, weights
 from lowering.custom import script
 from lowering.custom.script import Annotation
 from lowering.errors import Problem
@@ -23,7 +23,8 @@ from lowering.stage import Note, Read, Stage
 class ToTorchScript(Stage):
     """Build a `torch._C.Graph` from the FX graph; nothing is traced or scripted, so no size can be burned in.
 
-    deployable: also write a `.pt` that loads with `torch.jit.load`, in Python or in C++ without it (holds the weights' bytes).
+    deployable: also write a `.pt` that loads with `torch.jit.load`, in Python or in C++ without it (holds the weights' bytes;
+    a model without weights has none).
     """
 
     source: ClassVar[Level] = Level.EXPORTED
@@ -56,7 +57,7 @@ class ToTorchScript(Stage):
         """The graph's text (`.ts`), and the deployable module (`.pt`) if asked."""
         text = stem.with_name(stem.name + Level.TORCHSCRIPT.suffix)
         text.write_text(str(program.ir), encoding="utf-8")
-        if not self.deployable:
+        if not self.deployable or weights.fakes(program.weights):  # a module without its weights' bytes cannot be deployed
             return [text]
         module = stem.with_name(stem.name + ".pt")
         deployable.module_of(program).save(str(module))

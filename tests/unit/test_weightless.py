@@ -1,0 +1,61 @@
+"""A model without weights is lowered to the program that it is with them, and nothing runs it or makes weights up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lowering import mlir, pipeline, weights
+from lowering.level import Level, Program
+from lowering.model import Input, Model, Symbol
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+
+MODEL = Model("mlp", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
+              {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
+
+
+class Heard(Silent):
+    """Keeps the codes of warnings."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        self.codes.append(code)
+
+
+def lowered(model: Model, notes: Silent) -> Program:
+    program = Program(Level.MODEL, model)
+    for stage in (Export(), ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        program = stage.apply(program, notes)
+        assert not stage.ensures(program)
+    return program
+
+
+def test_the_program_is_the_same() -> None:
+    notes = Heard()
+    program = lowered(replace(MODEL, weights="none"), notes)
+    assert weights.fakes(program.weights) == list(program.weights)
+    assert mlir.text(program.ir) == mlir.text(lowered(MODEL, Silent()).ir)
+    assert "weights_none" in notes.codes
+
+
+def test_no_deployable_module_is_written(tmp_path: Path) -> None:
+    script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, replace(MODEL, weights="none")), Silent()), Silent())
+    assert [path.name for path in ToTorchScript().save(script, tmp_path / "02-torchscript")] == ["02-torchscript.ts"]
+
+
+@pytest.mark.parametrize("weights_word", ["random", "none"])
+def test_the_word_survives_json(weights_word: str) -> None:
+    from lowering.job import Job
+
+    job = Job(replace(MODEL, weights=weights_word), {"export": Export()})  # type: ignore[arg-type]
+    assert Job.from_json(job.to_json()).model.weights == weights_word
+    assert pipeline.wanted(job)
