@@ -23,6 +23,7 @@ commands:
   list       print the jobs that a run would have
   validate   check the configuration, and say everything that is wrong with it
   report     print the report of a run again
+  update-expected  write how the jobs of a run ended into the expectations of its suite
   explain    what became of the dims of a job, from the code line to MHLO
   exec       run what a job was lowered to, at any sizes
   rerun-failed  lower the jobs of a run that are not as expected again
@@ -152,6 +153,12 @@ def _rerun_failed(arguments: Sequence[str]) -> int:
     return _run([*overrides, "-k", exactly, *dry])
 
 
+def _update_expected(arguments: Sequence[str]) -> int:
+    from flows import updating  # here: the other commands start without it
+
+    return updating.main(arguments)
+
+
 def _explain(arguments: Sequence[str]) -> int:
     from flows import explaining  # here: the other commands start without it
 
@@ -181,7 +188,7 @@ def _review(command: str) -> Callable[[Sequence[str]], int]:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run, "list": _list, "validate": _validate, "report": _report,
-    "rerun-failed": _rerun_failed, "cache": _cache,
+    "update-expected": _update_expected, "rerun-failed": _rerun_failed, "cache": _cache,
     "explain": _explain, "exec": _exec,
     **{command: _review(command) for command in ("diff", "pin", "prune", "nightly")},
 }  # fmt: skip
@@ -203,6 +210,8 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("-k", dest="select", metavar="EXPR", help="only jobs whose id has these words: 'bert and not image'")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
                         help="also look in DIR/model, DIR/suite, ... (before the own configs; may be given again)")
+    parser.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the jobs, the same on every machine")
+    parser.add_argument("--durations", metavar="RUN", help="an earlier run's folder or report.json, to balance shards by")
     parser.add_argument("--output", metavar="DIR", help="where runs go (default: artifacts)")
     return parser
 
@@ -214,6 +223,10 @@ def _overrides(options: argparse.Namespace) -> list[str]:
         texts.append(f"hydra.searchpath=[{','.join(quoted(folder) for folder in options.config_dir)}]")
     if options.select is not None:
         texts.append(f"select={quoted(options.select)}")
+    if options.shard is not None:
+        texts.append(f"shard={quoted(options.shard)}")
+    if options.durations is not None:
+        texts.append(f"durations={quoted(str(Path(options.durations).expanduser().absolute()))}")
     if options.output is not None:
         texts.append(f"output={quoted(options.output)}")
     return texts

@@ -11,6 +11,7 @@ from flows.document import Cluster, Limits
 from flows.planning import Plan, plan
 from lowering.errors import ConfigError, Problem
 from lowering.job import Job
+from lowering.result import Expectation
 
 __all__ = ["Cluster", "Limits", "Plan", "Run", "build", "load", "plan"]
 
@@ -21,6 +22,8 @@ class Run:
 
     overrides: plain strings from which `load` gives this run again (the flow's parameter, and the replay command).
     config: the resolved configuration as plain data; output: the folder that holds `runs/` and `store/`; cache: whether the store is used.
+    axes, expected: by job id, the values that distinguish it, and how it should end (absent: ok); expectations: the file that says so.
+    whole: whether these are all jobs of the suite.
     """
 
     suite: str
@@ -31,6 +34,10 @@ class Run:
     overrides: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     cache: bool = True
+    axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    expected: Mapping[str, Expectation] = field(default_factory=dict)
+    expectations: Path | None = None
+    whole: bool = True
 
 
 def load(overrides: Sequence[str] = ()) -> Run:
@@ -50,4 +57,4 @@ def build(planned: Plan) -> Run:
     if problems:
         raise ConfigError(tuple(dict.fromkeys(problems)))
     return Run(planned.suite, tuple(jobs), planned.cluster, planned.limits, planned.output, planned.overrides, planned.config,
-               bool(planned.config.get("cache", True)))
+               bool(planned.config.get("cache", True)), planned.axes, planned.expected, planned.expectations, planned.whole)

@@ -15,18 +15,34 @@ MAIN_ROUTE = ROUTES[0]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit)."""
+    """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit). And what a run may:
+    run_seconds (then what is unfinished is `not_run`), and how often a job that ended in `infra` is tried again, after retry_seconds.
+    """
 
     stage_seconds: float = 900.0
     memory_bytes: int | None = None
+    run_seconds: float | None = None
+    retries: int = 2
+    retry_seconds: float = 2.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where jobs run. `runner`: how the flow's tasks are started; `workers`: jobs at a time (None: as many as the machine bears)."""
+    """Where jobs run. `runner`: how the flow's tasks are started; `workers`: jobs at a time (None: as many as the machine bears).
 
-    runner: Literal["threads"] = "threads"
+    threads: gpus are the ids to lend, one to a job that wants one (None: all there are), memory_bytes what all jobs together may need
+    (None: what is free). dask, ray: address of a running cluster; without one, a local cluster is made: by cluster_class (a dotted name)
+    with `options` for Dask, by ray.init(**options) for Ray. gpu_per_job: what a job that wants a GPU asks the cluster for.
+    """
+
+    runner: Literal["threads", "dask", "ray"] = "threads"
     workers: int | None = None
+    gpus: tuple[int, ...] | None = None
+    memory_bytes: int | None = None
+    address: str | None = None
+    cluster_class: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    gpu_per_job: float = 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,16 @@ class SymbolLog:
     """What the symbol log keeps beyond what it always does. extended_debug: as the option of stage export."""
 
     extended_debug: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """The schedule of `shapeline nightly`: five cron fields in a time zone; where the summary goes: a URL (POST), a shell command (stdin)."""
+
+    cron: str = "0 2 * * *"
+    timezone: str = "UTC"
+    webhook: str | None = None
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,8 @@ class Document:
     route: Route = "torchscript"
     until: str | None = None
     select: str = ""
+    shard: str | None = None
+    durations: str | None = None
     strict_dims: bool | None = None
     explain: bool | None = None
     symbols: SymbolLog = SymbolLog()
@@ -56,6 +84,7 @@ class Document:
     cache: bool = True
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
+    nightly: Nightly = Nightly()
 
 
 ModelConfig = make_dataclass("ModelConfig", [

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from flows import compose, expansion, ladder, overrides, request, selection
+from flows import compose, expansion, expectations, ladder, overrides, request, selection, shards
 from flows.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
 from flows.layers import Layer, Layers
 from flows.overrides import LABEL
@@ -16,6 +16,7 @@ from flows.schema import misfits
 from flows.suite import Suite
 from lowering.errors import ConfigError, Problem
 from lowering.job import plain, structured
+from lowering.result import Expectation
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Plan:
     """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
 
     overrides: strings from which `plan` and `load` give this again. config: the resolved configuration. total: jobs before `select`.
-    axes: by job id, the variant and the swept values that distinguish it, by key.
+    axes, expected: by job id, the variant and the swept values that distinguish it, by key; and how it should end (absent: ok).
+    expectations: the file that says so, when the jobs are its suite's own, unswept by the command line.
     """
 
     suite: str
@@ -35,6 +37,13 @@ class Plan:
     config: Mapping[str, Any]
     total: int
     axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    expected: Mapping[str, Expectation] = field(default_factory=dict)
+    expectations: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all jobs of the suite."""
+        return len(self.jobs) == self.total
 
 
 def plan(texts: Sequence[str] = ()) -> Plan:
@@ -59,14 +68,21 @@ def plan(texts: Sequence[str] = ()) -> Plan:
         if not shape:
             expanded, found = expansion.expand(suite, asked, root, document)
             problems += found
-    selected, found = _selected(expanded.jobs, document.get("select", ""), root)
+    selected, found = _selected(expanded.jobs, document, root)
     problems += found
+    file, expected = None, dict[str, Expectation]()
+    if suite is not None and (suite_file := suite.layers[0].file) is not None:
+        altered = any(override.group == "suite" or override.how == "sweep" for override in asked.values)
+        file = expectations.file_of(suite_file, asked.folders)
+        expected, found = expectations.of_plan(file, [expansion.job_id(job) for job in expanded.jobs], complete=not altered and not problems)
+        problems += found
+        file = None if altered else file
     if problems:
         raise ConfigError(unique(problems))
     name = _suite_name(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
     return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
-                Path(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes)
+                Path(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -155,17 +171,21 @@ def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
     return problems
 
 
-def _selected(jobs: list[dict[str, Any]], expression: str, root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
+def _selected(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The jobs that `select` names, and of these one `shard`."""
+    expression = document.get("select", "")
     place = root.place(("select",))
     try:
         predicate = selection.parse(expression)
     except ValueError as error:
         return [], [Problem(place, f"cannot read '{expression}': {error}", "words joined with and, or, not and parentheses")]
-    selected = [job for job in jobs if predicate(expansion.job_id(job))]
+    selected = {job_id: job for job in jobs if predicate(job_id := expansion.job_id(job))}
     if jobs and not selected:
         some = ", ".join([expansion.job_id(job) for job in jobs[:8]] + ["..."] * (len(jobs) > 8))
         return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}")]
-    return selected, []
+    places = {key: root.place((key,)) for key in ("shard", "durations")}
+    kept, problems = shards.chosen(list(selected), document.get("shard"), document.get("durations"), places)
+    return [selected[job_id] for job_id in kept], problems
 
 
 def _suite_name(asked: Request, parts: Mapping[str, Layers]) -> str:

@@ -77,7 +77,7 @@ class Progress:
                 row.began = row.began or event["time"]
                 if event["event"] == "stage":
                     row.stage = event["stage"]
-            row.result = JobResult.load(self.run.job_folder(job))
+            row.result = self.run.result(job)
             if row.result is not None and not self.live:
                 count = sum(one.result is not None for one in self.rows.values())
                 result = row.result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -9,21 +10,22 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from flows import environment
 from flows.config import Run
-from lowering import files, worker
+from lowering import files, keys, worker
 from lowering.errors import InfraError, Problem
-from lowering.job import plain
-from lowering.result import JobResult, not_run
+from lowering.job import Job, plain, structured
+from lowering.result import Expectation, JobResult, not_run
 
 SCHEMA = 1
-RUN = "run.json"
-MEMORY_OF_A_JOB = 4 << 30  # what a job is expected to need when nothing is known of it
+RUN, ENDED, LOCK = "run.json", "ended.json", ".lock"
+AGAIN = ("infra", "not_run")  # outcomes of jobs that the same command runs again
 
 
 @dataclass(frozen=True)
@@ -44,31 +46,70 @@ class Record:
     def job_folder(self, job: str) -> Path:
         return self.folder / "jobs" / folder_name(job)
 
+    @property
+    def store(self) -> Path | None:
+        """The store of stage results that the run's jobs use."""
+        return (self.folder / self.data["store"]).resolve() if self.data.get("store") else None
+
+    def unfinished(self) -> list[str]:
+        """The jobs that have no result yet, or one that says nothing about the model."""
+        results = {job: JobResult.load(self.job_folder(job)) for job in self.ids}
+        return [job for job, result in results.items() if result is None or result.outcome in AGAIN]
+
     def results(self) -> list[JobResult]:
         """A row for every job; one without a committed result is `not_run`."""
-        return [JobResult.load(self.job_folder(job["id"])) or not_run(job["model"], job["variant"]) for job in self.data["jobs"]]
+        return [self.result(job["id"]) or replace(not_run(job["model"], job["variant"]), expect=self.expectation(job["id"]))
+                for job in self.data["jobs"]]
+
+    def result(self, job: str) -> JobResult | None:
+        """What was committed of a job, and what was expected of it; None when there is nothing yet."""
+        found = JobResult.load(self.job_folder(job))
+        return found and replace(found, expect=self.expectation(job))
+
+    def expectation(self, job: str) -> Expectation:
+        return structured(Expectation, self.rows[job].get("expect") or {})
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """What run.json says of each job, by id: its `axes`, what to `expect`, and its `key`: equal when job, code and tools are."""
+        return {job["id"]: job for job in self.data["jobs"]}
 
 
 def begin(run: Run) -> Record:
-    """Write the record of a run that is about to start, its jobs prepared; InfraError when the disk refuses."""
+    """The record of a run that is about to start, its jobs prepared; InfraError when the disk refuses.
+
+    A run of the same jobs, by the same code, that was cut short goes on in its own record; else a new one is written.
+    """
     started = datetime.now(UTC)
-    config = files.dumps([run.config, [job.to_json() for job in run.jobs]])
-    name = f"{started:%Y%m%dT%H%M%SZ}-{folder_name(run.suite)}-{hashlib.sha256(files.encode(config)).hexdigest()[:6]}"
+    codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
+    identity = hashlib.sha256(files.encode(files.dumps([run.config, codes]))).hexdigest()
+    name = f"{folder_name(run.suite)}-{identity[:6]}"
     limits = worker.Limits(run.limits.stage_seconds, run.limits.memory_bytes)
     try:
-        folder = _fresh(run.output.absolute() / "runs", name)
+        runs = run.output.absolute() / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+        if (folder := _cut_short(runs, name, identity)) is not None:
+            _point(runs / "latest", folder.name)
+            return load(folder)
+        folder = _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
         for job in run.jobs:
             worker.prepare(job, folder / "jobs" / folder_name(job.id), limits, run.output.absolute() / "store" if run.cache else None)
         data = {
             "schema": SCHEMA,
             "run": folder.name,
+            "identity": identity,
             "suite": run.suite,
             "started": started.isoformat(timespec="seconds"),
             "overrides": list(run.overrides),
             "workers": run.cluster.workers or workers_here(len(run.jobs)),
             "cluster": plain(run.cluster),
             "limits": plain(limits),
-            "jobs": [{"id": job.id, "model": job.model.name, "variant": job.variant} for job in run.jobs],
+            "patience": {"run_seconds": run.limits.run_seconds, "retries": run.limits.retries, "retry_seconds": run.limits.retry_seconds},
+            "store": os.path.relpath(run.output.absolute() / "store", folder) if run.cache else None,
+            "jobs": [{"id": job.id, "model": job.model.name, "variant": job.variant, "gpu": wants_gpu(job), "key": codes[job.id],
+                      "axes": dict(run.axes.get(job.id, {})), "expect": plain(run.expected.get(job.id, Expectation()))} for job in run.jobs],
+            "expectations": str(run.expectations) if run.expectations else None,
+            "whole": run.whole,
             "environment": environment.describe(),
             "command": sys.argv,
             "config": run.config,
@@ -93,8 +134,14 @@ def load(folder: Path) -> Record:
 
 
 def workers_here(jobs: int) -> int:
-    """How many jobs this machine bears at a time: no more than cores, nor than memory for each."""
-    return max(1, min(len(os.sched_getaffinity(0)), environment.available_bytes() // MEMORY_OF_A_JOB, jobs))
+    """How many jobs this machine runs at a time at most: as many as it has cores; each also waits for the memory it needs."""
+    return max(1, min(len(os.sched_getaffinity(0)), jobs))
+
+
+def wants_gpu(job: Job) -> bool:
+    """Whether a stage of the job is told to use a GPU, if there is one."""
+    options = [value for stage in job.stages.values() for value in plain(stage).values()]
+    return any(value in ("gpu", "cuda") or (isinstance(value, list) and {"gpu", "cuda"}.intersection(map(str, value))) for value in options)
 
 
 def folder_name(text: str) -> str:
@@ -104,15 +151,48 @@ def folder_name(text: str) -> str:
 
 
 def _fresh(runs: Path, name: str) -> Path:
-    """A new folder called `name`; a run of the same second and jobs gets a number."""
-    runs.mkdir(parents=True, exist_ok=True)
+    """A new folder called `name`, this process's; a run of the same second and jobs gets a number."""
     number = 1
     while True:
         folder = runs / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir()
+            _lock(folder)
             return folder
         number += 1
+
+
+def _cut_short(runs: Path, name: str, identity: str) -> Path | None:
+    """The newest run of that identity, if it has not come to its end and no process is at it; it is then this process's."""
+    for folder in sorted(runs.glob(f"*-{name}*"), reverse=True):
+        with suppress(OSError, ValueError):
+            if files.read(folder / RUN).get("identity") == identity:
+                return folder if not (folder / ENDED).exists() and _lock(folder) else None
+    return None
+
+
+_locks: dict[Path, int] = {}
+
+
+def _lock(folder: Path) -> bool:
+    """Whether the run in `folder` is this process's from here on: the lock goes when the process does, however it ends."""
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    except OSError:  # a file system without locks: two runs of one identity at once are then not told apart
+        return True
+    _locks[folder] = file
+    return True
+
+
+def end(run: Record, seconds: float) -> None:
+    """Note that the run came to its end: the same command starts another from now on. Raises OSError."""
+    files.write(run.folder / ENDED, {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)})
+    if (file := _locks.pop(run.folder, None)) is not None:
+        os.close(file)
 
 
 def _point(link: Path, target: str) -> None:

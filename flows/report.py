@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import clusters, levels, record, remarks
+from flows import clusters, exports, flaky, levels, record, remarks, verdicts
+from flows.markdown import cell
+from flows.markdown import counted as counted
+from flows.markdown import table as table
 from flows.record import Record
 from lowering import files
-from lowering.result import OUTCOMES, JobResult
+from lowering.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
 JSON, MARKDOWN = "report.json", "report.md"
@@ -23,8 +26,10 @@ def write(run: Record, seconds: float | None = None) -> Path:
     `publish.write` does this, and writes the pages that need the other runs.
     """
     results = run.results()
-    files.write(run.folder / JSON, as_json(run, results, seconds))
-    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, seconds)) + "\n"))
+    data = as_json(run, results, seconds) | {"flaky": flaky.found(run, results)}
+    files.write(run.folder / JSON, data)
+    exports.write(run.folder, data)
+    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, seconds, data["flaky"])) + "\n"))
     return run.folder / MARKDOWN
 
 
@@ -58,7 +63,8 @@ def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
 
 def _job(run: Record, result: JobResult) -> dict[str, Any]:
     folder = run.job_folder(result.id)
-    return {**result.to_json(), "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.signature(result),
+    axes = run.rows[result.id].get("axes", {})
+    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.signature(result),
             "levels": levels.as_json(folder)}
 
 
@@ -73,9 +79,10 @@ def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
 
 
 def summary(results: Sequence[JobResult]) -> str:
-    """`7 jobs: 5 ok, 1 crash, 1 timeout`."""
-    parts = ", ".join(f"{count} {outcome}" for outcome, count in totals(results).items())
-    return f"{counted(len(results), 'job')}: {parts or 'nothing ran'}"
+    """`7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
+    parts = [f"{count} {outcome}" for outcome, count in totals(results).items()] or ["nothing ran"]
+    new = sum(result.expected == UNSPECIFIED for result in results)
+    return f"{counted(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
 
 
 def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
@@ -98,8 +105,9 @@ def short(result: JobResult, limit: int = 160) -> str:
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 
 
-def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> Iterator[str]:
-    """The lines of report.md."""
+def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None = None,
+                unsteady: Mapping[str, Sequence[Mapping[str, str]]] | None = None) -> Iterator[str]:
+    """The lines of report.md. unsteady: what flaky.found says."""
     data = run.data
     yield f"# {data['suite']}: {summary(results)}"
     yield ""
@@ -107,6 +115,7 @@ def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None
     yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
+    yield from verdicts.lines(run, results, unsteady or {})
     failed = unexpected(results)
     if failed:
         yield ""
@@ -139,7 +148,7 @@ def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[st
     yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
     yield ""
     for problem in result.problems:
-        yield f"- {_cell(str(problem))}"
+        yield f"- {cell(str(problem))}"
     if result.problems:
         yield ""
     if folder:
@@ -154,21 +163,3 @@ def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[st
         "ops": sum(stage.ops.values()),
         "artifact": f"[{stage.artifact}]({folder}/{stage.artifact})" if folder and stage.artifact else stage.artifact or "",
     } for stage in result.stages])
-
-
-def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A Markdown table of rows with the same keys; nothing for no rows."""
-    if not lines:
-        return
-    yield "| " + " | ".join(lines[0]) + " |"
-    yield "|" + "|".join(" ---: " if isinstance(value, int | float) else " --- " for value in lines[0].values()) + "|"
-    for line in lines:
-        yield "| " + " | ".join("" if value is None else _cell(str(value)) for value in line.values()) + " |"
-
-
-def counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _cell(text: str) -> str:
-    return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")

@@ -15,6 +15,9 @@ from lowering.symbols import schema, views
 # Every way a job can end. `infra` and `not_run` say nothing about the model.
 OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
 
+UNJUDGED = ("infra", "not_run")
+UNSPECIFIED = "unspecified"  # what is expected of a job that the expectations do not name yet
+
 START = "start"  # the stage of a job that ended before its first stage began
 MANIFEST = "manifest.json"
 LOG = "log.txt"
@@ -55,6 +58,27 @@ class StageResult:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """How a job is expected to end: `outcome` (or UNSPECIFIED), in `stage` (empty: any), and why. strict: a pass is then not as expected."""
+
+    outcome: str = "ok"
+    stage: str = ""
+    reason: str = ""
+    strict: bool = True
+
+    def met(self, outcome: str, stage: str) -> bool:
+        """Whether a job may end so. `infra` and `not_run` say nothing about a model: no expectation meets them."""
+        if outcome in UNJUDGED:
+            return False
+        if self.outcome == UNSPECIFIED or (outcome == "ok" and not self.strict):
+            return True
+        return outcome == self.outcome and (outcome == "ok" or self.stage in ("", stage))
+
+    def __str__(self) -> str:
+        return f"{self.outcome} in {self.stage}" if self.stage and self.outcome != "ok" else self.outcome
+
+
+@dataclass(frozen=True)
 class JobResult:
     """A job's end. stage: the last one that began; seconds: wall time of all stages; problems: why it is not ok, in full.
 
@@ -67,7 +91,7 @@ class JobResult:
     variant: str
     outcome: str
     stage: str = START
-    expected: str = "ok"
+    expect: Expectation = Expectation()
     seconds: float = 0.0
     peak_rss_bytes: int | None = None
     peak_rss_source: str = ""
@@ -85,10 +109,15 @@ class JobResult:
 
     @property
     def as_expected(self) -> bool:
-        return self.outcome == self.expected
+        return self.expect.met(self.outcome, self.stage)
+
+    @property
+    def expected(self) -> str:
+        """The outcome that was expected, or UNSPECIFIED."""
+        return self.expect.outcome
 
     def to_json(self) -> dict[str, Any]:
-        return dict(plain(self))
+        return {**plain(self), "expected": self.expected, "as_expected": self.as_expected}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> JobResult:

@@ -1,0 +1,140 @@
+"""The outcome of a run for other programs: junit.xml, jobs.csv (a row a job), jobs.jsonl (a line a job); all made from report.json's data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from lowering import files
+from lowering.result import UNJUDGED
+
+JUNIT, CSV, LINES = "junit.xml", "jobs.csv", "jobs.jsonl"
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
+Job = Mapping[str, Any]
+
+
+def write(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write the three files of the run in `folder`; data: report.json's. Raises OSError."""
+    files.write_bytes(folder / JUNIT, junit(data))
+    files.write_bytes(folder / CSV, files.encode(table(data)))
+    files.write_bytes(folder / LINES, files.encode("".join(f"{files.dumps({'run': data['run'], **job}, indent=None)}\n" for job in data["jobs"])))
+
+
+def junit(data: Mapping[str, Any]) -> bytes:
+    """A test suite for each job, for only a suite has properties: one test case that passes, fails, errs (nothing is known of the model),
+    or is skipped (it fails as expected, or nothing is expected of it yet). Valid for the xUnit plugin's junit-10.xsd."""
+    root = ElementTree.Element("testsuites", name=data["suite"])
+    for job in data["jobs"]:
+        case = ElementTree.Element("testcase", classname=job["model"], name=job["variant"], time=_seconds(job))
+        counts = {"failures": 0, "errors": 0, "skipped": 0}
+        if (ending := _ending(job)) is not None:
+            kind, message = ending
+            counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] = 1
+            found = ElementTree.SubElement(case, kind, type=job["outcome"], message=_text(message))
+            found.text = _text("\n".join(_problem(problem) for problem in job["problems"]))
+        suite = ElementTree.SubElement(root, "testsuite", {
+            "name": job["id"], "tests": "1", **{name: str(count) for name, count in counts.items()}, "time": _seconds(job),
+            "timestamp": data["started"], "hostname": data["environment"]["machine"]["host"], "file": f"{job['folder']}/{job['log']}",
+        })  # fmt: skip
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in _properties(job):
+            ElementTree.SubElement(properties, "property", name=name, value=_text(value))
+        suite.append(case)
+    for name in ("tests", "failures", "errors"):
+        root.set(name, str(sum(int(suite.get(name, 0)) for suite in root)))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def table(data: Mapping[str, Any]) -> str:
+    """CSV: what is known of every job, a column for each axis (`axis KEY`) and for the seconds of each stage (`seconds STAGE`)."""
+    axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
+    stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
+    columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes", "warnings",
+               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", *stages, "cause"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for job in data["jobs"]:
+        writer.writerow({"run": data["run"], **_row(job)})
+    return text.getvalue()
+
+
+def dims(job: Job) -> tuple[int, int] | None:
+    """How many of the requested dims the result takes any size in, and how many were requested; None when nothing is known."""
+    requested = (job["symbols"] or {}).get("requested")
+    if not requested:
+        return None
+    return sum(dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at") for dim in requested), len(requested)
+
+
+def operations(job: Job) -> int | None:
+    """Ops of the last level that the job reached."""
+    counted = [sum(stage["ops"].values()) for stage in job["stages"] if stage["ops"]]
+    return counted[-1] if counted else None
+
+
+def _row(job: Job) -> dict[str, Any]:
+    kept, asked = dims(job) or (None, None)
+    same = ("model", "variant", "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes")
+    axes = {f"axis {key}": value if isinstance(value, str | int | float) else files.dumps(value, indent=None)
+            for key, value in job.get("axes", {}).items()}
+    return {
+        "job": job["id"], **{key: job[key] for key in same},
+        "warnings": len(job["warnings"]), "dims_dynamic": kept, "dims_asked": asked, "ops": operations(job),
+        "max_abs": job["verify"].get("max_abs"), "max_rel": job["verify"].get("max_rel"),
+        **axes,
+        **{f"seconds {stage['name']}": stage["seconds"] for stage in job["stages"]},
+        "cause": _problem(job["problems"][0]) if job["problems"] else "",
+    }  # fmt: skip
+
+
+def _ending(job: Job) -> tuple[str, str] | None:
+    """The element of junit.xml that says how a job ended, and its message; None for one that simply passed."""
+    said = f"{job['outcome']} in {job['stage']}"
+    if job["outcome"] in UNJUDGED:
+        return "error", said
+    if not job["as_expected"]:
+        return "failure", said if job["expected"] == "ok" else f"{said}, expected: {_expected(job)}"
+    if job["outcome"] == "ok":
+        return None
+    return "skipped", f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
+
+
+def _expected(job: Job) -> str:
+    expect = job["expect"]
+    return f"{expect['outcome']} in {expect['stage']}" if expect["stage"] else str(expect["outcome"])
+
+
+def _properties(job: Job) -> Iterator[tuple[str, str]]:
+    yield "outcome", job["outcome"]
+    yield "stage", job["stage"]
+    yield "expected", _expected(job)
+    for stage in job["stages"]:
+        yield f"seconds {stage['name']}", f"{stage['seconds']:.3f}"
+    if job["peak_rss_bytes"]:
+        yield "peak_rss_bytes", str(job["peak_rss_bytes"])
+    for key, value in job.get("axes", {}).items():
+        yield f"axis {key}", str(value)
+    for dim in (job["symbols"] or {}).get("requested", ()):
+        asked = dim["promised"]
+        upper = "oo" if asked.get("upper") is None else asked["upper"]
+        yield f"symbol {dim['argument']}[{dim['dim']}]", f"{dim['asked']} [{asked.get('lower')}, {upper}] {dim['verdict']}"
+
+
+def _problem(problem: Mapping[str, str]) -> str:
+    text = f"{problem['place']}: {problem['cause']}" if problem["place"] else problem["cause"]
+    return f"{text} ({problem['fix']})" if problem["fix"] else text
+
+
+def _seconds(job: Job) -> str:
+    return f"{job['seconds']:.3f}"
+
+
+def _text(value: Any) -> str:
+    return _UNPRINTABLE.sub("\ufffd", str(value))

@@ -1,0 +1,42 @@
+"""Jobs that ended otherwise than an earlier attempt with the same key: the same job, by the same code, with the same tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.record import Record
+from lowering import files
+from lowering.result import UNJUDGED, JobResult
+
+ENDINGS = "endings.json"  # of a run: {job: [key, outcome, stage]}, what later runs compare with
+EARLIER = 30  # runs that are looked at
+
+
+def found(run: Record, results: Sequence[JobResult]) -> dict[str, list[dict[str, str]]]:
+    """By job id the earlier endings (`run`, `outcome`, `stage`) that differ, newest first; this run's are noted. Raises OSError."""
+    keys = {name: row.get("key") for name, row in run.rows.items()}
+    judged = {result.id: result for result in results if result.outcome not in UNJUDGED and keys[result.id]}
+    files.write(run.folder / ENDINGS, {name: [keys[name], result.outcome, result.stage] for name, result in judged.items()})
+    flaky: dict[str, list[dict[str, str]]] = {}
+    for folder, endings in _earlier(run.folder):
+        for name, (key, outcome, stage) in endings.items():
+            result = judged.get(name)
+            if result is not None and keys[name] == key and (outcome, stage if outcome != "ok" else "") != _end(result):
+                flaky.setdefault(name, []).append({"run": folder.name, "outcome": outcome, "stage": stage})
+    return dict(sorted(flaky.items()))
+
+
+def _end(result: JobResult) -> tuple[str, str]:
+    return result.outcome, "" if result.outcome == "ok" else result.stage
+
+
+def _earlier(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    before = sorted((other for other in folder.parent.glob(f"*/{ENDINGS}") if other.parent.name < folder.name and not other.parent.is_symlink()),
+                    reverse=True)
+    for file in before[:EARLIER]:
+        try:
+            yield file.parent, dict(files.read(file))
+        except (OSError, ValueError):
+            continue  # cut short, or another version's: says nothing

@@ -1,0 +1,25 @@
+"""Markdown tables, and counted words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A Markdown table of rows with the same keys; nothing for no rows."""
+    if not lines:
+        return
+    yield "| " + " | ".join(lines[0]) + " |"
+    yield "|" + "|".join(" ---: " if isinstance(value, int | float) else " --- " for value in lines[0].values()) + "|"
+    for line in lines:
+        yield "| " + " | ".join("" if value is None else cell(str(value)) for value in line.values()) + " |"
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def cell(text: str) -> str:
+    """A text that cannot break the table it stands in."""
+    return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")

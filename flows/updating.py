@@ -1,0 +1,78 @@
+"""`shapeline update-expected`: write into a suite's expectations how the jobs of a run ended, where that differs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flows import clusters, compose, expectation_edit, expectations, record
+from flows.record import Record
+from lowering import files
+from lowering.errors import ConfigError, Problem
+from lowering.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; exit 0 when the file says what the run did."""
+    from flows.command import run_folder
+
+    said = "Make the expectations of a suite say how the jobs of a run ended: only what differs is written, sorted; comments stay."
+    parser = argparse.ArgumentParser(prog="shapeline update-expected", description=said)
+    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
+    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    options = parser.parse_args(arguments)
+    run = record.load(run_folder(options.run, options.output))
+    file = _file(run)
+    changes, unjudged = differences(run)
+    for name, (before, after) in changes.items():
+        print(f"{name}: {before or 'no entry'} -> {after or 'no entry'}")
+    if unjudged:
+        print(f"left as they are, for nothing is known of them: {', '.join(unjudged)}")
+    if changes and not options.dry_run:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        edited = expectation_edit.edited(text, {name: after for name, (_, after) in changes.items()})
+        files.write_bytes(file, files.encode(edited))
+    done = "would change" if options.dry_run else "changed"
+    print(f"{compose.label(file)}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} {done}" if changes
+          else f"{compose.label(file)}: says already how the jobs of {run.folder.name} end")
+    return 0
+
+
+def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expectation | None]], list[str]]:
+    """By name what the file says and what it should say (None: no entry), sorted, and the jobs of which the run says nothing.
+
+    A whole run also removes the entries of jobs that the suite has no longer.
+    """
+    file = _file(run)
+    found = expectations.read(file) if file.exists() else expectations.Expectations()
+    results = {result.id: result for result in run.results()}
+    held = expectations.of_jobs(found, results)
+    changes: dict[str, tuple[Expectation | None, Expectation | None]] = {}
+    for name, result in results.items():
+        before = held[name]
+        if result.outcome in UNJUDGED or (before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))):
+            continue
+        changes[name] = (None if before.outcome == UNSPECIFIED else before, _observed(result))
+    if run.data.get("whole"):
+        own = expectations.of_jobs(found, found.expect)
+        models = {result.model for result in results.values()}
+        changes |= {name: (own[name], None) for name in found.expect if name not in results and name not in models}
+    return dict(sorted(changes.items())), sorted(name for name, result in results.items() if result.outcome in UNJUDGED)
+
+
+def _observed(result: JobResult) -> Expectation:
+    if result.outcome == "ok":
+        return Expectation()
+    cause = result.problems[0].cause.strip().split("\n", 1)[0] if result.problems else ""
+    return Expectation(result.outcome, result.stage, clusters.general(cause))
+
+
+def _file(run: Record) -> Path:
+    data: Mapping[str, object] = run.data
+    if not data.get("expectations"):
+        fix = "only runs of a suite's file, without sweeps on the command line, have expectations"
+        raise ConfigError(Problem(str(run.folder), "its jobs are not those of a suite's file", fix))
+    return Path(str(data["expectations"]))
