@@ -1,4 +1,4 @@
-"""The bridge from XLA to PyTorch's dispatcher: an FFI handler, built once, registered under the target of every custom call that names an op."""
+"""The bridge from XLA to PyTorch's dispatcher: an FFI handler, built once, registered for each target of custom calls that name an op."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering import mlir
 from lowering.custom import compiler
-from lowering.errors import Problem, StageFailed
+from lowering.errors import LoadError, Problem, StageFailed
 
 SOURCE = Path(__file__).with_name("bridge.cpp")
 PLATFORMS = ("cpu",)
@@ -57,5 +57,11 @@ def _handler() -> Any:
     import jaxlib
 
     headers = Path(jaxlib.__file__).parent / "include"
-    built = compiler.build("bridge", [SOURCE], (f"-DJAXLIB={jaxlib.__version__}",), [headers])  # the macro: another jaxlib, another build
+    try:
+        # the macro tells builds for different versions of jaxlib apart
+        built = compiler.build("bridge", [SOURCE], (f"-DJAXLIB={jaxlib.__version__}",), [headers])
+    except LoadError as error:
+        cause = f"cannot execute custom ops: {'; '.join(problem.cause for problem in error.problems)}"
+        fix = "without it the program is lowered all the same: ~stages.verify"
+        raise StageFailed(Problem("the bridge to PyTorch", cause, fix), error.log) from error
     return ctypes.CDLL(str(built)).shapeline_torch_op

@@ -76,7 +76,8 @@ def _compiler(name: str) -> str:
     found = shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if found is None:
         cause = f"CXX={wanted} is not there" if wanted else "there is no C++ compiler here"
-        raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", "install g++ or clang++, or name a built .so under libraries"))
+        fix = "install g++ or clang++, or name a built .so under libraries"
+        raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", fix))
     return found
 
 

@@ -10,15 +10,20 @@ from pathlib import Path
 import torch
 
 from lowering.custom import compiler
+from lowering.custom.naming import parts
 from lowering.errors import LoadError, Problem, ShapelineError, near_miss
 from lowering.model import Library, Model
 
 _owners: dict[str, str] = {}  # op -> the library whose loading registered it
 _loaded: set[str] = set()
+_FEW = 20  # ops of a namespace that a message lists
 
 
 def load(model: Model) -> None:
-    """Load every library of `model` that this process has not; LoadError lists each that cannot be built or loaded."""
+    """Load every library of `model` that this process has not; LoadError lists each that cannot be built or loaded.
+
+    Then every op that its `custom_calls` name must be there.
+    """
     problems: list[Problem] = []
     logs: list[str] = []
     for position, library in enumerate(model.libraries):
@@ -28,6 +33,8 @@ def load(model: Model) -> None:
             place = f"models.{model.name}.libraries[{position}]"
             problems += [Problem(f"{place}: {problem.place}", problem.cause, problem.fix) for problem in error.problems]
             logs.append(error.log)
+    if not problems:
+        problems = [unknown_op(name, model, f"custom_calls.{key}: ") for key in model.custom_calls if (name := parts(key)[0]) not in _ops()]
     if problems:
         raise LoadError(problems, "\n".join(filter(None, logs)))
 
@@ -86,13 +93,14 @@ def owner(op: str) -> str:
     return f"library '{_owners[op]}'" if op in _owners else "registered outside the model's libraries"
 
 
-def unknown_op(name: str, model: Model | None) -> Problem:
+def unknown_op(name: str, model: Model | None, place: str = "") -> Problem:
     """`ns::name` is no op of this process: where it may come from."""
     namespace = name.partition("::")[0]
     known = sorted(op for op in _ops() if op.startswith(f"{namespace}::"))
     listed = ", ".join(map(label, model.libraries if model else ())) or "none"
-    fix = near_miss(name, known) or (f"{namespace} has {', '.join(known)}" if known else f"list its library under libraries (now: {listed})")
-    return Problem(f"op '{name}'", "is not registered", fix)
+    others = f"; {namespace} has {', '.join(known)}" if 0 < len(known) <= _FEW else ""
+    fix = near_miss(name, known) or f"list its library under libraries (now: {listed}){others}"
+    return Problem(f"{place}op '{name}'", "is not registered", fix)
 
 
 _MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
@@ -107,8 +115,8 @@ def explain(error: BaseException, model: Model) -> Problem | None:
         op = getattr(link, "func", None) if isinstance(link, torch._subclasses.fake_tensor.UnsupportedOperatorException) else None
         if isinstance(op, torch._ops.OpOverload):
             name = op._schema.name
-            fix = (f"register one: TORCH_LIBRARY_IMPL({op.namespace}, Meta, m) in C++, or @torch.library.register_fake('{name}') in a Python module "
-                   "listed under libraries")  # fmt: skip
+            fix = (f"register one: TORCH_LIBRARY_IMPL({op.namespace}, Meta, m) in C++, or @torch.library.register_fake('{name}') "
+                   "in a Python module listed under libraries")  # fmt: skip
             return Problem(f"op '{name}' ({owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
     return None
 

@@ -50,6 +50,13 @@ def outline(module: Any, model: Model | None) -> list[Problem]:
     return problems
 
 
+def unused(module: Any, model: Model | None) -> list[str]:
+    """The rows of `custom_calls` that no call of an outlined module follows."""
+    functions = [operation.operation for operation in module.body.operations if HELD in operation.operation.attributes]
+    called = {function.attributes[HELD]["config"]["op"].value for function in functions}
+    return [key for key in (model.custom_calls if model else ()) if parts(key)[0] not in called]
+
+
 def outlined(module: Any) -> bool:
     """Whether the module has custom calls to be."""
     return any(HELD in operation.operation.attributes for operation in module.body.operations)
@@ -89,15 +96,16 @@ def _callee(call: Any) -> str:
     return str(call.attributes["callee"].value)
 
 
-def _stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: Mapping[str, ir.Attribute]) -> None:
+def _stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: dict[str, ir.Attribute]) -> None:
     """Put a call of a new private function `symbol`, declared with `attributes`, in the operator's place."""
     results = [result.type for result in operator.results]
     with module.context, ir.Location.unknown():
         type_ = ir.TypeAttr.get(ir.FunctionType.get([operand.type for operand in operands], results))
-        declared = {"sym_name": ir.StringAttr.get(symbol), "function_type": type_, "sym_visibility": ir.StringAttr.get("private"), **attributes}
-        ir.Operation.create("func.func", attributes=declared, regions=1, ip=ir.InsertionPoint(module.body))
+        declared = {"sym_name": ir.StringAttr.get(symbol), "function_type": type_, "sym_visibility": ir.StringAttr.get("private")}
+        ir.Operation.create("func.func", attributes=declared | attributes, regions=1, ip=ir.InsertionPoint(module.body))
     with ir.InsertionPoint(operator), operator.location:
-        called = ir.Operation.create("func.call", results=results, operands=operands, attributes={"callee": ir.FlatSymbolRefAttr.get(symbol)})
+        callee = {"callee": ir.FlatSymbolRefAttr.get(symbol)}
+        called = ir.Operation.create("func.call", results=results, operands=operands, attributes=callee)
     _replace(operator, called)
 
 

@@ -45,10 +45,13 @@ def refusals(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
     found = []
     for node in module.graph.nodes:
         op = node.args[0] if node.target is torch.ops.higher_order.auto_functionalized else node.target
-        if node.op != "call_function" or not isinstance(op, torch._ops.OpOverload) or not is_custom(op._schema.name, op._schema.overload_name, kept):
+        if node.op != "call_function" or not isinstance(op, torch._ops.OpOverload):
             continue
+        if not is_custom(op._schema.name, op._schema.overload_name, kept):
+            continue
+        positional = node.args if op is node.target else ()
         for position, formal in enumerate(op._schema.arguments):
-            given = node.args[position] if op is node.target and position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
+            given = positional[position] if position < len(positional) else node.kwargs.get(formal.name, formal.default_value)
             if given is not None and not _has_form(formal.real_type, given):
                 name, line = op._schema.name, source_lines.of_fx(node)
                 cause = f"argument '{formal.name}' of type {formal.real_type} has no attribute form" + (f", at {line}" if line else "")
@@ -67,7 +70,7 @@ def _has_form(type_: Any, given: Any) -> bool:
 
 
 def mutating(graph: ScriptGraph, node: Node) -> list[Any]:
-    """`auto_functionalized(op, **arguments)`: the op on copies of what it writes; gives its results (None if it has none), then the copies."""
+    """`auto_functionalized(op, **arguments)`: the op on copies of what it writes; its results (None if it has none), then the copies."""
     op: torch._ops.OpOverload = node.args[0]  # type: ignore[assignment]
     returned = len(op._schema.returns)
     values = list(node.meta["val"])

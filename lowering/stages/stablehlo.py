@@ -44,6 +44,8 @@ class ToStableHLO(Stage):
         direct.lower(module)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
+        for row in operators.unused(module, program.model):
+            note("custom_call_unused", "the program has no such op when it comes to StableHLO", f"custom_calls.{row}")
         branches = any(operation.name in control.OPS for operation in mlir.operations(module))
         if branches:
             mlir.run(module, control.PASS, "stablehlo")

@@ -99,6 +99,18 @@ def test_an_op_of_pytorchs_own_is_kept_whole_under_another_name(tmp_path: Path) 
     assert '@acme.gelu(' in call and 'op = "aten::gelu"' in call and 'approximate = {position = 1 : i64, value = "tanh"}' in call
 
 
+def test_a_row_of_custom_calls_that_changes_nothing_is_noted(tmp_path: Path) -> None:
+    result, _ = lowered("Gelu", tmp_path, {"aten.relu": CustomCall()})
+    assert result.outcome == "ok", result.problems
+    assert [remark.place for remark in result.warnings if remark.code == "custom_call_unused"] == ["custom_calls.aten.relu"]
+
+
+def test_a_row_of_custom_calls_names_an_op(tmp_path: Path) -> None:
+    result, _ = lowered("Gelu", tmp_path, {"aten.geluu": CustomCall()})
+    assert (result.outcome, [problem.place for problem in result.problems]) == ("load_error", ["custom_calls.aten.geluu: op 'aten::geluu'"])
+    assert result.problems[0].fix == "did you mean 'aten::gelu'?"
+
+
 @pytest.mark.parametrize(("name", "outcome", "stage", "said"), [
     ("Nameless", "unsupported", "export", ["trial::nameless", "no fake kernel", "register_fake('trial::nameless')"]),
     ("Unknown", "load_error", "export", ["trial::positiv", "is not registered", "did you mean 'trial::positive'?"]),
