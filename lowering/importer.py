@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch_mlir import ir
@@ -11,9 +11,8 @@ from torch_mlir import ir
 from lowering import source_lines, types
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
-from lowering.signature import Signature
 
-Node = torch._C.Node
+Node: TypeAlias = torch._C.Node
 
 ENTRY = "main"
 
@@ -121,7 +120,11 @@ _STRUCTURAL = {
 } | {"prim::Constant": "", "prim::If": "torch.prim.If", "prim::Loop": "torch.prim.Loop"}  # fmt: skip
 
 
-def import_graph(graph: torch._C.Graph, signature: Signature | None, context: ir.Context) -> ir.Module:
+# Ops of the dialect without a lowering -> the one that computes the same and has one.
+_ALIASES = {"aten.Int.float": "aten.Int.Scalar"}
+
+
+def import_graph(graph: torch._C.Graph, context: ir.Context) -> ir.Module:
     """The graph as `func.func @main`, user lines as locations; result tuples are flattened into several results."""
     with context, ir.Location.unknown():
         module = ir.Module.create()
@@ -175,6 +178,7 @@ class GraphImporter:
     def _by_schema(self, node: Node) -> None:
         """`aten::add.Tensor` -> `torch.aten.add.Tensor` where the dialect has it and it is no custom op, else a `torch.operator`."""
         name = node.schema().partition("(")[0].replace("::", ".")
+        name = _ALIASES.get(name, name)
         if self._registered(f"torch.{name}") and not node.hasAttribute(DIMS):
             self._bind(node, ir.Operation.create(f"torch.{name}", results=self._result_types(node), operands=self._operands(node)))
         else:

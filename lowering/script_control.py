@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch.fx import Node
@@ -13,7 +13,7 @@ from lowering.custom.script import mutating
 if TYPE_CHECKING:
     from lowering.script_graph import ScriptGraph
 
-Value = torch._C.Value
+Value: TypeAlias = torch._C.Value
 
 FOREVER = 2**63 - 1  # trip count of a loop that its condition alone ends
 

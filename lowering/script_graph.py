@@ -5,17 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import script_control, script_text, source_lines, types
+from lowering import script_control, script_numbers, script_text, source_lines, types
 from lowering.custom.script import UNNAMED, Annotation
 from lowering.errors import Problem, Unsupported
 from lowering.ops.symbolic import kind_of
 
-Value = torch._C.Value
+Value: TypeAlias = torch._C.Value
 
 # Checks that tracing made and that have no result; what they protect is in the signature's ranges and guards.
 CHECKS = {
@@ -47,7 +47,7 @@ def refusals(module: GraphModule) -> list[Problem]:
 def _is_expressible(target: Any) -> bool:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return target.name() in script_control.RULES
-    return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or kind_of(target) is not None
+    return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or target in script_numbers.RULES or kind_of(target) is not None
 
 
 def _cause(target: Any) -> str:
@@ -141,23 +141,12 @@ class ScriptGraph:
             self._values[node] = script_control.RULES[node.target.name()](self, node)
         elif node.target is operator.getitem:
             self._values[node] = self._values[node.args[0]][node.args[1]]  # type: ignore[index]
-        elif node.target is operator.pow and type(node.meta["val"]) in (int, torch.SymInt):
-            self._values[node] = self._power(node)
+        elif node.target in script_numbers.RULES:
+            self._values[node] = script_numbers.RULES[node.target](self, node)
         elif (kind := kind_of(node.target)) is not None:
             self._values[node] = self._insert(node, kind, [self.scalar(argument) for argument in node.args], [node.meta["val"]])[0]
         else:
             self._values[node] = self._schema_call(node, node.target)  # type: ignore[arg-type]
-
-    def _power(self, node: Node) -> Value:
-        """TorchScript's power of ints is a float: an int one is a product."""
-        factor, exponent = self.scalar(node.args[0]), node.args[1]
-        if not isinstance(exponent, int):
-            value = self._insert(node, "aten::pow", [factor, self.scalar(exponent)], [0.0])
-            return self._insert(node, "aten::Int", value, [node.meta["val"]])[0]
-        product = self.constant(1) if exponent == 0 else factor
-        for _ in range(exponent - 1):
-            product = self._insert(node, "aten::mul", [product, factor], [node.meta["val"]])[0]
-        return product
 
     def _schema_call(self, node: Node, op: torch._ops.OpOverload) -> Any:
         arguments = []
@@ -192,6 +181,13 @@ class ScriptGraph:
             outputs[0].setDebugName(node.name if created.kind() != "prim::ListUnpack" else f"{node.name}_0")
         return outputs
 
+    def number(self, node: Node, kind: str, arguments: list[Value], like: Any) -> Value:
+        """Insert an op on numbers; its result has the type of `like`."""
+        created = self.graph.create(kind, arguments, 1)
+        self.insert(node, created)
+        created.output().setType(script_type(like))
+        return created.output()
+
     def insert(self, node: Node, created: torch._C.Node) -> None:
         """Insert `created` with the user line of `node`."""
         line = source_lines.of_fx(node)
@@ -206,6 +202,8 @@ class ScriptGraph:
         if formal.kind() == "ListType":
             elements = given if isinstance(given, list | tuple) else [given]
             return self._list(elements, formal.getElementType())
+        if formal.kind() == "NumberType" and isinstance(given, bool):
+            return self.constant(int(given))  # a bool is no number in TorchScript
         if formal.kind() == "FloatType" and isinstance(given, int) and not isinstance(given, bool):
             return self.constant(float(given))
         return self.scalar(given)
@@ -223,7 +221,7 @@ class ScriptGraph:
     def scalar(self, given: Any) -> Any:
         """The value of a node, or the constant that a number is."""
         value = self._values[given] if isinstance(given, Node) else given
-        return value if isinstance(value, Value) else self.constant(value)
+        return value if isinstance(value, torch._C.Value) else self.constant(value)
 
     def held(self, given: Any) -> Any:
         """What a node stands for: a value, a list of them, or a graph."""
@@ -235,7 +233,7 @@ class ScriptGraph:
             return self.constant(size)
         for node, value in list(self._values.items()):
             tensor = node.meta.get("val")
-            if not isinstance(tensor, torch.Tensor) or not isinstance(value, Value) or node.graph is not self._module.graph:
+            if not isinstance(tensor, torch.Tensor) or not isinstance(value, torch._C.Value) or node.graph is not self._module.graph:
                 continue
             for position, dim in enumerate(tensor.shape):
                 if isinstance(dim, torch.SymInt) and dim.node.expr == size.node.expr:

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 
 from lowering import source_lines, types
-from lowering.errors import Problem, Unsupported
+from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.ops import script_values
 
-Node = torch._C.Node
+Node: TypeAlias = torch._C.Node
 STRUCTURE = frozenset({"prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack"})
 _LAYOUTS = {0: torch.strided}
 _MEMORY_FORMATS = {0: torch.contiguous_format, 1: torch.preserve_format, 2: torch.channels_last, 3: torch.channels_last_3d}
@@ -73,10 +72,19 @@ class Interpreter:
             line = source_lines.of_script(node)
             if line is not None:
                 set_stack_trace([f'  File "{line.file}", line {line.line}, in forward\n    {line.code.strip()}\n'])
-            results = self._node(node, values)
+            results = self._guarded(node, values)
             for output, result in zip(node.outputs(), results, strict=True):
                 values[output.unique()] = result
             self._after(node)
+
+    def _guarded(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
+        try:
+            return self._node(node, values)
+        except ShapelineError:
+            raise
+        except Exception as error:  # torch raises many kinds
+            message = str(error).strip().partition("\n")[0]
+            raise StageFailed(Problem(place(node), f"raised {type(error).__name__}: {message}"), str(error)) from error
 
     def _node(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
         kind, given = node.kind(), [values[value.unique()] for value in node.inputs()]
@@ -117,11 +125,11 @@ class Interpreter:
     def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         """The branch that the condition takes, which sizes may decide; on a tensor's values both are computed and one is chosen."""
         accepted, refused = node.blocks()
-        if isinstance(condition, torch.SymBool) and free_unbacked_symbols(condition):
+        if isinstance(condition, torch.Tensor):
             return self._both(node, condition, accepted, refused, values)
         return self._block(accepted if condition else refused, values)
 
-    def _both(self, node: Node, condition: Any, accepted: Any, refused: Any, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _both(self, node: Node, condition: torch.Tensor, accepted: Any, refused: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         if (effects := [inner for block in (accepted, refused) for inner in _effects(block)]):
             raise Unsupported([Problem(place(inner), "stands in a branch that a tensor's values decide, and does more than compute",
                                        "take it out of the branch") for inner in effects])
@@ -129,9 +137,10 @@ class Interpreter:
         for one, other in zip(self._block(accepted, values), self._block(refused, values), strict=True):
             if one is other:
                 chosen.append(one)
+            elif isinstance(one, bool) and isinstance(other, bool):
+                chosen.append(condition if one else torch.logical_not(condition))  # again a truth that a tensor holds
             elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.dim() == other.dim() and one.dtype == other.dtype:
-                mask = torch.scalar_tensor(1, dtype=torch.bool) if condition is True else torch.ops.aten.scalar_tensor(condition, dtype=torch.bool)
-                chosen.append(torch.where(mask, one, other))
+                chosen.append(torch.where(condition, one, other))
             else:
                 raise Unsupported(Problem(place(node), "a tensor's values decide which of two results is taken that differ in kind",
                                           "give both branches tensors of one dtype and rank"))
@@ -147,7 +156,7 @@ class Interpreter:
                                       "make the dim static in the model's inputs, or write the loop as a tensor operation"))
         done = 0
         while done < int(count):
-            if isinstance(again, torch.SymBool) and again.node.expr.free_symbols:
+            if isinstance(again, torch.Tensor) or (isinstance(again, torch.SymBool) and again.node.expr.free_symbols):
                 raise Unsupported(Problem(place(node), "whether the loop goes on depends on a tensor's values or on a dynamic dim",
                                           "give it a count that the static dims fix"))
             if not again:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import torch
 
 from lowering import source_lines
 from lowering.source_lines import SourceLine
 
-Graph = torch._C.Graph
+Graph: TypeAlias = torch._C.Graph
 
 _NAME = re.compile(r"%([\w.]+) : ")
 _SILENT = re.compile(r"^( +) = ", re.MULTILINE)

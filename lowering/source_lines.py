@@ -12,6 +12,7 @@ from torch.fx import Node
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>[^\n]+)\n(?:\s*(?P<code>[^\n]+))?')
 _RANGE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)\n(?P<text>[^\n]*)')
+_TRACED = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): ")  # the first frame of the stack that torch.jit.trace keeps
 _MODULE = "  # in "
 
 
@@ -42,7 +43,11 @@ def of_fx(node: Node) -> SourceLine | None:
 
 def of_script(node: torch._C.Node) -> SourceLine | None:
     """The line that a TorchScript node's source range names, or None."""
-    match = _RANGE.search(node.sourceRange())
+    text = node.sourceRange()
+    traced = _TRACED.match(text)
+    if traced is not None:
+        return SourceLine(traced["file"], int(traced["line"]))
+    match = _RANGE.search(text)
     if match is None:
         return None
     code, _, module = match["text"].partition(_MODULE)

@@ -64,9 +64,11 @@ def remove_noop_views(module: GraphModule) -> GraphModule:
 
 # In order of elements, each of these is the identity where dtype and shape stay; the condition says what else must hold.
 _NOOPS: dict[Any, Callable[[Node], bool]] = {
-    **dict.fromkeys((aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default, aten.flatten.using_ints, aten.clone.default,
-                     aten.alias.default, aten.detach.default, aten.contiguous.default, aten.squeeze.dim, aten.squeeze.dims, aten.lift_fresh_copy.default,
-                     aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default), lambda node: True),
+    **dict.fromkeys((
+        aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default, aten.flatten.using_ints, aten.clone.default,
+        aten.alias.default, aten.detach.default, aten.contiguous.default, aten.squeeze.dim, aten.squeeze.dims, aten.lift_fresh_copy.default,
+        aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default,
+    ), lambda node: True),
     aten.slice.Tensor: lambda node: len(node.args) < 5 or node.args[4] == 1,
     aten.permute.default: lambda node: list(node.args[1]) == sorted(node.args[1]),  # type: ignore[arg-type, type-var]
     aten.dropout.default: lambda node: node.args[2] is False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import io
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +69,8 @@ class Interpreted(torch.nn.Module):
             self._take_back()
             return result
         given = dict(zip((formal.name for formal in self._formals), arguments, strict=False)) | named
-        values = [given[formal.name] if formal.name in given else formal.default_value for formal in self._formals]
-        self.watch = Watch([value for value in values if isinstance(value, torch.Tensor)])
+        values = [given.get(formal.name, formal.default_value) for formal in self._formals]
+        self.watch.begin({name: value for name, value in given.items() if isinstance(value, torch.Tensor)})
         return Interpreter(self.module.inlined_graph, self._read, self._write, self.watch.after).run(values)
 
     def explain(self) -> list[Problem]:
@@ -106,16 +108,27 @@ class Interpreted(torch.nn.Module):
 class Watch:
     """Looks at a symbolic run behind every node: a guard that makes a dim one number, or a multiple of it, is that node's doing."""
 
-    def __init__(self, inputs: list[torch.Tensor] | None = None) -> None:
+    def __init__(self) -> None:
         self.problems: dict[str, Problem] = {}
-        self._env = next((dim.node.shape_env for value in inputs or () for dim in value.shape if isinstance(dim, torch.SymInt)), None)
+        self._env: Any = None
+        self._seen = 0
+        self._names: dict[str, str] = {}
+
+    def begin(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Watch a run on these inputs; what an earlier one did is forgotten."""
+        self.problems.clear()
+        sizes = {f"{name}.size({position})": size for name, value in inputs.items() for position, size in enumerate(value.shape)}
+        dims = {name: size for name, size in sizes.items() if isinstance(size, torch.SymInt)}
+        self._names = {str(dim.node.expr): name for name, dim in reversed(dims.items())}
+        self._env = next((dim.node.shape_env for dim in dims.values()), None)
         self._seen = len(self._guards())
 
     def after(self, node: torch._C.Node) -> None:
         guards = self._guards()
         for guard in guards[self._seen :]:
             where = place(node)
-            cause = f"holds only where {guard}: sizes of the example that it was traced with are constants here"
+            words = re.sub(r"\b\w+\b", lambda match: self._names.get(match[0], match[0]), guard)
+            cause = f"computes only where {words}: a size of the example that it was traced with is a constant here"
             self.problems.setdefault(where, Problem(where, cause, "script the module, or take the size from the tensor: x.size(0)"))
         self._seen = len(guards)
 

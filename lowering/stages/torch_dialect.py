@@ -29,7 +29,7 @@ class ToTorchDialect(Stage):
         return importer.refusals(program.ir)
 
     def apply(self, program: Program, note: Note) -> Program:
-        module = importer.import_graph(program.ir, program.signature, mlir.torch_context())
+        module = importer.import_graph(program.ir, mlir.torch_context())
         return backend_contract.reach(module, program, self.backend_legal_ops)
 
     def reads(self) -> frozenset[Read]:

@@ -22,4 +22,4 @@ def test_case(path: Path) -> None:
     assert len(found) == len(wanted), found
     assert all(part in problem for part, problem in zip(wanted, found, strict=True)), found
     if not wanted:
-        check(mlir.text(importer.import_graph(graph, None, mlir.torch_context()), locations="# model.py" in source), directives(source))
+        check(mlir.text(importer.import_graph(graph, mlir.torch_context()), locations="# model.py" in source), directives(source))

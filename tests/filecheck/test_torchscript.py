@@ -71,7 +71,7 @@ def _compare(script: Program, loaded: torch.jit.ScriptModule) -> None:
     model, function = top.ir.model, torch._C._create_function_from_graph("forward", script.ir)
     names = [argument.name for argument in script.signature.inputs]
     for size in (3, 7):
-        given = {name: value for name, value in inputs.make(model, {symbol: size + 2 * i for i, symbol in enumerate(model.symbols)}).items()}
+        given = inputs.make(model, {symbol: size + 2 * i for i, symbol in enumerate(model.symbols)})
         want = Eager(model, top.ir.module, script.signature)(given)
         taken = {name: given[name] for name in names}
         for got in (function(*arguments(script.signature, script.weights, taken)), loaded(*taken.values())):

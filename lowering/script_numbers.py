@@ -1,0 +1,110 @@
+"""Functions of sizes that TorchScript or the levels below have in another form: each row inserts what computes the same."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch.fx import Node
+
+if TYPE_CHECKING:
+    from lowering.script_graph import ScriptGraph
+
+Value: TypeAlias = torch._C.Value
+Rule = Callable[["ScriptGraph", Node], Value]
+
+
+def power(graph: ScriptGraph, node: Node) -> Value:
+    """TorchScript's power of ints is a float: that of a size is a product."""
+    factor, exponent = graph.scalar(node.args[0]), node.args[1]
+    if not _is_int(node) or not isinstance(exponent, int):
+        given = [graph.scalar(argument) for argument in node.args]
+        value = graph.number(node, "aten::pow", given, 0.0)
+        return graph.number(node, "aten::Int", [value], 0) if _is_int(node) else value
+    product = graph.constant(1) if exponent == 0 else factor
+    for _ in range(exponent - 1):
+        product = graph.number(node, "aten::mul", [product, factor], 0)
+    return product
+
+
+def modulo(graph: ScriptGraph, node: Node) -> Value:
+    """The remainder has the divisor's sign; below this level it has the dividend's, so where that can be negative it is computed otherwise."""
+    dividend, divisor = (graph.scalar(argument) for argument in node.args)
+    if not _is_int(node) or _is_never_negative(node.args[0]):
+        return graph.number(node, "aten::remainder", [dividend, divisor], node.meta["val"])
+    whole = graph.number(node, "aten::floordiv", [dividend, divisor], 0)
+    return graph.number(node, "aten::sub", [dividend, graph.number(node, "aten::mul", [whole, divisor], 0)], 0)
+
+
+def negation(graph: ScriptGraph, node: Node) -> Value:
+    """`not` of a bool, which has no lowering, as `!= True`."""
+    return graph.number(node, "aten::ne", [graph.scalar(node.args[0]), graph.constant(True)], True)
+
+
+def floor(graph: ScriptGraph, node: Node) -> Value:
+    """floor(x) = -ceil(-x): only ceil has a lowering."""
+    value = graph.scalar(node.args[0])
+    if value.type().kind() == "IntType":
+        return value
+    below = graph.number(node, "aten::ceil", [graph.number(node, "aten::neg", [value], 0.0)], 0)
+    return graph.number(node, "aten::neg", [below], 0)
+
+
+def absolute(graph: ScriptGraph, node: Node) -> Value:
+    """|x| = max(x, -x)."""
+    value = graph.scalar(node.args[0])
+    return graph.number(node, "prim::max", [value, graph.number(node, "aten::neg", [value], node.meta["val"])], node.meta["val"])
+
+
+def choice(graph: ScriptGraph, node: Node) -> Value:
+    """`sym_ite(condition, one, other)`."""
+    condition, *given = (graph.scalar(argument) for argument in node.args)
+    chosen = graph.graph.create("prim::If", [condition], 1)
+    graph.insert(node, chosen)
+    for value in given:
+        chosen.addBlock().registerOutput(value)
+    chosen.output().setType(given[0].type())
+    return chosen.output()
+
+
+def compared(kind: str) -> Rule:
+    """A comparison of an int with a float compares floats."""
+
+    def rule(graph: ScriptGraph, node: Node) -> Value:
+        given = [graph.scalar(argument) for argument in node.args]
+        if {value.type().kind() for value in given} == {"IntType", "FloatType"}:
+            given = [value if value.type().kind() == "FloatType" else graph.number(node, "aten::Float", [value], 0.0) for value in given]
+        return graph.number(node, kind, given, True)
+
+    return rule
+
+
+def _is_int(node: Node) -> bool:
+    return isinstance(node.meta["val"], int | torch.SymInt)
+
+
+def _is_never_negative(argument: Any) -> bool:
+    value = argument.meta["val"] if isinstance(argument, Node) else argument
+    if isinstance(value, torch.SymInt):
+        return bool(value.node.shape_env.bound_sympy(value.node.expr).lower >= 0)
+    return bool(value >= 0)
+
+
+RULES: dict[Any, Rule] = {
+    operator.pow: power,
+    operator.mod: modulo,
+    operator.not_: negation,
+    torch.sym_not: negation,
+    math.floor: floor,
+    operator.abs: absolute,
+    torch.sym_ite: choice,
+    operator.lt: compared("aten::lt"),
+    operator.le: compared("aten::le"),
+    operator.gt: compared("aten::gt"),
+    operator.ge: compared("aten::ge"),
+    operator.eq: compared("aten::eq"),
+    operator.ne: compared("aten::ne"),
+}

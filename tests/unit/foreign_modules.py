@@ -1,0 +1,109 @@
+"""TorchScript modules of a user: what loads, and what is refused with its line."""
+
+from __future__ import annotations
+
+import torch
+
+from lowering.sources.torchscript import Interpreted, saved
+
+Tensor = torch.Tensor
+
+
+class BurnedView(torch.nn.Module):
+    """A view by `len`, which tracing turns into the number 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.relu().view(len(x), -1))
+
+
+class BurnedAddend(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(len(x), 3, 4)
+
+
+class DynamicLoop(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(x.size(0)):
+            x = x + 1
+        return x
+
+
+class LoopOnData(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        while bool(x.sum() < 100.0):
+            x = x * 2 + 1
+        return x
+
+
+class BranchOnData(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0) and x.dim() == 3:
+            y = x.relu()
+        else:
+            y = x - 1
+        return y
+
+
+class AppendInBranchOnData(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found = [x]
+        if bool(x.sum() > 0):
+            found.append(x + 1)
+        return torch.stack(found)
+
+
+class Counting(torch.nn.Module):
+    """Assigns a buffer, writes in place, reads a tensor that is neither parameter nor buffer, a list and a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.shift = torch.arange(4.0)
+        self.scales = [1.0, 2.0]
+
+    def forward(self, x: Tensor, times: int = 2) -> dict[str, Tensor]:
+        self.calls = self.calls + 1
+        y = x * self.scales[1]
+        y += self.shift
+        for _ in range(times):
+            y.mul_(self.calls)
+        return {"first": y, "second": x[:, 0]}
+
+
+EXAMPLE = torch.randn(5, 3, 4)
+
+
+def burned_view() -> Interpreted:
+    return saved(torch.jit.trace(BurnedView().eval(), EXAMPLE))
+
+
+def burned_addend() -> Interpreted:
+    return saved(torch.jit.trace(BurnedAddend(), EXAMPLE))
+
+
+def dynamic_loop() -> Interpreted:
+    return saved(torch.jit.script(DynamicLoop()))
+
+
+def loop_on_data() -> Interpreted:
+    return saved(torch.jit.script(LoopOnData()))
+
+
+def branch_on_data() -> Interpreted:
+    return saved(torch.jit.script(BranchOnData()))
+
+
+def append_in_branch_on_data() -> Interpreted:
+    return saved(torch.jit.script(AppendInBranchOnData()))
+
+
+def counting() -> Interpreted:
+    return saved(torch.jit.script(Counting()))
+
+
+def frozen() -> Interpreted:
+    return saved(torch.jit.freeze(torch.jit.script(BurnedView().eval())))
