@@ -16,7 +16,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
-from lowering import graphs
+from lowering import graphs, source_lines
+from lowering.errors import Problem, Unsupported
 
 Decomposition = Callable[..., Any]
 Choose = Callable[[Node], Decomposition | None]
@@ -25,20 +26,35 @@ Choose = Callable[[Node], Decomposition | None]
 def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
     """Replace every node for which `choose` gives a decomposition, those that decompositions bring in included; how often each op was.
 
-    New nodes keep the replaced node's user line and module path.
+    New nodes keep the replaced node's user line and module path. Unsupported names every op whose decomposition raises.
     """
     counts: dict[str, int] = {}
     traces: dict[Hashable, Graph] = {}
+    refused: list[Problem] = []
     pending = [node for node in module.graph.nodes if node.op == "call_function"]
     while pending:
         node = pending.pop()
         decomposition = choose(node)
-        if decomposition is not None:
-            counts[str(node.target)] = counts.get(str(node.target), 0) + 1
-            pending += _replace(module.graph, node, _traced(node, decomposition, traces))
+        if decomposition is None:
+            continue
+        try:
+            traced = _traced(node, decomposition, traces)
+        except Exception as error:  # torch's decompositions raise all kinds where they do not know dynamic sizes
+            refused.append(_refusal(node, error))
+            continue
+        counts[str(node.target)] = counts.get(str(node.target), 0) + 1
+        pending += _replace(module.graph, node, traced)
+    if refused:
+        raise Unsupported(refused)
     if counts:
         module.graph.eliminate_dead_code()
     return counts
+
+
+def _refusal(node: Node, error: Exception) -> Problem:
+    line = source_lines.of_fx(node)
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Problem(f"{node.target} at {line}" if line else str(node.target), f"cannot be decomposed: {said}")
 
 
 def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:

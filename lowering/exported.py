@@ -135,8 +135,8 @@ def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, B
     for expression, interval in program.range_constraints.items():
         named = sympy.sympify(expression).subs(names)
         if isinstance(named, sympy.Symbol) and str(named) not in bounds:
-            upper = None if interval.upper in (int_oo, sympy.oo) or interval.upper > 2**48 else int(interval.upper)
-            bounds[str(named)] = Bound(int(interval.lower), upper)
+            lower, upper = (None if bound.is_infinite or abs(bound) > 2**48 else int(bound) for bound in (interval.lower, interval.upper))
+            bounds[str(named)] = Bound(lower or 0, upper)
     return bounds
 
 

@@ -85,7 +85,7 @@ def _operators(module: Any) -> list[Any]:
 
 
 def _is_custom(operator: Any) -> bool:
-    return DIMS in operator.attributes or operator.attributes["name"].value.partition(".")[0] not in BUILTIN
+    return DIMS in operator.attributes or parts(operator.attributes["name"].value)[0].partition("::")[0] not in BUILTIN
 
 
 def _attributes(operation: Any) -> Sequence[Any]:

@@ -14,7 +14,11 @@ Tensor: TypeAlias = torch.Tensor
 def remainder(left: Any, right: Any) -> Tensor:
     """left - floor(left / right) * right: the op itself, then moved into the sign of the divisor where a level gave it the dividend's."""
     rest = torch.remainder(left, right)
-    return torch.where((rest != 0) & ((rest < 0) ^ (right < 0)), rest + right, rest)
+    if isinstance(right, Tensor):
+        opposite = (rest < 0) ^ (right < 0)
+    else:
+        opposite = rest < 0 if right > 0 else rest > 0
+    return torch.where((rest != 0) & opposite, rest + right, rest)
 
 
 def is_integral(node: Node) -> bool:
@@ -85,3 +89,9 @@ def angle(tensor: Tensor) -> Tensor:
 def view_as_complex(tensor: Tensor) -> Tensor:
     """(..., 2) real -> (...) complex."""
     return torch.complex(tensor.select(-1, 0), tensor.select(-1, 1))
+
+
+def conjugate(tensor: Tensor) -> Tensor:
+    """The complex conjugate, computed."""
+    parts = torch.view_as_real(tensor)
+    return torch.complex(parts.select(-1, 0), -parts.select(-1, 1))

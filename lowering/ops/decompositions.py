@@ -16,7 +16,7 @@ import torch
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
 
-from lowering.ops import arithmetic, attention, factories, pooling, scans, sorting, views
+from lowering.ops import arithmetic, attention, bessel, factories, fourier, polynomials, pooling, scans, sorting, views
 from lowering.ops.symbolic import kind_of
 
 aten = torch.ops.aten
@@ -93,6 +93,35 @@ TABLE: dict[Any, Row] = {
     aten.median.dim: Row(sorting.median_along, _NONE),
     aten.nanmedian.default: Row(sorting.nanmedian, _NONE),
     aten.nanmedian.dim: Row(sorting.nanmedian_along, _NONE),
+    aten._fft_c2c.default: Row(fourier.complex_to_complex, _NONE),
+    aten._fft_r2c.default: Row(fourier.real_to_complex, _NONE),
+    aten._fft_c2r.default: Row(fourier.complex_to_real, _NONE),
+    aten._conj.default: Row(arithmetic.conjugate, _NONE),
+    aten._conj_physical.default: Row(arithmetic.conjugate, _NONE),
+    aten.pixel_shuffle.default: Row(views.pixel_shuffle, _NO_DYNAMIC),
+    aten.pixel_unshuffle.default: Row(views.pixel_unshuffle, _NO_DYNAMIC),
+    aten.channel_shuffle.default: Row(views.channel_shuffle, _NO_DYNAMIC),
+    aten.empty.memory_format: Row(factories.zeros, "uninitialized memory has no form in StableHLO"),
+    aten.new_zeros.default: Row(factories.new_zeros, "needs a constant shape"),
+    aten.diagonal_scatter.default: Row(views.diagonal_scatter, _NO_DYNAMIC),
+    aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),
+    aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
+    aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),
+    aten.special_i0e.default: Row(bessel.i0e, _NONE),
+    aten.special_i1.default: Row(bessel.i1, _NONE),
+    aten.special_i1e.default: Row(bessel.i1e, _NONE),
+    aten.i0.default: Row(bessel.i0, _NONE),
+    aten.special_modified_bessel_i0.default: Row(bessel.i0, _NONE),
+    aten.special_modified_bessel_i1.default: Row(bessel.i1, _NONE),
+    aten.special_bessel_j0.default: Row(bessel.j0, _NONE),
+    aten.special_bessel_j1.default: Row(bessel.j1, _NONE),
+    aten.special_modified_bessel_k0.default: Row(bessel.k0, _NONE),
+    aten.special_modified_bessel_k1.default: Row(bessel.k1, _NONE),
+    aten.special_scaled_modified_bessel_k0.default: Row(bessel.k0e, _NONE),
+    aten.special_scaled_modified_bessel_k1.default: Row(bessel.k1e, _NONE),
+    aten.special_spherical_bessel_j0.default: Row(bessel.spherical_j0, _NONE),
+    aten.special_erfcx.default: Row(bessel.erfcx, _NONE),
+    aten.special_ndtri.default: Row(bessel.ndtri, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
     aten.ones.default: Row(factories.ones, "needs a constant shape"),
     aten.cumsum.default: Row(scans.cumsum, _NONE),
@@ -129,9 +158,10 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col diagonal_scatter bucketize.Tensor embedding_bag.padding_idx""",
+        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col bucketize.Tensor embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
+        fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d unsafe_chunk chunk
         split.Tensor unbind.int roll repeat eye max_pool2d_with_indices_backward""",
 }
 
@@ -144,6 +174,10 @@ def _row(name: str, reason: str) -> tuple[Any, Row]:
         raise KeyError(f"torch has no decomposition of {op}, which lowering.ops.decompositions names")
     return op, Row(decomposition, reason)
 
+
+for _letter, _polynomial in {"t": polynomials.first, "u": polynomials.second, "v": polynomials.third, "w": polynomials.fourth}.items():
+    for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shifted(_polynomial)}.items():
+        TABLE[getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default] = Row(_given_by, "its recurrence runs as often as the data says")
 
 for _reason, _names in _TORCHS_OWN.items():
     for _op, _given in (_row(name, _reason) for name in _names.split()):

@@ -14,3 +14,16 @@ def zeros(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement:
 
 def ones(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
     return torch.ops.aten.full.default(size, 1, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
+
+
+def zeros_like(tensor: torch.Tensor, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    return zeros(tensor.shape, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
+
+
+def new_zeros(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    return zeros(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
+
+
+def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
+    """Strides say where elements lie, which no later level knows."""
+    return new_zeros(tensor, size, **settings)

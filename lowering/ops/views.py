@@ -21,6 +21,15 @@ def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
     return moved.flatten(-2).index_select(-1, first * columns + second)
 
 
+def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """`tensor` with the diagonal in `dim1` and `dim2` taken from the last dim of `source`."""
+    moved = tensor.movedim((dim1, dim2), (-2, -1))
+    rows, columns = (torch.arange(size, device=tensor.device) for size in moved.shape[-2:])
+    places = (rows if offset >= 0 else columns).clamp(max=source.shape[-1] - 1)
+    taken = source.index_select(-1, places).unsqueeze(-1 if offset >= 0 else -2)
+    return torch.where(columns == rows.unsqueeze(-1) + offset, taken, moved).movedim((-2, -1), (dim1, dim2))
+
+
 def diag_embed(tensor: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Matrices in `dim1` and `dim2` that hold the last dim on their diagonal, and zeros."""
     size = tensor.shape[-1] + abs(offset)
@@ -59,3 +68,27 @@ def as_strided(tensor: Tensor, size: Sequence[int], stride: Sequence[int], stora
     if not size:
         places = torch.full((), places, dtype=torch.int64, device=tensor.device)
     return tensor.flatten().index_select(0, places.flatten()).reshape(size)
+
+
+def pixel_shuffle(tensor: Tensor, upscale_factor: int) -> Tensor:
+    """(..., c * r^2, h, w) -> (..., c, h * r, w * r)."""
+    *lead, channels, height, width = tensor.shape
+    factor, kept = upscale_factor, len(lead)
+    parted = tensor.reshape(*lead, channels // factor**2, factor, factor, height, width)
+    order = [*range(kept), kept, kept + 3, kept + 1, kept + 4, kept + 2]
+    return parted.permute(order).reshape(*lead, channels // factor**2, height * factor, width * factor)
+
+
+def pixel_unshuffle(tensor: Tensor, downscale_factor: int) -> Tensor:
+    """(..., c, h * r, w * r) -> (..., c * r^2, h, w)."""
+    *lead, channels, height, width = tensor.shape
+    factor, kept = downscale_factor, len(lead)
+    parted = tensor.reshape(*lead, channels, height // factor, factor, width // factor, factor)
+    order = [*range(kept), kept, kept + 2, kept + 4, kept + 1, kept + 3]
+    return parted.permute(order).reshape(*lead, channels * factor**2, height // factor, width // factor)
+
+
+def channel_shuffle(tensor: Tensor, groups: int) -> Tensor:
+    """(n, groups * c, ...) -> the same with the channels of the groups taken in turn."""
+    batch, channels, *spatial = tensor.shape
+    return tensor.reshape(batch, groups, channels // groups, *spatial).transpose(1, 2).reshape(batch, channels, *spatial)

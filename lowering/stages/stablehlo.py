@@ -61,7 +61,7 @@ class ToStableHLO(Stage):
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
         for op, line in custom_calls.sized_by_data(module):
-            note("size_from_data", f"only the data of {op} tells a result's size; XLA runs the program in segments", line)
+            note("size_from_data", f"no input's size tells that of what {op} gives; XLA runs the program in segments", line)
         return program.lowered(Level.STABLEHLO, module)
 
     def reads(self) -> frozenset[Read]:

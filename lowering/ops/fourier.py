@@ -1,0 +1,86 @@
+"""Discrete Fourier transforms at dynamic lengths, as products with the matrix of the transform; quadratic in the length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+Parts = tuple[Tensor, Tensor]  # real and imaginary
+
+
+def complex_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, forward: bool) -> Tensor:
+    """aten::_fft_c2c."""
+    parts = _parts(tensor)
+    for axis in dim:
+        parts = _transformed(parts, axis, forward)
+    return torch.complex(*_scaled(parts, _factor(tensor, dim, normalization)))
+
+
+def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Tensor:
+    """aten::_fft_r2c; onesided: only the first half of the last axis of `dim` is kept."""
+    parts = tensor, torch.zeros_like(tensor)
+    *others, last = dim
+    parts = _transformed(parts, last, forward=True, kept=tensor.shape[last] // 2 + 1 if onesided else None)
+    for axis in others:
+        parts = _transformed(parts, axis, forward=True)
+    return torch.complex(*_scaled(parts, _factor(tensor, dim, normalization)))
+
+
+def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Tensor:
+    """aten::_fft_c2r: the inverse of a onesided transform whose last axis had `last_dim_size` elements."""
+    parts = _parts(tensor)
+    *others, last = dim
+    for axis in others:
+        parts = _transformed(parts, axis, forward=False)
+    half = last_dim_size // 2 + 1
+    real, imaginary = (part.narrow(last, 0, half).movedim(last, -1) for part in parts)
+    bins = torch.arange(half, device=tensor.device)
+    # each bin but the first, and the middle one of an even length, stands for its conjugate too
+    weight = torch.where((bins == 0) | (2 * bins == last_dim_size), 1, 2).to(real.dtype)
+    cosine, sine = _matrix(half, last_dim_size, last_dim_size, real)
+    result = torch.matmul(real * weight, cosine) - torch.matmul(imaginary * weight, sine)
+    spatial = [tensor.shape[axis] for axis in others]
+    return result.movedim(-1, last) * _factor_of([*spatial, last_dim_size], normalization, real)
+
+
+def _parts(tensor: Tensor) -> Parts:
+    pairs = torch.view_as_real(tensor)
+    return pairs.select(-1, 0), pairs.select(-1, 1)
+
+
+def _transformed(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Parts:
+    """One axis transformed; `kept`: how many bins."""
+    real, imaginary = (part.movedim(axis, -1) for part in parts)
+    length = real.shape[-1]
+    cosine, sine = _matrix(length, length if kept is None else kept, length, real)
+    sine = -sine if forward else sine
+    turned = torch.matmul(real, cosine) - torch.matmul(imaginary, sine), torch.matmul(real, sine) + torch.matmul(imaginary, cosine)
+    return turned[0].movedim(-1, axis), turned[1].movedim(-1, axis)
+
+
+def _matrix(rows: Any, columns: Any, length: Any, like: Tensor) -> Parts:
+    """cos and sin of 2 pi * row * column / length; the product is reduced in integers first, so that long transforms stay exact."""
+    product = torch.arange(rows, device=like.device).unsqueeze(-1) * torch.arange(columns, device=like.device)
+    turns = torch.remainder(product, length).to(like.dtype) / length
+    return torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
+
+
+def _scaled(parts: Parts, factor: Tensor) -> Parts:
+    return parts[0] * factor, parts[1] * factor
+
+
+def _factor(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
+    like = torch.view_as_real(tensor) if tensor.dtype.is_complex else tensor
+    return _factor_of([tensor.shape[axis] for axis in dim], normalization, like)
+
+
+def _factor_of(sizes: Sequence[Any], normalization: int, like: Tensor) -> Tensor:
+    """1, 1 / sqrt(elements) or 1 / elements, for normalization 0, 1 and 2."""
+    count = torch.ones((), dtype=like.dtype, device=like.device)
+    for size in sizes:
+        count = count * size
+    return (torch.ones_like(count), count.rsqrt(), count.reciprocal())[normalization]
