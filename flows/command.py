@@ -89,6 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _list(arguments: Sequence[str]) -> int:
     parser = _parser("list", "Print the jobs that a run would have, with the ranges of their symbols.")
     parser.add_argument("--json", action="store_true", help="the jobs as JSON: what each child process is given")
+    parser.add_argument("--digests", action="store_true", help="a column that is equal for equal jobs, whatever they are called")
     parser.add_argument("--models", action="store_true", help="the names that model=NAME and suites can use")
     parser.add_argument("--suites", action="store_true", help="the names that suite=NAME can use")
     options = parser.parse_intermixed_args(arguments)
@@ -98,7 +99,7 @@ def _list(arguments: Sequence[str]) -> int:
             print("\n".join(_folders(options).names(group)))
         return OK
     planned = plan(_overrides(options))
-    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else listing.jobs(planned))
+    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else listing.jobs(planned, options.digests))
     return OK
 
 

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flows import declarations, expansion
 from flows.planning import Plan
+from flows.suite import VARIANT
 from lowering.errors import Problem, near_miss
 from lowering.model import Symbol
 from lowering.recipe import TARGET
 
 
-def jobs(planned: Plan) -> str:
-    """A line a job (id, symbols with their ranges, the level it ends at), and a total."""
-    rows = [(expansion.job_id(job), symbols(job["model"]["symbols"]), _end(job)) for job in planned.jobs]
-    lines = table(("JOB", "SYMBOLS", "TO"), rows)
+def jobs(planned: Plan, digests: bool = False) -> str:
+    """A line a job (id, a column for each axis, symbols with their ranges, the level it ends at, digests if asked for), and a total."""
+    listed = [expansion.job_id(job) for job in planned.jobs]
+    swept = list(dict.fromkeys(key for job in listed for key in planned.axes.get(job, {}) if key != VARIANT))
+    rows = []
+    for job_id, job in zip(listed, planned.jobs, strict=True):
+        values = planned.axes.get(job_id, {})
+        row = [job_id, *(_value(values[key]) if key in values else "" for key in swept), symbols(job["model"]["symbols"]), _end(job)]
+        rows.append([*row, expansion.digest(job)[:12]] if digests else row)
+    heads = ["JOB", *short_names(swept), "SYMBOLS", "TO", *(["DIGEST"] if digests else [])]
     left_out = planned.total - len(rows)
     total = f"{len(rows)} job{'s' * (len(rows) != 1)} of suite {planned.suite}" + (f"; {left_out} not selected" if left_out else "")
-    return "\n".join([*lines, "", total])
+    return "\n".join([*table(heads, rows), "", total])
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Of each dotted key as many of its last words as tell it from the others."""
+    found = []
+    for key in keys:
+        words = key.split(".")
+        tails = (".".join(words[-length:]) for length in range(1, len(words) + 1))
+        found.append(next((tail for tail in tails if not any(f".{other}".endswith(f".{tail}") for other in keys if other != key)), key))
+    return found
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 24 else text[:23] + "…"
 
 
 def symbols(declared: Mapping[str, Any]) -> str:

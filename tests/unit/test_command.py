@@ -40,6 +40,13 @@ def test_list_prints_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
     assert total.startswith("2 jobs of suite quickstart; ")
 
 
+def test_list_has_a_column_for_every_axis(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["list", "--digests", "model=mlp", "model.mlp.seed=1,2", "stages.export.decompose=lazy,core"]) == 0
+    head, first, *_ = capsys.readouterr().out.splitlines()
+    assert head.split() == ["JOB", "decompose", "seed", "SYMBOLS", "TO", "DIGEST"]
+    assert first.split()[:3] == ["mlp--lazy-seed1", "lazy", "1"]
+
+
 def test_list_as_json_is_what_the_jobs_are_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["list", "--json", "model=mlp", "until=torchscript"]) == 0
     (job,) = json.loads(capsys.readouterr().out)
