@@ -40,7 +40,7 @@ def dims_of(text: str) -> list[tuple[int | str, ...]]:
 
 
 def parts(spelled: str) -> tuple[str, str]:
-    """(`ns::name`, overload) of the torch dialect's `ns.name.overload`."""
-    namespace, _, rest = spelled.partition(".")
+    """(`ns::name`, overload) of the torch dialect's `ns.name.overload`, which torch-mlir's own importer spells `torch.ns.name.overload`."""
+    namespace, _, rest = spelled.removeprefix("torch.").partition(".")
     name, _, overload = rest.partition(".")
     return f"{namespace}::{name}", overload

@@ -18,6 +18,7 @@ from lowering.model import CustomCall, Input, Model, Symbol
 from lowering.result import JobResult
 from lowering.stage import Stage
 from lowering.stages.export import Export
+from lowering.stages.fx_import import FromFX
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
@@ -109,6 +110,19 @@ def test_a_row_of_custom_calls_names_an_op(tmp_path: Path) -> None:
     result, _ = lowered("Gelu", tmp_path, {"aten.geluu": CustomCall()})
     assert (result.outcome, [problem.place for problem in result.problems]) == ("load_error", ["custom_calls.aten.geluu: op 'aten::geluu'"])
     assert result.problems[0].fix == "did you mean 'aten::gelu'?"
+
+
+def test_route_fx_takes_custom_ops_too(tmp_path: Path) -> None:
+    stages = {"export": Export(decompose="torch_mlir"), "torch": FromFX(), **dict(list(STAGES.items())[3:5]), "verify": Verify(levels=("mhlo",))}
+    result = pipeline.run(Job(model("Every"), stages), tmp_path)
+    assert result.outcome == "ok", result.problems
+    assert '@trial.every(' in next(tmp_path.glob("*.mhlo.mlir")).read_text()
+
+
+def test_a_branch_may_call_a_custom_op(tmp_path: Path) -> None:
+    result, call = lowered("Branch", tmp_path)
+    assert result.outcome == "ok", result.problems
+    assert "@trial.repeat(" in call and "indices_of_shape_operands" in call
 
 
 @pytest.mark.parametrize(("name", "outcome", "stage", "said"), [
