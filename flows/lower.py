@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from contextlib import suppress
@@ -18,29 +17,44 @@ from flows import server
 server.configure()
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import config, publish, record, report
-from flows.config import Run
+from flows import artifacts, config, dispatch, publish, record, report, runners, seats, workers
+from flows.config import Cluster, Run
 from flows.dashboard import views
 from flows.progress import Progress
+from flows.schedule import Need
 from lowering import warm, worker
 from lowering.errors import InfraError, Problem, ShapelineError
+from lowering.job import plain, structured
+from lowering.result import JobResult, Remark, with_remark
 
 
 @task(name="lower")
-def lower_job(folder: str, limits: dict[str, Any]) -> State[Any]:
-    """Lower the prepared job in `folder`; the state says how it ended, the record holds everything."""
+def lower_job(folder: str, limits: dict[str, Any], need: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+    """Lower the prepared job in `folder`; the state says how it ended, the record holds everything.
+
+    need: a Need, as the job waits for it on this machine; remote: the run's environment, which a worker of a cluster must match.
+    """
     if warm.stopped():
         return Failed(message="not_run: the run was interrupted")
-    result = worker.lower(Path(folder), worker.Limits(**limits))
+    before = JobResult.load(Path(folder))
+    if before is not None and before.outcome not in record.AGAIN:
+        return Completed(message=f"{before.outcome}: ended in an earlier attempt")
+    if remote is not None and (found := workers.problems(remote, Path(folder), None)):
+        result = worker.lost(Path(folder), InfraError.outcome, *found)
+    else:
+        with seats.given() if remote is not None else seats.taken(Need(**need)) as environment:
+            result = worker.lower(Path(folder), worker.Limits(**limits), environment)
+    if before is not None and before.outcome == InfraError.outcome:
+        result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
+        with suppress(OSError):
+            result.save(Path(folder))
     with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
         views.write(Path(folder), result)
-    create_markdown_artifact("\n".join(report.page(result)), key=_key("job", result.id), description=result.outcome)
+    artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
 
@@ -49,16 +63,27 @@ def lower_job(folder: str, limits: dict[str, Any]) -> State[Any]:
 def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other."""
     run = record.load(Path(folder)) if folder else record.begin(config.load(overrides))
-    limits = run.data["limits"]
-    tasks = [lower_job.with_options(task_run_name=job).submit(str(run.job_folder(job)), limits) for job in run.ids]
+    cluster = structured(Cluster, run.data["cluster"])
+    seconds = run.data["patience"]["run_seconds"]
+    deadline = time.time() + seconds if seconds else None
+    limits = {**run.data["limits"], "deadline": deadline}
+    remote = run.data["environment"] if cluster.runner != "threads" else None
+    seats.lay_out(cluster)
+
+    def submit(job: str, need: Need, attempt: int) -> Any:
+        name = job if attempt == 1 else f"{job} (attempt {attempt})"
+        with runners.resources(cluster, need):
+            return lower_job.with_options(task_run_name=name).submit(str(run.job_folder(job)), limits, plain(need), remote)
+
     try:
-        wait(tasks)
+        with artifacts.progressing(run):
+            _submitted[run.folder] = dispatch.lower(run, submit, wait, deadline)
     except BaseException:
         warm.stop()
         raise
     results = run.results()
     said = report.summary(results)
-    create_table_artifact(report.rows(results), key=_key("run", run.data["suite"]), description=f"{run.data['run']}: {said}")
+    artifacts.run_pages(run, results)
     return Failed(message=said) if report.unexpected(results) else Completed(message=said)
 
 
@@ -70,16 +95,17 @@ def lower_suite(run: Run) -> Path:
     began = time.monotonic()
     begun = record.begin(run)
     warm.server()  # loads the compilers while Prefect's server starts
-    progress, lost = Progress(begun, sys.stdout), 0
+    progress, lost, ended = Progress(begun, sys.stdout), 0, False
     try:
         with progress:
-            runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=begun.workers)
+            runner = runners.of(run.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.overrides), str(begun.folder), return_state=True)
-            if state.is_crashed():
+            if begun.folder not in _submitted:  # the flow did not come to its end
                 state.result(raise_on_failure=True)
         if state.state_details.flow_run_id:
-            lost = server.missing_records(state.state_details.flow_run_id, len(begun.ids))
+            lost = server.missing_records(state.state_details.flow_run_id, _submitted.get(begun.folder, 0))
+        ended = True
     except ShapelineError:
         raise
     except Exception as error:
@@ -88,13 +114,13 @@ def lower_suite(run: Run) -> Path:
     finally:
         seconds = time.monotonic() - began
         publish.write(begun, seconds)
+        if ended:
+            record.end(begun, seconds)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
 
 
-def _key(*words: str) -> str:
-    """An artifact's key: lowercase letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(("shapeline", *words)).lower()).strip("-")
+_submitted: dict[Path, int] = {}  # tasks by the folder of their run
 
 
 def main(overrides: list[str]) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from flows.document import Cluster
+from flows.environment import available_bytes
 from flows.schedule import Need
 
 
@@ -42,6 +44,20 @@ class Seats:
                 self.changed.notify_all()
 
 
+_here: list[Seats] = []  # of the run that this process executes
+
+
+def lay_out(cluster: Cluster) -> None:
+    """What this machine has for the jobs of a run from now on."""
+    gpus = gpus_here() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus]
+    _here[:] = [Seats(cluster.memory_bytes or available_bytes(), gpus)]
+
+
+def taken(need: Need) -> AbstractContextManager[dict[str, str]]:
+    """`Seats.take` of what was laid out."""
+    return _here[0].take(need)
+
+
 def gpus_here() -> list[str]:
     """The ids of the GPUs that this process may use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -51,6 +67,6 @@ def gpus_here() -> list[str]:
 
 
 @contextmanager
-def cluster_environment() -> Iterator[dict[str, str]]:
+def given() -> Iterator[dict[str, str]]:
     """The job's variables where a cluster engine has placed the task: the GPUs that it gave, and none where it gave none."""
     yield {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")} if gpus_here() or "RAY_JOB_ID" in os.environ else {}
