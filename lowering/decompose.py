@@ -26,12 +26,13 @@ Choose = Callable[[Node], Decomposition | None]
 def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
     """Replace every node for which `choose` gives a decomposition, those that decompositions bring in included; how often each op was.
 
-    New nodes keep the replaced node's user line and module path. Unsupported names every op whose decomposition raises.
+    Bodies of branches and loops are decomposed too. New nodes keep the replaced node's user line and module path. Unsupported names every
+    op whose decomposition raises.
     """
     counts: dict[str, int] = {}
     traces: dict[Hashable, Graph] = {}
     refused: list[Problem] = []
-    pending = [node for node in module.graph.nodes if node.op == "call_function"]
+    pending = [node for body in graphs.bodies(module) for node in graphs.calls(body)]
     while pending:
         node = pending.pop()
         decomposition = choose(node)
@@ -43,11 +44,12 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
             refused.append(_refusal(node, error))
             continue
         counts[str(node.target)] = counts.get(str(node.target), 0) + 1
-        pending += _replace(module.graph, node, traced)
+        pending += _replace(node.graph, node, traced)
     if refused:
         raise Unsupported(refused)
     if counts:
-        module.graph.eliminate_dead_code()
+        for body in graphs.bodies(module):
+            body.graph.eliminate_dead_code()
     return counts
 
 

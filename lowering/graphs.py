@@ -13,8 +13,8 @@ _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
 def is_functional(module: GraphModule) -> bool:
-    """Whether no op of the graph writes to its arguments, and no wrapper region is left."""
-    for node in calls(module):
+    """Whether no op of the graph writes to its arguments, in bodies of control flow neither, and no wrapper region is left."""
+    for node in (node for body in bodies(module) for node in calls(body)):
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
             return False
@@ -25,6 +25,15 @@ def is_functional(module: GraphModule) -> bool:
 
 def calls(module: GraphModule) -> Iterator[Node]:
     return (node for node in module.graph.nodes if node.op == "call_function")
+
+
+def bodies(module: GraphModule) -> Iterator[GraphModule]:
+    """The graph itself, and those of the branches and loops in it."""
+    yield module
+    for node in module.graph.nodes:
+        held = getattr(module, str(node.target), None) if node.op == "get_attr" else None
+        if isinstance(held, GraphModule):
+            yield from bodies(held)
 
 
 def inline_wrappers(module: GraphModule) -> int:
@@ -60,7 +69,8 @@ def _wrapper(node: Node) -> int | None:
 
 def drop_assertions(module: GraphModule) -> int:
     """Remove metadata assertions, which tracing has checked and no shape can break; how many there were."""
-    dropped = [node for node in calls(module) if node.target is torch.ops.aten._assert_tensor_metadata.default]
+    every = (node for body in bodies(module) for node in calls(body))
+    dropped = [node for node in every if node.target is torch.ops.aten._assert_tensor_metadata.default]
     for node in dropped:
-        module.graph.erase_node(node)
+        node.graph.erase_node(node)
     return len(dropped)

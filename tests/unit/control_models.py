@@ -51,3 +51,13 @@ class BranchInLoop(torch.nn.Module):
 class BranchOnSize(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cond(x.shape[0] > 4, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+
+class OpsInBranches(torch.nn.Module):
+    """Ops that must be decomposed, inside branches: attention with a causal mask, a remainder of negative numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        def attend(x: Tensor) -> Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+        return torch.cond(x.sum() > 0, attend, lambda x: torch.remainder(x, 0.3), (x,))

@@ -33,6 +33,7 @@ ROWS = Input("float32", ("batch", 3))
     ("Map", {"x": SEQUENCE, "w": Input("float32", (3, 5))}, {"mhlo.while"}),
     ("BranchInLoop", {"x": ROWS, "turns": Input("int64", (), {"randint": [1, 5]})}, {"mhlo.if", "mhlo.while"}),
     ("BranchOnSize", {"x": ROWS}, {"mhlo.if"}),
+    ("OpsInBranches", {"x": Input("float32", ("batch", 2, "seq", 4))}, {"mhlo.if"}),
 ])
 def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Input], ops: set[str], tmp_path: Path) -> None:
     used = {dim for declared in given.values() for dim in declared.shape if isinstance(dim, str)}
