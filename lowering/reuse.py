@@ -34,6 +34,7 @@ class Reuse:
         self.store, self.job, self.maker = store, job, maker
         self.identity: str | None = keys.MODEL
         self.weights: str | None = None
+        self.refused = False
         self.levels: list[str | None] = []
         self.used: dict[str, str] | None = {}  # stage -> key; None once a stage had none
         self.last: dict[str, Any] = store.noted(STAGES, job.id) or {}
@@ -41,7 +42,7 @@ class Reuse:
 
     def parts(self, stage: Stage) -> dict[str, Any] | None:
         """What the result of `stage` on the program reached depends on; None when that cannot be told."""
-        if self.identity is None:
+        if self.identity is None or self.refused:
             return None
         reads = stage.reads()
         found = keys.stage_parts(describe(stage), self.identity)
@@ -76,6 +77,8 @@ class Reuse:
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
              written: Sequence[Path]) -> None:
         """Store what a stage made of `given`: its IR, the files it wrote, and its `record`. Raises OSError, InfraError."""
+        if self.refused:
+            return
         through = made.ir is given.ir
         ir = None if through else saved.dump(made)
         signature = None if made.signature is None else plain(made.signature)
@@ -89,7 +92,7 @@ class Reuse:
 
     def lose(self) -> None:
         """What was made could not be stored: from here on nothing is."""
-        self.identity, self.used = None, None
+        self.refused, self.used = True, None
 
     def note(self, name: str, parts: Mapping[str, Any] | None, seconds: float, peak: int | None) -> None:
         """Remember what a stage that ran was made of and what it took: for the next `why`, and for the schedule. Raises OSError."""
