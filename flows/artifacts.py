@@ -1,0 +1,107 @@
+"""What a run leaves in Prefect's UI: a table with links to the jobs' pages, its progress, and a picture of its matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows import picture, report
+from flows.record import Record
+from lowering.result import MANIFEST, JobResult
+
+LOOK = 2.0  # seconds between two looks at how many jobs have ended
+SHOWN = 200  # failures that the Markdown of a run lists; the table has every job
+
+
+def key(*words: str) -> str:
+    """An artifact's key: lowercase letters, digits and dashes; where that would make one of two, a digest tells them apart."""
+    text = "-".join(("shapeline", *words))
+    plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    usual = re.sub(r"[-_.]+", "-", text.lower()).strip("-")
+    if plainer == usual and len(plainer) < 120:
+        return plainer
+    return f"{plainer[:110].strip('-')}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
+
+
+def job_page(result: JobResult) -> None:
+    """The page of a job, as Markdown."""
+    create_markdown_artifact("\n".join(report.page(result)), key=key("job", result.id), description=result.outcome)
+
+
+def run_pages(run: Record, results: Sequence[JobResult]) -> None:
+    """The table, the list of failures and the picture of a run."""
+    suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
+    create_table_artifact(table(results), key=key("run", suite), description=said)
+    create_markdown_artifact("\n".join(failures(run, results)), key=key("failures", suite), description=said)
+    create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said)
+
+
+def table(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+    """Every job, what is not as expected first; `page` is where its own page is found in the UI."""
+    listed = sorted(results, key=lambda result: result.as_expected)
+    return [{**row, "page": _link(result)} for row, result in zip(report.rows(listed), listed, strict=True)]
+
+
+def failures(run: Record, results: Sequence[JobResult]) -> Iterator[str]:
+    """What is not as expected as Markdown, each with a link to its page."""
+    failed = report.unexpected(results)
+    yield f"# {run.data['suite']}: {report.summary(results)}"
+    yield ""
+    yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
+    yield ""
+    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)} for result in failed[:SHOWN]]
+    yield from report.table(named)
+    if failed:
+        yield ""
+        yield "Pages: " + " · ".join(f"[{_shown(result.id)}]({_link(result)})" for result in failed[:SHOWN])
+    if len(failed) > SHOWN:
+        yield f"\nand {len(failed) - SHOWN} more in the table"
+
+
+@contextmanager
+def progressing(run: Record) -> Iterator[None]:
+    """A progress bar in the UI while the block runs."""
+    made = create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=run.data["run"])
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(run, made, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
+    last = 0.0
+    while True:
+        over = ended.wait(LOOK)
+        done = sum((run.job_folder(job) / MANIFEST).exists() for job in run.ids)
+        share = round(100.0 * done / max(1, len(run.ids)), 1)
+        if share != last:
+            last = share
+            update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
+        if over:
+            return
+
+
+def _link(result: JobResult) -> str:
+    return f"/artifacts/key/{key('job', result.id)}"
+
+
+def _shown(text: str) -> str:
+    """A name as the text of a Markdown link."""
+    return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,158 @@
+"""A suite on a schedule: a served deployment that runs one night at a time, compares it with the last, and tells those who asked.
+
+For a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 * * *" --param overrides='["suite=full"]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from flows import server
+
+server.configure()
+
+from prefect import flow, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.deployments.runner import EntrypointType
+from prefect.schedules import Cron
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Failed
+from prefect.types._datetime import now
+
+from flows import artifacts, config, publish, report
+from flows.document import Nightly
+from lowering import files
+from lowering.errors import ConfigError, Problem
+from lowering.job import structured
+
+SUMMARY = "summary.md"
+HOOK_SECONDS = 120.0
+
+
+@flow(name="nightly", validate_parameters=False)
+def night(overrides: list[str]) -> State[Any]:
+    """Run the suite that `overrides` choose, and post its summary. A run that was missed is left out when a later one is due as well."""
+    if later := _due_after_this():
+        return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
+    from flows import lower  # here: it needs this process's Prefect set up
+
+    planned = config.load(overrides)
+    folder = lower.lower_suite(planned)
+    data = files.read(folder / report.JSON)
+    text = summary(folder)
+    files.write_bytes(folder / SUMMARY, files.encode(text))
+    create_markdown_artifact(text, key=artifacts.key("night", data["suite"]), description=folder.name)
+    refused = post(text, folder, structured(Nightly, planned.config.get("nightly") or {}))
+    said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
+    regressed = any(told["regression"] for told in _changes(folder).values())
+    return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
+
+
+def summary(folder: Path) -> str:
+    """A run in Markdown for those who did not watch it: totals, and what changed since the run before and the baseline."""
+    data, found = files.read(folder / report.JSON), _changes(folder)
+    totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
+    verdict = "regressions" if any(told["regression"] for told in found.values()) else "as expected" if data["as_expected"] else "not as expected"
+    lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{folder / 'report.html'}`"]
+    for name, told in found.items():
+        lines += ["", f"## Since the {'previous run' if name == 'previous' else 'baseline'} (`{told['old']['run']}`)", "", told["summary"], ""]
+        kinds = [kind for kind in told["kinds"] if kind["rows"]]
+        for kind in kinds:
+            title = f"{kind['title']}: {len(kind['rows'])}"
+            lines.append(f"- {f'**{title}**' if kind['bad'] else title} ({_names(kind['rows'])})")
+        lines += [] if kinds else ["Nothing changed."]
+    return "\n".join(lines) + "\n"
+
+
+def post(text: str, folder: Path, settings: Nightly) -> list[str]:
+    """Hand the summary to the webhook (POST of {"text": …}) and the command (stdin; SHAPELINE_RUN names the folder); what they refused."""
+    refused = []
+    if settings.webhook:
+        request = urllib.request.Request(settings.webhook, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=HOOK_SECONDS):
+                pass
+        except (OSError, ValueError) as error:
+            refused.append(f"the webhook did not take the summary: {error}")
+    if settings.command:
+        try:
+            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS, check=False,
+                                  env={**os.environ, "SHAPELINE_RUN": str(folder)})  # fmt: skip
+            if done.returncode:
+                refused.append(f"the command for the summary left with {done.returncode}: {done.stderr.strip()[-300:]}")
+        except (OSError, subprocess.TimeoutExpired) as error:
+            refused.append(f"the command for the summary failed: {error}")
+    for problem in refused:
+        print(f"shapeline: {problem}", file=sys.stderr)
+    return refused
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`shapeline nightly [KEY=VALUE]...`: serve until interrupted. ConfigError when no persistent server is named, or the schedule is none."""
+    said = "Serve a schedule (nightly.cron in nightly.timezone) that runs a suite, one run at a time."
+    parser = argparse.ArgumentParser(prog="shapeline nightly", description=said)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what to run: overrides as of shapeline run")
+    parser.add_argument("--name", help="of the deployment (default: the suite)")
+    parser.add_argument("--once", action="store_true", help="run one night now, without a schedule, and exit")
+    options = parser.parse_intermixed_args(arguments)
+    run = config.load(options.overrides)  # everything that is wrong is said now, not at night
+    settings = structured(Nightly, run.config.get("nightly") or {})
+    overrides = [*options.overrides, *([] if any(text.startswith("output=") for text in options.overrides) else [f"output={run.output.absolute()}"])]
+    if options.once:
+        state = night(overrides, return_state=True)
+        return 0 if state.is_completed() else 1
+    if not PREFECT_API_URL.value():
+        fix = "start one (prefect server start) and name it: export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        raise ConfigError(Problem("nightly", "a schedule needs a Prefect server that stays", fix))
+    try:
+        schedule = Cron(settings.cron, timezone=ZoneInfo(settings.timezone).key)
+    except (ValueError, ZoneInfoNotFoundError) as error:
+        place = "nightly.cron" if isinstance(error, ValueError) else "nightly.timezone"
+        raise ConfigError(Problem(place, str(error).strip("'"), "cron: 0 2 * * *, timezone: Europe/Berlin")) from error
+    night.serve(name=options.name or run.suite, schedule=schedule, parameters={"overrides": overrides}, limit=1, pause_on_shutdown=False,
+                entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline run {' '.join(overrides)}")  # fmt: skip
+    return 0
+
+
+def _due_after_this() -> int:
+    """How many later runs of this run's deployment are due already: then this one is of the past."""
+    deployment, expected = runtime.deployment.id, runtime.flow_run.scheduled_start_time
+    if not deployment or expected is None:
+        return 0
+    waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING]))
+    due = FlowRunFilterExpectedStartTime(after_=expected, before_=now("UTC"))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=waiting, expected_start_time=due),
+                                      deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))  # fmt: skip
+    return sum(str(run.id) != str(runtime.flow_run.id) and run.expected_start_time > expected for run in found)
+
+
+def _changes(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(files.read(folder / publish.CHANGES))
+    except FileNotFoundError:
+        return {}
+
+
+def _names(rows: Sequence[dict[str, str]], limit: int = 5) -> str:
+    named = ", ".join(f"`{row['job']}`" for row in rows[:limit])
+    return f"{named}, …" if len(rows) > limit else named

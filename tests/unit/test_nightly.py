@@ -1,0 +1,122 @@
+"""The summary of a night and where it goes; what Prefect's UI is given of a run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.nights import Told, invent
+from flows import artifacts, command, nightly, picture, record
+from flows.document import Nightly
+from lowering.result import JobResult, not_run
+
+JOBS = [Told("mlp"), Told("bert"), Told("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    output = tmp_path_factory.mktemp("nights")
+    later = [replace(JOBS[0], outcome="crash", stage="mhlo", problem="died"), *JOBS[1:]]
+    return [invent(output, jobs, started=datetime(2026, 11, number, tzinfo=UTC)) for number, jobs in enumerate((JOBS, later), 1)]
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[bytes]]]:
+    """A webhook that takes everything but /full."""
+    taken: list[bytes] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(507 if self.path == "/full" else 204)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", taken
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_summary_says_how_it_went_and_what_changed(nights: list[Path]) -> None:
+    first, second = map(nightly.summary, nights)
+    assert first.startswith("# zoo: not as expected: 2 ok, 1 error\n")
+    assert "Since" not in first
+    assert second.startswith("# zoo: regressions: 1 ok, 1 error, 1 crash\n")
+    assert "- **New failures: 1** (`mlp--default`)" in second
+    assert "- Still failing: 1" in second
+
+
+def test_the_summary_goes_to_the_webhook_and_the_command(nights: list[Path], tmp_path: Path, listener: tuple[str, list[bytes]]) -> None:
+    address, taken = listener
+    settings = Nightly(webhook=address, command=f"cat > {tmp_path}/told; echo $SHAPELINE_RUN >> {tmp_path}/told")
+    assert nightly.post("größer", nights[0], settings) == []
+    assert json.loads(taken[0]) == {"text": "größer"}
+    assert (tmp_path / "told").read_text() == f"größer{nights[0]}\n"
+
+
+def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tuple[str, list[bytes]], capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Nightly(webhook=f"{listener[0]}/full", command="echo no disk >&2; exit 3")
+    refused = nightly.post("text", nights[0], settings)
+    assert "507" in refused[0]
+    assert refused[1] == "the command for the summary left with 3: no disk"
+    assert capsys.readouterr().err.count("shapeline: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"), [('nightly.cron="0 2 * *"', "nightly.cron"), ("nightly.timezone=Atlantis", "nightly.timezone"), ("nightly.corn=x", "nightly.corn")]
+)
+def test_a_schedule_that_is_none_is_refused_before_anything_is_served(
+    override: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert command.main(["nightly", "model=mlp", override]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    if os.environ.get("PREFECT_API_URL"):
+        pytest.skip("a server is named in this environment")
+    assert command.main(["nightly", "model=mlp"]) == 2
+    assert "needs a Prefect server that stays" in capsys.readouterr().err
+
+
+def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:
+    run = record.load(nights[1])
+    rows = artifacts.table(run.results())
+    assert [row["outcome"] for row in rows] == ["crash", "error", "ok"]
+    assert rows[2]["page"] == "/artifacts/key/shapeline-job-bert-default"
+    text = "\n".join(artifacts.failures(run, run.results()))
+    assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
+
+
+def test_keys_of_artifacts_are_distinct_and_allowed() -> None:
+    words = ["bert--default", "bert-default", "a/b", "a b", "<b>", "ü", "ö", "x" * 300, "x" * 301, "--"]
+    keys = [artifacts.key("job", word) for word in words]
+    assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(key) < 140 for key in keys)
+    assert len(set(keys[2:])) == len(keys[2:])
+
+
+def test_the_picture_is_small_and_drawn_for_any_number_of_jobs(nights: list[Path]) -> None:
+    result = record.load(nights[1]).results()[1]
+    many: list[JobResult] = [result] * 3000 + [not_run("<x>", "&")]
+    drawn = picture.matrix(many, "<script>&")
+    assert len(drawn) < 4000
+    assert len(ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}rect")) == 1 + 2 * len(result.stages)
+    assert base64.b64decode(picture.as_address(drawn).split(",", 1)[1]).decode() == drawn
+    assert ElementTree.fromstring(picture.matrix([], "nothing")) is not None
