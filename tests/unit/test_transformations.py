@@ -1,0 +1,91 @@
+"""The stage `transform`: what each shipped step does to a graph, its diff, and that the results stay those of eager down to MHLO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.fx import GraphModule
+
+from lowering import pipeline
+from lowering.job import Job
+from lowering.model import Input, Model, Symbol
+from lowering.result import JobResult
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.transform import Transform
+from lowering.stages.verify import Verify
+
+
+class Wasteful(torch.nn.Module):
+    """A weight that nothing reads, views that change nothing, numbers that could be known, a buffer that is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.unused = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.add_(1)
+        known = torch.arange(4.0) * 2 + torch.tensor([1.0, 2.0, 3.0, 4.0])
+        y = self.linear(x).view(x.shape[0], 4).expand(-1, 4).to(torch.float32)
+        return y.reshape(-1, 4)[:, :] + known, torch.arange(x.shape[0])
+
+
+def doubled(module: GraphModule, by: float) -> GraphModule:
+    """A step of a user that does not keep the results."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    last = output.args[0][1]
+    with module.graph.inserting_before(output):
+        scaled = module.graph.call_function(torch.ops.aten.mul.Scalar, (last, by))
+    scaled.meta = dict(last.meta)
+    output.args = ((output.args[0][0], scaled, *output.args[0][2:]),)
+    return module
+
+
+def broken(module: GraphModule) -> None:
+    """A step that returns nothing."""
+
+
+def run(folder: Path, stage: Transform) -> JobResult:
+    model = Model("wasteful", {"_target_": f"{__name__}.Wasteful"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(2, 32)})
+    stages: dict[str, Any] = {"export": Export(), "transform": stage, "torchscript": ToTorchScript(), "torch": ToTorchDialect(),
+                              "stablehlo": ToStableHLO(), "mhlo": ToMHLO(), "verify": Verify(points=2)}  # fmt: skip
+    return pipeline.run(Job(model, stages), folder)
+
+
+def test_the_shipped_steps_pay_and_keep_the_numbers(tmp_path: Path) -> None:
+    result = run(tmp_path, Transform())
+    assert (result.outcome, result.problems) == ("ok", ())
+    before, after = (set(stage.ops) for stage in result.stages[:2])
+    assert before - after >= {"aten.clone.default", "aten.expand.default", "aten.reshape.default"} - (after - before)
+    assert "aten.expand.default" in before and "aten.expand.default" not in after
+    assert "aten.linear.default" in after
+    folded = (tmp_path / "02-transform-1-fold_constants.diff").read_text()
+    assert "+        folded_" in folded and "-        mul" in folded
+    assert "arange" in (tmp_path / "02-transform.py").read_text()  # that of the batch cannot be known
+    assert '-    def forward(self, p_unused: "f32[3]"' in (tmp_path / "02-transform-3-remove_dead_inputs.diff").read_text()
+    assert "unused" not in (tmp_path / "03-torchscript.ts").read_text()
+
+
+def test_a_users_step_runs_with_its_options_and_a_wrong_result_is_found(tmp_path: Path) -> None:
+    result = run(tmp_path, Transform(({"_target_": f"{__name__}.doubled", "by": 2.0},)))
+    assert (result.outcome, result.stage) == ("mismatch", "verify")
+    assert "aten.mul.Scalar" in (tmp_path / "02-transform-1-doubled.diff").read_text()
+
+
+@pytest.mark.parametrize(("step", "outcome", "words"), [
+    ({"_target_": "lowering.transformations.fold_everything"}, "unsupported", ("steps[0]", "fold_everything")),
+    ({"_target_": "lowering.transformations.fold_constants", "elements": 3}, "error", ("fold_constants", "elements")),
+    ({"_target_": f"{__name__}.broken"}, "error", ("broken", "a transformation returns a GraphModule")),
+])
+def test_a_step_that_is_none(step: dict[str, Any], outcome: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    result = run(tmp_path, Transform((step,)))
+    assert (result.outcome, result.stage) == (outcome, "transform")
+    assert all(word in str(result.problems[0]) for word in words), result.problems
