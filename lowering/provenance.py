@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lowering.custom.sources import SUFFIXES, with_headers
+
 OWN = Path(__file__).resolve().parent
 INSTALLED = tuple(Path(folder).resolve() for folder in (
     *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib"))
@@ -74,11 +76,12 @@ def modules_of(spec: Any) -> list[str]:
 
 
 def named_files(data: Any) -> dict[str, str]:
-    """The digest of every file that a string in `data` names by a path: libraries, checkpoints, graphs; of a folder, of what it holds."""
+    """The digest of every file that a string in `data` names by a path: libraries, checkpoints, graphs; of a folder, of what it holds;
+    of C++, of the headers that it includes from beside it."""
     found: dict[str, str] = {}
     for text in _strings(data):
         if ("/" in text or "." in text) and len(text) < 1024 and "\0" not in text and (path := Path(text).expanduser()).exists():
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            files = sorted(path.rglob("*")) if path.is_dir() else [*with_headers([path])] if path.suffix in SUFFIXES else [path]
             found |= {str(file): _file_digest(file, *_stamp(file)) for file in files if file.is_file()}
     return found
 

@@ -9,14 +9,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from lowering.custom.sources import with_headers
 from lowering.errors import LoadError, Problem
 
-_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 _ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
 
 
@@ -56,19 +56,8 @@ def digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
     """Changes with the sources, the headers of theirs that they include, the flags, the compiler and torch."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     parts = [version.partition("\n")[0], torch.__version__, *flags]
-    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in _with_headers(sources)]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in with_headers(sources)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-
-
-def _with_headers(sources: Sequence[Path]) -> Iterator[Path]:
-    pending, seen = list(sources), set()
-    while pending:
-        path = pending.pop(0).resolve()
-        if path not in seen:
-            seen.add(path)
-            yield path
-            named = [path.parent / header for header in _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))]
-            pending += [header for header in named if header.is_file()]
 
 
 def _compiler(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lowering import provenance
 from lowering.custom import compiler, libraries
 from lowering.errors import LoadError
 from lowering.model import Input, Library, Model, Symbol
@@ -50,8 +51,10 @@ def test_a_changed_header_or_flag_is_another_library(folder: Path) -> None:
     first = compiler.digest("c++", sources, ())
     assert compiler.digest("c++", sources, ()) == first
     assert compiler.digest("c++", sources, ("-O0",)) != first
+    named = provenance.named_files({"libraries": [{"sources": [str(folder / "ops.cpp")]}]})
     (folder / "factor.h").write_text("#define FACTOR 4\n")
     assert compiler.digest("c++", sources, ()) != first
+    assert [Path(file).name for file in named] == ["ops.cpp", "factor.h"], "what the store's keys are made of"
 
 
 def test_a_library_that_does_not_build_says_what_the_compiler_said(folder: Path) -> None:
