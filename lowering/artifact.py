@@ -55,6 +55,12 @@ def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
     return [folder / SIGNATURE, folder / PROGRAM]
 
 
+def weights_store(folder: Path) -> Path:
+    """Where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
+    runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
+    return runs.parent / "store" / "weights" if runs else folder / "weights"
+
+
 def _portable(module: Any) -> tuple[bytes, str]:
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import stablehlo
@@ -122,7 +128,8 @@ class Artifact:
                 raise InfraError(Problem(str(path), "was written without weights", fix))
             signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
             libraries.load(model)
-            held = weights.read(folder / data["weights"]["store"], data["weights"]["sha256"])
+            beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
+            held = weights.read(beside if beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
         except FileNotFoundError as error:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -43,13 +43,7 @@ class Package(Stage):
     def save(self, program: Program, stem: Path) -> list[Path]:
         """signature.json and program.stablehlo in the job's folder; Unsupported, StageFailed, InfraError."""
         keep = self.keep_weights and not weights.fakes(program.weights)
-        return artifact.save(program, stem.parent, store_of(stem.parent) if keep else None)
+        return artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.histogram(program.ir)
-
-
-def store_of(folder: Path) -> Path:
-    """Where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
-    runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
-    return runs.parent / "store" / "weights" if runs else folder / "weights"

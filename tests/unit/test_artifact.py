@@ -62,6 +62,14 @@ print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for nam
                                         "count": ["torch.int64", want["count"].sum().item()]}  # fmt: skip
 
 
+def test_an_artifact_taken_into_a_folder_of_another_depth_finds_its_weights(folder: Path) -> None:
+    deeper = folder / "repro"
+    deeper.mkdir()
+    for name in (artifact.SIGNATURE, artifact.PROGRAM):
+        shutil.copy(folder / name, deeper / name)
+    assert artifact.execute(deeper, {"batch": 3}).results["logits"].shape == (3, 8)
+
+
 def test_recorded_eager_results_are_compared(folder: Path) -> None:
     done = artifact.execute(folder, {"batch": 13}, compare=True)
     assert done.compared is not None
