@@ -22,6 +22,10 @@ MOST_ELEMENTS = 1 << 16  # of one tensor: larger samples test kernels, not lower
 _LOOKED_AT = 64  # samples of one op
 
 
+# What an op searches must be sorted; repeating values undoes that.
+_SORTED = {"searchsorted": "x0", "bucketize": "x1"}
+
+
 class Call(torch.nn.Module):
     """`op` on the tensors it is given by name, put in their places among its other arguments."""
 
@@ -59,7 +63,10 @@ class Sample:
 
         Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
         """
-        return {name: _repeated(self.tensors[name], shape) for name, shape in shapes.items()}
+        found = {name: _repeated(self.tensors[name], shape) for name, shape in shapes.items()}
+        if self.op in _SORTED:
+            found[_SORTED[self.op]] = found[_SORTED[self.op]].sort(-1).values
+        return found
 
     def __str__(self) -> str:
         tensors = ", ".join(f"{types.name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())
@@ -110,7 +117,7 @@ def _usable(name: str, dtype: str) -> Iterator[Sample]:
     for _, sample in zip(range(_LOOKED_AT), given, strict=False):
         leaves, spec = pytree.tree_flatten(((sample.input, *sample.args), dict(sample.kwargs)))
         tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        if not tensors or len(tensors) > MOST_TENSORS or not all(map(_is_plain, tensors)):
+        if sample.kwargs.get("sorter") is not None or not tensors or len(tensors) > MOST_TENSORS or not all(map(_is_plain, tensors)):
             continue
         rest = [Call if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         constants = ", ".join(_word(leaf) for leaf in rest if leaf is not Call)

@@ -102,7 +102,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         result = decomposition(*args, **kwargs)
         return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
 
-    with _fake_mode(inputs):
+    with _fake_mode(node.graph):
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         if not graphs.is_functional(traced):
@@ -154,8 +154,9 @@ def _is_sized(value: Any) -> bool:
     return isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
-def _fake_mode(inputs: list[Node]) -> Any:
-    values = pytree.tree_leaves([node.meta["val"] for node in inputs])
+def _fake_mode(graph: Graph) -> Any:
+    """The mode of the graph's fake tensors: an op that takes only sizes must make its tensors in it too."""
+    values = (leaf for node in graph.nodes for leaf in pytree.tree_leaves(node.meta.get("val")))
     return next((value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor)), nullcontext())
 
 

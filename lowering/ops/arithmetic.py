@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -95,3 +96,54 @@ def conjugate(tensor: Tensor) -> Tensor:
     """The complex conjugate, computed."""
     parts = torch.view_as_real(tensor)
     return torch.complex(parts.select(-1, 0), -parts.select(-1, 1))
+
+
+def takes_integers(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of integers or bools."""
+    dtype = node.args[0].meta["val"].dtype  # type: ignore[union-attr]
+    return not dtype.is_floating_point and not dtype.is_complex
+
+
+def on_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function of one tensor on its elements as numbers of the default dtype."""
+
+    def apply(tensor: Tensor) -> Tensor:
+        return function(tensor.to(torch.get_default_dtype()))
+
+    return apply
+
+
+def always(tensor: Tensor) -> Tensor:
+    return torch.ones_like(tensor, dtype=torch.bool)
+
+
+def unchanged(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+    return tensor.clone()
+
+
+def addmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * tensor + alpha * (left @ right)."""
+    product = torch.mm(left, right)
+    return (product if alpha == 1 else alpha * product) + (tensor if beta == 1 else beta * tensor)
+
+
+def addbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * tensor + alpha * (the sum of the batch of left @ right)."""
+    product = torch.bmm(left, right).sum(0)
+    return (product if alpha == 1 else alpha * product) + (tensor if beta == 1 else beta * tensor)
+
+
+def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:  # noqa: ARG001 - the schema's
+    """The distance of each row of `left` to each of `right`, in the p-norm."""
+    return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
+
+
+def becomes_complex(node: Node) -> bool:
+    """Whether a conversion makes complex numbers of real ones."""
+    return node.meta["val"].dtype.is_complex and is_real(node)
+
+
+def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
+    """Real numbers with imaginary parts of 0."""
+    real_part = tensor.to(dtype.to_real())
+    return torch.complex(real_part, torch.zeros_like(real_part))

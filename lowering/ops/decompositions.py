@@ -13,10 +13,25 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch._refs  # registers the half of torch's decompositions that nothing else loads
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
 
-from lowering.ops import arithmetic, attention, bessel, factories, fourier, polynomials, pooling, scans, sorting, views
+from lowering.ops import (
+    arithmetic,
+    attention,
+    bessel,
+    convolution,
+    factories,
+    fourier,
+    padding,
+    polynomials,
+    pooling,
+    scans,
+    scattering,
+    sorting,
+    views,
+)
 from lowering.ops.symbolic import kind_of
 
 aten = torch.ops.aten
@@ -64,6 +79,15 @@ def _pads_mean(node: Node) -> bool:
     """Whether an average pooling counts in a way that torch-mlir does not lower at dynamic sizes."""
     return _rounds_up(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
         _argument(node, "divisor_override") is not None
+
+
+def _has_dynamic_arguments(node: Node) -> bool:
+    """Whether a size or place that an op is given is not a constant."""
+    return any(isinstance(argument, Node) and isinstance(argument.meta["val"], torch.SymInt) for argument in node.args)
+
+
+def _lacks_bounds(node: Node) -> bool:
+    return _has_dynamic_arguments(node) or _argument(node, "start") is None or _argument(node, "end") is None
 
 
 _CEIL = "ceil_mode gives wrong numbers"
@@ -122,6 +146,28 @@ TABLE: dict[Any, Row] = {
     aten.special_spherical_bessel_j0.default: Row(bessel.spherical_j0, _NONE),
     aten.special_erfcx.default: Row(bessel.erfcx, _NONE),
     aten.special_ndtri.default: Row(bessel.ndtri, _NONE),
+    aten.constant_pad_nd.default: Row(padding.constant, "needs constant sizes and real numbers", padding.is_hard),
+    aten.convolution.default: Row(convolution.transposed, "needs a constant kernel size", convolution.is_transposed),
+    aten.conv_transpose1d.default: Row(_composite(aten.conv_transpose1d.default), "needs a constant kernel size", convolution.has_dynamic_weight),
+    aten.conv_transpose2d.input: Row(_composite(aten.conv_transpose2d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
+    aten.conv_transpose3d.input: Row(_composite(aten.conv_transpose3d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
+    aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.becomes_complex),
+    aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
+    aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
+    aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
+    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a constant start and end", _lacks_bounds),
+    aten.addmm.default: Row(arithmetic.addmm, "no lowering of integers", arithmetic.is_integral),
+    aten.addbmm.default: Row(arithmetic.addbmm, "no lowering of integers", arithmetic.is_integral),
+    aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),
+    aten.erfinv.default: Row(arithmetic.on_floats(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
+    aten.reciprocal.default: Row(arithmetic.on_floats(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
+    aten.isfinite.default: Row(arithmetic.always, "no lowering of integers", arithmetic.takes_integers),
+    aten.nan_to_num.default: Row(arithmetic.unchanged, "no lowering of integers", arithmetic.takes_integers),
+    aten.mode.default: Row(sorting.mode, _NONE),
+    aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
+    aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
+    aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
+    aten.put.default: Row(scattering.put, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
     aten.ones.default: Row(factories.ones, "needs a constant shape"),
     aten.cumsum.default: Row(scans.cumsum, _NONE),
@@ -162,7 +208,7 @@ _TORCHS_OWN = {
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d unsafe_chunk chunk
-        split.Tensor unbind.int roll repeat eye max_pool2d_with_indices_backward""",
+        split.Tensor unbind.int roll repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
 }
 
 

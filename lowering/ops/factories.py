@@ -27,3 +27,8 @@ def new_zeros(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype |
 def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
     """Strides say where elements lie, which no later level knows."""
     return new_zeros(tensor, size, **settings)
+
+
+def eye(rows: Any, columns: Any = None, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    row = torch.arange(rows, device=placement.get("device")).unsqueeze(-1)
+    return (row == torch.arange(rows if columns is None else columns, device=placement.get("device"))).to(dtype or torch.get_default_dtype())

@@ -56,5 +56,27 @@ def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Te
     return _kept(values.gather(dim, place), dim, keepdim), _kept(places.gather(dim, place), dim, keepdim)
 
 
+def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The smallest of the most frequent elements along a dim, and one of its places."""
+    if tensor.dim() == 0:
+        return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+    values, places = torch.sort(tensor, stable=True, dim=dim)
+    moved = values.movedim(dim, -1)
+    counts = (moved.unsqueeze(-1) == moved.unsqueeze(-2)).sum(-1).movedim(-1, dim)
+    best = counts.argmax(dim, keepdim=True)
+    return _kept(values.gather(dim, best), dim, keepdim), _kept(places.gather(dim, best), dim, keepdim)
+
+
+def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+                 sorter: Tensor | None = None) -> Tensor:
+    """Where each value belongs in its sorted sequence: how many elements lie before it."""
+    if sorter is not None:
+        sequence = sequence.gather(-1, sorter)
+    wanted = values.unsqueeze(-1)
+    given = sequence if sequence.dim() == 1 else sequence.unsqueeze(-2)
+    before = given <= wanted if right or side == "right" else given < wanted
+    return (before | (wanted != wanted)).sum(-1).to(torch.int32 if out_int32 else torch.int64)
+
+
 def _kept(tensor: Tensor, dim: int, keepdim: bool) -> Tensor:
     return tensor if keepdim else tensor.squeeze(dim)

@@ -1,0 +1,116 @@
+"""Reductions of elements into places told by data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, rule, tensor
+
+_OPS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", "mean": "add"}
+
+
+@rule("aten.scatter_reduce.two")
+def _scatter_reduce(call: Call) -> Sequence[ir.Value] | None:
+    """aten::scatter_reduce.two(self, dim, index, src, reduce, include_self); None where src may be larger than index."""
+    owner = getattr(call.op.operands[4].owner, "operation", None)
+    if owner is None or owner.name != "torch.constant.str":
+        return None
+    reduce = owner.attributes["value"].value
+    given, index, source = call.tensor(0), call.tensor(2), call.tensor(3)
+    type_ = ir.RankedTensorType(given.type)
+    if type_.rank == 0 or str(type_.element_type) == "i1":
+        return None
+    dim = call.constant(1) % type_.rank
+    index_type, source_type = ir.RankedTensorType(index.type), ir.RankedTensorType(source.type)
+    if any(a != b for a, b in zip(index_type.shape, source_type.shape, strict=True)):
+        return None
+    places = _places(call, index, dim)
+    element = str(type_.element_type)
+    if not call.constant(5):
+        given = _scatter(call, given, places, _filled(call, source, _neutral(reduce, element)), None)
+    result = _scatter(call, given, places, source, _OPS[reduce])
+    if reduce != "mean":
+        return [result]
+    start = _filled(call, given, 1 if call.constant(5) else 0)
+    counts = _scatter(call, start, places, _filled(call, source, 1), "add")
+    ones = _filled(call, given, 1)
+    divisor = call.make("stablehlo.maximum", [counts, ones], counts.type)
+    return [_divided(call, result, divisor)]
+
+
+def _divided(call: Call, total: ir.Value, count: ir.Value) -> ir.Value:
+    """The quotient; of integers the floor."""
+    quotient = call.make("stablehlo.divide", [total, count], total.type)
+    type_ = ir.RankedTensorType(total.type)
+    if not isinstance(type_.element_type, ir.IntegerType):
+        return quotient
+    rest = call.make("stablehlo.remainder", [total, count], total.type)
+    negative = call.make("stablehlo.compare", [rest, _filled(call, total, 0)], tensor(list(type_.shape), "i1"),
+                         comparison_direction="#stablehlo<comparison_direction LT>")  # fmt: skip
+    lower = call.make("stablehlo.subtract", [quotient, _filled(call, total, 1)], total.type)
+    return call.make("stablehlo.select", [negative, lower, quotient], total.type)
+
+
+def _places(call: Call, index: ir.Value, dim: int) -> ir.Value:
+    """(..., rank): the whole coordinates of each element, its own in all dims but `dim`."""
+    type_ = ir.RankedTensorType(index.type)
+    shape = list(type_.shape)
+    columns = []
+    for position in range(type_.rank):
+        column = index if position == dim else call.make(
+            "stablehlo.dynamic_iota", [call.shape(index)], index.type, iota_dimension=f"{position} : i64")  # fmt: skip
+        sizes = [call.make("tensor.dim", [index, _index(call, axis)], "index") for axis in range(type_.rank)]
+        wanted = call.make("tensor.from_elements", [*sizes, _index(call, 1)], f"tensor<{type_.rank + 1}xindex>")
+        columns.append(call.make("stablehlo.dynamic_reshape", [column, wanted], tensor([*shape, 1], str(type_.element_type))))
+    if len(columns) == 1:
+        return columns[0]
+    return call.make("stablehlo.concatenate", columns, tensor([*shape, len(columns)], str(type_.element_type)), dimension=f"{type_.rank} : i64")
+
+
+def _scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, op: str | None) -> ir.Value:
+    """`updates` written to `places` of `given`, combined by `op`; None: they replace what is there."""
+    rank = ir.RankedTensorType(given.type).rank
+    every = ", ".join(map(str, range(rank)))
+    numbers = f"#stablehlo.scatter<inserted_window_dims = [{every}], scatter_dims_to_operand_dims = [{every}], index_vector_dim = {rank}>"
+    scattered = ir.Operation.create(
+        "stablehlo.scatter", results=[given.type], operands=[given, places, updates], regions=1,
+        attributes={"scatter_dimension_numbers": ir.Attribute.parse(numbers), "indices_are_sorted": ir.BoolAttr.get(False),
+                    "unique_indices": ir.BoolAttr.get(False)},
+    )  # fmt: skip
+    scalar = ir.RankedTensorType.get([], ir.RankedTensorType(given.type).element_type)
+    block = scattered.regions[0].blocks.append(scalar, scalar)
+    with ir.InsertionPoint(block):
+        combined = block.arguments[1] if op is None else call.make(f"stablehlo.{op}", list(block.arguments), scalar)
+        ir.Operation.create("stablehlo.return", operands=[combined])
+    return scattered.result
+
+
+def _neutral(reduce: str, element: str) -> float | int:
+    """What a reduction starts from."""
+    if reduce in ("sum", "mean"):
+        return 0
+    if reduce == "prod":
+        return 1
+    sign = 1 if reduce == "amin" else -1
+    if element.startswith(("f", "bf")):
+        return sign * float("inf")
+    width = int(element.lstrip("ui"))
+    if element.startswith("ui"):
+        return 0 if reduce == "amax" else (1 << width) - 1
+    return (1 << (width - 1)) - 1 if reduce == "amin" else -(1 << (width - 1))
+
+
+def _filled(call: Call, like: ir.Value, number: float | int) -> ir.Value:
+    """A tensor of one number, of the dims and elements of `like`."""
+    element = str(ir.RankedTensorType(like.type).element_type)
+    if isinstance(number, float):
+        attribute = ir.FloatAttr.get(ir.Type.parse(element), number)
+    else:
+        attribute = ir.Attribute.parse(f"{float(number) if element.startswith(('f', 'bf')) else number} : {element}")
+    return call.make("chlo.constant_like", [like], like.type, value=attribute)
+
+
+def _index(call: Call, number: int) -> ir.Value:
+    return call.make("arith.constant", [], "index", value=f"{number} : index")

@@ -1,0 +1,25 @@
+"""Ops that write to places told by data, as one scatter."""
+
+from __future__ import annotations
+
+import torch
+
+Tensor = torch.Tensor
+
+
+def index_reduce(tensor: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """Reduce the slices of `source` into those of `tensor` that `index` names."""
+    if tensor.dim() == 0:
+        return index_reduce(tensor.unsqueeze(0), 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self).squeeze(0)
+    dim = dim % tensor.dim()
+    places = index.reshape(-1, *(1 for _ in source.shape[dim + 1 :])).expand(source.shape)
+    named = {"prod": "prod", "mean": "mean", "amin": "amin", "amax": "amax"}[reduce]
+    return tensor.scatter_reduce(dim, places, source, named, include_self=include_self)
+
+
+def put(tensor: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Write to places counted over all elements; negative ones count from the end."""
+    flat, places = tensor.flatten(), index.flatten()
+    places = torch.where(places < 0, places + flat.shape[0], places)
+    written = flat.scatter_add(0, places, source.flatten()) if accumulate else flat.scatter(0, places, source.flatten())
+    return written.reshape(tensor.shape)
