@@ -11,12 +11,13 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help run test browser browser-test lint lock clean
+.PHONY: help run test chaos browser browser-test lint lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"]                     run the tests'
+	@echo 'make chaos                                     jobs and processes that die, on threads, Dask and Ray (half an hour)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
@@ -36,6 +37,10 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -c 'import prefect_dask, prefect_ray' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray]'
+	$(BIN)/python -m pytest tests/chaos -m 'chaos or not chaos' $(ARGS)
 
 browser-test: browser $(READY)
 	$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install playwright

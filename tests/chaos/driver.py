@@ -1,0 +1,24 @@
+"""Runs a suite of toy jobs through the real flow: `python -m tests.chaos.driver RUNNER STAGE_SECONDS JOB_SECONDS WAY...` in a folder of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flows.config import Cluster, Limits, Run
+from flows.lower import lower_suite
+from tests import toys
+
+CAP = 1500 << 20
+
+
+def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str]) -> None:
+    """Each way is one job: `how` or `how#number`, so that one way can be there many times."""
+    jobs = tuple(toys.job(way.partition("#")[0], name=way.replace(" ", "-").replace("#", "-"), seconds=job_seconds) for way in ways)
+    cluster = Cluster(runner=runner, workers=2)  # type: ignore[arg-type]
+    limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)
+    lower_suite(Run("chaos", jobs, cluster, limits, Path("artifacts"), ("suite=chaos",)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
