@@ -25,12 +25,14 @@ class ToTorchScript(Stage):
 
     deployable: also write a `.pt` that loads with `torch.jit.load`, in Python or in C++ without it (holds the weights' bytes;
     a model without weights has none).
+    optimized: beside it a frozen `.optimized.pt`: weights are constants of the code, what depends on them alone is computed, dead code is gone.
     """
 
     source: ClassVar[Level] = Level.EXPORTED
     target: ClassVar[Level] = Level.TORCHSCRIPT
 
     deployable: bool = True
+    optimized: bool = False
 
     def requires(self, program: Program) -> Sequence[Problem]:
         kept = program.model.custom_calls if program.model else ()
@@ -42,7 +44,7 @@ class ToTorchScript(Stage):
         return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module, annotation).graph)
 
     def reads(self) -> frozenset[Read]:
-        return frozenset({"interface", "weights"}) if self.deployable else frozenset({"interface"})
+        return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Every node has a schema, or is one of TorchScript's structural kinds; `lint` passes."""
@@ -54,14 +56,20 @@ class ToTorchScript(Stage):
         ]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The graph's text (`.ts`), and the deployable module (`.pt`) if asked."""
+        """The graph's text (`.ts`), and the deployable module (`.pt`), as it is and optimized, as asked."""
         text = stem.with_name(stem.name + Level.TORCHSCRIPT.suffix)
         text.write_text(str(program.ir), encoding="utf-8")
-        if not self.deployable or weights.fakes(program.weights):  # a module without its weights' bytes cannot be deployed
-            return [text]
-        module = stem.with_name(stem.name + ".pt")
-        deployable.module_of(program).save(str(module))
-        return [text, module]
+        saved = [text]
+        if weights.fakes(program.weights) or not (self.deployable or self.optimized):
+            return saved  # a module without its weights' bytes cannot be deployed
+        module = deployable.module_of(program)
+        if self.deployable:
+            saved.append(stem.with_name(stem.name + ".pt"))
+            module.save(str(saved[-1]))
+        if self.optimized:
+            saved.append(stem.with_name(stem.name + ".optimized.pt"))
+            torch.jit.freeze(module).save(str(saved[-1]))
+        return saved
 
     def ops(self, program: Program) -> dict[str, int]:
         return dict(Counter(node.kind() for node in nodes(program.ir)))

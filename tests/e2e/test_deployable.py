@@ -49,7 +49,7 @@ def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> N
     target, given = CASES[name]
     model = Model(name, {"_target_": target, **OPTIONS.get(name, {})}, given, {"batch": Symbol(2, 64)})
     script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, model), Quiet()), Quiet())
-    _, module = ToTorchScript().save(script, tmp_path / "02-torchscript")
+    _, module, optimized = ToTorchScript(optimized=True).save(script, tmp_path / "02-torchscript")
     top = script.at(Level.MODEL)
     assert top is not None and script.signature is not None
     names = [argument.name for argument in script.signature.inputs]
@@ -61,8 +61,11 @@ def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> N
         torch.save(tuple(values[key] for key in names), files[-2])
     linked = subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout
     assert "libtorch_cpu" in linked and "python" not in linked.replace(str(Path(torch.__file__).parent), "")
-    subprocess.run([str(program), str(module), *map(str, files)], check=True, capture_output=True, text=True)
-    for want, out in zip(wanted, files[1::2], strict=True):
-        got = torch.load(out)
-        found = got if isinstance(got, tuple) else (got,)
-        torch.testing.assert_close(tuple(torch.as_tensor(value) for value in found), want, check_dtype=False)
+    for deployed in (module, optimized):
+        subprocess.run([str(program), str(deployed), *map(str, files)], check=True, capture_output=True, text=True)
+        for want, out in zip(wanted, files[1::2], strict=True):
+            got = torch.load(out)
+            found = got if isinstance(got, tuple) else (got,)
+            torch.testing.assert_close(tuple(torch.as_tensor(value) for value in found), want, check_dtype=False)
+            out.unlink()
+    assert not list(torch.jit.load(str(optimized)).parameters())
