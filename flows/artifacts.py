@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from prefect import runtime
 from prefect.artifacts import (
     create_image_artifact,
     create_markdown_artifact,
@@ -17,12 +18,14 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 
 from flows import picture, report
 from flows.record import Record
 from lowering.result import MANIFEST, JobResult
 
 LOOK = 2.0  # seconds between two looks at how many jobs have ended
+PAGE = 200  # artifacts that the server gives at a time
 SHOWN = 200  # failures that the Markdown of a run lists; the table has every job
 
 
@@ -44,19 +47,21 @@ def job_page(result: JobResult) -> None:
 def run_pages(run: Record, results: Sequence[JobResult]) -> None:
     """The table, the list of failures and the picture of a run."""
     suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
-    create_table_artifact(table(results), key=key("run", suite), description=said)
-    create_markdown_artifact("\n".join(failures(run, results)), key=key("failures", suite), description=said)
+    pages = _pages()
+    create_table_artifact(table(results, pages), key=key("run", suite), description=said)
+    create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said)
     create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said)
 
 
-def table(results: Sequence[JobResult]) -> list[dict[str, Any]]:
-    """Every job, what is not as expected first; `page` is where its own page is found in the UI."""
+def table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every job, what is not as expected first, with a link to its page: the UI reads every text of a table as Markdown."""
     listed = sorted(results, key=lambda result: result.as_expected)
-    return [{**row, "page": _link(result)} for row, result in zip(report.rows(listed), listed, strict=True)]
+    rows = zip(report.rows(listed), listed, strict=True)
+    return [{**row, "job": f"[{_shown(result.id)}]({_link(result, pages)})", "cause": _shown(row["cause"])} for row, result in rows]
 
 
-def failures(run: Record, results: Sequence[JobResult]) -> Iterator[str]:
-    """What is not as expected as Markdown, each with a link to its page."""
+def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
+    """What is not as expected as Markdown, each with a link to its page. pages: ids of artifacts by key."""
     failed = report.unexpected(results)
     yield f"# {run.data['suite']}: {report.summary(results)}"
     yield ""
@@ -66,7 +71,7 @@ def failures(run: Record, results: Sequence[JobResult]) -> Iterator[str]:
     yield from report.table(named)
     if failed:
         yield ""
-        yield "Pages: " + " · ".join(f"[{_shown(result.id)}]({_link(result)})" for result in failed[:SHOWN])
+        yield "Pages: " + " · ".join(f"[{_shown(result.id)}]({_link(result, pages)})" for result in failed[:SHOWN])
     if len(failed) > SHOWN:
         yield f"\nand {len(failed) - SHOWN} more in the table"
 
@@ -98,8 +103,24 @@ def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
             return
 
 
-def _link(result: JobResult) -> str:
-    return f"/artifacts/key/{key('job', result.id)}"
+def _pages() -> dict[str, str]:
+    """The artifacts that this flow run has made so far: key -> id of the newest."""
+    found: dict[str, str] = {}
+    seen = 0
+    asked = {"artifacts": {"flow_run_id": {"any_": [str(runtime.flow_run.id)]}}, "sort": "CREATED_DESC", "limit": PAGE}
+    with get_client(sync_client=True) as client:
+        while True:
+            answer = client.request("POST", "/artifacts/filter", json={**asked, "offset": seen}).json()
+            found = {made["key"]: made["id"] for made in reversed(answer) if made["key"]} | found
+            seen += len(answer)
+            if len(answer) < PAGE:
+                return found
+
+
+def _link(result: JobResult, pages: Mapping[str, str]) -> str:
+    """Where the page of a job is; its list of versions where the page itself is not known."""
+    name = key("job", result.id)
+    return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
 
 
 def _shown(text: str) -> str:

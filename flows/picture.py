@@ -17,7 +17,7 @@ def matrix(results: Sequence[JobResult], title: str) -> str:
     """The picture. However many jobs there are, it stays small: neighbours that ended alike are one rectangle."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
     line = max(0.25, min(12.0, HEIGHT / max(1, len(results))))
-    width, height = max(1, len(stages)) * WIDTH, HEAD * 2 + line * len(results)
+    width, height = max(5, len(stages)) * WIDTH, HEAD * 2 + line * len(results)
     parts = "".join(_column(number, name, results, line) for number, name in enumerate(stages))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="sans-serif" '

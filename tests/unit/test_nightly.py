@@ -98,10 +98,12 @@ def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]
 
 def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:
     run = record.load(nights[1])
-    rows = artifacts.table(run.results())
+    pages = {"shapeline-job-bert-default": "1234"}
+    rows = artifacts.table(run.results(), pages)
     assert [row["outcome"] for row in rows] == ["crash", "error", "ok"]
-    assert rows[2]["page"] == "/artifacts/key/shapeline-job-bert-default"
-    text = "\n".join(artifacts.failures(run, run.results()))
+    assert rows[2]["job"] == "[bert--default](/artifacts/artifact/1234)"
+    assert rows[0]["job"] == "[mlp--default](/artifacts/key/shapeline-job-mlp-default)"
+    text = "\n".join(artifacts.failures(run, run.results(), pages))
     assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
 
 
