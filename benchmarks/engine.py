@@ -1,0 +1,146 @@
+"""What the engine adds to the jobs it runs: CPU and seconds a job, all-hit reruns, and how two workers compare with one.
+
+    python -m benchmarks.engine [--quick] [--json FILE]
+
+The jobs compile nothing, so that all they cost is the engine's: the bare stages in one process, beside them in a child process each
+(fork server, events, manifest), beside that the whole flow (Prefect, report, store). Two workers stand beside two bare processes that
+compute the same side by side: what the machine itself gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine_jobs import jobs
+from lowering import files, pipeline, worker
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of running `jobs` jobs. seconds: wall; cpu_seconds: of the process and all it started, its start-up included."""
+
+    what: str
+    jobs: int
+    seconds: float
+    cpu_seconds: float
+
+
+def bare(count: int, seconds: float, folder: Path) -> None:
+    """The stages alone, one job after the other, in this process."""
+    for job in jobs(count, seconds):
+        into = folder / job.id
+        into.mkdir(parents=True)
+        pipeline.run(job, into).save(into)
+
+
+def children(count: int, seconds: float, folder: Path) -> None:
+    """Each job in a child of the fork server, two at a time."""
+    prepared = [folder / "runs" / "bare" / "jobs" / job.id for job in jobs(count, seconds)]
+    for into, job in zip(prepared, jobs(count, seconds), strict=True):
+        worker.prepare(job, into)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        assert all(result.outcome == "ok" for result in pool.map(worker.lower, prepared))
+
+
+def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> None:
+    """The whole engine."""
+    from flows.config import Cluster, Limits, Run
+    from flows.lower import lower_suite
+
+    lower_suite(Run("engine", jobs(count, seconds), Cluster(workers=workers), Limits(), folder, ("suite=engine",)))
+
+
+def one_worker(count: int, seconds: float, folder: Path) -> None:
+    flow(count, seconds, folder, workers=1)
+
+
+def side_by_side(count: int, seconds: float, folder: Path) -> None:
+    """Two bare processes with half the jobs each."""
+    halves = [multiprocessing.get_context("spawn").Process(target=bare, args=(count // 2, seconds, folder / str(half))) for half in range(2)]
+    for half in halves:
+        half.start()
+    for half in halves:
+        half.join()
+
+
+WAYS: dict[str, Callable[[int, float, Path], None]] = {
+    "bare": bare, "children": children, "flow": flow, "one_worker": one_worker, "side_by_side": side_by_side,
+}
+
+
+def measured(what: str, way: str, count: int, seconds: float, folder: Path) -> Row:
+    """One way in a fresh process."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.engine", "--one", way, str(count), str(seconds), str(folder)]
+    environment = {**os.environ, "PREFECT_HOME": str(folder.parent / "prefect")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Row(what, count, round(time.perf_counter() - began, 2), round(cpu, 2))
+
+
+def per_job(small: Row, large: Row) -> float:
+    """CPU seconds that one more job costs: what starting costs falls out."""
+    return (large.cpu_seconds - small.cpu_seconds) / (large.jobs - small.jobs)
+
+
+def measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    few, many, equal, work = (5, 25, 4, 1.0) if quick else (20, 1000, 16, 4.0)
+    rerun = 25 if quick else 500
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="shapeline-engine-") as place:
+        def take(what: str, way: str, count: int, seconds: float = 0.0, into: str | None = None) -> Row:
+            rows.append(measured(what, way, count, seconds, Path(place) / (into or what.replace(" ", "-"))))
+            print(f"{what:38} {count:5} jobs {rows[-1].seconds:8.1f} s {rows[-1].cpu_seconds:8.1f} s CPU", flush=True)
+            return rows[-1]
+
+        take("start", "flow", 1)
+        cost = {way: per_job(take(f"{way}, few", way, few), take(f"{way}, many", way, many)) for way in ("bare", "children", "flow")}
+        take("jobs to take from the store", "flow", rerun, into="rerun")
+        again = take("the same again, all hits", "flow", rerun, into="rerun")
+        one, two = take("equal jobs, one worker", "one_worker", equal, work), take("equal jobs, two workers", "flow", equal, work)
+        alone, both = take("equal jobs, one bare process", "bare", equal, work), take("equal jobs, two bare processes", "side_by_side", equal, work)
+    start = rows[0].seconds
+    return rows, {
+        "cpu_per_job_s": round(cost["flow"] - cost["bare"], 4), "of_it_child_s": round(cost["children"] - cost["bare"], 4),
+        "of_it_prefect_and_report_s": round(cost["flow"] - cost["children"], 4), "all_hit_jobs": rerun, "all_hit_s": again.seconds,
+        "two_workers": round((one.seconds - start) / (two.seconds - start), 2), "two_bare_processes": round(alone.seconds / both.seconds, 2),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description="What the engine adds to the jobs it runs.")
+    parser.add_argument("--quick", action="store_true", help="tens of jobs instead of a thousand")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--one", nargs=4, metavar=("WAY", "JOBS", "SECONDS", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        way, count, seconds, folder = options.one
+        WAYS[way](int(count), float(seconds), Path(folder))
+        return 0
+    rows, figures = measure(options.quick)
+    if options.json:
+        files.write(options.json, {"rows": [asdict(row) for row in rows], "figures": figures})
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

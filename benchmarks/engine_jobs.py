@@ -1,0 +1,41 @@
+"""Jobs without a compiler, for measuring what the engine adds: one stage that does nothing, or that computes for some seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from lowering.job import Job
+from lowering.level import Level, Program
+from lowering.model import Input, Model, Symbol
+from lowering.stage import Note, Stage
+
+
+@dataclass(frozen=True)
+class Compute(Stage):
+    """Keeps one core busy for `seconds` of its own CPU time, and writes one small file."""
+
+    source: ClassVar[Level] = Level.MODEL
+    target: ClassVar[Level] = Level.EXPORTED
+
+    seconds: float = 0.0
+    number: int = 0
+
+    def apply(self, program: Program, note: Note) -> Program:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return program.lowered(self.target, f"program {self.number}\n")
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        path = stem.with_name(stem.name + ".txt")
+        path.write_text(program.ir)
+        return [path]
+
+
+def jobs(count: int, seconds: float = 0.0) -> tuple[Job, ...]:
+    """`count` jobs that differ in nothing but a number."""
+    model = Model("job", {"_target_": "benchmarks.engine_jobs.jobs"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(1, 8)})
+    return tuple(Job(replace(model, name=f"job{number}"), {"compute": Compute(seconds, number)}) for number in range(count))
