@@ -44,6 +44,13 @@ def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Inpu
     assert "?" in (tmp_path / "05-mhlo.mhlo.mlir").read_text().split("->")[0]
 
 
+def test_functions_of_sizes_keep_the_numbers_of_eager(tmp_path: Path) -> None:
+    given = {"x": Input("float32", ("batch", "seq")), "y": Input("float32", ("other", 2))}
+    model = Model("sizes", {"_target_": "tests.filecheck.torchscript.sizes.Case"}, given, {name: Symbol(2, 24) for name in ("batch", "other", "seq")})
+    result = pipeline.run(Job(model, STAGES), tmp_path)
+    assert (result.outcome, result.problems) == ("ok", ())
+
+
 GROWING = """
 func.func @main(%x: tensor<?x3xf32>, %n: tensor<i64>) -> tensor<?x3xf32> {
   %zero = arith.constant 0 : index
