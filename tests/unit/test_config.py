@@ -343,3 +343,21 @@ def test_an_empty_suite_or_selection_is_refused(folder: Path) -> None:
 def test_a_quoted_text_reads_as_itself(text: str) -> None:
     (override,), problems = overrides.parse([f"select={overrides.quoted(text)}"])
     assert (override.value, problems) == (text, [])
+
+
+@pytest.mark.parametrize(("overrides", "strict"), [
+    (["suite=quickstart"], False), (["suite=nightly"], True), (["suite=nightly", "strict_dims=false"], False), (["model=mlp", "strict_dims=true"], True),
+])
+def test_strict_dims_are_as_the_command_line_says_else_the_suite(overrides: list[str], strict: bool) -> None:
+    assert {job["strict_dims"] for job in plan(overrides).jobs} == {strict}
+
+
+def test_settings_of_the_symbol_log_reach_the_export() -> None:
+    options = only(plan(["model=mlp", "explain=true", "symbols.extended_debug=[u5,s77]"]))["stages"]["export"]
+    assert (options["explain"], options["extended_debug"]) == (True, ["u5", "s77"])
+
+
+def test_a_wrong_setting_does_not_hide_what_else_is_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(["model=mlp", "explain=5", "model.mlp.symbols.batch.max=many"])
+    assert [problem.place for problem in caught.value.problems] == ["command line explain", "command line model.mlp.symbols.batch.max"]
