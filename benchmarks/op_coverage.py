@@ -21,12 +21,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import op_samples, op_table
-from benchmarks.op_sweep import Task, sweep
+from benchmarks.op_sweep import Task, read, sweep
 from benchmarks.op_trial import Trial
 from lowering import files
 from lowering.job import plain
 
 DTYPES = ("float32", "int64")
+_KEPT_EVERY = 25  # trials between writes of the JSON file: a sweep that is cut off can go on
 DISTRIBUTIONS = ("torch", "torch-mlir", "jaxlib")
 _WARM = ("torch_mlir.ir", "torch_mlir.passmanager", "jaxlib.mlir.ir", "jax")
 
@@ -54,25 +55,34 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="child processes side by side")
     parser.add_argument("--samples", type=int, default=1, help="samples of each op and dtype; the worst one counts")
     parser.add_argument("--seconds", type=float, default=90, help="deadline of one op and dtype")
+    parser.add_argument("--resume", action="store_true", help="keep the trials that --json FILE holds, and go on with the others")
     options = parser.parse_args()
     for name in _WARM:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    start, found = time.monotonic(), []
+    start, found = time.monotonic(), read(options.json) if options.resume else []
     wanted = tasks(options.k, options.quick, options.samples)
-    for trial in sweep(wanted, options.workers, options.seconds):
+    done = {(trial.op, trial.dtype) for trial in found}
+    command = "python -m benchmarks.op_coverage " + " ".join(sys.argv[1:])
+    facts = environment(command.strip(), 0)
+    for trial in sweep([task for task in wanted if (task.op, task.dtype) not in done], options.workers, options.seconds):
         found.append(trial)
         _progress(trial, len(found), len(wanted))
-    command = "python -m benchmarks.op_coverage " + " ".join(sys.argv[1:])
+        if options.json and len(found) % _KEPT_EVERY == 0:
+            _write(options.json, facts, found)
     facts = environment(command.strip(), time.monotonic() - start)
     found.sort(key=lambda trial: (trial.op, trial.dtype))
     print(op_table.stages(found))
     if options.json:
-        files.write(options.json, {"benchmark": "op_coverage", "environment": facts, "rows": [plain(trial) for trial in found]})
+        _write(options.json, facts, found)
     if options.markdown:
         options.markdown.write_text(op_table.page(found, facts), encoding="utf-8")
     print(json.dumps({"benchmark": "op_coverage", **op_table.totals(found), "outcomes": Counter(trial.outcome for trial in found)}))
+
+
+def _write(path: Path, facts: dict[str, str], found: list[Trial]) -> None:
+    files.write(path, {"benchmark": "op_coverage", "environment": facts, "rows": [plain(trial) for trial in found]})
 
 
 def _progress(trial: Trial, number: int, total: int) -> None:

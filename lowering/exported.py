@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import sympy
@@ -41,6 +42,20 @@ def rename_results(program: ExportedProgram) -> None:
     for spec, result in zip(program.graph_signature.output_specs, program.graph.output_node().args[0], strict=True):  # type: ignore[arg-type]
         if isinstance(result, torch.fx.Node):
             spec.arg.name = result.name
+
+
+@contextmanager
+def guards_kept(program: ExportedProgram) -> Iterator[None]:
+    """What is assumed of sizes inside, when ops are traced anew, becomes part of the program's guards (see `_guards`).
+
+    That a size is not 1 is no assumption to keep: a dim of unknown size does not broadcast, which is right at 1 too.
+    """
+    values = (node.meta.get("val") for node in program.graph.nodes)
+    env = next((value.fake_mode.shape_env for value in values if isinstance(value, torch._subclasses.FakeTensor)), None)
+    before = len(env.guards) if env is not None else 0
+    yield
+    assumed = [guard.expr for guard in env.guards[before:]] if env is not None else []
+    program._assumed = [expr for expr in assumed if not (isinstance(expr, sympy.Ne) and expr.rhs in (0, 1))]  # type: ignore[attr-defined]
 
 
 def argument_name(spec: InputSpec) -> str:
@@ -157,4 +172,7 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
         left, equals, right = text.partition(" == ")
         if not (equals and left == right):
             found.append(text)
+    assumed = (sympy.sympify(expr).subs(names) for expr in getattr(program, "_assumed", ()))
+    known = {symbol for meaning in names.values() for symbol in meaning.free_symbols}
+    found += [str(expr) for expr in assumed if expr.free_symbols and expr.free_symbols <= known]
     return tuple(dict.fromkeys(found))

@@ -115,7 +115,8 @@ class Export(Stage):
             is_functional = functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module)
             with functional.whole_arguments():
                 result = captured if is_functional else captured.run_decompositions({})
-            decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, kept) else decompositions.choose(node))
+            with exported.guards_kept(result):
+                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, kept) else decompositions.choose(node))
         if result is not captured:
             functional.free_of_strides(result.graph_module)
             result._guards_code = captured._guards_code  # the retrace forgets them
