@@ -9,7 +9,7 @@ from lowering import provenance, recipe
 from lowering.store import digest
 
 WORDS = {"input": "its input changed", "weights": "the weights changed", "levels": "a level above changed"}
-SCHEMA = 1  # of the parts, and of how levels are saved; raised when either changes
+SCHEMA = 2  # of the parts, and of how levels are saved; raised when either changes
 MODEL = "model"  # the input of a first stage: what it is built from is the part `model`
 
 

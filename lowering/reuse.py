@@ -65,13 +65,14 @@ class Reuse:
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
         """The program that `entry` stands for, to be read when a stage looks at it."""
-        self._reached(name, entry.key, entry.data["identity"], entry.data["weights"])
+        weights = self.weights if entry.data["carries"] else entry.data["weights"]  # those of now: another seed may have made the entry
+        self._reached(name, entry.key, entry.data["identity"], weights)
         if entry.data["through"]:
             return program
         if program.level is Level.MODEL:
-            program = Program(Level.MODEL, _Unbuilt(self.store, self.job.model, entry.data["weights"]))
+            program = Program(Level.MODEL, _Unbuilt(self.store, self.job.model, weights))
         signature = entry.data["signature"]
-        held = _Held(self.store, self.job.model, entry)
+        held = _Held(self.store, self.job.model, entry, weights)
         return saved.Stored(held.level, signature and structured(Signature, signature), program, held.ir, held.weights)
 
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
@@ -83,12 +84,15 @@ class Reuse:
         ir = None if through else saved.dump(made)
         signature = None if made.signature is None else plain(made.signature)
         identity = self.identity if through else None if ir is None else digest([made.level.word, digest(ir), signature])
-        weights = self.weights if made.weights is given.weights else _write(made.weights, self.store)
+        carries = made.weights is given.weights
+        weights = self.weights if carries else _write(made.weights, self.store)
         key = None if parts is None or identity is None else keys.of(parts)
         self._reached(name, key, identity, weights)
         if key is not None:
-            self.store.put(key, {**record, "level": made.level.word, "identity": identity, "weights": weights, "through": through,
-                                 "signature": signature, "maker": self.maker, "job": self.job.id, "stage": name}, ir, stem, list(written))
+            data = {**record, "level": made.level.word, "identity": identity, "through": through, "signature": signature,
+                    "weights": None if carries else weights, "carries": carries,
+                    "maker": self.maker, "job": self.job.id, "stage": name}
+            self.store.put(key, data, ir, stem, list(written))
 
     def lose(self) -> None:
         """What was made could not be stored: from here on nothing is."""
@@ -133,8 +137,8 @@ def of_job(store: Store, job: Mapping[str, Any], environment: Mapping[str, str])
 class _Held:
     """Reads one entry's program; what cannot be read is removed, so that the next attempt makes it anew."""
 
-    def __init__(self, store: Store, model: Model, entry: Entry):
-        self.store, self.model, self.entry = store, model, entry
+    def __init__(self, store: Store, model: Model, entry: Entry, weights: str | None):
+        self.store, self.model, self.entry, self.key = store, model, entry, weights
         self.level = next(level for level in Level if level.word == entry.data["level"])
 
     def ir(self) -> Any:
@@ -151,7 +155,7 @@ class _Held:
             raise InfraError(Problem(str(self.entry.folder), cause, "run the job again: it was removed and is made anew")) from error
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        return _read(self.store, self.entry.data["weights"], self.entry.data["signature"])
+        return _read(self.store, self.key, self.entry.data["signature"])
 
 
 class _Unbuilt(Built):
