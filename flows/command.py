@@ -23,6 +23,8 @@ commands:
   list       print the jobs that a run would have
   validate   check the configuration, and say everything that is wrong with it
   report     print the report of a run again
+  multirun   run, but swept by Hydra (any sweeper): python -m flows.lower -m
+  probe      the widest range of a symbol that lowers and verifies, and what stops it
   update-expected  write how the jobs of a run ended into the expectations of its suite
   explain    what became of the dims of a job, from the code line to MHLO
   exec       run what a job was lowered to, at any sizes
@@ -172,6 +174,19 @@ def _exec(arguments: Sequence[str]) -> int:
     return executing.main(arguments)
 
 
+def _probe(arguments: Sequence[str]) -> int:
+    from flows import probing  # here: the other commands start without it
+
+    said = "Find the widest range of a symbol of JOB that lowers and verifies, and say what stops it at the edges."
+    return probing.main(arguments, _parser("probe", said), _overrides)
+
+
+def _multirun(arguments: Sequence[str]) -> int:
+    from flows import multirun  # here: the other commands start without it
+
+    return multirun.main(arguments if {"-m", "--multirun"} & set(arguments) else ["-m", *arguments])
+
+
 def _cache(arguments: Sequence[str]) -> int:
     from flows import caching  # here: the other commands start without it
 
@@ -189,7 +204,7 @@ def _review(command: str) -> Callable[[Sequence[str]], int]:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run, "list": _list, "validate": _validate, "report": _report,
-    "update-expected": _update_expected, "rerun-failed": _rerun_failed, "cache": _cache,
+    "multirun": _multirun, "probe": _probe, "update-expected": _update_expected, "rerun-failed": _rerun_failed, "cache": _cache,
     "explain": _explain, "exec": _exec,
     **{command: _review(command) for command in ("diff", "pin", "prune", "nightly")},
 }  # fmt: skip

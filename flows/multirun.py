@@ -1,0 +1,117 @@
+"""Hydra's own way to sweep, `python -m flows.lower -m KEY=V1,V2 ...`: its sweeper makes the combinations, one flow run lowers them all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+
+from flows import overrides
+from flows.expansion import job_id
+from flows.overrides import Override
+from flows.planning import Plan, plan
+from flows.slugs import spelled
+from lowering.errors import ConfigError, Problem
+
+APP = "shapeline_multirun"  # the (empty) primary config: pipeline.yaml is composed by the plan
+# Hydra's logging would take over the process; its folder holds multirun.yaml only, what the jobs leave is in the run's folder.
+SETTINGS = ("hydra/launcher=prefect", "hydra/sweeper=pipeline", "hydra/hydra_logging=disabled", "hydra/job_logging=disabled",
+            "hydra.output_subdir=null")
+SEARCHPATH = "hydra.searchpath="
+
+
+@dataclass
+class _Asked:
+    """The command line as long as Hydra is at work. fixed: what only the plan reads; single: keys that have one value, no sweep."""
+
+    fixed: list[str] = field(default_factory=list)
+    single: set[str] = field(default_factory=set)
+    runs: list[Path] = field(default_factory=list)
+
+
+_asked = _Asked()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command with its `-m`; exit 0 when every job of every batch ended as expected. ConfigError passes through."""
+    global _asked
+    own = [text for text in arguments if text.startswith(("-", "hydra")) and not text.startswith(SEARCHPATH)]
+    given, problems = overrides.parse([text for text in arguments if text not in own and not text.startswith(SEARCHPATH)])
+    problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", "shapeline run takes it, and sweeps too")
+                 for override in given if override.how == "delete"]
+    if problems:
+        raise ConfigError(problems)
+    _asked = _Asked([text for text in arguments if text.startswith(SEARCHPATH)],
+                    {override.text.split("=", 1)[0] for override in given if override.how != "sweep"})
+    output = next((str(override.value) for override in given if override.keys == ("output",)), "artifacts")
+    settings = [text for text in SETTINGS if not any(text.split("=")[0] == mine.split("=")[0] for mine in own)]
+    folder = f"hydra.sweep.dir={output}/multirun/${{now:%Y%m%dT%H%M%S}}"
+    # To Hydra a single value is a sweep of one: it then looks for no such key in its own config.
+    tasks = [override.text if override.how == "sweep" else "{}=choice({})".format(*override.text.split("=", 1)) for override in given]
+    ConfigStore.instance().store(name=APP, node={})
+    sys.argv = [sys.argv[0], *own, *settings, folder, *tasks]
+    hydra.main(config_path=None, config_name=APP, version_base="1.3")(_unused)()
+    return 0 if all(json.loads((run / "report.json").read_text())["as_expected"] for run in _asked.runs) else 1
+
+
+def _unused(config: Any) -> None:  # noqa: ARG001
+    raise AssertionError("the launcher runs the jobs")
+
+
+def launch(combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
+    from flows import config, lower, record  # here: Hydra imports its plugins whatever it does
+
+    planned = planned_of(combinations, _asked.single, _asked.fixed)
+    folder = lower.lower_suite(config.build(planned))
+    _asked.runs.append(folder)
+    results = {result.id: result for result in record.load(folder).results()}
+    found = []
+    for number, combination in enumerate(combinations, first):
+        returned = JobReturn(overrides=list(combination), working_dir=str(folder), task_name=f"{folder.name}#{number}")
+        returned.return_value = {name: results[name].outcome for name in jobs_of(planned, combination)}
+        returned.status = JobStatus.COMPLETED
+        found.append(returned)
+    return found
+
+
+def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = (), fixed: Sequence[str] = ()) -> Plan:
+    """The plan that has the jobs of these combinations and no other, named as those of one sweep over all their values.
+
+    single: keys whose one value is no sweep; fixed: further overrides.
+    """
+    columns: dict[str, dict[str, None]] = {}
+    for combination in combinations:
+        for text in combination:
+            key, _, value = text.partition("=")
+            columns.setdefault(key, {})[value] = None
+    texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})" for key, values in columns.items())]
+    planned = plan(texts)
+    wanted = {name for combination in combinations for name in jobs_of(planned, combination)}
+    if wanted == {job_id(job) for job in planned.jobs}:
+        return planned
+    return plan([*texts, f"select={overrides.quoted(' or '.join(f'={name}' for name in sorted(wanted)))}"])
+
+
+def jobs_of(planned: Plan, combination: Sequence[str]) -> list[str]:
+    """The ids of the jobs that one combination stands for."""
+    given, _ = overrides.parse(list(combination))
+    return [name for job in planned.jobs if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
+
+
+def _stands(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:
+    """Whether a job with these axes is one of an override's; what is no axis concerns all jobs."""
+    if override.keys == ("model",):
+        return bool(Path(str(override.value)).stem == model)
+    keys = override.keys[1:] if override.group == "model" else override.keys
+    if len(keys) > 1 and keys[0] == model:
+        keys = keys[1:]
+    key = ".".join(map(str, keys))
+    return key not in axes or spelled(axes[key]) == spelled(override.value)

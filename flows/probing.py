@@ -1,0 +1,145 @@
+"""`shapeline probe JOB --symbol SYMBOL`: what range a symbol of a model bears, by lowering and verifying one range after the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows import listing
+from flows.expansion import job_id
+from flows.planning import Plan, plan
+from flows.record import folder_name
+from lowering import files, worker
+from lowering.errors import ConfigError, InfraError, Problem, near_miss
+from lowering.job import Job, plain, structured
+from lowering.model import Symbol
+from lowering.probe import Attempt, Finding, probe
+from lowering.result import JobResult
+
+LIMIT = 1 << 16  # how far a symbol without a max is followed
+SAID = 300  # characters of a cause
+# The sizes at the edge are what a probe is about: they are run unless they are far too large. The job's own options come first.
+BUDGETS = {"budget_elements": 1 << 26, "budget_seconds": 5.0}
+
+
+def main(arguments: Sequence[str], parser: argparse.ArgumentParser, overrides: Callable[[argparse.Namespace], list[str]]) -> int:
+    """The command; exit 0 when the declared range holds, 1 when less does. parser and overrides: of the commands that plan."""
+    parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol whose range is looked for")
+    parser.add_argument("--limit", type=int, metavar="SIZE", help=f"look that far beyond the declared max, too (without a max: {LIMIT})")
+    parser.add_argument("--json", action="store_true", help="print probe.json")
+    options = parser.parse_intermixed_args(arguments)
+    name, *options.overrides = options.overrides or [""]
+    planned, job = _job(name, overrides(options))
+    declared = _symbol(job, options.symbol)
+    folder = planned.output / "probes" / folder_name(f"{job_id(job)}-{options.symbol}")
+    told = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
+    print(*told, sep="\n", end="\n" if told else "")
+    attempt = _attempts(planned, job, options.symbol, folder, quiet=options.json)
+    found = probe(attempt, declared, options.limit or declared.max or LIMIT)
+    data = as_json(job_id(job), options.symbol, found)
+    files.write(folder / "probe.json", data)
+    print(json.dumps(data, indent=1, ensure_ascii=False) if options.json else "\n".join(lines(options.symbol, found, folder)))
+    return 1 if found.narrower else 0
+
+
+def lines(symbol: str, found: Finding, folder: Path) -> list[str]:
+    """What was found, in words: the range, what stops it at each edge, the YAML that says it."""
+    if found.range is None:
+        return [f"{symbol} holds in no range", f"  {found.edges['max']}", f"attempts: {folder}"]
+    said = [f"{symbol} holds in {found.range}" + (", as declared" if not found.narrower else "")]
+    top, step = found.range.largest(found.range.max or 0), found.range.multiple_of
+    beyond = {"max": f"at {top + step}", "min": f"at {max(0, found.range.min - step)}", "multiple_of": f"at sizes that are no multiple of {step}"}
+    said += [f"  {beyond[side]}: {attempt}" for side, attempt in found.edges.items()]
+    if "max" not in found.edges:
+        said.append(f"  beyond {top} nothing was tried (--limit)")
+    if found.verified is not None and found.verified < top:
+        said.append(f"  sizes above {found.verified} were lowered but not run: stages.verify.budget_elements and budget_seconds cap them")
+    declared = {key: value for key, value in plain(found.range).items() if value not in (None, 1) or key == "min"}
+    said.append(f"symbols: {yaml.safe_dump({symbol: declared}, default_flow_style=True).strip()}")
+    return [*said, f"attempts: {folder}"]
+
+
+def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
+    return {"job": job, "symbol": symbol, "declared": plain(found.declared), "range": plain(found.range), "verified": found.verified,
+            "narrower": found.narrower, "edges": {side: plain(attempt) for side, attempt in found.edges.items()},
+            "attempts": [plain(attempt) for attempt in found.attempts]}
+
+
+def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
+    """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
+    store = planned.output.absolute() / "store" if planned.config.get("cache", True) else None
+    limits = worker.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes)
+    count = 0
+
+    def attempt(tried: Symbol) -> Attempt:
+        nonlocal count
+        count += 1
+        place = folder.absolute() / f"{count:02}-{tried.min}-{tried.max}-{tried.multiple_of}"
+        worker.prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
+        result = worker.lower(place, limits)
+        if result.outcome == "infra":
+            raise InfraError(result.problems or Problem(str(place), "the machine failed"))
+        found = of_result(result, symbol, tried)
+        if not quiet:
+            print(f"  {count:2}  {tried!s:<30}  {found}", flush=True)
+        return found
+
+    return attempt
+
+
+def with_symbol(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str, Any]:
+    """The job with that range; its traced size stays what it was where the range allows it."""
+    model = job["model"]
+    example = model["symbols"][symbol].get("example")
+    kept = dataclasses.replace(tried, example=example if example is not None and tried.admits(example) else None)
+    stages = {name: {**(BUDGETS if spec["_target_"].endswith(".Verify") else {}), **spec} for name, spec in job["stages"].items()}
+    changed = {**job, "model": {**model, "symbols": {**model["symbols"], symbol: plain(kept)}}, "stages": stages}
+    return changed | ({"explain": False} if "explain" in job else {})
+
+
+def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
+    """What a job's end says about a range."""
+    error = (result.symbols.get("error") if isinstance(result.symbols, Mapping) else None) or {}
+    line = error.get("line") or {}
+    suggested = (error.get("refined") or {}).get("symbols", {}).get(symbol)
+    hint = structured(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
+    points = result.verify.get("points") or []
+    sizes = [point["sizes"][symbol] for point in points if isinstance(point, Mapping) and symbol in point.get("sizes", {})]
+    said = (error.get("violations") or [None])[0] or (str(result.problems[0]) if result.problems else "")
+    cause = said.strip().split("\n", 1)[0]
+    return Attempt(tried, result.outcome, "" if result.outcome == "ok" else result.stage, cause[:SAID] + "…" * (len(cause) > SAID),
+                   f"{line['file']}:{line['line']}: {line['code']}" if line else "", hint, max(sizes, default=None))
+
+
+def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
+    """The plan that has the job called `name` (an id, a model of one job, or a model's file), and the job's data."""
+    chosen = any(text.startswith(("suite=", "model=")) for text in texts)
+    if name.endswith((".yaml", ".yml")):
+        planned, wanted = plan([f"model={name}", *texts]), ""
+    elif chosen or name in _ids(planned := plan(texts)):
+        planned, wanted = plan(texts), name
+    else:
+        planned, wanted = plan([f"model={name.split('--')[0]}", *texts]), name
+    found = [job for job in planned.jobs if wanted in ("", job_id(job), job["model"]["name"])]
+    if len(found) == 1:
+        return planned, found[0]
+    fix = f"name one: {', '.join(_ids(planned)[:8])}" if found else near_miss(name, _ids(planned)) or f"jobs: {', '.join(_ids(planned)[:8])}"
+    raise ConfigError(Problem(f"probe {name}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
+
+
+def _symbol(job: Mapping[str, Any], name: str) -> Symbol:
+    symbols = job["model"]["symbols"]
+    if name not in symbols:
+        fix = near_miss(name, symbols) or f"symbols: {listing.symbols(symbols)}"
+        raise ConfigError(Problem("--symbol", f"{job_id(job)} has no symbol '{name}'", fix))
+    return structured(Symbol, symbols[name])
+
+
+def _ids(planned: Plan) -> list[str]:
+    return [job_id(job) for job in planned.jobs]
