@@ -32,11 +32,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.deployments.runner import EntrypointType
+from prefect.flows import EntrypointType
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
-from prefect.types._datetime import now
+from prefect.types import DateTime
 
 from flows import artifacts, config, publish, report
 from flows.document import Nightly
@@ -139,7 +139,7 @@ def _due_after_this() -> int:
     if not deployment or expected is None:
         return 0
     waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING]))
-    due = FlowRunFilterExpectedStartTime(after_=expected, before_=now("UTC"))
+    due = FlowRunFilterExpectedStartTime(after_=expected, before_=DateTime.now("UTC"))
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=waiting, expected_start_time=due),
                                       deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))  # fmt: skip

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import record, report
+from flows.dashboard.report_page import HTML
 from flows.record import Record
 from lowering import files
 from lowering.child import EVENTS
@@ -112,7 +113,7 @@ class Progress:
             self.line(f"Prefect's server has not recorded {lost} of {len(results)} task runs; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
-        self.line(f"report: {_near(self.run)}/{report.MARKDOWN}")
+        self.line(f"report: {_near(self.run)}/{HTML}")
 
 
 def _cells(row: _Row) -> tuple[str, ...]:

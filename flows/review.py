@@ -97,9 +97,9 @@ def size(text: str) -> int:
 
 def nightly(arguments: Sequence[str]) -> int:
     """`shapeline nightly`: serves until it is interrupted."""
-    from flows import nightly as schedule  # here: the other commands start without Prefect
+    from flows.nightly import main  # here: the other commands start without Prefect
 
-    return schedule.main(arguments)
+    return main(arguments)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diff": diff, "pin": pin, "prune": prune, "nightly": nightly}

@@ -21,7 +21,8 @@ LOG_KEPT = 256 << 10
 
 
 def write(folder: Path, result: JobResult) -> None:
-    """Write view.js of the job in `folder`. Raises OSError."""
+    """Write view.js of the job in `folder`, and levels.json. Raises OSError."""
+    levels.of(folder)
     files.write_bytes(folder / VIEW, f"shapelineView({json.dumps(folder.name)}, {text(folder, result)});\n".encode("ascii"))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from flows import command
 from tests.browser.conftest import Watched
-from tests.browser.told import ENDED, GOOD, HOSTILE, HOSTILE_JOBS, MIXED
+from tests.browser.told import ENDED, GOOD, HOSTILE, HOSTILE_JOBS, MARKUP, MIXED
 
 BAD = sum(job.outcome not in ("infra", "not_run") for job in ENDED) + len(HOSTILE_JOBS)
 
@@ -53,9 +54,10 @@ def test_sort_and_group(watched: Watched, run: Path) -> None:
     assert page.locator("#matrix tr.group").count() == 4
     page.get_by_label("Group by").select_option("m")
     group = page.get_by_role("button", name="llama", exact=False).first
-    before = rows(page).count()
+    page.get_by_label("Search /").fill("llama--")
+    assert rows(page).count() == 6
     group.click()
-    assert rows(page).count() == before - 6
+    assert rows(page).count() == 0
 
 
 def test_failures_of_one_cause_are_one_cluster_with_the_run_that_saw_it_first(watched: Watched, run: Path) -> None:
@@ -241,3 +243,18 @@ def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
     assert "bert" in page.locator("#models").inner_text()
     page.locator("#runs tbody a").first.click()
     page.wait_for_selector(".headline")
+
+
+def test_the_page_of_two_runs_compared_shows_hostile_names_as_text(watched: Watched, run: Path, tmp_path: Path) -> None:
+    page_file = tmp_path / "diff.html"
+    assert command.main(["diff", "previous", run.parent.name, "--html", str(page_file), "--output", str(run.parents[2])]) == 1
+    page = watched.open(page_file)
+    assert "There are regressions" in page.locator(".verdict").inner_text()
+    new = page.locator("details", has_text="New jobs")
+    if not new.evaluate("element => element.open"):
+        new.locator("summary").click()
+    text = new.inner_text()
+    assert MARKUP in text
+    assert "🦙🔥" in text
+    assert page.locator("main script, main img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -67,7 +67,7 @@ def test_the_plain_lines_count_the_jobs_and_end_with_the_report(first: subproces
     assert any(re.match(r"\d/6 segfault--default crash script \d+\.\d s .*SIGSEGV", line) for line in lines)
     assert lines[-3].startswith("6 jobs: 2 ok, 1 unsupported, 1 error, 1 crash, 1 timeout, in ")
     assert lines[-2].startswith("again: shapeline run suite=toys -k 'segfault--default or raise--default")
-    assert re.fullmatch(r"report: artifacts/runs/\S+/report.md", lines[-1])
+    assert re.fullmatch(r"report: artifacts/runs/\S+/report\.html", lines[-1])
 
 
 def test_nothing_but_the_progress_is_printed(first: subprocess.CompletedProcess[str]) -> None:

@@ -1,5 +1,5 @@
 // The table model x stage. Rows are drawn as they are needed; filters work on the data, so they stay quick with thousands of jobs.
-const CHUNK = 120;
+const CHUNK = 50;
 const matrix = { q: "", outcome: "", stage: "", group: "", sort: "order", down: false, cell: "seconds", closed: new Set() };
 
 function matrixSection(jobs) {
@@ -22,7 +22,7 @@ function matrixSection(jobs) {
   return section("jobs", "Jobs", bar, h("p", { id: "shown", role: "status", "aria-live": "polite" }),
     h("div", { class: "scroll matrix", tabindex: "0", role: "region", "aria-label": "Jobs by stage" },
       h("table", { id: "matrix", style: `--stages:${PAYLOAD.stages.length}` }, h("thead", null, head), h("tbody"))),
-    h("p", { id: "more" }, h("button", { type: "button", onclick: () => moreRows(CHUNK * 4) }, "Show more")));
+    h("p", { id: "more" }, h("button", { type: "button", onclick: () => moreRows(CHUNK * 8) }, "Show more")));
 }
 function sortBy(key) {
   matrix.down = matrix.sort === key ? !matrix.down : !["id", "o"].includes(key);
