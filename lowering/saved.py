@@ -124,8 +124,6 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
 
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
-    import torch
-
     from lowering import script_text, source_lines
 
     graph = script_text.read(data["text"])
