@@ -124,9 +124,11 @@ _submitted: dict[Path, int] = {}  # tasks by the folder of their run
 
 
 def main(overrides: list[str]) -> int:
-    """What `shapeline run` does, and its exit status."""
+    """What `shapeline run` does, and its exit status; with -m, as Hydra sweeps."""
     from flows import command
 
+    if {"-m", "--multirun"} & set(overrides):
+        return command.main(["multirun", *overrides])
     return command.main(["run", *overrides])
 
 
