@@ -49,7 +49,8 @@ class Interpreted(torch.nn.Module):
         if problems := refusals(module.inlined_graph):
             raise Unsupported(problems)
         for name, parameter in module.named_parameters(remove_duplicate=False):
-            _place(self, name, torch.nn.Parameter(parameter.detach(), requires_grad=False))
+            # requires_grad is kept: where it is set, torch's own modules do not take their fused inference paths, which have no lowering
+            _place(self, name, torch.nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
         for name, buffer in module.named_buffers(remove_duplicate=False):
             _place(self, name, buffer)
         read, self._assigned = _attributes(module.inlined_graph)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -67,7 +68,8 @@ class Export(Stage):
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
-        result = self._functional(self._capture(built.model, built.module, example, note), built.model.custom_calls)
+        with _without_onednn():
+            result = self._functional(self._capture(built.model, built.module, example, note), built.model.custom_calls)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
@@ -157,6 +159,17 @@ def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Te
         inputs.run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
     except LoadError:  # the export may well say more about a range that starts too low
         inputs.run_eager(module, model, example)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """An LSTM is decomposed into plain ops here, not into one that oneDNN alone knows."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def readable_code(program: ExportedProgram) -> str:

@@ -75,6 +75,25 @@ class Counting(torch.nn.Module):
         return {"first": y, "second": x[:, 0]}
 
 
+class Recurrent(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(4, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        outputs, (hidden, _) = self.lstm(x)
+        return outputs, hidden
+
+
+class Encoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).mean(1)
+
+
 EXAMPLE = torch.randn(5, 3, 4)
 
 
@@ -108,3 +127,15 @@ def counting() -> Interpreted:
 
 def frozen() -> Interpreted:
     return saved(torch.jit.freeze(torch.jit.script(BurnedView().eval())))
+
+
+def recurrent() -> Interpreted:
+    return saved(torch.jit.script(Recurrent().eval()))
+
+
+def encoder() -> Interpreted:
+    return saved(torch.jit.script(Encoder().eval()))
+
+
+def traced_encoder() -> Interpreted:
+    return saved(torch.jit.trace(Encoder().eval(), torch.randn(2, 5, 8), check_trace=False))

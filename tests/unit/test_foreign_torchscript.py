@@ -28,7 +28,8 @@ CUBE = {"x": Input("float32", ("batch", 3, 4))}
 
 
 def lowered(factory: str, given: dict[str, Input], folder: Path) -> JobResult:
-    model = Model(factory.rpartition(".")[2], {"_target_": factory}, given, {"batch": Symbol(1, 32)})
+    used = {dim: Symbol(1, 32) for declared in given.values() for dim in declared.shape if isinstance(dim, str)}
+    model = Model(factory.rpartition(".")[2], {"_target_": factory}, given, used)
     return pipeline.run(Job(model, STAGES), folder)
 
 
@@ -49,6 +50,13 @@ def test_a_users_module_reaches_mhlo(name: str, given: dict[str, Input], tmp_pat
 def test_what_scripts_do(name: str, tmp_path: Path) -> None:
     """An `if` on data is computed both ways; assignments of buffers, in-place ops, defaults and plain attributes are followed."""
     result = lowered(f"tests.unit.foreign_modules.{name}", CUBE, tmp_path)
+    assert (result.outcome, result.problems) == ("ok", ())
+
+
+@pytest.mark.parametrize(("name", "shape"), [("recurrent", ("batch", 3, 4)), ("encoder", ("batch", "seq", 8)), ("traced_encoder", ("batch", "seq", 8))])
+def test_torchs_own_layers(name: str, shape: tuple[str | int, ...], tmp_path: Path) -> None:
+    """Recurrent and attention layers, which have fused forms that must not be taken."""
+    result = lowered(f"tests.unit.foreign_modules.{name}", {"x": Input("float32", shape)}, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
 
 
