@@ -27,9 +27,8 @@ def stages(trials: Sequence[Trial]) -> str:
     """Outcomes by the stage that a trial ended in, as text."""
     counts = Counter((trial.outcome, trial.stage) for trial in trials)
     lines = [f"{'outcome':<14}" + "".join(f"{stage:>13}" for stage in STAGES)]
-    for outcome in OUTCOMES:
-        if any(counts[outcome, stage] for stage in STAGES):
-            lines.append(f"{outcome:<14}" + "".join(f"{counts[outcome, stage] or '':>13}" for stage in STAGES))
+    lines += [f"{outcome:<14}" + "".join(f"{counts[outcome, stage] or '':>13}" for stage in STAGES)
+              for outcome in OUTCOMES if any(counts[outcome, stage] for stage in STAGES)]
     return "\n".join(lines)
 
 

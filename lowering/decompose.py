@@ -40,7 +40,7 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
             continue
         try:
             traced = _traced(node, decomposition, traces)
-        except Exception as error:  # torch's decompositions raise all kinds where they do not know dynamic sizes
+        except Exception as error:  # noqa: BLE001 - torch's decompositions raise all kinds where they do not know dynamic sizes
             refused.append(_refusal(node, error))
             continue
         counts[str(node.target)] = counts.get(str(node.target), 0) + 1

@@ -12,7 +12,6 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
 from torch.utils import _pytree as pytree
-from torch.utils._sympy.numbers import int_oo
 
 from lowering import types
 from lowering.dims import Affine

@@ -14,7 +14,7 @@ ANY_TENSOR = "vtensor"
 _CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool")
 
 
-class NotConstant(Exception):  # noqa: N818 - says what it found
+class NotConstant(Exception):  # says what it found
     """A rule needs a constant where the op is given a value that is only known at run time."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
+from lowering.legalize import comparisons
 from lowering.legalize import expression as ex
 from lowering.legalize.emission import Origin
 from lowering.legalize.expression import Atom, Expression, Shape
@@ -20,6 +21,7 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
     """Rewrite `@main` of `module` in place; everything that could not be made StableHLO. See `assertions` for what it then refuses."""
     from lowering.legalize import assertions, custom_calls
 
+    comparisons.mark_unsigned(module)
     atoms = symbols(signature)
     shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
     function = next(op for op in module.body.operations if op.operation.name == "func.func")

@@ -133,7 +133,7 @@ def addbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha:
     return (product if alpha == 1 else alpha * product) + (tensor if beta == 1 else beta * tensor)
 
 
-def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:  # noqa: ARG001 - the schema's
+def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
     """The distance of each row of `left` to each of `right`, in the p-norm."""
     return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
 

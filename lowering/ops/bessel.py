@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 _NODES = 32
 _FAR_I, _FAR_J = 64.0, 25.0  # from where on the asymptotic series are exact in float32

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
 from lowering.ops import padding as edges
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def is_transposed(node: Node) -> bool:
@@ -23,7 +23,7 @@ def has_dynamic_weight(node: Node) -> bool:
 
 
 def transposed(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
-               is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:  # noqa: ARG001 - the schema's
+               is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """aten::convolution with transposed=True."""
     rank = image.dim() - 2
     stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in (stride, padding, dilation, output_padding))

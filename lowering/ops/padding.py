@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def is_hard(node: Node) -> bool:
