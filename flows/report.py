@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import clusters, exports, flaky, levels, record, remarks, verdicts
+from flows import by_axis, clusters, exports, flaky, levels, record, remarks, verdicts
 from flows.markdown import cell
 from flows.markdown import counted as counted
 from flows.markdown import table as table
@@ -26,10 +26,11 @@ def write(run: Record, seconds: float | None = None) -> Path:
     `publish.write` does this, and writes the pages that need the other runs.
     """
     results = run.results()
-    data = as_json(run, results, seconds) | {"flaky": flaky.found(run, results)}
+    data = as_json(run, results, seconds)
+    data |= {"flaky": flaky.found(run, results), "by_axis": by_axis.tables(data["jobs"])}
     files.write(run.folder / JSON, data)
     exports.write(run.folder, data)
-    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, seconds, data["flaky"])) + "\n"))
+    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, data)) + "\n"))
     return run.folder / MARKDOWN
 
 
@@ -105,9 +106,9 @@ def short(result: JobResult, limit: int = 160) -> str:
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 
 
-def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None = None,
-                unsteady: Mapping[str, Sequence[Mapping[str, str]]] | None = None) -> Iterator[str]:
-    """The lines of report.md. unsteady: what flaky.found says."""
+def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of report.md; told: report.json's data."""
+    seconds = told["seconds"]
     data = run.data
     yield f"# {data['suite']}: {summary(results)}"
     yield ""
@@ -115,7 +116,8 @@ def as_markdown(run: Record, results: Sequence[JobResult], seconds: float | None
     yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
-    yield from verdicts.lines(run, results, unsteady or {})
+    yield from verdicts.lines(run, results, told["flaky"])
+    yield from by_axis.lines(told["by_axis"])
     failed = unexpected(results)
     if failed:
         yield ""

@@ -1,4 +1,4 @@
-// Sweeps: time and memory of a model's jobs over the values of an axis.
+// Sweeps: time, memory and IR size of a model's jobs over the values of an axis.
 function plotsSection(jobs) {
   const found = [];
   for (const family of new Set(jobs.map((job) => job.m))) {
@@ -19,8 +19,9 @@ function plot(family, axis, members) {
   const points = members.map((job) => ({ job, x: job.a[axis], line: rest(job, axis) })).sort((one, other) => one.x - other.x);
   const chart = (title, pick, format) => lines(title, points.filter((point) => pick(point.job) !== null).map((point) => ({ ...point, y: pick(point.job) })), format);
   return h("figure", null, h("figcaption", null, h("b", null, family), ` over ${axis}`), h("div", { class: "pair" },
-    chart("time", (job) => job.s, seconds), chart("peak memory", (job) => job.p, bytes)));
+    chart("time", (job) => job.s, seconds), chart("peak memory", (job) => job.p, bytes), chart("ops of the last level", lastOps, String)));
 }
+const lastOps = (job) => job.t.map((stage) => stage[5]).filter(Boolean).pop() ?? null;
 const rest = (job, axis) => Object.entries(job.a).filter(([key]) => key !== axis && !key.endsWith(".example")).map(([key, value]) => `${key.split(".").slice(-2).join(".")}=${value}`).join(" ");
 function lines(title, points, format) {
   const [width, height, left, bottom, top] = [330, 170, 62, 26, 22];
