@@ -3,9 +3,9 @@
     python -m benchmarks.mhlo_quality [--quick] [--models bert,vit] [--json FILE]
 
 Sizes: ops, dynamic_broadcast_in_dim and dynamic_reshape in Shapeline's MHLO and in what torch-mlir's own importer and pipeline leave for
-the same dynamic dims (weights as arguments in both). Seconds: the median of alternating runs at one shape point on this CPU, of Shapeline's dynamic MHLO compiled by XLA for the
-point, of torch-mlir's StableHLO exported at the static point and compiled by the same XLA, of torch.compile, and of eager. A contender that
-fails is a cell that says so. torchax 0.0.13 does not import beside torch 2.13 (it reads an overload that torch has removed), and jax.export
+the same dynamic dims (weights as arguments in both). Seconds: the median of alternating runs at one shape point on this CPU, of Shapeline's
+dynamic MHLO compiled by XLA for the point, of torch-mlir's StableHLO exported at the static point and compiled by the same XLA, of
+torch.compile, and of eager. A contender that fails is a cell that says so. torchax 0.0.13 does not import beside torch 2.13 (it reads an overload that torch has removed), and jax.export
 takes no torch module.
 """
 

@@ -71,4 +71,5 @@ def _affine(node: ast.expr) -> Affine:
 def _combine(left: Affine, right: Affine, sign: int) -> Affine:
     if left.symbol and right.symbol and left.symbol != right.symbol:
         raise ValueError(f"uses both '{left.symbol}' and '{right.symbol}'; torch.export derives a dim from one symbol only")
-    return Affine(left.symbol or right.symbol, left.scale * bool(left.symbol) + sign * right.scale * bool(right.symbol), left.offset + sign * right.offset)
+    scale = left.scale * bool(left.symbol) + sign * right.scale * bool(right.symbol)
+    return Affine(left.symbol or right.symbol, scale, left.offset + sign * right.offset)

@@ -59,7 +59,7 @@ def runner(program: Program, xla: Xla) -> Run:
         expected = results_of(signature)
         if len(computed) != len(expected):
             raise StageFailed(Problem(f"{program.level.word} level", f"gives {len(computed)} results, its signature has {len(expected)}"))
-        return tuple(_tensor(value, result) for value, result in zip(computed, expected, strict=True))
+        return tuple(_tensor(value) for value in computed)
 
     return run
 
@@ -136,7 +136,7 @@ def _failing_as(place: str, run: Body) -> Body:
     return guarded
 
 
-def _tensor(value: Any, result: Result) -> torch.Tensor:
+def _tensor(value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu")
     return torch.tensor(value, dtype=_SCALARS[type(value).__name__])
@@ -161,7 +161,7 @@ class Eager:
             if missing:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
                                         "the structure of the outputs must not depend on sizes"))
-            return tuple(_tensor(state[result.kind][result.name], result).clone() for result in results_of(self.signature))
+            return tuple(_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
         finally:
             with torch.no_grad():
                 for name, buffer in self.module.named_buffers():

@@ -49,7 +49,7 @@ def _functional_form(node: Node) -> torch._ops.OpOverload | None:
     if form is None or [argument.name for argument in form._schema.arguments] != [argument.name for argument in arguments]:
         return None
     alone = written.op == "call_function" and _is_fresh(written.target) and not any(_views(user.target) for user in written.users if user is not node)
-    return form if alone and _keeps_type(node, form) else None
+    return form if alone and _keeps_type(node) else None
 
 
 def _is_fresh(target: Any) -> bool:
@@ -68,7 +68,7 @@ def _views(target: Any) -> bool:
 _MAY_VIEW = {f"aten::{name}" for name in ("reshape", "contiguous", "to", "flatten", "dropout", "conj", "real", "expand_as", "type_as", "unflatten")}
 
 
-def _keeps_type(node: Node, form: torch._ops.OpOverload) -> bool:
+def _keeps_type(node: Node) -> bool:
     """Whether the functional op gives the dtype that the written tensor has: type promotion could widen it."""
     written = node.args[0].meta["val"]  # type: ignore[union-attr]
     others = [argument.meta["val"] for argument in node.all_input_nodes if isinstance(argument.meta.get("val"), torch.Tensor)]

@@ -49,7 +49,8 @@ def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[st
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {
-        "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected, "g": result.stage,
+        "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected,
+        "g": result.stage,
         "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
         "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.signature(result),
         "a": dict(swept), "d": _dims(result.symbols),

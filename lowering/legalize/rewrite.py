@@ -205,12 +205,12 @@ class Rewrite:
             if operation == self.emitter.head_end:
                 continue
             is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE or operation.name == "func.call"
-            if is_removable and not any(list(result.uses) for result in operation.results):
-                if operation.name.startswith(PURE) or not any(True for region in operation.regions for _ in region.blocks):
-                    for result in operation.results:
-                        for known, key in built.get(result, ()):
-                            known.pop(key, None)
-                    operation.erase()
+            holds_ops = not operation.name.startswith(PURE) and any(True for region in operation.regions for _ in region.blocks)
+            if is_removable and not holds_ops and not any(list(result.uses) for result in operation.results):
+                for result in operation.results:
+                    for known, key in built.get(result, ()):
+                        known.pop(key, None)
+                operation.erase()
 
     def _retype(self) -> None:
         """The function's type from what it takes and returns now."""

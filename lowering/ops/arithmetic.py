@@ -15,7 +15,7 @@ Tensor: TypeAlias = torch.Tensor
 def remainder(left: Any, right: Any) -> Tensor:
     """left - floor(left / right) * right: the op itself, then moved into the sign of the divisor where a level gave it the dividend's."""
     rest = torch.remainder(left, right)
-    if isinstance(right, Tensor):
+    if isinstance(right, torch.Tensor):
         opposite = (rest < 0) ^ (right < 0)
     else:
         opposite = rest < 0 if right > 0 else rest > 0
