@@ -99,7 +99,8 @@ class Reuse:
         self.refused, self.used = True, None
 
     def note(self, name: str, parts: Mapping[str, Any] | None, seconds: float, peak: int | None) -> None:
-        """Remember what a stage that ran was made of and what it took: for the next `why`, and for the schedule. Raises OSError."""
+        """Remember what a stage that ran was made of (None: as before) and what it took: for `why`, and for the schedule. Raises OSError."""
+        parts = parts or self.last.get(name, {}).get("parts")
         self.last = {**self.last, name: {"parts": parts, "seconds": seconds, "peak_rss_bytes": peak, "maker": self.maker}}
         self.store.note(STAGES, self.job.id, self.last)
 
