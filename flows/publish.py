@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from lowering.errors import InfraError, Problem
 
 RUNS = "runs"  # only runs that lie in a folder of this name have others beside them; one that was copied elsewhere stands alone
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
+NAMED = 6  # jobs that a command names
 SHOWN = 30  # runs in the trend of a run's page
 
 
@@ -29,9 +31,17 @@ def write(run: Record, seconds: float | None = None) -> Path:
         context = _with_the_others(run, runs, data)
     results = run.results()
     if failed := report.unexpected(results):
-        context["again"] = record.again(run, [result.id for result in failed])
+        context["again"] = _again(run, [result.id for result in failed])
     report_page.write(run, results, data, context)
     return markdown
+
+
+def _again(run: Record, failed: list[str]) -> str:
+    """The command that runs the failures again, short enough to be read."""
+    if len(failed) <= NAMED or run.folder.parent.name != RUNS:
+        return record.again(run, failed)
+    output = str((run.data.get("config") or {}).get("output", "artifacts"))
+    return shlex.join(["shapeline", "rerun-failed", run.folder.name, *(["--output", output] if output != "artifacts" else [])])
 
 
 def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[str, Any]:

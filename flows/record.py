@@ -82,7 +82,7 @@ def begin(run: Run) -> Record:
     """
     started = datetime.now(UTC)
     codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
-    identity = hashlib.sha256(files.encode(files.dumps([run.config, codes]))).hexdigest()
+    identity = hashlib.sha256(files.encode(files.dumps([run.config, codes, plain(run.expected)]))).hexdigest()
     name = f"{folder_name(run.suite)}-{identity[:6]}"
     limits = worker.Limits(run.limits.stage_seconds, run.limits.memory_bytes)
     try:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from flows import levels, report
 from flows.dashboard import views
-from flows.dashboard.report_page import HTML
 from lowering import files
 
 BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # what a stage leaves beside its text
@@ -116,11 +115,8 @@ def _finished(runs: Path) -> Iterator[_Kept]:
 
 def _ir_files(folder: Path) -> list[Path]:
     """IR, its binary forms, and the packed views of it; what is known of it stays in report.json and levels.json."""
-    if (folder / HTML).is_file() and not (folder / "jobs").is_dir():
-        return []
     found = []
-    for job in (folder / "jobs").iterdir():
-        if job.is_dir():
-            found += levels.present(job)
-            found += [path for path in job.iterdir() if path.name == views.VIEW or (path.suffix in BULK and path.name[:2].isdigit())]
+    for job in (folder / "jobs").glob("*/"):
+        found += levels.present(job)
+        found += [path for path in job.iterdir() if path.name == views.VIEW or (path.suffix in BULK and path.is_file())]
     return found

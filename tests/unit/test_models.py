@@ -45,6 +45,8 @@ def model(name: str) -> Model:
 # what a test can build and run: neither published sizes nor models without weights
 QUICK = [name for name in NAMES if name not in FULL and model(name).weights == "random"]
 
+SIZED_BY_DATA = {"custom_ops"}  # models with a result whose size only the data tell
+
 
 @cache
 def module(name: str) -> torch.nn.Module:
@@ -74,7 +76,8 @@ def test_eager_runs_across_the_ranges(name: str) -> None:
         results = inputs.run_eager(module(name), model(name), inputs.make(model(name), sizes)).tensors
         assert results
         assert all(value.isfinite().all() for value in results.values())
-        assert all(value.shape[0] == sizes["batch"] for value in results.values())
+        counted = any if name in SIZED_BY_DATA else all
+        assert counted(value.shape[:1] == (sizes["batch"],) for value in results.values())
 
 
 @pytest.mark.parametrize("name", QUICK)
