@@ -1,0 +1,146 @@
+"""Decompositions of our own give what torch's ops give, in every form of their schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from lowering.ops import arithmetic, bessel, convolution, decompositions, factories, fourier, indexing, padding, polynomials
+from lowering.ops import pooling, scans, scattering, sorting, views
+
+aten = torch.ops.aten
+NAN, INF = float("nan"), float("inf")
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=RANDOM)
+
+
+def whole(low: int, high: int, *shape: int) -> torch.Tensor:
+    return torch.randint(low, high, shape, generator=RANDOM)
+
+
+ROW = torch.tensor([[3.0, -1.0, NAN, 2.0, 2.0], [0.5, INF, -INF, 4.0, -2.0]])
+INTS = whole(-9, 10, 4, 6)
+IMAGE = normal(2, 4, 9, 7)
+SERIES = normal(3, 8)
+
+# (ours, torch's, arguments, keyword arguments)
+Case = tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def case(ours: Callable[..., Any], torchs: Callable[..., Any], *args: Any, **kwargs: Any) -> Case:
+    return ours, torchs, args, kwargs
+
+
+CASES: list[Case] = [
+    *(case(arithmetic.remainder, torch.remainder, left, right)
+      for left, right in ((INTS, 4), (INTS, -4), (normal(4, 6), normal(4, 6)), (INTS, INTS.flip(0).clamp(max=-1)))),
+    *(case(arithmetic.fmod, torch.fmod, INTS, right) for right in (4, -4, INTS.flip(0).clamp(min=1))),
+    case(arithmetic.prelu, torch.nn.functional.prelu, IMAGE, normal(4)),
+    case(arithmetic.prelu, torch.nn.functional.prelu, SERIES, normal(1)),
+    case(arithmetic.clamp, torch.clamp, SERIES, normal(8), normal(3, 1)),
+    case(arithmetic.hypot, torch.hypot, torch.tensor([3.0, 0.0, 1e30, INF, NAN]), torch.tensor([4.0, 0.0, 1e30, NAN, 1.0])),
+    case(arithmetic.angle, torch.angle, ROW),
+    case(arithmetic.angle, torch.angle, torch.complex(SERIES, SERIES.flip(0))),
+    case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0])),
+    case(arithmetic.addmm, torch.addmm, INTS, INTS @ INTS.T, INTS, beta=2, alpha=3),
+    case(arithmetic.addbmm, torch.addbmm, normal(2, 4), normal(3, 2, 5), normal(3, 5, 4), beta=2, alpha=3),
+    *(case(lambda a, b, p=p: arithmetic.cdist(a, b, p), lambda a, b, p=p: torch.cdist(a, b, p), normal(2, 3, 4), normal(2, 5, 4))
+      for p in (0.0, 1.0, 2.0, 3.0, INF)),
+    *(case(getattr(scans, name), getattr(torch, name), tensor, dim)
+      for name in ("cumsum", "cumprod", "cummax", "cummin") for tensor in (normal(3, 5, 2), INTS.abs() % 3) for dim in (0, -1)),
+    case(scans.cummax, torch.cummax, ROW, 1),
+    case(scans.cumsum, torch.cumsum, torch.tensor(2.5), 0),
+    case(scans.logcumsumexp, torch.logcumsumexp, torch.tensor([[-INF, 1.0, 2.0], [INF, 0.0, 1.0]]), 1),
+    *(case(views.diagonal, torch.diagonal, normal(3, 4, 5), offset, first, second)
+      for offset in (-1, 0, 2) for first, second in ((0, 1), (-1, 0), (1, 2))),
+    *(case(views.diag_embed, torch.diag_embed, normal(2, 3), offset, *dims) for offset in (-2, 0, 1) for dims in ((), (0, 2))),
+    *(case(views.diagonal_scatter, torch.diagonal_scatter, normal(3, 4), normal(length), offset) for offset, length in ((0, 3), (1, 3), (-1, 2))),
+    case(views.unfold, aten.unfold.default, normal(3, 10), 1, 4, 3),
+    case(views.as_strided, torch.as_strided, normal(4, 6), (2, 3), (6, 2), 1),
+    case(views.pixel_shuffle, torch.nn.functional.pixel_shuffle, normal(2, 8, 3, 5), 2),
+    case(views.pixel_unshuffle, torch.nn.functional.pixel_unshuffle, normal(2, 3, 4, 6), 2),
+    case(views.channel_shuffle, torch.nn.functional.channel_shuffle, normal(2, 6, 3), 3),
+    *(case(partial(pooling.maximum, 2), aten.max_pool2d_with_indices.default, IMAGE, [3, 2], stride, pad, [1, 2], ceil)
+      for stride in ([], [2, 1]) for pad in ([0, 0], [1, 1]) for ceil in (False, True)),
+    *(case(partial(pooling.average, 2), aten.avg_pool2d.default, IMAGE, [3, 2], [2], [1], ceil, counted, divisor)
+      for ceil in (False, True) for counted in (False, True) for divisor in (None, 5)),
+    *(case(pooling.adaptive_average, torch.nn.functional.adaptive_avg_pool2d, IMAGE, size) for size in ([1, 1], [4, 3], [9, 7])),
+    case(pooling.adaptive_maximum, aten.adaptive_max_pool2d.default, IMAGE, [4, 3]),
+    *(case(sorting.topk, torch.topk, SERIES, 3, 1, largest) for largest in (False, True)),
+    case(sorting.kthvalue, torch.kthvalue, SERIES, 2, 1, True),
+    case(sorting.median, torch.median, SERIES),
+    case(sorting.median, torch.median, ROW),
+    case(sorting.nanmedian, torch.nanmedian, ROW),
+    case(lambda x: sorting.median_along(x, 1)[0], lambda x: torch.median(x, 1)[0], ROW),
+    case(lambda x: sorting.nanmedian_along(x, 1)[0], lambda x: torch.nanmedian(x, 1)[0], ROW),
+    case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], INTS % 3),
+    *(case(sorting.searchsorted, torch.searchsorted, torch.tensor([1.0, 2.0, 2.0, 5.0]), ROW, right=right) for right in (False, True)),
+    *(case(indexing.index, aten.index.Tensor, normal(4, 5, 6), indices) for indices in (
+        [torch.tensor([[-1, 0], [2, 1]])], [None, torch.tensor(-2)], [torch.tensor([0, -1]), None, torch.tensor([[-1], [2]])],
+        [None, torch.tensor([1, -1]), torch.tensor([-3, 0])])),
+    *(case(indexing.index_put, aten.index_put.default, normal(4, 5), [torch.tensor([-1, 0, -1])], torch.ones(3, 5), add) for add in (True, False)),
+    case(indexing.take, torch.take, normal(4, 5), torch.tensor([[-1, 3], [19, -20]])),
+    *(case(scattering.index_reduce, torch.index_reduce, normal(3, 4), 1, torch.tensor([0, 2, 0, 3, 3]), normal(3, 5), how, include_self=whole_)
+      for how in ("prod", "mean", "amin", "amax") for whole_ in (True, False)),
+    *(case(scattering.put, torch.Tensor.put, normal(3, 4), torch.tensor([-1, 0, 5]), normal(3), add) for add in (True, False)),
+    *(case(padding.constant, aten.constant_pad_nd.default, tensor, [1, -2, 0, 3], 2.5)
+      for tensor in (normal(3, 6), torch.complex(SERIES, SERIES))),
+    case(factories.eye, torch.eye, 3, 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "torchs", "args", "kwargs"), CASES)
+def test_a_decomposition_gives_what_the_op_gives(ours: Callable[..., Any], torchs: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    got, want = ours(*args, **kwargs), torchs(*args, **kwargs)
+    for one, other in zip(*((result if isinstance(result, tuple) else (result,)) for result in (got, want)), strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+@pytest.mark.parametrize(("ours", "torchs"), [
+    (getattr(bessel, ours), getattr(torch.special, torchs)) for ours, torchs in {
+        "i0": "i0", "i0e": "i0e", "i1": "i1", "i1e": "i1e", "j0": "bessel_j0", "j1": "bessel_j1", "k0": "modified_bessel_k0",
+        "k1": "modified_bessel_k1", "k0e": "scaled_modified_bessel_k0", "k1e": "scaled_modified_bessel_k1",
+        "spherical_j0": "spherical_bessel_j0", "erfcx": "erfcx"}.items()])  # fmt: skip
+def test_a_special_function_is_exact_to_single_precision(ours: Callable[..., Any], torchs: Callable[..., Any]) -> None:
+    x = torch.cat([torch.linspace(-80, 80, 161), torch.linspace(-6, 6, 97), torch.tensor([0.0, 1e-3, -1e-3, 64.5, 24.9, 25.1, 4.9, 5.1])])
+    torch.testing.assert_close(ours(x), torchs(x.double()).float(), rtol=2e-5, atol=2e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("letter", ["t", "u", "v", "w"])
+def test_chebyshev_polynomials_in_closed_form(letter: str) -> None:
+    ours = {"t": polynomials.first, "u": polynomials.second, "v": polynomials.third, "w": polynomials.fourth}[letter]
+    x = torch.cat([torch.linspace(-1.5, 1.5, 31, dtype=torch.float64), torch.tensor([-1.0, 1.0], dtype=torch.float64)]).unsqueeze(-1)
+    degrees = torch.tensor([-1, 0, 1, 2, 3.7, 6, 9], dtype=torch.float64)
+    torch.testing.assert_close(ours(x, degrees), getattr(torch.special, f"chebyshev_polynomial_{letter}")(x, degrees), rtol=1e-7, atol=1e-7)
+    shifted = getattr(torch.special, f"shifted_chebyshev_polynomial_{letter}")
+    torch.testing.assert_close(polynomials.shifted(ours)(x, degrees), shifted(x, degrees), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("normalization", [0, 1, 2])
+@pytest.mark.parametrize("length", [7, 8])
+def test_fourier_transforms(normalization: int, length: int) -> None:
+    real, spectrum = normal(3, length, 5), torch.complex(normal(3, length, 5), normal(3, length, 5))
+    for forward in (True, False):
+        torch.testing.assert_close(fourier.complex_to_complex(spectrum, [0, 1], normalization, forward),
+                                   aten._fft_c2c(spectrum, [0, 1], normalization, forward))
+    for onesided in (True, False):
+        torch.testing.assert_close(fourier.real_to_complex(real, [0, 1], normalization, onesided), aten._fft_r2c(real, [0, 1], normalization, onesided))
+    for size in (8, 9):
+        torch.testing.assert_close(fourier.complex_to_real(spectrum, [0, 2], normalization, size), aten._fft_c2r(spectrum, [0, 2], normalization, size))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution(groups: int) -> None:
+    arguments = (normal(2, 4, 5, 6), normal(4, 3, 3, 2), normal(3 * groups), [2, 3], [1, 0], [1, 2], True, [1, 0], groups)
+    torch.testing.assert_close(convolution.transposed(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
+
+
+def test_every_row_says_why() -> None:
+    assert all(row.reason for row in decompositions.TABLE.values())

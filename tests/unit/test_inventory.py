@@ -1,0 +1,71 @@
+"""A refusal names every op that has no lowering, each with the user's line, at once."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from benchmarks.op_samples import Sample
+from benchmarks.op_trial import attempt
+from lowering import inventory, mlir
+from lowering.errors import StageFailed, Unsupported
+from lowering.stages.stablehlo import CONVERT, FINISH
+
+
+class AtTheTorchLevel(torch.nn.Module):
+    def forward(self, x0: torch.Tensor) -> torch.Tensor:
+        first = torch.special.airy_ai(x0)
+        second = torch.special.bessel_y0(first.relu())
+        return torch.special.bessel_y1(second.tanh())
+
+
+class AtTheStableHLOLevel(torch.nn.Module):
+    def forward(self, x0: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand_like(x0)
+        orthogonal, _ = torch.linalg.qr(x0 + noise)
+        return torch.bernoulli(orthogonal.sigmoid())
+
+
+def lines_of(module: type[torch.nn.Module]) -> list[int]:
+    lines, start = inspect.getsourcelines(module.forward)
+    return [start + number for number in range(1, len(lines))]
+
+
+@pytest.mark.parametrize(("module", "stage", "names"), [
+    (AtTheTorchLevel, "torch", ["special_airy_ai", "special_bessel_y0", "special_bessel_y1"]),
+    (AtTheStableHLOLevel, "stablehlo", ["uniform", "linalg_qr"]),
+])  # fmt: skip
+def test_every_unsupported_op_is_named_with_its_line(module: type[torch.nn.Module], stage: str, names: list[str]) -> None:
+    trial = attempt(Sample("three", "float32", module().eval(), {"x0": torch.randn(4, 6)}))
+    assert (trial.outcome, trial.stage) == ("unsupported", stage)
+    for name in names:
+        assert any(name in problem for problem in trial.problems), (name, trial.problems)
+    for line in lines_of(module):
+        assert any(f"test_inventory.py:{line}" in problem for problem in trial.problems), (line, trial.problems)
+
+
+PIPELINE = mlir.joined(CONVERT.format(allow="true"), FINISH)
+TENSOR = "!torch.vtensor<[?,4],f32>"
+
+
+def parsed(body: str) -> object:
+    text = f"func.func @main(%arg0: {TENSOR}) -> {TENSOR} {{\n{body}\n  return %last : {TENSOR}\n}}"
+    return mlir.parse(text, mlir.torch_context())
+
+
+def test_equal_ops_are_one_entry_and_what_passes_is_none() -> None:
+    module = parsed(f"""
+  %a = torch.aten.tanh %arg0 : {TENSOR} -> {TENSOR}
+  %b = torch.operator "aten.unknown"(%a) : ({TENSOR}) -> {TENSOR}
+  %last = torch.operator "aten.unknown"(%b) : ({TENSOR}) -> {TENSOR}""")
+    found = inventory.refused(module, PIPELINE)
+    assert [problem.place for problem in found] == ["aten.unknown"]
+
+
+def test_a_failure_that_no_single_op_explains_stays_what_it_is() -> None:
+    module = parsed(f"  %last = torch.aten.tanh %arg0 : {TENSOR} -> {TENSOR}")
+    with pytest.raises(StageFailed) as caught, inventory.complete(module, "builtin.module(func.func(convert-torch-to-stablehlo))"):
+        mlir.run(module, "builtin.module(torch-verify-stablehlo-backend-contract)", "test")
+    assert not isinstance(caught.value, Unsupported)
