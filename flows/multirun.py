@@ -34,6 +34,7 @@ class _Asked:
     fixed: list[str] = field(default_factory=list)
     single: set[str] = field(default_factory=set)
     runs: list[Path] = field(default_factory=list)
+    error: ConfigError | None = None
 
 
 _asked = _Asked()
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     ConfigStore.instance().store(name=APP, node={})
     sys.argv = [sys.argv[0], *own, *settings, folder, *tasks]
     hydra.main(config_path=None, config_name=APP, version_base="1.3")(_unused)()
+    if _asked.error is not None:
+        raise _asked.error
     return 0 if all(json.loads((run / "report.json").read_text())["as_expected"] for run in _asked.runs) else 1
 
 
@@ -69,7 +72,11 @@ def launch(combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]
     """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
     from flows import config, lower, record  # here: Hydra imports its plugins whatever it does
 
-    planned = planned_of(combinations, _asked.single, _asked.fixed)
+    try:
+        planned = planned_of(combinations, _asked.single, _asked.fixed)
+    except ConfigError as error:  # Hydra would print a traceback: `main` raises it again
+        _asked.error = error
+        return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
     folder = lower.lower_suite(config.build(planned))
     _asked.runs.append(folder)
     results = {result.id: result for result in record.load(folder).results()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,12 +111,41 @@ def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
     line = error.get("line") or {}
     suggested = (error.get("refined") or {}).get("symbols", {}).get(symbol)
     hint = structured(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
+    if (guard := _broken(result, symbol)) is not None:
+        # Whatever came of the job: the program refuses sizes of the range, so that verification leaves them out.
+        line, at = guard.get("line") or {}, guard["fails_at"][symbol]
+        ended = ("refused", "export") if result.outcome == "ok" else (result.outcome, result.stage)
+        cause = f"the program needs {guard['text']}, which does not hold at {symbol} = {at}"
+        return Attempt(tried, *ended, cause, _place(line), _hint(guard["text"], symbol, tried))
     points = result.verify.get("points") or []
     sizes = [point["sizes"][symbol] for point in points if isinstance(point, Mapping) and symbol in point.get("sizes", {})]
     said = (error.get("violations") or [None])[0] or (str(result.problems[0]) if result.problems else "")
     cause = said.strip().split("\n", 1)[0]
     return Attempt(tried, result.outcome, "" if result.outcome == "ok" else result.stage, cause[:SAID] + "…" * (len(cause) > SAID),
-                   f"{line['file']}:{line['line']}: {line['code']}" if line else "", hint, max(sizes, default=None))
+                   _place(line), hint, max(sizes, default=None))
+
+
+def _broken(result: JobResult, symbol: str) -> Mapping[str, Any] | None:
+    """The guard, if any, that sizes of the symbol's range break."""
+    relations = result.symbols.get("relations", ()) if isinstance(result.symbols, Mapping) else ()
+    return next((one for one in relations if one.get("holds") == "no" and symbol in (one.get("fails_at") or {})), None)
+
+
+def _hint(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
+    """The range that a guard of the symbol alone leaves."""
+    match = re.fullmatch(rf"{re.escape(symbol)} (<=|<|>=|>|%) (\d+)( == 0)?", guard)
+    if match is None:
+        return None
+    relation, number = match[1], int(match[2])
+    if relation == "%":
+        return dataclasses.replace(tried, multiple_of=math.lcm(tried.multiple_of, number)) if match[3] else None
+    if relation in ("<=", "<"):
+        return dataclasses.replace(tried, max=number - (relation == "<"))
+    return dataclasses.replace(tried, min=number + (relation == ">"))
+
+
+def _place(line: Mapping[str, Any]) -> str:
+    return f"{line['file']}:{line['line']}: {line['code']}" if line else ""
 
 
 def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:

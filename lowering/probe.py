@@ -124,6 +124,12 @@ class _Search:
         if self.holds(_moved(found, side, last)):
             return _moved(found, side, end if side == "min" else last)
         bad, exact = last, self.hinted
+        hint = self.tried[_moved(found, side, last)].hint
+        if hint is not None and hint.max is not None:
+            allowed = good + (_size(hint, side) - good) // step * step
+            if (allowed - good) * step > 0 and (bad - allowed) * step > 0 and self.holds(_moved(found, side, allowed)):
+                good = allowed
+            exact = exact or allowed == good
         while abs(bad - good) > abs(step):
             middle = good + step if exact else _between(good, bad, step)
             if self.holds(_moved(found, side, middle)):

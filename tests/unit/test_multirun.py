@@ -71,4 +71,6 @@ def test_combinations_of_another_sweeper_are_those_jobs_and_no_others() -> None:
 def test_what_is_wrong_is_said_before_anything_runs(ran: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["multirun", "-m", "model=mlp", "~stages.verify"]) == 2
     assert "Hydra cannot remove a key in a multirun" in capsys.readouterr().err
+    assert command.main(["multirun", "-m", "model=mlp", "model.mlp.sead=1,2"]) == 2
+    assert "did you mean 'seed'?" in capsys.readouterr().err
     assert ran == []

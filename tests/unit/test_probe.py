@@ -74,3 +74,9 @@ def test_a_model_that_never_holds_has_no_range() -> None:
     found = probe(lambda symbol: Attempt(symbol, "crash", "torch", "SIGSEGV"), Symbol(1, 64), 64)
     assert found.range is None
     assert found.edges["max"].cause == "SIGSEGV"
+
+
+def test_a_failure_further_up_that_suggests_the_edge_is_followed() -> None:
+    found = probe(bounded(1, 700, 1, hints=True), Symbol(1, 512), 4096)
+    assert ends(found) == (1, 700, 1)
+    assert [attempt.symbol.max for attempt in found.attempts] == [512, 4096, 700, 701]
