@@ -53,8 +53,8 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
 
 
 def _computes(operation: Any) -> bool:
-    """Whether the op makes tensors: constants, lists and sizes go along with the ops that use them."""
-    is_tensor = any("tensor" in str(result.type) for result in operation.results) and not operation.name.endswith(".literal")
+    """Whether the op makes tensors: numbers, lists and sizes go along with the ops that use them."""
+    is_tensor = any("tensor" in str(result.type) for result in operation.results)
     return is_tensor and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
 
 

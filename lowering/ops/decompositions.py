@@ -168,6 +168,8 @@ TABLE: dict[Any, Row] = {
     aten.isfinite.default: Row(arithmetic.always, "no lowering of integers", arithmetic.takes_integers),
     aten.nan_to_num.default: Row(arithmetic.unchanged, "no lowering of integers", arithmetic.takes_integers),
     aten.mode.default: Row(sorting.mode, _NONE),
+    **{getattr(aten.isin, form): Row(sorting.isin, "torch's chooses an algorithm by the sizes at hand")
+       for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
     aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),

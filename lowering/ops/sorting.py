@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from typing import Any
+
 import torch
 
 Tensor: TypeAlias = torch.Tensor
@@ -76,6 +78,13 @@ def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, r
     given = sequence if sequence.dim() == 1 else sequence.unsqueeze(-2)
     before = given <= wanted if right or side == "right" else given < wanted
     return (before | (wanted != wanted)).sum(-1).to(torch.int32 if out_int32 else torch.int64)
+
+
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:  # noqa: ARG001 - the schema's
+    """Whether each element is among the test elements; either may be a number."""
+    tensor = elements if isinstance(elements, Tensor) else torch.full((), elements, device=test_elements.device)
+    found = (tensor == test_elements) if not isinstance(test_elements, Tensor) else (tensor.unsqueeze(-1) == test_elements.flatten()).any(-1)
+    return ~found if invert else found
 
 
 def _kept(tensor: Tensor, dim: int, keepdim: bool) -> Tensor:

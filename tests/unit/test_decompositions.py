@@ -82,6 +82,9 @@ CASES: list[Case] = [
     case(lambda x: sorting.nanmedian_along(x, 1)[0], lambda x: torch.nanmedian(x, 1)[0], ROW),
     case(lambda x: sorting.mode(x, 1)[0], lambda x: torch.mode(x, 1)[0], INTS % 3),
     *(case(sorting.searchsorted, torch.searchsorted, torch.tensor([1.0, 2.0, 2.0, 5.0]), ROW, right=right) for right in (False, True)),
+    *(case(sorting.isin, torch.isin, INTS, torch.tensor([[1, -3], [7, 2]]), invert=invert) for invert in (False, True)),
+    case(sorting.isin, torch.isin, 3, INTS),
+    case(sorting.isin, torch.isin, INTS, 3),
     *(case(indexing.index, aten.index.Tensor, normal(4, 5, 6), indices) for indices in (
         [torch.tensor([[-1, 0], [2, 1]])], [None, torch.tensor(-2)], [torch.tensor([0, -1]), None, torch.tensor([[-1], [2]])],
         [None, torch.tensor([1, -1]), torch.tensor([-3, 0])])),
