@@ -28,10 +28,19 @@ def _function(name: str) -> Rule:
         if name in ("stablehlo.real", "stablehlo.imag") and "complex" not in str(call.op.operands[0].type):
             return None
         operands = [call.tensor(position) for position in range(len(call.op.operands))]
-        shapes = {str(operand.type) for operand in operands}
-        return [call.make(name, operands, call.result())] if len(shapes) == 1 else None
+        return [call.make(name, operands, call.result())] if _is_elementwise(operands) else None
 
     return apply
+
+
+def _is_elementwise(operands: Sequence[ir.Value]) -> bool:
+    """Whether the operands have one shape: a dim of unknown size does not broadcast, and is the same where the other is known."""
+    shapes = [list(ir.RankedTensorType(operand.type).shape) for operand in operands]
+    unknown = ir.ShapedType.get_dynamic_size()
+    return all(
+        len(shape) == len(shapes[0]) and all(a == b or (unknown in (a, b) and 1 not in (a, b)) for a, b in zip(shape, shapes[0], strict=True))
+        for shape in shapes
+    )
 
 
 for _torch, _name in _FUNCTIONS.items():

@@ -79,6 +79,22 @@ def trigamma(order: int, tensor: Tensor) -> Tensor:
     return torch.where(reflected, (math.pi / torch.sin(math.pi * tensor)) ** 2 - positive, positive)
 
 
+def digamma(tensor: Tensor) -> Tensor:
+    """The derivative of log gamma; at zero the infinity of the other sign."""
+    tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
+    return torch.where(tensor == 0, -1 / tensor, torch.ops.prims.digamma(tensor))
+
+
+def zeta(x: Tensor, q: Tensor) -> Tensor:
+    """The Hurwitz zeta function: infinite at x = 1 and at the poles of q, NaN for x < 1 and where a negative number has no real power."""
+    dtype = torch.promote_types(x.dtype, q.dtype)
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    x, q = torch.broadcast_tensors(x.to(dtype), q.to(dtype))
+    value = torch.where((q <= 0) & (x != torch.floor(x)), math.nan, torch.ops.prims.zeta(x, q))
+    value = torch.where((q <= 0) & (q == torch.floor(q)), math.inf, value)
+    return torch.where(x == 1, math.inf, torch.where(x < 1, math.nan, value))
+
+
 def angle(tensor: Tensor) -> Tensor:
     """The argument of complex numbers; of real ones 0, pi below 0, NaN for NaN."""
     if tensor.dtype.is_complex:

@@ -109,6 +109,8 @@ TABLE: dict[Any, Row] = {
     aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
     aten.real.default: Row(arithmetic.real, "no lowering of real tensors", arithmetic.is_real),
     aten.hypot.default: Row(arithmetic.hypot, _NONE),
+    aten.digamma.default: Row(arithmetic.digamma, "NaN at zero"),
+    aten.special_zeta.default: Row(arithmetic.zeta, "NaN at the poles"),
     aten.polygamma.default: Row(arithmetic.trigamma, "wrong for negative numbers", arithmetic.is_trigamma),
     aten.angle.default: Row(arithmetic.angle, _NONE),
     aten.view_as_complex.default: Row(arithmetic.view_as_complex, _NONE),
