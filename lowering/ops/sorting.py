@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -80,10 +78,10 @@ def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, r
     return (before | (wanted != wanted)).sum(-1).to(torch.int32 if out_int32 else torch.int64)
 
 
-def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:  # noqa: ARG001 - the schema's
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Whether each element is among the test elements; either may be a number."""
-    tensor = elements if isinstance(elements, Tensor) else torch.full((), elements, device=test_elements.device)
-    found = (tensor == test_elements) if not isinstance(test_elements, Tensor) else (tensor.unsqueeze(-1) == test_elements.flatten()).any(-1)
+    tensor = elements if isinstance(elements, torch.Tensor) else torch.full((), elements, device=test_elements.device)
+    found = (tensor == test_elements) if not isinstance(test_elements, torch.Tensor) else (tensor.unsqueeze(-1) == test_elements.flatten()).any(-1)
     return ~found if invert else found
 
 

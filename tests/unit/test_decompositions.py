@@ -9,8 +9,22 @@ from typing import Any
 import pytest
 import torch
 
-from lowering.ops import arithmetic, bessel, convolution, decompositions, factories, fourier, indexing, padding, polynomials
-from lowering.ops import pooling, scans, scattering, sorting, views
+from lowering.ops import (
+    arithmetic,
+    bessel,
+    convolution,
+    decompositions,
+    factories,
+    fourier,
+    indexing,
+    padding,
+    polynomials,
+    pooling,
+    scans,
+    scattering,
+    sorting,
+    views,
+)
 
 aten = torch.ops.aten
 NAN, INF = float("nan"), float("inf")
