@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,27 +108,29 @@ def with_symbol(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str,
 def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
     """What a job's end says about a range."""
     error = (result.symbols.get("error") if isinstance(result.symbols, Mapping) else None) or {}
-    line = error.get("line") or {}
     suggested = (error.get("refined") or {}).get("symbols", {}).get(symbol)
     hint = structured(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
-    if (guard := _broken(result, symbol)) is not None:
-        # Whatever came of the job: the program refuses sizes of the range, so that verification leaves them out.
-        line, at = guard.get("line") or {}, guard["fails_at"][symbol]
-        ended = ("refused", "export") if result.outcome == "ok" else (result.outcome, result.stage)
-        cause = f"the program needs {guard['text']}, which does not hold at {symbol} = {at}"
-        return Attempt(tried, *ended, cause, _place(line), _hint(guard["text"], symbol, tried))
     points = result.verify.get("points") or []
     sizes = [point["sizes"][symbol] for point in points if isinstance(point, Mapping) and symbol in point.get("sizes", {})]
     said = (error.get("violations") or [None])[0] or (str(result.problems[0]) if result.problems else "")
-    cause = said.strip().split("\n", 1)[0]
-    return Attempt(tried, result.outcome, "" if result.outcome == "ok" else result.stage, cause[:SAID] + "…" * (len(cause) > SAID),
-                   _place(line), hint, max(sizes, default=None))
+    own = said.strip().split("\n", 1)[0]
+    cause, line = own[:SAID] + "…" * (len(own) > SAID), error.get("line") or {}
+    outcome, stage = result.outcome, "" if result.outcome == "ok" else result.stage
+    if not error and (guard := _broken(result, symbol, sizes if outcome == "ok" else ())) is not None:
+        if outcome == "ok":  # verification leaves out what the program refuses
+            outcome, stage = "refused", "export"
+        needs = f"the program needs {guard['text']}, which does not hold at {symbol} = {guard['fails_at'][symbol]}"
+        cause, line, hint = f"{needs}; {cause}" if cause else needs, guard.get("line") or {}, _hint(guard["text"], symbol, tried)
+    return Attempt(tried, outcome, stage, cause, _place(line), hint, max(sizes, default=None))
 
 
-def _broken(result: JobResult, symbol: str) -> Mapping[str, Any] | None:
-    """The guard, if any, that sizes of the symbol's range break."""
-    relations = result.symbols.get("relations", ()) if isinstance(result.symbols, Mapping) else ()
-    return next((one for one in relations if one.get("holds") == "no" and symbol in (one.get("fails_at") or {})), None)
+def _broken(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str, Any] | None:
+    """The first guard that a size of the symbol's range breaks; a size that ran, and was right, breaks none that matters."""
+    for relation in result.symbols.get("relations", ()) if isinstance(result.symbols, Mapping) else ():
+        fails_at = relation.get("fails_at") or {}
+        if relation.get("holds") == "no" and symbol in fails_at and fails_at[symbol] not in ran:
+            return dict(relation)
+    return None
 
 
 def _hint(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
