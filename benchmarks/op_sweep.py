@@ -8,7 +8,7 @@ import selectors
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,7 @@ from benchmarks.op_samples import samples
 from benchmarks.op_trial import Trial, attempt
 from lowering.job import plain, structured
 
+_STAGE = "stage: "
 BATCH = 24  # ops a child; each child starts XLA once
 _SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error", "no_sample")
 
@@ -92,9 +93,9 @@ def _ended(child: _Child, outcome: str, batches: list[list[Task]], why: str = ""
     status = os.waitpid(child.pid, 0)[1]
     if child.tasks:
         task = child.tasks[0]
-        stage, _, said = _last(child.errors)
+        stage, said = _last(child.errors)
         cause = why or f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
-        yield Trial(task.op, task.dtype, outcome, stage or "export", problems=(f"{cause}: {said}" if said else cause,))
+        yield Trial(task.op, task.dtype, outcome, stage, problems=(f"{cause}: {said}" if said else cause,))
         if child.tasks[1:]:
             batches.insert(0, child.tasks[1:])
 
@@ -106,11 +107,14 @@ def _forget(child: _Child, running: dict[int, _Child], selector: selectors.BaseS
     child.errors.close()
 
 
-def _last(errors: IO[bytes]) -> tuple[str, str, str]:
+def _last(errors: IO[bytes]) -> tuple[str, str]:
+    """The stage that a child began last, and what it said last that reads like an error."""
     errors.seek(0)
     lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if "ssert" in line or "rror" in line), lines[-1] if lines else "")
-    return "", "", said[:300]
+    begun = [number for number, line in enumerate(lines) if line.startswith(_STAGE)]
+    stage = lines[begun[-1]].removeprefix(_STAGE) if begun else "export"
+    since = lines[begun[-1] + 1 :] if begun else lines
+    return stage, next((line for line in reversed(since) if "ssert" in line or "rror" in line), since[-1] if since else "")[:300]
 
 
 def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
@@ -120,7 +124,7 @@ def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
         os.dup2(errors.fileno(), 2)
         torch.set_num_threads(1)
         for task in tasks:
-            os.write(write, json.dumps(plain(one(task))).encode() + b"\n")
+            os.write(write, json.dumps(plain(one(task, _tell))).encode() + b"\n")
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a fork must not fall into its parent's code
         import traceback
@@ -129,7 +133,11 @@ def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
         os._exit(70)
 
 
-def one(task: Task) -> Trial:
+def _tell(stage: str) -> None:
+    os.write(1, f"{_STAGE}{stage}\n".encode())  # not by print: what a child has buffered is lost when it dies
+
+
+def one(task: Task, tell: Callable[[str], None] = lambda stage: None) -> Trial:
     """The worst trial of the task's samples, in this process."""
     try:
         found = samples(task.op, task.dtype, task.count)
@@ -137,7 +145,7 @@ def one(task: Task) -> Trial:
         return Trial(task.op, task.dtype, "no_sample", "export", problems=(f"{type(error).__name__}: {error}"[:300],))
     if not found:
         return Trial(task.op, task.dtype, "no_sample", "export", problems=("no sample with plain tensors",))
-    trials = [attempt(sample) for sample in found]
+    trials = [attempt(sample, tell) for sample in found]
     counted = [trial for trial in trials if trial.counts] or trials
     worst = min(counted, key=lambda trial: _SEVERITY.index(trial.outcome))
     return replace(worst, seconds=sum(trial.seconds for trial in trials))

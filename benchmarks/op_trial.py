@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -78,17 +78,23 @@ class _Silent:
 
 @dataclass
 class _Progress:
-    """Where a trial is, so that whatever is raised finds how far it came."""
+    """Where a trial is, so that whatever is raised finds how far it came; `tell` hears of each stage before it begins."""
 
-    stage: str = "export"
+    tell: Callable[[str], None]
+    stage: str = ""
     dynamic: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     points: list[str] = field(default_factory=list)
 
+    def begin(self, stage: str) -> None:
+        self.stage = stage
+        self.tell(stage)
 
-def attempt(sample: Sample) -> Trial:
-    """The trial of one sample; whatever an op does in Python is data here."""
-    start, progress = time.perf_counter(), _Progress()
+
+def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
+    """The trial of one sample; whatever an op does in Python is data here. `tell` hears of each stage before it begins."""
+    start, progress = time.perf_counter(), _Progress(tell)
+    progress.begin("export")
     trial = Trial(sample.op, sample.dtype, "ok", "", str(sample))
     try:
         outcome, problems = _lowered(sample, progress)
@@ -110,13 +116,13 @@ def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]
     if not progress.dynamic:
         return "static", ()
     for name, stage in STAGES.items():
-        progress.stage = name
+        progress.begin(name)
         if refusals := tuple(stage.requires(program)):
             raise Unsupported(refusals)
         program = stage.apply(program, _Silent())
         if broken := tuple(stage.ensures(program)):
             return "error", tuple(map(str, broken))
-    progress.stage = "verify"
+    progress.begin("verify")
     return _verified(sample, built, program, progress)
 
 
