@@ -141,10 +141,13 @@ class _Search:
 
     def edges(self, found: Symbol) -> Iterator[tuple[str, Attempt]]:
         """The failures that bound `found`."""
-        for side, step in (("max", found.multiple_of), ("min", -found.multiple_of)):
-            beyond = self.tried.get(_moved(found, side, _size(found, side) + step))
-            if beyond is not None and not beyond.holds:
-                yield side, beyond
+        for side, other, step in (("max", "min", found.multiple_of), ("min", "max", -found.multiple_of)):
+            for tried in self.tried.values():
+                one = tried.symbol
+                inside = one.multiple_of == found.multiple_of and (_size(one, other) - _size(found, other)) * step >= 0
+                if not tried.holds and inside and _size(one, side) == _size(found, side) + step:
+                    yield side, tried
+                    break
         coarser = [one for one in self.tried.values() if found.multiple_of % one.symbol.multiple_of == 0 and not one.holds
                    and one.symbol.multiple_of < found.multiple_of]
         if coarser:

@@ -39,6 +39,8 @@ def test_the_planted_range_is_found_exactly(low: int, high: int, multiple: int, 
     step = multiple
     assert ends(found) == (-(-low // step) * step, high // step * step, step)
     assert len(found.attempts) <= 60
+    assert "max" in found.edges
+    assert ("min" in found.edges) == (low > 0)
 
 
 def test_what_holds_as_declared_takes_one_attempt() -> None:
