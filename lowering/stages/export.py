@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, files, functional, graphs, inputs
+from lowering import dynamic, exported, files, functional, graphs, inputs, weights
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
@@ -37,6 +37,7 @@ class Export(Stage):
     own front end decomposes.
     strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
+    archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none).
     extended_debug: torch's names of symbols (`u5`, `s77`) whose birth the symbol log reports with the whole Python and C++ stack.
     """
 
@@ -46,6 +47,7 @@ class Export(Stage):
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
     strict: bool = False
     explain: bool | None = None
+    archive: bool = True
     extended_debug: Sequence[str] = ()
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -144,10 +146,18 @@ class Export(Stage):
         return problems
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The graph as readable code with shapes (`.py`) and the program without its weights' bytes (`.pt2`)."""
+        """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""
         readable = stem.with_name(stem.name + ".py")
         readable.write_text(readable_code(program.ir), encoding="utf-8")
-        return [readable]
+        if not self.archive or weights.fakes(program.weights):
+            return [readable]
+        archive = stem.with_name(stem.name + Level.EXPORTED.suffix)
+        try:
+            torch.export.save(program.ir, archive)
+        except Exception as error:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize
+            archive.unlink(missing_ok=True)
+            raise StageFailed(Problem("torch.export.save", f"{type(error).__name__}: {error}", "stages.export.archive=false goes on without")) from error
+        return [readable, archive]
 
     def ops(self, program: Program) -> dict[str, int]:
         return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))

@@ -59,3 +59,16 @@ def test_the_word_survives_json(weights_word: str) -> None:
     job = Job(replace(MODEL, weights=weights_word), {"export": Export()})  # type: ignore[arg-type]
     assert Job.from_json(job.to_json()).model.weights == weights_word
     assert pipeline.wanted(job)
+
+
+def test_the_exported_program_is_saved_as_torch_reads_it(tmp_path: Path) -> None:
+    import torch
+
+    program = Export().apply(Program(Level.MODEL, MODEL), Silent())
+    readable, archive = Export().save(program, tmp_path / "01-export")
+    assert (readable.suffix, archive.suffix) == (".py", ".pt2")
+    loaded = torch.export.load(archive)
+    features = torch.randn(7, 16)
+    torch.testing.assert_close(loaded.module()(features=features), program.ir.module()(features=features))
+    weightless = Export().apply(Program(Level.MODEL, replace(MODEL, weights="none")), Silent())
+    assert [path.suffix for path in Export().save(weightless, tmp_path / "none")] == [".py"]
