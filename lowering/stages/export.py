@@ -154,9 +154,10 @@ class Export(Stage):
         archive = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:
             torch.export.save(program.ir, archive)
-        except Exception as error:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize
+        except Exception as error:  # torch raises many kinds for what it cannot serialize
             archive.unlink(missing_ok=True)
-            raise StageFailed(Problem("torch.export.save", f"{type(error).__name__}: {error}", "stages.export.archive=false goes on without")) from error
+            cause = f"{type(error).__name__}: {error}"
+            raise StageFailed(Problem("torch.export.save", cause, "stages.export.archive=false goes on without")) from error
         return [readable, archive]
 
     def ops(self, program: Program) -> dict[str, int]:
