@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.op_samples import Sample
 from lowering import execution, inputs, sizes
-from lowering.errors import LoadError, ShapelineError, Unsupported
+from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of
 from lowering.level import Level, Program
 from lowering.model import Built
@@ -101,8 +101,8 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
     except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
         outcome, found = outcome_of(error)
         problems = tuple(map(str, found))
-        if progress.stage == "export" and any("torch.export" in problem.place for problem in found):
-            outcome = "not_exported"
+        if progress.stage == "export" and isinstance(error, StageFailed | Unsupported) and error.__cause__ is not None:
+            outcome = "not_exported"  # the stage chains what torch.export raised
     return replace(trial, outcome=outcome, stage=progress.stage, problems=tuple(text[:600] for text in problems), dynamic=progress.dynamic,
                    static=progress.static, points=tuple(progress.points), seconds=time.perf_counter() - start)  # fmt: skip
 

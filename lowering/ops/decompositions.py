@@ -215,7 +215,7 @@ _TORCHS_OWN = {
         xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col bucketize.Tensor embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
-        fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d unsafe_chunk chunk
+        fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
         split.Tensor unbind.int roll repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
 }
 
