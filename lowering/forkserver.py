@@ -20,8 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# What every job needs; a module that does not load here fails in the job that imports it, with its own error.
-WARM = ("torch", "torch.export", "torch_mlir.ir", "torch_mlir.passmanager", "jaxlib.mlir.ir", "jax", "transformers.modeling_utils")
+# What every job needs; a module that does not load here fails in the job that imports it, with its own error. The private one of torch
+# is what its first export loads: half a second of each job.
+WARM = (
+    "torch", "torch.export", "torch.export._trace", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
+    "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
+)  # fmt: skip
 KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
 STACKS_SIGNAL = signal.SIGRTMAX - 2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
