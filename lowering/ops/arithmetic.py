@@ -163,3 +163,22 @@ def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     """Real numbers with imaginary parts of 0."""
     real_part = tensor.to(dtype.to_real())
     return torch.complex(real_part, torch.zeros_like(real_part))
+
+
+def takes_bytes(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of uint8."""
+    return node.args[0].meta["val"].dtype is torch.uint8  # type: ignore[union-attr]
+
+
+def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
+    """An op on uint8 by way of int16; its results of that type become uint8 again."""
+
+    def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        results = op(tensor.to(torch.int16), *args, **kwargs)
+        return tuple(map(_as_bytes, results)) if isinstance(results, tuple) else _as_bytes(results)
+
+    return apply
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.uint8) if tensor.dtype is torch.int16 else tensor

@@ -172,6 +172,9 @@ TABLE: dict[Any, Row] = {
     aten.mode.default: Row(sorting.mode, _NONE),
     **{getattr(aten.isin, form): Row(sorting.isin, "torch's chooses an algorithm by the sizes at hand")
        for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
+    **{op: Row(arithmetic.on_signed(op), "bytes are reduced from a signed start: wrong numbers", arithmetic.takes_bytes)
+       for op in (aten.max.default, aten.max.dim, aten.min.default, aten.min.dim, aten.amax.default, aten.amin.default,
+                  aten.argmax.default, aten.argmin.default)},
     aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
     aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),

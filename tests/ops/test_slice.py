@@ -15,12 +15,12 @@ VERIFIED = {
     "float32": """
         add abs clamp clamp_max remainder fmod div.floor_rounding where lgamma special.i1 special.chebyshev_polynomial_u angle
         sum var_mean logsumexp argmax std_mean nn.functional.layer_norm nn.functional.instance_norm nn.functional.prelu softmax
-        cat diagonal diag_embed unfold as_strided roll tril nn.functional.pad.reflect nn.functional.pixel_shuffle expand_copy
-        gather __getitem__ index_put scatter_reduce.mean index_reduce.amax
+        cat diagonal diag_embed unfold as_strided roll tril nn.functional.pad.reflect nn.functional.pixel_shuffle squeeze_copy
+        gather take index_put scatter_reduce.mean index_reduce.amax
         nn.functional.max_pool2d nn.functional.avg_pool2d nn.functional.adaptive_avg_pool1d nn.functional.conv2d
         sort topk median cummax cumprod matmul nn.functional.scaled_dot_product_attention fft.irfftn
     """,
-    "int64": "remainder floor_divide cumsum addmm gather __getitem__ sort scatter_reduce.prod erf",
+    "int64": "remainder floor_divide cumsum addmm gather take sort scatter_reduce.prod erf",
 }
 # What ends in a refusal, and an op that the inventory must name.
 REFUSED = {"linalg.qr": "linalg_qr", "linalg.svd": "_linalg_svd", "special.airy_ai": "special_airy_ai", "uniform": "uniform"}
@@ -65,6 +65,8 @@ MATRIX = torch.linspace(-2, 2, 35).reshape(5, 7)
 
 @pytest.mark.parametrize(("name", "function", "tensors"), [
     ("uint8 maximum along a dim", lambda x: x.max(1), (BYTES,)),
+    ("uint8 maximum", lambda x: x.amax(1), (BYTES,)),
+    ("uint8 minimum", lambda x: x.min(), (BYTES + 100,)),
     ("uint8 comparison", torch.gt, (BYTES, BYTES.flip(0))),
     ("uint8 argmax", lambda x: x.argmax(1), (BYTES,)),
     ("uint8 remainder", lambda x, y: x % y.clamp(min=1), (BYTES, BYTES.flip(0))),
