@@ -1,12 +1,13 @@
 """One contender of `benchmarks.lowering` in its own process: `python -m benchmarks.contenders NAME JOB FOLDER` prints a Taken as JSON.
 
-Each goes from the model's declaration (a job.json) to its own last level. Before that it takes the MLP all the way, unmeasured, so that no
-contender pays for imports and tables that are made once a process.
+Each goes from the model's declaration (a job.json) to its own last level. Before that it loads what the model is built with and takes the
+MLP all the way, unmeasured, so that no contender pays for imports and tables that are made once a process.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from lowering import dynamic, inputs, pipeline
 from lowering.job import Job
 from lowering.measure import peak_bytes, reset_peak
 from lowering.model import Input, Model, Symbol
+from lowering.recipe import TARGET
 
 WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
                 {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
@@ -142,6 +144,8 @@ def main() -> None:
     options = parser.parse_args()
     job = Job.from_json(json.loads(options.job.read_text()))
     try:
+        if job.model.factory[TARGET].startswith("lowering.sources.huggingface"):
+            importlib.import_module("transformers.modeling_utils")
         for number, one in enumerate((Job(WARM_UP, job.stages), job)):
             folder = options.folder / str(number)
             folder.mkdir(parents=True)
