@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("-k", default="", metavar="NAME", help="only ops with this in their name")
     parser.add_argument("--workers", type=int, default=2, help="child processes side by side")
     parser.add_argument("--samples", type=int, default=1, help="samples of each op and dtype; the worst one counts")
-    parser.add_argument("--seconds", type=float, default=90, help="deadline of one op and dtype")
+    parser.add_argument("--seconds", type=float, default=180, help="deadline of one op and dtype")
     parser.add_argument("--resume", action="store_true", help="keep the trials that --json FILE holds, and go on with the others")
     options = parser.parse_args()
     for name in _WARM:
@@ -72,6 +72,8 @@ def main() -> None:
         if options.json and len(found) % _KEPT_EVERY == 0:
             _write(options.json, facts, found)
     facts = environment(command.strip(), time.monotonic() - start)
+    if options.resume:
+        facts["collected"] = "in several runs; an op's trial may be of an earlier one"
     found.sort(key=lambda trial: (trial.op, trial.dtype))
     print(op_table.stages(found))
     if options.json:
