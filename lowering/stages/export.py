@@ -37,7 +37,8 @@ class Export(Stage):
     own front end decomposes.
     strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
-    archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none).
+    archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
+    torch cannot save the program, a `.pt2-failed.txt` that says why.
     extended_debug: torch's names of symbols (`u5`, `s77`) whose birth the symbol log reports with the whole Python and C++ stack.
     """
 
@@ -154,10 +155,10 @@ class Export(Stage):
         archive = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:
             torch.export.save(program.ir, archive)
-        except Exception as error:  # torch raises many kinds for what it cannot serialize
+        except Exception as error:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize, which no later level minds
             archive.unlink(missing_ok=True)
-            cause = f"{type(error).__name__}: {error}"
-            raise StageFailed(Problem("torch.export.save", cause, "stages.export.archive=false goes on without")) from error
+            archive = stem.with_name(stem.name + ".pt2-failed.txt")
+            archive.write_text(f"torch.export.save cannot write this program: {type(error).__name__}: {error}\n", encoding="utf-8")
         return [readable, archive]
 
     def ops(self, program: Program) -> dict[str, int]:
