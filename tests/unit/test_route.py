@@ -61,7 +61,7 @@ def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_do
     (job,) = config.load(["model=mlp", "route=fx"]).jobs
     result = pipeline.run(job, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
-    assert [stage.name for stage in result.stages] == ["export", "torch", "stablehlo", "mhlo", "verify"]
+    assert [stage.name for stage in result.stages] == ["export", "torch", "stablehlo", "mhlo", "verify", "package"]
     assert len(result.verify["points"]) >= 4
     assert json.loads((tmp_path / "05-verify.json").read_text())["kept"]
 
