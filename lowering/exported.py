@@ -11,10 +11,10 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
-from torch.utils import _pytree as pytree
 
 from lowering import types
 from lowering.dims import Affine
+from lowering.inputs import leaf_names
 from lowering.model import Model
 from lowering.signature import Argument, Bound, Result, Signature
 
@@ -120,7 +120,7 @@ def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
 
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    paths = iter(_output_paths(program))
+    paths = iter(leaf_names(program.call_spec.out_spec))
     for spec in program.graph_signature.output_specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
         name = str(spec.target) if spec.target is not None and kind != "output" else next(paths)
@@ -130,18 +130,6 @@ def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
             yield Result(kind, name, "int")  # type: ignore[arg-type]
         else:
             yield Result(kind, name, *_tensor(values[spec.arg.name], names))  # type: ignore[arg-type]
-
-
-def _output_paths(program: ExportedProgram) -> list[str]:
-    spec = program.call_spec.out_spec
-    leaves = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))[0]
-    return [path_name(path) for path, _ in leaves]
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A leaf's path in the output pytree as a dotted name: `last_hidden_state`, `hidden_states.0`; a lone output is `output`."""
-    parts = [str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry)))) for entry in path]
-    return ".".join(parts) or "output"
 
 
 def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, Bound]:
