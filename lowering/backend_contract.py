@@ -1,17 +1,52 @@
-"""A raw import at the torch level brought to torch-mlir's backend contract, and both written."""
+"""The way into the torch level, whichever importer takes it: a raw import, brought to torch-mlir's backend contract, and both written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lowering import direct, inventory, mlir
 from lowering.custom import operators
+from lowering.errors import Problem
 from lowering.level import Level, Program
+from lowering.stage import Note, Read, Stage
 
 
-def reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
+@dataclass(frozen=True)
+class ToBackendContract(Stage):
+    """A stage that ends at the torch level: what it imports, simplified to value tensors of known rank and dtype.
+
+    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage (`aten.softmax.int`).
+    """
+
+    target: ClassVar[Level] = Level.TORCH
+
+    backend_legal_ops: tuple[str, ...] = ()
+
+    def imported(self, program: Program) -> Any:
+        """The MLIR module of `program` as an importer leaves it, in the torch dialect; raises Unsupported or StageFailed."""
+        raise NotImplementedError
+
+    def apply(self, program: Program, note: Note) -> Program:
+        return _reach(self.imported(program), program, self.backend_legal_ops)
+
+    def reads(self) -> frozenset[Read]:
+        return frozenset()
+
+    def ensures(self, program: Program) -> Sequence[Problem]:
+        program.ir.operation.verify()
+        return ()
+
+    def save(self, program: Program, stem: Path) -> list[Path]:
+        return _save(program, stem)
+
+    def ops(self, program: Program) -> dict[str, int]:
+        return mlir.histogram(program.ir)
+
+
+def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises Unsupported, StageFailed.
 
     legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.direct.
@@ -32,7 +67,7 @@ def _drop_assertions(module: Any) -> None:
             operation.erase()
 
 
-def save(program: Program, stem: Path) -> list[Path]:
+def _save(program: Program, stem: Path) -> list[Path]:
     """The backend contract, and the raw import beside it."""
     contract = mlir.save(program.ir, stem, Level.TORCH.suffix)
     raw = stem.with_name(stem.name + "-raw" + Level.TORCH.suffix)

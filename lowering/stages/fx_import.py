@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch.fx import GraphModule, Node
 
-from lowering import backend_contract, mlir
+from lowering import mlir
+from lowering.backend_contract import ToBackendContract
 from lowering.errors import Problem, StageFailed
 from lowering.level import Level, Program
-from lowering.stage import Note, Read, Stage
 
 
 @dataclass(frozen=True)
-class FromFX(Stage):
+class FromFX(ToBackendContract):
     """Import the exported graph with `torch_mlir.extras.fx_importer`, and simplify it as `torch_mlir.fx.export_and_import` does.
 
     Weights stay arguments: the importer gets the graph in which they are placeholders, where export_and_import copies them into the IR.
     The graph should be decomposed by torch-mlir's own table (`stages.export.decompose: torch_mlir`).
-    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage (`aten.softmax.int`).
     """
 
     source: ClassVar[Level] = Level.EXPORTED
-    target: ClassVar[Level] = Level.TORCH
 
-    backend_legal_ops: tuple[str, ...] = ()
-
-    def apply(self, program: Program, note: Note) -> Program:
+    def imported(self, program: Program) -> Any:
         module = _imported(_signature_only(program.ir.graph_module), mlir.torch_context())
         mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")
-        return backend_contract.reach(module, program, self.backend_legal_ops)
-
-    def reads(self) -> frozenset[Read]:
-        return frozenset()
-
-    def ensures(self, program: Program) -> Sequence[Problem]:
-        program.ir.operation.verify()
-        return ()
-
-    def save(self, program: Program, stem: Path) -> list[Path]:
-        return backend_contract.save(program, stem)
-
-    def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return module
 
 
 _CONSTANTS = (type(None), bool, int, float, str)
