@@ -9,6 +9,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering import mlir
+from lowering.rules import Rules
 
 ANY_TENSOR = "vtensor"
 _CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool")
@@ -63,20 +64,10 @@ class Call:
 
 Rule = Callable[[Call], "Sequence[ir.Value] | None"]
 
-RULES: dict[str, Rule] = {}
+RULES: Rules[Rule] = Rules("lowering.direct")
 
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of ops, by their names in the torch dialect without `torch.`. It gives the results, or None to leave the op alone."""
-
-    def register(given: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise KeyError(f"lowering.direct has two rules for {name}")
-            RULES[name] = given
-        return given
-
-    return register
+# The rule of ops, by their names in the torch dialect without `torch.`. It gives the results, or None to leave the op alone.
+rule = RULES.of
 
 
 def lower(module: Any) -> None:

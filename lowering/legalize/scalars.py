@@ -9,6 +9,7 @@ from torch_mlir import ir
 
 from lowering.legalize import expression as ex
 from lowering.legalize.expression import Expression
+from lowering.rules import Rules
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Known
@@ -16,18 +17,8 @@ if TYPE_CHECKING:
 Values = tuple[Expression, ...]
 Rule = Callable[[Any, "Known"], Values | None]
 
-RULES: dict[str, Rule] = {}
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise KeyError(f"lowering.legalize.scalars has two rules for {name}")
-            RULES[name] = rule
-        return rule
-
-    return register
+RULES: Rules[Rule] = Rules("lowering.legalize.scalars")
+_rule = RULES.of
 
 
 def _binary(compute: Callable[[Expression, Expression], Expression]) -> Rule:

@@ -1,0 +1,28 @@
+"""A table of rules by op name that fills itself as its modules are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+R = TypeVar("R")
+
+
+class Rules(dict[str, R]):
+    """One rule an op; `owner`, a dotted module name, says in errors whose table it is."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def of(self, *names: str) -> Callable[[R], R]:
+        """Decorator: the rule of these ops. Raises KeyError where one has a rule already."""
+
+        def register(rule: R) -> R:
+            for name in names:
+                if name in self:
+                    raise KeyError(f"{self._owner} has two rules for {name}")
+                self[name] = rule
+            return rule
+
+        return register
