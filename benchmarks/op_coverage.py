@@ -13,7 +13,9 @@ import datetime
 import gc
 import importlib
 import json
+import os
 import platform
+import signal
 import sys
 import time
 from collections import Counter
@@ -66,11 +68,17 @@ def main() -> None:
     done = {(trial.op, trial.dtype) for trial in found}
     command = "python -m benchmarks.op_coverage " + " ".join(sys.argv[1:])
     facts = environment(command.strip(), 0)
-    for trial in sweep([task for task in wanted if (task.op, task.dtype) not in done], options.workers, options.seconds):
-        found.append(trial)
-        _progress(trial, len(found), len(wanted))
-        if options.json and len(found) % _KEPT_EVERY == 0:
-            _write(options.json, facts, found)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not end a sweep
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        for trial in sweep([task for task in wanted if (task.op, task.dtype) not in done], options.workers, options.seconds):
+            found.append(trial)
+            progress(trial, len(found), len(wanted))
+            if options.json and len(found) % _KEPT_EVERY == 0:
+                _write(options.json, facts, found)
+    finally:
+        if options.json:
+            _write(options.json, facts, found)  # however a sweep ends, `--resume` goes on from there
     facts = environment(command.strip(), time.monotonic() - start)
     if options.resume:
         facts["collected"] = "in several runs; an op's trial may be of an earlier one"
@@ -87,9 +95,13 @@ def _write(path: Path, facts: dict[str, str], found: list[Trial]) -> None:
     files.write(path, {"benchmark": "op_coverage", "environment": facts, "rows": [plain(trial) for trial in found]})
 
 
-def _progress(trial: Trial, number: int, total: int) -> None:
-    cause = f" {trial.problems[0][:100]}".replace("\n", " ") if trial.problems else ""
-    print(f"{number}/{total} {trial.op} {trial.dtype}: {trial.outcome} at {trial.stage}{cause}", flush=True)
+def progress(trial: Trial, number: int, total: int) -> None:
+    """A line for each trial, as long as someone reads them."""
+    cause = files.readable(trial.problems[0][:100]).replace("\n", " ") if trial.problems else ""
+    try:
+        print(f"{number}/{total} {trial.op} {trial.dtype}: {trial.outcome} at {trial.stage} {cause}".rstrip(), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # its reader has gone; the files are what counts
 
 
 if __name__ == "__main__":

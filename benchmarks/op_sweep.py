@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import selectors
 import signal
 import tempfile
@@ -21,6 +22,7 @@ from lowering.job import plain, structured
 
 _STAGE = "stage: "
 BATCH = 24  # ops a child; each child starts XLA once
+MEMORY = 8 << 30  # bytes of data that a child may hold: what wants more fails by itself, and takes nothing else on the machine with it
 _SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error", "no_sample")
 
 
@@ -53,29 +55,49 @@ class _Child:
         os.close(write)
         self.began = time.monotonic()
 
+    def kill(self) -> None:
+        """The child and whatever it started, so that nothing holds the pipe open or runs on."""
+        for kill in (os.killpg, os.kill):
+            try:
+                kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # not yet a group of its own
+
 
 def sweep(tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[Trial]:
     """The trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task."""
     batches = [list(tasks[start : start + BATCH]) for start in range(0, len(tasks), BATCH)]
     running: dict[int, _Child] = {}
-    selector = selectors.DefaultSelector()
-    while batches or running:
-        while batches and len(running) < workers:
-            child = _Child(batches.pop(0))
-            child.start()
-            running[child.pipe] = child
-            selector.register(child.pipe, selectors.EVENT_READ)
-        for key, _ in selector.select(timeout=0.5):
-            child = running[key.fd]
-            chunk = os.read(key.fd, 1 << 16)
-            yield from _read(child, chunk)
-            if not chunk:
-                yield from _ended(child, "crash", batches)
-                _forget(child, running, selector)
-        for child in [child for child in running.values() if time.monotonic() - child.began > seconds]:
-            os.kill(child.pid, signal.SIGKILL)
-            yield from _ended(child, "timeout", batches, f"no result within {seconds:g} s")
+    try:
+        with selectors.DefaultSelector() as selector:
+            while batches or running:
+                _fill(running, batches, workers, selector)
+                yield from _step(running, batches, seconds, selector)
+    finally:
+        for child in running.values():  # whoever asked for the trials has left
+            child.kill()
+
+
+def _fill(running: dict[int, _Child], batches: list[list[Task]], workers: int, selector: selectors.BaseSelector) -> None:
+    while batches and len(running) < workers:
+        child = _Child(batches.pop(0))
+        child.start()
+        running[child.pipe] = child
+        selector.register(child.pipe, selectors.EVENT_READ)
+
+
+def _step(running: dict[int, _Child], batches: list[list[Task]], seconds: float, selector: selectors.BaseSelector) -> Iterator[Trial]:
+    """What the children have said since the last step; those that have ended, or that take too long, are reaped."""
+    for key, _ in selector.select(timeout=0.5):
+        child = running[key.fd]
+        chunk = os.read(key.fd, 1 << 16)
+        yield from _read(child, chunk)
+        if not chunk:
+            yield from _ended(child, "crash", batches)
             _forget(child, running, selector)
+    for child in [child for child in running.values() if time.monotonic() - child.began > seconds]:
+        yield from _ended(child, "timeout", batches, f"no result within {seconds:g} s")
+        _forget(child, running, selector)
 
 
 def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
@@ -90,6 +112,7 @@ def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
 
 def _ended(child: _Child, outcome: str, batches: list[list[Task]], why: str = "") -> Iterator[Trial]:
     """Reap a child: the task in hand gets a row of its own, the rest become a new batch."""
+    child.kill()  # one that left by itself has its status; one that only closed its pipe would never be heard of again
     status = os.waitpid(child.pid, 0)[1]
     if child.tasks:
         task = child.tasks[0]
@@ -120,11 +143,16 @@ def _last(errors: IO[bytes]) -> tuple[str, str]:
 def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
     """The child's life; it never returns."""
     try:
+        os.setpgid(0, 0)  # a signal that an op sends to its group stays here
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(errors.fileno(), 1)
         os.dup2(errors.fileno(), 2)
         torch.set_num_threads(1)
-        for task in tasks:
-            os.write(write, json.dumps(plain(one(task, _tell))).encode() + b"\n")
+        with os.fdopen(write, "wb") as lines:
+            for task in tasks:
+                lines.write(json.dumps(plain(one(task, _tell))).encode() + b"\n")
+                lines.flush()
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a fork must not fall into its parent's code
         import traceback

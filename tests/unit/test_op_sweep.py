@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -24,20 +25,31 @@ def behave(task: Task, tell: Any) -> Trial:
         time.sleep(3600)
     if task.op == "leaves":
         raise SystemExit(3)
+    if task.op == "kills its group":
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(3600)
+    if task.op == "wants all memory":
+        bytearray(1 << 40)
+    if task.op == "has heirs" and os.fork() == 0:
+        time.sleep(3600)
+    if task.op == "has heirs":
+        os._exit(4)
     return Trial(task.op, task.dtype, "ok", "verify", dynamic=("x0[0]=batch",))
 
 
 @pytest.fixture
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, str]]:
     monkeypatch.setattr(op_sweep, "one", behave)
-    tasks = [Task(op, "float32") for op in ("first", "aborts", "second", "hangs", "third", "leaves", "fourth")]
+    tasks = [Task(op, "float32") for op in ("first", "aborts", "second", "hangs", "third", "leaves", "fourth",
+                                            "kills its group", "wants all memory", "has heirs", "fifth")]
     return {trial.op: (trial.outcome, trial.stage) for trial in sweep(tasks, workers=2, seconds=2)}
 
 
 def test_each_op_has_its_own_end(outcomes: dict[str, tuple[str, str]]) -> None:
     well = ("ok", "verify")
-    assert outcomes == {"first": well, "second": well, "third": well, "fourth": well, "aborts": ("crash", "stablehlo"),
-                        "hangs": ("timeout", "torch"), "leaves": ("crash", "export")}  # fmt: skip
+    assert outcomes == {"first": well, "second": well, "third": well, "fourth": well, "fifth": well, "aborts": ("crash", "stablehlo"),
+                        "hangs": ("timeout", "torch"), "leaves": ("crash", "export"), "kills its group": ("crash", "export"),
+                        "wants all memory": ("crash", "export"), "has heirs": ("timeout", "export")}  # fmt: skip
 
 
 TRIALS = [
