@@ -51,13 +51,7 @@ class Undeclared(Exception):
 @lru_cache
 def stage(path: str) -> StageDeclaration:
     """The stage class at a dotted path; Undeclared when there is none."""
-    node = _definition(path)
-    if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Stage"]:
-        levels = {name: _level(value) for name, value in _assigned(node).items() if name in ("source", "target")}
-        options = _record_options(node)
-        if options is not None and set(levels) == {"source", "target"} and all(levels.values()):
-            return StageDeclaration(typing.cast(Level, levels["source"]), typing.cast(Level, levels["target"]), options)
-    return _imported_stage(path)
+    return _read_stage(path) or _imported_stage(path)
 
 
 @lru_cache
@@ -70,6 +64,47 @@ def callable_options(path: str) -> Options | None:
         initializer = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
         return _function_options(initializer, skip=1) if initializer else None
     return _function_options(node) if isinstance(node, ast.FunctionDef) else None
+
+
+def _read_stage(path: str) -> StageDeclaration | None:
+    """The stage class at a dotted path as its source and those of its bases declare it; None where they do not show it."""
+    levels: dict[str, Level | None] = {}
+    types: dict[str, Any] = {}
+    required: frozenset[str] = frozenset()
+    for node in _lineage(path):
+        options = _record_options(node)
+        if options is None:
+            return None
+        levels |= {name: _level(value) for name, value in _assigned(node).items() if name in ("source", "target")}
+        types |= options.types
+        required = (required - options.types.keys()) | options.required
+    source, target = levels.get("source"), levels.get("target")
+    return StageDeclaration(source, target, Options(types, required)) if source and target else None
+
+
+def _lineage(path: str) -> list[ast.ClassDef]:
+    """The class at a dotted path behind its bases, from the one that inherits Stage; empty where a source does not show it."""
+    node = _definition(path)
+    if not isinstance(node, ast.ClassDef) or len(node.bases) != 1:
+        return []
+    base = ast.unparse(node.bases[0])
+    if base == "Stage":
+        return [node]
+    above = _lineage(origin) if (origin := _origin(path.rpartition(".")[0], base)) else []
+    return [*above, node] if above else []
+
+
+def _origin(module: str, name: str) -> str | None:
+    """The dotted path of what a module calls `name`: from where it imports it, or its own class; None for neither."""
+    file = _module_file(module)
+    for node in ast.parse(file.read_text()).body if file else ():
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            imported = next((item.name for item in node.names if (item.asname or item.name) == name), None)
+            if imported:
+                return f"{node.module}.{imported}"
+        elif isinstance(node, ast.ClassDef) and node.name == name:
+            return f"{module}.{name}"
+    return None
 
 
 def _definition(path: str) -> ast.stmt | None:

@@ -56,6 +56,7 @@ class _Expanding:
     document: Mapping[str, Any]
     found: Expansion = field(default_factory=Expansion)
     problems: list[Problem] = field(default_factory=list)
+    option_files: dict[str, Layer | None] = field(default_factory=dict)
 
     def run(self) -> None:
         available = self.asked.folders.names("model")
@@ -105,12 +106,10 @@ class _Expanding:
 
     def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
         """The content of each model's file; a problem, and no entry, where there is none that can be read."""
-        suite_file = self.suite.layers[0].file
-        beside = suite_file.parent if suite_file else Path.cwd()
         files: dict[str, Path] = {}
         for name, (keys, entry) in entries.items():
             wanted = entry.get("model") or name
-            file = request.chosen("model", wanted, self.asked.folders, beside)
+            file = request.chosen("model", wanted, self.asked.folders, self._beside())
             if file is None:
                 self.problems.append(request.missing("model", wanted, self.suite.place(keys), self.asked.folders))
             else:
@@ -118,6 +117,11 @@ class _Expanding:
         trees, problems = compose.trees_of("model", set(files.values()), self.asked.folders)
         self.problems += problems
         return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
+
+    def _beside(self) -> Path:
+        """Where paths in the suite start: its file's folder, or the working directory of a run without a file."""
+        file = self.suite.layers[0].file
+        return file.parent if file else Path.cwd()
 
     def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
         """What one model is swept over: by the suite, its entry, the command line; the later replace the earlier of the same key."""
@@ -168,11 +172,25 @@ class _Expanding:
         steps = [(Override("", axis.keys, value, label=axis.place), axis.keys) for axis, value in point.values]
         steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
         for override, path in steps:
+            if path == ("stages",) and isinstance(override.value, str):
+                options = self._option_file(override.value, f"{override.label} {override.text}".strip())
+                layers = layers.over(options) if options else layers
+                continue
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
             option = overrides.as_option(override) if checked_later else override
             layers, problems = overrides.lay(layers, option, path, ModelConfig)
             self.problems += problems
         return layers
+
+    def _option_file(self, name: str, place: str) -> Layer | None:
+        """What a file of configs/stages, which a value of the key `stages` names, says of the stages; None, and a problem, when it cannot."""
+        if name not in self.option_files:
+            file = request.chosen("stages", name, self.asked.folders, self._beside())
+            trees, problems = compose.trees_of("stages", [file], self.asked.folders) if file else ({}, [])
+            self.problems += problems if file else [request.missing("stages", name, place, self.asked.folders)]
+            readable = file is not None and file in trees
+            self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1) if file and readable else None
+        return self.option_files[name]
 
     def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
         """The job of one point, or None (and problems)."""

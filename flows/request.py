@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
                     failed.add("model")
                 else:
                     models[file.stem] = file
+        elif override.keys == ("stages",) and override.how == "sweep":
+            files_swept = [_absolute(value) if isinstance(value, str) else value for value in override.value]
+            values.append(replace(override, value=files_swept))
+            if all(isinstance(value, str) for value in files_swept):
+                text = f"stages=choice({','.join(map(overrides.quoted, files_swept))})"
         elif len(override.keys) == 1 and override.group in GROUPS and override.how == "set":
             file = chosen(override.group, str(override.value), folders, Path.cwd())
             if file is None:
