@@ -25,8 +25,10 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.symbols.schema import Change, Line, Place, Range, Requested, SymbolEntry, SymbolRecord
 
 STAGES = ("export", "torchscript", "torch", "stablehlo", "mhlo", "verify")
-SUFFIX = {"export": ".py", "torchscript": ".ts", "torch": ".torch.mlir", "stablehlo": ".stablehlo.mlir", "mhlo": ".mhlo.mlir"}
-SHARE = {"export": 0.5, "torchscript": 0.05, "torch": 0.1, "stablehlo": 0.15, "mhlo": 0.05, "verify": 0.15}
+ALL_STAGES = ("export", "transform", *STAGES[1:], "package")  # of pipeline.yaml
+SUFFIX = {"export": ".py", "transform": ".py", "torchscript": ".ts", "torch": ".torch.mlir", "stablehlo": ".stablehlo.mlir", "mhlo": ".mhlo.mlir"}
+SHARE = {"export": 0.5, "torchscript": 0.05, "torch": 0.1, "stablehlo": 0.15, "mhlo": 0.05, "verify": 0.15, "transform": 0.05, "package": 0.05}
+PYTHON = ("export", "transform")  # stages that leave FX code
 SOURCE = "zoo/model.py"
 
 
@@ -49,6 +51,7 @@ class Told:
     cache: str = "off"
     warnings: Sequence[str] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[str] = STAGES
 
 
 def invent(output: Path, jobs: Sequence[Told], suite: str = "zoo", started: datetime | None = None, seconds: float | None = None) -> Path:
@@ -80,8 +83,8 @@ def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | No
 
 def leave(told: Told, folder: Path) -> None:
     """What the job's process would have left in its folder."""
-    stages, last = [], told.stage if told.stage in STAGES else ""
-    for number, name in enumerate(STAGES[: STAGES.index(last) + 1] if last else (), 1):
+    stages, last = [], told.stage if told.stage in told.stages else ""
+    for number, name in enumerate(told.stages[: told.stages.index(last) + 1] if last else (), 1):
         ended = told.outcome if name == last else "ok"
         artifact = f"{number:02}-{name}{SUFFIX[name]}" if ended == "ok" and name in SUFFIX else None
         if artifact:
@@ -115,7 +118,7 @@ def leave(told: Told, folder: Path) -> None:
         tuple(stages),
         symbols(told).to_json() if stages else {},
         tuple(Remark("noted", text, f"{SOURCE}:3", "export") for text in told.warnings),
-        _verify(told) if told.stage == "verify" else {},
+        _verify(told) if any(stage.name == "verify" for stage in stages) else {},
         problems,
     )
     result.save(folder)
@@ -123,14 +126,14 @@ def leave(told: Told, folder: Path) -> None:
 
 def program(stage: str, told: Told) -> str:
     """A program of `layers` layers at one level. Names are drawn anew each time, as those of passes may be; what it computes is not."""
-    extra = bool(told.changed) and STAGES.index(stage) >= STAGES.index(told.changed)
+    extra = bool(told.changed) and told.stages.index(stage) >= told.stages.index(told.changed)
     first = random.randrange(1000)
-    dim = str(told.batch) if told.static else {"export": "s77", "torchscript": "*"}.get(stage, "?")
-    lines, value = [], "x" if stage in ("export", "torchscript") else "%arg0"
+    dim = str(told.batch) if told.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")
+    lines, value = [], "x" if stage in (*PYTHON, "torchscript") else "%arg0"
     for layer in range(told.layers + extra):
         lines.append(_line(stage, first + layer, value, dim, layer))
-        value = f"v{first + layer}" if stage in ("export", "torchscript") else f"%{first + layer}"
-    if stage == "export":
+        value = f"v{first + layer}" if stage in (*PYTHON, "torchscript") else f"%{first + layer}"
+    if stage in PYTHON:
         return (
             f'class GraphModule(torch.nn.Module):\n    def forward(self, x: "f32[{dim}, 16]"):\n'
             + "\n".join(lines)
@@ -145,7 +148,7 @@ def program(stage: str, told: Told) -> str:
 
 
 def _line(stage: str, number: int, value: str, dim: str, layer: int) -> str:
-    if stage == "export":
+    if stage in PYTHON:
         said = f"        # File: {SOURCE}:{20 + layer} in forward, code: x = self.layers[{layer}](x)\n"
         return f'{said}        v{number}: "f32[{dim}, 16]" = torch.ops.aten.gelu.default({value})\n'
     if stage == "torchscript":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,11 +18,12 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 Job = Mapping[str, Any]
 
 
-def write(folder: Path, data: Mapping[str, Any]) -> None:
-    """Write the three files of the run in `folder`; data: report.json's. Raises OSError."""
+def write(folder: Path, data: Mapping[str, Any], rows: Sequence[str]) -> None:
+    """Write the three files of the run in `folder`; data: report.json's; rows: the JSON of each of its jobs. Raises OSError."""
     files.write_bytes(folder / JUNIT, junit(data))
     files.write_bytes(folder / CSV, files.encode(table(data)))
-    files.write_bytes(folder / LINES, files.encode("".join(f"{files.dumps({'run': data['run'], **job}, indent=None)}\n" for job in data["jobs"])))
+    run = files.dumps({"run": data["run"]}, indent=None).removesuffix("}")
+    files.write_bytes(folder / LINES, files.encode("".join(f"{run}, {row.removeprefix('{')}\n" for row in rows)))
 
 
 def junit(data: Mapping[str, Any]) -> bytes:

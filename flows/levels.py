@@ -50,7 +50,7 @@ def of(folder: Path) -> list[LevelFile]:
         pass  # absent, older than the job's result, or of another version: made anew
     found = [_measured(path) for path in present(folder)]
     if folder.is_dir():
-        files.write(record, plain(found))
+        files.write_bytes(record, files.encode(files.dumps(plain(found)) + "\n"), durable=False)  # what is not whole is made anew
     return found
 
 

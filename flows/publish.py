@@ -23,17 +23,16 @@ SHOWN = 30  # runs in the trend of a run's page
 
 def write(run: Record, seconds: float | None = None) -> Path:
     """Write the report of a run in all its forms, compared with the runs before; the path of report.md. Raises OSError and InfraError."""
-    markdown = report.write(run, seconds)
-    data = files.read(run.folder / report.JSON)
+    results = run.results()
+    data = report.write_results(run, results, seconds)
     runs = run.folder.parent
     context: dict[str, Any] = {}
     if runs.name == RUNS:
         context = _with_the_others(run, runs, data)
-    results = run.results()
     if failed := report.unexpected(results):
         context["again"] = _again(run, [result.id for result in failed])
     report_page.write(run, results, data, context)
-    return markdown
+    return run.folder / report.MARKDOWN
 
 
 def _again(run: Record, failed: list[str]) -> str:

@@ -13,7 +13,12 @@ from typing import Any
 
 def dumps(data: Any, indent: int | None = 1) -> str:
     """Strict JSON in one encoding for every file: `nan` and `inf` become strings, what JSON has no form for becomes its repr."""
-    return json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
+    try:
+        text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False, default=_container)
+        text.encode("utf-8")
+    except (TypeError, ValueError):  # a key that is no text, a number that is none, a lone surrogate: rare, so only then is all of it looked at
+        return json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
+    return text
 
 
 def encode(text: str) -> bytes:
@@ -74,6 +79,12 @@ class Tail:
                     return
                 self.read += len(line)
                 yield json.loads(line)
+
+
+def _container(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): value for key, value in data.items()}
+    return list(data) if isinstance(data, set | frozenset) else repr(data)
 
 
 def _strict(data: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -60,11 +60,22 @@ def _stage(spec: Mapping[str, Any]) -> Stage:
 
 def plain(value: Any) -> Any:
     """A dataclass of plain values as JSON data, without type names."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if is_dataclass(kind):
+        return {name: plain(getattr(value, name)) for name in _names(kind)}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 @cache
@@ -75,20 +86,49 @@ def type_hints(kind: type) -> Mapping[str, Any]:
 
 def structured(kind: Any, data: Any) -> Any:
     """`data` as an instance of the dataclass or container type `kind`; the inverse of `plain`. The data must fit already."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    return _reader(kind)(data)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What makes plain data a `kind`: found once for each type, as a run's report reads the same types some 100,000 times."""
     if isinstance(kind, type) and is_dataclass(kind):
-        hints = type_hints(kind)
-        given = {field.name: structured(hints[field.name], data[field.name]) for field in fields(kind) if field.name in data}
-        missing = [field.name for field in fields(kind)
-                   if field.name not in given and field.default is MISSING and field.default_factory is MISSING]
-        if missing:
-            raise TypeError(f"{kind.__name__} needs {', '.join(missing)}")
-        return kind(**given)
+        return _dataclass_reader(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if is_dataclass(argument)]
-        return structured(inner[0], data) if inner and isinstance(data, Mapping) else data
-    if origin in (tuple, Sequence) and isinstance(data, list | tuple):
-        return tuple(structured(arguments[0], item) for item in data)
-    if isinstance(data, Mapping) and arguments and is_dataclass(arguments[-1]):
-        return {key: structured(arguments[-1], item) for key, item in data.items()}
+        return _if_mapping(inner[0]) if inner else _as_is
+    if origin in (tuple, Sequence):
+        return _tuple_reader(arguments[0])
+    if arguments and is_dataclass(arguments[-1]):
+        return _mapping_reader(arguments[-1])
+    return _as_is
+
+
+def _as_is(data: Any) -> Any:
     return data
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = type_hints(kind)
+    needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
+
+    def read(data: Any) -> Any:
+        given = {name: _reader(hints[name])(data[name]) for name in _names(kind) if name in data}
+        if missing := [name for name in needed if name not in given]:
+            raise TypeError(f"{kind.__name__} needs {', '.join(missing)}")
+        return kind(**given)
+
+    return read
+
+
+def _if_mapping(kind: Any) -> Callable[[Any], Any]:
+    return lambda data: structured(kind, data) if isinstance(data, Mapping) else data
+
+
+def _tuple_reader(item: Any) -> Callable[[Any], Any]:
+    return lambda data: tuple(map(_reader(item), data)) if isinstance(data, list | tuple) else data
+
+
+def _mapping_reader(item: Any) -> Callable[[Any], Any]:
+    return lambda data: {key: structured(item, value) for key, value in data.items()} if isinstance(data, Mapping) else data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,4 +71,4 @@ def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]
 
 def script_json(data: Any) -> str:
     """JSON that no text in it can break out of its script element."""
-    return json.dumps(json.loads(files.dumps(data, indent=None)), separators=(",", ":")).replace("<", "\\u003c")
+    return files.dumps(data, indent=None).replace("<", "\\u003c")

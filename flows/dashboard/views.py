@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lowering.symbols import views as symbol_views
 from lowering.symbols.schema import SymbolRecord
 
 VIEW = "view.js"
+END = ");\n"
 SCHEMA = 1
 LARGEST = 64 << 20  # bytes of an IR file beyond which a page only links it
 LOG_KEPT = 256 << 10
@@ -23,7 +25,8 @@ LOG_KEPT = 256 << 10
 def write(folder: Path, result: JobResult) -> None:
     """Write view.js of the job in `folder`, and levels.json. Raises OSError."""
     levels.of(folder)
-    files.write_bytes(folder / VIEW, f"shapelineView({json.dumps(folder.name)}, {text(folder, result)});\n".encode("ascii"))
+    content = f"shapelineView({json.dumps(folder.name)}, {text(folder, result)}{END}".encode("ascii")
+    files.write_bytes(folder / VIEW, content, durable=False)
 
 
 def text(folder: Path, result: JobResult) -> str:
@@ -38,9 +41,12 @@ def text(folder: Path, result: JobResult) -> str:
 
 
 def fresh(folder: Path) -> bool:
-    """Whether view.js is there and not older than the job's result."""
+    """Whether view.js is there, whole, and not older than the job's result."""
     try:
-        return (folder / VIEW).stat().st_mtime_ns >= (folder / "manifest.json").stat().st_mtime_ns
+        with (folder / VIEW).open("rb") as view:
+            view.seek(-len(END), os.SEEK_END)
+            whole = view.read() == END.encode("ascii")
+        return whole and (folder / VIEW).stat().st_mtime_ns >= (folder / "manifest.json").stat().st_mtime_ns
     except OSError:
         return False
 
