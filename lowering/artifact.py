@@ -22,6 +22,7 @@ from lowering.execution import arguments, label_of, results_of
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.outputs import leaf_names
 from lowering.points import Space
 from lowering.signature import Signature
 from lowering.xla import Xla
@@ -82,7 +83,7 @@ def _structure(program: Program) -> Any:
     if exported is None:
         return None
     spec = exported.ir.call_spec.out_spec
-    return _plain(pytree.tree_unflatten(inputs.leaf_names(spec), spec))
+    return _plain(pytree.tree_unflatten(leaf_names(spec), spec))
 
 
 def _plain(tree: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering import inputs, iree, mlir
+from lowering import inputs, iree, mlir, training
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.level import Level, Program
 from lowering.model import Model
@@ -35,8 +35,8 @@ def results_of(signature: Signature) -> tuple[Result, ...]:
 
 
 def label_of(result: Result) -> str:
-    """A result's name among those of all kinds: `logits`, `buffer_mutation/steps`."""
-    return result.name if result.kind == "output" else f"{result.kind}/{result.name}"
+    """A result's name among those of all kinds: `logits`, `buffer_mutation/steps`, `grad.up.weight`."""
+    return result.name if result.kind in ("output", "gradient") else f"{result.kind}/{result.name}"
 
 
 def runs_here(level: Level) -> bool:
@@ -151,21 +151,18 @@ class Eager:
     signature: Signature
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
-        """The results of the signature, mutated buffers and inputs included; LoadError when the model raises or returns other outputs."""
-        before = {name: buffer.detach().clone() for name, buffer in self.module.named_buffers()}
+        """The results of the signature, those that are no outputs included; LoadError when the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
-        try:
+        with inputs.buffers_kept(self.module):
             outputs = inputs.run_eager(self.module, self.model, passed)
             state = {"output": outputs.leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
+            if self.model.mode == "training":
+                state["gradient"] = training.gradients(self.module, self.model, outputs)
             missing = [result.name for result in results_of(self.signature) if result.name not in state[result.kind]]
             if missing:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
                                         "the structure of the outputs must not depend on sizes"))
             return tuple(_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
-        finally:
-            with torch.no_grad():
-                for name, buffer in self.module.named_buffers():
-                    buffer.copy_(before[name])
 
     def double(self) -> Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""

@@ -14,12 +14,13 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 
 from lowering import types
 from lowering.dims import Affine
-from lowering.inputs import leaf_names
-from lowering.model import Model
+from lowering.model import GRADIENT, Model
+from lowering.outputs import leaf_names
 from lowering.signature import Argument, Bound, Result, Signature
 
 _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}
-_RESULT_KINDS = {OutputKind.BUFFER_MUTATION: "buffer_mutation", OutputKind.USER_INPUT_MUTATION: "input_mutation"}
+_RESULT_KINDS = {OutputKind.BUFFER_MUTATION: "buffer_mutation", OutputKind.USER_INPUT_MUTATION: "input_mutation",
+                 OutputKind.GRADIENT_TO_PARAMETER: "gradient"}
 
 Names = Mapping[sympy.Symbol, sympy.Expr]
 
@@ -44,17 +45,18 @@ def rename_results(program: ExportedProgram) -> None:
 
 
 @contextmanager
-def guards_kept(program: ExportedProgram) -> Iterator[None]:
-    """What is assumed of sizes inside, when ops are traced anew, becomes part of the program's guards (see `_guards`).
+def guards_kept(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
+    """What is assumed of sizes inside, when ops are traced anew, in a list that is full at the end: `_assumed` of the program that comes of it.
 
     That a size is not 1 is no assumption to keep: a dim of unknown size does not broadcast, which is right at 1 too.
     """
     values = (node.meta.get("val") for node in program.graph.nodes)
     env = next((value.fake_mode.shape_env for value in values if isinstance(value, torch._subclasses.FakeTensor)), None)
     before = len(env.guards) if env is not None else 0
-    yield
+    found: list[sympy.Expr] = []
+    yield found
     assumed = [guard.expr for guard in env.guards[before:]] if env is not None else []
-    program._assumed = [expr for expr in assumed if not (isinstance(expr, sympy.Ne) and expr.rhs in (0, 1))]  # type: ignore[attr-defined]
+    found += [expr for expr in assumed if not (isinstance(expr, sympy.Ne) and expr.rhs in (0, 1))]
 
 
 def argument_name(spec: InputSpec) -> str:
@@ -124,6 +126,7 @@ def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
     for spec in program.graph_signature.output_specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
         name = str(spec.target) if spec.target is not None and kind != "output" else next(paths)
+        name = f"{GRADIENT}{name}" if kind == "gradient" else name
         if isinstance(spec.arg, ConstantArgument):
             yield Result("constant", name, value=spec.arg.value)
         elif isinstance(spec.arg, SymIntArgument):

@@ -36,25 +36,38 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
             yield from bodies(held)
 
 
-def inline_wrappers(module: GraphModule) -> int:
-    """Replace wrapper regions by their bodies, where the body computes the same outside; how many were replaced."""
+def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
+    """Replace wrapper regions by their bodies, where the body computes the same outside; how many were replaced.
+
+    detach: what a region without gradients gives is detached, for a graph that gradients are yet to be taken of.
+    """
     count = 0
     for node in list(calls(module)):
         position = _wrapper(node)
         if position is None or (position == 4 and node.args[2]):  # an enabled autocast region inserts casts when it is retraced
             continue
         body = getattr(module, str(node.args[position].target))  # type: ignore[union-attr]
-        count += 1 + inline_wrappers(body)
+        count += 1 + inline_wrappers(body, detach)
         with module.graph.inserting_before(node):
             mapping = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[position + 1 :], strict=True))
             for attribute in (n for n in body.graph.nodes if n.op == "get_attr"):
                 setattr(module, f"{node.name}_{attribute.target}", getattr(body, attribute.target))
-            outputs = module.graph.graph_copy(body.graph, mapping)  # type: ignore[arg-type]
+            outputs: Any = module.graph.graph_copy(body.graph, mapping)  # type: ignore[arg-type]
+            if detach and position == 1 and not node.args[0]:
+                outputs = tuple(_detached(output) for output in outputs)
         _replace_items(node, outputs)
         module.graph.erase_node(node)
     if count:
         module.graph.eliminate_dead_code()
     return count
+
+
+def _detached(output: Any) -> Any:
+    if not isinstance(output, Node) or not isinstance(output.meta["val"], torch.Tensor):
+        return output
+    result = output.graph.call_function(torch.ops.aten.detach.default, (output,))
+    result.meta = dict(output.meta)
+    return result
 
 
 def _replace_items(node: Node, outputs: Any) -> None:

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from lowering import recipe
+from lowering import recipe, training
 from lowering.custom import libraries
 from lowering.dims import Affine
 from lowering.errors import LoadError, Problem
 from lowering.model import Input, Model
+from lowering.outputs import Outputs, outputs_of
 from lowering.types import DTYPES
 
 # Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
 FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself."""
-
-    leaves: Mapping[str, Any]
-    spec: pytree.TreeSpec
-
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        return {name: leaf for name, leaf in self.leaves.items() if isinstance(leaf, torch.Tensor)}
-
-
 def instantiate(model: Model) -> torch.nn.Module:
-    """The module that the factory builds, weights drawn from `model.seed`, in eval mode; LoadError names the factory and the cause."""
+    """The module that the factory builds, weights drawn from `model.seed`, in eval mode, or in train mode with its loss; LoadError names the
+    factory and the cause."""
     place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
     libraries.load(model)
     with torch.random.fork_rng(devices=[]):
@@ -47,7 +36,7 @@ def instantiate(model: Model) -> torch.nn.Module:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
-    return module.eval()
+    return training.prepared(module, model) if model.mode == "training" else module.eval()
 
 
 def flexible_sizes(model: Model) -> dict[str, int]:
@@ -86,31 +75,30 @@ def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dic
     return {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
 
 
-def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
-    """What `module` computes on `inputs` and the model's constants; LoadError when it raises, naming the shapes."""
+@contextmanager
+def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+    """What forward does to the module's buffers inside is undone."""
+    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     try:
+        yield
+    finally:
         with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+
+
+def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
+    """What `module` computes on `inputs` and the model's constants (in training, for autograd); LoadError when it raises, naming the shapes."""
+    try:
+        with torch.set_grad_enabled(model.mode == "training"):
             returned = module(**inputs, **model.constants)
+    except LoadError:
+        raise
     except Exception as error:
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
         raise LoadError(libraries.explain(error, model) or Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
                                 "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
-    leaves, spec = pytree.tree_flatten(returned)
-    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec)
-
-
-def leaf_names(spec: pytree.TreeSpec) -> list[str]:
-    """The name of each leaf of an output pytree: its path joined by dots (`last_hidden_state`, `0.keys`); `output` for a lone leaf."""
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths, _ = pytree.tree_flatten_with_path(tree)
-    return [".".join(_step(key) for key in path) or "output" for path, _ in paths]
-
-
-def _step(key: Any) -> str:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+    return outputs_of(returned)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -14,6 +14,8 @@ from lowering.errors import Problem, near_miss
 from lowering.types import DTYPES
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
+LOSS = "loss"  # the name of the output that is the loss, unless another is named
+GRADIENT = "grad."  # what the name of a parameter gets to name its gradient
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
 # Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
@@ -118,6 +120,8 @@ class Model:
 
     `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
     `weights`: `random` draws them from the seed; `none` builds the model without any, so that size costs nothing and nothing can be run.
+    `mode`: `training` lowers forward and backward of the module in train mode. Its `loss` is the name of an output, or a recipe of a callable
+    that gets `outputs` of the module and `targets` (inputs that forward does not take), each argument: name, and what else the recipe says.
     `libraries` (a string is the path of a built .so) are loaded before the factory runs; each op of theirs becomes a custom call.
     `custom_calls`, by op (`ns.op` or `ns.op.overload`), renames the target, or keeps an op of PyTorch's own as a custom call.
     """
@@ -130,6 +134,8 @@ class Model:
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
     weights: Literal["random", "none"] = "random"
+    mode: Literal["inference", "training"] = "inference"
+    loss: str | Mapping[str, Any] = LOSS
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
 
@@ -185,6 +191,7 @@ class Model:
                 found += library.problems(where)
             elif not Path(library).expanduser().is_file():
                 found.append(_missing_file(where, library))
+        found += _loss_problems(f"{place}.loss", self)
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
@@ -223,6 +230,23 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
     elif kind in ("arange", "padding") and not declared.shape:
         found.append(Problem(f"{place}.fill", f"{kind} runs along the last dim; a scalar has none", "constant: 3"))
     return found
+
+
+def _loss_problems(place: str, model: Model) -> list[Problem]:
+    if model.mode == "inference":
+        return [] if model.loss == LOSS else [Problem(place, "is for models in training", "mode: training")]
+    if isinstance(model.loss, str):
+        return []
+    found = []
+    for key, needed in (("_target_", True), ("outputs", True), ("targets", False)):
+        value = model.loss.get(key)
+        if value is None and needed:
+            found.append(Problem(place, f"has no {key}", "{_target_: torch.nn.functional.mse_loss, outputs: {input: output}, targets: {target: y}}"))
+        elif value is not None and key != "_target_" and not isinstance(value, Mapping):
+            found.append(Problem(f"{place}.{key}", f"{value!r} is not a mapping", "argument of the loss: name"))
+    targets = model.loss.get("targets")
+    return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is no input", near_miss(str(name), model.inputs) or "declare it under inputs")
+                    for argument, name in (targets.items() if isinstance(targets, Mapping) else ()) if name not in model.inputs]
 
 
 def _is_prime(number: int) -> bool:

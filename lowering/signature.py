@@ -23,9 +23,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Result:
-    """One result: a user output (name: its path in the output pytree) or the new value of a mutated buffer or input (name: which)."""
+    """One result: a user output (name: its path in the output pytree), the new value of a mutated buffer or input (name: which), or the
+    gradient of the loss by a parameter (name: `grad.` and the parameter's)."""
 
-    kind: Literal["output", "buffer_mutation", "input_mutation", "constant"]
+    kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant"]
     name: str
     dtype: str | None = None
     dims: tuple[int | str, ...] = ()

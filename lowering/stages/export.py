@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, files, functional, graphs, inputs, weights
+from lowering import dynamic, exported, files, functional, graphs, inputs, joint, training, weights
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
@@ -72,7 +72,7 @@ class Export(Stage):
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
         with _without_onednn():
-            result = self._functional(self._capture(built.model, built.module, example, note), built.model.custom_calls)
+            result = self._functional(self._capture(built.model, built.module, example, note), built.model)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
@@ -84,7 +84,7 @@ class Export(Stage):
         captured, failure = None, None
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
-        with capture(module, Settings(tuple(self.extended_debug))) as log:
+        with capture(training.written(module), Settings(tuple(self.extended_debug))) as log:
             try:
                 captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
             except Exception as error:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
@@ -109,19 +109,17 @@ class Export(Stage):
             raise StageFailed(Problem(f"{model.name}: torch.export", cause, views.suggested(found))) from failure
         return captured
 
-    def _functional(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
-        """`captured`, functional and decomposed. A retrace is the cost of this stage: only ops that write in place force one."""
-        graphs.inline_wrappers(captured.graph_module)
-        if self.decompose != "lazy":
-            table = decompositions.core() if self.decompose == "core" else decompositions.torch_mlir()
-            with functional.whole_arguments():
-                result = captured.run_decompositions({op: row for op, row in table.items() if not naming.is_kept(op, kept)})
+    def _functional(self, captured: ExportedProgram, model: Model) -> ExportedProgram:
+        """`captured`, functional and decomposed, in training with its gradients."""
+        if model.mode == "training":
+            result, assumed = self._joint(captured, model)
         else:
-            is_functional = functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module)
-            with functional.whole_arguments():
-                result = captured if is_functional else captured.run_decompositions({})
-            with exported.guards_kept(result):
-                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, kept) else decompositions.choose(node))
+            result, assumed = self._retraced(captured, model.custom_calls), []
+        if self.decompose == "lazy":
+            with exported.guards_kept(result) as further:
+                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node))
+            assumed += further
+        result._assumed = assumed
         if result is not captured:
             functional.free_of_strides(result.graph_module)
             result._guards_code = captured._guards_code  # the retrace forgets them
@@ -129,6 +127,25 @@ class Export(Stage):
         graphs.drop_assertions(result.graph_module)
         result.graph_module.recompile()
         return result
+
+    def _retraced(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
+        """`captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
+        graphs.inline_wrappers(captured.graph_module)
+        if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module):
+            return captured
+        with functional.whole_arguments():
+            return captured.run_decompositions(self._table(kept))
+
+    def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
+        """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers."""
+        if drawn := joint.random_ops(captured):
+            raise Unsupported(drawn)
+        with exported.guards_kept(captured) as assumed:
+            return joint.joint(captured, training.loss_name(model), self._table(model.custom_calls)), assumed
+
+    def _table(self, kept: Collection[str]) -> dict[Any, Any]:
+        tables = {"lazy": dict, "core": decompositions.core, "torch_mlir": decompositions.torch_mlir}
+        return {op: row for op, row in tables[self.decompose]().items() if not naming.is_kept(op, kept)}
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"model"})
@@ -167,10 +184,13 @@ class Export(Stage):
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:
     """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
-    try:
-        inputs.run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
-    except LoadError:  # the export may well say more about a range that starts too low
-        inputs.run_eager(module, model, example)
+    with inputs.buffers_kept(module):
+        try:
+            outputs = inputs.run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
+        except LoadError:  # the export may well say more about a range that starts too low
+            outputs = inputs.run_eager(module, model, example)
+    if model.mode == "training":
+        training.loss_of(outputs, model)
 
 
 @contextmanager

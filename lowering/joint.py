@@ -1,0 +1,156 @@
+"""The joint graph of a captured program in training: forward, and the gradients of its loss, by AOTAutograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch._functorch._aot_autograd.descriptors import GradAOTOutput, InputMutationAOTOutput, PlainAOTInput, PlainAOTOutput, TangentAOTInput
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._guards import TracingContext, tracing
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind, OutputSpec, TensorArgument
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.graph import CodeGen
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lowering import graphs, source_lines
+from lowering.errors import Problem, StageFailed
+from lowering.outputs import leaf_names
+
+Table = Mapping[Any, Callable[..., Any]]
+
+_MUTATIONS = {InputKind.BUFFER: OutputKind.BUFFER_MUTATION, InputKind.USER_INPUT: OutputKind.USER_INPUT_MUTATION}
+
+
+def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram:
+    """`captured` with the gradient of its output `loss` by every parameter that it depends on, as further results; functional.
+
+    `captured` is as torch.export gives it, in train mode; its graph is changed. table: decompositions by op, those of backward included.
+    Results are the mutated buffers, the outputs, then the gradients, each kind in the order of the arguments.
+    """
+    graphs.inline_wrappers(captured.graph_module, detach=True)
+    _detach_all_but(captured, loss)
+    placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
+    values = tuple(node.meta["val"] for node in placeholders)
+    with ExitStack() as stack:
+        stack.enter_context(_tracing(values))
+        traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
+    _flatten(traced, loss)
+    _rename(traced.graph, placeholders)
+    specs = _results(captured, traced.graph, loss)
+    traced.graph.eliminate_dead_code()
+    traced.graph.lint()
+    traced.recompile()
+    return ExportedProgram(
+        root=traced, graph=traced.graph, graph_signature=ExportGraphSignature(list(captured.graph_signature.input_specs), specs),
+        state_dict=captured.state_dict, range_constraints=captured.range_constraints, module_call_graph=captured.module_call_graph,
+        example_inputs=captured.example_inputs, constants=captured.constants, verifiers=captured.verifiers,
+    )  # fmt: skip
+
+
+def random_ops(captured: ExportedProgram) -> list[Problem]:
+    """Every op of a program that draws random numbers, which no two levels would draw alike, with its module and user line."""
+    return [
+        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "draws random numbers in training",
+                "set its probability to 0, by the arguments of the factory")
+        for body in graphs.bodies(captured.graph_module) for node in graphs.calls(body) if _is_random(node)
+    ]  # fmt: skip
+
+
+def _is_random(node: Node) -> bool:
+    """Whether an op draws numbers; dropout with a probability of 0, or where it is not in training, does not."""
+    op = node.target
+    if not isinstance(op, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in op.tags:
+        return False
+    given = {formal.name: node.args[place] if place < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
+             for place, formal in enumerate(op._schema.arguments)}  # fmt: skip
+    silent = [given[name] == 0 for name in ("p", "dropout_p", "dropout") if name in given]
+    silent += [given[name] is False for name in ("train", "training") if name in given]
+    return not any(silent)
+
+
+@contextmanager
+def _tracing(values: tuple[Any, ...]) -> Iterator[None]:
+    """In the fake mode of the captured values, attention by plain ops: the fused kernels of a device have no lowering."""
+    mode = next(value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor))
+    with tracing(TracingContext(mode)), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _detach_all_but(captured: ExportedProgram, loss: str) -> None:
+    """Let no output but the loss carry a gradient, and none share memory with another value: each is then a result of its own."""
+    output = captured.graph.output_node()
+    results = []
+    for result, name in zip(output.args[0], leaf_names(captured.call_spec.out_spec), strict=True):  # type: ignore[arg-type]
+        if not isinstance(result, Node) or not isinstance(result.meta["val"], torch.Tensor):
+            results.append(result)
+            continue
+        with captured.graph.inserting_before(output):
+            kept = result if name == loss else _call(captured.graph, torch.ops.aten.detach.default, result)
+            results.append(_call(captured.graph, torch.ops.aten.clone.default, kept))
+    output.args = (tuple(results),)
+    captured.graph_module.recompile()
+
+
+def _call(graph: Graph, op: Any, argument: Node) -> Node:
+    node = graph.call_function(op, (argument,))
+    node.meta = dict(argument.meta)
+    return node
+
+
+def _flatten(traced: GraphModule, loss: str) -> None:
+    """Arguments and results one by one, without the gradient of the loss by itself, which is one. Backward ops know their modules."""
+    graph = traced.graph
+    graph.set_codegen(CodeGen())
+    tangents = [node for node in graph.nodes if node.op == "placeholder" and isinstance(node.meta.get("desc"), TangentAOTInput)]
+    if len(tangents) != 1:
+        raise StageFailed(Problem(f"loss '{loss}'", "depends on no trainable parameter", "parameters need requires_grad=True"))
+    value = tangents[0].meta["val"]
+    with graph.inserting_before(next(node for node in graph.nodes if node.op != "placeholder")):
+        one = graph.call_function(torch.ops.aten.full.default, (list(value.shape), 1.0), {"dtype": value.dtype, "device": value.device})
+    one.meta = {"val": value}
+    tangents[0].replace_all_uses_with(one)
+    graph.erase_node(tangents[0])
+    for node in graph.nodes:
+        if "fwd_nn_module_stack" in node.meta:
+            node.meta.setdefault("nn_module_stack", node.meta["fwd_nn_module_stack"])
+
+
+def _rename(graph: Graph, arguments: Sequence[Node]) -> None:
+    """Give the graph's arguments the names that `arguments` have, which the specs of the inputs speak of."""
+    taken = {argument.name for argument in arguments}
+    for node in graph.nodes:
+        if node.op != "placeholder" and node.name in taken:
+            node._rename(f"{node.name}_op")
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    for node, argument in zip(placeholders, arguments, strict=True):
+        node.name = node.target = argument.name
+        node.meta = dict(argument.meta)
+
+
+def _results(captured: ExportedProgram, graph: Graph, loss: str) -> list[OutputSpec]:
+    """Let the graph give its results alone, and say what each is."""
+    output = graph.output_node()
+    given, names = captured.graph_signature, leaf_names(captured.call_spec.out_spec)
+    specs, results = [], []
+    for result, described in zip(output.args[0], output.meta["desc"], strict=True):  # type: ignore[arg-type]
+        match described:
+            case None | GradAOTOutput() if result is None:
+                continue  # of an argument that is not trained, or that the loss does not depend on
+            case InputMutationAOTOutput(PlainAOTInput(number)):
+                spec = given.input_specs[number]
+                specs.append(OutputSpec(_MUTATIONS[spec.kind], TensorArgument(result.name), spec.target or spec.arg.name))
+            case PlainAOTOutput(number):
+                spec = given.output_specs[number]
+                kind = OutputKind.LOSS_OUTPUT if names[number] == loss else OutputKind.USER_OUTPUT
+                specs.append(OutputSpec(kind, type(spec.arg)(result.name) if isinstance(result, Node) else spec.arg, None))
+            case GradAOTOutput(PlainAOTInput(number)) if given.input_specs[number].kind is InputKind.PARAMETER:
+                specs.append(OutputSpec(OutputKind.GRADIENT_TO_PARAMETER, TensorArgument(result.name), given.input_specs[number].target))
+            case _:
+                raise StageFailed(Problem("joint graph", f"AOTAutograd gives a result that has no place in a signature: {described}"))
+        results.append(result)
+    output.args = (tuple(results),)
+    return specs

@@ -1,0 +1,41 @@
+"""What a module's forward returns: leaves by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself."""
+
+    leaves: Mapping[str, Any]
+    spec: pytree.TreeSpec
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {name: leaf for name, leaf in self.leaves.items() if isinstance(leaf, torch.Tensor)}
+
+
+def outputs_of(returned: Any) -> Outputs:
+    leaves, spec = pytree.tree_flatten(returned)
+    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec)
+
+
+def leaf_names(spec: pytree.TreeSpec) -> list[str]:
+    """The name of each leaf of an output pytree: its path joined by dots (`last_hidden_state`, `0.keys`); `output` for a lone leaf."""
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    paths, _ = pytree.tree_flatten_with_path(tree)
+    return [".".join(_step(key) for key in path) or "output" for path, _ in paths]
+
+
+def _step(key: Any) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)

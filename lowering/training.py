@@ -1,0 +1,92 @@
+"""Modules in training: the loss among their outputs, and what eager autograd gives as its gradients."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lowering import recipe
+from lowering.errors import LoadError, Problem, near_miss
+from lowering.model import GRADIENT, LOSS, Model
+from lowering.outputs import Outputs, outputs_of
+
+
+class WithLoss(torch.nn.Module):
+    """A module whose forward takes the targets too, and gives a dict: the loss, and the outputs of `module` by their names.
+
+    Parameters, buffers and submodules are those of `module`, by the same names. `loss` is a model's (see `Model.loss`), `place` names it.
+    """
+
+    def __init__(self, module: torch.nn.Module, loss: Mapping[str, Any], place: str) -> None:
+        super().__init__()
+        self.__dict__["module"] = module  # not a submodule: names of weights stay as they are
+        for held in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[held] = module.__dict__[held]
+        self._compute, self._place = recipe.locate(loss[recipe.TARGET]), place
+        self._outputs, self._targets = loss["outputs"], loss.get("targets", {})
+        self._constants = {name: value for name, value in loss.items() if name not in (recipe.TARGET, "outputs", "targets")}
+        run = functools.partial(self._run)
+        run.__signature__ = _signature(module, self._targets.values())  # type: ignore[attr-defined]
+        self.__dict__["forward"] = run
+
+    def _run(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        targets = {argument: named.pop(name) for argument, name in self._targets.items()}
+        leaves = outputs_of(self.module(*arguments, **named)).leaves
+        if unknown := [name for name in self._outputs.values() if name not in leaves]:
+            raise LoadError([_missing(f"{self._place}.outputs", name, leaves) for name in unknown])
+        outputs = {argument: leaves[name] for argument, name in self._outputs.items()}
+        return {LOSS: self._compute(**outputs, **targets, **self._constants), **leaves}
+
+
+def prepared(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+    """`module` in train mode, with its loss among its outputs."""
+    module.train()
+    return module if isinstance(model.loss, str) else WithLoss(module, model.loss, f"models.{model.name}.loss")
+
+
+def written(module: torch.nn.Module) -> torch.nn.Module:
+    """The module that the model's author wrote."""
+    return module.module if isinstance(module, WithLoss) else module  # type: ignore[return-value]
+
+
+def loss_name(model: Model) -> str:
+    """The name of the output that is the loss."""
+    return model.loss if isinstance(model.loss, str) else LOSS
+
+
+def loss_of(outputs: Outputs, model: Model) -> torch.Tensor:
+    """The loss among a module's outputs; LoadError when it is none that gradients can be taken of."""
+    place, name = f"models.{model.name}.loss", loss_name(model)
+    if name not in outputs.leaves:
+        raise LoadError(_missing(place, name, outputs.leaves))
+    loss = outputs.leaves[name]
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+        shown = f"{loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
+        raise LoadError(Problem(place, f"output '{name}' is {shown}", "a loss is one floating number: reduce it by mean or sum"))
+    if not loss.requires_grad:
+        raise LoadError(Problem(place, f"output '{name}' depends on no trainable parameter", "parameters need requires_grad=True"))
+    return loss
+
+
+def gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
+    """The gradient of every trainable parameter by `grad.<name>`, as autograd gives it; zeros where the loss does not depend on it."""
+    trained = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    found = torch.autograd.grad(loss_of(outputs, model), list(trained.values()), materialize_grads=True)
+    return {f"{GRADIENT}{name}": gradient for name, gradient in zip(trained, found, strict=True)}
+
+
+def _signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:
+    """What forward takes, and the targets by name."""
+    taken = list(inspect.signature(module.forward).parameters.values())
+    last = len(taken) - any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken)
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in targets]
+    return inspect.Signature([*taken[:last], *added, *taken[last:]])
+
+
+def _missing(place: str, name: str, leaves: Mapping[str, Any]) -> Problem:
+    known = [name for name, leaf in leaves.items() if isinstance(leaf, torch.Tensor)]
+    return Problem(place, f"the module has no output '{name}'", near_miss(name, known) or f"outputs: {', '.join(known)}")
