@@ -12,7 +12,7 @@ from typing import Any
 from flows import publish, record
 from flows.config import Run
 from lowering import files
-from lowering.code_lines import FILE, HEAD
+from lowering.code_lines import FILE, HEAD, VALUES
 from lowering.errors import Problem
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
@@ -83,12 +83,13 @@ def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | No
 
 def leave(told: Told, folder: Path) -> None:
     """What the job's process would have left in its folder."""
+    named = random.randrange(1000)
     stages, last = [], told.stage if told.stage in told.stages else ""
     for number, name in enumerate(told.stages[: told.stages.index(last) + 1] if last else (), 1):
         ended = told.outcome if name == last else "ok"
         artifact = f"{number:02}-{name}{SUFFIX[name]}" if ended == "ok" and name in SUFFIX else None
         if artifact:
-            (folder / artifact).write_text(program(name, told))
+            (folder / artifact).write_text(program(name, told, named))
         stages.append(
             StageResult(
                 name,
@@ -124,10 +125,10 @@ def leave(told: Told, folder: Path) -> None:
     result.save(folder)
 
 
-def program(stage: str, told: Told) -> str:
-    """A program of `layers` layers at one level. Names are drawn anew each time, as those of passes may be; what it computes is not."""
+def program(stage: str, told: Told, named: int) -> str:
+    """A program of `layers` layers at one level, its values named from v`named` on; MLIR's names are drawn, as those of passes may be."""
     extra = bool(told.changed) and told.stages.index(stage) >= told.stages.index(told.changed)
-    first = random.randrange(1000)
+    first = named if stage in (*PYTHON, "torchscript") else random.randrange(1000)
     dim = str(told.batch) if told.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")
     lines, value = [], "x" if stage in (*PYTHON, "torchscript") else "%arg0"
     for layer in range(told.layers + extra):
@@ -144,7 +145,8 @@ def program(stage: str, told: Told) -> str:
     kind = _type(stage, dim)
     spans = " ".join(f"{3 + layer}={20 + layer}" for layer in range(len(lines)))
     body = f"module {{\n  func.func @main(%arg0: {kind}) -> {kind} {{\n" + "\n".join(lines) + f"\n    return {value} : {kind}\n  }}\n}}\n"
-    return f"{body}{HEAD}\n{FILE}{SOURCE}: {spans}\n"
+    values = " ".join(f"{3 + layer}=v{named + layer}" for layer in range(len(lines)))
+    return f"{body}{HEAD}\n{FILE}{SOURCE}: {spans}\n{VALUES}{values}\n"
 
 
 def _line(stage: str, number: int, value: str, dim: str, layer: int) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch_mlir import ir
 
 from lowering import source_lines, types
+from lowering.code_lines import VALUE
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
 
@@ -120,12 +121,14 @@ _STRUCTURAL = {
 } | {"prim::Constant": "", "prim::If": "torch.prim.If", "prim::Loop": "torch.prim.Loop"}  # fmt: skip
 
 
+_UNNAMED = ("prim::Constant", "prim::ListConstruct")  # no value of the exported program, but operands of one
+
 # Ops of the dialect without a lowering -> the one that computes the same and has one.
 _ALIASES = {"aten.Int.float": "aten.Int.Scalar"}
 
 
 def import_graph(graph: torch._C.Graph, context: ir.Context) -> ir.Module:
-    """The graph as `func.func @main`, user lines as locations; result tuples are flattened into several results."""
+    """The graph as `func.func @main`, user lines and names of values as locations; result tuples are flattened into several results."""
     with context, ir.Location.unknown():
         module = ir.Module.create()
         GraphImporter(context).function(graph, module)
@@ -294,11 +297,13 @@ class GraphImporter:
         return self._names[name]
 
     def _location(self, node: Node) -> ir.Location:
+        """The user's line, around it the module that ran it, around that the TorchScript value: `"%mul"("encoder"("model.py":12:0))`."""
         line = source_lines.of_script(node)
-        if line is None:
-            return ir.Location.unknown()
-        here = ir.Location.file(line.file, line.line, 0)
-        return ir.Location.name(line.module, here) if line.module else here
+        here = ir.Location.unknown() if line is None else ir.Location.file(line.file, line.line, 0)
+        if line is not None and line.module:
+            here = ir.Location.name(line.module, here)
+        value = None if node.kind() in _UNNAMED else next(node.outputs(), None)
+        return here if value is None else ir.Location.name(f"{VALUE}{value.debugName()}", here)
 
 
 def _integer(value: int) -> ir.Attribute:

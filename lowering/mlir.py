@@ -99,10 +99,16 @@ def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> 
 
 
 def save(module: Any, stem: Path, suffix: str) -> Path:
-    """Write the module's text beside `stem`, with the code lines it comes from as comments at its end."""
-    path, printed = stem.with_name(stem.name + suffix), text(module)
-    path.write_text(printed + code_lines.footer(module, printed, ELIDE), encoding="utf-8")
+    """Write the module's annotated text beside `stem`."""
+    path = stem.with_name(stem.name + suffix)
+    path.write_text(annotated(module), encoding="utf-8")
     return path
+
+
+def annotated(module: Any) -> str:
+    """The module's text with the code lines and the values that it comes from as comments at its end."""
+    printed = text(module)
+    return printed + code_lines.footer(module, printed, ELIDE)
 
 
 def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:

@@ -102,6 +102,25 @@ def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watc
     assert page.locator(".pane").nth(0).locator(".hot").first.inner_text() == "x"
 
 
+def test_one_value_is_followed_through_every_level_whatever_it_is_called_there(watched: Watched, run: Path) -> None:
+    page = watched.open(run, "#/job/bert--default")
+    page.wait_for_selector(".pane .line")
+    left, right = page.locator(".pane").nth(0), page.locator(".pane").nth(1)
+    page.get_by_label("Level on the left").select_option(index=0)
+    page.wait_for_function("document.querySelectorAll('.pane')[0].innerText.includes('GraphModule')")
+    page.get_by_label("Search on the left").fill("layers[4]")
+    name = left.locator(".line.at + .line [data-name]").first.inner_text()
+    left.locator(f"[data-name='{name}']").first.click()
+    for index in range(1, 5):
+        page.get_by_label("Level on the right").select_option(index=index)
+        page.wait_for_function("number => document.querySelectorAll('.pane select')[1].value === String(number)", arg=index)
+        defined = right.locator(".line.hit", has=page.locator(".hot")).first
+        assert defined.locator(".no").inner_text() == ("7" if index > 1 else "6")
+        assert "by the line of code" not in page.locator(".following").inner_text()
+    right.locator(".line.hit [data-name]").first.click()
+    assert f"part of {name}: 2 lines of 01-export, 2 lines of 05-mhlo" in page.locator(".following").inner_text()
+
+
 def test_search_and_fold_in_the_ir(watched: Watched, run: Path) -> None:
     page = watched.open(run, "#/job/bert--default")
     page.wait_for_selector(".pane .line")

@@ -44,3 +44,22 @@ def test_a_module_without_locations_gets_no_comment(tmp_path: Path) -> None:
     module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.torch_context())
     text = mlir.save(module, tmp_path / "x", ".mlir").read_text()
     assert code_lines.read(text) == {}
+
+
+def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
+    text = """module {
+  func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
+    %0 = stablehlo.negate %arg0 : tensor<?xf32> loc("%mul"("encoder"("model.py":7:0)))
+    %1 = stablehlo.abs %0 : tensor<?xf32> loc("%mul"("encoder"("model.py":7:0)))
+    %2 = stablehlo.sine %1 : tensor<?xf32> loc(fused["encoder"("model.py":9:0), "%sin"("model.py":9:0)])
+    %3 = stablehlo.cosine %2 : tensor<?xf32> loc("%not a value.py":3:0)
+    return %3 : tensor<?xf32> loc(unknown)
+  } loc(unknown)
+} loc(unknown)
+"""
+    module = mlir.to_hlo(mlir.parse(text, mlir.torch_context()))
+    saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
+    lines = saved.splitlines()
+    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in code_lines.values(saved).items()} == {
+        "negate": "mul", "abs": "mul", "sine": "sin"}
+    assert code_lines.strip(saved) == mlir.text(module)

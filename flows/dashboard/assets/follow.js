@@ -9,7 +9,7 @@ function analysed(text, file) {
   const cut = text.lastIndexOf(FOOTER);
   const lines = (cut >= 0 ? text.slice(0, cut) : text).replace(/\n$/, "").split("\n");
   const code = language === "py" ? fromComments(lines) : language === "ts" ? fromEnds(lines) : cut >= 0 ? fromFooter(text.slice(cut)) : new Map();
-  const level = { file, language, lines, code, defines: lines.map((line) => defined(line, language)), arguments: argumentsOf(lines, language) };
+  const level = { file, language, lines, code, defines: lines.map((line) => defined(line, language)), arguments: argumentsOf(lines, language), computes: cut >= 0 ? valuesOf(text.slice(cut)) : new Map() };
   level.definition = new Map();
   level.defines.forEach((names, index) => names.forEach((name) => level.definition.has(name) || level.definition.set(name, index)));
   return level;
@@ -35,14 +35,22 @@ function fromFooter(footer) {
   for (const line of footer.split("\n")) {
     if (!line.startsWith("// lines of ")) continue;
     const colon = line.lastIndexOf(": ");
-    const file = line.slice(12, colon);
-    for (const span of line.slice(colon + 2).split(" ")) {
-      const [here, there] = span.split("=");
-      const [first, last] = here.split("-").map(Number);
-      for (let index = first; index <= (last || first); index += 1) found.set(index - 1, `${file}:${there}`);
-    }
+    for (const [index, there] of numbered(line.slice(colon + 2))) found.set(index, `${line.slice(12, colon)}:${there}`);
   }
   return found;
+}
+// Which value of the exported program a line of MLIR computes.
+function valuesOf(footer) {
+  const line = footer.split("\n").find((one) => one.startsWith("// values: "));
+  return new Map(line ? numbered(line.slice(11)) : []);
+}
+// `3-5=x 7=y` as pairs of line index and text.
+function numbered(spans) {
+  return spans.split(" ").flatMap((span) => {
+    const [here, there] = span.split("=");
+    const [first, last] = here.split("-").map(Number);
+    return Array.from({ length: (last || first) - first + 1 }, (_, index) => [first - 1 + index, there]);
+  });
 }
 function defined(line, language) {
   if (language === "py") { const match = /^\s+(\w+)(?:: "[^"]*")? = /.exec(line); return match ? [match[1]] : []; }
@@ -61,23 +69,37 @@ function argumentsOf(lines, language) {
   return [...head.matchAll(/(%[\w$.-]+): ([^%]*)/g)].map((match) => ({ name: match[1], type: match[2] }));
 }
 
-// The names that stand for a value of one level at another: the argument in the same place, or, next to FX, the same name.
+// What stands at another level for the value called `name`: {names, lines, exact}. The argument in the same place; else the lines that compute
+// the same value of the exported program, of which the last one has it; else, not exact, what comes from the same line of code.
 function counterpart(name, from, to) {
-  if (from === to) return [name];
+  if (from === to) return { names: [name], lines: [], exact: true };
   const place = from.arguments.findIndex((argument) => argument.name === name);
-  if (place >= 0) return to.arguments[place] ? [to.arguments[place].name] : [];
-  const plain = name.replace(/^%/, "");
-  const same = to.language === "py" ? plain : `%${plain}`;
-  const named = (level) => level.language === "py" || level.language === "ts";
-  if (named(from) && named(to) && to.definition.has(same)) return [same];
+  if (place >= 0) return { names: to.arguments[place] ? [to.arguments[place].name] : [], lines: [], exact: true };
+  const origin = originOf(name, from);
+  const lines = origin ? computing(origin, to) : [];
+  if (lines.length) return { names: to.defines[lines.filter((index) => to.defines[index].length).at(-1)] || [], lines, exact: true };
   const line = from.code.get(from.definition.get(name));
-  return line ? to.defines.flatMap((names, index) => (to.code.get(index) === line ? names : [])) : [];
+  return { names: line ? to.defines.flatMap((names, index) => (to.code.get(index) === line ? names : [])) : [], lines: [], exact: false };
+}
+// The value of the exported program that a value of a level is, or is computed for.
+function originOf(name, level) {
+  return level.language === "mlir" ? level.computes.get(level.definition.get(name)) : name.replace(/^%/, "");
+}
+function computing(origin, level) {
+  if (level.language === "mlir") return [...level.computes].filter(([, value]) => value === origin).map(([index]) => index);
+  const at = level.definition.get(level.language === "py" ? origin : `%${origin}`);
+  return at === undefined ? [] : [at];
 }
 // The lines to mark and the names to emphasize at `level` for what is followed: {kind, what, from}.
 function traced(followed, level) {
-  if (!followed) return { lines: new Set(), names: new Set() };
-  if (followed.kind === "line") return { lines: new Set([...level.code].filter(([, line]) => line === followed.what).map(([index]) => index)), names: new Set() };
-  if (followed.kind === "value") return using(level, new Set(counterpart(followed.what, followed.from, level)));
+  if (!followed) return { lines: new Set(), names: new Set(), exact: true };
+  if (followed.kind === "line") return { exact: true, lines: new Set([...level.code].filter(([, line]) => line === followed.what).map(([index]) => index)), names: new Set() };
+  if (followed.kind === "value") {
+    const { names, lines, exact } = counterpart(followed.what, followed.from, level);
+    const marks = using(level, new Set(names));
+    lines.forEach((index) => marks.lines.add(index));
+    return { ...marks, exact };
+  }
   return symbolLines(followed, level);
 }
 function using(level, names) {
@@ -107,7 +129,7 @@ function symbolLines(followed, level) {
   });
   const sizes = using(level, new Set([...names].filter((name) => !wanted.some((one) => one.name === name))));
   sizes.lines.forEach((index) => lines.add(index));
-  return { lines, names };
+  return { lines, names, exact: true };
 }
 // Argument numbers and dims in which a symbol stands, from the exported program's argument types.
 function placesOf(symbols, exported) {

@@ -2,7 +2,7 @@
 const LINE_HEIGHT = 19;
 class Pane {
   constructor(name, owner) {
-    this.name = name; this.owner = owner; this.level = null; this.visible = []; this.folded = new Set(); this.at = 0; this.search = ""; this.marks = { lines: new Set(), names: new Set() };
+    this.name = name; this.owner = owner; this.level = null; this.visible = []; this.folded = new Set(); this.at = 0; this.search = ""; this.marks = traced(null);
     this.select = h("select", { "aria-label": `Level on the ${name}`, onchange: () => owner.show(this, Number(this.select.value)) });
     this.find = h("input", { type: "search", placeholder: "search", "aria-label": `Search on the ${name}`, spellcheck: "false", oninput: () => this.searched(), onkeydown: (event) => { if (event.key === "Enter") { this.jump(this.hits(), event.shiftKey ? -1 : 1); event.preventDefault(); } } });
     this.found = h("output", { "aria-live": "polite" });

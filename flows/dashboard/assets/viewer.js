@@ -43,14 +43,18 @@ class Viewer {
     this.line.value = this.followed?.kind === "line" ? this.followed.what : "";
   }
   followLine(what, pane) { if (what) this.follow({ kind: "line", what, says: `the code line ${what}` }, pane); }
-  followValue(what, pane) { if (what) this.follow({ kind: "value", what, from: pane.level, says: `${what} of ${pane.source.stem}` }, pane); }
+  followValue(what, pane) {
+    if (!what) return;
+    const origin = originOf(what, pane.level);
+    this.follow({ kind: "value", what, from: pane.level, says: `${what} of ${pane.source.stem}${origin && origin !== what.replace(/^%/, "") ? `, part of ${origin}` : ""}` }, pane);
+  }
   followSymbol(what) { this.follow({ kind: "symbol", what, places: placesOf(what.split(" "), this.exported), says: `the symbol ${this.symbol.selectedOptions[0].textContent}` }); }
   follow(followed, origin) {
     this.followed = followed;
     for (const pane of this.panes) { pane.mark(followed); if (followed && pane !== origin) this.reveal(pane); }
     if (followed?.kind !== "symbol") this.symbol.value = "";
     this.line.value = followed?.kind === "line" ? followed.what : "";
-    this.says.textContent = followed ? `Following ${followed.says}: ${this.panes.map((pane) => `${count(pane.marks.lines.size, "line")} of ${pane.source.stem}`).join(", ")}.` : "Nothing is followed.";
+    this.says.textContent = followed ? `Following ${followed.says}: ${this.panes.map((pane) => `${count(pane.marks.lines.size, "line")} of ${pane.source.stem}${pane.marks.exact || !pane.marks.lines.size ? "" : " by the line of code"}`).join(", ")}.` : "Nothing is followed.";
   }
   reveal(pane) { const first = Math.min(...pane.marks.lines); if (Number.isFinite(first)) pane.go(first); }
 }
