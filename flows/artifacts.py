@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import runtime
 from prefect.artifacts import (
     create_image_artifact,
@@ -26,7 +28,10 @@ from lowering.result import MANIFEST, JobResult
 
 LOOK = 2.0  # seconds between two looks at how many jobs have ended
 PAGE = 200  # artifacts that the server gives at a time
+PATIENCE = 60.0  # seconds for a server to come back
 SHOWN = 200  # failures that the Markdown of a run lists; the table has every job
+
+Made = TypeVar("Made")
 
 
 def key(*words: str) -> str:
@@ -41,16 +46,17 @@ def key(*words: str) -> str:
 
 def job_page(result: JobResult) -> None:
     """The page of a job, as Markdown."""
-    create_markdown_artifact("\n".join(report.page(result)), key=key("job", result.id), description=result.outcome)
+    text = "\n".join(report.page(result))
+    _patiently(lambda: create_markdown_artifact(text, key=key("job", result.id), description=result.outcome))
 
 
 def run_pages(run: Record, results: Sequence[JobResult]) -> None:
     """The table, the list of failures and the picture of a run."""
     suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
-    pages = _pages()
-    create_table_artifact(table(results, pages), key=key("run", suite), description=said)
-    create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said)
-    create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said)
+    pages = _patiently(_pages)
+    _patiently(lambda: create_table_artifact(table(results, pages), key=key("run", suite), description=said))
+    _patiently(lambda: create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said))
+    _patiently(lambda: create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said))
 
 
 def table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -79,7 +85,7 @@ def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]
 @contextmanager
 def progressing(run: Record) -> Iterator[None]:
     """A progress bar in the UI while the block runs."""
-    made = create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=run.data["run"])
+    made = _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=run.data["run"]))
     ended = threading.Event()
     thread = threading.Thread(target=_watch, args=(run, made, ended), daemon=True)
     thread.start()
@@ -97,10 +103,23 @@ def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
         done = sum((run.job_folder(job) / MANIFEST).exists() for job in run.ids)
         share = round(100.0 * done / max(1, len(run.ids)), 1)
         if share != last:
-            last = share
-            update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
+            with suppress(httpx.TransportError):  # a server that is being started again gets the next look's
+                update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
+                last = share
         if over:
             return
+
+
+def _patiently(ask: Callable[[], Made]) -> Made:
+    """What the server answers; one that died is given time to come back, which Prefect's client grants to a server it knows only."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except httpx.TransportError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(1.0)
 
 
 def _pages() -> dict[str, str]:

@@ -21,9 +21,10 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
-from flows import artifacts, config, dispatch, publish, record, report, runners, seats, workers
+from flows import artifacts, config, dispatch, publish, record, report, revival, runners, seats, workers
 from flows.config import Cluster, Run
 from flows.dashboard import views
+from flows.interrupts import Stop
 from flows.progress import Progress
 from flows.schedule import Need
 from lowering import warm, worker
@@ -94,10 +95,11 @@ def lower_suite(run: Run) -> Path:
     """
     began = time.monotonic()
     begun = record.begin(run)
-    warm.server()  # loads the compilers while Prefect's server starts
-    progress, lost, ended = Progress(begun, sys.stdout), 0, False
+    if run.cluster.runner == "threads":
+        warm.server()  # loads the compilers while Prefect's server starts
+    progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:
-        with progress:
+        with progress, server.shared(run.cluster), revival.watched(stop), stop.listening():
             runner = runners.of(run.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.overrides), str(begun.folder), return_state=True)
@@ -108,6 +110,10 @@ def lower_suite(run: Run) -> Path:
         ended = True
     except ShapelineError:
         raise
+    except KeyboardInterrupt:
+        if stop.problem is None:
+            raise
+        raise InfraError(stop.problem) from None
     except Exception as error:
         fix = "is the server at PREFECT_API_URL running? Unset it to use one of the run's own" if os.environ.get("PREFECT_API_URL") else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error

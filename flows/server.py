@@ -1,10 +1,18 @@
-"""Prefect's server: the settings that have to stand in the environment before prefect loads, and the check that nothing was lost."""
+"""Prefect's server: the settings that have to stand in the environment before prefect loads, which server the workers of a cluster report
+to, and the check that nothing was lost."""
 
 from __future__ import annotations
 
 import os
+import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 from uuid import UUID
+
+from flows.document import Cluster
+from lowering.errors import InfraError, Problem
 
 # Defaults only: whatever the user has set stays. With PREFECT_API_URL set, that server is used and none is started.
 SETTINGS = {
@@ -26,6 +34,36 @@ def configure() -> None:
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+
+
+@contextmanager
+def shared(cluster: Cluster) -> Iterator[None]:
+    """Has the workers of a cluster report to the run's own server inside: else each would start one of its own.
+
+    InfraError when they cannot reach it.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if cluster.runner == "threads" or PREFECT_API_URL.value():
+        yield
+        return
+    if not _is_here(cluster.address):
+        fix = "start one there (prefect server start --host 0.0.0.0) and name it: export PREFECT_API_URL=http://HOST:4200/api"
+        raise InfraError(Problem(f"cluster.address={cluster.address}", "workers on other machines need a Prefect server that they can reach", fix))
+    own = SubprocessASGIServer()
+    own.start()
+    os.environ["PREFECT_API_URL"] = own.api_url  # for processes that the cluster starts
+    try:
+        with temporary_settings(updates={PREFECT_API_URL: own.api_url}):  # for tasks, which bring the settings of their flow
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+
+
+def _is_here(address: str | None) -> bool:
+    """Whether a cluster at `address` (None, auto: one that Dask or Ray makes or finds here) is on this machine."""
+    return address in (None, "auto", "local") or urlsplit(str(address)).hostname in ("localhost", "127.0.0.1", "::1", platform.node())
 
 
 def missing_records(flow_run: UUID, submitted: int, patience: float = 60.0) -> int:

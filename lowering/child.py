@@ -65,7 +65,8 @@ def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
 
 
 def _streams(folder: Path) -> None:
-    """Send all output, also that of C++, to the log; have the stacks of all threads written there on a crash and on STACKS_SIGNAL."""
+    """Send all output, also that of C++, to the log; have the stacks of all threads written there, on a crash the native ones too,
+    on STACKS_SIGNAL those of Python."""
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -74,6 +75,8 @@ def _streams(folder: Path) -> None:
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    if "torch" in sys.modules:  # its handler writes the native stack; faulthandler, enabled after it, writes first and then passes on to it
+        sys.modules["torch"]._C._set_print_stack_traces_on_fatal_signal(True)
     faulthandler.enable(log)
     faulthandler.register(STACKS_SIGNAL, log)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,7 +11,7 @@ from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.files import readable
 
 # Errors of the disk and of the machine's limits; they say nothing about the model.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 # What PyTorch's own allocators say; they raise RuntimeError.
 OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "CUDA out of memory")
 

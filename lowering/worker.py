@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import files, pipeline, replay, warm
+from lowering import files, pipeline, replay, stacks, warm
 from lowering.child import DISK_FAILED, EVENTS, JOB, store_of
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import tree_bytes
@@ -141,6 +141,7 @@ class _Watch:
     def stop(self, child: warm.Child, outcome: str, cause: str) -> JobResult:
         """End a child that broke a limit; at a deadline its Python stacks go to the log first. What it commits from now on is too late."""
         committed = JobResult.load(self.folder)
+        dying = stacks.ended(self.folder / LOG) if outcome == "timeout" else ""
         if outcome in ("timeout", "exit"):
             self.log(f"stage {self.history.stage}: {cause or 'hangs after its result was committed'}; the stacks of its threads:")
             size = files.size(self.folder / LOG)
@@ -150,6 +151,9 @@ class _Watch:
         code = child.wait(10.0)
         if committed is not None:
             return self.kept(committed, code)
+        if dying:  # a handler of the signal can hang, for a lock that the crash has left taken
+            cause = " ".join(filter(None, ("crashed, and hung while it left its stacks", stacks.place(dying))))
+            return self.died("crash", Problem(self.history.stage, cause, "the log has the stacks"))
         fix = {"oom": "raise limits.memory_bytes", "not_run": "raise limits.run_seconds"}.get(
             outcome, "its stacks are in the log; limits.stage_seconds is the deadline")
         return self.died(outcome, Problem(self.history.stage, cause, fix))
@@ -167,7 +171,8 @@ class _Watch:
             return self.died("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
         if -code in FROM_OUTSIDE:
             return self.died("infra", Problem(stage, f"killed from outside by {name}", "the job can be run again"))
-        return self.died("crash", Problem(stage, f"the process died of {name}", "the log has the stacks"))
+        where = stacks.place(stacks.ended(self.folder / LOG))
+        return self.died("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "the log has the stacks"))
 
     def kept(self, result: JobResult, code: int | None) -> JobResult:
         """A committed result counts, however the process ended; that is a warning."""

@@ -135,6 +135,12 @@ def _abort() -> None:
     os.abort()
 
 
+def _hang_in_a_crash() -> None:
+    """As a handler that waits for a lock which the crash has left taken."""
+    os.write(2, b"\nFatal Python error: Aborted\n\n")
+    time.sleep(3600)
+
+
 def _loop_in_python() -> None:
     while True:
         pass
@@ -186,6 +192,7 @@ BEHAVIOURS = {
     "os._exit": lambda: os._exit(0),
     "segfault": _segfault,
     "abort": _abort,
+    "hang in a crash": _hang_in_a_crash,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "loop in Python": _loop_in_python,
     "loop in C": _loop_in_c,

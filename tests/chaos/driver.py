@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from flows.config import Cluster, Limits, Run
 from flows.lower import lower_suite
+from lowering.job import Job
 from tests import toys
 
 CAP = 1500 << 20
@@ -14,10 +16,16 @@ CAP = 1500 << 20
 
 def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str]) -> None:
     """Each way is one job: `how` or `how#number`, so that one way can be there many times."""
-    jobs = tuple(toys.job(way.partition("#")[0], name=way.replace(" ", "-").replace("#", "-"), seconds=job_seconds) for way in ways)
+    jobs = tuple(_job(way, job_seconds) for way in ways)
     cluster = Cluster(runner=runner, workers=2)  # type: ignore[arg-type]
     limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)
     lower_suite(Run("chaos", jobs, cluster, limits, Path("artifacts"), ("suite=chaos",)))
+
+
+def _job(way: str, seconds: float) -> Job:
+    """Its files say whose they are."""
+    made = toys.job(way.partition("#")[0], name=way.replace(" ", "-").replace("#", "-"), seconds=seconds)
+    return replace(made, stages={**made.stages, "export": toys.Export(text=way), "torch": toys.ToTorch(text=f"the end of {way}")})
 
 
 if __name__ == "__main__":

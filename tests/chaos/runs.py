@@ -40,6 +40,12 @@ def _prefect_home() -> str:
     return folder
 
 
+def ended_well(home: Path) -> bool:
+    """Whether every job of the only run has a result that counts."""
+    (run,) = runs(home)
+    return set(committed(home)) == {path.name for path in (run / "jobs").iterdir()}
+
+
 def finish(process: subprocess.Popen[str], home: Path, seconds: float = 400.0) -> None:
     """Wait for the end of a run that is to come to one."""
     assert process.wait(seconds) == 0, (home / "out.txt").read_text()[-6000:]
@@ -100,6 +106,11 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def alive(pids: Sequence[int]) -> bool:
+    """Whether any of these processes runs."""
+    return any(command_of(pid) for pid in pids)  # a dead one that nobody has collected yet has none
 
 
 def kill(pid: int) -> None:

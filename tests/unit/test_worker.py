@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,8 +80,21 @@ def test_a_bad_end_is_an_outcome_of_its_stage(tmp_path: Path, how: str, outcome:
 
 @pytest.mark.parametrize("how", ["segfault", "abort"])
 def test_a_crash_leaves_its_stacks(tmp_path: Path, how: str) -> None:
-    lower(tmp_path, how)
-    assert "toys.py" in log(tmp_path)
+    result = lower(tmp_path, how)
+    stacks = log(tmp_path)
+    assert "toys.py" in stacks
+    assert "Extension modules: " in stacks
+    assert re.search(r"frame #\d+: .* \+ 0x[0-9a-f]+ \(0x[0-9a-f]+ in \S+\.so", stacks), "the native stack is missing"
+    assert re.search(rf"toys\.py:\d+ in _{how}", result.problems[0].cause)
+
+
+def test_a_segfault_names_the_library_it_happened_in(tmp_path: Path) -> None:
+    assert "_ctypes" in lower(tmp_path, "segfault").problems[0].cause
+
+
+def test_a_crash_whose_handler_hangs_is_a_crash(tmp_path: Path) -> None:
+    result = lower(tmp_path, "hang in a crash", Limits(stage_seconds=2))
+    assert (result.outcome, result.stage) == ("crash", "script")
 
 
 @pytest.mark.parametrize(("how", "line"), [("loop in Python", "_loop_in_python"), ("loop in C", "_loop_in_c")])

@@ -1,0 +1,63 @@
+"""An interrupt ends a run wherever it finds the main thread."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flows import interrupts
+from flows.interrupts import Stop
+from lowering.errors import Problem
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the jobs of this process were ended."""
+    event = threading.Event()
+    monkeypatch.setattr(interrupts, "AGAIN", 0.2)
+    monkeypatch.setattr(interrupts.warm, "stop", event.set)
+    return event
+
+
+class Deaf:
+    """Loses the interrupt that comes while it is being removed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def remove_one_that_is_deaf() -> None:
+    Deaf()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("arrives", [lambda: signal.raise_signal(signal.SIGINT), remove_one_that_is_deaf], ids=["heard", "lost in a callback"])
+def test_an_interrupt_comes_out(stopped: threading.Event, arrives: Callable[[], None]) -> None:
+    def run() -> None:
+        with Stop().listening():
+            arrives()
+            time.sleep(60)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert stopped.wait(5)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_thread_ends_the_run_and_says_why(stopped: threading.Event) -> None:
+    stop = Stop()
+
+    def run() -> None:
+        with stop.listening():
+            threading.Timer(0.2, stop, [Problem("server", "is gone")]).start()
+            threading.Event().wait()  # as a flow waits for its tasks
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert stopped.wait(5)
+    assert str(stop.problem) == "server: is gone"
