@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import dims, dots, units
+from lowering.legalize import dims, dots, identities, movement, units
 from lowering.legalize import expression as ex
 
 if TYPE_CHECKING:
@@ -29,28 +29,46 @@ def _fold(*names: str) -> Callable[[Fold], Fold]:
 
 @_fold("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
 def _broadcast(op: Any, rewrite: Rewrite) -> None:
-    """Gone where it changes nothing; static where all dims are ints."""
-    places = units.insertion(op.operands[0], rewrite)
-    if places is not None:
-        kept = [place for position, place in enumerate(dims.integers(op, "broadcast_dimensions")) if position not in places]
-        op.operands[0] = op.operands[0].owner.operands[0]
-        op.attributes["broadcast_dimensions"] = ir.DenseI64ArrayAttr.get(kept)
+    """Gone where it changes nothing; a reshape where it only inserts dims of size one; static where all dims are ints."""
+    _take_moves(op, rewrite)
     source, result = op.operands[0], op.results[0]
-    if dims.integers(op, "broadcast_dimensions") == list(range(len(rewrite.known.dims(source)))) and _same_dims(source, result, rewrite):
+    places = dims.integers(op, "broadcast_dimensions")
+    before, after = rewrite.known.dims(source), rewrite.known.dims(result)
+    if places == list(range(len(before))) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
+    elif before and places == sorted(places) and all(dim == (before[places.index(i)] if i in places else ex.ONE) for i, dim in enumerate(after)):
+        rewrite.replace(result, movement.moved(source, movement.Move(before, None), op, rewrite))
     elif op.name == "stablehlo.dynamic_broadcast_in_dim" and _is_static(result, rewrite):
         _create(op, "stablehlo.broadcast_in_dim", [source], rewrite, broadcast_dimensions=op.attributes["broadcast_dimensions"])
 
 
+def _take_moves(op: Any, rewrite: Rewrite) -> None:
+    """Broadcast what a broadcast, or a reshape that inserts dims of size one, was made of."""
+    while True:
+        source = op.operands[0]
+        move, inserted = movement.Move.of(source, rewrite), units.insertion(source, rewrite)
+        if move is None or (move.places is None and inserted is None):
+            return
+        places = dims.integers(op, "broadcast_dimensions")
+        if move.places is not None:
+            kept = [places[place] for place in move.places]
+        else:
+            kept = [place for position, place in enumerate(places) if position not in inserted]  # type: ignore[operator]
+        op.operands[0] = source.owner.operands[0]
+        op.attributes["broadcast_dimensions"] = ir.DenseI64ArrayAttr.get(kept)
+
+
 @_fold("stablehlo.dynamic_reshape", "stablehlo.reshape")
 def _reshape(op: Any, rewrite: Rewrite) -> None:
-    """Gone where it changes nothing; static where all dims are ints; a reshape of a reshape is one."""
+    """Gone where it changes nothing; static where all dims are ints; a reshape of a reshape is one, and of a splat a splat."""
     source, result = op.operands[0], op.results[0]
     origin = source.owner if not isinstance(source.owner, ir.Block) else None
-    if origin is not None and origin.name in ("stablehlo.dynamic_reshape", "stablehlo.reshape"):
+    if origin is not None and origin.name in units.RESHAPES:
         op.operands[0] = source = origin.operands[0]
     if _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
+    elif units.splat(source) is not None:
+        rewrite.replace(result, movement.moved(units.splat(source), movement.Move((), ()), op, rewrite))
     elif op.name == "stablehlo.dynamic_reshape" and _is_static(result, rewrite):
         _create(op, "stablehlo.reshape", [source], rewrite)
 
@@ -62,14 +80,30 @@ def _dot_general(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.multiply", "stablehlo.divide", "stablehlo.subtract", "stablehlo.add", "stablehlo.and", "stablehlo.or")
 def _arithmetic(op: Any, rewrite: Rewrite) -> None:
-    units.neutral(op, rewrite)
-    if any(list(result.uses) for result in op.results):
-        units.sink(op, rewrite)
+    _first(op, rewrite, identities.neutral, movement.sink)
 
 
-@_fold(*(name for name in units.SINKABLE if name not in FOLDS))
+@_fold("stablehlo.power")
+def _power(op: Any, rewrite: Rewrite) -> None:
+    _first(op, rewrite, identities.power, movement.sink)
+
+
+@_fold("stablehlo.convert")
+def _convert(op: Any, rewrite: Rewrite) -> None:
+    _first(op, rewrite, identities.convert, movement.sink)
+
+
+@_fold(*(name for name in sorted(movement.SINKABLE) if name not in FOLDS))
 def _sink(op: Any, rewrite: Rewrite) -> None:
-    units.sink(op, rewrite)
+    movement.sink(op, rewrite)
+
+
+def _first(op: Any, rewrite: Rewrite, *ways: Fold) -> None:
+    """The first of `ways` that replaces the op."""
+    for way in ways:
+        way(op, rewrite)
+        if rewrite.current(op.results[0]) != op.results[0]:
+            return
 
 
 @_fold("stablehlo.real_dynamic_slice")
@@ -103,15 +137,6 @@ def _iota(op: Any, rewrite: Rewrite) -> None:
         rewrite.known.learn_dims(line, (length,))
         _create(op, "stablehlo.dynamic_broadcast_in_dim", [line, op.operands[0]], rewrite,
                 broadcast_dimensions=ir.DenseI64ArrayAttr.get([position]))
-
-
-@_fold("stablehlo.convert")
-def _convert(op: Any, rewrite: Rewrite) -> None:
-    """A conversion to the same type is none."""
-    if op.operands[0].type == op.results[0].type:
-        rewrite.replace(op.results[0], op.operands[0])
-    else:
-        units.sink(op, rewrite)
 
 
 def _same_dims(source: Any, result: Any, rewrite: Rewrite) -> bool:

@@ -90,6 +90,7 @@ class Rewrite:
         self.problems: list[Problem] = []
         self.symbols: dict[str, Expression] = {}  # of the signature, as far as arguments tell them; custom ops' results add theirs
         self._replaced: dict[Any, Any] = {}
+        self._now: dict[Any, Any] = {}  # of the op in hand alone: MLIR gives the place of an erased value to another
         for argument, shape in zip(self.block.arguments, arguments, strict=True):
             self.known._dims[argument] = shape
 
@@ -113,6 +114,7 @@ class Rewrite:
 
     def _operation(self, op: Any) -> None:
         self.emitter.here = op
+        self._now = {}
         rule = scalars.RULES.get(op.name)
         if rule is not None and self._is_small(op):
             values = rule(op, self.known)
@@ -190,12 +192,35 @@ class Rewrite:
         """Use `by` wherever `value` is used; a scalar's uses are turned when they are reached."""
         if self.known.values(by) is None:
             self.known.learn_values(by, self.known.values(value))
+        self._now[value] = by
         if value.type == by.type:
             value.replace_all_uses_with(by)
         else:
             self._replaced[value] = by
             if not self.known.is_float(value):
                 self.known.learn_values(value, (self.known.unknown(Origin(by)),))
+
+    def current(self, value: Any) -> Any:
+        """What stands for `value`, made while the op in hand is folded, by now."""
+        while value in self._now:
+            value = self._now[value]
+        return value
+
+    def folded(self, op: Any) -> Any:
+        """What stands for the one result of `op`, a new op, once it is folded too."""
+        here, self.emitter.here = self.emitter.here, op
+        if op.name in folds.FOLDS:
+            folds.FOLDS[op.name](op, self)
+        self.emitter.here = here
+        return self.current(op.results[0])
+
+    def users(self, value: Any) -> list[Any]:
+        """The ops that use what `value` holds, each once: not those that only ask its size, and not those that have been replaced."""
+        return [op for op in {use.owner.operation for use in value.uses} if not self._is_idle(op)]
+
+    def _is_idle(self, op: Any) -> bool:
+        asks_size = op.name in scalars.RULES and not op.name.startswith(PURE)
+        return asks_size or (op.name in folds.REMOVABLE and not any(True for result in op.results for _ in result.uses))
 
     def erase_dead(self, block: ir.Block) -> None:
         """Erase what folding left without a use."""

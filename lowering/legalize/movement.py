@@ -1,0 +1,131 @@
+"""Broadcasts and reshapes moved behind the arithmetic that follows them: they meet what undoes them, and less is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch_mlir import ir
+
+from lowering.legalize import expression as ex
+from lowering.legalize.dims import ELEMENTWISE, integers
+from lowering.legalize.units import BROADCASTS, RESHAPES, inserted, splat
+
+if TYPE_CHECKING:
+    from lowering.legalize.rewrite import Rewrite
+
+SINKABLE = (ELEMENTWISE | {"stablehlo.select"}) - {
+    "stablehlo.sort", "stablehlo.reverse", "stablehlo.cholesky", "stablehlo.bitcast_convert", "stablehlo.optimization_barrier",
+}  # fmt: skip
+_PASSED = SINKABLE | {"stablehlo.dot_general", *RESHAPES, *BROADCASTS}  # what a merging reshape is moved behind
+
+
+@dataclass(frozen=True)
+class Move:
+    """A broadcast (`places`: where each dim of `source` goes) or a reshape (`places` None) of a tensor with dims `source`."""
+
+    source: ex.Shape
+    places: tuple[int, ...] | None
+
+    @staticmethod
+    def of(value: Any, rewrite: Rewrite) -> Move | None:
+        """The move that makes `value`, if one does."""
+        if isinstance(value.owner, ir.Block) or value.owner.name not in (*RESHAPES, *BROADCASTS):
+            return None
+        places = tuple(integers(value.owner, "broadcast_dimensions")) if value.owner.name in BROADCASTS else None
+        return Move(rewrite.known.dims(value.owner.operands[0]), places)
+
+
+def sink(op: Any, rewrite: Rewrite) -> None:
+    """f(move(x), move(y), splat) = move(f(x, y, splat')), where the operands are moved alike and it pays."""
+    if op.name not in SINKABLE or len(op.results) != 1 or not op.operands:
+        return
+    target = rewrite.known.dims(op.results[0])
+    if any(len(rewrite.known.dims(operand)) != len(target) for operand in op.operands):
+        return  # a predicate or bound of no dims
+    move = _common(op, target, rewrite)
+    if move is None:
+        return
+    before = [_unmoved(operand, move, target, rewrite) for operand in op.operands]
+    if any(value is None for value in before):
+        return
+    with ir.InsertionPoint(op), op.location:
+        operands = [value if isinstance(value, ir.Value) else value(op) for value in before]  # type: ignore[misc]
+        lower = ir.Operation.create(op.name, results=[_type(move.source, op.results[0])], operands=operands, attributes=dict(op.attributes.items()))
+    rewrite.known.learn_dims(lower.result, move.source)
+    rewrite.replace(op.results[0], moved(rewrite.folded(lower), move, op, rewrite))
+
+
+def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
+    """`value` moved to the dims of `op`'s result, put before `op`, and simplified."""
+    target = rewrite.known.dims(op.results[0])
+    rewrite.emitter.here = op
+    with ir.InsertionPoint(op), op.location:
+        name = "stablehlo.dynamic_reshape" if move.places is None else "stablehlo.dynamic_broadcast_in_dim"
+        attributes = {} if move.places is None else {"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(move.places))}
+        operands = [value, rewrite.emitter.vector(target)]
+        created = ir.Operation.create(name, results=[_type(target, op.results[0])], operands=operands, attributes=attributes)
+    rewrite.known.learn_dims(created.result, target)
+    return rewrite.folded(created)
+
+
+def _common(op: Any, target: ex.Shape, rewrite: Rewrite) -> Move | None:
+    """The move behind which `op` is to be done: that of an operand, or of all of them where they are splats."""
+    for operand in op.operands:
+        if splat(operand) is not None:
+            continue
+        move = Move.of(operand, rewrite)
+        if move is not None and _pays(operand, move, target, rewrite):
+            return move
+    return Move((), ()) if all(splat(operand) is not None for operand in op.operands) else None
+
+
+def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
+    """Whether the move is not made twice by it, and less or as much is computed."""
+    if move.places is None:
+        inserts = len(move.source) < len(target) and inserted(move.source, target) is not None
+        merges = len(move.source) > len(target) and all(user.name in _PASSED for user in rewrite.users(operand))
+        return inserts or merges
+    is_static = all(dim.constant is not None for dim in move.source)
+    return is_static or len(rewrite.users(operand)) == 1
+
+
+def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
+    """`operand` before `move`: a value, a function of the op in hand that makes it, or None where there is no such thing."""
+    if splat(operand) is not None:
+        return lambda op: _broadcast(splat(operand), (), move.source, op, rewrite)
+    own = Move.of(operand, rewrite)
+    if own is None:
+        return None
+    if own == move:
+        return operand.owner.operands[0]
+    kept = _kept(move.source, target)
+    if move.places is not None or own.places is None or any(place < len(target) - kept for place in own.places):
+        return None
+    places = tuple(place + len(move.source) - len(target) for place in own.places)
+    return lambda op: _broadcast(operand.owner.operands[0], places, move.source, op, rewrite)
+
+
+def _kept(source: ex.Shape, target: ex.Shape) -> int:
+    """How many trailing dims are the same."""
+    pairs = zip(reversed(source), reversed(target), strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(source), len(target)))
+
+
+def _broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, op: Any, rewrite: Rewrite) -> Any:
+    """`value` broadcast to `shape`, put before `op`."""
+    rewrite.emitter.here = op
+    type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(value.type).element_type)
+    created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[type_], operands=[value, rewrite.emitter.vector(shape)],
+                                  attributes={"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(places))})
+    rewrite.known.learn_dims(created.result, shape)
+    return rewrite.folded(created)
+
+
+def sizes(shape: ex.Shape) -> list[int]:
+    """Dims as MLIR's types want them."""
+    return [dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size() for dim in shape]
+
+
+def _type(shape: ex.Shape, like: Any) -> Any:
+    return ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(like.type).element_type)
