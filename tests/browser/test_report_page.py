@@ -133,6 +133,23 @@ def test_search_and_fold_in_the_ir(watched: Watched, run: Path) -> None:
     assert page.locator(".pane").nth(1).locator(".line").count() < before
 
 
+def test_a_printed_job_holds_the_levels_in_view_whole(watched: Watched, run: Path) -> None:
+    page = watched.open(run, "#/job/bert--default")
+    page.wait_for_selector(".pane .line")
+    whole = [int(pane.locator("select option:checked").inner_text().split("· ")[1].split()[0]) for pane in page.locator(".pane").all()]
+    page.set_viewport_size({"width": 1280, "height": 300})
+    assert page.locator(".pane").first.locator(".line").count() < 30
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    shown = [pane.locator(".line").count() for pane in page.locator(".pane").all()]
+    assert all(lines - 3 <= drawn <= lines for lines, drawn in zip(whole, shown, strict=True))  # but for the comments at the end
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".pane").nth(1).locator(".line").last.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator(".pane").first.locator(".line").count() < 30
+
+
 def test_a_job_shows_its_symbols_points_ops_warnings_and_log(watched: Watched, run: Path) -> None:
     page = watched.open(run, "#/job/bert--default")
     page.wait_for_selector("#symbols table")

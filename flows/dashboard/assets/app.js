@@ -34,5 +34,6 @@ addEventListener("keydown", (event) => {
   if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName) && document.getElementById("search")) { event.preventDefault(); document.getElementById("search").focus(); document.getElementById("search").scrollIntoView({ block: "center" }); }
 });
 addEventListener("scroll", () => { const more = document.getElementById("more"); if (more && !more.hidden && more.getBoundingClientRect().top < innerHeight + 400) moreRows(CHUNK); }, { passive: true });
-addEventListener("beforeprint", () => { if (document.getElementById("matrix")) moreRows(Infinity); for (const folded of document.querySelectorAll("details")) folded.open = true; });
+addEventListener("beforeprint", () => { if (document.getElementById("matrix")) moreRows(Infinity); for (const folded of document.querySelectorAll("details")) folded.open = true; for (const pane of panesInView) pane.print(true); });
+addEventListener("afterprint", () => { for (const pane of panesInView) pane.print(false); });
 route();

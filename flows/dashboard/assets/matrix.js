@@ -17,7 +17,7 @@ function matrixSection(jobs) {
       ...PAYLOAD.stages.map((name, index) => [`t:${index}`, `${name}`])], matrix.sort, (value) => { matrix.sort = value; matrix.down = !["order", "id", "o"].includes(value); drawRows(); }),
     chooser("Cells show", [["seconds", "time"], ["memory", "peak memory"], ["ops", "ops"]], matrix.cell, set("cell")));
   const heads = [["id", "Job"], ["o", "Outcome"], ...PAYLOAD.stages.map((name, index) => [`t:${index}`, name]), ["s", "Time"], ["p", "Peak"], [null, "Dims"], ["w", "Warn"]];
-  const head = h("tr", null, heads.map(([key, text]) => h("th", { scope: "col", "data-sort": key, class: key && key !== "id" && key !== "o" ? "num" : "" },
+  const head = h("tr", null, heads.map(([key, text]) => h("th", { scope: "col", "data-sort": key, class: key === "id" || key === "o" ? "" : "num" },
     key ? h("button", { type: "button", onclick: () => sortBy(key) }, text) : text)));
   return section("jobs", "Jobs", bar, h("p", { id: "shown", role: "status", "aria-live": "polite" }),
     h("div", { class: "scroll matrix", tabindex: "0", role: "region", "aria-label": "Jobs by stage" },

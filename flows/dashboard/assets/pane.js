@@ -1,5 +1,6 @@
 // One level's text: only the lines in sight are drawn, so size does not matter. Arrow keys move, Enter follows.
 const LINE_HEIGHT = 19;
+const PRINTED = 20000; // lines of a level on paper
 class Pane {
   constructor(name, owner) {
     this.name = name; this.owner = owner; this.level = null; this.visible = []; this.folded = new Set(); this.at = 0; this.search = ""; this.marks = traced(null);
@@ -38,11 +39,13 @@ class Pane {
   foldAll() { this.level.lines.forEach((line, index) => { if (this.foldable(index) && index > 1) this.folded.add(index); }); if (!this.folded.size && this.foldable(0)) this.folded.add(0); this.layout(); }
   draw() {
     if (!this.level) return;
-    const first = Math.max(0, Math.floor(this.box.scrollTop / LINE_HEIGHT) - 8);
-    const shown = this.visible.slice(first, first + Math.ceil(this.box.clientHeight / LINE_HEIGHT) + 16);
+    const first = this.printed ? 0 : Math.max(0, Math.floor(this.box.scrollTop / LINE_HEIGHT) - 8);
+    const shown = this.visible.slice(first, this.printed ? PRINTED : first + Math.ceil(this.box.clientHeight / LINE_HEIGHT) + 16);
     this.rows.style.transform = `translateY(${first * LINE_HEIGHT}px)`;
     this.rows.replaceChildren(...shown.map((index) => this.row(index)));
+    if (this.printed && this.visible.length > PRINTED) this.rows.append(h("p", null, `and ${count(this.visible.length - PRINTED, "line")} more in ${this.source.file}`));
   }
+  print(whether) { this.printed = whether; this.draw(); }
   row(index) {
     const code = this.level.code.get(index);
     const fold = this.foldable(index) ? h("span", { class: "fold", "data-fold": index, title: "fold" }, this.folded.has(index) ? "▸" : "▾") : h("span", { class: "fold" });

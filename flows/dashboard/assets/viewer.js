@@ -1,8 +1,9 @@
-// Two levels side by side; what is followed on one side is shown on the other.
+// Two levels side by side; what is followed on one side is shown on the other. On paper both stand whole, one after the other.
+let panesInView = [];
 class Viewer {
   constructor(job, view, folder, query) {
     Object.assign(this, { job, view, folder, followed: null });
-    this.panes = [new Pane("left", this), new Pane("right", this)];
+    this.panes = panesInView = [new Pane("left", this), new Pane("right", this)];
     this.symbol = h("select", { "aria-label": "Follow a symbol", onchange: () => this.symbol.value && this.followSymbol(this.symbol.value) });
     this.line = h("select", { "aria-label": "Follow a code line", class: "lines", onchange: () => this.line.value && this.followLine(this.line.value, this.panes[0]) });
     this.says = h("output", { class: "following", "aria-live": "polite" });
