@@ -18,7 +18,7 @@ from lowering import comparison, files, inputs, mlir, weights
 from lowering.comparison import Comparison
 from lowering.custom import libraries
 from lowering.errors import InfraError, Problem, Refused, StageFailed
-from lowering.execution import arguments, label_of, results_of
+from lowering.execution import arguments, known_values, label_of, results_of
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -158,7 +158,8 @@ class Artifact:
         xla.hold(self.weights)
         start = time.perf_counter()
         taken = {name: value for name, value in made.items() if name in names}
-        computed = xla.run(self.program, arguments(self.signature, self.weights, taken))
+        values = arguments(self.signature, self.weights, taken)
+        computed = xla.run(self.program, values, known_values(self.signature, values))
         seconds = time.perf_counter() - start
         results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
         return Execution(full, results, seconds, self._compared(results, recorded[1]) if recorded else None)

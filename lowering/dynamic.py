@@ -12,14 +12,14 @@ from lowering.model import Model, Symbol
 PHANTOM = "_"
 
 
-def dynamic_shapes(model: Model) -> dict[str, dict[int, Any] | None]:
-    """What `torch.export.export(dynamic_shapes=...)` takes: by argument name {position: Dim}; None where all is static.
+def dynamic_shapes(model: Model) -> dict[str, Any]:
+    """What `torch.export.export(dynamic_shapes=...)` takes: by argument name {position: Dim}; None where all is static, a Dim for an int.
 
     A symbol becomes one named Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that stands in no shape;
     `null` becomes Dim.AUTO. The model must have no `problems()`.
     """
     roots = {name: _root(name, symbol) for name, symbol in model.symbols.items()}
-    shapes: dict[str, dict[int, Any] | None] = {}
+    shapes: dict[str, Any] = {}
     for name, declared in model.inputs.items():
         dims: dict[int, Any] = {}
         for position, dim in enumerate(declared.dims()):
@@ -28,6 +28,7 @@ def dynamic_shapes(model: Model) -> dict[str, dict[int, Any] | None]:
             elif isinstance(dim, Affine):
                 dims[position] = _derived(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
         shapes[name] = dims or None
+    shapes |= {name: Dim.DYNAMIC(min=model.symbols[name].min, max=model.symbols[name].max) for name in model.ints}
     return shapes | dict.fromkeys(model.constants)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,13 +86,24 @@ def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[to
     return [given[argument.name] if argument.kind == "input" else weights[argument.name] for argument in signature.arguments]
 
 
+def with_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[Any]:
+    """`values` in the signature's order with ints where the levels of torch take ints."""
+    return [value if argument.value is None else int(value) for argument, value in zip(signature.arguments, values, strict=True)]
+
+
+def known_values(signature: Signature, values: Sequence[torch.Tensor]) -> dict[int, int]:
+    """The ints among the arguments, by position: sizes depend on them, and XLA compiles for sizes."""
+    return {position: int(values[position]) for position, argument in enumerate(signature.arguments) if argument.value is not None}
+
+
 def _exported(program: Program) -> Body:
-    interpreter = torch.fx.Interpreter(program.ir.graph_module)
+    assert program.signature is not None
+    interpreter, signature = torch.fx.Interpreter(program.ir.graph_module), program.signature
     specs = program.ir.graph_signature.input_specs
     kept = [not isinstance(spec.arg, ConstantArgument) for spec in program.ir.graph_signature.output_specs]
 
     def run(values: list[torch.Tensor]) -> list[Any]:
-        rest = iter(values)
+        rest = iter(with_numbers(signature, values))
         full = [spec.arg.value if isinstance(spec.arg, ConstantArgument) else next(rest) for spec in specs]
         with torch.no_grad():
             return [result for result, keep in zip(interpreter.run(*full), kept, strict=True) if keep]
@@ -101,11 +112,12 @@ def _exported(program: Program) -> Body:
 
 
 def _script(program: Program) -> Body:
-    function = torch._C._create_function_from_graph("forward", program.ir)
+    assert program.signature is not None
+    function, signature = torch._C._create_function_from_graph("forward", program.ir), program.signature
 
     def run(values: list[torch.Tensor]) -> Any:
         with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result = function(*values)
+            result = function(*with_numbers(signature, values))
         return result if isinstance(result, tuple) else (result,)
 
     return _failing_as("torchscript level", run)
@@ -114,13 +126,16 @@ def _script(program: Program) -> Body:
 def _torch(program: Program) -> Body:
     compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(program.ir, elide=None))
     compiled.hold(program.weights)
-    return compiled.run
+    assert program.signature is not None
+    signature = program.signature
+    return lambda values: compiled.run(with_numbers(signature, values))
 
 
 def _hlo(program: Program, xla: Xla) -> Body:
     xla.hold(program.weights)
-    text = mlir.text(program.ir, elide=None)
-    return lambda values: xla.run(text, values)
+    assert program.signature is not None
+    text, signature = mlir.text(program.ir, elide=None), program.signature
+    return lambda values: xla.run(text, values, known_values(signature, values))
 
 
 def _failing_as(place: str, run: Body) -> Body:

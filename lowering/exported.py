@@ -17,6 +17,7 @@ from lowering.dims import Affine
 from lowering.model import GRADIENT, Model
 from lowering.outputs import leaf_names
 from lowering.signature import Argument, Bound, Result, Signature
+from lowering.types import NUMBERS
 
 _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}
 _RESULT_KINDS = {OutputKind.BUFFER_MUTATION: "buffer_mutation", OutputKind.USER_INPUT_MUTATION: "input_mutation",
@@ -30,7 +31,7 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     names = symbol_names(program, model)
     arguments = tuple(
-        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec), *_tensor(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
+        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec), *_argument(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
@@ -81,6 +82,8 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
     flexible = []
     for input_name, declared in model.inputs.items():
         value = placeholders.get(input_name)
+        if isinstance(value, torch.SymInt):
+            _name(names, sympy.sympify(value.node.expr), _symbol(input_name))
         if not isinstance(value, torch.Tensor):
             continue
         for position, (dim, size) in enumerate(zip(declared.dims(), value.shape, strict=True)):
@@ -120,6 +123,13 @@ def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
     return next((word for kind, word in scalar.items() if isinstance(value, kind)), type(value).__name__), ()
 
 
+def _argument(value: Any, names: Names) -> tuple[str, tuple[int | str, ...], str | None]:
+    """dtype, dims and value: an int is the symbol of its name."""
+    if isinstance(value, torch.SymInt):
+        return NUMBERS["SymInt"], (), str(sympy.sympify(value.node.expr).subs(names))
+    return (*_tensor(value, names), None)
+
+
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     paths = iter(leaf_names(program.call_spec.out_spec))
@@ -145,6 +155,7 @@ def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, B
     return bounds
 
 
+_INT = re.compile(r"L\['(\w+)'\](?!\[|\.)")
 _SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
 
 
@@ -155,10 +166,12 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
         for node in program.graph.nodes
         if node.op == "placeholder" and isinstance(node.meta["val"], torch.Tensor)
     }
+    ints = {node.name for node in program.graph.nodes if node.op == "placeholder" and isinstance(node.meta["val"], torch.SymInt)}
     found = []
     for code in getattr(program, "_guards_code", None) or ():
         text = _SIZE.sub(lambda match: f"({sizes[match[1]][int(match[2])]})" if match[1] in sizes else match[0], code)
-        text = re.sub(r"\((\w+)\)", r"\1", text)
+        text = _INT.sub(lambda match: match[1] if match[1] in ints else match[0], text)
+        text = re.sub(r"(?<![\w])\((\w+)\)", r"\1", text)
         left, equals, right = text.partition(" == ")
         if not (equals and left == right):
             found.append(text)

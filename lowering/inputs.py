@@ -15,7 +15,7 @@ from lowering.dims import Affine
 from lowering.errors import LoadError, Problem
 from lowering.model import Input, Model
 from lowering.outputs import Outputs, outputs_of
-from lowering.types import DTYPES
+from lowering.types import DTYPES, NUMBERS
 
 # Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
 FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
@@ -36,7 +36,19 @@ def instantiate(model: Model) -> torch.nn.Module:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
-    return training.prepared(module, model) if model.mode == "training" else module.eval()
+    return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
+
+
+def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+    """`module`, called with the 0-d tensors that `make` gives for Python numbers, and given numbers: an int, float or bool, known or symbolic."""
+    names = [name for name, declared in model.inputs.items() if declared.is_number]
+
+    def unpack(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {name: value.item() if name in names and isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
+
+    if names:
+        module.register_forward_pre_hook(unpack, with_kwargs=True)
+    return module
 
 
 def flexible_sizes(model: Model) -> dict[str, int]:
@@ -70,9 +82,13 @@ def shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]
 
 
 def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dict[str, torch.Tensor]:
-    """Inputs by name at `sizes` (see `shapes`), filled as declared; the same for equal seed (None: the model's), input name and shape."""
+    """Inputs by name at `sizes` (see `shapes`), filled as declared; the same for equal seed (None: the model's), input name and shape.
+
+    A Python number is a 0-d tensor here; that of a SymInt holds the size of its symbol.
+    """
     seed = model.seed if seed is None else seed
-    return {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
+    made = {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
+    return made | {name: torch.tensor(sizes[name]) for name in model.ints}
 
 
 @contextmanager
@@ -112,7 +128,7 @@ def _filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator)
     randint [low, high) and uniform [low, high); arange counts along the last dim; padding is a mask over the last dim: each row a drawn
     number of ones, at least one, then zeros.
     """
-    dtype = DTYPES[declared.dtype].torch
+    dtype = DTYPES[NUMBERS.get(declared.dtype, declared.dtype)].torch
     floating = dtype.is_floating_point or dtype.is_complex
     fill = declared.fill if declared.fill is not None else "randn" if floating else "ones" if dtype is torch.bool else "zeros"
     kind: str

@@ -66,15 +66,16 @@ class Iree:
             if id(tensor) not in self._held:
                 self._held[id(tensor)] = (tensor, self._put(tensor))
 
-    def run(self, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def run(self, arguments: Sequence[torch.Tensor | int]) -> tuple[torch.Tensor, ...]:
         """The results at the arguments' shapes; StageFailed when IREE fails at run time."""
-        given = [self._held[id(tensor)][1] if id(tensor) in self._held else self._put(tensor) for tensor in arguments]
+        given = [argument if isinstance(argument, int) else self._held[id(argument)][1] if id(argument) in self._held else self._put(argument)
+                 for argument in arguments]
         try:
             results = self._function(*given)
         except (RuntimeError, ValueError) as error:
             raise StageFailed(Problem("IREE on the torch level", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
         listed = results if isinstance(results, tuple | list) else (results,)
-        return tuple(torch.from_numpy(result.to_host().copy()) for result in listed)
+        return tuple(torch.from_numpy(result.to_host().copy()) if hasattr(result, "to_host") else torch.tensor(result) for result in listed)
 
     def _put(self, tensor: torch.Tensor) -> Any:
         from iree import runtime

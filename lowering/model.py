@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lowering.dims import Affine, Dim, parse_dim
 from lowering.errors import Problem, near_miss
-from lowering.types import DTYPES
+from lowering.types import DTYPES, NUMBERS
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
 LOSS = "loss"  # the name of the output that is the loss, unless another is named
@@ -71,11 +71,19 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor argument of forward: torch dtype name, shape (ints, symbols, expressions, None for a flexible dim), fill."""
+    """One argument of forward: torch dtype name, shape (ints, symbols, expressions, None for a flexible dim), fill.
+
+    A dtype of types.NUMBERS makes it a Python number, without a shape: a SymInt is the symbol of its own name, in its range and without
+    a fill; a SymFloat and a SymBool are known only when the program runs.
+    """
 
     dtype: str
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...] = ()
     fill: Fill | None = None
+
+    @property
+    def is_number(self) -> bool:
+        return self.dtype in NUMBERS
 
     def dims(self) -> tuple[Dim, ...]:
         return tuple(parse_dim(dim) for dim in self.shape)
@@ -139,6 +147,11 @@ class Model:
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
 
+    @property
+    def ints(self) -> tuple[str, ...]:
+        """The inputs that are Python ints; each is the symbol of its name."""
+        return tuple(name for name, declared in self.inputs.items() if declared.dtype == "SymInt")
+
     def examples(self) -> dict[str, int]:
         """The traced size of each symbol: inside its range, a multiple where asked, >= 2, distinct from the others' where possible."""
         taken: set[int] = set()
@@ -161,12 +174,15 @@ class Model:
         """Everything that can be known to be wrong without building the model."""
         found = []
         if not self.inputs:
-            found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one tensor input"))
+            found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one input"))
         for name, symbol in self.symbols.items():
             found += symbol.problems(f"{place}.symbols.{name}")
         examples = {} if found else self.examples()
         used = set()
         for name, declared in self.inputs.items():
+            if declared.is_number:
+                found += self._number_problems(f"{place}.inputs.{name}", name, declared)
+                used.add(name)
             for position, dim in enumerate(declared.shape):
                 where = f"{place}.inputs.{name}.shape[{position}]"
                 try:
@@ -195,6 +211,25 @@ class Model:
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
+    def _number_problems(self, place: str, name: str, declared: Input) -> list[Problem]:
+        if declared.shape:
+            cause = f"a {declared.dtype} is a Python number and has no shape"
+            return [Problem(f"{place}.shape", cause, f"remove it, or dtype: {NUMBERS[declared.dtype]}")]
+        if declared.dtype != "SymInt":
+            return []
+        found = []
+        if name not in self.symbols:
+            found.append(Problem(place, "a SymInt is a symbol, and none of its name is declared", f"add symbols.{name}: {{min: 1, max: …}}"))
+        elif self.symbols[name].multiple_of != 1:
+            found.append(Problem(f"{place.rpartition('.inputs.')[0]}.symbols.{name}.multiple_of", "torch.export makes no ints of multiples",
+                                 "multiply in forward"))
+        if uses := self.uses(name):
+            cause = f"the symbol '{name}' stands in the shape of '{uses[0][0]}' too, and torch.export cannot say that they are equal"
+            found.append(Problem(place, cause, f"take the size from the tensor: {uses[0][0]}.shape[{uses[0][1]}]"))
+        if declared.fill is not None:
+            found.append(Problem(f"{place}.fill", "the symbol's range is what a SymInt can be", "remove it"))
+        return found
+
     def _range_problems(self, place: str, dim: Affine, example: int) -> list[Problem]:
         symbol = self.symbols[dim.symbol]
         if dim.at({dim.symbol: symbol.min}) < 0:
@@ -211,8 +246,9 @@ def _missing_file(place: str, path: str) -> Problem:
 
 def _fill_problems(place: str, declared: Input) -> list[Problem]:
     found = []
-    if declared.dtype not in DTYPES:
-        fix = near_miss(declared.dtype, DTYPES) or ", ".join(DTYPES)
+    dtype = NUMBERS.get(declared.dtype, declared.dtype)
+    if dtype not in DTYPES:
+        fix = near_miss(declared.dtype, [*DTYPES, *NUMBERS]) or ", ".join([*DTYPES, *NUMBERS])
         found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", fix))
     fill = declared.fill
     kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
@@ -225,7 +261,7 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
         found.append(Problem(f"{place}.fill", "constant takes a number", "constant: 3"))
     elif kind in ("randn", "ones", "zeros", "arange", "padding") and isinstance(fill, Mapping):
         found.append(Problem(f"{place}.fill", f"{kind} takes no value", f"fill: {kind}"))
-    elif kind in ("randn", "uniform") and declared.dtype in DTYPES and "float" not in declared.dtype and "complex" not in declared.dtype:
+    elif kind in ("randn", "uniform") and dtype in DTYPES and "float" not in dtype and "complex" not in dtype:
         found.append(Problem(f"{place}.fill", f"{kind} needs a floating dtype, not {declared.dtype}", "randint: [0, 10]"))
     elif kind in ("arange", "padding") and not declared.shape:
         found.append(Problem(f"{place}.fill", f"{kind} runs along the last dim; a scalar has none", "constant: 3"))

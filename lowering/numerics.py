@@ -181,11 +181,12 @@ def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str
         given = inputs.shapes(bench.model, bench.space.arguments(sizes))
         shapes = [
             (program.weights[argument.name].dtype, tuple(program.weights[argument.name].shape)) if argument.kind != "input"
-            else (getattr(torch, bench.model.inputs[argument.name].dtype), given[argument.name])
+            else (getattr(torch, argument.dtype), given[argument.name])
             for argument in program.signature.arguments
         ]
+        known = {position: sizes[argument.value] for position, argument in enumerate(program.signature.arguments) if argument.value is not None}
         try:
-            xla.refine(text, shapes)
+            xla.refine(text, shapes, known)
         except ShapelineError as error:
             refused.append("; ".join(problem.cause for problem in error.problems))
         else:

@@ -202,6 +202,8 @@ class ScriptGraph:
         if formal.kind() == "ListType":
             elements = given if isinstance(given, list | tuple) else [given]
             return self._list(elements, formal.getElementType())
+        if formal.kind() == "TensorType" and _is_truth(given):
+            return self._values[given.args[0]]  # the tensor that it was taken from: a bool is no number in TorchScript
         if formal.kind() == "NumberType" and isinstance(given, bool):
             return self.constant(int(given))  # a bool is no number in TorchScript
         if formal.kind() == "FloatType" and isinstance(given, int) and not isinstance(given, bool):
@@ -249,6 +251,10 @@ class ScriptGraph:
         if key not in self._constants:
             self._constants[key] = self.graph.insertConstant(given)
         return self._constants[key]
+
+
+def _is_truth(given: Any) -> bool:
+    return isinstance(given, Node) and given.target in script_numbers.ITEMS and isinstance(given.meta["val"], torch.SymBool)
 
 
 def _as_constant(given: Any) -> Any:

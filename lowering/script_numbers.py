@@ -70,6 +70,12 @@ def choice(graph: ScriptGraph, node: Node) -> Value:
     return chosen.output()
 
 
+def item(graph: ScriptGraph, node: Node) -> Value:
+    """The number that a tensor of one element holds: below this level an item of unknown kind has no lowering."""
+    kinds = {torch.SymInt: "aten::Int", torch.SymFloat: "aten::Float", torch.SymBool: "aten::Bool"}
+    return graph.number(node, kinds[type(node.meta["val"])], [graph.scalar(node.args[0])], node.meta["val"])
+
+
 def compared(kind: str) -> Rule:
     """A comparison of an int with a float compares floats."""
 
@@ -93,7 +99,10 @@ def _is_never_negative(argument: Any) -> bool:
     return bool(value >= 0)
 
 
+ITEMS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+
 RULES: dict[Any, Rule] = {
+    **dict.fromkeys(ITEMS, item),
     operator.pow: power,
     operator.mod: modulo,
     operator.not_: negation,

@@ -13,12 +13,14 @@ class Argument:
 
     kind: `parameter`, `buffer`, `constant` (a weight, passed by name) or `input`; name: FQN of a weight, or the input's name.
     dims: an int, or the expression of a dynamic dim in the symbols of the signature (`batch`, `8*_seq`, `s0 + 1`).
+    value: the symbol that a Python int is; its dtype is then int64 and it has no dims: a 0-d tensor from StableHLO on.
     """
 
     kind: Literal["parameter", "buffer", "constant", "input"]
     name: str
     dtype: str
     dims: tuple[int | str, ...]
+    value: str | None = None
 
 
 @dataclass(frozen=True)

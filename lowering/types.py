@@ -45,6 +45,10 @@ DTYPES: dict[str, DType] = {row.name: row for row in (
 )}
 
 
+# Python's numbers as inputs, in torch's words for dynamic ones: the 0-d tensor that each is at the levels of MLIR.
+NUMBERS = {"SymInt": "int64", "SymFloat": "float64", "SymBool": "bool"}
+
+
 def of(dtype: TorchDType) -> DType:
     """The row of a torch dtype; KeyError names this table."""
     if name(dtype) not in DTYPES:

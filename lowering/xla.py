@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -49,8 +50,10 @@ def _device(platform: str) -> Any:
 _context = cache(mlir.hlo_context)
 
 
-def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> bytes:
+def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int] = MappingProxyType({})) -> bytes:
     """`module` (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode, for arguments of these dtypes and shapes.
+
+    values: of 0-d arguments that sizes depend on, by position; the program still takes them, and does not look.
 
     Refused with the program's own messages when a shape_assertion of it fails; StageFailed when a dim depends on more than the shapes.
     """
@@ -65,6 +68,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
             if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
                 # the refinement reads no size from a bounded dim
                 parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
+            _fix(parsed, values)
             passmanager.PassManager.parse(pipeline).run(parsed.operation)
         except ir.MLIRError as error:
             cause = _cause(error).removeprefix("'func.func' op ")
@@ -74,6 +78,20 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
         return _refined(_bytecode(parsed), whole=True)
+
+
+def _fix(module: Any, values: Mapping[int, int]) -> None:
+    """Let arguments of @main be constants to whatever uses them."""
+    from jaxlib.mlir import ir
+
+    main = next(function for function in module.body.operations if function.attributes["sym_name"].value == "main")
+    block = main.regions[0].blocks[0]
+    with ir.InsertionPoint.at_block_begin(block):
+        for position, value in values.items():
+            argument = block.arguments[position]
+            constant = ir.Operation.create("stablehlo.constant", results=[argument.type],
+                                           attributes={"value": ir.Attribute.parse(f"dense<{value}> : {argument.type}")})
+            argument.replace_all_uses_with(constant.result)
 
 
 def _refined(bytecode: bytes, whole: bool) -> bytes:
@@ -158,12 +176,15 @@ class Xla:
             if id(tensor) not in self._held:
                 self._held[id(tensor)] = (tensor, self._put(tensor))
 
-    def run(self, module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def run(self, module: str | bytes, arguments: Sequence[torch.Tensor],
+            values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
         """What `module` computes on `arguments`, compiled for their shapes. Raises Refused and StageFailed, see `refine`."""
-        return segments.run(module, arguments, self._whole, _context())
 
-    def _whole(self, module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        return self.execute(self.compile(refine(module, [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments])), arguments)
+        def whole(module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+            shapes = [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments]
+            return self.execute(self.compile(refine(module, shapes, values)), arguments)
+
+        return segments.run(module, arguments, whole, _context())
 
     def compile(self, static: bytes) -> Any:
         """A loaded executable of a static StableHLO module."""

@@ -29,7 +29,7 @@ def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> 
     """Everything that the entry's shapes must satisfy. Sizes are read without assuming what is to be asserted."""
     bounded = entry.symbols(signature)
     shapes = [tuple(entry.dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
-    raw = _raw_symbols(signature, emitter, entry.origins(arguments, shapes), bounded)
+    raw = _raw_symbols(signature, emitter, entry.origins(signature, arguments, shapes, bounded), bounded)
     found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw)]
     found += [
         Assertion(_condition(guard, raw), f"the exported program needs {guard}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from torch_mlir import ir
@@ -26,8 +27,13 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
     shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
     function = next(op for op in module.body.operations if op.operation.name == "func.func")
     arguments = list(function.regions[0].blocks[0].arguments)
-    read = origins(arguments, shapes)
+    ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, arguments, strict=True) if argument.value is not None}
+    for value in ints:
+        value.set_type(ir.RankedTensorType.get([], value.type, loc=ir.Location.unknown(module.context)))
+    read = origins(signature, arguments, shapes, atoms)
     rewrite = Rewrite(module, shapes, read)
+    for value, size in ints.items():
+        rewrite.known.learn_values(value, (size,))
     rewrite.symbols = {name: size for name, size in atoms.items() if all(atom in read for atom in size.atoms())}
     problems = rewrite.run()
     custom_calls.erase_stand_ins(module)
@@ -77,15 +83,18 @@ def parse_dim(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
     raise ValueError(f"'{ast.unparse(node)}' is no form of dim")
 
 
-def origins(arguments: list[Any], shapes: list[Shape]) -> dict[Atom, Origin]:
-    """For each atom, the argument dim it is read from: the one that is the plainest function of it."""
+def origins(signature: Signature, arguments: list[Any], shapes: list[Shape], atoms: Mapping[str, Expression]) -> dict[Atom, Origin]:
+    """For each atom, the argument that is an int, or the argument dim that it is read from: the one that is the plainest function of it."""
     found: dict[Atom, Origin] = {}
+    for declared, argument in zip(signature.arguments, arguments, strict=True):
+        if declared.value is not None:
+            found |= dict.fromkeys(atoms[declared.value].atoms(), Origin(argument, is_argument=True))
     for argument, shape in zip(arguments, shapes, strict=True):
         for position, dim in enumerate(shape):
-            atoms = {atom for atom in dim.atoms() if atom.op == "symbol"}
-            if len(atoms) != 1:
+            read = {atom for atom in dim.atoms() if atom.op == "symbol"}
+            if len(read) != 1:
                 continue
-            atom = atoms.pop()
+            atom = read.pop()
             terms = dict(dim.terms)
             scale, offset = terms.pop((atom,), 0), terms.pop((), 0)
             if scale and not terms and (atom not in found or (scale, abs(offset)) < (found[atom].scale, abs(found[atom].offset))):

@@ -130,6 +130,7 @@ TABLE: dict[Any, Row] = {
     aten.channel_shuffle.default: Row(views.channel_shuffle, _NO_DYNAMIC),
     aten.empty.memory_format: Row(factories.zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_zeros.default: Row(factories.new_zeros, "needs a constant shape"),
+    aten.new_ones.default: Row(factories.new_ones, "needs a constant shape"),
     aten.diagonal_scatter.default: Row(views.diagonal_scatter, _NO_DYNAMIC),
     aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),

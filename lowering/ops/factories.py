@@ -24,6 +24,10 @@ def new_zeros(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype |
     return zeros(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
 
 
+def new_ones(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    return ones(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
+
+
 def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
     """Strides say where elements lie, which no later level knows."""
     return new_zeros(tensor, size, **settings)

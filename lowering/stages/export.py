@@ -65,7 +65,8 @@ class Export(Stage):
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode:
             module = inputs.instantiate(model)
-        example = {name: mode.from_tensor(value) for name, value in inputs.make(model, model.examples(), model.seed).items()}
+        example = {name: value if name in model.ints else mode.from_tensor(value)
+                   for name, value in inputs.make(model, model.examples(), model.seed).items()}
         note("weights_none", "the model was built without weights: it was not run, and no number can be checked", f"models.{model.name}.weights")
         return self.export(Built(model, module), example, note)
 
@@ -79,7 +80,7 @@ class Export(Stage):
 
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> ExportedProgram:
         """torch.export's program; what became of the dims is reported whether it succeeds or not."""
-        arguments = {**example, **model.constants}
+        arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
         shapes = dynamic.dynamic_shapes(model)
         captured, failure = None, None
         for wrong in selftest.self_test():
@@ -161,7 +162,7 @@ class Export(Stage):
             for position, dim in enumerate(declared.dims()):
                 if isinstance(dim, Affine) and isinstance(values[name].shape[position], int):
                     problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))
-        return problems
+        return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in built.model.ints if isinstance(values[name], int)]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""

@@ -30,9 +30,13 @@ _FLAT = re.compile(r"^L\['flat_args'\]\[(?P<number>\d+)\]$")
 _UNBOUNDED = 2**62  # torch writes "no bound" as int_oo, sys.maxsize or sys.maxsize - 1
 
 
+_INT = re.compile(r"^L\['(?P<name>\w+)'\]$")
+ITSELF = -1  # the position of an argument that is an int
+
+
 @dataclass(frozen=True)
 class Declared:
-    """A dim that the model declares as dynamic; dim None: flexible."""
+    """A dim that the model declares as dynamic, or an int (position ITSELF); dim None: flexible."""
 
     argument: str
     position: int
@@ -40,7 +44,7 @@ class Declared:
 
     @property
     def id(self) -> str:
-        return f"{self.argument}[{self.position}]"
+        return identified(self.argument, self.position)
 
     @property
     def asked(self) -> str:
@@ -72,7 +76,8 @@ class Export:
     def declared(self) -> tuple[Declared, ...]:
         dims: Iterator[tuple[str, int, Dim]] = (
             (name, position, dim) for name, value in self.model.inputs.items() for position, dim in enumerate(value.dims()))
-        return tuple(Declared(name, position, dim) for name, position, dim in dims if dim is None or isinstance(dim, Affine))
+        sizes = tuple(Declared(name, position, dim) for name, position, dim in dims if dim is None or isinstance(dim, Affine))
+        return sizes + tuple(Declared(name, ITSELF, Affine(name)) for name in self.model.ints)
 
     @cached_property
     def examples(self) -> dict[str, int]:
@@ -83,12 +88,16 @@ class Export:
         for dim in self.declared:
             if isinstance(given.get(dim.argument), torch.Tensor):
                 found[dim.id] = int(given[dim.argument].shape[dim.position])
+            elif dim.position == ITSELF:
+                continue
             elif self.env is not None and self.own.get(dim.id) in self.env.backed_var_to_val:
                 found[dim.id] = int(self.env.backed_var_to_val[self.own[dim.id]])
         return found
 
     def place(self, source: str) -> tuple[str, int] | None:
-        """Argument and dim that a torch source such as `L['x'].size()[0]` names; None for other sources."""
+        """Argument and dim that a torch source such as `L['x'].size()[0]` or `L['n']` names; None for other sources."""
+        if (match := _INT.match(source)) and match["name"] in self.model.ints:
+            return match["name"], ITSELF
         match = _SIZE.match(source)
         if match is None:
             return None
@@ -104,7 +113,7 @@ class Export:
         for source, symbol in (self.env.source_to_var if self.env else {}).items():
             place = self.place(source)
             if place is not None:
-                found[f"{place[0]}[{place[1]}]"] = symbol
+                found[identified(*place)] = symbol
         return found
 
     def final(self, symbol: sympy.Symbol) -> sympy.Expr:
@@ -201,6 +210,10 @@ class Export:
             if event.kind == "guard":
                 guard = event
             yield event, guard if guard is not None and guard.stack == event.stack else None
+
+
+def identified(argument: str, position: int) -> str:
+    return argument if position == ITSELF else f"{argument}[{position}]"
 
 
 def range_of(value: Any) -> Range:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
+from lowering.symbols.exporting import ITSELF
 from lowering.symbols.schema import Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 from lowering.symbols.spelling import condensed
 
@@ -59,7 +60,9 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
     levels = []
     for standing in standings:
         argument = standing.arguments.get(dim.argument)
-        if argument is not None and dim.dim < len(argument.dims):
+        if argument is not None and dim.dim == ITSELF:
+            levels.append(Place(standing.level, argument.value, "?", argument.type))
+        elif argument is not None and dim.dim < len(argument.dims):
             levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
     dynamic_above = dim.verdict in ("dynamic", "merged", "derived")
     lost_at = next((place.level for place in levels if place.static), None) if dynamic_above else None

@@ -81,6 +81,7 @@ class Standing:
 class Requested:
     """One dim that was asked to be dynamic, and what became of it.
 
+    dim: its position, -1 for an argument that is an int itself.
     asked: the declared expression, or `null` for a flexible dim; promised: the sizes declared for it, every `multiple_of`-th.
     verdict: dynamic; merged (always equal to the dims named in `related`); derived (`expr` of the symbols in `related`); specialized
     (to `value`); never_symbol (torch made none); refused (export failed on it); undecided (export failed before it was decided).
