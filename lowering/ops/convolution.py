@@ -1,4 +1,4 @@
-"""Transposed convolution whose weight has dynamic dims, as a plain one over an image with zeros between its places."""
+"""Convolutions by plain ones: a transposed one whose weight has dynamic dims, over an image with zeros between its places; gradients."""
 
 from __future__ import annotations
 
@@ -46,3 +46,45 @@ def _spread(tensor: Tensor, dim: int, step: int) -> Tensor:
     places = torch.arange((tensor.shape[dim] - 1) * step + 1, device=tensor.device)
     is_taken = (torch.remainder(places, step) == 0).reshape(-1, *(1 for _ in tensor.shape[dim + 1 :]))
     return torch.where(is_taken, tensor.index_select(dim, torch.div(places, step, rounding_mode="floor")), 0)
+
+
+def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, stride: Sequence[int], padding: Sequence[int],
+             dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int,
+             output_mask: Sequence[bool]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """aten::convolution_backward: the gradients by image, weight and bias, each None where not asked for."""
+    rank = image.dim() - 2
+    stride, padding, dilation = ([*given] * (rank if len(given) == 1 else 1) for given in (stride, padding, dilation))
+    by_image = by_weight = by_bias = None
+    if output_mask[0]:
+        # A strided convolution leaves out what does not fill a window: the room for it is made, and cut to the size of the image.
+        room = [0] * rank if is_transposed else [step - 1 for step in stride]
+        by_image = torch.ops.aten.convolution.default(gradient, weight, None, stride, padding, dilation, not is_transposed, room, groups)
+        by_image = _cut(by_image, image.shape[2:])
+    if output_mask[1]:
+        slid, window = (gradient, image) if is_transposed else (image, gradient)
+        by_weight = _by_weight(slid, window, weight.shape[2:], stride, padding, dilation, groups)
+    if output_mask[2]:
+        by_bias = gradient.sum([0, *range(2, rank + 2)])
+    return by_image, by_weight, by_bias
+
+
+def _by_weight(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+               groups: int) -> Tensor:
+    """(batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
+
+    What a convolution sums over places, this does over steps of the kernel: stride and dilation change places, as do batch and channels.
+    """
+    batch, channels, *sizes = slid.shape
+    rest = list(range(3, slid.dim() + 1))
+    moved = slid.reshape(batch, groups, channels // groups, *sizes).permute(2, 1, 0, *rest).reshape(channels // groups, groups * batch, *sizes)
+    found = torch.ops.aten.convolution.default(
+        moved, window.transpose(0, 1), None, dilation, padding, stride, False, [0] * len(sizes), groups
+    )
+    return _cut(found, kernel).transpose(0, 1)
+
+
+def _cut(tensor: Tensor, sizes: Sequence[Any]) -> Tensor:
+    """The first places of each spatial dim, as many as `sizes` says."""
+    for dim, size in enumerate(sizes, 2):
+        tensor = tensor.narrow(dim, 0, size)
+    return tensor

@@ -155,6 +155,7 @@ TABLE: dict[Any, Row] = {
     aten.conv_transpose1d.default: Row(_composite(aten.conv_transpose1d.default), "needs a constant kernel size", convolution.has_dynamic_weight),
     aten.conv_transpose2d.input: Row(_composite(aten.conv_transpose2d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
     aten.conv_transpose3d.input: Row(_composite(aten.conv_transpose3d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
+    aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
     aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.becomes_complex),
     aten.index.Tensor: Row(indexing.index, "negative places give wrong numbers", indexing.by_places),
     aten.index_put.default: Row(indexing.index_put, "negative places give wrong numbers", indexing.by_places),
@@ -216,6 +217,8 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
+        mse_loss_backward nll_loss_backward nll_loss2d_backward binary_cross_entropy_backward log_sigmoid_backward native_batch_norm_backward
+        native_layer_norm_backward native_group_norm_backward embedding_dense_backward threshold_backward
         xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col bucketize.Tensor embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
