@@ -183,6 +183,16 @@ class Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""
         return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)
 
+    def nearby(self, seed: int) -> Eager:
+        """The same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""
+        module, generator = copy.deepcopy(self.module), torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.is_floating_point():
+                    off = torch.rand(parameter.shape, generator=generator) * 2 - 1
+                    parameter.mul_(1 + 8 * torch.finfo(parameter.dtype).eps * off.to(parameter.dtype))
+        return type(self)(self.model, module, self.signature)
+
 
 class _Double(Eager):
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
