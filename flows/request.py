@@ -101,7 +101,8 @@ def missing(group: str, name: str, place: str, folders: Folders) -> Problem:
     if is_path(name):
         return Problem(place, f"there is no file {name}")
     names = folders.names(group)
-    return Problem(place, f"there is no {group} '{name}'", near_miss(name, names) or f"known: {', '.join(names) or 'none'}")
+    kind = "file of configs/stages" if group == "stages" else group
+    return Problem(place, f"there is no {kind} '{name}'", near_miss(name, names) or f"known: {', '.join(names) or 'none'}")
 
 
 def _folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:

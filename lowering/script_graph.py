@@ -66,7 +66,7 @@ def script_type(value: Any) -> torch._C.Type:
     if isinstance(value, torch.Tensor):
         sizes = [size if isinstance(size, int) else None for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # of an op that returns a list, torch keeps either
         return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
     if value is None:
         return torch._C.NoneType.get()

@@ -54,7 +54,10 @@ def remove_dead_inputs(module: GraphModule) -> GraphModule:
 
 
 def remove_noop_views(module: GraphModule) -> GraphModule:
-    """Drop reshapes, expansions, slices, casts and copies that give what they take, dynamic dims included."""
+    """Drop reshapes, expansions, slices, casts and copies that give what they take, dynamic dims included.
+
+    A copy that lays its elements out otherwise stays: a view behind it may need that.
+    """
     for node in list(module.graph.nodes):
         if node.op == "call_function" and node.target in _NOOPS and _changes_nothing(node):
             node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
@@ -77,9 +80,9 @@ _NOOPS: dict[Any, Callable[[Node], bool]] = {
 
 def _changes_nothing(node: Node) -> bool:
     source, result = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
-    same = source.dtype == result.dtype and source.device == result.device and _sizes(source) == _sizes(result)
+    same = source.dtype == result.dtype and source.device == result.device and _layout(source) == _layout(result)
     return same and _NOOPS[node.target](node)
 
 
-def _sizes(tensor: torch.Tensor) -> list[Any]:
-    return [size.node.expr if isinstance(size, torch.SymInt) else size for size in tensor.shape]
+def _layout(tensor: torch.Tensor) -> list[Any]:
+    return [size.node.expr if isinstance(size, torch.SymInt) else size for size in (*tensor.shape, *tensor.stride())]

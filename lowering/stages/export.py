@@ -134,6 +134,8 @@ class Export(Stage):
         graphs.inline_wrappers(captured.graph_module)
         if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module):
             return captured
+        if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
+            functional.free_of_strides(captured.graph_module)
         with functional.whole_arguments():
             return captured.run_decompositions(self._table(kept))
 

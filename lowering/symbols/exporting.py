@@ -20,7 +20,7 @@ from lowering.inputs import flexible_sizes
 from lowering.model import Model
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
-from lowering.symbols.schema import Range
+from lowering.symbols.schema import ITSELF, Range
 from lowering.symbols.spelling import spelled
 
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
@@ -31,7 +31,6 @@ _UNBOUNDED = 2**62  # torch writes "no bound" as int_oo, sys.maxsize or sys.maxs
 
 
 _INT = re.compile(r"^L\['(?P<name>\w+)'\]$")
-ITSELF = -1  # the position of an argument that is an int
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
-from lowering.symbols.exporting import ITSELF
-from lowering.symbols.schema import Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
+from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 from lowering.symbols.spelling import condensed
 
 ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can hold shape assertions

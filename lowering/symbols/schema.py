@@ -12,6 +12,7 @@ from lowering.job import plain, structured
 
 SCHEMA = "shapeline/symbols/1"
 FILE = "symbols.json"
+ITSELF = -1  # the `dim` of an argument that is an int: it has none
 
 Verdict = Literal["dynamic", "merged", "derived", "specialized", "never_symbol", "refused", "undecided"]
 

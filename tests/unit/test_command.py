@@ -7,15 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from flows import command
 from flows.compose import ROOT
-from flows.config import Run
 from lowering.errors import InfraError, Problem
+from tests.unit.conftest import Asked
 
 
 def test_no_command_and_an_unknown_one_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,23 +100,12 @@ def test_a_wrong_configuration_starts_nothing(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("as_expected", "status"), [(True, 0), (False, 1)])
-def test_the_exit_status_of_a_run_is_its_reports(
-    as_expected: bool, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[Run] = []
-
-    def lower_suite(run: Run) -> Path:
-        ran.append(run)
-        (tmp_path / "report.json").write_text(json.dumps({"as_expected": as_expected}))
-        return tmp_path
-
-    flow: Any = ModuleType("flows.lower")
-    flow.lower_suite = lower_suite
-    monkeypatch.setitem(sys.modules, "flows.lower", flow)
-    monkeypatch.setattr("flows.lower", flow, raising=False)
+def test_the_exit_status_of_a_run_is_its_reports(as_expected: bool, status: int, tmp_path: Path, asked: Asked) -> None:
+    asked.as_expected = as_expected
     assert command.main(["run", "model=mlp", "--output", str(tmp_path / "out"), "-k", "mlp"]) == status
-    assert [job.id for job in ran[0].jobs] == ["mlp--default"]
-    assert ran[0].output == tmp_path / "out"
+    (run,) = asked.runs
+    assert [job.id for job in run.jobs] == ["mlp--default"]
+    assert run.output == tmp_path / "out"
 
 
 def test_a_machine_that_fails_is_no_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,14 @@ class Wasteful(torch.nn.Module):
         return y.reshape(-1, 4)[:, :] + known, torch.arange(x.shape[0])
 
 
+class Heads(torch.nn.Module):
+    """Needs its copy, for the view behind it, and an op that returns a list."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = x.split(2, dim=1)
+        return torch.stack((left, right), 1).transpose(1, 2).contiguous().view(x.shape[0], 4)
+
+
 def doubled(module: GraphModule, by: float) -> GraphModule:
     """A step of a user that does not keep the results."""
     output = next(node for node in module.graph.nodes if node.op == "output")
@@ -53,8 +61,8 @@ def broken(module: GraphModule) -> None:
     """A step that returns nothing."""
 
 
-def run(folder: Path, stage: Transform) -> JobResult:
-    model = Model("wasteful", {"_target_": f"{__name__}.Wasteful"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(2, 32)})
+def run(folder: Path, stage: Transform, module: type[torch.nn.Module] = Wasteful) -> JobResult:
+    model = Model("toy", {"_target_": f"{__name__}.{module.__name__}"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(2, 32)})
     stages: dict[str, Any] = {"export": Export(), "transform": stage, "torchscript": ToTorchScript(), "torch": ToTorchDialect(),
                               "stablehlo": ToStableHLO(), "mhlo": ToMHLO(), "verify": Verify(points=2)}  # fmt: skip
     return pipeline.run(Job(model, stages), folder)
@@ -72,6 +80,11 @@ def test_the_shipped_steps_pay_and_keep_the_numbers(tmp_path: Path) -> None:
     assert "arange" in (tmp_path / "02-transform.py").read_text()  # that of the batch cannot be known
     assert '-    def forward(self, p_unused: "f32[3]"' in (tmp_path / "02-transform-3-remove_dead_inputs.diff").read_text()
     assert "unused" not in (tmp_path / "03-torchscript.ts").read_text()
+
+
+def test_a_copy_that_a_view_needs_stays(tmp_path: Path) -> None:
+    result = run(tmp_path, Transform(), Heads)
+    assert (result.outcome, result.problems) == ("ok", ())
 
 
 def test_a_users_step_runs_with_its_options_and_a_wrong_result_is_found(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""What all tests share: golden files, the texts of tests/golden that the code must still give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew, from what the code gives now: then read the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the file of a name in tests/golden, or writes the file."""
+
+    def compare(name: str, text: str) -> None:
+        file = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert file.is_file(), f"there is no tests/golden/{name}: pytest --update-golden writes it"
+        assert text == file.read_text(encoding="utf-8"), f"not as tests/golden/{name}: if it should be so, pytest --update-golden writes it"
+
+    return compare
