@@ -18,12 +18,13 @@ from lowering.stage import Note, Read, Stage
 class ToBackendContract(Stage):
     """A stage that ends at the torch level: what it imports, simplified to value tensors of known rank and dtype.
 
-    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage (`aten.softmax.int`).
+    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage: `aten.batch_norm`, which StableHLO has as one op
+    of its own (decomposed it is four broadcasts).
     """
 
     target: ClassVar[Level] = Level.TORCH
 
-    backend_legal_ops: tuple[str, ...] = ()
+    backend_legal_ops: tuple[str, ...] = ("aten.batch_norm",)
 
     def imported(self, program: Program) -> Any:
         """The MLIR module of `program` as an importer leaves it, in the torch dialect; raises Unsupported or StageFailed."""

@@ -124,6 +124,10 @@ def _truth(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
             return ex.product([_truth(value, symbols) for value in values])
         case ast.BoolOp(op=ast.Or(), values=values):
             return ex.ONE - ex.product([ex.ONE - _truth(value, symbols) for value in values])
+        case ast.BinOp(op=ast.BitAnd(), left=left, right=right):  # as sympy writes `and`, and below `or`
+            return _truth(left, symbols) * _truth(right, symbols)
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            return ex.ONE - (ex.ONE - _truth(left, symbols)) * (ex.ONE - _truth(right, symbols))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return ex.ONE - _truth(operand, symbols)
         case ast.Call():

@@ -154,7 +154,7 @@ def _kept(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[0]) if op.attributes["call_target_name"].value in KEPT.values() else None
 
 
-@_rule("scatter", "dynamic_update_slice")
+@_rule("scatter", "dynamic_update_slice", "batch_norm_inference")
 def _first(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[0])
 

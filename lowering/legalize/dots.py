@@ -10,6 +10,8 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize import expression as ex
+from lowering.legalize.movement import Move, moved, reshape, sizes
+from lowering.legalize.units import RESHAPES
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite
@@ -36,12 +38,14 @@ class Numbers:
 
 def fold(op: Any, rewrite: Rewrite) -> None:
     """Simplify as far as it goes; the result keeps its shape and meaning."""
-    op = _without_broadcast(op, rewrite) or op
-    op = _without_transpose(op, rewrite) or op
-    _unmerged(op, rewrite)
+    op = _without_transposes(op, rewrite) or op
+    for last in (_unmerged, _merged_rows):
+        last(op, rewrite)
+        if rewrite.current(op.results[0]) != op.results[0]:
+            return
 
 
-def _without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
+def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     """(B, M, K) x broadcast(K, N): the right operand is the same in every batch, so the batch dims are plain dims of the left one."""
     left, right = op.operands
     numbers = Numbers.of(op)
@@ -58,19 +62,46 @@ def _without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     return _replaced(op, [left, source], plain, rewrite)
 
 
-def _without_transpose(op: Any, rewrite: Rewrite) -> Any | None:
-    """A transposed right operand is read in place, where its free dims keep their order."""
-    left, right = op.operands
-    if not _is(right, "stablehlo.transpose"):
+def _without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
+    """A transposed operand is read in place, where its free dims keep their order."""
+    numbers = Numbers.of(op)
+    left, left_batch, left_contracting = _in_place(op.operands[0], numbers.left_batch, numbers.left_contracting)
+    right, right_batch, right_contracting = _in_place(op.operands[1], numbers.right_batch, numbers.right_contracting)
+    if [left, right] == list(op.operands):
         return None
-    numbers, order = Numbers.of(op), list(right.owner.attributes["permutation"])
-    used = {*numbers.right_batch, *numbers.right_contracting}
-    free = [order[position] for position in range(len(order)) if position not in used]
+    return _replaced(op, [left, right], Numbers(left_batch, right_batch, left_contracting, right_contracting), rewrite)
+
+
+def _in_place(value: Any, batch: tuple[int, ...], contracting: tuple[int, ...]) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """What `value` was transposed from, and where its batch and contracted dims are there; itself where that is of no use."""
+    if not _is(value, "stablehlo.transpose"):
+        return value, batch, contracting
+    order = list(value.owner.attributes["permutation"])
+    free = [order[position] for position in range(len(order)) if position not in (*batch, *contracting)]
     if free != sorted(free):
-        return None
-    moved = Numbers(numbers.left_batch, tuple(order[place] for place in numbers.right_batch),
-                    numbers.left_contracting, tuple(order[place] for place in numbers.right_contracting))  # fmt: skip
-    return _replaced(op, [left, right.owner.operands[0]], moved, rewrite)
+        return value, batch, contracting
+    return value.owner.operands[0], tuple(order[place] for place in batch), tuple(order[place] for place in contracting)
+
+
+def _merged_rows(op: Any, rewrite: Rewrite) -> None:
+    """(B*S, K) x (K, N) with rows merged from (B, S): the product of what was merged, and its rows merged then."""
+    left, right = op.operands
+    numbers = Numbers.of(op)
+    if not _is(left, *RESHAPES) or numbers.left_batch:
+        return
+    source = left.owner.operands[0]
+    before, after = rewrite.known.dims(source), rewrite.known.dims(left)
+    count = next((count for count in range(2, len(before)) if ex.product(before[:count]) == after[0]), None)
+    if count is None or 0 in numbers.left_contracting:
+        return
+    apart, shape = before[:count] + after[1:], before[:count] + rewrite.known.dims(op.results[0])[1:]
+    plain = Numbers((), (), tuple(place + count - 1 for place in numbers.left_contracting), numbers.right_contracting)
+    rewrite.emitter.here = op
+    with ir.InsertionPoint(op), op.location:
+        rows = reshape(source, apart, rewrite)
+        dot = create(op, ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(op.results[0].type).element_type), [rows, right], plain)
+    rewrite.known.learn_dims(dot.result, shape)
+    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
 
 
 def _unmerged(op: Any, rewrite: Rewrite) -> None:
@@ -88,8 +119,8 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
                     tuple(place + count - 1 for place in numbers.right_contracting))  # fmt: skip
     shape = rewrite.known.dims(left)[:count] + rewrite.known.dims(op.results[0])[1:]
     with ir.InsertionPoint(op), op.location:
-        type_ = ir.RankedTensorType.get([_size(dim) for dim in shape], ir.RankedTensorType(op.results[0].type).element_type)
-        dot = _dot(op, type_, [left, right], split)
+        type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(op.results[0].type).element_type)
+        dot = create(op, type_, [left, right], split)
         rewrite.known.learn_dims(dot.result, shape)
         rewrite.emitter.here = op
         wanted = rewrite.emitter.vector(rewrite.known.dims(op.results[0]))
@@ -111,13 +142,14 @@ def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
 
 def _replaced(op: Any, operands: Sequence[Any], numbers: Numbers, rewrite: Rewrite) -> Any:
     with ir.InsertionPoint(op), op.location:
-        created = _dot(op, op.results[0].type, operands, numbers)
+        created = create(op, op.results[0].type, operands, numbers)
     rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
     rewrite.replace(op.results[0], created.result)
     return created
 
 
-def _dot(op: Any, type_: ir.Type, operands: Sequence[Any], numbers: Numbers) -> Any:
+def create(op: Any, type_: ir.Type, operands: Sequence[Any], numbers: Numbers) -> Any:
+    """A dot_general of other operands at the current place of insertion, as precise as `op`."""
     attributes = {name: op.attributes[name] for name in ("precision_config", "algorithm") if name in op.attributes}
     return ir.Operation.create("stablehlo.dot_general", results=[type_], operands=list(operands),
                                attributes={**attributes, "dot_dimension_numbers": numbers.attribute()})
@@ -125,7 +157,3 @@ def _dot(op: Any, type_: ir.Type, operands: Sequence[Any], numbers: Numbers) -> 
 
 def _is(value: Any, *names: str) -> bool:
     return not isinstance(value.owner, ir.Block) and value.owner.name in names
-
-
-def _size(dim: ex.Expression) -> int:
-    return dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size()

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
+from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize import dims, dots, identities, movement, units
+from lowering.legalize import dims, dots, heads, identities, movement, places, units
 from lowering.legalize import expression as ex
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def _broadcast(op: Any, rewrite: Rewrite) -> None:
     """Gone where it changes nothing; a reshape where it only inserts dims of size one; static where all dims are ints."""
     _take_moves(op, rewrite)
     source, result = op.operands[0], op.results[0]
-    places = dims.integers(op, "broadcast_dimensions")
+    kept = dims.integers(op, "broadcast_dimensions")
     before, after = rewrite.known.dims(source), rewrite.known.dims(result)
-    if places == list(range(len(before))) and _same_dims(source, result, rewrite):
+    if kept == list(range(len(before))) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
-    elif before and places == sorted(places) and all(dim == (before[places.index(i)] if i in places else ex.ONE) for i, dim in enumerate(after)):
+    elif before and kept == sorted(kept) and all(dim == (before[kept.index(i)] if i in kept else ex.ONE) for i, dim in enumerate(after)):
         rewrite.replace(result, movement.moved(source, movement.Move(before, None), op, rewrite))
     elif op.name == "stablehlo.dynamic_broadcast_in_dim" and _is_static(result, rewrite):
         _create(op, "stablehlo.broadcast_in_dim", [source], rewrite, broadcast_dimensions=op.attributes["broadcast_dimensions"])
@@ -49,11 +50,11 @@ def _take_moves(op: Any, rewrite: Rewrite) -> None:
         move, inserted = movement.Move.of(source, rewrite), units.insertion(source, rewrite)
         if move is None or (move.places is None and inserted is None):
             return
-        places = dims.integers(op, "broadcast_dimensions")
+        kept = dims.integers(op, "broadcast_dimensions")
         if move.places is not None:
-            kept = [places[place] for place in move.places]
+            kept = [kept[place] for place in move.places]
         else:
-            kept = [place for position, place in enumerate(places) if position not in inserted]  # type: ignore[operator]
+            kept = [place for position, place in enumerate(kept) if position not in inserted]  # type: ignore[operator]
         op.operands[0] = source.owner.operands[0]
         op.attributes["broadcast_dimensions"] = ir.DenseI64ArrayAttr.get(kept)
 
@@ -71,10 +72,22 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
         rewrite.replace(result, movement.moved(units.splat(source), movement.Move((), ()), op, rewrite))
     elif op.name == "stablehlo.dynamic_reshape" and _is_static(result, rewrite):
         _create(op, "stablehlo.reshape", [source], rewrite)
+    else:
+        heads.split(op, rewrite)
+
+
+@_fold("stablehlo.transpose")
+def _transpose(op: Any, rewrite: Rewrite) -> None:
+    """Gone where every dim stays in its place."""
+    order = dims.integers(op, "permutation")
+    if order == sorted(order) and _same_dims(op.operands[0], op.results[0], rewrite):
+        rewrite.replace(op.results[0], op.operands[0])
 
 
 @_fold("stablehlo.dot_general")
 def _dot_general(op: Any, rewrite: Rewrite) -> None:
+    op = dots.without_broadcast(op, rewrite) or op
+    op = heads.merged_contraction(op, rewrite) or op
     dots.fold(op, rewrite)
 
 
@@ -91,6 +104,48 @@ def _power(op: Any, rewrite: Rewrite) -> None:
 @_fold("stablehlo.convert")
 def _convert(op: Any, rewrite: Rewrite) -> None:
     _first(op, rewrite, identities.convert, movement.sink)
+
+
+@_fold("stablehlo.compare")
+def _compare(op: Any, rewrite: Rewrite) -> None:
+    _first(op, rewrite, _decide, movement.sink)
+
+
+def _decide(op: Any, rewrite: Rewrite) -> None:
+    """A comparison of places that has one answer everywhere is a splat of it."""
+    answer = places.decided(op, rewrite.known)
+    if answer is not None:
+        scalar = rewrite.emitter.constant(f"dense<{str(answer).lower()}>", "tensor<i1>")
+        rewrite.replace(op.results[0], movement.moved(scalar, movement.Move((), ()), op, rewrite))
+
+
+@_fold("stablehlo.select")
+def _select(op: Any, rewrite: Rewrite) -> None:
+    _first(op, rewrite, _choose, movement.sink)
+
+
+def _choose(op: Any, rewrite: Rewrite) -> None:
+    """What is always chosen is the result."""
+    answer = units.constant_of(op.operands[0])
+    if answer is not None:
+        rewrite.replace(op.results[0], op.operands[1 if answer else 2])
+
+
+@_fold("stablehlo.gather", "stablehlo.dynamic_gather")
+def _gather(op: Any, rewrite: Rewrite) -> None:
+    """x[0], x[1], ... to the end, along its one dim or its first, is x."""
+    source, result = op.operands[0], op.results[0]
+    numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
+    shape = rewrite.known.dims(source)
+    at = places.of(op.operands[1], rewrite.known)
+    taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in dims.integers(op, "slice_sizes")]
+    takes_rows = list(numbers.collapsed_slice_dims) == [0] == list(numbers.start_index_map) and not numbers.operand_batching_dims
+    puts_rows = list(numbers.offset_dims) == list(range(1, len(shape)))
+    if at is None or taken is None or list(taken) != [ex.ONE, *shape[1:]] or not takes_rows or not puts_rows:
+        return
+    is_in_order = at.offset == ex.ZERO and at.steps[:1] == (ex.ONE,) and all(step == ex.ZERO for step in at.steps[1:])
+    if is_in_order and _same_dims(source, result, rewrite):
+        rewrite.replace(result, source)
 
 
 @_fold(*(name for name in sorted(movement.SINKABLE) if name not in FOLDS))

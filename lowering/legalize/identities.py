@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
+from lowering.legalize import places
 from lowering.legalize.units import constant_of
 
 if TYPE_CHECKING:
@@ -16,9 +17,16 @@ def neutral(op: Any, rewrite: Rewrite) -> None:
     """x*1, x/1, x-0, x and true, and x+0 of integers, are x (x+0 of floats turns -0 into 0)."""
     left, right = op.operands
     for operand, other, commutes in ((left, right, True), (right, left, op.name not in ("stablehlo.subtract", "stablehlo.divide"))):
-        if commutes and operand.type == op.results[0].type and _is_neutral(op, constant_of(other), rewrite):
+        if commutes and operand.type == op.results[0].type and _is_neutral(op, _number(other, rewrite), rewrite):
             rewrite.replace(op.results[0], operand)
             return
+
+
+def _number(value: Any, rewrite: Rewrite) -> Any | None:
+    """What `value` holds throughout: of a constant, or an integer that is known from sizes."""
+    held = places.of(value, rewrite.known)
+    known = None if held is None or held.number is None else held.number.constant
+    return constant_of(value) if known is None else known
 
 
 def _is_neutral(op: Any, number: Any | None, rewrite: Rewrite) -> bool:

@@ -43,14 +43,18 @@ def sink(op: Any, rewrite: Rewrite) -> None:
     target = rewrite.known.dims(op.results[0])
     if any(len(rewrite.known.dims(operand)) != len(target) for operand in op.operands):
         return  # a predicate or bound of no dims
-    move = _common(op, target, rewrite)
-    if move is None:
-        return
-    before = [_unmoved(operand, move, target, rewrite) for operand in op.operands]
-    if any(value is None for value in before):
-        return
+    for move in _moves(op, target, rewrite):
+        before = [_unmoved(operand, move, target, rewrite) for operand in op.operands]
+        if all(value is not None for value in before):
+            _behind(op, move, before, rewrite)
+            return
+
+
+def _behind(op: Any, move: Move, before: list[Any], rewrite: Rewrite) -> None:
+    """`op` on `before`, its operands without `move`, which is done to the result."""
+    rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
-        operands = [value if isinstance(value, ir.Value) else value(op) for value in before]  # type: ignore[misc]
+        operands = [value if isinstance(value, ir.Value) else value() for value in before]  # type: ignore[misc]
         lower = ir.Operation.create(op.name, results=[_type(move.source, op.results[0])], operands=operands, attributes=dict(op.attributes.items()))
     rewrite.known.learn_dims(lower.result, move.source)
     rewrite.replace(op.results[0], moved(rewrite.folded(lower), move, op, rewrite))
@@ -69,15 +73,13 @@ def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
     return rewrite.folded(created)
 
 
-def _common(op: Any, target: ex.Shape, rewrite: Rewrite) -> Move | None:
-    """The move behind which `op` is to be done: that of an operand, or of all of them where they are splats."""
-    for operand in op.operands:
-        if splat(operand) is not None:
-            continue
-        move = Move.of(operand, rewrite)
-        if move is not None and _pays(operand, move, target, rewrite):
-            return move
-    return Move((), ()) if all(splat(operand) is not None for operand in op.operands) else None
+def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
+    """The moves of operands that `op` may be done before; that of a splat where all of them are."""
+    moved_operands = [operand for operand in op.operands if splat(operand) is None]
+    if not moved_operands:
+        return [Move((), ())]
+    pairs = [(operand, Move.of(operand, rewrite)) for operand in moved_operands]
+    return [move for operand, move in pairs if move is not None and _pays(operand, move, target, rewrite)]
 
 
 def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
@@ -91,9 +93,9 @@ def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
 
 
 def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
-    """`operand` before `move`: a value, a function of the op in hand that makes it, or None where there is no such thing."""
+    """`operand` before `move`: a value, a function that makes it at the current place of insertion, or None where there is no such thing."""
     if splat(operand) is not None:
-        return lambda op: _broadcast(splat(operand), (), move.source, op, rewrite)
+        return lambda: broadcast(splat(operand), (), move.source, rewrite)
     own = Move.of(operand, rewrite)
     if own is None:
         return None
@@ -103,7 +105,7 @@ def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> An
     if move.places is not None or own.places is None or any(place < len(target) - kept for place in own.places):
         return None
     places = tuple(place + len(move.source) - len(target) for place in own.places)
-    return lambda op: _broadcast(operand.owner.operands[0], places, move.source, op, rewrite)
+    return lambda: broadcast(operand.owner.operands[0], places, move.source, rewrite)
 
 
 def _kept(source: ex.Shape, target: ex.Shape) -> int:
@@ -112,12 +114,19 @@ def _kept(source: ex.Shape, target: ex.Shape) -> int:
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(source), len(target)))
 
 
-def _broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, op: Any, rewrite: Rewrite) -> Any:
-    """`value` broadcast to `shape`, put before `op`."""
-    rewrite.emitter.here = op
+def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rewrite) -> Any:
+    """`value` broadcast to `shape` at the current place of insertion, and simplified."""
     type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(value.type).element_type)
     created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[type_], operands=[value, rewrite.emitter.vector(shape)],
                                   attributes={"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(places))})
+    rewrite.known.learn_dims(created.result, shape)
+    return rewrite.folded(created)
+
+
+def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
+    """`value` with dims `shape` at the current place of insertion, and simplified."""
+    type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(value.type).element_type)
+    created = ir.Operation.create("stablehlo.dynamic_reshape", results=[type_], operands=[value, rewrite.emitter.vector(shape)])
     rewrite.known.learn_dims(created.result, shape)
     return rewrite.folded(created)
 

@@ -8,10 +8,11 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize import control, custom_calls, dims, folds, scalars
+from lowering.legalize import control, custom_calls, dims, folds, places, scalars
 from lowering.legalize import expression as ex
 from lowering.legalize.emission import Emitter, Origin
 from lowering.legalize.expression import Atom, Expression, Shape
+from lowering.legalize.places import Places
 
 PURE = ("stablehlo.", "chlo.", "func.", "builtin.")
 
@@ -23,6 +24,7 @@ class Known:
         self.emitter = emitter
         self._dims: dict[Any, Shape] = {}
         self._values: dict[Any, tuple[Expression, ...] | None] = {}
+        self._places: dict[Any, Places | None] = {}
         self._fresh = 0
         self._made: dict[Atom, int] = {}
 
@@ -39,6 +41,13 @@ class Known:
     def values(self, value: Any) -> tuple[Expression, ...] | None:
         """The elements of a scalar, extent tensor or small tensor, if all are expressions of sizes."""
         return self._values.get(value)
+
+    def places(self, value: Any) -> Places | None:
+        """What an integer tensor holds, if it is a function of where."""
+        return self._places.get(value)
+
+    def learn_places(self, value: Any, places: Places | None) -> None:
+        self._places[value] = places
 
     def learn_dims(self, value: Any, shape: Shape) -> None:
         """Record the dims, and write those that are ints into the value's type."""
@@ -149,6 +158,7 @@ class Rewrite:
         for result, shape in zip(op.results, shapes, strict=False):
             if shape is not None and isinstance(result.type, ir.RankedTensorType) and len(shape) == ir.RankedTensorType(result.type).rank:
                 self.known.learn_dims(result, shape)
+        places.learn(op, self.known)
         if op.name in folds.FOLDS:
             folds.FOLDS[op.name](op, self)
         elif op.name == "func.call":
@@ -209,6 +219,7 @@ class Rewrite:
     def folded(self, op: Any) -> Any:
         """What stands for the one result of `op`, a new op, once it is folded too."""
         here, self.emitter.here = self.emitter.here, op
+        places.learn(op, self.known)
         if op.name in folds.FOLDS:
             folds.FOLDS[op.name](op, self)
         self.emitter.here = here

@@ -1,0 +1,116 @@
+"""Products with a weight whose result is split, or whose argument is merged, into attention heads: the weight is reshaped instead.
+
+reshape(x W + b) = x reshape(W) + reshape(b), and reshape(x) W = x reshape(W): a weight's dims are ints, so its reshape is static.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch_mlir import ir
+
+from lowering.legalize import expression as ex
+from lowering.legalize.dims import integers
+from lowering.legalize.dots import Numbers, create
+from lowering.legalize.movement import SINKABLE, broadcast, sizes
+from lowering.legalize.units import BROADCASTS, RESHAPES
+
+if TYPE_CHECKING:
+    from lowering.legalize.rewrite import Rewrite
+
+
+def split(op: Any, rewrite: Rewrite) -> None:
+    """A reshape of a product that splits its last dim into static parts, gone into the product; sums and splats are passed."""
+    before, after = rewrite.known.dims(op.operands[0]), rewrite.known.dims(op.results[0])
+    count = len(after) - len(before) + 1
+    parts = after[-count:]
+    is_split = count > 1 and len(before) > 0 and before[:-1] == after[:-count] and _is_static((before[-1], *parts))
+    if is_split and _can_split(op.operands[0], rewrite):
+        rewrite.emitter.here = op
+        with ir.InsertionPoint(op), op.location:
+            rewrite.replace(op.results[0], _split(op.operands[0], parts, rewrite))
+
+
+def _can_split(value: Any, rewrite: Rewrite) -> bool:
+    """Whether `value` is a product, or arithmetic with one, that nothing but its reshape needs."""
+    if isinstance(value.owner, ir.Block):
+        return False
+    op, width = value.owner, rewrite.known.dims(value)[-1]
+    if op.name in BROADCASTS:
+        places, source = integers(op, "broadcast_dimensions"), rewrite.known.dims(op.operands[0])
+        spans = bool(places) and places[-1] == len(rewrite.known.dims(value)) - 1
+        return places == sorted(places) and (not spans or (source[-1] == width and _is_static(source)))
+    if len(rewrite.users(value)) != 1:
+        return False
+    if op.name == "stablehlo.dot_general":
+        right, numbers = rewrite.known.dims(op.operands[1]), Numbers.of(op)
+        taken = (*numbers.right_batch, *numbers.right_contracting)
+        return _is_static(right) and any(position not in taken for position in range(len(right)))
+    ranks = {len(rewrite.known.dims(operand)) for operand in op.operands}
+    has_product = any(not isinstance(operand.owner, ir.Block) and operand.owner.name not in BROADCASTS for operand in op.operands)
+    return op.name in SINKABLE and len(ranks) == 1 and has_product and all(_can_split(operand, rewrite) for operand in op.operands)
+
+
+def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
+    """`value` with its last dim split into `parts`, at the current place of insertion."""
+    op, shape = value.owner, rewrite.known.dims(value)[:-1] + parts
+    if op.name in BROADCASTS:
+        source, places = op.operands[0], integers(op, "broadcast_dimensions")
+        if places and places[-1] == len(shape) - len(parts):
+            source = _reshaped(source, rewrite.known.dims(source)[:-1] + parts, rewrite)
+            places = places[:-1] + list(range(len(shape) - len(parts), len(shape)))
+        return broadcast(source, tuple(places), shape, rewrite)
+    if op.name == "stablehlo.dot_general":
+        numbers, right = Numbers.of(op), op.operands[1]
+        dims = rewrite.known.dims(right)
+        last = max(position for position in range(len(dims)) if position not in (*numbers.right_batch, *numbers.right_contracting))
+        more = len(parts) - 1
+        weight = _reshaped(right, dims[:last] + parts + dims[last + 1 :], rewrite)
+        moved = Numbers(numbers.left_batch, _shifted(numbers.right_batch, last, more), numbers.left_contracting,
+                        _shifted(numbers.right_contracting, last, more))  # fmt: skip
+        created = create(op, _type(shape, value), [op.operands[0], weight], moved)
+    else:
+        operands = [_split(operand, parts, rewrite) for operand in op.operands]
+        created = ir.Operation.create(op.name, results=[_type(shape, value)], operands=operands, attributes=dict(op.attributes.items()))
+    rewrite.known.learn_dims(created.result, shape)
+    return created.result
+
+
+def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
+    """The product `op` without the reshape of its left operand that merges static dims into the one that is contracted."""
+    left, right = op.operands
+    numbers = Numbers.of(op)
+    if isinstance(left.owner, ir.Block) or left.owner.name not in RESHAPES or len(numbers.left_contracting) != 1 or numbers.left_batch:
+        return None
+    source = left.owner.operands[0]
+    before, after, weight = (rewrite.known.dims(value) for value in (source, left, right))
+    count = len(before) - len(after) + 1
+    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and _is_static(before[-count:]) and numbers.left_contracting == (len(after) - 1,)
+    if not is_merged or not _is_static(weight):
+        return None
+    place = numbers.right_contracting[0]
+    with ir.InsertionPoint(op), op.location:
+        split_weight = _reshaped(right, weight[:place] + before[-count:] + weight[place + 1 :], rewrite)
+        moved = Numbers((), (), tuple(range(len(before) - count, len(before))), tuple(range(place, place + count)))
+        created = create(op, op.results[0].type, [source, split_weight], moved)
+    rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
+    rewrite.replace(op.results[0], created.result)
+    return created
+
+
+def _reshaped(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
+    created = ir.Operation.create("stablehlo.reshape", results=[_type(shape, value)], operands=[value])
+    rewrite.known.learn_dims(created.result, shape)
+    return created.result
+
+
+def _shifted(places: tuple[int, ...], behind: int, by: int) -> tuple[int, ...]:
+    return tuple(place + by if place > behind else place for place in places)
+
+
+def _is_static(shape: ex.Shape) -> bool:
+    return all(dim.constant is not None for dim in shape)
+
+
+def _type(shape: ex.Shape, like: Any) -> Any:
+    return ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(like.type).element_type)
