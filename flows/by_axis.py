@@ -38,7 +38,7 @@ def lines(found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
         yield ""
         yield f"### {key}"
         yield ""
-        yield from table(rows)
+        yield from table([row | {"value": spelled(row["value"])} if row["value"] is None else row for row in rows])
 
 
 def _rows(jobs: Sequence[Job], key: str) -> list[dict[str, Any]]:

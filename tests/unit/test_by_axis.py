@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flows import by_axis
@@ -38,7 +39,10 @@ def test_a_key_that_no_model_sweeps_over_is_no_axis() -> None:
     assert by_axis.tables([job("a", {"seed": 1, "variant": "x"}), job("b", {"seed": 2, "variant": "y"})]) == {}
 
 
-def test_the_section_is_absent_without_a_sweep_and_has_a_heading_an_axis() -> None:
+def test_the_section_is_absent_without_a_sweep_and_has_a_table_an_axis(golden: Callable[[str, str], None]) -> None:
     assert list(by_axis.lines({})) == []
-    text = "\n".join(by_axis.lines(by_axis.tables([job("a", {"seed": 1}), job("a", {"seed": 2})])))
-    assert "## By axis\n\n### seed\n\n| model | value | jobs |" in text
+    swept = [job(model, {"symbols.seq.max": size, "stages": options}, outcome, seconds, cache, lost)
+             for model, size, options, outcome, seconds, cache, lost in [
+                 ("a", 64, "default", "ok", 4.0, "miss", 0), ("a", 64, "fx", "unsupported", 1.0, "miss", 0), ("a", None, "default", "ok", 9.0, "hit", 1),
+                 ("b", 512, "default", "crash", 2.0, "miss", 2), ("b", 64, "default", "ok", 3.5, "miss", 0)]]  # fmt: skip
+    golden("by-axis.md", "\n".join(by_axis.lines(by_axis.tables(swept))) + "\n")

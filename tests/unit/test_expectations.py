@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,9 @@ from lowering import pipeline
 from lowering.errors import ConfigError
 from lowering.result import UNSPECIFIED, Expectation
 from tests import toys
+from tests.conftest import GOLDEN
+from tests.unit.configurations import TINY
 
-TINY = """
-factory: {_target_: lowering.sources.mlp.MLP, width_in: 16, width_hidden: 32, width_out: 8}
-inputs:
-  features: {dtype: float32, shape: [batch, 16]}
-symbols:
-  batch: {min: 1, max: 64}
-"""
 FAILS = Expectation("unsupported", "script", "no lowering yet")
 
 
@@ -102,41 +98,16 @@ def test_what_meets_an_expectation(expect: Expectation, outcome: str, stage: str
     assert expect.met(outcome, stage) is met
 
 
-def test_an_edit_touches_only_what_differs_and_keeps_comments() -> None:
-    text = """\
-# Why this file is as it is.
-strict: false  # for now
-
-expect:
-  # the small one
-  bert: ok  # always
-  # waits for a kernel:
-  # ask Ada
-  llama--core:
-    outcome: unsupported
-    # since spring
-    stage: stablehlo  # or later
-  vit--a: {outcome: error, stage: torch, reason: "a: b"}
-# the end
-"""
-    changed = expectation_edit.edited(text, {
+def test_an_edit_touches_only_what_differs_and_keeps_comments(golden: Callable[[str, str], None]) -> None:
+    text = (GOLDEN / "expect.before.yaml").read_text()
+    golden("expect.after.yaml", expectation_edit.edited(text, {
         "llama--core": Expectation("error", "mhlo", 'pass "x" failed: no'), "gpt2--new": Expectation(), "vit--a": None,
-        "bert": Expectation("crash", "torch")})
-    assert changed == """\
-# Why this file is as it is.
-strict: false  # for now
-
-expect:
-  # the small one
-  bert: {outcome: crash, stage: torch}  # always
-  gpt2--new: ok
-  # waits for a kernel:
-  # ask Ada
-    # since spring
-  llama--core: {outcome: error, stage: mhlo, reason: "pass \\"x\\" failed: no"}  # or later
-# the end
-"""
+        "bert": Expectation("crash", "torch")}))
     assert expectation_edit.edited(text, {}).splitlines() == text.splitlines()
+
+
+def test_a_new_file(golden: Callable[[str, str], None]) -> None:
+    golden("expect.new.yaml", expectation_edit.edited("", {"b--1": FAILS, "a--1": Expectation()}))
 
 
 def test_a_new_file_reads_back() -> None:
