@@ -17,7 +17,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"]                     run the tests'
-	@echo 'make chaos                                     jobs and processes that die, on threads, Dask and Ray (half an hour)'
+	@echo 'make chaos                                     jobs, processes, disks and servers that fail, on threads, Dask and Ray (half an hour)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
@@ -39,7 +39,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(READY)
-	$(BIN)/python -c 'import prefect_dask, prefect_ray' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray]'
+	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'
 	$(BIN)/python -m pytest tests/chaos -m 'chaos or not chaos' $(ARGS)
 
 browser-test: browser $(READY)

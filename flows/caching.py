@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows import listing
+from flows import copies, listing
 from lowering import eviction, files
 from lowering.errors import ConfigError, Problem
 from lowering.result import MANIFEST, JobResult
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep what this run used (may be given again)")
     gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
     for command in (ls, why, gc):
-        command.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds store/ (default: artifacts)")
+        command.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL",
+                             help="what holds store/ (default: artifacts)")
         command.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     store = Store(options.output / "store")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import listing
+from flows import copies, listing
 from flows.compose import CONFIGS, Folders
 from flows.overrides import quoted
 from flows.planning import Plan, plan, unique
@@ -124,7 +124,7 @@ def _validate(arguments: Sequence[str]) -> int:
 def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="shapeline report", description="Print the report of a run again, and write its files anew.")
     parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
@@ -139,7 +139,7 @@ def _report(arguments: Sequence[str]) -> int:
 def _rerun_failed(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="shapeline rerun-failed", description="Lower the jobs of a run that are not as expected again.")
     parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
@@ -212,6 +212,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 def run_folder(name: str, output: Path) -> Path:
     """The folder of a finished run, by path, id, or `latest`; ConfigError says which runs there are."""
+    copies.bring_run(output, name)
     for folder in (output / "runs" / name, Path(name)):
         if (folder / "report.json").is_file():
             return folder.resolve()

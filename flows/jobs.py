@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flows import record
+from flows import copies, record
 from flows.command import run_folder
 from lowering.child import JOB
 from lowering.errors import ConfigError, Problem, near_miss
@@ -18,7 +18,7 @@ def options(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"shapeline {command}", description=description)
     parser.add_argument("job", metavar="JOB", help="a job's id, a part of it that no other has, or its folder")
     parser.add_argument("--run", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     return parser
 
 

@@ -21,40 +21,51 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
-from flows import artifacts, config, dispatch, publish, record, report, revival, runners, seats, workers
+from flows import artifacts, config, copies, dispatch, publish, record, report, revival, runners, seats, workers
 from flows.config import Cluster, Run
 from flows.dashboard import views
 from flows.interrupts import Stop
 from flows.progress import Progress
 from flows.schedule import Need
-from lowering import warm, worker
+from lowering import files, warm, worker
+from lowering import remote as elsewhere
+from lowering.child import JOB, store_of
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.job import plain, structured
 from lowering.result import JobResult, Remark, with_remark
 
 
 @task(name="lower")
-def lower_job(folder: str, limits: dict[str, Any], need: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+def lower_job(folder: str, limits: dict[str, Any], need: dict[str, Any], remote: dict[str, Any] | None = None,
+              url: str | None = None) -> State[Any]:
     """Lower the prepared job in `folder`; the state says how it ended, the record holds everything.
 
-    need: a Need, as the job waits for it on this machine; remote: the run's environment, which a worker of a cluster must match.
+    need: a Need, as the job waits for it on this machine; remote: the run's environment, which a worker of a cluster must match;
+    url: of what the folder is a copy, for a worker that does not have it.
     """
     if warm.stopped():
         return Failed(message="not_run: the run was interrupted")
-    before = JobResult.load(Path(folder))
+    place = copies.here(folder, url)
+    before = JobResult.load(place)
     if before is not None and before.outcome not in record.AGAIN:
         return Completed(message=f"{before.outcome}: ended in an earlier attempt")
-    if remote is not None and (found := workers.problems(remote, Path(folder), None)):
-        result = worker.lost(Path(folder), InfraError.outcome, *found)
+    if remote is not None and (found := workers.problems(remote, place, store_of(files.read(place / JOB), place))):
+        result = worker.lost(place, InfraError.outcome, *found)
     else:
         with seats.given() if remote is not None else seats.taken(Need(**need)) as environment:
-            result = worker.lower(Path(folder), worker.Limits(**limits), environment)
+            result = worker.lower(place, worker.Limits(**limits), environment)
     if before is not None and before.outcome == InfraError.outcome:
         result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
         with suppress(OSError):
-            result.save(Path(folder))
+            result.save(place)
     with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
-        views.write(Path(folder), result)
+        views.write(place, result)
+    try:
+        copies.ended(place)
+    except OSError as error:
+        result = with_remark(result, Remark("output", f"its files could not be put to {url}: {error}", stage=result.stage))
+        with suppress(OSError):
+            result.save(place)
     artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
@@ -74,11 +85,17 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     def submit(job: str, need: Need, attempt: int) -> Any:
         name = job if attempt == 1 else f"{job} (attempt {attempt})"
         with runners.resources(cluster, need):
-            return lower_job.with_options(task_run_name=name).submit(str(run.job_folder(job)), limits, plain(need), remote)
+            folder = run.job_folder(job)
+            return lower_job.with_options(task_run_name=name).submit(str(folder), limits, plain(need), remote, elsewhere.url_of(folder))
+
+    def ended(futures: list[Any]) -> None:
+        wait(futures)
+        if remote is not None:
+            copies.gather(run, run.unfinished())
 
     try:
-        with artifacts.progressing(run):
-            _submitted[run.folder] = dispatch.lower(run, submit, wait, deadline)
+        with artifacts.progressing(run), copies.gathering(run, remote is not None):
+            _submitted[run.folder] = dispatch.lower(run, submit, ended, deadline)
     except BaseException:
         warm.stop()
         raise
@@ -122,6 +139,7 @@ def lower_suite(run: Run) -> Path:
         publish.write(begun, seconds)
         if ended:
             record.end(begun, seconds)
+        copies.concluded(begun.folder)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from flows import compose, expansion, expectations, ladder, overrides, request, selection, shards
+from flows import compose, copies, expansion, expectations, ladder, overrides, request, selection, shards
 from flows.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
 from flows.layers import Layer, Layers
 from flows.overrides import LABEL
@@ -82,7 +82,7 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     name = _suite_name(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
     return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
-                Path(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
+                copies.output(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from flows import record, report
 from flows.dashboard.report_page import HTML
 from flows.record import Record
-from lowering import files
+from lowering import files, remote
 from lowering.child import EVENTS
 from lowering.result import START, JobResult
 
@@ -113,6 +113,8 @@ class Progress:
             self.line(f"Prefect's server has not recorded {lost} of {len(results)} task runs; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
+        if url := remote.url_of(self.run.folder):
+            self.line(f"all of it: {url}")
         self.line(f"report: {_near(self.run)}/{HTML}")
 
 

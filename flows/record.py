@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows import environment
+from flows import copies, environment
 from flows.config import Run
 from lowering import files, keys, worker
 from lowering.errors import InfraError, Problem
@@ -115,6 +115,7 @@ def begin(run: Run) -> Record:
             "config": run.config,
         }
         files.write(folder / RUN, data)
+        copies.begun(load(folder))
         _point(folder.parent / "latest", folder.name)
     except OSError as error:
         raise InfraError(Problem(str(error.filename or run.output), f"the run's record cannot be written: {error.strerror}",

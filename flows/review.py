@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import changes, history, publish, retention
+from flows import changes, copies, history, publish, retention
 from flows.changes import Changes
 from flows.command import OK, UNEXPECTED, run_folder
 from flows.dashboard import page
@@ -22,7 +22,7 @@ def diff(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="shapeline diff", description="What changed between two runs; exit 1 when something regressed.")
     parser.add_argument("old", help="a run's folder or id; or `previous`, `baseline` of NEW")
     parser.add_argument("new", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -53,7 +53,7 @@ def pin(arguments: Sequence[str]) -> int:
         prog="shapeline pin", description="Make a run the baseline that every later run of its suite is compared with."
     )
     parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
     print(f"{folder.name} is the baseline of {publish.pin(folder)}")
@@ -68,7 +68,7 @@ def prune(arguments: Sequence[str]) -> int:
     parser.add_argument("--days", type=float, metavar="D", help="keep runs of the last D days")
     parser.add_argument("--bytes", metavar="SIZE", help="keep at most so much in all: 500M, 20G; IR of old green runs goes first")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    parser.add_argument("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
     options = parser.parse_args(arguments)
     keep = retention.Keep(options.ir_runs, options.runs, options.days, None if options.bytes is None else size(options.bytes))
     if keep == retention.Keep():

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flows import environment
+from lowering import remote
 from lowering.errors import Problem
+
+FRESH = 60.0  # seconds for which an answer holds
 
 
 def problems(expected: Mapping[str, Any], folder: Path, store: Path | None) -> list[Problem]:
@@ -23,12 +30,24 @@ def problems(expected: Mapping[str, Any], folder: Path, store: Path | None) -> l
     found = [Problem(f"worker {host}", f"has {name} {here.get(name) or 'missing'}, the run was started with {version or 'none'}",
                      "install the same versions on every worker")
              for name, version in wanted.items() if here.get(name) != version]
-    found += [Problem(f"worker {host}", f"cannot write to {path}", "runs and store lie on a path that every worker shares: output=PATH")
-              for path in (folder, store) if path is not None and not _writable(path)]
+    found += [Problem(f"worker {host}", f"cannot write to {remote.url_of(path) or path}: {cause}",
+                      "runs and store lie on a path or URL that every worker can write to: output=PATH")
+              for path in (folder, store) if path is not None and (cause := _refusal(path, int(time.monotonic() // FRESH)))]
     return found
 
 
-def _writable(path: Path) -> bool:
-    """Whether files can be made there, or in the folder that it would be made in."""
-    there = next((place for place in (path, *path.parents) if place.exists()), None)
-    return there is not None and os.access(there, os.W_OK)
+@lru_cache(maxsize=64)
+def _refusal(path: Path, _tick: int) -> str:
+    """Why no file can be made in `path`, and where it is the copy of; empty when one can, as it was tried."""
+    probe = path / f".probe-{platform.node()}-{os.getpid()}-{threading.get_ident()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"can be written")
+        remote.publish([probe])
+        remote.remove(probe)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""

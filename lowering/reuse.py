@@ -123,7 +123,7 @@ class Reuse:
 def find(store: Store, key: str) -> Entry | None:
     """The entry of `key`, verified, if the weights it stands for are there too."""
     entry = store.find(key)
-    if entry is not None and (held := entry.data["weights"]) and not held.startswith(FAKE) and not store.weights_file(held).exists():
+    if entry is not None and (held := entry.data["weights"]) and not held.startswith(FAKE) and not store.has_weights(held):
         return None
     return entry
 
@@ -207,7 +207,7 @@ def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) ->
         saving.check(store.weights, key)
         return saving.read(store.weights, key)
     except InfraError as error:
-        store.weights_file(key).unlink(missing_ok=True)
+        saving.remove(store.weights, key)
         raise InfraError(error.problems[0], "the file was removed; run the job again: it is made anew") from error
 
 

@@ -1,5 +1,7 @@
 """The store: results of stages by key, shared by runs and by workers side by side. A result is whole or it is not there.
 
+One that is the copy of a URL (lowering.remote) looks there for what it lacks, and puts there what it gets.
+
     STORE/entries/ab/abcdef…/   entry.json (what it is, the digests of its files), ir, and the stage's own files
     STORE/notes/KIND/…json      small records by name: what a job's stages were last made of, and how long they took
     STORE/weights/ab/…          weights by digest (lowering.weights)
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, remote
 
 SCHEMA = 1
 ENTRY, IR = "entry.json", "ir"
@@ -71,6 +73,15 @@ class Store:
 
     def find(self, key: str) -> Entry | None:
         """The entry of `key`, verified; None when there is none. One that is damaged is removed: it will be made anew."""
+        entry = self._sound(key)
+        if entry is None:
+            with suppress(OSError):  # what cannot be brought is made anew
+                if self._bring(key) and (entry := self._sound(key)) is None:
+                    remote.remove(self._folder(key) / ENTRY)
+        return entry
+
+    def _sound(self, key: str) -> Entry | None:
+        """The entry of `key` that lies here, verified; one that is damaged is removed."""
         folder = self._folder(key)
         try:
             wrapped = files.read(folder / ENTRY)
@@ -91,10 +102,39 @@ class Store:
             os.utime(folder / ENTRY)
         return entry
 
+    def _bring(self, key: str) -> bool:
+        """Get an entry from where this store is a copy of, unverified, if it is whole; False when it is not there.
+
+        Raises OSError.
+        """
+        folder = self._folder(key)
+        if (content := remote.read(folder / ENTRY)) is None:
+            return False
+        draft = self._draft(key)
+        try:
+            (draft / "files").mkdir(parents=True)
+            (draft / ENTRY).write_bytes(content)
+            try:
+                wrapped = json.loads(content)
+                names = list(wrapped["files"])
+            except (ValueError, KeyError, TypeError):
+                return True
+            whole = all(remote.bring(folder / "files" / name, draft / "files" / name) for name in names)
+            whole = whole and (wrapped.get("ir") is None or remote.bring(folder / IR, draft / IR))
+            if not whole:
+                return True
+            for path in (draft / "files").rglob("*"):
+                path.chmod(0o444 if path.is_file() else 0o755)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # another was faster
+                draft.rename(folder)
+            return True
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
     def put(self, key: str, data: Mapping[str, Any], ir: bytes | None, stem: Path, made: list[Path]) -> None:
         """Store a result: its IR, and the files that its stage wrote beside `stem`. Whoever is first with a key wins. Raises OSError."""
-        draft = self.root / DRAFTS / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{key[:16]}"
-        shutil.rmtree(draft, ignore_errors=True)
+        draft, folder = self._draft(key), self._folder(key)
         (draft / "files").mkdir(parents=True)
         try:
             held: dict[str, tuple[str, int]] = {}
@@ -111,7 +151,6 @@ class Store:
             plain = json.loads(files.dumps([data, held]))
             whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": digest([plain[0], plain[1], mark])}
             files.write_bytes(draft / ENTRY, files.encode(files.dumps(whole)), durable=False)  # a torn one is seen by its digest
-            folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 try:
@@ -122,6 +161,7 @@ class Store:
                     raise FileExistsError(folder) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        remote.publish([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
 
     def discard(self, key: str) -> None:
         """Remove an entry, at once for every reader."""
@@ -137,11 +177,15 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"name": name, "sha256": digest(json.loads(files.dumps(data))), "data": data}
         files.write_bytes(path, files.encode(files.dumps(content, indent=None)), durable=False)
+        remote.publish([path])
 
     def noted(self, kind: str, name: str) -> Any:
         """What was kept under a name; None when nothing was, or it is damaged."""
+        path = self._note(kind, name)
         try:
-            content = files.read(self._note(kind, name))
+            if not path.exists():
+                remote.bring(path)
+            content = files.read(path)
             return content["data"] if content["sha256"] == digest(content["data"]) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -161,8 +205,22 @@ class Store:
         """Where the weights of that digest are, if they are."""
         return weights_file(self.weights, key)
 
+    def has_weights(self, key: str) -> bool:
+        """Whether they are here, or where this store is a copy of."""
+        path = self.weights_file(key)
+        try:
+            return path.exists() or remote.exists(path)
+        except OSError:
+            return False
+
     def _folder(self, key: str) -> Path:
         return self.root / ENTRIES / key[:2] / key
+
+    def _draft(self, key: str) -> Path:
+        """A folder of this thread's own, which is not there yet."""
+        draft = self.root / DRAFTS / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{key[:16]}"
+        shutil.rmtree(draft, ignore_errors=True)
+        return draft
 
     def _note(self, kind: str, name: str) -> Path:
         return self.root / NOTES / kind / f"{digest(name)[:32]}.json"

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lowering import types
+from lowering import remote, types
 from lowering.errors import InfraError, Problem, Unsupported
 from lowering.store import weights_file
 
@@ -45,6 +45,7 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
     key = digest(weights)
     path = path_of(store, key)
     if path.exists():
+        _publish(path)
         return key
     first: dict[Any, str] = {}
     aliases = {}
@@ -65,13 +66,22 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
         raise InfraError(Problem(str(path), f"weights cannot be written: {error}", "check space and permissions of the store")) from error
     finally:
         draft.unlink(missing_ok=True)
+    _publish(path)
     return key
+
+
+def remove(store: Path, key: str) -> None:
+    """Forget weights that are not what their digest says: they are written anew. Raises OSError."""
+    path_of(store, key).unlink(missing_ok=True)
+    remote.remove(path_of(store, key))
 
 
 def read(store: Path, key: str) -> dict[str, torch.Tensor]:
     """The weights of that digest, mapped from the file, not copied. InfraError when the file is missing or broken."""
     path = path_of(store, key)
     try:
+        if not path.exists():
+            remote.bring(path)
         with safe_open(path, framework="pt") as file:
             aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -84,6 +94,15 @@ def check(store: Path, key: str) -> None:
     """InfraError when the bytes in the store are not those that the digest names."""
     if (actual := digest(read(store, key))) != key:
         raise InfraError(Problem(str(path_of(store, key)), f"holds other bytes (digest {actual})", "delete the file and run the job again"))
+
+
+def _publish(path: Path) -> None:
+    """Where the store is the copy of a URL, have the weights there too."""
+    try:
+        if not remote.exists(path):
+            remote.publish([path])
+    except OSError as error:
+        raise InfraError(Problem(str(error.filename or path), f"weights cannot be written: {error}", "check the URL and its permissions")) from error
 
 
 def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:

@@ -97,6 +97,16 @@ class SlowTorch(ToTorch):
         return super().apply(program, note)
 
 
+@dataclass(frozen=True)
+class Large(Script):
+    """Writes as many bytes."""
+
+    size: int = 1 << 20
+
+    def apply(self, program: Program, note: Note) -> Program:
+        return program.lowered(self.target, "x" * self.size)
+
+
 class Unreadable(Exception):
     """Cannot be pickled, and cannot be printed."""
 

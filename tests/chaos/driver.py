@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
+from flows import copies
 from flows.config import Cluster, Limits, Run
 from flows.lower import lower_suite
 from lowering.job import Job
@@ -17,9 +18,9 @@ CAP = 1500 << 20
 def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str]) -> None:
     """Each way is one job: `how` or `how#number`, so that one way can be there many times."""
     jobs = tuple(_job(way, job_seconds) for way in ways)
-    cluster = Cluster(runner=runner, workers=2)  # type: ignore[arg-type]
+    cluster = Cluster(runner=runner, workers=2, address=os.environ.get("CHAOS_ADDRESS") or None)  # type: ignore[arg-type]
     limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)
-    lower_suite(Run("chaos", jobs, cluster, limits, Path("artifacts"), ("suite=chaos",)))
+    lower_suite(Run("chaos", jobs, cluster, limits, copies.output(os.environ.get("CHAOS_OUTPUT", "artifacts")), ("suite=chaos",)))
 
 
 def _job(way: str, seconds: float) -> Job:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from lowering.forkserver import children_of
 ROOT = Path(__file__).parents[2]
 
 
-def start(home: Path, ways: Sequence[str], runner: str = "threads", stage_seconds: float = 20.0, job_seconds: float = 0.0) -> subprocess.Popen[str]:
-    """A run in the working directory `home`, which holds its artifacts."""
+def start(home: Path, ways: Sequence[str], runner: str = "threads", stage_seconds: float = 20.0, job_seconds: float = 0.0,
+          more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A run in the working directory `home`, which holds its artifacts. more: variables of its environment."""
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with (home / "out.txt").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.driver", runner, str(stage_seconds), str(job_seconds), *ways], cwd=home, text=True, stdout=log,
-            stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200"})
+            stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **(more or {})})
 
 
 @cache
@@ -53,8 +54,11 @@ def finish(process: subprocess.Popen[str], home: Path, seconds: float = 400.0) -
 
 def jobs(home: Path, run: str = "latest") -> dict[str, dict[str, Any]]:
     """The rows of the report, by model."""
-    report = json.loads((home / "artifacts" / "runs" / run / "report.json").read_text())
-    return {job["model"]: job for job in report["jobs"]}
+    return {job["model"]: job for job in report(home / "artifacts", run)["jobs"]}
+
+
+def report(output: Path, run: str = "latest") -> dict[str, Any]:
+    return dict(json.loads((output / "runs" / run / "report.json").read_text()))
 
 
 def runs(home: Path) -> list[Path]:

@@ -1,0 +1,134 @@
+"""Runs and stores at a URL (`output=s3://bucket/prefix`): every machine keeps a copy of what it needs, and puts there what it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lowering import remote
+from lowering.child import JOB
+from lowering.errors import ConfigError, Problem
+from lowering.result import MANIFEST, REPRO
+
+if TYPE_CHECKING:
+    from flows.record import Record
+
+URL = re.compile(r"([a-z][a-z0-9+.]+)://(.*)")
+FOLDER = "SHAPELINE_COPIES"  # in the environment: where this machine keeps its copies
+LOOK = 5.0  # seconds between two looks for jobs that ended elsewhere
+
+
+def output(text: str | Path) -> Path:
+    """The folder here that holds `runs/` and `store/` of an output: itself, or the copy of a URL. ConfigError when its scheme has no client."""
+    match = URL.fullmatch(str(text).rstrip("/"))
+    if match is None:
+        return Path(text)
+    if match[1] == "file":
+        return Path(match[2])
+    import fsspec  # here: most runs have no URL
+
+    try:
+        fsspec.get_filesystem_class(match[1])
+    except (ImportError, ValueError) as error:
+        fix = "pip install 'shapeline[s3]'" if match[1].startswith("s3") else "install the fsspec client of that scheme"
+        raise ConfigError(Problem(f"output={text}", f"there is no client for {match[1]}: {error}", fix)) from error
+    url = match[0]
+    root = _copies() / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', url)[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    remote.mark(root, url)
+    return root
+
+
+def _copies() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return Path(os.environ.get(FOLDER) or home / "shapeline" / "outputs").absolute()
+
+
+def begun(run: Record) -> None:
+    """Put the record of a new run, and what its workers need, where its output is. Raises OSError."""
+    if remote.url_of(run.folder) is None:
+        return
+    folders = [run.job_folder(job) for job in run.ids]
+    remote.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / "run.json"])
+
+
+def here(folder: str, url: str | None) -> Path:
+    """The folder of a job on this machine: `folder`, or where its output is at a URL, that in the copy that this machine has. Raises OSError."""
+    if url is None:
+        return Path(folder)
+    root, _, name = url.rpartition("/runs/")
+    found = output(root) / "runs" / name
+    if not (found / JOB).exists() and not remote.bring(found / JOB):
+        raise FileNotFoundError(2, "the job is not there", f"{url}/{JOB}")
+    remote.bring(found / MANIFEST)
+    return found
+
+
+def ended(folder: Path) -> None:
+    """Put all that is in a job's folder where its output is, the manifest last. Raises OSError."""
+    if remote.url_of(folder) is None:
+        return
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST and not path.name.startswith("."))
+    remote.publish([*found, folder / MANIFEST])
+
+
+def gather(run: Record, jobs: Sequence[str]) -> None:
+    """Bring what ended on other machines of these jobs. Raises OSError."""
+    for folder in map(run.job_folder, jobs):
+        content = remote.read(folder / MANIFEST)
+        if content is None or ((folder / MANIFEST).exists() and (folder / MANIFEST).read_bytes() == content):
+            continue
+        for name in remote.names(folder):
+            if name not in (MANIFEST, JOB, REPRO):
+                remote.bring(folder / name)
+        remote.bring(folder / MANIFEST)
+
+
+@contextmanager
+def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
+    """Brings what ends on other machines while the block runs, so that it is shown. elsewhere: whether jobs may run on any."""
+    if not elsewhere or remote.url_of(run.folder) is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            with suppress(OSError):  # the end of the run looks again, and says so
+                gather(run, run.unfinished())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def concluded(folder: Path) -> None:
+    """Put the reports of a run, and the index of all runs, where its output is. Raises OSError."""
+    if remote.url_of(folder) is None:
+        return
+    beside = [path for path in folder.parent.iterdir() if path.is_file() and path.suffix in (".html", ".json")]
+    (folder.parent / "latest.txt").write_text(folder.name)
+    remote.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
+
+
+def bring_run(output: Path, name: str) -> None:
+    """Bring a run (`latest`: the one that ended last) that another machine made, if it is there and not here. Raises OSError."""
+    runs = output / "runs"
+    if remote.url_of(runs) is None or (runs / name / "report.json").exists():
+        return
+    if name == "latest":
+        name = (remote.read(runs / "latest.txt") or b"").decode()
+    if name and "/" not in name:
+        for file in remote.names(runs / name):
+            remote.bring(runs / name / file)
+        with suppress(FileExistsError):
+            (runs / "latest").symlink_to(name)
