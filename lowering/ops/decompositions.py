@@ -1,6 +1,7 @@
 """Which ops are decomposed at the FX level, and why. Everything else stays whole: torch-mlir lowers it in C++, in milliseconds.
 
-By rule: an op that the torch dialect does not register is decomposed if torch has a decomposition. By table: an op that is registered,
+By rule: an op that the torch dialect does not register is decomposed if torch has a decomposition, and so is one of a backward graph, of
+which torch-mlir lowers few forms, and leaky_relu_backward to wrong numbers. By table: an op that is registered,
 but that a later level refuses, or lowers to wrong numbers.
 """
 
@@ -24,6 +25,7 @@ from lowering.ops import (
     convolution,
     factories,
     fourier,
+    gradients,
     indexing,
     padding,
     polynomials,
@@ -91,6 +93,7 @@ def _lacks_bounds(node: Node) -> bool:
     return _has_dynamic_arguments(node) or _argument(node, "start") is None or _argument(node, "end") is None
 
 
+_NOT_DEFINED = "no lowering, and no definition by other ops in torch"
 _CEIL = "ceil_mode gives wrong numbers"
 _NO_DYNAMIC = "no lowering with a dynamic dim"
 _NONE = "no lowering to StableHLO"
@@ -207,6 +210,18 @@ TABLE: dict[Any, Row] = {
     aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), _NO_DYNAMIC),
     aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), _NO_DYNAMIC),
     aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), _NO_DYNAMIC),
+    aten.avg_pool2d_backward.default: Row(partial(gradients.average_pooling, 2), _NOT_DEFINED),
+    aten.avg_pool3d_backward.default: Row(partial(gradients.average_pooling, 3), _NOT_DEFINED),
+    aten._adaptive_avg_pool2d_backward.default: Row(partial(gradients.adaptive_average_pooling, 2), _NOT_DEFINED),
+    aten._adaptive_avg_pool3d_backward.default: Row(partial(gradients.adaptive_average_pooling, 3), _NOT_DEFINED),
+    aten.adaptive_max_pool2d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 2), _NOT_DEFINED),
+    aten.adaptive_max_pool3d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 3), _NOT_DEFINED),
+    aten.max_pool3d_with_indices_backward.default: Row(partial(gradients.maximum_pooling, 3), _NOT_DEFINED),
+    **{getattr(aten, f"replication_pad{rank}d_backward").default: Row(
+        partial(gradients.replication, getattr(aten, f"replication_pad{rank}d").default), _NOT_DEFINED) for rank in (1, 2, 3)},
+    **{getattr(aten, f"{name}_backward").default: Row(partial(gradients.upsampling, getattr(aten, name).default), _NOT_DEFINED)
+       for name in ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+                    "upsample_trilinear3d", "upsample_bicubic2d")},
     aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, _pads_mean),
     aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, _pads_mean),
     aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _pads_mean),
@@ -217,8 +232,6 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        mse_loss_backward nll_loss_backward nll_loss2d_backward binary_cross_entropy_backward log_sigmoid_backward native_batch_norm_backward
-        native_layer_norm_backward native_group_norm_backward embedding_dense_backward threshold_backward
         xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col bucketize.Tensor embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
@@ -260,9 +273,11 @@ def choose(node: Node) -> Decomposition | None:
 
 @functools.cache
 def _by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
-    if op.namespace != "aten" or kind_of(op) is not None or is_registered(op):
+    if op.namespace != "aten" or kind_of(op) is not None:
         return None
-    return _torchs_own(op)
+    if op._schema.name.removesuffix("_data").endswith("_backward"):
+        return decomposition_table.get(op) or _torchs_own(op)
+    return None if is_registered(op) else _torchs_own(op)
 
 
 def is_registered(op: torch._ops.OpOverload) -> bool:

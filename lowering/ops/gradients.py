@@ -1,0 +1,51 @@
+"""Backward ops that torch does not define by others: the gradient of a forward that is made of plain ops, as autograd takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch._decomp import decomposition_table
+
+from lowering.ops import pooling
+
+Tensor: TypeAlias = torch.Tensor
+
+
+def average_pooling(rank: int, gradient: Tensor, tensor: Tensor, *settings: Any) -> Tensor:
+    """aten::avg_pool{2,3}d_backward(gradient, tensor, kernel_size, stride, ...)."""
+    return _by_autograd(lambda given: pooling.average(rank, given, *settings), tensor, gradient)
+
+
+def adaptive_average_pooling(rank: int, gradient: Tensor, tensor: Tensor) -> Tensor:
+    """aten::_adaptive_avg_pool{2,3}d_backward."""
+    return _by_autograd(lambda given: pooling.adaptive_average(given, gradient.shape[-rank:]), tensor, gradient)
+
+
+def adaptive_maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, places: Tensor) -> Tensor:
+    """aten::adaptive_max_pool{2,3}d_backward: each gradient goes to the place in the map that its maximum was taken from."""
+    flat = torch.zeros_like(tensor).flatten(-rank)
+    return flat.scatter_add(-1, places.flatten(-rank), gradient.flatten(-rank)).reshape(tensor.shape)
+
+
+def maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+                    dilation: Sequence[int], ceil_mode: bool, places: Tensor) -> Tensor:
+    """aten::max_pool{2,3}d_with_indices_backward."""
+    return adaptive_maximum_pooling(rank, gradient, tensor, places)
+
+
+def replication(op: Any, gradient: Tensor, tensor: Tensor, padding: Sequence[Any]) -> Tensor:
+    """The backward of `op`, a replication_pad."""
+    return _by_autograd(lambda given: decomposition_table[op](given, padding), tensor, gradient)
+
+
+def upsampling(op: Any, gradient: Tensor, output_size: Sequence[Any], input_size: Sequence[Any], *settings: Any) -> Tensor:
+    """The backward of `op`, an upsample, which is linear: where it is taken does not count."""
+    return _by_autograd(lambda given: decomposition_table[op](given, output_size, *settings), gradient.new_zeros(input_size), gradient)
+
+
+def _by_autograd(forward: Callable[[Tensor], Tensor], tensor: Tensor, gradient: Tensor) -> Tensor:
+    with torch.enable_grad():
+        given = tensor.detach().requires_grad_()
+        return torch.autograd.grad(forward(given), given, gradient)[0]

@@ -1,0 +1,64 @@
+"""Small modules to train: norms with state, weights that are not trained, randomness, regions without gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Classifier(nn.Module):
+    """(batch, 4) -> {"logits": (batch, 3)}: batch norm, a frozen layer, and a parameter that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.frozen = nn.Linear(6, 6)
+        self.frozen.requires_grad_(False)
+        self.unread = nn.Parameter(torch.ones(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.head(torch.tanh(self.frozen(self.norm(self.up(x)))))}
+
+
+class Dropping(nn.Module):
+    """(batch, 4) -> its own loss, with dropout in a module and in a call."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Dropout(p))
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.body(x)
+        return {"loss": nn.functional.dropout(hidden, self.p, self.training).square().mean(), "hidden": hidden}
+
+
+class Stopped(nn.Module):
+    """(batch, 4) -> its own loss; what flows through a region without gradients is a constant of the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.layer(x)
+        with torch.no_grad():
+            target = self.layer(x).flip(1) * 2
+        return {"loss": (hidden - target).square().mean(), "input": x}
+
+
+class Pictures(nn.Module):
+    """(batch, 3, 12, 12) and labels -> its own loss: convolutions of several kinds, batch norm, pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        )  # fmt: skip
+
+    def forward(self, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.body(pixels)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
