@@ -10,20 +10,22 @@ from typing import ClassVar
 from lowering import direct, inventory, mlir
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
-from lowering.legalize import composites, control, custom_calls, entry
+from lowering.legalize import composites, control, custom_calls, entry, opening
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
-# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in two halves: CHLO ops that MHLO has too are put aside between them. Its passes
-# that refine shapes are left out (the legalization knows more), and the regions that guard broadcasts are opened. Opened, and without
-# duplicates, the first canonicalize takes a third of the time; it is the one pass whose cost grows faster than the program.
+# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts: CHLO ops that MHLO has too are put aside behind the first. Its passes
+# that refine shapes are left out (the legalization knows more), and what canonicalize and the conversion of types take quadratic time for
+# (opening the regions that guard broadcasts, arguments that are weights) is done between the parts: 96 layers take a quarter of the time.
 CONVERT = "builtin.module(func.func(convert-torch-to-stablehlo{{allow-non-finites={allow}}}))"
+UNGUARD = "builtin.module(func.func(chlo-legalize-to-stablehlo,remove-shape-constraints))"
+SIMPLIFY = "builtin.module(func.func(convert-torch-to-arith,cse,canonicalize,cse))"
 VERIFY = "torch-verify-stablehlo-backend-contract,"
-FINISH = (
-    "builtin.module(func.func(chlo-legalize-to-stablehlo,remove-shape-constraints,convert-torch-to-arith,cse,canonicalize,cse),"
-    "torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
+TYPES = (
+    "builtin.module(torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
     f"{VERIFY}func.func(stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
 )
+FINISH = mlir.joined(UNGUARD, SIMPLIFY, TYPES)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,12 @@ class ToStableHLO(Stage):
         with inventory.complete(module, mlir.joined(convert, FINISH)):
             mlir.run(module, convert, "stablehlo")
             composites.keep(module)
+            mlir.run(module, UNGUARD, "stablehlo")
+            opening.open_assumptions(module)
+            mlir.run(module, SIMPLIFY, "stablehlo")
+            opening.convert_arguments(module)
             # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
-            mlir.run(module, FINISH.replace(VERIFY, "") if branches or operators.outlined(module) else FINISH, "stablehlo")
+            mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.outlined(module) else TYPES, "stablehlo")
         assert program.signature is not None
         problems = entry.legalize(module, program.signature, self.assertions)
         if problems:
