@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("-k", default="", metavar="NAME", help="only ops with this in their name")
     parser.add_argument("--workers", type=int, default=2, help="child processes side by side")
     parser.add_argument("--samples", type=int, default=1, help="samples of each op and dtype; the worst one counts")
-    parser.add_argument("--seconds", type=float, default=180, help="deadline of one op and dtype")
+    parser.add_argument("--seconds", type=float, default=600, help="deadline of one op and dtype")
     parser.add_argument("--resume", action="store_true", help="keep the trials that --json FILE holds, and go on with the others")
     options = parser.parse_args()
     for name in _WARM:

@@ -53,7 +53,7 @@ def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.direct.
     """
     raw = program.lowered(Level.TORCH, mlir.annotated(module))
-    options = f"backend-legal-ops={','.join(legal_ops)} extra-library="
+    options = f"backend-legal-ops={','.join((*direct.WHOLE, *legal_ops))} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
     with operators.hidden(module, direct.RULES), inventory.complete(module, pipeline):
         mlir.run(module, pipeline, "torch")

@@ -53,9 +53,9 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
 
 
 def _computes(operation: Any) -> bool:
-    """Whether the op makes tensors: numbers, lists and sizes go along with the ops that use them."""
-    is_tensor = any("tensor" in str(result.type) for result in operation.results)
-    return is_tensor and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
+    """Whether the op makes tensors, or is none of the dialect's: numbers, lists and sizes go along with the ops that use them."""
+    counts = operation.name == "torch.operator" or any("tensor" in str(result.type) for result in operation.results)
+    return counts and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
 
 
 def _in_regions(value: Any) -> bool:

@@ -17,11 +17,12 @@ from lowering.ops.symbolic import kind_of
 
 Value: TypeAlias = torch._C.Value
 
-# Checks that tracing made and that have no result; what they protect is in the signature's ranges and guards.
+# Checks without a result. What those of tracing protect is in the signature's ranges and guards; linear algebra that fails gives NaN below.
 CHECKS = {
     torch.ops.aten._assert_scalar.default,
     torch.ops.aten._assert_async.msg,
     torch.ops.aten._assert_tensor_metadata.default,
+    torch.ops.aten._linalg_check_errors.default,
     torch.ops.aten.sym_constrain_range.default,
     torch.ops.aten.sym_constrain_range_for_size.default,
 }

@@ -40,7 +40,7 @@ def dims(op: Any, known: Known) -> list[Shape | None]:
 
 def shape_operand(name: str) -> int | None:
     """Which operand of a dynamic op is its result's shape."""
-    return {"stablehlo.dynamic_broadcast_in_dim": 1, "stablehlo.dynamic_reshape": 1, "stablehlo.dynamic_iota": 0}.get(name)
+    return {"stablehlo.dynamic_broadcast_in_dim": 1, "stablehlo.dynamic_reshape": 1, "stablehlo.dynamic_iota": 0, "stablehlo.rng": 2}.get(name)
 
 
 def integers(op: Any, name: str) -> list[int]:
@@ -74,7 +74,7 @@ def _definite(candidates: Sequence[Expression]) -> Expression:
     return next((dim for dim in candidates if dim.constant is not None), candidates[0])
 
 
-@_rule("dynamic_broadcast_in_dim", "dynamic_reshape", "dynamic_iota")
+@_rule("dynamic_broadcast_in_dim", "dynamic_reshape", "dynamic_iota", "rng")
 def _given(op: Any, known: Known) -> Shape | None:
     index = shape_operand(op.name)
     return known.values(op.operands[index])  # type: ignore[index]
@@ -85,8 +85,8 @@ def _select(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[1])
 
 
-@_rule("clamp")
-def _clamp(op: Any, known: Known) -> Shape | None:
+@_rule("clamp", "triangular_solve")
+def _second(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[1])
 
 

@@ -27,9 +27,11 @@ from lowering.ops import (
     fourier,
     gradients,
     indexing,
+    linear,
     padding,
     polynomials,
     pooling,
+    random,
     scans,
     scattering,
     sorting,
@@ -87,6 +89,11 @@ def _pads_mean(node: Node) -> bool:
 def _has_dynamic_arguments(node: Node) -> bool:
     """Whether a size or place that an op is given is not a constant."""
     return any(isinstance(argument, Node) and isinstance(argument.meta["val"], torch.SymInt) for argument in node.args)
+
+
+def _has_dynamic_sizes(node: Node) -> bool:
+    """Whether one of the sizes in a list is not a constant."""
+    return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
 
 
 def _lacks_bounds(node: Node) -> bool:
@@ -163,6 +170,23 @@ TABLE: dict[Any, Row] = {
     aten.index.Tensor: Row(indexing.index, "negative places give wrong numbers", indexing.by_places),
     aten.index_put.default: Row(indexing.index_put, "negative places give wrong numbers", indexing.by_places),
     aten.take.default: Row(indexing.take, "negative places give wrong numbers"),
+    **{getattr(aten.normal, form): Row(random.normal, _NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
+    aten.normal.float_float: Row(random.normal_of_size, _NONE),
+    aten.rand.default: Row(random.uniform, _NONE),
+    aten.rand_like.default: Row(random.uniform_like, _NONE),
+    aten.randn.default: Row(random.standard, _NONE),
+    aten.randn_like.default: Row(random.standard_like, _NONE),
+    aten.randint.default: Row(random.integers, _NONE),
+    aten.randint.low: Row(random.integers, _NONE),
+    aten.geometric.default: Row(random.geometric, "torch's own draws integers"),
+    aten.randint_like.default: Row(random.integers_like, _NONE),
+    aten.randint_like.low_dtype: Row(random.integers_like, _NONE),
+    aten.cholesky.default: Row(linear.cholesky, _NONE),
+    aten.linalg_cholesky_ex.default: Row(linear.upper_cholesky, "only lower factors lower", lambda node: bool(_argument(node, "upper"))),
+    aten.cholesky_solve.default: Row(linear.cholesky_solve, _NONE),
+    aten.cholesky_inverse.default: Row(linear.cholesky_inverse, _NONE),
+    aten.triangular_solve.default: Row(linear.triangular_solve, _NONE),
+    aten.split_with_sizes.default: Row(views.split_with_sizes, "needs constant sizes", _has_dynamic_sizes),
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),

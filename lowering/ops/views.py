@@ -21,6 +21,15 @@ def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
     return moved.flatten(-2).index_select(-1, first * columns + second)
 
 
+def split_with_sizes(tensor: Tensor, sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
+    """Parts of these sizes, one behind the other."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(tensor.narrow(dim, start, size))
+        start = start + size
+    return parts
+
+
 def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """`tensor` with the diagonal in `dim1` and `dim2` taken from the last dim of `source`."""
     moved = tensor.movedim((dim1, dim2), (-2, -1))

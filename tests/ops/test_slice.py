@@ -18,19 +18,22 @@ VERIFIED = {
         cat diagonal diag_embed unfold as_strided roll tril nn.functional.pad.reflect nn.functional.pixel_shuffle squeeze_copy
         gather take index_put scatter_reduce.mean index_reduce.amax
         nn.functional.max_pool2d nn.functional.avg_pool2d nn.functional.adaptive_avg_pool1d nn.functional.conv2d
+        linalg.cholesky cholesky_solve triangular_solve unsafe_chunk
         sort topk median cummax cumprod matmul nn.functional.scaled_dot_product_attention fft.irfftn
     """,
     "int64": "remainder floor_divide cumsum addmm gather take sort scatter_reduce.prod erf",
 }
 # What ends in a refusal, and an op that the inventory must name.
-REFUSED = {"linalg.qr": "linalg_qr", "linalg.svd": "_linalg_svd", "special.airy_ai": "special_airy_ai", "uniform": "uniform"}
+REFUSED = {"linalg.qr": "linalg_qr", "linalg.svd": "_linalg_svd", "special.airy_ai": "special_airy_ai", "tensor_split": "storage_offset",
+           "linalg.cholesky_ex": "linalg_cholesky_ex"}
+RANDOM = "uniform randn_like normal randint_like geometric bernoulli"
 
 SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def trials() -> dict[tuple[str, str], Trial]:
-    tasks = [Task(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()] + [Task(op, "float32") for op in REFUSED]
+    tasks = [Task(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()] + [Task(op, "float32") for op in [*REFUSED, *RANDOM.split()]]
     return {(trial.op, trial.dtype): trial for trial in sweep(tasks, workers=2, seconds=SECONDS)}
 
 
@@ -47,6 +50,13 @@ def test_a_refusal_is_an_inventory_that_names_the_op(trials: dict[tuple[str, str
     trial = trials[op, "float32"]
     assert trial.outcome == "unsupported", trial
     assert any(named in problem for problem in trial.problems), trial.problems
+
+
+@pytest.mark.parametrize("op", RANDOM.split())
+def test_random_numbers_have_the_shape_and_dtype_of_eagers(trials: dict[tuple[str, str], Trial], op: str) -> None:
+    trial = trials[op, "float32"]
+    assert (trial.outcome, trial.stage) == ("not_compared", "verify"), "\n".join(trial.problems)
+    assert trial.points
 
 
 class Function(torch.nn.Module):

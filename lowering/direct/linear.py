@@ -1,0 +1,61 @@
+"""Linear algebra that StableHLO has ops for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, rule, tensor
+
+
+@rule("aten.linalg_cholesky_ex")
+def _cholesky(call: Call) -> Sequence[ir.Value] | None:
+    """aten::linalg_cholesky_ex(self, upper, check_errors), lower; None where `info` is wanted: XLA does not say which minor fails."""
+    if call.constant(1) or list(call.op.results[1].uses):
+        return None
+    given = call.tensor(0)
+    factor = call.make("stablehlo.cholesky", [given], given.type, lower="true")
+    info = call.make("stablehlo.constant", [], "tensor<i32>", value="dense<0> : tensor<i32>")
+    return [_lower(call, factor), call.make("stablehlo.dynamic_broadcast_in_dim", [info, _batch(call, given)], call.result(1),
+                                            broadcast_dimensions="array<i64>")]  # fmt: skip
+
+
+def _lower(call: Call, matrix: ir.Value) -> ir.Value:
+    """Zeros above the diagonal, where XLA may leave anything."""
+    type_ = ir.RankedTensorType(matrix.type)
+    places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
+              for dim in (type_.rank - 2, type_.rank - 1)]
+    kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"), comparison_direction="#stablehlo<comparison_direction GE>")
+    is_complex = "complex" in str(type_.element_type)
+    zero = call.make("stablehlo.constant", [], f"tensor<{type_.element_type}>",
+                     value=f"dense<{'(0.0, 0.0)' if is_complex else '0.0'}> : tensor<{type_.element_type}>")
+    zeros = call.make("stablehlo.dynamic_broadcast_in_dim", [zero, call.shape(matrix)], matrix.type, broadcast_dimensions="array<i64>")
+    return call.make("stablehlo.select", [kept, matrix, zeros], matrix.type)
+
+
+def _batch(call: Call, matrix: ir.Value) -> ir.Value:
+    """The sizes of all dims but the last two."""
+    count = ir.RankedTensorType(matrix.type).rank - 2
+    places = [call.make("arith.constant", [], "index", value=f"{position} : index") for position in range(count)]
+    sizes = [call.make("tensor.dim", [matrix, place], "index") for place in places]
+    return call.make("tensor.from_elements", sizes, f"tensor<{count}xindex>")
+
+
+@rule("aten.linalg_solve_triangular")
+def _solve_triangular(call: Call) -> Sequence[ir.Value] | None:
+    """aten::linalg_solve_triangular(self, B, upper, left, unitriangular); None where batch dims would have to be broadcast."""
+    matrix, right = call.tensor(0), call.tensor(1)
+    if any(a != b for a, b in zip(_batch_dims(matrix), _batch_dims(right), strict=False)) or len(_batch_dims(matrix)) != len(_batch_dims(right)):
+        return None
+    upper, left, unit = (call.constant(position) for position in (2, 3, 4))
+    return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_word(left), lower=_word(not upper),
+                      unit_diagonal=_word(unit), transpose_a="#stablehlo<transpose NO_TRANSPOSE>")]  # fmt: skip
+
+
+def _batch_dims(value: ir.Value) -> list[int]:
+    return list(ir.RankedTensorType(value.type).shape)[:-2]
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"

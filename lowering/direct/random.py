@@ -1,0 +1,30 @@
+"""Random numbers, drawn by XLA's own generator: their distribution is that of torch, the numbers are others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.direct.rewriting import Call, rule
+
+
+@rule("aten.uniform")
+def _uniform(call: Call) -> Sequence[ir.Value]:
+    """aten::uniform(self, from, to, generator): in [from, to)."""
+    return [_drawn(call, "UNIFORM")]
+
+
+@rule("aten.normal_functional")
+def _normal(call: Call) -> Sequence[ir.Value]:
+    """aten::normal_functional(self, mean, std, generator)."""
+    return [_drawn(call, "NORMAL")]
+
+
+def _drawn(call: Call, distribution: str) -> ir.Value:
+    """Numbers in the shape of the op's first operand, by its two parameters."""
+    given = call.tensor(0)
+    type_ = f"tensor<{ir.RankedTensorType(given.type).element_type}>"
+    parameters = [call.make("stablehlo.constant", [], type_, value=f"dense<{float(call.constant(position))!r}> : {type_}") for position in (1, 2)]
+    kind = f"#stablehlo<rng_distribution {distribution}>"
+    return call.make("stablehlo.rng", [*parameters, call.shape(given)], given.type, rng_distribution=kind)
