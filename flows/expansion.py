@@ -210,6 +210,7 @@ class _Expanding:
         model = structured(Model, {"name": name, **tree})
         wrong = [Problem(layers.place(split(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
         wrong += ladder.factory_problems(tree["factory"], layers.place)
+        wrong += ladder.loss_problems(model.loss, layers.place)
         stages = {stage: spec for stage, spec in merged(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
             wrong += ladder.dropped_problems(changes, self.document["stages"], layers.place)

@@ -56,6 +56,29 @@ def factory_problems(factory: Mapping[str, Any], place: Place) -> list[Problem]:
     return _placed(_recipe_misfits(factory, ("factory",)), place)
 
 
+def loss_problems(loss: Any, place: Place) -> list[Problem]:
+    """Everything that is wrong with a model's loss as far as the declaration of its callable tells; `Model.problems` tells the rest."""
+    parts = {key: loss.get(key, {}) for key in ("outputs", "targets")} if isinstance(loss, Mapping) else {}
+    if not isinstance(loss, Mapping) or TARGET not in loss or not all(isinstance(part, Mapping) for part in parts.values()):
+        return []
+    target = loss[TARGET]
+    if not isinstance(target, str):
+        return [Problem(place(("loss", TARGET)), f"{shown(target)} is not a dotted path", "package.module.name")]
+    try:
+        options = declarations.callable_options(target)
+    except Undeclared as error:
+        return [Problem(place(("loss", TARGET)), f"{target}: {error}", error.fix)]
+    if options is None:
+        return []
+    given: dict[str, Keys] = {name: ("loss", name) for name in loss if name not in (TARGET, *parts)}
+    given |= {str(name): ("loss", key, name) for key, part in parts.items() for name in part}
+    unknown = [name for name in given if name not in options.types and not options.open]
+    missing = sorted(options.required - set(given))
+    known = f"it takes {', '.join(options.types)}"
+    found = [Problem(place(given[name]), f"{target} has no argument '{name}'", near_miss(name, options.types) or known) for name in unknown]
+    return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"outputs: {{{name}: NAME}}, or a target") for name in missing]
+
+
 def _recipe_misfits(spec: Any, keys: Keys) -> Iterator[Misfit]:
     """Of every `_target_` in `spec`, the outer ones first."""
     if isinstance(spec, list | tuple):

@@ -29,15 +29,19 @@ def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram
     """`captured` with the gradient of its output `loss` by every parameter that it depends on, as further results; functional.
 
     `captured` is as torch.export gives it, in train mode; its graph is changed. table: decompositions by op, those of backward included.
+    StageFailed where an op has no gradient, or the loss depends on no parameter.
     Results are the mutated buffers, the outputs, then the gradients, each kind in the order of the arguments.
     """
     graphs.inline_wrappers(captured.graph_module, detach=True)
     _detach_all_but(captured, loss)
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     values = tuple(node.meta["val"] for node in placeholders)
-    with ExitStack() as stack:
-        stack.enter_context(_tracing(values))
-        traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_tracing(values))
+            traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
+    except Exception as error:  # ops without a gradient raise many kinds
+        raise StageFailed(Problem("AOTAutograd", f"{type(error).__name__}: {error}")) from error
     _flatten(traced, loss)
     _rename(traced.graph, placeholders)
     specs = _results(captured, traced.graph, loss)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lowering import recipe
-from lowering.errors import LoadError, Problem, near_miss
+from lowering.errors import ConfigError, LoadError, Problem, near_miss
 from lowering.model import GRADIENT, LOSS, Model
 from lowering.outputs import Outputs, outputs_of
 
@@ -26,7 +26,11 @@ class WithLoss(torch.nn.Module):
         self.__dict__["module"] = module  # not a submodule: names of weights stay as they are
         for held in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[held] = module.__dict__[held]
-        self._compute, self._place = recipe.locate(loss[recipe.TARGET]), place
+        self._place = place
+        try:
+            self._compute = recipe.locate(loss[recipe.TARGET])
+        except ConfigError as error:
+            raise LoadError([Problem(place, problem.cause, problem.fix) for problem in error.problems]) from error
         self._outputs, self._targets = loss["outputs"], loss.get("targets", {})
         self._constants = {name: value for name, value in loss.items() if name not in (recipe.TARGET, "outputs", "targets")}
         run = functools.partial(self._run)

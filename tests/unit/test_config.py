@@ -97,6 +97,19 @@ def test_a_file_of_stages_changes_and_drops_some(folder: Path) -> None:
     assert second.startswith(f"{folder}/stages/short.yaml:1 export.strikt: ")
 
 
+def test_a_loss_is_checked_as_far_as_its_declaration_tells(folder: Path) -> None:
+    loss = "{_target_: torch.nn.functional.mse_loss, outputs: {inpt: output}, targets: {target: wanted}, reductoin: sum}"
+    write(folder / "model/trained.yaml", f"defaults: [mlp_training, _self_]\nloss: {loss}\n")
+    told = refused(f"hydra.searchpath=['{folder}']", "model=trained")
+    assert [problem.partition("trained.yaml:2 ")[2] for problem in told] == [
+        "loss.reductoin: torch.nn.functional.mse_loss has no argument 'reductoin' (did you mean 'reduction'?)",
+        "loss.outputs.inpt: torch.nn.functional.mse_loss has no argument 'inpt' (did you mean 'input'?)",
+    ]
+    assert refused("model=mlp_training", "model.loss._target_=torch.nn.functional.mse_los") == [
+        "command line model.loss._target_: torch.nn.functional.mse_los: torch.nn.functional has no 'mse_los' (did you mean 'mse_loss'?)"
+    ]
+
+
 def test_until_names_a_level_of_the_ladder() -> None:
     assert only(plan(["model=mlp", "until=torchscript"]))["until"] == "torchscript"
     assert refused("model=mlp", "until=torchscritp") == [
