@@ -78,8 +78,8 @@ def shapeline(job: Job, folder: Path) -> Taken:
         raise RuntimeError(f"{result.outcome} in {result.stage}: " + "; ".join(map(str, result.problems)))
     saved = sum(stage.phases["save"] for stage in result.stages)
     share = [stage.cpu_seconds * (1 - stage.phases["save"] / stage.seconds) for stage in result.stages]
-    stages = {stage.name: {"seconds": stage.seconds - stage.phases["save"], "save_seconds": stage.phases["save"],
-                           "peak_bytes": stage.peak_rss_bytes or 0} for stage in result.stages}
+    stages = {stage.name: {"seconds": stage.seconds - stage.phases["save"], "cpu_seconds": cpu, "save_seconds": stage.phases["save"],
+                           "peak_bytes": stage.peak_rss_bytes or 0} for stage, cpu in zip(result.stages, share, strict=True)}
     peak = max(stage.peak_rss_bytes or 0 for stage in result.stages)
     return Taken(result.seconds - saved, sum(share), clock.seconds, peak, weight_bytes(job.model), saved, stages)
 
