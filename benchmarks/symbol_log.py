@@ -2,8 +2,9 @@
 
     python -m benchmarks.symbol_log [--quick] [--json FILE]
 
-For each model: seconds of CPU of the bare torch.export.export and of the same under capture plus the record, and the median ratio of
-neighbouring pairs. Beside it, what an engineer would run instead: torch's own TORCH_LOGS="+dynamic" text, written to a file.
+For each model: seconds of CPU of the bare torch.export.export and of the same under capture plus the record, its JSON and the trace for
+tlparse, and the median ratio of neighbouring pairs. Beside it, what an engineer would run instead: torch's own TORCH_LOGS="+dynamic" text,
+written to a file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 
 from lowering import dynamic, files, inputs
 from lowering.model import Input, Model, Symbol
+from lowering.symbols import trace
 from lowering.symbols.capture import SHAPES, capture
 from lowering.symbols.recording import record
 from lowering.symbols.selftest import self_test
@@ -82,6 +84,8 @@ def measure(model: Model, budget: float) -> Row:
             program = bare()
         start = time.process_time()
         made = record(log, model, program, None)
+        made.to_json()
+        trace.rendered(log)
         recording.append(time.process_time() - start)
 
     kinds = (bare, logged, _with_text(bare))

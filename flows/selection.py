@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Predicate = Callable[[str], bool]
+Parser = Callable[[list[str]], tuple[Predicate, list[str]]]
 TOKEN = re.compile(r"\s*(?:([()])|([^\s()]+))")
 
 
@@ -22,19 +23,21 @@ def parse(expression: str) -> Predicate:
 
 
 def _any_of(tokens: list[str]) -> tuple[Predicate, list[str]]:
-    left, rest = _all_of(tokens)
-    if not rest or rest[0] != "or":
-        return left, rest
-    right, rest = _any_of(rest[1:])
-    return lambda job: left(job) or right(job), rest
+    return _chain(tokens, "or", _all_of, any)
 
 
 def _all_of(tokens: list[str]) -> tuple[Predicate, list[str]]:
-    left, rest = _one(tokens)
-    if not rest or rest[0] != "and":
-        return left, rest
-    right, rest = _all_of(rest[1:])
-    return lambda job: left(job) and right(job), rest
+    return _chain(tokens, "and", _one, all)
+
+
+def _chain(tokens: list[str], word: str, part: Parser, holds: Callable[[Iterable[bool]], bool]) -> tuple[Predicate, list[str]]:
+    """What `part` reads, as often as `word` joins another to it; and what is left."""
+    first, rest = part(tokens)
+    parts = [first]
+    while rest and rest[0] == word:
+        further, rest = part(rest[1:])
+        parts.append(further)
+    return lambda job: holds(one(job) for one in parts), rest
 
 
 def _one(tokens: list[str]) -> tuple[Predicate, list[str]]:

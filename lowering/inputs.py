@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from lowering.dims import Affine
 from lowering.errors import LoadError, Problem
 from lowering.model import Input, Model
 from lowering.outputs import Outputs, outputs_of
+from lowering.sources import checkpoint
 from lowering.types import DTYPES, NUMBERS
 
 # Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
@@ -22,20 +24,23 @@ FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
 def instantiate(model: Model) -> torch.nn.Module:
-    """The module that the factory builds, weights drawn from `model.seed`, in eval mode, or in train mode with its loss; LoadError names the
+    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with its loss; LoadError names the
     factory and the cause."""
     place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
     libraries.load(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
         try:
-            module = recipe.build(model.factory)
+            with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
+                module = recipe.build(model.factory)
         except LoadError:
             raise
         except Exception as error:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
+    if model.checkpoint is not None:
+        checkpoint.fill(module, Path(model.checkpoint).expanduser())
     return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
 
 
@@ -55,6 +60,8 @@ def flexible_sizes(model: Model) -> dict[str, int]:
     """The example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
     dims = {f"{name}[{position}]": dim for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims())}
     places = [place for place, dim in dims.items() if dim is None]
+    if not places:
+        return {}
     taken = set(model.examples().values())
     free = [prime for prime in FLEXIBLE if prime not in taken]
     return {place: free[index % len(free)] for index, place in enumerate(places)}

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch._guards import TracingContext
+from torch._guards import CompileContext, CompileId, TracingContext, compile_context
 from torch.fx.experimental import _config as shapes_config
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -28,6 +28,7 @@ from lowering.symbols.events import Event, read_structured, read_text
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 TRACE = "torch.__trace"
 FAILURES_KEPT = 10
+FRAME = 1 << 30  # of the compile id of what this capture traces outside of Dynamo, which counts its frames from 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Capture:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_listening(SHAPES, _ShapesReader(self.log), passing=True))
             stack.enter_context(_listening(TRACE, _TraceReader(self.log), passing=False))
+            if CompileContext.current_compile_id() is None:  # torch would walk the whole stack for every traced event, to say that it has none
+                stack.enter_context(compile_context(CompileContext(CompileId(frame_id=FRAME, frame_compile_id=0))))
             if self.log.settings.extended_debug:
                 wanted = ",".join(self.log.settings.extended_debug)
                 stack.enter_context(shapes_config.patch(extended_debug_create_symbol=wanted))  # type: ignore[attr-defined]
@@ -150,15 +153,21 @@ def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[No
     before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
     logger.handlers[:] = [reader, *([_Passing(logger)] if passing else logger.handlers)]
     logger.disabled = False
-    logger.setLevel(logging.DEBUG)
+    _set_level(logger, logging.DEBUG)
     logger.propagate = False
     try:
         yield
     finally:
         removed = [] if passing else [handler for handler in before[0] if handler not in logger.handlers]
         logger.handlers[:] = [handler for handler in before[0] if handler not in removed]
-        logger.setLevel(before[1])
+        _set_level(logger, before[1])
         logger.propagate, logger.disabled = before[2], before[3]
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    """Only where it differs: it makes every logger of the process forget what it is enabled for."""
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def _env_in_making() -> ShapeEnv:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch._logging._internal import TorchLogsFormatter
 from torch._logging.structured import INTERN_TABLE
 
 from lowering import files
-from lowering.symbols.capture import Log
+from lowering.symbols.capture import FRAME, Log
+from lowering.symbols.frames import is_model_code
 
 FILE = "trace.log"
+GUARD = "guard_added_fast"
+_COMPILE_ID = ("frame_id", "frame_compile_id", "attempt")
+_NOTHING_KNOWN: dict[str, Any] = {"prefix": "eval", "expr_node_id": 0, "symbol_to_sources": {}, "frame_locals": {}}  # tlparse needs a node id
 
 
 def rendered(log: Log) -> str:
     """The lines of the file. File names, which torch logs once a process, come first, so that it stands alone. Never raises."""
     formatter: logging.Formatter = TorchLogsFormatter(trace=True)
     records = [record for record in log.trace if "str" not in _metadata(record)]
-    names = [_interned(records[0], name, number) for name, number in INTERN_TABLE.items()] if records else []
-    return "".join(_line(formatter, record) for record in (*names, *map(_readable, records)))
+    files_of = {number: name for name, number in INTERN_TABLE.items()}
+    return "".join((*_names(formatter, records[:1]), *(_line(formatter, _readable(record, files_of)) for record in records)))
 
 
 def save(log: Log, folder: Path) -> Path:
@@ -37,15 +44,28 @@ def _line(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         return f"# unwritten: {type(error).__name__}: {error}\n".replace("\n", " ").rstrip() + "\n"
 
 
-def _interned(like: logging.LogRecord, name: str, number: int) -> logging.LogRecord:
-    record = copy.copy(like)
-    record.__dict__.update(metadata={"str": [name, number]}, payload=None)
-    return record
+def _names(formatter: logging.Formatter, first: list[logging.LogRecord]) -> Iterator[str]:
+    """The lines that say which number stands for which file, in the manner of the first record."""
+    for record in first:
+        like = copy.copy(record)
+        like.__dict__.update(metadata={"str": []}, payload=None)
+        head = _line(formatter, like).rpartition('{"str"')[0]
+        yield from (f"{head}{json.dumps({'str': [name, number]})}\n" for name, number in INTERN_TABLE.items())
 
 
-def _readable(record: logging.LogRecord) -> logging.LogRecord:
-    """tlparse drops an event whose `stack` is text, or whose `frame_locals` holds lists: the first becomes a frame, the second text."""
-    metadata = {name: _event(value) for name, value in _metadata(record).items()}
+def _readable(record: logging.LogRecord, files_of: Mapping[int, str]) -> logging.LogRecord:
+    """What tlparse would drop or misread, as it reads it.
+
+    A `stack` that is text becomes a frame, values of `frame_locals` become text. A guard is told by `guard_added` too, for that alone makes
+    the page of `tlparse --export` show it. What is outside of Dynamo is filed by its stack, not by the capture's compile id. An empty
+    `user_stack`, as of every export that is not strict, is filled with the model's frames.
+    """
+    metadata = {name: _event(value, files_of) for name, value in _metadata(record).items()}
+    if metadata.get("frame_id") == FRAME:
+        stacks = [value["stack"] for value in metadata.values() if isinstance(value, dict) and "stack" in value]
+        metadata = {name: value for name, value in metadata.items() if name not in _COMPILE_ID} | ({"stack": stacks[0]} if stacks else {})
+    if GUARD in metadata:
+        metadata["guard_added"] = {**_NOTHING_KNOWN, **metadata[GUARD]}
     if metadata == _metadata(record):
         return record
     changed = copy.copy(record)
@@ -53,17 +73,26 @@ def _readable(record: logging.LogRecord) -> logging.LogRecord:
     return changed
 
 
-def _event(value: Any) -> Any:
+def _event(value: Any, files_of: Mapping[int, str]) -> Any:
     if not isinstance(value, dict):
         return value
     found = dict(value)
     for key in ("stack", "user_stack"):
         if isinstance(found.get(key), str):
             found[key] = [{"line": 0, "name": found[key], "filename": 0, "loc": ""}]
+    if found.get("user_stack") == [] and isinstance(found.get("stack"), list):
+        found["user_stack"] = _own(found["stack"], files_of)
     frame = found.get("frame_locals")
     if isinstance(frame, dict) and isinstance(frame.get("locals"), dict):
         found["frame_locals"] = {**frame, "locals": {name: str(held) for name, held in frame["locals"].items()}}
     return found
+
+
+def _own(stack: list[dict[str, Any]], files_of: Mapping[int, str]) -> list[dict[str, Any]]:
+    """The model's frames of a stack, which begin behind the call of torch.export."""
+    names = [files_of.get(frame.get("filename", -1), "<") for frame in stack]
+    start = names.index(torch.export.__file__) if torch.export.__file__ in names else 0
+    return [frame for frame, name in zip(stack[start:], names[start:], strict=True) if is_model_code(name)]
 
 
 def _metadata(record: logging.LogRecord) -> dict[str, Any]:

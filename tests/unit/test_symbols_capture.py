@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from torch._logging._internal import LazyTraceHandler
 
 from lowering.model import Symbol
@@ -16,9 +22,10 @@ from lowering.symbols.capture import SHAPES, TRACE, capture
 from lowering.symbols.events import TEXT
 from lowering.symbols.selftest import self_test
 from tests.unit import symbol_models as models
-from tests.unit.symbol_models import export, model
+from tests.unit.symbol_models import export, line, model
 
 N = {"n": Symbol(4, 64)}
+REFUSED = {"n": Symbol(1, 64)}
 
 
 def state(name: str) -> tuple[object, ...]:
@@ -110,3 +117,31 @@ def test_the_trace_stands_alone_though_torch_names_each_file_once_a_process(tmp_
     assert used and used <= names
     assert sum("create_symbol" in event for event in events) == 1
     assert sum("symbolic_shape_specialization" in event for event in events) == 1
+
+
+TLPARSE = Path(sys.executable).with_name("tlparse")
+
+
+def parsed(folder: Path, module: type[torch.nn.Module], *options: str, **shapes: Any) -> tuple[str, str]:
+    """What tlparse says of a module's trace, and the text of the pages that it writes."""
+    path = trace.save(export(module, model(module, REFUSED, **shapes)).log, folder)
+    done = subprocess.run([TLPARSE, path, "-o", folder / "page", "--no-browser", *options], capture_output=True, text=True, check=True)
+    pages = "".join(page.read_text() for page in sorted((folder / "page").rglob("*.html")))
+    return done.stderr + done.stdout, html.unescape(re.sub(r"<[^>]*>", "", pages))
+
+
+@pytest.mark.parametrize(("module", "shapes"), [
+    (models.Branch, {"x": ["n"]}), (models.Pairs, {"x": [None]}), (models.Fixed, {"x": [None]}), (models.Selecting, {"x": ["n"]}), (models.Counting, {"n": []}),
+])
+def test_tlparse_reads_every_event_but_those_it_has_no_name_for(module: type[torch.nn.Module], shapes: dict[str, Any], tmp_path: Path) -> None:
+    said, page = parsed(tmp_path, module, **shapes)
+    assert "Stats { ok: " in said
+    assert not re.search("other_rank|fail|panic|error", said), said
+    assert set(re.findall(r'Unknown fields: {(.*?)}', said)) <= {'"create_symbol"'}
+    assert "symbol_models.py" in page or module is models.Counting
+
+
+def test_tlparse_shows_the_guard_that_an_export_failed_on_with_the_model_s_line(tmp_path: Path) -> None:
+    _, page = parsed(tmp_path, models.Branch, "--export", x=["n"])
+    assert "Guard Evaluated" in page and "s77 > 3" in page
+    assert f"symbol_models.py:{line('branch')}" in page
