@@ -32,12 +32,16 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Row:
-    """One way of running `jobs` jobs. seconds: wall; cpu_seconds: of the process and all it started, its start-up included."""
+    """One way of running `jobs` jobs. seconds: wall; cpu_seconds: of the process and all it started, its start-up included.
+
+    server_cpu_seconds: of that, what Prefect's server took.
+    """
 
     what: str
     jobs: int
     seconds: float
     cpu_seconds: float
+    server_cpu_seconds: float = 0.0
 
 
 def bare(count: int, seconds: float, folder: Path) -> None:
@@ -58,11 +62,17 @@ def children(count: int, seconds: float, folder: Path) -> None:
 
 
 def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> None:
-    """The whole engine."""
+    """The whole engine; the last line says what Prefect's server took."""
+    from flows import revival
     from flows.config import Cluster, Limits, Run
     from flows.lower import lower_suite
 
     lower_suite(Run("engine", jobs(count, seconds), Cluster(workers=workers), Limits(), folder, ("suite=engine",)))
+    server = revival.embedded()
+    if server is None or server.server_process is None:
+        raise RuntimeError("the run had no embedded server: unset PREFECT_API_URL")
+    ticks = Path(f"/proc/{server.server_process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    print(json.dumps({"server_cpu_seconds": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")}))
 
 
 def one_worker(count: int, seconds: float, folder: Path) -> None:
@@ -93,18 +103,20 @@ def measured(what: str, way: str, count: int, seconds: float, folder: Path) -> R
         raise RuntimeError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Row(what, count, round(time.perf_counter() - began, 2), round(cpu, 2))
+    said = json.loads(done.stdout.splitlines()[-1]) if way in ("flow", "one_worker") else {}
+    return Row(what, count, round(time.perf_counter() - began, 2), round(cpu, 2), **said)
 
 
-def per_job(small: Row, large: Row) -> float:
+def per_job(small: Row, large: Row, figure: str = "cpu_seconds") -> float:
     """CPU seconds that one more job costs: what starting costs falls out."""
-    return (large.cpu_seconds - small.cpu_seconds) / (large.jobs - small.jobs)
+    return float(getattr(large, figure) - getattr(small, figure)) / (large.jobs - small.jobs)
 
 
 def measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     few, many, equal, work = (5, 25, 4, 1.0) if quick else (20, 1000, 16, 4.0)
     rerun = 25 if quick else 500
     rows: list[Row] = []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="shapeline-engine-") as place:
         def take(what: str, way: str, count: int, seconds: float = 0.0, into: str | None = None) -> Row:
             rows.append(measured(what, way, count, seconds, Path(place) / (into or what.replace(" ", "-"))))
@@ -112,14 +124,18 @@ def measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
             return rows[-1]
 
         take("start", "flow", 1)
-        cost = {way: per_job(take(f"{way}, few", way, few), take(f"{way}, many", way, many)) for way in ("bare", "children", "flow")}
+        pairs = {way: (take(f"{way}, few", way, few), take(f"{way}, many", way, count))
+                 for way, count in (("bare", many), ("children", rerun), ("flow", many))}
+        cost = {way: per_job(*pair) for way, pair in pairs.items()}
         take("jobs to take from the store", "flow", rerun, into="rerun")
         again = take("the same again, all hits", "flow", rerun, into="rerun")
         one, two = take("equal jobs, one worker", "one_worker", equal, work), take("equal jobs, two workers", "flow", equal, work)
         alone, both = take("equal jobs, one bare process", "bare", equal, work), take("equal jobs, two bare processes", "side_by_side", equal, work)
     start = rows[0].seconds
     return rows, {
-        "cpu_per_job_s": round(cost["flow"] - cost["bare"], 4), "of_it_child_s": round(cost["children"] - cost["bare"], 4),
+        "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
+        "cpu_per_job_s": round(cost["flow"] - cost["bare"], 4), "of_it_prefects_server_s": round(per_job(*pairs["flow"], "server_cpu_seconds"), 4),
+        "jobs_in_one_run": many, "that_run_s": pairs["flow"][1].seconds, "of_it_child_s": round(cost["children"] - cost["bare"], 4),
         "of_it_prefect_and_report_s": round(cost["flow"] - cost["children"], 4), "all_hit_jobs": rerun, "all_hit_s": again.seconds,
         "two_workers": round((one.seconds - start) / (two.seconds - start), 2), "two_bare_processes": round(alone.seconds / both.seconds, 2),
     }  # fmt: skip

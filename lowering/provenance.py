@@ -29,20 +29,28 @@ INSTALLED = tuple(Path(folder).resolve() for folder in (
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
 FRESH = 5.0  # seconds for which what was found on disk is taken to hold
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that its behaviour may depend on
-_loaded: dict[Path, str] = {}  # digests of the files of modules that this process had loaded when `freeze` was called
+_loaded: dict[Path, str] = {}  # digests of the files of modules that this process had loaded when `freeze_loaded` was called
+_frozen: dict[str, object] = {}  # by name, the specs of those modules: one that is loaded anew has another
 
 
 def freeze() -> None:
+    """Remember the source of every stage and every module that is loaded now, for all processes that are forked from this one."""
+    freeze_loaded()
+    stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
+    _provenance(tuple(stages), 0)  # what this reads once, forked processes need not read again
+
+
+def freeze_loaded() -> None:
     """Remember the source of every module that is loaded now: an edit from here on changes neither it nor the keys of what it makes."""
-    for module in list(sys.modules.values()):
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+        spec = getattr(module, "__spec__", None) or module
+        if _frozen.get(name) is spec or not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
             continue  # some modules of torch claim files that there are not
+        _frozen[name] = spec
         path = Path(file).resolve()
         if _is_own(path) and path.is_file():
             _loaded[path] = _digest(path.read_bytes())
-    stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
-    _provenance(tuple(stages), 0)  # what this reads once, forked processes need not read again
 
 
 def sources(*names: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 from lowering import files
 
 MARK = "origin.json"
+_NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 
 
 def mark(root: Path, url: str) -> None:
@@ -124,8 +125,11 @@ def _errors(url: str) -> Iterator[None]:
     """The clients of object stores raise kinds of their own; here they are errors of a disk."""
     try:
         yield
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), errno.EIO)
+        raise OSError(number, str(error), url) from error
     except Exception as error:
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}", url) from error
 

@@ -31,6 +31,7 @@ class Reuse:
     """
 
     def __init__(self, store: Store, job: Job, maker: str):
+        provenance.freeze_loaded()  # the keys are of the code that will run, whatever becomes of its files
         self.store, self.job, self.maker = store, job, maker
         self.identity: str | None = keys.MODEL
         self.weights: str | None = None

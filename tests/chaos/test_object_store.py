@@ -118,10 +118,9 @@ def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -
     worker = {**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "worker" / "copies"), "PYTHONPATH": str(runs.ROOT),
               "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "CUDA_VISIBLE_DEVICES": ""}
     (tmp_path / "worker").mkdir()
-    log = (tmp_path / "worker" / "out.txt").open("w")
     commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], ["worker", address, "--nthreads", "1", "--no-dashboard"]]
     cluster = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:]], cwd=tmp_path / "worker", env=worker,
-                                stdout=log, stderr=subprocess.STDOUT) for command in commands]
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
     try:
         run(tmp_path / "flow", environment, "dask", address, ["ok#far", "raise"])
     finally:

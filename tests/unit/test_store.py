@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -149,6 +152,33 @@ def test_an_old_result_in_the_store_is_not_taken_by_other_code(tmp_path: Path, s
     result = run(toys.job(), tmp_path / "again", store)
     assert set(cache(result).values()) == {"miss"}
     assert "changed" in result.stages[0].why
+
+
+def test_an_edit_does_not_change_what_the_code_that_is_loaded_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from dataclasses import dataclass\nfrom tests import toys\n@dataclass(frozen=True)\nclass Mine(toys.Script):\n    pass\n")
+    script = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(tmp_path)!r})
+import mine
+from tests import toys
+from tests.unit.test_store import cache, changed, run
+job = changed(toys.job(), script=mine.Mine())
+print(cache(run(job, Path("first"), Path("store"))))
+with open(mine.__file__, "a") as file:
+    file.write("    text: str = 'edited'\\n")
+if len(sys.argv) > 1:
+    import importlib; importlib.reload(mine); job = changed(toys.job(), script=mine.Mine())
+from lowering import provenance
+provenance._provenance.cache_clear()  # what it has read holds for some seconds
+print(cache(run(job, Path("second"), Path("store"))))
+"""
+    for again, expected in (([], "hit"), (["reloaded"], "miss")):
+        home = tmp_path / expected
+        home.mkdir()
+        done = subprocess.run([sys.executable, "-c", script, *again], cwd=home, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                              capture_output=True, text=True, check=True)
+        assert f"'script': '{expected}'" in done.stdout.splitlines()[1]
 
 
 def test_eviction_removes_what_was_used_longest_ago_and_keeps_what_is_named(store: Path) -> None:

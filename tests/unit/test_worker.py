@@ -231,3 +231,15 @@ def test_one_pasted_command_runs_a_job_again(tmp_path: Path) -> None:
     again = JobResult.load(tmp_path / "repro")
     assert again is not None
     assert again.problems[0].cause == JobResult.load(tmp_path).problems[0].cause  # type: ignore[union-attr]
+
+
+def test_the_pasted_command_starts_at_the_stage_that_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one" / "jobs" / "toy"
+    worker.prepare(toys.job("segfault"), folder, store=tmp_path / "store")
+    first = worker.lower(folder)
+    done = subprocess.run(["sh", str(folder / "repro.sh")], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]}, check=False)
+    assert "crash in script" in done.stdout, done.stderr
+    again = JobResult.load(folder / "repro")
+    assert again is not None
+    assert [(stage.name, stage.cache, stage.outcome) for stage in again.stages] == [("export", "hit", "ok"), ("script", "off", "crash")]
+    assert again.problems == first.problems
