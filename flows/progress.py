@@ -74,10 +74,13 @@ class Progress:
         for job, row in self.rows.items():
             if row.result is not None:
                 continue
-            for event in row.events.lines():
-                row.began = row.began or event["time"]
-                if event["event"] == "stage":
-                    row.stage = event["stage"]
+            try:
+                for event in row.events.lines():
+                    row.began = row.began or event["time"]
+                    if event["event"] == "stage":
+                        row.stage = event["stage"]
+            except ValueError:  # in the middle of a line: another attempt has begun the file anew, and written more than was read
+                row.events = files.Tail(row.events.path)
             row.result = self.run.result(job)
             if row.result is not None and not self.live:
                 count = sum(one.result is not None for one in self.rows.values())

@@ -64,13 +64,16 @@ def size(path: Path) -> int:
 
 
 class Tail:
-    """Reads a growing file of JSON lines; a line that is not whole yet waits."""
+    """Reads a growing file of JSON lines; a line that is not whole yet waits. A file that is begun anew is read from its beginning."""
 
     def __init__(self, path: Path):
         self.path, self.read = path, 0
 
     def lines(self) -> Iterator[Any]:
-        if size(self.path) <= self.read:
+        now = size(self.path)
+        if now < self.read:
+            self.read = 0
+        if now <= self.read:
             return
         with self.path.open("rb") as file:
             file.seek(self.read)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def children(home: Path) -> list[int]:
     """The processes of jobs that have begun and not committed."""
     found = []
     for path in (home / "artifacts" / "runs").glob("2*/jobs/*/events.jsonl"):
-        events = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        events: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError):  # begun anew just now
+            events = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
         pid = events[0]["pid"] if events else 0
         if pid and events[-1]["event"] != "committed" and Path(f"/proc/{pid}").exists():
             found.append(pid)

@@ -1,0 +1,33 @@
+"""What a run shows while it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from flows import record
+from flows.config import Run
+from flows.progress import Progress
+from lowering.child import EVENTS
+from tests import toys
+
+
+def test_a_job_that_is_tried_again_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    begun = record.begin(Run("toys", (toys.job(),), output=tmp_path))
+    shown = Progress(begun, io.StringIO())
+    (row,) = shown.rows.values()
+    events = begun.job_folder(begun.ids[0]) / EVENTS
+
+    def attempt(*stages: str) -> None:
+        lines = [json.dumps({"event": "begin", "time": 1.0, "pid": 1}), *(json.dumps({"event": "stage", "time": 2.0, "stage": stage}) for stage in stages)]
+        events.write_text("\n".join(lines) + "\n")
+        shown.look()
+        shown.look()
+
+    attempt("export", "script")
+    assert row.stage == "script"
+    attempt("export")  # shorter
+    assert row.stage == "export"
+    attempt("a stage with a longer name", "script", "torch")  # longer, and other lines
+    assert row.stage == "torch"
