@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
-from lowering import graphs, source_lines
+from lowering import functional, graphs, source_lines
 from lowering.errors import Problem, Unsupported
 
 Decomposition = Callable[..., Any]
@@ -107,6 +107,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         if not graphs.is_functional(traced):
             traced = make_fx(_functional(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
+        functional.free_of_strides(traced)
         return traced.graph
 
 

@@ -81,9 +81,21 @@ def _wrapper(node: Node) -> int | None:
 
 
 def drop_assertions(module: GraphModule) -> int:
-    """Remove metadata assertions, which tracing has checked and no shape can break; how many there were."""
-    every = (node for body in bodies(module) for node in calls(body))
-    dropped = [node for node in every if node.target is torch.ops.aten._assert_tensor_metadata.default]
-    for node in dropped:
-        node.graph.erase_node(node)
-    return len(dropped)
+    """Remove assertions on metadata, which tracing has checked and no shape can break, and on places in memory; how many there were."""
+    count = 0
+    for body in bodies(module):
+        dropped = [node for node in calls(body) if node.target is torch.ops.aten._assert_tensor_metadata.default or _is_on_storage(node)]
+        for node in dropped:
+            body.graph.erase_node(node)
+        if dropped:
+            body.graph.eliminate_dead_code()
+        count += len(dropped)
+    return count
+
+
+def _is_on_storage(node: Node) -> bool:
+    """Whether it asserts where in its storage a tensor begins, which no later level knows."""
+    if node.target is not torch.ops.aten._assert_scalar.default:
+        return False
+    offset = torch.ops.aten.sym_storage_offset.default
+    return any(source.target is offset for condition in node.all_input_nodes for source in condition.all_input_nodes)

@@ -138,7 +138,11 @@ class Emitter:
         type_ = f"tensor<{element}>"
         match atom.op:
             case "floordiv":
-                return self._floordiv(operands[0], operands[1], type_, may_be_negative=not atom.operands[0].is_at_least(0))
+                divisor = operands[1]
+                if atom.operands[1].constant is None:
+                    # no size inside the ranges is 0, but XLA divides before it asks whether the sizes are inside, and dies of a zero
+                    divisor = self.op("stablehlo.maximum", [divisor, self.constant("dense<1>", type_)], type_)
+                return self._floordiv(operands[0], divisor, type_, may_be_negative=not atom.operands[0].is_at_least(0))
             case "max" | "min":
                 return self.op(f"stablehlo.{atom.op}imum", operands, type_)
             case "eq" | "lt" | "le":

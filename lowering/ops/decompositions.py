@@ -8,6 +8,7 @@ but that a later level refuses, or lowers to wrong numbers.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +98,8 @@ def _has_dynamic_sizes(node: Node) -> bool:
 
 
 def _lacks_bounds(node: Node) -> bool:
-    return _has_dynamic_arguments(node) or _argument(node, "start") is None or _argument(node, "end") is None
+    start, end = _argument(node, "start"), _argument(node, "end")
+    return _has_dynamic_arguments(node) or start is None or end is None or end == sys.maxsize
 
 
 _NOT_DEFINED = "no lowering, and no definition by other ops in torch"
@@ -190,7 +192,11 @@ TABLE: dict[Any, Row] = {
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
-    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a constant start and end", _lacks_bounds),
+    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a constant start and end: memory without bounds", _lacks_bounds),
+    **{op: Row(arithmetic.complex_product, "no lowering of complex numbers", arithmetic.is_complex) for op in (aten.mul.Tensor, aten.mul.Scalar)},
+    aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
+    **{op: Row(_torchs(op), "needs constant sizes", _has_dynamic_sizes)
+       for op in (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)},
     aten.addmm.default: Row(arithmetic.addmm, "no lowering of integers", arithmetic.is_integral),
     aten.addbmm.default: Row(arithmetic.addbmm, "no lowering of integers", arithmetic.is_integral),
     aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -74,14 +75,21 @@ def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
             ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window over the last `rank` dims: over its places in the padded map, or in the map itself."""
     settings = _settings(rank, kernel_size, stride or kernel_size, padding, (1,))
-    values, inside = _windows(tensor, settings, ceil_mode)
     last = list(range(-rank, 0))
+    if _one_window(tensor.shape[-rank:], settings):
+        return tensor.mean(last, keepdim=True) if divisor_override is None else _divided(tensor.sum(last, keepdim=True), divisor_override)
+    values, inside = _windows(tensor, settings, ceil_mode)
     total = torch.where(inside, values, 0).sum(last)
     if divisor_override is not None:
         return _divided(total, divisor_override)
     if count_include_pad:
         inside = _fitting(tensor, settings, ceil_mode, padded=True)
     return _divided(total, inside.sum(last))
+
+
+def _one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> bool:
+    """Whether a window holds the whole map at every size of its range, as a classifier's last one does: to gather it takes the kernel's memory."""
+    return all(padding == 0 and statically_known_true(size <= kernel) for size, (kernel, _, padding, _) in zip(sizes, settings, strict=True))
 
 
 def _settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:

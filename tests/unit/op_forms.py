@@ -1,0 +1,64 @@
+"""Modules that use ops in forms which a later level refuses, or takes apart at a price."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Window(nn.Module):
+    """Local windows: a padded picture is pooled by a kernel larger than any picture, as classifiers do last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(x, 4096, ceil_mode=True)
+
+
+class Rotation(nn.Module):
+    """Positions as complex numbers, which a real one scales."""
+
+    def forward(self, x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+        turned = torch.view_as_complex(x) * (torch.polar(torch.ones_like(angle), angle) * 0.5)
+        return torch.view_as_real(turned * angle)
+
+
+class Parts(nn.Module):
+    """A tensor that is written in two parts, the second up to its end."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        whole = x.new_zeros(x.shape[0], 6)
+        whole[:, :2] = x
+        whole[:, 2:] = y
+        return whole
+
+
+class Resized(nn.Module):
+    """A map as large as another one."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, size=y.shape[-2:]) + y
+
+
+class WeightNorm(nn.Module):
+    """A convolution whose weight is a direction and a length for each place of the kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3), dim=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+class Unfolded(nn.Module):
+    """Windows over a sequence, as im2col gives them: in memory they lie otherwise than tracing thinks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = nn.functional.unfold(x.transpose(1, 2).unsqueeze(-1), (3, 1), padding=(1, 0))
+        return windows.transpose(1, 2).reshape(x.shape[0], -1, 4, 3) * 2
+
+
+class Regrouped(nn.Module):
+    """A view whose number of rows is a quotient by a size, so that its guards divide by one."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.view(y.shape[0], -1, 4) + y
