@@ -113,7 +113,13 @@ def _name(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning
 
 def dims_of(sizes: Iterator[Any] | tuple[Any, ...] | torch.Size, names: Names) -> tuple[int | str, ...]:
     """Sizes as ints, or as expressions in the names of the model's symbols."""
-    return tuple(str(sympy.sympify(size.node.expr).subs(names)) if isinstance(size, torch.SymInt) else int(size) for size in sizes)
+    return tuple(_dim(size, names) for size in sizes)
+
+
+def _dim(size: Any, names: Names) -> int | str:
+    """torch leaves a SymInt where it has found a dim to be a number."""
+    meant = sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else int(size)).subs(names)
+    return int(meant) if meant.is_Integer else str(meant)
 
 
 def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:

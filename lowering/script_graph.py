@@ -65,7 +65,7 @@ def _problem(node: Node, what: str, cause: str) -> Problem:
 def script_type(value: Any) -> torch._C.Type:
     """The TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
     if isinstance(value, torch.Tensor):
-        sizes = [size if isinstance(size, int) else None for size in value.shape]
+        sizes = [int(size) if isinstance(size, int) or size.node.expr.is_number else None for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
     if isinstance(value, list | tuple):  # of an op that returns a list, torch keeps either
         return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
@@ -153,11 +153,31 @@ class ScriptGraph:
         arguments = []
         for position, formal in enumerate(op._schema.arguments):
             given = node.args[position] if position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
-            arguments.append(self.argument(given, formal.type))
+            if isinstance(given, complex) and formal.type.kind() == "TensorType":
+                arguments.append(self._complex(given, node))
+            else:
+                arguments.append(self.argument(given, formal.type))
         value = node.meta.get("val")
         single = len(op._schema.returns) == 1
         results = self.results_of(node, op, arguments, [value] if single else list(value or ()))
         return results[0] if single else results
+
+    def _complex(self, given: complex, node: Node) -> Value:
+        """A complex number as a 0-d tensor of the result's dtype: below this level there is no other."""
+        dtype = node.meta["val"].dtype
+        parts = [self._full(part, torch.float64 if dtype is torch.complex128 else torch.float32) for part in (given.real, given.imag)]
+        made = self.graph.create("aten::complex", parts, 1)
+        self.insert(node, made)
+        made.output().setType(torch._C.TensorType.get().with_dtype(dtype).with_sizes([]))  # type: ignore[attr-defined]
+        return made.output()
+
+    def _full(self, given: float, dtype: torch.dtype) -> Value:
+        """A number as a 0-d tensor."""
+        settings = [self.constant(setting) for setting in (dtype, None, None, None)]
+        made = self.graph.create("aten::full", [self.list_of([], torch._C.IntType.get()), self.constant(given), *settings], 1)
+        self.graph.insertNode(made)
+        made.output().setType(torch._C.TensorType.get().with_dtype(dtype).with_sizes([]))  # type: ignore[attr-defined]
+        return made.output()
 
     def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any], written: Sequence[Any] = ()) -> list[Any]:
         """Insert a call of `op`; its results, lists as their elements. `written`: the new values of what it writes."""

@@ -1,5 +1,6 @@
 """Torch ops that are lowered to StableHLO here, one rule an op: those that torch-mlir does not lower with dynamic dims."""
 
+from lowering.direct import complex_numbers as complex_numbers
 from lowering.direct import convolution as convolution
 from lowering.direct import elementwise as elementwise
 from lowering.direct import linear as linear

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
+from lowering.direct.complex_numbers import real_number
 from lowering.direct.rewriting import Call, rule, tensor
 
 
@@ -27,9 +28,11 @@ def _lower(call: Call, matrix: ir.Value) -> ir.Value:
     places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
               for dim in (type_.rank - 2, type_.rank - 1)]
     kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"), comparison_direction="#stablehlo<comparison_direction GE>")
-    is_complex = "complex" in str(type_.element_type)
-    zero = call.make("stablehlo.constant", [], f"tensor<{type_.element_type}>",
-                     value=f"dense<{'(0.0, 0.0)' if is_complex else '0.0'}> : tensor<{type_.element_type}>")
+    element = str(type_.element_type)
+    if "complex" in element:
+        zero = real_number(call, 0.0, element)
+    else:
+        zero = call.make("stablehlo.constant", [], f"tensor<{element}>", value=f"dense<0.0> : tensor<{element}>")
     zeros = call.make("stablehlo.dynamic_broadcast_in_dim", [zero, call.shape(matrix)], matrix.type, broadcast_dimensions="array<i64>")
     return call.make("stablehlo.select", [kept, matrix, zeros], matrix.type)
 

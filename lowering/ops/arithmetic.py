@@ -12,6 +12,11 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 
+def subtracted_from(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
+    """other - alpha * tensor."""
+    return torch.add(tensor * -alpha, other)
+
+
 def remainder(left: Any, right: Any) -> Tensor:
     """left - floor(left / right) * right: the op itself, then moved into the sign of the divisor where a level gave it the dividend's."""
     rest = torch.remainder(left, right)

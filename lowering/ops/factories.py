@@ -8,6 +8,16 @@ from typing import Any
 import torch
 
 
+def complex_full(size: Sequence[int], fill: complex, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    parts = {torch.complex128: torch.float64}.get(dtype, torch.float32)  # type: ignore[arg-type]
+    real, imaginary = (torch.ops.aten.full.default(size, part, dtype=parts, device=placement.get("device")) for part in (fill.real, fill.imag))
+    return torch.complex(real, imaginary)
+
+
+def complex_number(number: complex, **settings: Any) -> torch.Tensor:
+    return complex_full((), number, **settings)
+
+
 def zeros(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
     return torch.ops.aten.full.default(size, 0, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
 
