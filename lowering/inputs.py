@@ -24,8 +24,8 @@ FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
 def instantiate(model: Model) -> torch.nn.Module:
-    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with its loss; LoadError names the
-    factory and the cause."""
+    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with
+    its loss; LoadError names the factory and the cause."""
     place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
     libraries.load(model)
     with torch.random.fork_rng(devices=[]):

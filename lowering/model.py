@@ -127,7 +127,8 @@ class Model:
     """A model as declared: `factory` is a recipe (lowering.recipe), `inputs` go to forward by name, as do `constants`.
 
     `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
-    `weights`: `random` draws them from the seed; `none` builds the model without any, so that size costs nothing and nothing can be run.
+    `weights`: `random` draws them from the seed; `none` builds the model without any, so that size costs nothing and nothing can be run;
+    `lazy` maps them from `checkpoint`, a safetensors file or a folder of them, unread until something computes with them.
     `mode`: `training` lowers forward and backward of the module in train mode. Its `loss` is the name of an output, or a recipe of a callable
     that gets `outputs` of the module and `targets` (inputs that forward does not take), each argument: name, and what else the recipe says.
     `libraries` (a string is the path of a built .so) are loaded before the factory runs; each op of theirs becomes a custom call.
@@ -141,7 +142,8 @@ class Model:
     constants: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
-    weights: Literal["random", "none"] = "random"
+    weights: Literal["random", "none", "lazy"] = "random"
+    checkpoint: str | None = None
     mode: Literal["inference", "training"] = "inference"
     loss: str | Mapping[str, Any] = LOSS
     libraries: tuple[str | Library, ...] = ()
@@ -207,6 +209,7 @@ class Model:
                 found += library.problems(where)
             elif not Path(library).expanduser().is_file():
                 found.append(_missing_file(where, library))
+        found += _checkpoint_problems(place, self)
         found += _loss_problems(f"{place}.loss", self)
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
@@ -238,6 +241,16 @@ class Model:
             return [Problem(place, f"'{dim}' is below 2 at the traced size {dim.symbol} = {example}: torch.export would make it static",
                             f"set a larger symbols.{dim.symbol}.example")]
         return []
+
+
+def _checkpoint_problems(place: str, model: Model) -> list[Problem]:
+    if model.weights == "lazy" and model.checkpoint is None:
+        return [Problem(f"{place}.weights", "are to be mapped, but from no file", f"name a safetensors file or folder as {place}.checkpoint")]
+    if model.weights != "lazy" and model.checkpoint is not None:
+        return [Problem(f"{place}.checkpoint", f"is not read with weights: {model.weights}", "weights: lazy")]
+    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().exists():
+        return [_missing_file(f"{place}.checkpoint", model.checkpoint)]
+    return []
 
 
 def _missing_file(place: str, path: str) -> Problem:

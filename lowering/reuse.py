@@ -35,9 +35,9 @@ class Reuse:
         self.store, self.job, self.maker = store, job, maker
         self.identity: str | None = keys.MODEL
         self.weights: str | None = None
-        self.refused = False
+        self.refused = job.model.weights == "lazy"  # keys are made of the weights' bytes, which such a job does not read
         self.levels: list[str | None] = []
-        self.used: dict[str, str] | None = {}  # stage -> key; None once a stage had none
+        self.used: dict[str, str] | None = None if self.refused else {}  # stage -> key; None once a stage had none
         self.last: dict[str, Any] = store.noted(STAGES, job.id) or {}
         self._model: dict[str, Any] | None = None
 

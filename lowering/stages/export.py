@@ -22,6 +22,7 @@ from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
 from lowering.points import smallest
+from lowering.sources import checkpoint
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.symbols import draft, selftest, trace, views
@@ -57,7 +58,14 @@ class Export(Stage):
             return self._weightless(model, note)
         module = inputs.instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
-        _run_once(module, model, example)
+        if model.checkpoint is None:
+            _run_once(module, model, example)
+        else:  # a run would read all weights
+            note("weights_lazy", f"the weights are mapped from {model.checkpoint}; the model was not run before its export",
+                 f"models.{model.name}.weights")
+            if left := checkpoint.unused(module, Path(model.checkpoint).expanduser()):
+                note("checkpoint_unused", f"{len(left)} tensors of {model.checkpoint} are no weights of the model: {', '.join(left[:5])}",
+                     f"models.{model.name}.checkpoint")
         return self.export(Built(model, module), example, note)
 
     def _weightless(self, model: Model, note: Note) -> Program:
@@ -170,7 +178,7 @@ class Export(Stage):
         """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""
         readable = stem.with_name(stem.name + ".py")
         readable.write_text(readable_code(program.ir), encoding="utf-8")
-        if not self.archive or weights.fakes(program.weights):
+        if not self.archive or weights.fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
         archive = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:

@@ -62,6 +62,8 @@ class ToTorchScript(Stage):
         saved = [text]
         if weights.fakes(program.weights) or not (self.deployable or self.optimized):
             return saved  # a module without its weights' bytes cannot be deployed
+        if program.model and program.model.weights == "lazy":
+            return saved  # the file would be a copy of the checkpoint
         module = deployable.module_of(program)
         if self.deployable:
             saved.append(stem.with_name(stem.name + ".pt"))

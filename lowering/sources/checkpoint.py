@@ -1,0 +1,108 @@
+"""Weights mapped from safetensors files: a module is built without its parameters' bytes, and gets them where they lie on disk, unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from lowering import types
+from lowering.errors import LoadError, Problem, near_miss
+
+SUFFIX = ".safetensors"
+NAMED = 20  # problems of one kind that an error lists
+
+
+@contextmanager
+def without_parameters() -> Iterator[None]:
+    """Parameters of modules built meanwhile are on the meta device as soon as their module has them; buffers are computed as ever."""
+
+    def emptied(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+        return parameter if parameter.is_meta else torch.nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    handle = register_module_parameter_registration_hook(emptied)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def fill(module: torch.nn.Module, path: Path) -> None:
+    """Give every parameter and persistent buffer of `module` its tensor of the same name, mapped from `path` (a file, or a folder of them).
+
+    LoadError names everything that is missing, or has another shape or dtype. Parameters that are tied stay so: one of their names is enough.
+    """
+    where = located(path)
+    owners: dict[int, list[str]] = {}
+    held = module.state_dict(keep_vars=True)
+    for name, tensor in held.items():
+        owners.setdefault(id(tensor), []).append(name)
+    stored = {names[0]: next((name for name in names if name in where), None) for names in owners.values()}
+    missing = [Problem(f"weight '{name}'", f"is not in {path}", near_miss(name, where) or "the factory must build the module that was saved")
+               for name, found in stored.items() if found is None]
+    if missing:
+        raise LoadError([*missing[:NAMED], *_more(missing)])
+    mapped = _mapped({found: where[found] for found in stored.values() if found is not None})
+    wrong = [problem for name, found in stored.items() if found for problem in _unfit(name, held[name], mapped[found])]
+    if wrong:
+        raise LoadError([*wrong[:NAMED], *_more(wrong)])
+    for names in owners.values():
+        tensor = mapped[stored[names[0]] or ""]
+        _place(module, names, held[names[0]], tensor)
+    if left := [name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.is_meta]:
+        raise LoadError([Problem(f"weight '{name}'", "is no part of the module's state dict, so no file can hold it") for name in left])
+
+
+def unused(module: torch.nn.Module, path: Path) -> list[str]:
+    """The names in the files that the module does not have."""
+    return sorted(located(path).keys() - module.state_dict().keys())
+
+
+def located(path: Path) -> dict[str, Path]:
+    """Tensor name -> the file that holds it; LoadError when a file cannot be read, or two hold the same name."""
+    paths = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not paths:
+        raise LoadError(Problem(str(path), f"has no *{SUFFIX} file", "name a file or a folder of a checkpoint in safetensors"))
+    found: dict[str, Path] = {}
+    for file in paths:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                names = list(opened.keys())
+        except (OSError, SafetensorError) as error:
+            raise LoadError(Problem(str(file), f"cannot be read as safetensors: {error}")) from error
+        if twice := sorted(found.keys() & set(names)):
+            raise LoadError(Problem(str(file), f"holds '{twice[0]}', which {found[twice[0]].name} holds too", "name one of the files"))
+        found |= dict.fromkeys(names, file)
+    return found
+
+
+def _mapped(where: Mapping[str, Path]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for file in dict.fromkeys(where.values()):
+        with safe_open(file, framework="pt") as opened:
+            tensors |= {name: opened.get_tensor(name) for name, place in where.items() if place == file}
+    return tensors
+
+
+def _unfit(name: str, wanted: torch.Tensor, stored: torch.Tensor) -> Iterator[Problem]:
+    if wanted.shape != stored.shape:
+        yield Problem(f"weight '{name}'", f"has shape {list(stored.shape)} in the file and {list(wanted.shape)} in the module")
+    if wanted.dtype != stored.dtype:
+        yield Problem(f"weight '{name}'", f"is {types.name(stored.dtype)} in the file and {types.name(wanted.dtype)} in the module",
+                      f"build the module in {types.name(stored.dtype)}: a conversion would read all of it")
+
+
+def _place(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor: torch.Tensor) -> None:
+    parameter = isinstance(old, torch.nn.Parameter)
+    value = torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if parameter else tensor
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        (module.get_submodule(owner)._parameters if parameter else module.get_submodule(owner)._buffers)[leaf] = value  # type: ignore[index]
+
+
+def _more(problems: list[Problem]) -> list[Problem]:
+    return [Problem("and", f"{len(problems) - NAMED} more")] if len(problems) > NAMED else []
