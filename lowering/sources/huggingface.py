@@ -48,7 +48,7 @@ def build(
     with no_init_weights():
         module = made()
     module.tie_weights()  # part of the initialisation that was left out
-    if not is_fake(torch.empty(0)):  # fake weights have no values to draw
+    if not is_fake(torch.empty(0)) and not any(parameter.is_meta for parameter in module.parameters()):  # those have no values to draw
         module = module if _drawn(module) else made()
         weights.spread(module)
     module.eval()
