@@ -113,7 +113,7 @@ class Progress:
         """The last lines: totals, where the report is, and the command that runs again what was not as expected."""
         self.line(f"{report.summary(results)}, in {seconds:.0f} s")
         if lost:
-            self.line(f"Prefect's server has not recorded {lost} of {len(results)} task runs; the record in the run's folder is complete")
+            self.line(f"Prefect's server has not recorded how {report.counted(lost, 'task run')} ended; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
         if url := remote.url_of(self.run.folder):

@@ -18,7 +18,8 @@ from lowering.errors import InfraError, Problem
 # nor give up a worker that is merely busy. Child processes are the jobs' own: workers must be allowed to have them.
 DASK = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "120s", "distributed.worker.daemon": False,
         "distributed.comm.timeouts.connect": "60s", "distributed.comm.retry.count": 3}
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_health_check_failure_threshold": "12",
+       "RAY_health_check_timeout_ms": "30000", "RAY_agent_register_timeout_ms": "300000"}
 LOCAL_CLUSTER = "distributed.LocalCluster"
 
 
