@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.export.graph_signature import OutputKind
 
-from lowering import inputs, source_lines
+from lowering import inputs, saved, source_lines
 from lowering.errors import LoadError, Unsupported
 from lowering.execution import Eager, label_of, results_of, runner
+from lowering.exported import signature_of
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -71,6 +72,15 @@ def test_a_program_gives_loss_outputs_gradients_and_statistics(classifier: Progr
 def test_results_are_those_of_eager_autograd(classifier: Program, batch: int) -> None:
     for name, (got, want) in compared(classifier, CLASSIFIER, batch).items():
         torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_program_with_gradients_is_stored_and_read_back(classifier: Program) -> None:
+    data = saved.dump(classifier)
+    assert data is not None
+    back = replace(classifier, ir=saved.load(Level.EXPORTED, data, classifier.weights))
+    assert signature_of(back.ir, CLASSIFIER) == classifier.signature
+    for got, want in compared(back, CLASSIFIER, 11).values():
+        torch.testing.assert_close(got, want)
 
 
 def test_exporting_leaves_the_running_statistics_as_they_were_built(classifier: Program) -> None:
