@@ -14,7 +14,7 @@ from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFa
 from lowering.execution import Eager, Run, Tensors, label_of, results_of, runner, runs_here
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.points import Point, Sizes, Space, outside, points
+from lowering.points import Point, Sizes, Space, declined, outside, points
 from lowering.signature import Signature
 from lowering.verification import LevelCheck, PointCheck, Verification
 from lowering.xla import Xla
@@ -178,7 +178,7 @@ def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TO
             kept.append((point, given, want))
     refused, accepted = refusals(program, bench) if program.level in (Level.STABLEHLO, Level.MHLO) else ((), ())
     budget = {"elements": budget_elements, "seconds": budget_seconds}
-    return Verification(tuple(checks), refused, accepted, blame, budget, tuple(kept)), bench
+    return Verification(tuple(checks), refused, accepted, blame, budget, tuple(kept), tuple(declined(bench.space, seed))), bench
 
 
 def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str, ...]]:

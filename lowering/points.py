@@ -18,6 +18,9 @@ _ODD = (13, 29, 7, 53, 11, 19, 37, 3, 61, 101, 17, 5, 23, 31, 43)
 # How far a symbol without a maximum is taken.
 _UNBOUNDED = 4096
 
+# How far sizes are drawn in search of those that the guards decline.
+_DRAWN = 256
+
 Sizes = Mapping[str, int]
 
 
@@ -72,7 +75,11 @@ class Space:
         if not all(symbol.admits(sizes[name]) for name, symbol in self.symbols.items()):
             return False
         declared = (dim for value in self.model.inputs.values() for dim in value.dims() if isinstance(dim, Affine))
-        return all(dim.at(sizes) >= 0 for dim in declared) and all(_holds(guard, sizes) for guard in self.signature.guards)
+        return all(dim.at(sizes) >= 0 for dim in declared) and not self.broken_guard(sizes)
+
+    def broken_guard(self, sizes: Sizes) -> str:
+        """The first of the program's guards that does not hold at `sizes`; empty where all hold that can be evaluated."""
+        return next((guard for guard in self.signature.guards if not _holds(guard, sizes)), "")
 
     def elements(self, sizes: Sizes) -> int:
         """Elements of all inputs and results at `sizes`; results whose size is known only at run time are not counted."""
@@ -128,6 +135,21 @@ def points(space: Space, count: int, budget_elements: int, seed: int = 0, second
         if space.admits(drawn) and space.elements(drawn) <= max(budget_elements, space.elements(lower.sizes)):
             found = _distinct([*found, Point("random", drawn)])
     return found
+
+
+def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
+    """For every guard that some sizes inside the ranges break, the first such sizes found, with the guard: the corners, the edges, random ones."""
+    if not space.signature.guards or not space.symbols:
+        return []
+    lower, upper, draw = space.box(0.0), space.box(1.0), random.Random(seed)
+    tried = [Point("lower", lower), Point("upper", upper), Point("off multiples", _off_multiples(space, upper)), *_edges(space, lower)]
+    tops = {name: min(upper[name], _DRAWN) for name in space.symbols}
+    tried += [Point("random", {name: _draw(symbol, tops[name], draw) for name, symbol in space.symbols.items()}) for _ in range(64)]
+    found: dict[str, Point] = {}
+    for point in tried:
+        if guard := space.broken_guard(point.sizes):
+            found.setdefault(guard, point)
+    return [(point, guard) for guard, point in found.items()]
 
 
 def outside(space: Space) -> Iterator[tuple[str, Sizes]]:

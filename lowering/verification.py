@@ -41,6 +41,7 @@ class PointCheck:
 class Verification:
     """What was compared. refused and accepted: sizes outside the ranges that the program declined, and that it took.
 
+    declined: sizes inside the declared ranges that a guard of the program itself declines, with the guard; nothing is compared there.
     blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
     """
 
@@ -50,6 +51,7 @@ class Verification:
     blame: str = ""
     budget: Mapping[str, float] = field(default_factory=dict)
     kept: tuple[tuple[Point, Mapping[str, torch.Tensor], tuple[torch.Tensor, ...]], ...] = ()
+    declined: tuple[tuple[Point, str], ...] = ()
 
     def comparisons(self) -> Iterator[Comparison]:
         return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
@@ -91,6 +93,7 @@ class Verification:
                 for check in self.points
             ],
             "max_abs": self.max_abs, "max_rel": self.max_rel,
+            "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],
             "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
         }  # fmt: skip
 

@@ -85,6 +85,8 @@ class Verify(Stage):
         note.report("verify", found.to_json())
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
+        for point, guard in found.declined:
+            note("point_declined", f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}", str(point))
         for word in self.levels:
             if program.at(_LEVELS[word]) is None:
                 note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")

@@ -9,7 +9,7 @@ import pytest
 from lowering import sizes
 from lowering.inputs import flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.points import Space, outside, points
+from lowering.points import Space, declined, outside, points
 from lowering.signature import Argument, Bound, Result, Signature
 
 LARGE = 1 << 40
@@ -121,3 +121,14 @@ def test_dims_and_guards_evaluate(expression: int | str, value: int | bool) -> N
 def test_what_cannot_be_evaluated_says_so(expression: str) -> None:
     with pytest.raises(sizes.Unknown):
         sizes.evaluate(expression, {"s": 12})
+
+
+def test_sizes_that_the_guards_decline_are_found_once_a_guard() -> None:
+    guarded = space({"seq": Symbol(2, 64, 2)}, ("seq",), ("Eq(Mod(seq, 4), 0)", "Ne(seq, 64)"))
+    found = declined(guarded)
+    assert [(point.sizes, guard) for point, guard in found] == [({"seq": 2}, "Eq(Mod(seq, 4), 0)"), ({"seq": 64}, "Ne(seq, 64)")]
+    assert not any(guarded.admits(point.sizes) for point, _ in found)
+
+
+def test_guards_that_hold_in_the_whole_range_decline_nothing() -> None:
+    assert declined(space({"seq": Symbol(2, 64)}, ("seq",), ("Ge(seq, 2)",))) == []

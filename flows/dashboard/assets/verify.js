@@ -17,6 +17,8 @@ function verificationOf(found) {
     table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], found.points.map((point) => [point.kind,
       h("span", null, h("code", null, Object.entries(point.sizes).map(([name, size]) => `${name}=${size}`).join(" ")), point.note && h("small", null, ` ${point.note}`)),
       ...levels.map((level) => cell(point.levels[level])), seconds(point.eager_seconds)]), { label: "Verification points" }),
+    list("Sizes inside the ranges that a guard of the program refuses: nothing is compared there", found.declined?.map(({ sizes, guard }) =>
+      `${Object.entries(sizes).map(([name, size]) => `${name}=${size}`).join(" ")}: ${guard}`)),
     list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that it took", found.accepted)];
 }
 const list = (title, items) => items?.length > 0 && h("details", null, h("summary", null, `${title} (${items.length})`), h("ul", null, items.map((item) => h("li", { class: "wrap" }, String(item)))));
