@@ -86,7 +86,8 @@ class Verify(Stage):
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
         for point, guard in found.declined:
-            note("point_declined", f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}", str(point))
+            cause = f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}"
+            note("point_declined", cause, str(point))
         for word in self.levels:
             if program.at(_LEVELS[word]) is None:
                 note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")
