@@ -1,6 +1,6 @@
 """How what lowering costs grows: with depth (linear is asked), with the width of a range and with the number of symbols (flat is asked).
 
-    python -m benchmarks.scaling [--quick] [--repeat N] [--json FILE]
+    python -m benchmarks.scaling [--quick] [--axes depth,range,symbols] [--repeat N] [--json FILE]
 
 Each point is a process of its own (benchmarks.contenders), from the declaration to MHLO; seconds are CPU, files written aside left out, medians
 of the repetitions. For depth a line is fitted through the points: slope in ms a layer, the share of variance that it explains (R²), and the
@@ -31,6 +31,7 @@ WIDTHS = (64, 1024, 1 << 20)  # upper ends of a range that begins at 1
 SYMBOLS = (1, 2, 4, 8, 16)
 WIDTH = 64  # of the encoder: the weights' size is not what is measured
 INPUTS = 16
+AXES = ("depth", "range", "symbols")
 
 
 class Fan(torch.nn.Module):
@@ -114,38 +115,53 @@ def fitted(values: Sequence[float], seconds: Sequence[float]) -> Fit:
     return Fit(slope, start, statistics.correlation(values, seconds) ** 2, exponent)
 
 
-def printed(points: Sequence[Point]) -> dict[str, Any]:
-    """Print a table for each axis, and what it comes to; the figures."""
+def print_point(point: Point) -> None:
+    stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in point.stages.items())
+    print(f"{point.axis:<9}{point.value:>8}{point.seconds:>9.2f} s  ({stages})", flush=True)
+
+
+def figures(points: Sequence[Point]) -> dict[str, Any]:
+    """Of depth the fit in all and for each stage; of the others the ratio of the most to the least."""
     found: dict[str, Any] = {"benchmark": "scaling"}
-    stages = list(points[0].stages)
     for axis in dict.fromkeys(point.axis for point in points):
         mine = [point for point in points if point.axis == axis]
-        print(f"\n{axis:<10}{'cpu s':>8}" + "".join(f"{name:>13}" for name in stages))
-        for point in mine:
-            print(f"{point.value:<10}{point.seconds:>8.2f}" + "".join(f"{point.stages.get(name, math.nan):>13.3f}" for name in stages))
         if axis != "depth":
             found[axis] = {"most_to_least": round(max(point.seconds for point in mine) / min(point.seconds for point in mine), 3)}
-            print(f"most to least: {found[axis]['most_to_least']:.2f}")
             continue
         depths = [float(point.value) for point in mine]
-        lines = {name: [point.seconds if name == "all" else point.stages[name] for point in mine] for name in ("all", *stages)}
+        lines = {name: [point.seconds if name == "all" else point.stages[name] for point in mine] for name in ("all", *mine[0].stages)}
         fits = {name: fitted(depths, seconds) for name, seconds in lines.items()}
-        for name, fit in fits.items():
-            print(f"{name:<12} {1000 * fit.slope:>8.1f} ms a layer + {fit.start:>5.2f} s, R² {fit.explained:.4f}, exponent {fit.exponent:.2f}")
         found[axis] = {name: {"ms_a_layer": round(1000 * fit.slope, 2), "start_s": round(fit.start, 3), "r2": round(fit.explained, 4),
                               "exponent": round(fit.exponent, 3)} for name, fit in fits.items()}
     return found
 
 
+def print_figures(found: Mapping[str, Any]) -> None:
+    for name, fit in found.get("depth", {}).items():
+        print(f"{name:<12}{fit['ms_a_layer']:>9.1f} ms a layer + {fit['start_s']:>6.2f} s, R² {fit['r2']:.4f}, exponent {fit['exponent']:.2f}")
+    for axis in AXES[1:]:
+        if axis in found:
+            print(f"{axis:<12}{found[axis]['most_to_least']:>9.2f} times the least at most")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few points, each once")
+    parser.add_argument("--axes", default=",".join(AXES))
     parser.add_argument("--repeat", type=int, help="processes a point (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the points there too")
     options = parser.parse_args(arguments)
+    axes = options.axes.split(",")
+    if unknown := sorted(set(axes) - set(AXES)):
+        parser.error(f"no axis {', '.join(unknown)}; there are {', '.join(AXES)}")
     print(", ".join(f"{name} {value}" for name, value in versions().items()))
-    points = [measure(axis, value, model, options.repeat or (1 if options.quick else 3)) for axis, value, model in declared(options.quick)]
-    found = printed(points)
+    points = []
+    for axis, value, model in declared(options.quick):
+        if axis in axes:
+            points.append(measure(axis, value, model, options.repeat or (1 if options.quick else 3)))
+            print_point(points[-1])
+    found = figures(points)
+    print_figures(found)
     if options.json:
         rows = [{"axis": point.axis, "value": point.value, "seconds": point.seconds, "stages": dict(point.stages)} for point in points]
         files.write(options.json, {**found, "environment": versions(), "points": rows})

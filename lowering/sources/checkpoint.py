@@ -81,7 +81,7 @@ def located(path: Path) -> dict[str, Path]:
 
 
 def _mapped(where: Mapping[str, Path]) -> dict[str, torch.Tensor]:
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in dict.fromkeys(where.values()):
         with safe_open(file, framework="pt") as opened:
             tensors |= {name: opened.get_tensor(name) for name, place in where.items() if place == file}
