@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-import types as python_types
-import unittest
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -88,9 +85,7 @@ def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def database() -> dict[str, Any]:
     """Every OpInfo by name, with its variant (`var_mean.unbiased`)."""
     if importlib.util.find_spec("expecttest") is None:
-        # torch's test package derives one of its test classes, which nothing here uses, from this small one
-        sys.modules["expecttest"] = python_types.ModuleType("expecttest")
-        sys.modules["expecttest"].TestCase = unittest.TestCase  # type: ignore[attr-defined]
+        raise ModuleNotFoundError("torch's OpInfo database needs expecttest, which is not installed: pip install -e '.[dev]'")
     from torch.testing._internal.common_methods_invocations import op_db
 
     return {f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name: op for op in op_db}

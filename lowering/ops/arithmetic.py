@@ -159,27 +159,6 @@ def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None
     return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
 
 
-def is_complex(node: Node) -> bool:
-    """Whether an op gives complex numbers."""
-    return node.meta["val"].dtype.is_complex  # type: ignore[no-any-return]
-
-
-def complex_product(left: Tensor, right: Tensor | complex) -> Tensor:
-    """The product, of which one factor is complex and the other may be real, or a number."""
-    (a, b), (c, d) = _parts(left), _parts(right)
-    return torch.complex(a * c - b * d, a * d + b * c)
-
-
-def _parts(value: Tensor | complex) -> tuple[Any, Any]:
-    """The real and the imaginary part; the latter is the number 0 where there is none."""
-    if not isinstance(value, torch.Tensor):
-        return complex(value).real, complex(value).imag
-    if not value.dtype.is_complex:
-        return value, 0.0
-    parts = torch.view_as_real(value)
-    return parts.select(-1, 0), parts.select(-1, 1)
-
-
 def becomes_complex(node: Node) -> bool:
     """Whether a conversion makes complex numbers of real ones."""
     return node.meta["val"].dtype.is_complex and is_real(node)

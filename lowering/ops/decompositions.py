@@ -193,7 +193,6 @@ TABLE: dict[Any, Row] = {
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
     aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a constant start and end: memory without bounds", _lacks_bounds),
-    **{op: Row(arithmetic.complex_product, "no lowering of complex numbers", arithmetic.is_complex) for op in (aten.mul.Tensor, aten.mul.Scalar)},
     aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
     **{op: Row(_torchs(op), "needs constant sizes", _has_dynamic_sizes)
        for op in (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from lowering import inputs
+from lowering import inputs, script_text
 from lowering.comparison import compare, tolerance_of
 from lowering.execution import Eager, results_of
 from lowering.model import Symbol
@@ -41,6 +41,12 @@ def test_no_example_size_is_burned_in(job: str, stage: str, quickstart: Mapping[
     sizes = {dim.at(done.examples) for name in model.symbols for _, _, dim in model.uses(name)} | {
         size // model.symbols[name].multiple_of for name, size in done.examples.items()}
     assert burned_in(done.text(stage), {size for size in sizes if size > 8}) == []  # smaller ones are ranks and dims of any model
+
+
+@pytest.mark.parametrize("job", IDS)
+def test_torchscript_is_read_back_as_it_was_written(job: str, quickstart: Mapping[str, Lowered]) -> None:
+    text = quickstart[job].text("torchscript")
+    assert str(script_text.parse(text)) == text
 
 
 @pytest.mark.parametrize("job", IDS)

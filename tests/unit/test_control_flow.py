@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lowering import mlir, pipeline
+from lowering import mlir, pipeline, script_text
 from lowering.errors import Problem
 from lowering.job import Job
 from lowering.legalize import entry
@@ -41,6 +41,8 @@ def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Inpu
     result = pipeline.run(Job(model, STAGES), tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
     assert ops <= set(result.stages[4].ops)
+    script = (tmp_path / "02-torchscript.ts").read_text()
+    assert str(script_text.parse(script)) == script
     assert "?" in (tmp_path / "05-mhlo.mhlo.mlir").read_text().split("->")[0]
 
 

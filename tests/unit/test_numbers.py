@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import artifact, deployable, mlir, pipeline
+from lowering import artifact, deployable, mlir, pipeline, script_text
 from lowering.errors import Refused
 from lowering.execution import runner
 from lowering.iree import available
@@ -62,6 +62,8 @@ def test_an_int_stays_dynamic_at_every_level(crop: Program) -> None:
     assert crop.signature.inputs[1] == Argument("input", "columns", "int64", (), value="columns")
     taken = {level: str(list(crop.at(level).ir.inputs())[3].type()) for level in (Level.TORCHSCRIPT,)}  # type: ignore[union-attr]
     assert taken == {Level.TORCHSCRIPT: "int"}
+    text = str(crop.at(Level.TORCHSCRIPT).ir)  # type: ignore[union-attr]
+    assert str(script_text.parse(text)) == text
     assert "%arg3: !torch.int" in mlir.text(crop.at(Level.TORCH).ir)  # type: ignore[union-attr]
     assert "%arg3: tensor<i64>) -> (tensor<?x?xf32>" in mlir.text(crop.ir)
 
