@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows import copies, listing
+from flows.arguments import of_run
 from flows.compose import CONFIGS, Folders
 from flows.overrides import quoted
 from flows.planning import Plan, plan, unique
@@ -122,9 +123,7 @@ def _validate(arguments: Sequence[str]) -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="shapeline report", description="Print the report of a run again, and write its files anew.")
-    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser = of_run("report", "Print the report of a run again, and write its files anew.")
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
@@ -137,9 +136,7 @@ def _report(arguments: Sequence[str]) -> int:
 
 
 def _rerun_failed(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="shapeline rerun-failed", description="Lower the jobs of a run that are not as expected again.")
-    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser = of_run("rerun-failed", "Lower the jobs of a run that are not as expected again.")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flows import copies, record
+from flows import arguments, record
 from flows.command import run_folder
 from lowering.child import JOB
 from lowering.errors import ConfigError, Problem, near_miss
@@ -17,8 +17,8 @@ def options(command: str, description: str) -> argparse.ArgumentParser:
     """A parser of commands about one job: JOB, --run, --output."""
     parser = argparse.ArgumentParser(prog=f"shapeline {command}", description=description)
     parser.add_argument("job", metavar="JOB", help="a job's id, a part of it that no other has, or its folder")
-    parser.add_argument("--run", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--run", default="latest", help=arguments.NEWEST)
+    arguments.output(parser)
     return parser
 
 

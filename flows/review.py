@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import changes, copies, history, publish, retention
+from flows import changes, history, publish, retention
+from flows.arguments import NEWEST, of_run, output
 from flows.changes import Changes
 from flows.command import OK, UNEXPECTED, run_folder
 from flows.dashboard import page
@@ -21,8 +22,8 @@ def diff(arguments: Sequence[str]) -> int:
     """`shapeline diff OLD NEW`: 1 when something regressed."""
     parser = argparse.ArgumentParser(prog="shapeline diff", description="What changed between two runs; exit 1 when something regressed.")
     parser.add_argument("old", help="a run's folder or id; or `previous`, `baseline` of NEW")
-    parser.add_argument("new", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("new", nargs="?", default="latest", help=NEWEST)
+    output(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -49,11 +50,7 @@ def diff(arguments: Sequence[str]) -> int:
 
 def pin(arguments: Sequence[str]) -> int:
     """`shapeline pin RUN`."""
-    parser = argparse.ArgumentParser(
-        prog="shapeline pin", description="Make a run the baseline that every later run of its suite is compared with."
-    )
-    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser = of_run("pin", "Make a run the baseline that every later run of its suite is compared with.")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
     print(f"{folder.name} is the baseline of {publish.pin(folder)}")
@@ -68,7 +65,7 @@ def prune(arguments: Sequence[str]) -> int:
     parser.add_argument("--days", type=float, metavar="D", help="keep runs of the last D days")
     parser.add_argument("--bytes", metavar="SIZE", help="keep at most so much in all: 500M, 20G; IR of old green runs goes first")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    output(parser)
     options = parser.parse_args(arguments)
     keep = retention.Keep(options.ir_runs, options.runs, options.days, None if options.bytes is None else size(options.bytes))
     if keep == retention.Keep():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows import clusters, compose, copies, expectation_edit, expectations, record
+from flows import clusters, compose, expectation_edit, expectations, record
+from flows.arguments import of_run
 from flows.record import Record
 from lowering import files
 from lowering.errors import ConfigError, Problem
@@ -18,9 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     from flows.command import run_folder
 
     said = "Make the expectations of a suite say how the jobs of a run ended: only what differs is written, sorted; comments stay."
-    parser = argparse.ArgumentParser(prog="shapeline update-expected", description=said)
-    parser.add_argument("run", nargs="?", default="latest", help="a run's folder or id (default: the newest)")
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser = of_run("update-expected", said)
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
     options = parser.parse_args(arguments)
     run = record.load(run_folder(options.run, options.output))

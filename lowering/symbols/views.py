@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -138,7 +139,7 @@ def _life(entry: SymbolEntry) -> str:
     lines += [f"  {' '.join(filter(None, (change.what, _span(change.range), change.cause)))}{_at(change.line)}" for change in entry.history]
     lines += [f"  promised {entry.promised}"] if entry.promised else []
     lines += [f"  retraced as {', '.join(entry.renamed)}"] if entry.renamed else []
-    return "\n".join(lines + ([f"  {entry.detail}"] if entry.detail else []))
+    return "\n".join(lines + ([textwrap.indent(entry.detail, "  ")] if entry.detail else []))
 
 
 def _names(record: SymbolRecord, symbol: str) -> set[str]:
