@@ -123,7 +123,8 @@ class Bench:
     def _nearby(self, given: Tensors, name: str) -> list[torch.Tensor]:
         """A gradient as eager gives it with weights off by their rounding: one activation that crosses zero changes what lies below it."""
         if self._near[0] is not given:
-            self._near = given, [dict(zip(map(label_of, results_of(self.signature)), self.eager.nearby(seed)(given), strict=True)) for seed in range(4)]
+            labels = [label_of(result) for result in results_of(self.signature)]
+            self._near = given, [dict(zip(labels, self.eager.nearby(seed)(given), strict=True)) for seed in range(4)]
         return [results[name] for results in self._near[1]]
 
     def bisect(self, program: Program, given: Tensors, want: Sequence[torch.Tensor], device: Xla) -> str:
