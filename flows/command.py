@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import copies, listing
+from flows import copies, listing, revival
 from flows.arguments import of_run
 from flows.compose import CONFIGS, Folders
 from flows.overrides import quoted
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing.problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
     except InfraError as error:
-        print(listing.problems(error.problems), file=sys.stderr)
+        print(listing.problems(error.problems), file=sys.stderr, flush=True)
+        if revival.gone.is_set():
+            sys.stdout.flush()
+            os._exit(UNEXPECTED)
         return UNEXPECTED
     except KeyboardInterrupt:
         print("shapeline: interrupted", file=sys.stderr)

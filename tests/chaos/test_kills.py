@@ -138,13 +138,15 @@ def test_the_prefect_server_killed_is_started_again(tmp_path: Path, undisturbed:
 def test_a_cluster_worker_killed(tmp_path: Path, undisturbed: Callable[[list[str]], dict[str, str]], runner: str, sign: str) -> None:
     if importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed: pip install 'shapeline[{runner}]'")
+    # Of Ray's processes only workers: its node dies with its agent, as a machine does with its Dask nanny and all.
     chance, run = random.Random(4), Disturbed(tmp_path, MANY, runner, seconds=1.0)
     killed: set[int] = set()
     while len(killed) < POINTS and run.goes_on():
         if not run.until_jobs_run():
             continue
         time.sleep(chance.uniform(0.2, 2.0))
-        workers = [pid for pid in runs.descendants(run.process.pid) if sign in runs.command_of(pid) and pid not in killed]
+        found = {pid: runs.command_of(pid) for pid in runs.descendants(run.process.pid)}
+        workers = [pid for pid, command in found.items() if sign in command and "Agent" not in command and pid not in killed]
         if workers:
             victim = chance.choice(workers)
             runs.kill(victim)
