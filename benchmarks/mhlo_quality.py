@@ -1,12 +1,15 @@
 """How good the MHLO is: its size against what torch-mlir leaves, and how fast XLA runs it against what else runs the model.
 
-    python -m benchmarks.mhlo_quality [--quick] [--models bert,vit] [--json FILE]
+    python -m benchmarks.mhlo_quality [--quick] [--models bert,vit] [--compile] [--json FILE]
 
-Sizes: ops, dynamic_broadcast_in_dim and dynamic_reshape in Shapeline's MHLO and in what torch-mlir's own importer and pipeline leave for
-the same dynamic dims (weights as arguments in both). Seconds: the median of alternating runs at one shape point on this CPU, of Shapeline's
-dynamic MHLO compiled by XLA for the point, of torch-mlir's StableHLO exported at the static point and compiled by the same XLA, of
-torch.compile, and of eager. A contender that fails is a cell that says so. torchax 0.0.13 does not import beside torch 2.13 (it reads an overload that torch has removed), and jax.export
-takes no torch module.
+Sizes: ops, and of them dynamic_broadcast_in_dim and dynamic_reshape, in Shapeline's MHLO; in what torch-mlir's own importer, decompositions
+and pipeline leave for the same dynamic dims (`fx`); and in what its published StableHLO pipeline makes of Shapeline's torch level (`own`),
+which is there for every model. Weights are arguments in all.
+
+Seconds, at each of POINTS: of Shapeline's dynamic MHLO, refined to the point by XLA, as any dynamic module is; of torch-mlir's and torchax's
+StableHLO, both exported at the point and compiled by the same XLA with the same options; of torch.compile for the point (--compile: it
+takes a minute a model); and of eager. One thread each, in CPU seconds, medians of rounds in which every contender runs once, in random
+order (who runs after eager finds the caches full of it). A contender that fails is a line that says so. torchax: see `torchax_export`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,8 +29,9 @@ from typing import Any
 
 import torch
 
+from benchmarks import torchax_export
 from flows.planning import plan
-from lowering import files, inputs, mlir, pipeline, xla
+from lowering import files, inputs, mlir, pipeline, sizes, xla
 from lowering.errors import Unsupported
 from lowering.execution import arguments
 from lowering.job import Job
@@ -36,31 +43,28 @@ from lowering.stage import Silent
 QUICK = ("mlp", "bert")
 MODELS = ("mlp", "bert", "llama", "gpt2", "vit", "resnet", "whisper", "t5")
 COUNTED = ("dynamic_broadcast_in_dim", "dynamic_reshape")
-POINT = {"batch": 4, "seq": 128, "source": 128, "target": 64}
-ROUNDS = 15
+POINTS = ({"batch": 1, "seq": 32, "source": 32, "target": 16}, {"batch": 4, "seq": 128, "source": 128, "target": 64})
+ROUNDS = 21
+CONTENDERS = ("torch_mlir static", "torchax", "torch.compile", "eager")
 
 Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Row:
-    """ops and counted: of Shapeline's MHLO; baseline_*: of torch-mlir's StableHLO (None: it failed); seconds: medians by contender."""
+    """ops and counted: (all, of COUNTED) in Shapeline's MHLO and in each baseline that lowers; seconds: by point, medians by contender."""
 
     model: str
-    sizes: Mapping[str, int]
-    ops: int
-    counted: int
-    baseline_ops: int | None
-    baseline_counted: int | None
-    seconds: Mapping[str, float]
+    counts: Mapping[str, tuple[int, int]]
+    seconds: Mapping[str, Mapping[str, float]]
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-def lowered(name: str, *overrides: str, sizes: Mapping[str, int] | None = None) -> Program:
-    """The last program of a model of configs/model; with `sizes`, lowered for that one point."""
+def lowered(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> Program:
+    """The last program of a model of configs/model; with `at`, lowered for that one point."""
     (data,) = plan([f"model={name}", *overrides]).jobs
     job = Job.from_json(data)
-    model = job.model if sizes is None else at_point(job.model, sizes)
+    model = job.model if at is None else at_point(job.model, at)
     program = Program(Level.MODEL, model)
     for stage in pipeline.wanted(job).values():
         if problems := stage.requires(program):
@@ -69,15 +73,19 @@ def lowered(name: str, *overrides: str, sizes: Mapping[str, int] | None = None) 
     return program
 
 
-def at_point(model: Model, sizes: Mapping[str, int]) -> Model:
+def at_point(model: Model, at: Mapping[str, int]) -> Model:
     """The model with every dim an int."""
-    shapes = inputs.shapes(model, sizes)
+    shapes = inputs.shapes(model, at)
     return replace(model, symbols={}, inputs={name: replace(declared, shape=shapes[name]) for name, declared in model.inputs.items()})
 
 
-def baseline(name: str, sizes: Mapping[str, int] | None = None) -> Program:
+def baseline(name: str, at: Mapping[str, int] | None = None) -> Program:
     """What torch-mlir's own importer and its own pipeline make of the model, weights as arguments."""
-    program = lowered(name, "route=fx", "until=torch", sizes=sizes)
+    return published(lowered(name, "route=fx", "until=torch", "stages.torch.backend_legal_ops=[]", at=at))
+
+
+def published(program: Program) -> Program:
+    """What torch-mlir's published pipeline makes of a program at the torch level."""
     module = mlir.copy(program.ir)
     mlir.run(module, "builtin.module(torch-backend-to-stablehlo-backend-pipeline)", "torch-mlir")
     return program.lowered(Level.STABLEHLO, module)
@@ -89,14 +97,32 @@ def histogram(module: Any) -> tuple[int, int]:
     return sum(counts.values()), sum(count for name, count in counts.items() if name.partition(".")[2] in COUNTED)
 
 
-def measure(name: str) -> Row:
+def measure(name: str, with_compile: bool) -> Row:
     program = lowered(name, "until=mhlo")
     built = program.at(Level.MODEL)
-    assert built is not None and isinstance(built.ir, Built) and program.signature is not None
-    model, module = built.ir.model, built.ir.module
-    sizes = {symbol: POINT.get(symbol, example) for symbol, example in model.examples().items()}
-    given = inputs.make(model, sizes)
+    assert built is not None and isinstance(built.ir, Built)
     failures: dict[str, str] = {}
+    counts = {"shapeline": histogram(program.ir)}
+    for baseline_name, make in (("fx", lambda: baseline(name)),
+                                ("own", lambda: published(lowered(name, "until=torch", "stages.torch.backend_legal_ops=[]")))):
+        try:
+            counts[baseline_name] = histogram(make().ir)
+        except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
+            failures[baseline_name] = _cause(error)
+    seconds = {sizes.text(at): timed(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
+    return Row(name, counts, seconds, failures)
+
+
+def points(model: Model) -> list[dict[str, int]]:
+    """POINTS in the model's own symbols."""
+    found = [{symbol: point.get(symbol, example) for symbol, example in model.examples().items()} for point in POINTS]
+    return [point for place, point in enumerate(found) if point not in found[:place]]
+
+
+def _runs(name: str, program: Program, built: Built, at: Mapping[str, int], with_compile: bool, failures: dict[str, str]) -> dict[str, Run]:
+    """Each contender, ready to run at the point; why one is not goes to `failures`."""
+    assert program.signature is not None
+    model, module, given = built.model, built.module, inputs.make(built.model, at)
     runs: dict[str, Run] = {}
 
     def offer(contender: str, prepare: Callable[[], Run]) -> None:
@@ -104,22 +130,30 @@ def measure(name: str) -> Row:
             run = prepare()
             run()
             runs[contender] = run
-        except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
-            failures[contender] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:160]
+        except Exception as error:  # noqa: BLE001
+            failures[contender] = _cause(error)
 
     values = arguments(program.signature, program.weights, given)
     device = xla.Xla("cpu")
     device.hold(program.weights)
     offer("shapeline", lambda: _compiled(device, mlir.text(program.ir, elide=None), values))
-    offer("torch_mlir static", lambda: _static(device, name, sizes, given))
-    offer("torch.compile", lambda: _called(torch.compile(module, dynamic=True), model, given))
+    offer("torch_mlir static", lambda: _static(device, name, at, given))
+    offer("torchax", lambda: _torchax(device, module, model, given))
+    if with_compile:
+        torch._dynamo.reset()
+        offer("torch.compile", lambda: _called(torch.compile(module, dynamic=False), model, given))
     offer("eager", lambda: _called(module, model, given))
-    counts: tuple[int | None, int | None] = (None, None)
-    try:
-        counts = histogram(baseline(name).ir)
-    except Exception as error:  # noqa: BLE001
-        failures["torch_mlir dynamic"] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:160]
-    return Row(name, sizes, *histogram(program.ir), *counts, timed(runs), failures)
+    return runs
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:160]
+
+
+def _torchax(device: xla.Xla, module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tensor]) -> Run:
+    text, values, weights = torchax_export.export(module, model, given)
+    device.hold({str(place): value for place, value in enumerate(values[:weights])})
+    return _compiled(device, text, values)
 
 
 def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
@@ -127,8 +161,8 @@ def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
     return lambda: device.execute(executable, values)
 
 
-def _static(device: xla.Xla, name: str, sizes: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
-    program = baseline(name, sizes)
+def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
+    program = baseline(name, at)
     assert program.signature is not None
     if problems := entry.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
         raise Unsupported(problems)
@@ -145,41 +179,57 @@ def _called(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run
 
 
 def timed(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Median seconds; the contenders alternate, so that a noisy moment falls on all."""
+    """Median CPU seconds; in every round each contender runs once, in random order."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
+    order = random.Random(0)
     for _ in range(ROUNDS):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - began)
+        for name in order.sample(list(runs), len(runs)):
+            began = time.process_time()
+            runs[name]()
+            taken[name].append(time.process_time() - began)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def ratio_mean(rows: list[Row], contender: str) -> float | None:
-    """Geometric mean of Shapeline's seconds over the contender's."""
-    ratios = [row.seconds["shapeline"] / row.seconds[contender] for row in rows if {"shapeline", contender} <= set(row.seconds)]
-    return round(math.exp(statistics.fmean(map(math.log, ratios))), 3) if ratios else None
+def ratios(rows: list[Row], contender: str) -> list[float]:
+    """Shapeline's seconds over the contender's, at every point of every model that both ran."""
+    both = [seconds for row in rows for seconds in row.seconds.values() if {"shapeline", contender} <= set(seconds)]
+    return [seconds["shapeline"] / seconds[contender] for seconds in both]
+
+
+def fewer(row: Row, against: str) -> float | None:
+    """The share of COUNTED that a baseline has and Shapeline has not."""
+    return 1 - row.counts["shapeline"][1] / row.counts[against][1] if against in row.counts else None
+
+
+def show(row: Row) -> None:
+    cells = [f"{name} {ops} ops, {counted} dynamic" for name, (ops, counted) in row.counts.items()]
+    shares = [f"{share:.1%} fewer than {name}" for name in ("fx", "own") if (share := fewer(row, name)) is not None]
+    print(f"{row.model}: {'; '.join([*cells, *shares])}")
+    for point, seconds in row.seconds.items():
+        print(f"  {point:<30}" + "".join(f"{name} {value * 1e3:.2f} ms ({seconds['shapeline'] / value:.2f})  " for name, value in seconds.items()))
+    for contender, failure in row.failures.items():
+        print(f"  {contender}: {failure}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--models", help="comma-separated, of configs/model")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    names = options.models.split(",") if options.models else QUICK if options.quick else MODELS
-    contenders = ("shapeline", "torch_mlir static", "torch.compile", "eager")
-    print(f"{'model':<10}{'ops':>6}{'fx ops':>8}{'dyn':>6}{'fx dyn':>8}{'fewer':>7}" + "".join(f"{name + ' ms':>22}" for name in contenders))
+    # before JAX starts: XLA reads it once
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    torch.set_num_threads(1)
     rows = []
-    for name in names:
-        row = measure(name)
-        rows.append(row)
-        fewer = f"{1 - row.counted / row.baseline_counted:.0%}" if row.baseline_counted else "-"
-        cells = "".join(f"{row.seconds[contender] * 1e3:>22.2f}" if contender in row.seconds else f"{'failed':>22}" for contender in contenders)
-        print(f"{row.model:<10}{row.ops:>6}{row.baseline_ops or '-':>8}{row.counted:>6}{row.baseline_counted or '-':>8}{fewer:>7}{cells}", flush=True)
-        for contender, failure in row.failures.items():
-            print(f"{'':<10}{contender}: {failure}")
-    found = {"benchmark": "mhlo_quality", "models": len(rows), "ratio": {name: ratio_mean(rows, name) for name in contenders[1:]}}
+    for name in options.models.split(",") if options.models else QUICK if options.quick else MODELS:
+        rows.append(measure(name, options.compile))
+        show(rows[-1])
+        sys.stdout.flush()
+    found = {"benchmark": "mhlo_quality", "models": len(rows),
+             "fewer": {against: min((share for row in rows if (share := fewer(row, against)) is not None), default=None) for against in ("fx", "own")},
+             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := ratios(rows, name)) else None for name in CONTENDERS},
+             "worst": {name: round(max(of), 3) if (of := ratios(rows, name)) else None for name in CONTENDERS}}
     if options.json:
         files.write(options.json, {**found, "rows": [asdict(row) for row in rows]})
     print(json.dumps(found))

@@ -1,0 +1,50 @@
+"""A model as torchax hands it to XLA: exported by torch, traced by JAX, as static StableHLO; a contender of `benchmarks.mhlo_quality`.
+
+torchax 0.0.13 reads overloads of ops on named tensors, which torch 2.13 has removed, while it is imported: names that nothing here
+calls stand for them until then. It is looked for beside the project's own packages: `pip install --no-deps --target FOLDER torchax`, FOLDER on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+import torch
+from torch._ops import OpOverloadPacket
+
+from lowering.model import Model
+
+
+def export(module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tensor]) -> tuple[str, list[torch.Tensor], int]:
+    """Static StableHLO for the shapes of `given`, its arguments in order, and how many of them are weights. Raises what torch, torchax or JAX raises."""
+    import jax
+
+    with _named_overloads():
+        from torchax.export import exported_program_to_jax  # type: ignore[import-not-found]
+    with torch.no_grad():
+        program = torch.export.export(module, (), {**given, **model.constants}, strict=False)
+    weights, function = exported_program_to_jax(program)
+    with jax.enable_x64(True):
+        text = jax.jit(function, keep_unused=True).lower(weights, tuple(jax.numpy.asarray(value.numpy()) for value in given.values())).as_text()
+    return text, [*(torch.from_numpy(numpy.array(weight)) for weight in weights), *given.values()], len(weights)
+
+
+@contextmanager
+def _named_overloads() -> Iterator[None]:
+    read = OpOverloadPacket.__getattr__
+
+    def lenient(packet: Any, key: str) -> Any:
+        try:
+            return read(packet, key)
+        except AttributeError:
+            if "names" in key or "imname" in key:
+                return f"{packet}.{key}"
+            raise
+
+    OpOverloadPacket.__getattr__ = lenient  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        OpOverloadPacket.__getattr__ = read  # type: ignore[method-assign]
