@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks import zoo_page
+from flows import expectations
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks" / "zoo.yaml"
 MODELS = Path("configs/model/zoo")
 SUITE = Path("configs/suite/zoo.yaml")
+EXPECTED = Path("configs/expect/zoo.yaml")
 PAGE = Path("docs/zoo.md")
 HEAD = "# Written by `python -m benchmarks.zoo` from benchmarks/zoo.yaml; not to be edited by hand.\n"
 
@@ -134,7 +136,7 @@ def main() -> int:
     options = parser.parse_args()
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     if options.page:
-        (ROOT / PAGE).write_text(zoo_page.page(options.page, families(table)), encoding="utf-8")
+        (ROOT / PAGE).write_text(zoo_page.page(options.page, families(table), expectations.read(ROOT / EXPECTED)), encoding="utf-8")
         print(PAGE)
         return 0
     wanted = files(table)

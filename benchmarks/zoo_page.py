@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows import record
+from flows import expectations, record
 from flows.markdown import cell, table
 from lowering import files
+from lowering.errors import Problem
 from lowering.result import UNJUDGED, JobResult
 from lowering.symbols import SymbolRecord
 
@@ -56,10 +58,15 @@ class Row:
         expected = self.result.expect
         if expected.outcome == self.result.outcome and expected.reason:
             return expected.reason
-        return str(self.result.problems[0]).split("\n", 1)[0][:200] if self.result.problems else ""
+        return said(self.result.problems[0]) if self.result.problems else ""
 
 
-def rows(folders: Sequence[Path], families: Mapping[str, str]) -> list[Row]:
+def said(problem: Problem, limit: int = 200) -> str:
+    """The first line of a problem, with files as their packages name them."""
+    return re.sub(r"/\S*/site-packages/", "", str(problem)).split("\n", 1)[0][:limit]
+
+
+def rows(folders: Sequence[Path], families: Mapping[str, str], expected: expectations.Expectations) -> list[Row]:
     """A row for each architecture. Of several runs the later replace the earlier, where they say something about the model."""
     found: dict[str, Row] = {}
     for folder in folders:
@@ -67,6 +74,7 @@ def rows(folders: Sequence[Path], families: Mapping[str, str]) -> list[Row]:
         for result in run.results():
             if result.outcome not in UNJUDGED or result.id not in found:
                 model = files.read(run.job_folder(result.id) / "job.json")["model"]
+                result = replace(result, expect=expectations.of_jobs(expected, [result.id])[result.id])
                 found[result.id] = _row(result, model, families.get(result.model, LISTED))
     return sorted(found.values(), key=lambda row: row.result.id)
 
@@ -85,9 +93,9 @@ def totals(found: Sequence[Row]) -> dict[str, int | float]:
             "reached_percent": round(100 * reached / whole, 1), "verified_percent": round(100 * verified / whole, 1)}
 
 
-def page(folders: Sequence[Path], families: Mapping[str, str]) -> str:
-    """docs/zoo.md."""
-    found = rows(folders, families)
+def page(folders: Sequence[Path], families: Mapping[str, str], expected: expectations.Expectations) -> str:
+    """docs/zoo.md; why something does not arrive is what the expectations say of it."""
+    found = rows(folders, families, expected)
     return "\n".join(_lines(found, folders)) + "\n"
 
 
@@ -99,8 +107,9 @@ def _lines(found: Sequence[Row], folders: Sequence[Path]) -> Iterator[str]:
     yield ""
     yield from (f"- {name}: {value}" for name, value in facts.items())
     yield ""
-    yield f"Of {figures['architectures']} architectures **{figures['reached_mhlo']} ({figures['reached_percent']} %) reach MHLO** and **{figures['verified']} "
-    yield f"({figures['verified_percent']} %) agree there with eager** at {POINTS} or more shape points; {figures['all_dims_dynamic']} keep every requested dim dynamic."
+    yield f"Of {figures['architectures']} architectures **{figures['reached_mhlo']} ({figures['reached_percent']} %) reach MHLO** and"
+    yield f"**{figures['verified']} ({figures['verified_percent']} %) agree there with eager** at {POINTS} or more shape points;"
+    yield f"{figures['all_dims_dynamic']} keep every requested dim dynamic. The files in `configs/model/zoo` say why a dim is not requested as dynamic."
     yield ""
     counts = Counter(row.family for row in found)
     ok, reached = Counter(row.family for row in found if row.verified), Counter(row.family for row in found if row.reached)
@@ -110,11 +119,11 @@ def _lines(found: Sequence[Row], folders: Sequence[Path]) -> Iterator[str]:
         yield from ("", "## What does not arrive, and why", "")
         yield from table([{"architecture": row.result.model, "ends": f"{row.result.outcome} in {row.result.stage}", "why": row.cause} for row in rest])
         yield from ("", "## Inventories", "")
-        yield from (f"- **{row.result.model}**: {cell(str(problem).split(chr(10), 1)[0][:300])}" for row in rest for problem in row.result.problems[:8])
-    lost = [(row, said) for row in found for said in row.lost]
+        yield from (f"- **{row.result.model}**: {cell(said(problem, 300))}" for row in rest for problem in row.result.problems[:8])
+    lost = [(row, reason) for row in found for reason in row.lost]
     if lost:
         yield from ("", "## Dims that take one size only", "")
-        yield from table([{"architecture": row.result.model, "dim and reason": said} for row, said in lost])
+        yield from table([{"architecture": row.result.model, "dim and reason": reason} for row, reason in lost])
     for family in counts:
         yield from ("", f"## {family[0].upper()}{family[1:]}", "")
         yield from table([_cells(row) for row in found if row.family == family])
