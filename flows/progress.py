@@ -21,7 +21,8 @@ from lowering.child import EVENTS
 from lowering.result import START, JobResult
 
 COLOURS = {"ok": "green", "not_run": "dim", "infra": "magenta", "unsupported": "yellow"}
-LOOK = 0.2  # seconds between two looks at the jobs' files
+LOOK = 0.2  # seconds between two looks at the jobs' files, at least
+SHARE = 30  # looking takes at most one of as many seconds of a core, however many jobs there are
 
 
 @dataclass
@@ -65,8 +66,11 @@ class Progress:
             self.live.stop()
 
     def watch(self) -> None:
-        while not self.ended.wait(LOOK):
+        pause = LOOK
+        while not self.ended.wait(pause):
+            began = time.thread_time()
             self.look()
+            pause = max(LOOK, SHARE * (time.thread_time() - began))
         self.look()
 
     def look(self) -> None:
