@@ -5,43 +5,92 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 HEAD = "// Code lines: `5=12` and `5-7=12` say that line 5, or lines 5 to 7, of this file come from line 12 of the code."
 FILE = "// lines of "
 VALUES = "// values: "  # and `5-7=linear_3`, that these lines compute the value that the exported program and TorchScript call so
 VALUE = "%"  # before the name of a value in a location: names without it are of modules
-_ALIAS = re.compile(r"#(loc\d*) = loc\((.*)\)$")
-_USED = re.compile(r" loc\((.*)\)$")
-_POSITION = re.compile(r'"((?:[^"\\]|\\.)*)":(\d+):\d+')
-_NAMED = re.compile(rf'"{VALUE}((?:[^"\\]|\\.)*)"(?!:\d)')  # not a file's
-_REFERENCE = re.compile(r"#(loc\d*)")
+_ALIAS = "#loc"
+_LOCATION = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"(?::(?P<line>\d+):\d+)?|(?P<alias>#loc\d*)')  # what a location is made of
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"| loc\(|\(|\)')  # what tells where the location of an argument begins and ends
 
 
-def footer(module: Any, printed: str, elide: int | None) -> str:
-    """The comments for `printed`, the module's text without locations; empty where it has none. elide: as the text was printed."""
-    traced = module.operation.get_asm(large_elements_limit=elide, enable_debug_info=True, pretty_debug_info=False).splitlines()
-    aliases = {match[1]: match[2] for line in traced if (match := _ALIAS.match(line))}
-    body = [line for line in traced if not _ALIAS.match(line)]
-    plain = printed.splitlines()
-    if len(body) != len(plain):  # an attribute that prints over several lines: better no lines than wrong ones
-        return ""
+class Origin(NamedTuple):
+    """Where a location comes from: a code line (file, number), and a value of the exported program; None where it names none."""
+
+    position: tuple[str, int] | None
+    value: str | None
+
+
+_NOWHERE = Origin(None, None)
+
+
+def annotated(traced: str) -> str:
+    """The text of a module that was printed with its locations as aliases: without them, and the comments at its end where there are any."""
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
-    for number, line in enumerate(body, 1):
-        used = _USED.search(line)
-        if used and (where := _position(used[1], aliases)):
-            found.setdefault(where[0], []).append((number, where[1]))
-        if used and (value := _value(used[1], aliases)):
-            values.append((number, value))
-    lines = [f"{FILE}{file}: {' '.join(_spans(pairs))}" for file, pairs in found.items()]
+    body = []
+    for number, (line, origin) in enumerate(_placed(traced.rstrip("\n").split("\n")), 1):
+        body.append(line)
+        if origin.position:
+            found.setdefault(origin.position[0], []).append((number, origin.position[1]))
+        if origin.value:
+            values.append((number, origin.value))
+    comments = [f"{FILE}{file}: {' '.join(_spans(pairs))}" for file, pairs in found.items()]
     if values:
-        lines.append(f"{VALUES}{' '.join(_spans(values))}")
-    return "\n".join([HEAD, *lines]) + "\n" if lines else ""
+        comments.append(f"{VALUES}{' '.join(_spans(values))}")
+    return "\n".join([*body, *([HEAD, *comments] if comments else ()), ""])
+
+
+def _placed(lines: list[str]) -> Iterator[tuple[str, Origin]]:
+    """Each line of the module itself without locations, and where the op that ends there comes from."""
+    origins = {"unknown": _NOWHERE}
+    for line in lines:  # an alias stands behind those that it is made of, but maybe also behind the ops that it is for
+        if line.startswith(_ALIAS):
+            alias, _, location = line.partition(" = ")
+            origins[alias] = _origin(location, origins)
+    for line in lines:
+        if line.startswith(_ALIAS):
+            continue
+        text, _, location = line.rpartition(" loc(")
+        origin = origins.get(location[:-1]) if location.endswith(")") else None
+        text = line if origin is None else text
+        yield _without(text) if " loc(" in text else text, origin or _NOWHERE
+
+
+def _without(line: str) -> str:
+    """The line without the locations of arguments, which are no aliases; what looks like one in a string stays."""
+    kept, start, depth = [], 0, 0
+    for part in _PART.finditer(line):
+        if depth == 0 and part[0] == " loc(":
+            kept.append(line[start : part.start()])
+            depth = 1
+        elif depth and (step := {")": -1, "(": 1, " loc(": 1}.get(part[0])):
+            depth += step
+            start = part.end()
+    return "".join(kept) + line[start:]
+
+
+def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
+    """What a location names itself, before what the aliases in it do; the first of several."""
+    position = value = None
+    nested = []
+    for part in _LOCATION.finditer(location):
+        name, line, alias = part.group("name", "line", "alias")
+        if alias:
+            nested.append(origins[alias])
+        elif line:
+            if position is None and name != "-":  # how the parser calls text of its own
+                position = name, int(line)
+        elif value is None and name.startswith(VALUE):
+            value = name.removeprefix(VALUE)
+    position = position or next((origin.position for origin in nested if origin.position), None)
+    return Origin(position, value or next((origin.value for origin in nested if origin.value), None))
 
 
 def read(text: str) -> dict[int, tuple[str, int]]:
-    """Line of the text -> (file, line) of the code, from the comments of `footer`; empty when it has none."""
+    """Line of the text -> (file, line) of the code, from the comments of `annotated`; empty when it has none."""
     found = {}
     for line in _comments(text, FILE):
         file, _, spans = line.rpartition(": ")
@@ -69,32 +118,8 @@ def _numbered(spans: str) -> Iterator[tuple[int, str]]:
 
 
 def strip(text: str) -> str:
-    """The text without the comments of `footer`."""
+    """The text without the comments of `annotated`."""
     return text[: text.rfind(HEAD)] if HEAD in text else text
-
-
-def _position(location: str, aliases: Mapping[str, str], depth: int = 0) -> tuple[str, int] | None:
-    """The first code line that a location names, itself or through its aliases."""
-    for file, line in _POSITION.findall(location):
-        if file != "-":  # how the parser calls text of its own
-            return file, int(line)
-    for reference in _REFERENCE.findall(location) if depth < 8 else ():
-        if reference in aliases and (found := _position(aliases[reference], aliases, depth + 1)):
-            return found
-    return None
-
-
-def _value(location: str, aliases: Mapping[str, str]) -> str | None:
-    """The value of the exported program that a location names, itself or through its aliases; the first of several."""
-    seen, waiting = set(), [location]
-    while waiting:
-        text = waiting.pop()
-        if found := _NAMED.search(text):
-            return found[1]
-        nested = [name for name in _REFERENCE.findall(text) if name in aliases and name not in seen]
-        seen.update(nested)
-        waiting += [aliases[name] for name in reversed(nested)]
-    return None
 
 
 def _spans(pairs: list[tuple[int, Any]]) -> Iterator[str]:

@@ -107,8 +107,7 @@ def save(module: Any, stem: Path, suffix: str) -> Path:
 
 def annotated(module: Any) -> str:
     """The module's text with the code lines and the values that it comes from as comments at its end."""
-    printed = text(module)
-    return printed + code_lines.footer(module, printed, ELIDE)
+    return code_lines.annotated(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
 
 
 def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:

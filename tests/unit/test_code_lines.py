@@ -63,3 +63,25 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
     assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in code_lines.values(saved).items()} == {
         "negate": "mul", "abs": "mul", "sine": "sin"}
     assert code_lines.strip(saved) == mlir.text(module)
+
+
+def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs() -> None:
+    text = """module {
+  func.func @main(%arg0: tensor<f32> loc("a(b) \\" c.py":1:2), %arg1: tensor<f32> loc(callsite("f"("g"("d.py":3:4)) at unknown))) -> tensor<f32> {
+    stablehlo.custom_call @shape_assertion(%arg0) {error_message = "see loc(#loc1) and loc(unknown)"} : (tensor<f32>) -> () loc("e.py":5:0)
+    %0 = "stablehlo.while"(%arg0) ({
+    ^bb0(%arg2: tensor<f32> loc("h.py":8:1)):
+      %1 = stablehlo.constant dense<true> : tensor<i1> loc("e.py":6:0)
+      stablehlo.return %1 : tensor<i1> loc(unknown)
+    }, {
+    ^bb0(%arg2: tensor<f32> loc(unknown)):
+      stablehlo.return %arg2 : tensor<f32> loc(unknown)
+    }) : (tensor<f32>) -> tensor<f32> loc("e.py":7:0)
+    return %0 : tensor<f32> loc(unknown)
+  } loc(unknown)
+} loc(unknown)
+"""
+    module = mlir.parse(text, mlir.torch_context())
+    annotated = mlir.annotated(module)
+    assert code_lines.strip(annotated) == mlir.text(module)
+    assert set(code_lines.read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}
