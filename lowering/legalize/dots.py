@@ -91,8 +91,10 @@ def _merged_rows(op: Any, rewrite: Rewrite) -> None:
         return
     source = left.owner.operands[0]
     before, after = rewrite.known.dims(source), rewrite.known.dims(left)
+    if 0 in numbers.left_contracting or before[:1] == after[:1]:  # where the first dim is still the first, only dims of size 1 were merged into it
+        return
     count = next((count for count in range(2, len(before)) if ex.product(before[:count]) == after[0]), None)
-    if count is None or 0 in numbers.left_contracting:
+    if count is None:
         return
     apart, shape = before[:count] + after[1:], before[:count] + rewrite.known.dims(op.results[0])[1:]
     plain = Numbers((), (), tuple(place + count - 1 for place in numbers.left_contracting), numbers.right_contracting)
