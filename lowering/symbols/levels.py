@@ -63,9 +63,12 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
             levels.append(Place(standing.level, argument.value, "?", argument.type))
         elif argument is not None and dim.dim < len(argument.dims):
             levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
-    dynamic_above = dim.verdict in ("dynamic", "merged", "derived")
-    lost_at = next((place.level for place in levels if place.static), None) if dynamic_above else None
-    return replace(dim, levels=tuple(levels), lost_at=lost_at)
+    dynamic_above = dim.lost_at is not None or dim.verdict in ("dynamic", "merged", "derived")
+    lost = next((place for place in levels if place.static), None) if dynamic_above else None
+    if lost is None:
+        return replace(dim, levels=tuple(levels))
+    why = f"dynamic after export, static at level {lost.level}"
+    return replace(dim, levels=tuple(levels), lost_at=lost.level, verdict="specialized", value=int(lost.size), why=why)
 
 
 def _entry(program: Program, signature: Signature) -> list[tuple[str, str]]:
@@ -167,7 +170,7 @@ def _says(message: str, relation: Relation) -> bool:
 
 def _lost(dim: Requested) -> Warned:
     place = next(place for place in dim.levels if place.level == dim.lost_at)
-    message = f"{dim.id}, asked as {dim.asked} and {dim.verdict} after export, is {place.size} at level {place.level} ({place.value})"
+    message = f"{dim.id}, asked as {dim.asked} and dynamic after export, is {place.size} at level {place.level} ({place.value})"
     return Warned("lost_at_level", message, dim.id, int(place.size), dim.line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import CodeType
 from typing import Any, Literal
@@ -21,6 +21,7 @@ Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumptio
 Holds = Literal["always", "tried", "no", "unknown"]
 
 POINTS = 1024  # sizes tried for one relation
+MOST = 4096  # sizes of one range tried to find that only one is left
 _WHOLE = 64  # a range up to this long is tried whole
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 _NAMES: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS}
@@ -111,21 +112,69 @@ def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
 
     Sizes that leave it undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed here.
     """
-    names = set(NAME.findall(expr))
-    if "~" in expr or not names <= export.values.keys():
+    condition = _condition(expr, export)
+    if condition is None:
         return "unknown", {}
-    text = NAME.sub(lambda match: export.values[match[0]], expr)
-    free = [name for name in export.choices if re.search(rf"\b{name}\b", text)]
+    code, free = condition
     candidates = [probes(*export.choices[name], len(free)) for name in free]
     try:
-        condition = compile(text, "<guard>", "eval")
         for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
             point = dict(zip(free, sizes, strict=True))
-            if not _true_at(condition, point):
+            if not _true_at(code, point):
                 return "no", point
-    except (SyntaxError, NameError, TypeError):
+    except (NameError, TypeError):
         return "unknown", {}
     return ("always" if all(whole for _, whole in candidates) else "tried"), {}
+
+
+def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Relation]]:
+    """The sizes that callers choose (the keys of `choices`) of which the relations leave one: that one, and the relation that leaves fewest.
+
+    torch notices only what it can solve for a symbol: the trip count of a loop over chunks, `(seq + 63) // 64 == 3`, it does not.
+    """
+    pins: dict[str, tuple[int, Relation]] = {}
+    for name, (promised, step) in export.choices.items():
+        sizes = _every(promised, step)
+        left = {relation.id: kept for relation in found if relation.holds == "no" and (kept := _left(relation, name, sizes, export)) is not None}
+        both = set(sizes).intersection(*left.values())
+        if len(sizes) > 1 and len(both) == 1:
+            pins[name] = both.pop(), min((relation for relation in found if relation.id in left), key=lambda relation: len(left[relation.id]))
+    return pins
+
+
+def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
+    """The size of an input's dim, by torch's name of its symbol, where the chosen sizes are these; None where they do not tell it."""
+    try:
+        return int(eval(export.values[symbol], {**_NAMES, **sizes}))  # noqa: S307 - torch's own expressions, no builtins
+    except (KeyError, NameError, SyntaxError):
+        return None
+
+
+def _every(promised: Range, step: int) -> list[int]:
+    """All sizes of a range; none where they are too many to try each."""
+    lower = -(-max(0, promised.lower or 0) // step)
+    upper = -1 if promised.upper is None else promised.upper // step
+    return [number * step for number in range(lower, upper + 1)] if upper - lower < MOST else []
+
+
+def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
+    """Which of the sizes of one name the relation allows; None where it is of others, or of data."""
+    condition = _condition(relation.expr, export)
+    if condition is None or condition[1] != [name]:
+        return None
+    return {size for size in sizes if _true_at(condition[0], {name: size})}
+
+
+def _condition(expr: str, export: Export) -> tuple[CodeType, list[str]] | None:
+    """A condition of torch's on the sizes that callers choose, and which these are; None where it depends on data, or is no Python."""
+    if "~" in expr or not set(NAME.findall(expr)) <= export.values.keys():
+        return None
+    text = NAME.sub(lambda match: export.values[match[0]], expr)
+    free = [name for name in export.choices if re.search(rf"\b{name}\b", text)]
+    try:
+        return compile(text, "<guard>", "eval"), free
+    except SyntaxError:
+        return None
 
 
 def _true_at(condition: CodeType, point: Mapping[str, int]) -> bool:

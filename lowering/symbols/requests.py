@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -9,17 +11,23 @@ import sympy
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Declared, Export
 from lowering.symbols.frames import line_of
+from lowering.symbols.relations import pinned, sized
 from lowering.symbols.schema import Failure, Line, Relation, Requested, Verdict
 from lowering.symbols.table import forward_line
+
+Pins = Mapping[str, tuple[int, Relation]]  # chosen sizes of which the code takes one only: it, and what it needs
 
 
 def requested(export: Export, relations: tuple[Relation, ...], failure: Failure | None) -> tuple[Requested, ...]:
     """One entry per declared dynamic dim, in the order of the inputs."""
     owners: dict[str, Declared] = {}
-    return tuple(_one(export, dim, owners, relations, failure) for dim in export.declared)
+    pins = pinned(relations, export) if failure is None else {}
+    return tuple(_one(export, dim, owners, relations, failure, pins) for dim in export.declared)
 
 
-def _one(export: Export, dim: Declared, owners: dict[str, Declared], relations: tuple[Relation, ...], failure: Failure | None) -> Requested:
+def _one(
+    export: Export, dim: Declared, owners: dict[str, Declared], relations: tuple[Relation, ...], failure: Failure | None, pins: Pins
+) -> Requested:
     own = export.own.get(dim.id)
     final: sympy.Expr | None = None if own is None else export.final(own)
     promised, step = export.promised(dim)
@@ -30,6 +38,10 @@ def _one(export: Export, dim: Declared, owners: dict[str, Declared], relations: 
     if final.is_number:
         cause, line = _cause(export, own)
         return Requested(**facts, verdict="specialized", expr=str(final), value=int(final), why=cause, line=line)
+    if (pin := _pin(export, str(own), pins)) is not None:
+        size, relation = pin
+        why = f"of the promised sizes the code takes this one only: it needs {relation.text}"
+        return Requested(**facts, verdict="specialized", expr=str(size), value=size, why=why, line=relation.line)
     owner = owners.setdefault(str(final), dim)
     words = export.named(str(own if final.is_Symbol and owner is dim else final))
     if owner is not dim and not _same(owner, dim):
@@ -44,6 +56,16 @@ def _one(export: Export, dim: Declared, owners: dict[str, Declared], relations: 
         cause, line = _cause(export, own)
         return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final), why=cause, line=line)
     return Requested(**facts, verdict="dynamic", expr=words, line=forward_line(export.log.forward))
+
+
+def _pin(export: Export, own: str, pins: Pins) -> tuple[int, Relation] | None:
+    """The one size that is left of a dim, and the relation that leaves no other."""
+    size = sized(own, {name: value for name, (value, _) in pins.items()}, export) if pins else None
+    if size is None:
+        return None
+    names = (name for name in pins if re.search(rf"\b{name}\b", export.values[own]))
+    name = next(names, None)
+    return None if name is None else (size, pins[name][1])
 
 
 def _same(left: Declared, right: Declared) -> bool:

@@ -60,6 +60,21 @@ class Pairs(torch.nn.Module):
         return x.view(-1, 2)  # line: pairs
 
 
+class Chunks(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chunks = torch.nn.functional.pad(x, (0, (4 - x.shape[0] % 4) % 4)).reshape(-1, 4)
+        total = torch.zeros(4)
+        for index in range(chunks.shape[0]):  # line: chunks
+            total = total + chunks[index]
+        return total
+
+
+class ManyChunks(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chunks = torch.nn.functional.pad(x, (0, (4 - x.shape[0] % 4) % 4)).reshape(-1, 4)
+        return chunks * 2 if chunks.shape[0] > 2 else chunks
+
+
 class Selecting(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[x.nonzero().squeeze(1)]  # line: nonzero

@@ -30,6 +30,7 @@ from tests.unit.symbol_models import FILE, line, model
 
 FIXED = model(models.Fixed, x=[None])
 BRANCH = model(models.Branch, {"n": Symbol(1, 64)}, x=["n"])
+CHUNKS = model(models.Chunks, {"n": Symbol(8, 16, 4)}, x=["n"])
 SHARED = model(models.Shared, {"batch": Symbol(2, 64)}, x=["batch", 7], y=["batch", 7])
 LADDER = {"export": Export(), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO()}  # fmt: skip
@@ -56,6 +57,13 @@ def test_strict_dims_make_it_a_failure_that_names_them_too(tmp_path: Path) -> No
     assert (result.outcome, result.stage, problem.place) == ("error", "export", "x[0]")
     assert "became 41" in problem.cause and f"{FILE}:{line('fixed')}" in problem.cause
     assert lower(SHARED, tmp_path, strict=True).outcome == "ok"
+
+
+def test_strict_dims_refuse_a_promise_of_which_the_code_takes_one_size(tmp_path: Path) -> None:
+    result = lower(CHUNKS, tmp_path, LADDER, strict=True)
+    (problem,) = result.problems
+    assert (result.outcome, result.stage, problem.place) == ("error", "export", "x[0]")
+    assert "asked as n, became 12" in problem.cause and f"{FILE}:{line('chunks')}" in problem.cause
 
 
 def test_strict_dims_hold_for_results_from_the_store(tmp_path: Path) -> None:

@@ -54,11 +54,12 @@ def test_a_dim_that_is_static_further_down_is_lost_there_and_a_warning() -> None
     captured, _, top = exported()
     record = follow(captured.record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body=""))))
     first, second = record.requested
-    assert (first.verdict, first.lost_at, first.kept, second.lost_at) == ("dynamic", "mhlo", False, None)
+    assert (first.verdict, first.value, first.lost_at, first.kept, second.lost_at) == ("specialized", 5, "mhlo", False, None)
+    assert (first.line, first.why) == (captured.record.requested[0].line, "dynamic after export, static at level mhlo")
     (warned,) = [warned for warned in record.warnings if warned.code == "lost_at_level"]
     assert (warned.place, warned.value) == ("x[0]", 5)
     assert record.lost == (first,)
-    assert follow(record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body="")))).warnings == record.warnings
+    assert follow(record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body="")))) == record
 
 
 def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_none_does() -> None:

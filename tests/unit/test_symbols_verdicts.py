@@ -71,6 +71,19 @@ def test_a_flexible_dim_that_specializes_names_value_cause_and_line() -> None:
     assert {change.line for change in symbol.history[1:]} == {dim.line}
 
 
+def test_a_dim_of_which_a_guard_leaves_one_size_is_specialized_on_its_line() -> None:
+    declared = model(models.Chunks, {"n": Symbol(8, 16, 4)}, x=["n"])
+    (dim,) = export(models.Chunks, declared).record.requested
+    assert (dim.verdict, dim.value, dim.kept, dim.line and dim.line.line) == ("specialized", 12, False, line("chunks"))
+    assert dim.why == "of the promised sizes the code takes this one only: it needs (n + (4 - n % 4) % 4) // 4 == 3"
+
+
+def test_a_dim_of_which_the_guards_leave_several_sizes_stays_dynamic() -> None:
+    record = export(models.ManyChunks, model(models.ManyChunks, {"n": Symbol(8, 20, 4)}, x=["n"])).record
+    assert [(dim.verdict, dim.kept) for dim in record.requested] == [("dynamic", True)]
+    assert "guard_within_range" in codes(record)
+
+
 def test_an_example_of_one_never_becomes_a_symbol() -> None:
     declared = model(models.Plain, x=[None, None])
     record = export(models.Plain, declared, example={"x": torch.ones(1, 3)}).record
