@@ -92,7 +92,7 @@ def _replace(module: GraphModule, node: Node, form: torch._ops.OpOverload) -> No
 
 
 def free_of_strides(module: GraphModule) -> None:
-    """`view` as `reshape`: what was traced anew may hold views that rest on strides which fake tensors have and real ones do not."""
+    """`view` as `reshape`: a view may rest on strides that real tensors have not, where it was traced anew or an op before it was decomposed."""
     for node in module.graph.nodes:
         if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
             node.target = torch.ops.aten.reshape.default

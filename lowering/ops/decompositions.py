@@ -99,7 +99,11 @@ def _has_dynamic_sizes(node: Node) -> bool:
 
 def _lacks_bounds(node: Node) -> bool:
     start, end = _argument(node, "start"), _argument(node, "end")
-    return _has_dynamic_arguments(node) or start is None or end is None or end == sys.maxsize
+    return _has_dynamic_arguments(node) or start is None or end is None or end == sys.maxsize or min(start, end) < 0
+
+
+def _counts_from_end(node: Node) -> bool:
+    return _has_dynamic_arguments(node) or _argument(node, "index") < 0
 
 
 _NOT_DEFINED = "no lowering, and no definition by other ops in torch"
@@ -192,7 +196,8 @@ TABLE: dict[Any, Row] = {
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
-    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a constant start and end: memory without bounds", _lacks_bounds),
+    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a start and end that are constants, none of them negative", _lacks_bounds),
+    aten.select_scatter.default: Row(_torchs(aten.select_scatter.default), "a place counted from the end writes nothing", _counts_from_end),
     aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
     **{op: Row(_torchs(op), "needs constant sizes", _has_dynamic_sizes)
        for op in (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)},

@@ -129,8 +129,8 @@ class Export(Stage):
                 decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node))
             assumed += further
         result._assumed = assumed
+        functional.free_of_strides(result.graph_module)
         if result is not captured:
-            functional.free_of_strides(result.graph_module)
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)
         graphs.drop_assertions(result.graph_module)

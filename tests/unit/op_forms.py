@@ -31,6 +31,25 @@ class Parts(nn.Module):
         return whole
 
 
+class Ends(nn.Module):
+    """A tensor that is written at places counted from its end."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        whole = x * 2
+        whole[:, -1] = y
+        whole[:, -4:-2] = x[:, :2]
+        return whole
+
+
+class Repeated(nn.Module):
+    """A bias with its heads last, moved to the front, repeated for each picture, and viewed as if it lay in memory so: a repeat is a copy."""
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        batch, length = x.shape[:2]
+        repeated = bias.permute(2, 0, 1).unsqueeze(0).repeat(batch, 1, 1, 1)
+        return repeated.view(batch * 4, length, length).bmm(x.repeat_interleave(4, 0))
+
+
 class Resized(nn.Module):
     """A map as large as another one."""
 

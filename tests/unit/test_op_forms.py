@@ -26,6 +26,8 @@ PICTURE = Input("float32", ("batch", 3, "height", "width"))
     ("Window", {"x": PICTURE}),
     ("Rotation", {"x": Input("float32", ("batch", "seq", 2)), "angle": Input("float32", ("batch", "seq"))}),
     ("Parts", {"x": Input("float32", ("batch", 2)), "y": Input("float32", ("batch", 4))}),
+    ("Ends", {"x": Input("float32", ("batch", "seq")), "y": Input("float32", ("batch",))}),
+    ("Repeated", {"x": Input("float32", ("batch", "seq", 6)), "bias": Input("float32", ("seq", "seq", 4))}),
     ("Resized", {"x": Input("float32", ("batch", 3, 8, 8)), "y": PICTURE}),
     ("WeightNorm", {"x": Input("float32", ("batch", 4, "seq"))}),
     ("Unfolded", {"x": Input("float32", ("batch", "seq", 4))}),
