@@ -184,7 +184,8 @@ class ScriptGraph:
         created = self.graph.create(op._schema.name, arguments, len(values))
         self._annotation.mark(created, op, [*values, *written])
         outputs = self._place(node, created, values)
-        return [self._unpack(node, output, value) if isinstance(value, list) else output for output, value in zip(outputs, values, strict=True)]
+        pairs = zip(outputs, values, strict=True)
+        return [self._unpack(node, output, value) if isinstance(value, list | tuple) else output for output, value in pairs]
 
     def _unpack(self, node: Node, listed: Value, elements: Sequence[Any]) -> list[Value]:
         unpack = self.graph.create("prim::ListUnpack", [listed], len(elements))

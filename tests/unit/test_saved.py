@@ -32,6 +32,14 @@ JOB = Job(MODEL, STAGES)
 TIMED = (".json", ".log", ".pt", ".safetensors")  # hold times, or are containers whose bytes differ
 
 
+class Parts(torch.nn.Module):
+    """Takes a list apart, whose elements a program that was read back keeps as a tuple."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        left, right, rest = (features * 2).split([4, 4, 8], dim=1)
+        return left * right + rest.sum()
+
+
 class Silent:
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
 
@@ -69,6 +77,13 @@ def test_a_stage_goes_on_from_the_store(first: tuple[Path, JobResult], tmp_path:
     assert {**again.symbols, "events": ()} == {**result.symbols, "events": ()}  # events tell when
     assert [point["sizes"] for point in again.verify["points"]] == [point["sizes"] for point in result.verify["points"]]
     assert again.verify["max_abs"] < 1e-6
+
+
+def test_ops_that_return_lists_go_on_from_the_store(tmp_path: Path) -> None:
+    model = replace(MODEL, factory={"_target_": f"{__name__}.Parts"})
+    run(tmp_path / "exported", tmp_path / "store", Job(model, {"export": Export()}))
+    result = run(tmp_path / "lowered", tmp_path / "store", Job(model, STAGES))
+    assert [stage.cache for stage in result.stages][:2] == ["hit", "miss"]
 
 
 def test_other_weights_run_only_what_reads_them(first: tuple[Path, JobResult], tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Heads(torch.nn.Module):
     """Needs its copy, for the view behind it, and an op that returns a list."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        left, right = x.split(2, dim=1)
+        left, right = x.split([2, 2], dim=1)
         return torch.stack((left, right), 1).transpose(1, 2).contiguous().view(x.shape[0], 4)
 
 
