@@ -67,29 +67,39 @@ def _tensor_word(type_: torch._C.Type) -> str:
 
 def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     """Every node and argument that has no form in the torch dialect, in nested blocks too, each with its user line."""
-    found = [] if isinstance(graph, torch._C.Block) else _untyped(graph.inputs(), "argument")
+    found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name, cause in _untyped(graph.inputs())]
     for node in graph.nodes():
-        kind, line = node.kind(), source_lines.of_script(node)
-        place = f"{kind} at {line}" if line else kind
-        if kind in _REFUSED:
-            found.append(Problem(place, _REFUSED[kind]))
-        elif kind not in _STRUCTURAL and node.schema() == "(no schema)":
-            found.append(Problem(place, "has no schema, and the importer no rule for it", str(node).strip().splitlines()[0]))
-        found += _untyped(node.outputs(), place)
-        if kind == "prim::Constant" and not _is_literal(node.output().toIValue()):
-            found.append(Problem(place, f"the torch dialect has no constant of type {node.output().type()}"))
+        found += _refused(node)
         for block in node.blocks():
             found += refusals(block)
     return found
 
 
-def _untyped(values: Iterable[torch._C.Value], place: str) -> list[Problem]:
+def _refused(node: Node) -> list[Problem]:
+    kind, untyped = node.kind(), _untyped(node.outputs())
+    unruled = kind not in _REFUSED and kind not in _STRUCTURAL and node.schema() == "(no schema)"
+    odd = kind == "prim::Constant" and not _is_literal(node.output().toIValue())
+    if not (kind in _REFUSED or unruled or odd or untyped):
+        return []  # nearly always; to look up the line takes longer than all the rest
+    line = source_lines.of_script(node)
+    place = f"{kind} at {line}" if line else kind
+    found = [Problem(place, _REFUSED[kind])] if kind in _REFUSED else []
+    if unruled:
+        found.append(Problem(place, "has no schema, and the importer no rule for it", str(node).strip().splitlines()[0]))
+    found += [Problem(f"{name} ({place})", cause) for name, cause in untyped]
+    if odd:
+        found.append(Problem(place, f"the torch dialect has no constant of type {node.output().type()}"))
+    return found
+
+
+def _untyped(values: Iterable[torch._C.Value]) -> list[tuple[str, str]]:
+    """Name of each value whose type has no word in the torch dialect, and why."""
     table, found = TypeTable(), []
     for value in values:
         try:
             table.word(value.type())
         except KeyError as error:
-            found.append(Problem(f"%{value.debugName()} ({place})", str(error.args[0])))
+            found.append((f"%{value.debugName()}", str(error.args[0])))
     return found
 
 
