@@ -50,8 +50,7 @@ def placed(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
     warnings = [*record.warnings, *(_lost(dim) for dim in dims if dim.lost_at)]
     if ordered and ordered[-1].asserted is not None:
         lowest = ordered[-1].level
-        warnings += [_uncarried(relation, lowest) for relation in found if relation.holds == "no" and lowest not in relation.checked_by
-                     and relation.kind in ("guard", "equality", "divisibility")]
+        warnings += [_uncarried(relation, lowest) for relation in found if lowest not in relation.checked_by and _may_break(relation)]
     return replace(record, requested=dims, relations=found, warnings=tuple(dict.fromkeys(warnings)))
 
 
@@ -174,7 +173,15 @@ def _lost(dim: Requested) -> Warned:
     return Warned("lost_at_level", message, dim.id, int(place.size), dim.line)
 
 
+def _may_break(relation: Relation) -> bool:
+    """Whether promised sizes break a guard, or values can break an assertion of the model's own code."""
+    if relation.kind == "runtime_assert":
+        return relation.holds == "unknown" and relation.line is not None
+    return relation.holds == "no" and relation.kind in ("guard", "equality", "divisibility")
+
+
 def _uncarried(relation: Relation, lowest: str) -> Warned:
     sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
-    message = f"{relation.text} fails at {sizes}, and no program at level {lowest} checks it"
+    broken = f"fails at {sizes}" if sizes else "is asserted of data"
+    message = f"{relation.text} {broken}, and no program at level {lowest} checks it"
     return Warned("guard_not_carried", message, relation.text, None, relation.line)

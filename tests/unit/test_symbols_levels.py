@@ -78,6 +78,18 @@ def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_non
     assert "x_0 % 2 == 0" in [warned.place for warned in dropped.warnings if warned.code == "guard_not_carried"]
 
 
+def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() -> None:
+    declared = model(models.Counting, n=[])
+    captured = export(models.Counting, declared)
+    assert captured.program is not None
+    top = Program(Level.EXPORTED, captured.program, signature_of(captured.program, declared))
+    text = "func.func @main(%arg0: tensor<i64>) -> tensor<i64> {\n return %arg0 : tensor<i64>\n}"
+    record = follow(captured.record, top.lowered(Level.MHLO, module(text)))
+    told = {warned.place: warned for warned in record.warnings if warned.code == "guard_not_carried"}
+    assert told["u0 < 20"].message == "u0 < 20 is asserted of data, and no program at level mhlo checks it"
+    assert told["u0 < 20"].line is not None and told["u0 < 20"].line.line == models.line("below")
+
+
 @pytest.mark.parametrize(("kind", "dims"), [
     ("tensor<?x16xf32>", ["?", "16"]), ("tensor<f32>", []), ("tensor<4xi64>", ["4"]), ("tensor<?x?xcomplex<f32>>", ["?", "?"]),
     ("tensor<?x16xf32, #mhlo.type_extensions<bounds = [64, ?]>>", ["?", "16"]), ("!torch.vtensor<[?,16],f32>", ["?", "16"]),
