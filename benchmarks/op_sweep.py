@@ -65,7 +65,10 @@ class _Child:
 
 
 def sweep(tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[Trial]:
-    """The trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task."""
+    """The trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task.
+
+    The children are forks: to be asked in a process in which XLA has not been started, for a fork has none of its threads.
+    """
     batches = [list(tasks[start : start + BATCH]) for start in range(0, len(tasks), BATCH)]
     running: dict[int, _Child] = {}
     try:

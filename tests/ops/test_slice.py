@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks.op_samples import Sample
-from benchmarks.op_sweep import Task, sweep
+from benchmarks.op_sweep import Task
 from benchmarks.op_trial import Trial, attempt
+from tests.ops import apart
 
 # Elementwise, reductions, views, indexing, windows, sorting, scans, linear algebra, transforms; among them every op that torch-mlir
 # lowers to wrong numbers, wrong shapes or an abort, and that is decomposed around.
@@ -34,7 +35,7 @@ SECONDS = 120
 @pytest.fixture(scope="module")
 def trials() -> dict[tuple[str, str], Trial]:
     tasks = [Task(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()] + [Task(op, "float32") for op in [*REFUSED, *RANDOM.split()]]
-    return {(trial.op, trial.dtype): trial for trial in sweep(tasks, workers=2, seconds=SECONDS)}
+    return {(trial.op, trial.dtype): trial for trial in apart.trials(tasks, SECONDS)}
 
 
 @pytest.mark.parametrize(("op", "dtype"), [(op, dtype) for dtype, ops in VERIFIED.items() for op in ops.split()])
