@@ -103,7 +103,9 @@ def _refined(bytecode: bytes, whole: bool) -> bytes:
         messages = [message for message in _ASSERTION.findall(str(error)) if not message.startswith("expects static")]
         if messages:
             raise Refused([Problem("@main", message) for message in messages]) from None
-        raise StageFailed(Problem("shape refinement", _cause(error)), str(error)) from None
+        cause = _cause(error)
+        why = "XLA computes sizes from the sizes of arguments, none from data" if "has dynamic shapes" in cause else ""
+        raise StageFailed(Problem("shape refinement", cause, why), str(error)) from None
 
 
 def _only_assertions(module: Any) -> bytes | None:
