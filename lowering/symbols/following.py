@@ -45,7 +45,7 @@ def record_of(symbols: Any) -> SymbolRecord | None:
 
 def _refusal(dim: Requested) -> Problem:
     place = next((place for place in dim.levels if place.level == dim.lost_at), None)
-    became = f"became {place.size} at level {place.level}" if place else f"became {dim.value}"
+    became = f"became {dim.value} at level {place.level}" if place else f"became {dim.value}"
     why = "; ".join(part for part in (dim.why if place is None else "", f"at {dim.line}" if dim.line else "") if part)
     cause = f"asked as {dim.asked}, {became}" + (f": {why}" if why else "")
     return Problem(dim.id, cause, f"change that line, or write {dim.value} into the shape; strict_dims=false makes it a warning"

@@ -9,9 +9,11 @@ from typing import Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
+from lowering.symbols.allowed import every, only
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 from lowering.symbols.spelling import condensed
 
+NEEDS = "the exported program needs "  # how the message of an asserted guard begins
 ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can hold shape assertions
 _TENSOR = re.compile(r"tensor<((?:(?:\?|\d+)x)*)")
 _VTENSOR = re.compile(r"!torch\.v?tensor<\[([^\]]*)\]")
@@ -63,11 +65,22 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
         elif argument is not None and dim.dim < len(argument.dims):
             levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
     dynamic_above = dim.lost_at is not None or dim.verdict in ("dynamic", "merged", "derived")
-    lost = next((place for place in levels if place.static), None) if dynamic_above else None
-    if lost is None:
+    lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _asserted(dim, standings)
+    if lost is None or not dynamic_above:
         return replace(dim, levels=tuple(levels))
-    why = f"dynamic after export, static at level {lost.level}"
-    return replace(dim, levels=tuple(levels), lost_at=lost.level, verdict="specialized", value=int(lost.size), why=why)
+    level, size, how = lost
+    return replace(dim, levels=tuple(levels), lost_at=level, verdict="specialized", value=size, why=f"dynamic after export, {how} at level {level}")
+
+
+def _asserted(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, str] | None:
+    """The first level whose assertions leave one of the promised sizes, and that one; None where all leave more, or the sizes are too many."""
+    name = f"{dim.argument}_{dim.dim}" if dim.asked == "null" else dim.asked
+    sizes = every(dim.promised, dim.multiple_of)
+    for standing in standings:
+        needs = [message.removeprefix(NEEDS) for message in standing.asserted or () if message.startswith(NEEDS)]
+        if (size := only(needs, name, sizes)) is not None:
+            return standing.level, size, "asserted"
+    return None
 
 
 def _entry(program: Program, signature: Signature) -> list[tuple[str, str]]:
@@ -169,8 +182,8 @@ def _says(message: str, relation: Relation) -> bool:
 
 def _lost(dim: Requested) -> Warned:
     place = next(place for place in dim.levels if place.level == dim.lost_at)
-    message = f"{dim.id}, asked as {dim.asked} and dynamic after export, is {place.size} at level {place.level} ({place.value})"
-    return Warned("lost_at_level", message, dim.id, int(place.size), dim.line)
+    message = f"{dim.id}, asked as {dim.asked} and dynamic after export, is {dim.value} at level {place.level} ({place.value})"
+    return Warned("lost_at_level", message, dim.id, dim.value, dim.line)
 
 
 def _may_break(relation: Relation) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import sympy
 
 from lowering.sizes import FUNCTIONS
+from lowering.symbols.allowed import every
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of
@@ -21,7 +22,6 @@ Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumptio
 Holds = Literal["always", "tried", "no", "unknown"]
 
 POINTS = 1024  # sizes tried for one relation
-MOST = 4096  # sizes of one range tried to find that only one is left
 _WHOLE = 64  # a range up to this long is tried whole
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 _NAMES: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS}
@@ -134,7 +134,7 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
     """
     pins: dict[str, tuple[int, Relation]] = {}
     for name, (promised, step) in export.choices.items():
-        sizes = _every(promised, step)
+        sizes = every(promised, step)
         left = {relation.id: kept for relation in found if relation.holds == "no" and (kept := _left(relation, name, sizes, export)) is not None}
         both = set(sizes).intersection(*left.values())
         if len(sizes) > 1 and len(both) == 1:
@@ -150,19 +150,15 @@ def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
         return None
 
 
-def _every(promised: Range, step: int) -> list[int]:
-    """All sizes of a range; none where they are too many to try each."""
-    lower = -(-max(0, promised.lower or 0) // step)
-    upper = -1 if promised.upper is None else promised.upper // step
-    return [number * step for number in range(lower, upper + 1)] if upper - lower < MOST else []
-
-
 def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
     """Which of the sizes of one name the relation allows; None where it is of others, or of data."""
     condition = _condition(relation.expr, export)
     if condition is None or condition[1] != [name]:
         return None
-    return {size for size in sizes if _true_at(condition[0], {name: size})}
+    try:
+        return {size for size in sizes if _true_at(condition[0], {name: size})}
+    except (NameError, TypeError):
+        return None
 
 
 def _condition(expr: str, export: Export) -> tuple[CodeType, list[str]] | None:

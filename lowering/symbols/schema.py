@@ -86,7 +86,7 @@ class Requested:
     asked: the declared expression, or `null` for a flexible dim; promised: the sizes declared for it, every `multiple_of`-th.
     verdict: dynamic; merged (always equal to the dims named in `related`); derived (`expr` of the symbols in `related`); specialized
     (to `value`); never_symbol (torch made none); refused (export failed on it); undecided (export failed before it was decided).
-    lost_at: the first level where the dim is static although it was dynamic above.
+    lost_at: the first level where the dim is static, or asserted to be one size, although it was dynamic above.
     """
 
     id: str

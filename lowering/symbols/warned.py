@@ -18,7 +18,7 @@ CODES = {
     "guard_within_range": "some promised sizes break a guard",
     "guard_not_carried": "a guard is checked by no program below the exported one",
     "unchecked_assumption": "torch assumed something about data that nobody checks",
-    "lost_at_level": "a dim is static at a level although it was dynamic above",
+    "lost_at_level": "a dim is static at a level, or asserted to be one size, although it was dynamic above",
     "log_incomplete": "torch did not log what the record needs",
     "log_failed": "the symbol log itself failed",
 }

@@ -62,6 +62,19 @@ def test_a_dim_that_is_static_further_down_is_lost_there_and_a_warning() -> None
     assert follow(record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body="")))) == record
 
 
+@pytest.mark.parametrize(("guards", "verdict", "value"), [
+    (("batch // 8 == 3", "batch % 8 == 4"), "specialized", 28), (("batch // 8 == 3",), "dynamic", None), (("batch * other == 28",), "dynamic", None),
+])
+def test_a_dim_that_assertions_pin_to_one_size_is_lost_at_their_level(guards: tuple[str, ...], verdict: str, value: int | None) -> None:
+    captured, _, top = exported()
+    lines = [f'mhlo.custom_call @shape_assertion(%c) {{error_message = "the exported program needs {guard}", has_side_effect = true}} : (tensor<i1>) -> ()'
+             for guard in guards]  # fmt: skip
+    body = "\n".join(["%c = mhlo.constant dense<true> : tensor<i1>", *lines])
+    record = follow(captured.record, top.lowered(Level.MHLO, module(MHLO.format(n="?", body=body))))
+    assert [(dim.verdict, dim.value, dim.lost_at) for dim in record.requested] == [(verdict, value, "mhlo" if value else None)] * 2
+    assert [warned.value for warned in record.warnings if warned.code == "lost_at_level"] == ([value] * 2 if value else [])
+
+
 def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_none_does() -> None:
     declared = model(models.Pairs, x=[None])
     captured = export(models.Pairs, declared, example={"x": torch.ones(6)})
