@@ -12,6 +12,7 @@ from lowering import source_lines, types
 from lowering.code_lines import VALUE
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
+from lowering.script_nodes import blocks, inputs, outputs
 
 Node: TypeAlias = torch._C.Node
 
@@ -70,13 +71,13 @@ def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name, cause in _untyped(graph.inputs())]
     for node in graph.nodes():
         found += _refused(node)
-        for block in node.blocks():
+        for block in blocks(node):
             found += refusals(block)
     return found
 
 
 def _refused(node: Node) -> list[Problem]:
-    kind, untyped = node.kind(), _untyped(node.outputs())
+    kind, untyped = node.kind(), _untyped(outputs(node))
     unruled = kind not in _REFUSED and kind not in _STRUCTURAL and node.schema() == "(no schema)"
     odd = kind == "prim::Constant" and not _is_literal(node.output().toIValue())
     if not (kind in _REFUSED or unruled or odd or untyped):
@@ -166,15 +167,15 @@ class GraphImporter:
     def function(self, graph: torch._C.Graph, module: ir.Module) -> None:
         arguments = list(graph.inputs())
         results = _results(graph)
-        inputs = [self._types.of(value.type()) for value in arguments]
-        outputs = [self._types.of(value.type()) for value in results]
+        input_types = [self._types.of(value.type()) for value in arguments]
+        output_types = [self._types.of(value.type()) for value in results]
         attributes = {
             "sym_name": ir.StringAttr.get(ENTRY),
-            "function_type": ir.TypeAttr.get(ir.FunctionType.get(inputs, outputs)),
+            "function_type": ir.TypeAttr.get(ir.FunctionType.get(input_types, output_types)),
             "torch.assume_strict_symbolic_shapes": ir.UnitAttr.get(),  # dims of unknown size do not broadcast: export proved or guarded it
         }
         function = ir.Operation.create("func.func", attributes=attributes, regions=1, ip=ir.InsertionPoint(module.body))
-        block = function.regions[0].blocks.append(*inputs)
+        block = function.regions[0].blocks.append(*input_types)
         for value, argument in zip(arguments, block.arguments, strict=True):
             self._values[value.unique()] = argument
         flattened = graph.return_node().inputsAt(0).node() if len(results) != 1 else None
@@ -199,7 +200,7 @@ class GraphImporter:
 
     def _operator(self, node: Node, name: str) -> None:
         """`torch.operator "ns.op"`: lists among the results as their elements, then the new values of what the op writes."""
-        results = [element for value in node.outputs() for element in _unpacked(value)]
+        results = [element for value in outputs(node) for element in _unpacked(value)]
         written = _written(node)
         attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
         types_ = [self._types.of(value.type()) for value in [*results, *written]]
@@ -209,7 +210,7 @@ class GraphImporter:
 
     def _list_unpack(self, node: Node) -> None:
         """Of a custom op's list there is nothing left to unpack."""
-        if any(value.unique() not in self._values for value in node.outputs()):
+        if any(value.unique() not in self._values for value in outputs(node)):
             self._structural("torch.prim.ListUnpack")(node)
 
     def _structural(self, name: str) -> Callable[[Node], None]:
@@ -229,7 +230,7 @@ class GraphImporter:
 
     def _loop(self, node: Node) -> None:
         """One region over the turn's number and the carried values, which have the types of the node's results throughout."""
-        count, first, *carried = node.inputs()
+        count, first, *carried = inputs(node)
         types_ = self._result_types(node)
         start = [self._as(self._values[value.unique()], type_) for value, type_ in zip(carried, types_, strict=True)]
         operands = [self._values[count.unique()], self._values[first.unique()], *start]
@@ -289,13 +290,13 @@ class GraphImporter:
         return ir.Operation.create("torch.prim.ListConstruct", results=[self._types.of(type_)], operands=operands).result
 
     def _operands(self, node: Node) -> list[ir.Value]:
-        return [self._values[value.unique()] for value in node.inputs()]
+        return [self._values[value.unique()] for value in inputs(node)]
 
     def _result_types(self, node: Node) -> list[ir.Type]:
-        return [self._types.of(value.type()) for value in node.outputs()]
+        return [self._types.of(value.type()) for value in outputs(node)]
 
     def _bind(self, node: Node, operation: ir.Operation) -> None:
-        for value, result in zip(node.outputs(), operation.results, strict=True):
+        for value, result in zip(outputs(node), operation.results, strict=True):
             self._values[value.unique()] = result
 
     def _bind_value(self, value: torch._C.Value, result: ir.Value) -> None:
@@ -312,7 +313,7 @@ class GraphImporter:
         here = ir.Location.unknown() if line is None else ir.Location.file(line.file, line.line, 0)
         if line is not None and line.module:
             here = ir.Location.name(line.module, here)
-        value = None if node.kind() in _UNNAMED else next(node.outputs(), None)
+        value = None if node.kind() in _UNNAMED else next(iter(outputs(node)), None)
         return here if value is None else ir.Location.name(f"{VALUE}{value.debugName()}", here)
 
 
@@ -337,15 +338,15 @@ def _unpacked(value: torch._C.Value) -> list[torch._C.Value]:
     unpacking = [use.user for use in value.uses() if use.user.kind() == "prim::ListUnpack"]
     if not unpacking:
         raise StageFailed(Problem(value.node().kind(), "gives a list of unknown length", "unpack it where the op is called"))
-    return list(unpacking[0].outputs())
+    return outputs(unpacking[0])
 
 
 def _written(node: Node) -> list[torch._C.Value]:
     """What a node writes: copies that it alone writes, else the values of before would be lost to others that hold them."""
     written = []
-    for formal, value in zip(torch._C.parse_schema(node.schema()).arguments, node.inputs(), strict=True):
+    for formal, value in zip(torch._C.parse_schema(node.schema()).arguments, inputs(node), strict=True):
         if formal.alias_info is not None and formal.alias_info.is_write and value.type().kind() != "NoneType":
-            written += list(value.node().inputs()) if value.node().kind() == "prim::ListConstruct" else [value]
+            written += inputs(value.node()) if value.node().kind() == "prim::ListConstruct" else [value]
     for value in written:
         if value.node().kind() != "aten::clone":
             raise StageFailed(Problem(node.kind(), f"writes %{value.debugName()}, which others may hold", "give it a clone"))
@@ -356,5 +357,5 @@ def _results(graph: torch._C.Graph) -> list[torch._C.Value]:
     """The function's results: the elements of the returned tuple, or the one value returned."""
     returned = list(graph.outputs())
     if len(returned) == 1 and returned[0].node().kind() == "prim::TupleConstruct":
-        return list(returned[0].node().inputs())
+        return inputs(returned[0].node())
     return returned

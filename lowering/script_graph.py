@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import script_control, script_numbers, script_text, source_lines, types
+from lowering import script_control, script_nodes, script_numbers, script_text, source_lines, types
 from lowering.custom.script import UNNAMED, Annotation
 from lowering.errors import Problem, Unsupported
 from lowering.ops.symbolic import kind_of
@@ -196,7 +196,7 @@ class ScriptGraph:
 
     def _place(self, node: Node, created: torch._C.Node, values: Sequence[Any]) -> list[Value]:
         self.insert(node, created)
-        outputs = list(created.outputs())
+        outputs = script_nodes.outputs(created)
         for output, value in zip(outputs, values, strict=True):
             output.setType(script_type(value))
         if len(outputs) == 1:

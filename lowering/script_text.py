@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import torch
 
-from lowering import source_lines
+from lowering import script_nodes, source_lines
 from lowering.source_lines import SourceLine
 
 Graph: TypeAlias = torch._C.Graph
@@ -39,10 +39,10 @@ def read(text: str) -> Graph:
 def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
     """Put nodes of the kinds that the text had in the place of those that stand in for them with a result."""
     for node in list(nodes):
-        for block in node.blocks():
+        for block in script_nodes.blocks(node):
             _silence(graph, block.nodes())
         if node.kind().startswith(_STANDING_IN):
-            created = graph.create(node.kind().removeprefix(_STANDING_IN), list(node.inputs()), 0)
+            created = graph.create(node.kind().removeprefix(_STANDING_IN), script_nodes.inputs(node), 0)
             created.copyAttributes(node)
             created.insertBefore(node)
             node.destroy()
@@ -57,8 +57,8 @@ def name_values(graph: Graph) -> None:
 
 def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
     for node in nodes:
-        yield from node.outputs()
-        for block in node.blocks():
+        yield from script_nodes.outputs(node)
+        for block in script_nodes.blocks(node):
             yield from block.inputs()
             yield from _values(block.nodes())
 
@@ -77,15 +77,15 @@ def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
 def _restore(nodes: Iterator[torch._C.Node], definitions: Iterator[tuple[list[str], SourceLine | None]]) -> None:
     for node in nodes:
         names, line = next(definitions)
-        _name(node.outputs(), names)
+        _name(script_nodes.outputs(node), names)
         if line is not None:
             node.copyMetadata(source_lines.script_prototype(line))
-        for block in node.blocks():
+        for block in script_nodes.blocks(node):
             _name(block.inputs(), next(definitions)[0])
             _restore(block.nodes(), definitions)
 
 
-def _name(values: Iterator[torch._C.Value], names: list[str]) -> None:
+def _name(values: Iterable[torch._C.Value], names: list[str]) -> None:
     for value, name in zip(values, names, strict=True):
         if not name.isdigit():
             value.setDebugName(name)

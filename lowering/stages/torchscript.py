@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from lowering.custom.script import Annotation
 from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.script_graph import ScriptGraph, refusals
+from lowering.script_nodes import nodes
 from lowering.stage import Note, Read, Stage
 
 
@@ -82,11 +83,3 @@ STRUCTURAL = frozenset({
     "prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct",
     "prim::If", "prim::Loop", "prim::GetAttr", "prim::CallMethod", "prim::CallFunction", "prim::unchecked_cast",
 })  # fmt: skip
-
-
-def nodes(graph: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
-    """All nodes, those of nested blocks included, in program order."""
-    for node in graph.nodes():
-        yield node
-        for block in node.blocks():
-            yield from nodes(block)

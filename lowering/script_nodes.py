@@ -1,0 +1,32 @@
+"""What the nodes of a TorchScript graph take, give and hold. The bindings' own iterators end in a C++ exception, which costs more than all
+else that is done with most nodes: here values are taken by position, and blocks are only looked for where there can be some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+_PLAIN = ("prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::GetAttr")
+
+
+def nodes(graph: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
+    """All nodes, those of nested blocks included, in program order."""
+    for node in graph.nodes():
+        yield node
+        for block in blocks(node):
+            yield from nodes(block)
+
+
+def inputs(node: torch._C.Node) -> list[torch._C.Value]:
+    return [node.inputsAt(position) for position in range(node.inputsSize())]
+
+
+def outputs(node: torch._C.Node) -> list[torch._C.Value]:
+    return [node.outputsAt(position) for position in range(node.outputsSize())]
+
+
+def blocks(node: torch._C.Node) -> Sequence[torch._C.Block]:
+    """The blocks of a node: only kinds of `prim` have any."""
+    kind = node.kind()
+    return list(node.blocks()) if kind.startswith("prim::") and kind not in _PLAIN else ()
