@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lowering.level import Level, Program
@@ -107,14 +107,14 @@ def _load_module(data: bytes, level: Level) -> Any:
 
 def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     """The graph's text, and what its reader drops: the names of values and the source ranges."""
-    from lowering import source_lines
+    from lowering import script_nodes, source_lines
 
     nodes = []
-    for node in _nodes(graph):
+    for node in script_nodes.nodes(graph):
         line = source_lines.of_script(node)
-        nodes.append({"names": [value.debugName() for value in node.outputs()],
+        nodes.append({"names": [value.debugName() for value in script_nodes.outputs(node)],
                       "line": line and [line.file, line.line, line.code, line.module],
-                      "blocks": [[value.debugName() for value in block.inputs()] for block in node.blocks()]})
+                      "blocks": [[value.debugName() for value in block.inputs()] for block in script_nodes.blocks(node)]})
     data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": nodes}
     try:
         held = str(_load_graph(data)) == data["text"]
@@ -124,13 +124,13 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
 
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
-    from lowering import script_text, source_lines
+    from lowering import script_nodes, script_text, source_lines
 
     graph = script_text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
-    for node, saved in zip(_nodes(graph), data["nodes"], strict=True):
-        _rename(node.outputs(), saved["names"])
-        for block, names in zip(node.blocks(), saved["blocks"], strict=True):
+    for node, saved in zip(script_nodes.nodes(graph), data["nodes"], strict=True):
+        _rename(script_nodes.outputs(node), saved["names"])
+        for block, names in zip(script_nodes.blocks(node), saved["blocks"], strict=True):
             _rename(block.inputs(), names)
         if saved["line"]:
             node.copyMetadata(source_lines.script_prototype(source_lines.SourceLine(*saved["line"])))
@@ -141,11 +141,3 @@ def _rename(values: Any, names: list[str]) -> None:
     for value, name in zip(values, names, strict=True):
         if not name.isdigit():
             value.setDebugName(name)
-
-
-def _nodes(block: Any) -> Iterator[Any]:
-    """All nodes, those of nested blocks included, in the order of their text."""
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _nodes(inner)
