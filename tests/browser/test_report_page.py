@@ -137,8 +137,9 @@ def test_a_printed_job_holds_the_levels_in_view_whole(watched: Watched, run: Pat
     page = watched.open(run, "#/job/bert--default")
     page.wait_for_selector(".pane .line")
     whole = [int(pane.locator("select option:checked").inner_text().split("· ")[1].split()[0]) for pane in page.locator(".pane").all()]
+    out_of_view = page.locator(".pane").first.locator(".line").nth(29)
     page.set_viewport_size({"width": 1280, "height": 300})
-    assert page.locator(".pane").first.locator(".line").count() < 30
+    out_of_view.wait_for(state="detached")  # drawn anew with the next frame
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     shown = [pane.locator(".line").count() for pane in page.locator(".pane").all()]
@@ -147,7 +148,7 @@ def test_a_printed_job_holds_the_levels_in_view_whole(watched: Watched, run: Pat
     assert page.locator(".pane").nth(1).locator(".line").last.is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")
-    page.wait_for_function("document.querySelectorAll('.pane')[0].querySelectorAll('.line').length < 30")  # drawn anew with the next frame
+    out_of_view.wait_for(state="detached")
 
 
 def test_a_job_shows_its_symbols_points_ops_warnings_and_log(watched: Watched, run: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_command_prints_and_exits_with_1_on_a_regression(
 
 def test_a_page_of_the_comparison_is_written(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["diff", "previous", planted.name, "--html", str(tmp_path / "diff.html"), "--output", str(planted.parents[1])])
-    assert '"kind":"diff"' in (tmp_path / "diff.html").read_text()
+    assert '"kind": "diff"' in (tmp_path / "diff.html").read_text()
     capsys.readouterr()
 
 

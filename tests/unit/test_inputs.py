@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from lowering import inputs
+from lowering import inputs, outputs
 from lowering.errors import LoadError
 from lowering.model import EXAMPLES, FILLS, Fill, Input, Model, Symbol
 
@@ -149,7 +149,7 @@ def test_outputs_are_named_by_their_path_and_constants_reach_forward() -> None:
 
 @pytest.mark.parametrize(("returned", "names"), [(1, ["output"]), ((1, 2), ["0", "1"]), ([{"a": 1}], ["0.a"])])
 def test_leaf_names(returned: Any, names: list[str]) -> None:
-    assert inputs.leaf_names(pytree.tree_structure(returned)) == names
+    assert outputs.leaf_names(pytree.tree_structure(returned)) == names
 
 
 def test_a_lone_output_is_called_output() -> None:
