@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import httpx
@@ -23,6 +24,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 
 from flows import picture, report
+from flows.alongside import watching
 from flows.record import Record
 from lowering.result import MANIFEST, JobResult
 
@@ -85,15 +87,10 @@ def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]
 @contextmanager
 def progressing(run: Record) -> Iterator[None]:
     """A progress bar in the UI while the block runs."""
-    made = _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=run.data["run"]))
-    ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(run, made, ended), daemon=True)
-    thread.start()
-    try:
+    said = run.data["run"]
+    made = cast(UUID, _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=said)))
+    with watching(partial(_watch, run, made)):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _watch(run: Record, made: UUID, ended: threading.Event) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.alongside import watching
 from lowering import remote
 from lowering.child import JOB
 from lowering.errors import ConfigError, Problem
@@ -95,20 +96,14 @@ def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
     if not elsewhere or remote.url_of(run.folder) is None:
         yield
         return
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         while not over.wait(LOOK):
             with suppress(OSError):  # the end of the run looks again, and says so
                 gather(run, run.unfinished())
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(watch):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def concluded(folder: Path) -> None:

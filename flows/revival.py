@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from flows.alongside import watching
 from lowering.errors import Problem
 
 if TYPE_CHECKING:
@@ -27,14 +29,8 @@ gone = threading.Event()  # once the server is; Prefect's threads then go on ask
 @contextmanager
 def watched(stop: Callable[[Problem], None]) -> Iterator[None]:
     """Keeps the run's server going inside; `stop` is told why when it is gone for good."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(stop, ended), daemon=True)
-    thread.start()
-    try:
+    with watching(partial(_watch, stop)):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
