@@ -54,11 +54,13 @@ class Symbol:
     def pick(self, taken: Collection[int]) -> int:
         """An allowed size to trace with: a prime multiple outside `taken` if the range has one."""
         lowest = max(2, -(-self.min // self.multiple_of) * self.multiple_of)
+        allowed = [size for prime in EXAMPLES if (size := prime * self.multiple_of) >= lowest and self.admits(size)]
+        found = next((size for size in allowed if size not in taken), None)
+        if found is not None:
+            return found
         stop = lowest + 64 * self.multiple_of if self.max is None else self.max + 1
-        allowed = [prime * self.multiple_of for prime in EXAMPLES if prime * self.multiple_of >= lowest]
         further = range(-(-lowest // self.multiple_of) * self.multiple_of, min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
-        allowed += sorted(further, key=lambda size: not _is_prime(size // self.multiple_of))
-        allowed = [size for size in allowed if self.admits(size)]
+        allowed += [size for size in sorted(further, key=lambda size: not _is_prime(size // self.multiple_of)) if self.admits(size)]
         return next((size for size in allowed if size not in taken), allowed[0])
 
     def largest(self, limit: int) -> int:

@@ -165,9 +165,15 @@ def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[No
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:
-    """Only where it differs: it makes every logger of the process forget what it is enabled for."""
-    if logger.level != level:
+    """As logger.setLevel, which makes every logger of the process forget what it is enabled for; this one has none below it."""
+    if logger.level == level:
+        return
+    below = f"{logger.name}."
+    if any(name.startswith(below) for name in logger.manager.loggerDict) or not hasattr(logger, "_cache"):
         logger.setLevel(level)
+        return
+    logger.level = level
+    logger._cache.clear()
 
 
 def _env_in_making() -> ShapeEnv:

@@ -234,6 +234,8 @@ def range_of_text(text: str) -> Range:
 
 
 def _bound(value: Any, up: bool) -> int | None:
+    if isinstance(value, int | sympy.Integer):  # nearly all; comparing them with infinities takes sympy long
+        return None if abs(int(value)) >= _UNBOUNDED else int(value)
     if value in (int_oo, -int_oo, sympy.oo, -sympy.oo) or abs(value) >= _UNBOUNDED:
         return None
     return int(sympy.ceiling(value) if up else sympy.floor(value))

@@ -133,9 +133,10 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
     torch notices only what it can solve for a symbol: the trip count of a loop over chunks, `(seq + 63) // 64 == 3`, it does not.
     """
     pins: dict[str, tuple[int, Relation]] = {}
-    for name, (promised, step) in export.choices.items():
+    broken = [relation for relation in found if relation.holds == "no"]
+    for name, (promised, step) in export.choices.items() if broken else ():
         sizes = every(promised, step)
-        left = {relation.id: kept for relation in found if relation.holds == "no" and (kept := _left(relation, name, sizes, export)) is not None}
+        left = {relation.id: kept for relation in broken if (kept := _left(relation, name, sizes, export)) is not None}
         both = set(sizes).intersection(*left.values())
         if len(sizes) > 1 and len(both) == 1:
             pins[name] = both.pop(), min((relation for relation in found if relation.id in left), key=lambda relation: len(left[relation.id]))
