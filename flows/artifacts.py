@@ -52,10 +52,24 @@ def job_page(result: JobResult) -> None:
     _patiently(lambda: create_markdown_artifact(text, key=key("job", result.id), description=result.outcome))
 
 
-def run_pages(run: Record, results: Sequence[JobResult]) -> None:
-    """The table, the list of failures and the picture of a run."""
+def taken_page(results: Sequence[JobResult], name: str) -> None:
+    """The page of jobs that were taken from the store, as Markdown, under the key `name`."""
+    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)} for result in results]
+    said = f"{report.counted(len(results), 'job')} taken from the store"
+    text = "\n".join([f"# {said}", "", *report.table(rows)])
+    _patiently(lambda: create_markdown_artifact(text, key=name, description=said))
+
+
+def makers(result: JobResult) -> str:
+    """The jobs (`run/job`) from which the stages of `result` were taken."""
+    return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
+
+
+def run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
+    """The table, the list of failures and the picture of a run. taken: by job, the key of the page of those that it was taken with."""
     suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
-    pages = _patiently(_pages)
+    made = _patiently(_pages)
+    pages = {key("job", job): made[page] for job, page in taken.items() if page in made} | made
     _patiently(lambda: create_table_artifact(table(results, pages), key=key("run", suite), description=said))
     _patiently(lambda: create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said))
     _patiently(lambda: create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said))

@@ -1,12 +1,13 @@
-"""Takes a run's jobs to their ends: submits them, and those that ended in `infra` again after a pause, until the deadline."""
+"""Takes a run's jobs to their ends: what the store holds in batches, the others one by one, and those that ended in `infra` again after a
+pause, until the deadline."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from flows import schedule
+from flows import attempts, schedule
 from flows.record import Record
 from flows.schedule import Need
 from lowering import warm, worker
@@ -14,20 +15,31 @@ from lowering.errors import Problem
 from lowering.result import JobResult
 
 GROWTH = 4.0  # of the pause from one attempt to the next
+BATCH = 50  # jobs that one task takes from the store: a task of its own for each costs the server more than all else together
+Take = Callable[[Sequence[tuple[str, Need]], int], Any]
 Submit = Callable[[str, Need, int], Any]
 Wait = Callable[[list[Any]], Any]
 
 
-def lower(run: Record, submit: Submit, wait: Wait, deadline: float | None) -> int:
+def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None) -> int:
     """Submit every unfinished job of `run`, the longest first, and wait; how many tasks that took. All have a result then.
 
-    submit: starts one attempt at a job, (id, need, attempt) -> future; wait: until futures are done, however they end.
+    take: starts to take a batch of jobs from the store, ([(id, need), …], number of the batch) -> future; submit: starts one attempt at a
+    job, (id, need, attempt) -> future; wait: until futures are done, however they end.
     """
     patience = run.data["patience"]
     needed = schedule.needs(run)
-    todo, submitted = schedule.longest_first(run.unfinished(), needed), 0
+    todo = schedule.longest_first(run.unfinished(), needed)
+    held = attempts.held(run, todo, needed)
+    batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
+               for number, first in enumerate(range(0, len(held), BATCH), 1)]
+    submitted, waiting = len(batches), set(held)
     for attempt in range(1, patience["retries"] + 2):
-        futures = [submit(job, needed[job], attempt) for job in todo]
+        futures = [submit(job, needed[job], attempt) for job in todo if job not in waiting]
+        if waiting:
+            wait(batches)
+            futures += [submit(job, needed[job], attempt) for job in run.unfinished() if job in waiting]
+            waiting = set()
         submitted += len(futures)
         wait(futures)
         todo = [job for job in run.unfinished() if job in todo]

@@ -1,4 +1,4 @@
-"""The flow: lowers a suite with one Prefect task a job, each in a child process of its own.
+"""The flow: lowers a suite with one Prefect task a job, each in a child process of its own; what the store holds is taken in batches.
 
 `python -m flows.lower suite=quickstart` takes Hydra overrides, as `shapeline run` does.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +16,62 @@ from flows import server
 
 server.configure()
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
-from flows import artifacts, config, copies, dispatch, publish, record, report, revival, runners, seats, workers
+from flows import artifacts, attempts, config, copies, dispatch, publish, record, report, revival, runners, schedule, seats
+from flows.attempts import Prepared
 from flows.config import Cluster, Run
-from flows.dashboard import views
 from flows.interrupts import Stop
 from flows.progress import Progress
+from flows.record import Record
 from flows.schedule import Need
-from lowering import files, warm, worker
-from lowering import remote as elsewhere
-from lowering.child import JOB, store_of
+from lowering import warm, worker
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.job import plain, structured
-from lowering.result import JobResult, Remark, with_remark
+from lowering.result import JobResult
+
+READING = Need(None, 0, False)  # of a task that takes jobs from the store
 
 
 @task(name="lower")
-def lower_job(folder: str, limits: dict[str, Any], need: dict[str, Any], remote: dict[str, Any] | None = None,
-              url: str | None = None) -> State[Any]:
-    """Lower the prepared job in `folder`; the state says how it ended, the record holds everything.
+def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+    """Lower a `Prepared` job (plain); the state says how it ended, the record holds everything.
 
-    need: a Need, as the job waits for it on this machine; remote: the run's environment, which a worker of a cluster must match;
-    url: of what the folder is a copy, for a worker that does not have it.
+    remote: the run's environment, which a worker of a cluster must match.
     """
     if warm.stopped():
         return Failed(message="not_run: the run was interrupted")
-    place = copies.here(folder, url)
+    job = structured(Prepared, prepared)
+    place = copies.here(job.folder, job.url)
+    if (ended := attempts.ended_before(place)) is not None:
+        return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
     before = JobResult.load(place)
-    if before is not None and before.outcome not in record.AGAIN:
-        return Completed(message=f"{before.outcome}: ended in an earlier attempt")
-    if remote is not None and (found := workers.problems(remote, place, store_of(files.read(place / JOB), place))):
+    if remote is not None and (found := attempts.refusals(place, remote)):
         result = worker.lost(place, InfraError.outcome, *found)
     else:
-        with seats.given() if remote is not None else seats.taken(Need(**need)) as environment:
+        with seats.given() if remote is not None else seats.taken(job.need) as environment:
             result = worker.lower(place, worker.Limits(**limits), environment)
-    if before is not None and before.outcome == InfraError.outcome:
-        result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
-        with suppress(OSError):
-            result.save(place)
-    with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
-        views.write(place, result)
-    try:
-        copies.ended(place)
-    except OSError as error:
-        result = with_remark(result, Remark("output", f"its files could not be put to {url}: {error}", stage=result.stage))
-        with suppress(OSError):
-            result.save(place)
+    result = attempts.concluded(place, before, result, job.url)
     artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
+
+
+@task(name="take")
+def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+    """Take from the store what it holds of the `Prepared` jobs (plain); what it does not hold is left to `lower_job`.
+
+    page: the key of the artifact that shows them; remote: the run's environment, which a worker of a cluster must match.
+    """
+    log, taken = get_run_logger(), []
+    for result in attempts.take([structured(Prepared, one) for one in prepared], remote, limits["deadline"]):
+        taken.append(result)
+        log.info("%s: %s, made by %s", result.id, result.outcome, artifacts.makers(result))
+    artifacts.taken_page(taken, page)
+    return Completed(message=f"{len(taken)} of {report.counted(len(prepared), 'job')} taken from the store")
 
 
 @flow(name="lower", validate_parameters=False)
@@ -82,11 +85,19 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     remote = run.data["environment"] if cluster.runner != "threads" else None
     seats.lay_out(cluster)
 
+    taken: dict[str, str] = {}  # by job, the page of the batch that it is in
+
+    def take(jobs: Sequence[tuple[str, Need]], number: int) -> Any:
+        page = artifacts.key("taken", run.data["suite"], str(number))
+        taken.update({job: page for job, _ in jobs})
+        batch = [plain(attempts.prepared(run, job, need)) for job, need in jobs]
+        with runners.resources(cluster, READING):
+            return take_jobs.with_options(task_run_name=f"from the store ({number})").submit(batch, page, limits, remote)
+
     def submit(job: str, need: Need, attempt: int) -> Any:
         name = job if attempt == 1 else f"{job} (attempt {attempt})"
         with runners.resources(cluster, need):
-            folder = run.job_folder(job)
-            return lower_job.with_options(task_run_name=name).submit(str(folder), limits, plain(need), remote, elsewhere.url_of(folder))
+            return lower_job.with_options(task_run_name=name).submit(plain(attempts.prepared(run, job, need)), limits, remote)
 
     def ended(futures: list[Any]) -> None:
         wait(futures)
@@ -95,14 +106,21 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
 
     try:
         with artifacts.progressing(run), copies.gathering(run, remote is not None):
-            _submitted[run.folder] = dispatch.lower(run, submit, ended, deadline)
+            _submitted[run.folder] = dispatch.lower(run, take, submit, ended, deadline)
     except BaseException:
         warm.stop()
         raise
     results = run.results()
     said = report.summary(results)
-    artifacts.run_pages(run, results)
+    artifacts.run_pages(run, results, taken)
     return Failed(message=said) if report.unexpected(results) else Completed(message=said)
+
+
+def all_held(run: Record, cluster: Cluster) -> bool:
+    """Whether the store seems to hold what the run has yet to do: no compiler is loaded then until a job turns out to need it."""
+    seats.lay_out(cluster)
+    todo = run.unfinished()
+    return len(attempts.held(run, todo, schedule.needs(run))) == len(todo)
 
 
 def lower_suite(run: Run) -> Path:
@@ -112,7 +130,7 @@ def lower_suite(run: Run) -> Path:
     """
     began = time.monotonic()
     begun = record.begin(run)
-    if run.cluster.runner == "threads":
+    if run.cluster.runner == "threads" and not all_held(begun, run.cluster):
         warm.server()  # loads the compilers while Prefect's server starts
     progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -75,6 +76,8 @@ def _leash(pid: int) -> Iterator[None]:
 
 def embedded() -> SubprocessASGIServer | None:
     """The server that this process has started, if any."""
+    if "prefect.server.api.server" not in sys.modules:  # loading it takes seconds, and whoever has not loaded it has started none
+        return None
     from prefect.server.api.server import SubprocessASGIServer
 
     return SubprocessASGIServer._instances.get(None)

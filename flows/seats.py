@@ -21,6 +21,7 @@ class Seats:
 
     def __init__(self, memory_bytes: int, gpus: Sequence[str] = ()):
         self.free, self.gpus, self.taken = memory_bytes, list(gpus), 0
+        self.first_gpu = next(iter(gpus), None)
         self.has_gpus = bool(gpus)
         self.changed = threading.Condition()
 
@@ -44,6 +45,11 @@ class Seats:
                 self.changed.notify_all()
 
 
+    def sight(self, need: Need) -> dict[str, str]:
+        """The variables that `take` would yield, but for which of the GPUs; nothing is taken."""
+        return {"CUDA_VISIBLE_DEVICES": (self.first_gpu if need.gpu else None) or ""} if self.has_gpus else {}
+
+
 _here: list[Seats] = []  # of the run that this process executes
 
 
@@ -56,6 +62,11 @@ def lay_out(cluster: Cluster) -> None:
 def taken(need: Need) -> AbstractContextManager[dict[str, str]]:
     """`Seats.take` of what was laid out."""
     return _here[0].take(need)
+
+
+def sight(need: Need) -> dict[str, str]:
+    """`Seats.sight` of what was laid out."""
+    return _here[0].sight(need)
 
 
 def gpus_here() -> list[str]:

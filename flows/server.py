@@ -42,7 +42,6 @@ def shared(cluster: Cluster) -> Iterator[None]:
 
     InfraError when they cannot reach it.
     """
-    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     if cluster.runner == "threads" or PREFECT_API_URL.value():
@@ -51,6 +50,8 @@ def shared(cluster: Cluster) -> Iterator[None]:
     if not _is_here(cluster.address):
         fix = "start one there (prefect server start --host 0.0.0.0) and name it: export PREFECT_API_URL=http://HOST:4200/api"
         raise InfraError(Problem(f"cluster.address={cluster.address}", "workers on other machines need a Prefect server that they can reach", fix))
+    from prefect.server.api.server import SubprocessASGIServer  # here: seconds that a run with a server elsewhere need not spend
+
     own = SubprocessASGIServer()
     own.start()
     os.environ["PREFECT_API_URL"] = own.api_url  # for processes that the cluster starts

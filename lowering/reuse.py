@@ -129,10 +129,18 @@ def find(store: Store, key: str) -> Entry | None:
     return entry
 
 
+def noted(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(stage, key) of all stages of a job (as JSON) that has ended well with this store; none when it has not.
+
+    The entries may be gone. Imports neither stages nor compilers.
+    """
+    held = store.noted(JOBS, keys.of(keys.job_parts(job, provenance.devices({**os.environ, **environment}))))
+    return [(name, key) for name, key in held or ()]
+
+
 def of_job(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, Entry]] | None:
     """The entries of all stages of a job (as JSON), by name, if the store has them all. Imports neither stages nor compilers."""
-    noted = store.noted(JOBS, keys.of(keys.job_parts(job, provenance.devices({**os.environ, **environment}))))
-    found = [(name, find(store, key)) for name, key in noted or ()]
+    found = [(name, find(store, key)) for name, key in noted(store, job, environment)]
     return [(name, entry) for name, entry in found if entry is not None] if found and all(entry for _, entry in found) else None
 
 

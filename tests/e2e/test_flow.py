@@ -112,6 +112,22 @@ def test_the_server_has_every_task_and_the_artifacts(home: Path, first: subproce
     assert {"shapeline-run-toys", "shapeline-job-segfault-default"} <= keys
 
 
+def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subprocess.CompletedProcess[str]) -> None:
+    import sqlite3
+
+    subprocess.run(command("ok", "unsupported"), cwd=home, env=environment(home), check=False, capture_output=True, timeout=300)
+    ended = {job["model"]: [stage["cache"] for stage in job["stages"]] for job in report(home)["jobs"]}
+    assert ended == {"ok": ["hit"] * 3, "unsupported": ["hit", "miss"]}
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        tasks = database.execute("select task_run.name, task_run.state_type from task_run join flow_run on flow_run.id = flow_run_id "
+                                 "where flow_run.name = ?", (report(home)["run"],)).fetchall()
+        (page,) = database.execute("select data from artifact where key = 'shapeline-taken-toys-1' order by created desc limit 1").fetchone()
+        said = [line for line, in database.execute("select message from log where message like '%made by%'")]
+    assert sorted(tasks) == [("from the store (1)", "COMPLETED"), ("unsupported--default", "FAILED")]
+    assert "| ok--default | ok |" in json.loads(page)
+    assert any(line.startswith("ok--default: ok, made by ") for line in said)
+
+
 def test_an_interrupted_run_still_has_a_row_for_every_job(home: Path, first: subprocess.CompletedProcess[str]) -> None:
     process = subprocess.Popen(command("loop in C", "loop in Python", "loop in C/third", deadline=600), cwd=home, env=environment(home),
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
