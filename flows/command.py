@@ -30,6 +30,7 @@ commands:
   update-expected  write how the jobs of a run ended into the expectations of its suite
   explain    what became of the dims of a job, from the code line to MHLO
   exec       run what a job was lowered to, at any sizes
+  show       the program of a job at a level, as text
   rerun-failed  lower the jobs of a run that are not as expected again
   cache      the store of stage results: ls, why, gc
   diff       what changed between two runs; exit 1 on a regression
@@ -188,6 +189,12 @@ def _multirun(arguments: Sequence[str]) -> int:
     return multirun.main(arguments if {"-m", "--multirun"} & set(arguments) else ["-m", *arguments])
 
 
+def _show(arguments: Sequence[str]) -> int:
+    from flows import showing  # here: the other commands start without it
+
+    return showing.main(arguments)
+
+
 def _cache(arguments: Sequence[str]) -> int:
     from flows import caching  # here: the other commands start without it
 
@@ -206,7 +213,7 @@ def _review(command: str) -> Callable[[Sequence[str]], int]:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run, "list": _list, "validate": _validate, "report": _report,
     "multirun": _multirun, "probe": _probe, "update-expected": _update_expected, "rerun-failed": _rerun_failed, "cache": _cache,
-    "explain": _explain, "exec": _exec,
+    "explain": _explain, "exec": _exec, "show": _show,
     **{command: _review(command) for command in ("diff", "pin", "prune", "nightly")},
 }  # fmt: skip
 

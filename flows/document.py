@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
+from lowering.dumps import LARGE
 from lowering.model import Model
 
 GROUPS = ("suite", "cluster", "stages")
@@ -17,6 +18,7 @@ MAIN_ROUTE = ROUTES[0]
 class Limits:
     """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit). And what a run may:
     run_seconds (then what is unfinished is `not_run`), and how often a job that ended in `infra` is tried again, after retry_seconds.
+    compress_bytes: IR text that long or longer is written compressed, as `.zst` (None: none is).
     """
 
     stage_seconds: float = 900.0
@@ -24,6 +26,7 @@ class Limits:
     run_seconds: float | None = None
     retries: int = 2
     retry_seconds: float = 2.0
+    compress_bytes: int | None = LARGE
 
 
 @dataclass(frozen=True)

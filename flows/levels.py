@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import code_lines, files
+from lowering import code_lines, dumps, files
 from lowering.job import plain
 from lowering.result import MANIFEST
 
@@ -24,7 +24,7 @@ _PARAMETER = re.compile(r"[(,]\s*(\w+)(?=: \"|\s*[,)])")
 
 @dataclass(frozen=True)
 class LevelFile:
-    """One IR file of a job's folder. stem: `04-stablehlo`; digest: of its text without SSA names, locations and comments."""
+    """One IR file of a job's folder. stem: `04-stablehlo`; size: bytes of its text; digest: of that without SSA names, locations and comments."""
 
     stem: str
     file: str
@@ -34,10 +34,10 @@ class LevelFile:
 
 
 def present(folder: Path) -> list[Path]:
-    """The IR files in a job's folder, in the order they were written."""
+    """The IR files in a job's folder, plain or compressed, in the order they were written."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
+    return sorted(path for path in folder.iterdir() if dumps.kind(path) in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
 
 
 def of(folder: Path) -> list[LevelFile]:
@@ -56,6 +56,22 @@ def of(folder: Path) -> list[LevelFile]:
 
 def as_json(folder: Path) -> list[dict[str, Any]]:
     return [plain(level) for level in of(folder)]
+
+
+def text(path: Path) -> str:
+    """The text of an IR file; of one that is damaged, a line that says so. Raises OSError."""
+    try:
+        return dumps.read(path)
+    except ValueError as error:
+        return f"{error}\n"
+
+
+def size(path: Path) -> int:
+    """Bytes of its text; of a damaged file its own. Raises OSError."""
+    try:
+        return dumps.size(path)
+    except ValueError:
+        return path.stat().st_size
 
 
 def normalized(text: str, suffix: str) -> str:
@@ -78,6 +94,6 @@ def _python(text: str) -> str:
 
 
 def _measured(path: Path) -> LevelFile:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    digest = hashlib.sha256(normalized(text, path.suffix).encode()).hexdigest()[:16]
-    return LevelFile(path.name.split(".", 1)[0], path.name, text.count("\n"), path.stat().st_size, digest)
+    content = text(path)
+    digest = hashlib.sha256(normalized(content, dumps.kind(path)).encode()).hexdigest()[:16]
+    return LevelFile(path.name.split(".", 1)[0], path.name, content.count("\n"), size(path), digest)

@@ -76,7 +76,7 @@ def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
 def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
     """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
     store = planned.output.absolute() / "store" if planned.config.get("cache", True) else None
-    limits = worker.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes)
+    limits = worker.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
     count = 0
 
     def attempt(tried: Symbol) -> Attempt:

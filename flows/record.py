@@ -84,7 +84,7 @@ def begin(run: Run) -> Record:
     codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
     identity = hashlib.sha256(files.encode(files.dumps([run.config, codes, plain(run.expected)]))).hexdigest()
     name = f"{folder_name(run.suite)}-{identity[:6]}"
-    limits = worker.Limits(run.limits.stage_seconds, run.limits.memory_bytes)
+    limits = worker.Limits(run.limits.stage_seconds, run.limits.memory_bytes, compress_bytes=run.limits.compress_bytes)
     try:
         runs = run.output.absolute() / "runs"
         runs.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowering import files, pipeline
+from lowering import dumps, files, pipeline
 from lowering.failure import outcome_of
 from lowering.forkserver import STACKS_SIGNAL
 from lowering.history import History
@@ -22,6 +22,7 @@ from lowering.result import LOG, JobResult
 
 EVENTS = "events.jsonl"
 JOB = "job.json"
+COMPRESS = "compress_bytes"  # in job.json
 DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its record
 
 
@@ -54,6 +55,11 @@ def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
     return (folder / data["store"]).resolve() if data.get("store") else None
 
 
+def compress_bytes_of(data: Mapping[str, Any]) -> int | None:
+    """How long an IR text of the job of that job.json is when it is compressed."""
+    return data.get(COMPRESS, dumps.LARGE)
+
+
 def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
     data = files.read(folder / JOB)
     try:
@@ -61,7 +67,7 @@ def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
     except BaseException as error:  # noqa: BLE001 - imports the user's modules
         traceback.print_exc()
         return History(data["model"]["name"], data["variant"]).result(*outcome_of(error))
-    return pipeline.run(job, folder, emit, store_of(data, folder))
+    return pipeline.run(job, folder, emit, store_of(data, folder), compress_bytes_of(data))
 
 
 def _streams(folder: Path) -> None:

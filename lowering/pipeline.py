@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering import keys
+from lowering import dumps, keys
 from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of, text_of
 from lowering.history import History
@@ -52,15 +52,15 @@ def wanted(job: Job) -> dict[str, Stage]:
     return {name: stage for name, stage in job.stages.items() if stage.target.rank <= ranks[job.until]}
 
 
-def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None) -> JobResult:
+def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None, compress_bytes: int | None = dumps.LARGE) -> JobResult:
     """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
 
     `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens. With a `store`,
-    a stage whose result it holds is skipped, and what the others make is put there.
+    a stage whose result it holds is skipped, and what the others make is put there. Text of `compress_bytes` or more is compressed (None: none is).
     Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
     """
     reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
-    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None), reuse)
+    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None), reuse, compress_bytes)
     try:
         stages = wanted(job)
         if problems := check(stages):
@@ -95,6 +95,7 @@ class _Record:
     history: History
     emit: Emit
     reuse: Reuse | None = None
+    compress_bytes: int | None = dumps.LARGE
     noted: list[Mapping[str, Any]] = field(default_factory=list)
     stem: Path = Path()
     filed: list[Path] = field(default_factory=list)
@@ -131,12 +132,12 @@ class _Record:
         done = StageResult(name, "error")
         parts = None
         try:
-            _clear(stem)
             if self.reuse is not None and (parts := self.reuse.parts(stage)) is not None:
                 if (entry := find(self.reuse.store, keys.of(parts))) is not None:
                     done = taken(entry, name, stem, self.tell)
                     return self.reuse.take(name, entry, program)
                 done = replace(done, cache="miss", key=keys.of(parts), why=self.reuse.why(name, parts))
+            _clear(stem)
             with watch.phase("load"):
                 _ = program.ir  # one from the store is read when it is first looked at
             with watch.phase("requires"):
@@ -153,7 +154,7 @@ class _Record:
             saved: list[Path] = []
             try:  # a broken result is saved too: it is what one wants to look at
                 with watch.phase("save"):
-                    saved = stage.save(result, stem)
+                    saved = [dumps.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
                     done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None,
                                    ops=dict(stage.ops(result)))
             finally:
@@ -219,6 +220,7 @@ class _Record:
 
 def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
     """Put the files of a stored result into the job's folder, and say again what its stage said; a hit's StageResult. Raises OSError."""
+    _clear(stem)
     entry.place(stem)
     for event in entry.data["said"]:
         tell({**event, "stage": name} if event["event"] == "warning" else event)
@@ -229,5 +231,6 @@ def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
 
 def _clear(stem: Path) -> None:
     """Remove what an earlier attempt left: its files may share their bytes with the store, and must not be written over."""
-    for path in stem.parent.glob(f"{stem.name}*"):
-        path.unlink()
+    for path in stem.parent.iterdir():
+        if path.name.removeprefix(".").startswith(stem.name):  # a draft of a file begins with a dot
+            path.unlink()

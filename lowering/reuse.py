@@ -82,7 +82,7 @@ class Reuse:
         if self.refused:
             return
         through = made.ir is given.ir
-        ir = None if through else saved.dump(made)
+        ir = None if through else saved.dump(made, written)
         signature = None if made.signature is None else plain(made.signature)
         identity = self.identity if through else None if ir is None else digest([made.level.word, digest(ir), signature])
         carries = made.weights is given.weights

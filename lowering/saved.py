@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowering.level import Level, Program
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 TEXT = b"text\n"  # the head of an IR that is plain text
 
 
-def dump(program: Program) -> bytes | None:
-    """The IR of `program`, the same bytes for the same IR in every process; None when it has a form that cannot be read back."""
+def dump(program: Program, written: Sequence[Path] = ()) -> bytes | None:
+    """The IR of `program`, the same bytes for the same IR in every process; None when it has a form that cannot be read back.
+
+    written: the files of the stage that made it; a graph in a `.pt2` among them is not serialized once more.
+    """
     if isinstance(program.ir, str):
         return TEXT + program.ir.encode("utf-8", "surrogatepass")
     if program.level is Level.EXPORTED:
-        return _dump_exported(program.ir)
+        return _dump_exported(program.ir, next((path for path in written if path.suffix == Level.EXPORTED.suffix), None))
     if program.level is Level.TORCHSCRIPT:
         return _dump_graph(program.ir)
     if program.level is Level.MODEL:
@@ -62,12 +66,12 @@ class Stored(Program):
         return Program(level, ir, **{"signature": self.signature, "weights": self.weights, "above": self, **changes})
 
 
-def _dump_exported(program: ExportedProgram) -> bytes | None:
+def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | None:
     """torch.export's own serialization without the bytes of any tensor."""
-    from torch._export.serde import serialize
+    from lowering import archive
 
     try:
-        saved = serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, serialize_example_inputs=False)
+        graph = archive.graph(written) if written else archive.serialized(program, serialize_example_inputs=False).exported_program
     except Exception:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize
         return None
     import torch
@@ -75,7 +79,7 @@ def _dump_exported(program: ExportedProgram) -> bytes | None:
     parameters = [name for name, tensor in program.state_dict.items() if isinstance(tensor, torch.nn.Parameter)]
     buffers = [name for name in program.state_dict if name not in parameters]
     head = json.dumps({"parameters": parameters, "buffers": buffers, "constants": list(program.constants)}).encode()
-    return head + b"\n" + saved.exported_program
+    return head + b"\n" + graph
 
 
 def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> ExportedProgram:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import files, pipeline, replay, stacks, warm
-from lowering.child import DISK_FAILED, EVENTS, JOB, store_of
+from lowering import dumps, files, pipeline, replay, stacks, warm
+from lowering.child import COMPRESS, DISK_FAILED, EVENTS, JOB, compress_bytes_of, store_of
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import tree_bytes
 from lowering.history import History
@@ -34,6 +34,7 @@ class Limits:
     stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap); exit_seconds: until the
     process ends, once its result is committed; start_seconds: until it is forked (a cold server loads the compilers first).
     deadline: of the whole run, in seconds since the epoch; what has not ended by then is `not_run`.
+    compress_bytes: IR text that long or longer is written compressed (None: none is).
     """
 
     stage_seconds: float = 900.0
@@ -41,6 +42,7 @@ class Limits:
     exit_seconds: float = 5.0
     start_seconds: float = 300.0
     deadline: float | None = None
+    compress_bytes: int | None = dumps.LARGE
 
 
 def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
@@ -50,7 +52,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = {"store": os.path.relpath(store, folder)} if store else {}
-    files.write(folder / JOB, {**job.to_json(), **held})
+    files.write(folder / JOB, {**job.to_json(), **held, COMPRESS: limits.compress_bytes})
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
@@ -246,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
     files.write(into / JOB, data)
     if given.here:
-        result = pipeline.run(Job.from_json(data), into, store=store)
+        result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=compress_bytes_of(data))
         result.save(into)
     else:
         result = lower(into, Limits(given.stage_seconds, given.memory_bytes))

@@ -68,8 +68,8 @@ def detail(folder: Path, result: JobResult) -> dict[str, Any]:
 
 
 def _level(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    content = path.read_text(encoding="utf-8", errors="replace") if size <= LARGEST else ""
+    size = levels.size(path)
+    content = levels.text(path) if size <= LARGEST else ""
     return {
         "stem": path.name.split(".", 1)[0],
         "file": path.name,

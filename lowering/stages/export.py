@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, files, functional, graphs, inputs, joint, training, weights
+from lowering import archive, dynamic, exported, files, functional, graphs, inputs, joint, training, weights
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
@@ -180,14 +180,14 @@ class Export(Stage):
         readable.write_text(readable_code(program.ir), encoding="utf-8")
         if not self.archive or weights.fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
-        archive = stem.with_name(stem.name + Level.EXPORTED.suffix)
+        path = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:
-            torch.export.save(program.ir, archive)
+            archive.save(program.ir, path)
         except Exception as error:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize, which no later level minds
-            archive.unlink(missing_ok=True)
-            archive = stem.with_name(stem.name + ".pt2-failed.txt")
-            archive.write_text(f"torch.export.save cannot write this program: {type(error).__name__}: {error}\n", encoding="utf-8")
-        return [readable, archive]
+            path.unlink(missing_ok=True)
+            path = stem.with_name(stem.name + ".pt2-failed.txt")
+            path.write_text(f"torch.export.save cannot write this program: {type(error).__name__}: {error}\n", encoding="utf-8")
+        return [readable, path]
 
     def ops(self, program: Program) -> dict[str, int]:
         return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))

@@ -9,7 +9,8 @@ const KEYWORDS = new Set(["class", "def", "return", "None", "True", "False", "se
 const DYNAMIC = /(\?|\*|\b[su]\d+\b)/;
 
 function languageOf(file) {
-  return file.endsWith(".py") ? "py" : file.endsWith(".ts") ? "ts" : "mlir";
+  const name = file.replace(/\.zst$/, "");
+  return name.endsWith(".py") ? "py" : name.endsWith(".ts") ? "ts" : "mlir";
 }
 function tokens(text, language) {
   const found = [];

@@ -19,7 +19,7 @@ class Pane {
   }
   async load(level, href) {
     this.source = level;
-    this.file.textContent = "open file"; this.file.href = href; this.file.title = `${level.file}, ${bytes(level.size)}`;
+    this.file.textContent = "open file"; this.file.href = href; this.file.title = `${level.file}, ${bytes(level.size)}${level.file.endsWith(".zst") ? " of text: shapeline show prints it" : ""}`;
     this.level = analysed(await levelText(level), level.file);
     if (!level.packed) this.level.lines = [`${level.file} has ${bytes(level.size)}: open the file itself`];
     this.folded.clear(); this.at = 0;

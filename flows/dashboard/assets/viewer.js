@@ -30,7 +30,7 @@ class Viewer {
   }
   async symbols() {
     const record = this.view.detail.symbols;
-    const exported = this.view.levels.find((level) => level.file.endsWith(".py"));
+    const exported = this.view.levels.find((level) => languageOf(level.file) === "py");
     this.exported = exported ? analysed(await levelText(exported), exported.file) : null;
     const known = rootsOf(record?.symbols || []);
     this.symbol.replaceChildren(h("option", { value: "" }, known.length ? "choose …" : "none"), ...known.map(([name, text]) => h("option", { value: name }, text)));

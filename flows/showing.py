@@ -1,0 +1,43 @@
+"""`shapeline show JOB [LEVEL]`: the program of a job at a level, as text, whether its file is compressed or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows import jobs, levels
+from flows.command import OK
+from flows.listing import table
+from lowering import code_lines, dumps
+from lowering.errors import ConfigError, Problem, near_miss
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = jobs.options("show", "Print the program of a job at one level; without LEVEL, say which there are.")
+    parser.add_argument("level", nargs="?", metavar="LEVEL", help="a stage, with or without its number: mhlo, 03-torch-raw")
+    parser.add_argument("--plain", action="store_true", help="leave out the comments that tell code lines and values")
+    options = parser.parse_args(arguments)
+    folder = jobs.folder(options.job, options.run, options.output)
+    found = {path.name.split(".", 1)[0]: path for path in levels.present(folder)}
+    if not found:
+        raise ConfigError(Problem(str(folder), "has no IR: the job did not come to a level, or the IR of its run was removed", "run it again"))
+    if options.level is None:
+        rows = [(stem, path.name, f"{levels.size(path):,}", f"{path.stat().st_size:,}") for stem, path in found.items()]
+        print("\n".join(table(("level", "file", "bytes of text", "bytes on disk"), rows)))
+        return OK
+    path = _chosen(options.level, found)
+    try:
+        text = dumps.read(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read: {error}")) from error
+    sys.stdout.write(code_lines.strip(text) if options.plain else text)
+    return OK
+
+
+def _chosen(level: str, found: dict[str, Path]) -> Path:
+    """The file of a level, by its stem or that without the number."""
+    named = {stem.partition("-")[2]: path for stem, path in found.items()}
+    if (path := found.get(level) or named.get(level)) is None:
+        raise ConfigError(Problem(level, "is no level of this job", near_miss(level, tuple(named)) or f"levels: {', '.join(named)}"))
+    return path
