@@ -23,6 +23,7 @@ from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import is_sized_by_data
 
 STAGES = {"torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
 
@@ -153,7 +154,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
         found = bench.check(run, given, want)
         text = sizes.text(point)
         if found.failure:
-            return "unsupported" if _is_sized_by_data(program) else "error", (f"at {text}: {found.failure}",)
+            return "unsupported" if found.unsupported and is_sized_by_data(program) else "error", (f"at {text}: {found.failure}",)
         wrong = [f"{name} at {text}: {compared.detail}" for name, compared in found.outputs.items()
                  if not compared.agrees and (compared.wrong in ("dtype", "shape") or (determined and not _is_tied(sample.op, name)))]  # fmt: skip
         if wrong:
@@ -164,12 +165,6 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
     if not progress.points:
         return "not_compared", (why_not,)
     return ("ok", ()) if determined else ("not_compared", ("random or uninitialized: shapes and dtypes agree",))
-
-
-def _is_sized_by_data(program: Program) -> bool:
-    """Whether a size depends on what tensors hold, which XLA does not run."""
-    exported = program.at(Level.EXPORTED)
-    return exported is not None and any(node.meta.get("unbacked_bindings") for node in exported.ir.graph.nodes)
 
 
 def _is_tied(op: str, result: str) -> bool:

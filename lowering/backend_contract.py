@@ -14,6 +14,10 @@ from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
 
+# Left whole, because no level below has their results and a refusal shall name them, not what torch-mlir would make of them.
+SIZED_BY_DATA = ("aten.nonzero",)
+
+
 @dataclass(frozen=True)
 class ToBackendContract(Stage):
     """A stage that ends at the torch level: what it imports, simplified to value tensors of known rank and dtype.
@@ -53,7 +57,7 @@ def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.direct.
     """
     raw = program.lowered(Level.TORCH, mlir.annotated(module))
-    options = f"backend-legal-ops={','.join((*direct.WHOLE, *legal_ops))} extra-library="
+    options = f"backend-legal-ops={','.join((*direct.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
     with operators.hidden(module, direct.RULES), inventory.complete(module, pipeline):
         mlir.run(module, pipeline, "torch")

@@ -36,6 +36,11 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
             yield from bodies(held)
 
 
+def is_sized_by_data(module: GraphModule) -> bool:
+    """Whether an op gives a size, or a number, that depends on what tensors hold."""
+    return any(node.meta.get("unbacked_bindings") for body in bodies(module) for node in body.graph.nodes)
+
+
 def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
     """Replace wrapper regions by their bodies, where the body computes the same outside; how many were replaced.
 

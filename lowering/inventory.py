@@ -54,8 +54,12 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
 
 def _computes(operation: Any) -> bool:
     """Whether the op makes tensors, or is none of the dialect's: numbers, lists and sizes go along with the ops that use them."""
-    counts = operation.name == "torch.operator" or any("tensor" in str(result.type) for result in operation.results)
+    counts = operation.name == "torch.operator" or any(_is_tensor(result.type) for result in operation.results)
     return counts and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
+
+
+def _is_tensor(kind: Any) -> bool:
+    return str(kind).startswith(("!torch.vtensor", "!torch.tensor"))
 
 
 def _in_regions(value: Any) -> bool:
@@ -125,7 +129,20 @@ def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
     try:
         mlir.run(mlir.parse(text, operation.context), pipeline, "")
     except StageFailed as error:
+        if _is_sized_by_data(operation):
+            return "the size of its result depends on what its tensors hold, and no op of StableHLO makes such a tensor"
         said = _CAUSE.sub("", error.problems[0].cause).strip()
         taken = ", ".join(str(operand.type).removeprefix("!torch.") for operand in operation.operands if "tensor" in str(operand.type))
         return f"torch-mlir does not lower it in this form ({taken})" if _ILLEGAL.match(said) else said
     return None
+
+
+def _is_sized_by_data(operation: Any) -> bool:
+    """Whether torch says so of the op; of an index, whether it takes a mask."""
+    import torch
+
+    name, _, overload = _name(operation).removeprefix("aten.").removesuffix("_hacked_twin").partition(".")
+    op = getattr(getattr(torch.ops.aten, name, None), overload or "default", None)
+    if op is None or torch.Tag.dynamic_output_shape not in op.tags:
+        return False
+    return name != "index" or any(",i1>" in str(operand.type) for part in _needed(operation) for operand in part.operands)

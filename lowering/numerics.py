@@ -10,7 +10,7 @@ import torch
 
 from lowering import comparison, inputs, mlir, xla
 from lowering.comparison import Comparison
-from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
+from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from lowering.execution import Eager, Run, Tensors, label_of, results_of, runner, runs_here
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -74,7 +74,8 @@ class Bench:
         except Refused as error:
             return LevelCheck(time.perf_counter() - start, failure=str(error), refused=True, log=error.log)
         except ShapelineError as error:
-            return LevelCheck(time.perf_counter() - start, failure=str(error), log=error.log)
+            unsupported = isinstance(error, Unsupported)
+            return LevelCheck(time.perf_counter() - start, failure=str(error), unsupported=unsupported, log=error.log)
         seconds = time.perf_counter() - start
         compared = [self.compared(one, other) for one, other in zip(got, want, strict=True)]
         if any(self._debatable(found, other) for found, other in zip(compared, want, strict=True)):

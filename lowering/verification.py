@@ -15,12 +15,16 @@ from lowering.points import Point
 
 @dataclass(frozen=True)
 class LevelCheck:
-    """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes."""
+    """One level at one point. failure: why it gave no results; refused: whether the program itself declined these sizes.
+
+    unsupported: whether what runs the level cannot take such a program.
+    """
 
     seconds: float
     outputs: Mapping[str, Comparison] = field(default_factory=dict)
     failure: str = ""
     refused: bool = False
+    unsupported: bool = False
     log: str = ""
 
     @property
@@ -83,6 +87,14 @@ class Verification:
         """Levels that could not be run."""
         return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.points
                 for label, level in check.levels.items() if level.failure and not level.refused]
+
+    @property
+    def unsupported(self) -> list[Problem]:
+        """Levels that what runs them cannot take, each once, at its first point; empty when any failed for another reason."""
+        found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out") for check in reversed(self.points)
+                 for label, level in check.levels.items() if level.unsupported}
+        others = any(level.failure and not level.unsupported for check in self.points for level in check.levels.values())
+        return [] if others else list(found.values())
 
     def to_json(self) -> dict[str, Any]:
         """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""

@@ -15,7 +15,7 @@ import torch
 
 from lowering import mlir, types
 from lowering.custom import bridge, segments
-from lowering.errors import Problem, Refused, StageFailed
+from lowering.errors import Problem, Refused, StageFailed, Unsupported
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
@@ -104,8 +104,10 @@ def _refined(bytecode: bytes, whole: bool) -> bytes:
         if messages:
             raise Refused([Problem("@main", message) for message in messages]) from None
         cause = _cause(error)
-        why = "XLA computes sizes from the sizes of arguments, none from data" if "has dynamic shapes" in cause else ""
-        raise StageFailed(Problem("shape refinement", cause, why), str(error)) from None
+        if "has dynamic shapes" in cause:
+            why = "XLA computes sizes from the sizes of arguments, none from data"
+            raise Unsupported(Problem("shape refinement", cause, why), str(error)) from None
+        raise StageFailed(Problem("shape refinement", cause), str(error)) from None
 
 
 def _only_assertions(module: Any) -> bytes | None:

@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from safetensors.torch import save_file
 
-from lowering import files, iree, mlir, numerics, weights, xla
+from lowering import files, graphs, iree, mlir, numerics, weights, xla
 from lowering.custom import bridge
-from lowering.errors import Mismatch, Problem, StageFailed
+from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
 from lowering.execution import RUNNABLE, label_of, results_of
 from lowering.level import Level, Program
 from lowering.model import Built
@@ -69,7 +69,7 @@ class Verify(Stage):
         return found
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError."""
+        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError, Unsupported (XLA cannot run it)."""
         if weights.fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
@@ -96,6 +96,8 @@ class Verify(Stage):
         log = "\n".join(level.log for check in found.points for level in check.levels.values() if level.log)
         if found.mismatches:
             raise Mismatch(found.mismatches, log)
+        if found.unsupported and is_sized_by_data(program):
+            raise Unsupported(found.unsupported, log)
         if found.failures:
             raise StageFailed(found.failures, log)
         held = {field.name: getattr(program, field.name) for field in fields(Program)}
@@ -119,6 +121,12 @@ class Verify(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.histogram(program.ir)
+
+
+def is_sized_by_data(program: Program) -> bool:
+    """Whether a size depends on what tensors hold."""
+    exported = program.at(Level.EXPORTED)
+    return exported is not None and graphs.is_sized_by_data(exported.ir.graph_module)
 
 
 @contextmanager
