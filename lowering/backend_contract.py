@@ -13,7 +13,6 @@ from lowering.errors import Problem
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
-
 # Left whole, because no level below has their results and a refusal shall name them, not what torch-mlir would make of them.
 SIZED_BY_DATA = ("aten.nonzero",)
 

@@ -69,7 +69,8 @@ class Verify(Stage):
         return found
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError, Unsupported (XLA cannot run it)."""
+        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError, Unsupported
+        (XLA cannot run such a program)."""
         if weights.fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
