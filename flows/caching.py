@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows import copies, listing
-from lowering import eviction, files
+from lowering import eviction, eviction_there, files, remote
 from lowering.errors import ConfigError, Problem
 from lowering.result import MANIFEST, JobResult
 from lowering.store import Store
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     gc = commands.add_parser("gc", help="remove what was used longest ago until the store is small enough")
     gc.add_argument("--max-bytes", required=True, type=_bytes, metavar="SIZE", help="what may stay: 500M, 20G")
     gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep what this run used (may be given again)")
+    gc.add_argument("--at-url", action="store_true", help="free the URL of --output, which all machines share; else it is this machine's copy")
     gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
     for command in (ls, why, gc):
         command.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL",
@@ -77,14 +78,19 @@ def _why(output: Path, run: str, words: str, as_json: bool) -> None:
 
 def _gc(store: Store, options: argparse.Namespace) -> None:
     runs = options.output / "runs"
-    results = [result for run in options.keep for result in map(JobResult.load, _jobs(options.output, run)) if result]
+    url = remote.url_of(store.root)
+    if options.at_url and url is None:
+        raise ConfigError(Problem("--at-url", f"{options.output} is a folder of this machine", "--output s3://bucket/prefix; or leave --at-url out"))
+    kept = [copies.bring_results(options.output, run) for run in options.keep]
+    results = [result for run in kept for result in map(JobResult.load, _jobs(options.output, run)) if result]
     keep = {stage.key for result in results for stage in result.stages}
-    done = eviction.evict(store, options.max_bytes, keep, runs, options.idle)
+    shelf = eviction_there.There(store, runs) if options.at_url else eviction.Here(store, runs)
+    done = eviction.evict(shelf, options.max_bytes, keep, options.idle)
     if options.json:
-        print(json.dumps({"removed": [entry.key for entry in done.entries], "weights": [path.stem for path in done.weights],
-                          "before": done.before, "after": done.after}))
+        print(json.dumps({"removed": done.entries, "weights": done.weights, "before": done.before, "after": done.after}))
         return
-    print(f"{len(done.entries)} results and {len(done.weights)} files of weights removed: {size(done.before)} -> {size(done.after)}")
+    where = url if options.at_url else store.root
+    print(f"{len(done.entries)} results and {len(done.weights)} files of weights removed from {where}: {size(done.before)} -> {size(done.after)}")
     if done.after > options.max_bytes:
         print(f"more than {size(options.max_bytes)} is left: the rest was used lately, or by a run that is kept")
 

@@ -115,15 +115,30 @@ def concluded(folder: Path) -> None:
     remote.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
 
 
+def bring_results(output: Path, name: str) -> str:
+    """Bring how the jobs of a run ended (`latest`: of the one that ended last), where it is at a URL; the run's name. Raises OSError."""
+    if remote.url_of(output) is None or not (there := _run_there(output, name)):
+        return name
+    for file in remote.names(output / "runs" / there):
+        if file.endswith(f"/{MANIFEST}"):
+            remote.bring(output / "runs" / there / file)
+    return there
+
+
 def bring_run(output: Path, name: str) -> None:
     """Bring a run (`latest`: the one that ended last) that another machine made, if it is there and not here. Raises OSError."""
     runs = output / "runs"
     if remote.url_of(runs) is None or (runs / name / "report.json").exists():
         return
-    if name == "latest":
-        name = (remote.read(runs / "latest.txt") or b"").decode()
-    if name and "/" not in name:
-        for file in remote.names(runs / name):
-            remote.bring(runs / name / file)
+    if there := _run_there(output, name):
+        for file in remote.names(runs / there):
+            remote.bring(runs / there / file)
         with suppress(FileExistsError):
-            (runs / "latest").symlink_to(name)
+            (runs / "latest").symlink_to(there)
+
+
+def _run_there(output: Path, name: str) -> str:
+    """The run at the URL of `output` that is called `name`; empty where there can be none."""
+    if name == "latest":
+        name = (remote.read(output / "runs" / "latest.txt") or b"").decode()
+    return "" if "/" in name else name

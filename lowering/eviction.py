@@ -1,4 +1,7 @@
-"""Keeps the store within a budget: what was used longest ago goes first, and what no entry needs any more goes with it."""
+"""Keeps a store within a budget: what was used longest ago goes first, and what no entry needs any more goes with it.
+
+The rule is one for a store here (`Here`) and for the URL that it is a copy of (`There`, lowering.eviction_there).
+"""
 
 from __future__ import annotations
 
@@ -9,69 +12,114 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lowering import files
-from lowering.store import DRAFTS, Entry, Store
+from lowering.store import DAY, DRAFTS, Store
 
-DAY = 86400.0
+
+@dataclass(frozen=True)
+class Held:
+    """Something in a store. used: when it was last (seconds since the epoch); weights: of an entry, the digest of those it stands for."""
+
+    size: int
+    used: float
+    weights: str | None = None
+
+
+class Shelf(Protocol):
+    """A store as eviction sees it. Everything may raise OSError."""
+
+    def entries(self) -> Mapping[str, Held]:
+        """By key."""
+
+    def weights(self) -> Mapping[str, Held]:
+        """By digest."""
+
+    def packaged(self) -> Iterator[str]:
+        """The digests of the weights that packaged programs of runs need."""
+
+    def discard(self, key: str) -> None: ...
+
+    def forget(self, digest: str) -> None:
+        """Remove weights."""
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written a day or more ago."""
 
 
 @dataclass(frozen=True)
 class Evicted:
-    """What `evict` removed, and the bytes of entries and weights before and after. Bytes that runs share stay on disk with them."""
+    """What `evict` removed, by key and digest, and the bytes of entries and weights before and after.
 
-    entries: tuple[Entry, ...]
-    weights: tuple[Path, ...]
+    Bytes that runs share with a store here stay on disk with them.
+    """
+
+    entries: tuple[str, ...]
+    weights: tuple[str, ...]
     before: int
     after: int
 
 
-def evict(store: Store, budget: int, keep: Collection[str] = (), runs: Path | None = None, idle: float = 3600.0) -> Evicted:
+def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3600.0) -> Evicted:
     """Remove entries, least recently used first, until at most `budget` bytes are left.
 
-    keep: keys that stay; so does what was used in the last `idle` seconds, as a job may be about to read it. runs: the folder of runs,
-    whose packaged programs need their weights. Raises OSError.
+    keep: keys that stay; so does what was used in the last `idle` seconds, as a job may be about to read it. Raises OSError.
     """
-    found = [(entry, used, entry.bytes) for entry, used in sorted(store.entries(), key=lambda pair: pair[1])]
-    weights = {path: files.size(path) for path in store.weights.glob("*/*.safetensors")}
-    needed = Counter(entry.data["weights"] for entry, _, _ in found) + Counter(_packaged(runs) if runs else ())
-    total = before = sum(size for _, _, size in found) + sum(weights.values())
-    removed: list[Entry] = []
-    gone: list[Path] = []
-    for path in [path for path in weights if path.stem not in needed]:
-        total -= _unlink(path, weights, gone)
-    for entry, used, size in found:
+    entries, weights = shelf.entries(), dict(shelf.weights())
+    needed = Counter(held.weights for held in entries.values()) + Counter(shelf.packaged())
+    total = before = sum(held.size for held in (*entries.values(), *weights.values()))
+    removed: list[str] = []
+    gone: list[str] = []
+    late = time.time() - idle
+
+    def forget(digest: str | None) -> int:
+        if digest is None or needed[digest] > 0 or digest not in weights or weights[digest].used > late:
+            return 0
+        shelf.forget(digest)
+        gone.append(digest)
+        return weights.pop(digest).size
+
+    for digest in list(weights):
+        total -= forget(digest)
+    for key, held in sorted(entries.items(), key=lambda pair: pair[1].used):
         if total <= budget:
             break
-        if entry.key in keep or time.time() - used < idle:
+        if key in keep or held.used > late:
             continue
-        store.discard(entry.key)
-        removed.append(entry)
-        total -= size
-        held = entry.data["weights"]
-        needed[held] -= 1
-        if held and not needed[held] and (path := store.weights_file(held)) in weights:
-            total -= _unlink(path, weights, gone)
-    _sweep(store.root / DRAFTS)
+        shelf.discard(key)
+        removed.append(key)
+        needed[held.weights] -= 1
+        total -= held.size + forget(held.weights)
+    shelf.sweep()
     return Evicted(tuple(removed), tuple(gone), before, total)
 
 
-def _unlink(path: Path, sizes: Mapping[Path, int], gone: list[Path]) -> int:
-    path.unlink(missing_ok=True)
-    gone.append(path)
-    return sizes[path]
+class Here:
+    """A store on this machine. runs: the folder of runs, whose packaged programs need their weights."""
 
+    def __init__(self, store: Store, runs: Path | None = None):
+        self.store, self.runs = store, runs
 
-def _packaged(runs: Path) -> Iterator[str]:
-    """The digests of the weights that packaged programs of the runs need."""
-    for path in runs.glob("*/jobs/*/signature.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            yield files.read(path)["weights"]["sha256"]
+    def entries(self) -> Mapping[str, Held]:
+        return {entry.key: Held(entry.bytes, used, entry.data["weights"]) for entry, used in self.store.entries()}
 
+    def weights(self) -> Mapping[str, Held]:
+        return {path.stem: Held(files.size(path), path.stat().st_mtime) for path in self.store.weights.glob("*/*.safetensors")}
 
-def _sweep(drafts: Path) -> None:
-    """Remove what killed processes left half-written a day or more ago."""
-    for path in drafts.glob("*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > DAY:
-                shutil.rmtree(path)
+    def packaged(self) -> Iterator[str]:
+        for path in self.runs.glob("*/jobs/*/signature.json") if self.runs else ():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                yield files.read(path)["weights"]["sha256"]
+
+    def discard(self, key: str) -> None:
+        self.store.discard(key)
+
+    def forget(self, digest: str) -> None:
+        self.store.weights_file(digest).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        for path in (self.store.root / DRAFTS).glob("*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > DAY:
+                    shutil.rmtree(path)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +63,46 @@ def bring(path: Path, into: Path | None = None) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A file at a URL: its bytes, and when it was put there (seconds since the epoch)."""
+
+    size: int
+    modified: float
+
+
 def names(folder: Path) -> list[str]:
     """The files below the counterpart of `folder`, relative to it."""
+    return sorted(listing(folder))
+
+
+def listing(folder: Path) -> dict[str, Listed]:
+    """The same, with what is known of each."""
     twin = _counterpart(folder)
     if twin is None:
-        return []
+        return {}
     with _errors(twin.url), twin.opened() as system:
         try:
-            return sorted(str(name).removeprefix(twin.path).lstrip("/") for name in system.find(twin.path))
+            found = system.find(twin.path, detail=True)
         except FileNotFoundError:
-            return []
+            return {}
+        return {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _modified(system, name, told))
+                for name, told in found.items()}
+
+
+def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
+    """The bytes of the counterparts of files of one copy, of those that are there: many at a time."""
+    twins = {twin.path: path for path in paths if (twin := _counterpart(path))}
+    if not twins:
+        return {}
+    first = _counterpart(paths[0])
+    assert first is not None
+    with _errors(first.url), first.opened() as system:
+        told = system.cat(list(twins), on_error="return")
+        missing = [error for error in told.values() if isinstance(error, Exception) and not isinstance(error, FileNotFoundError)]
+        if missing:
+            raise missing[0]
+        return {twins[name]: content for name, content in told.items() if isinstance(content, bytes)}
 
 
 def read(path: Path) -> bytes | None:
@@ -101,6 +133,22 @@ def remove(path: Path) -> None:
                 system.rm_file(twin.path)
 
 
+def remove_all(paths: Sequence[Path]) -> None:
+    """Remove the counterparts of files of one copy that are there."""
+    for path in paths:
+        remove(path)
+
+
+def touch(path: Path, older: float) -> None:
+    """Put a small file again where it was put more than `older` seconds ago: whoever frees the URL sees that it is in use."""
+    twin = _counterpart(path)
+    if twin is None:
+        return
+    with _errors(twin.url), twin.opened() as system:
+        if time.time() - _modified(system, twin.path, system.info(twin.path)) > older:
+            system.put_file(str(path), twin.path)
+
+
 @dataclass(frozen=True)
 class _Twin:
     """A file or folder at a URL; path: as its file system calls it."""
@@ -118,6 +166,16 @@ class _Twin:
         import fsspec
 
         yield fsspec.filesystem(self.url.partition("://")[0], use_listings_cache=False)  # other machines write there too
+
+
+def _modified(system: Any, name: str, told: Mapping[str, Any]) -> float:
+    """When a file was put there, in seconds since the epoch: as a listing tells it, or asked for."""
+    found = next((told[key] for key in ("LastModified", "last_modified", "updated", "mtime", "modified") if told.get(key)), None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    if found is None:
+        found = system.modified(name)
+    return found if isinstance(found, float) else float(found.timestamp())
 
 
 @contextmanager

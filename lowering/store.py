@@ -25,6 +25,7 @@ from typing import Any
 from lowering import files, remote
 
 SCHEMA = 1
+DAY = 86400.0
 ENTRY, IR = "entry.json", "ir"
 ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
 
@@ -76,7 +77,11 @@ class Store:
         entry = self._sound(key)
         if entry is None:
             with suppress(OSError):  # what cannot be brought is made anew
-                if self._bring(key) and (entry := self._sound(key)) is None:
+                brought = self._bring(key)
+                entry = self._sound(key) if brought else None
+                if entry is not None:
+                    remote.touch(entry.folder / ENTRY, DAY)
+                elif brought:
                     remote.remove(self._folder(key) / ENTRY)
         return entry
 
@@ -99,7 +104,10 @@ class Store:
             self.discard(key)
             return None
         with suppress(OSError):  # a store that is read-only here still serves
+            used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
+            if time.time() - used > DAY:
+                remote.touch(folder / ENTRY, DAY)
         return entry
 
     def _bring(self, key: str) -> bool:

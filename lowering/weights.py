@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
     key = digest(weights)
     path = path_of(store, key)
     if path.exists():
+        with suppress(OSError):  # a store that is read-only here
+            os.utime(path)  # about to be needed: nobody shall clear them away
         _publish(path)
         return key
     first: dict[Any, str] = {}

@@ -69,9 +69,9 @@ def run(home: Path, environment: dict[str, str], runner: str = "threads", addres
     return (home / "out.txt").read_text()
 
 
-def report(home: Path) -> dict[str, Any]:
-    """The newest report that the machine has."""
-    return runs.report(copy(home))
+def report(home: Path, name: str = "latest") -> dict[str, Any]:
+    """A report that the machine has, by default the newest."""
+    return runs.report(copy(home), name)
 
 
 def copy(home: Path) -> Path:
@@ -108,6 +108,24 @@ def test_a_damaged_object_is_made_anew(tmp_path: Path, environment: dict[str, st
     found = report(tmp_path / "two")
     assert [stage["cache"] for stage in found["jobs"][0]["stages"]] == ["hit", "hit", "miss"]
     assert files(environment)[damaged] == before[damaged]
+
+
+def test_gc_frees_the_url_and_keeps_what_a_named_run_uses(tmp_path: Path, environment: dict[str, str]) -> None:
+    run(tmp_path / "one", environment, ways=["ok#kept"])
+    kept = files(environment)["runs/latest.txt"].decode()
+    time.sleep(1.1)
+    run(tmp_path / "one", environment, ways=["ok#gone"])
+    time.sleep(1.1)  # what was put there in this second was used lately
+    command = [sys.executable, "-m", "flows.command", "cache", "gc", "--max-bytes", "0", "--idle", "0", "--keep", kept, "--output", URL, "--at-url", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "two" / "copies"),
+                                                      "PYTHONPATH": str(runs.ROOT)}, capture_output=True, text=True, check=True)
+    held = {file for file in files(environment) if file.startswith("store/entries/")}
+    named = {stage["key"] for job in report(tmp_path / "one", kept)["jobs"] for stage in job["stages"]}
+    assert {file.split("/")[3] for file in held} == named
+    assert named.isdisjoint(json.loads(done.stdout)["removed"])
+    run(tmp_path / "three", environment, ways=["ok#kept", "ok#gone"])
+    found = report(tmp_path / "three")
+    assert {job["model"]: [stage["cache"] for stage in job["stages"]] for job in found["jobs"]} == {"ok-kept": ["hit"] * 3, "ok-gone": ["miss"] * 3}
 
 
 def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -> None:

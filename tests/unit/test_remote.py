@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
 
-from flows import copies, workers
-from lowering import pipeline, remote, weights
+from flows import caching, copies, workers
+from lowering import eviction, pipeline, remote, weights
 from lowering.errors import ConfigError, InfraError
+from lowering.eviction_there import There
 from lowering.job import Job
 from lowering.result import JobResult
+from lowering.store import DAY, Store
 from tests import toys
 
 URL = "memory://night"
@@ -81,6 +87,95 @@ def test_weights_travel_and_are_checked(tmp_path: Path, there: fsspec.AbstractFi
     there.pipe_file(name, there.cat_file(name)[:-4] + b"\0\0\0\0")
     with pytest.raises(InfraError, match="other bytes"):
         weights.check(machine(tmp_path / "three") / "store" / "weights", key)
+
+
+def other() -> Job:
+    """A job that has no stage in common with the usual one."""
+    made = toys.job(name="other")
+    return replace(made, stages={**made.stages, "export": toys.Export(text="other")})
+
+
+def keys(result: JobResult) -> set[str]:
+    return {stage.key for stage in result.stages}
+
+
+def older(there: fsspec.AbstractFileSystem, seconds: float) -> None:
+    """What lies at the URL was put there that long ago."""
+    for file in there.store.values():
+        file.created = file.modified = datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def evict(on: Path, budget: int = 0, keep: Collection[str] = (), idle: float = 0.0) -> eviction.Evicted:
+    return eviction.evict(There(Store(on / "store"), on / "runs"), budget, keep, idle)
+
+
+def test_the_url_is_freed_by_the_rule_of_a_store_and_the_copies_stay(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:
+    one = machine(tmp_path / "one")
+    first, second = run(one, "first"), run(one, "second", other())
+    assert evict(one, idle=3600.0).entries == (), "all of it was put there just now"
+    done = evict(one, keep=keys(second))
+    assert set(done.entries) == keys(first)
+    held = there.find("/night/store/entries")
+    assert {name.split("/")[-2] for name in held if name.endswith("/entry.json")} == keys(second)
+    assert {name.split("/")[5] for name in held} == keys(second), "a file was left of what is gone"
+    assert done.after == sum(there.size(name) for name in held) < done.before
+    assert {entry.key for entry, _ in Store(one / "store").entries()} == keys(first) | keys(second)
+    two = machine(tmp_path / "two")
+    assert cache(run(two, "third", other())) == ["hit"] * 3
+    assert cache(run(two, "fourth")) == ["miss"] * 3
+
+
+def test_what_a_machine_uses_is_put_anew_once_a_day(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    first, _ = run(one, "first"), run(one, "second", other())
+    older(there, 2 * DAY)
+    assert cache(run(two, "third")) == ["hit"] * 3
+    assert set(evict(one, idle=3600.0).entries).isdisjoint(keys(first)), "another machine has just used it"
+    older(there, 2 * DAY)
+    for entry, _ in Store(two / "store").entries():
+        os.utime(entry.folder / "entry.json", (0, 0))
+    assert cache(run(two, "fourth")) == ["hit"] * 3
+    assert evict(one, idle=3600.0).entries == (), "it was used again, from the copy"
+    older(there, DAY / 2)
+    assert cache(run(machine(tmp_path / "three"), "fifth")) == ["hit"] * 3
+    assert set(evict(one, idle=3600.0).entries) == keys(first), "less than a day is not worth it"
+
+
+def test_weights_at_the_url_go_when_nothing_needs_them(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:
+    one = machine(tmp_path / "one")
+    packaged, needless = (weights.write({"w": torch.full([4], value)}, one / "store" / "weights") for value in (1.0, 2.0))
+    there.pipe_file("/night/runs/first/jobs/toy--default/signature.json", json.dumps({"weights": {"sha256": packaged}}).encode())
+    assert evict(one, idle=3600.0).weights == (), "a job may be about to store what needs them"
+    assert evict(one).weights == (needless,)
+    assert remote.exists(Store(one / "store").weights_file(packaged))
+    assert not remote.exists(Store(one / "store").weights_file(needless))
+
+
+def test_what_a_killed_machine_left_half_put_is_swept_after_a_day(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:
+    one = machine(tmp_path / "one")
+    half = "/night/store/entries/ab/abcd/files/@.ts"
+    there.pipe_file(half, b"half")
+    evict(one)
+    assert there.exists(half)
+    older(there, 2 * DAY)
+    evict(one)
+    assert not there.exists(half)
+
+
+def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path, there: fsspec.AbstractFileSystem,
+                                                                  monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    one = machine(tmp_path / "one")
+    kept = run(one, "kept", other())
+    kept.save(one / "runs/kept/jobs/toy--default")
+    copies.ended(one / "runs/kept/jobs/toy--default")
+    gone = run(one, "gone")
+    monkeypatch.setenv(copies.FOLDER, str(tmp_path / "copies"))
+    assert caching.main(["gc", "--max-bytes", "0", "--idle", "0", "--keep", "kept", "--output", URL, "--at-url", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["removed"]) == keys(gone)
+    with pytest.raises(ConfigError, match="has no run 'nosuch'"):
+        caching.main(["gc", "--max-bytes", "0", "--keep", "nosuch", "--output", URL, "--at-url"])
+    with pytest.raises(ConfigError, match=r"--at-url: .* is a folder of this machine"):
+        caching.main(["gc", "--max-bytes", "0", "--output", str(tmp_path), "--at-url"])
 
 
 def test_a_url_that_refuses_costs_a_warning_not_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,15 +184,15 @@ print(cache(run(job, Path("second"), Path("store"))))
 def test_eviction_removes_what_was_used_longest_ago_and_keeps_what_is_named(store: Path) -> None:
     found = [entry for entry, _ in Store(store).entries()]
     kept = found[0].key
-    done = eviction.evict(Store(store), 0, {kept}, idle=0)
+    done = eviction.evict(eviction.Here(Store(store)), 0, {kept}, idle=0)
     assert {entry.key for entry, _ in Store(store).entries()} == {kept}
     assert len(done.entries) == 2
     assert done.after == found[0].bytes < done.before
-    assert eviction.evict(Store(store), 1 << 30, idle=0).entries == ()
+    assert eviction.evict(eviction.Here(Store(store)), 1 << 30, idle=0).entries == ()
 
 
 def test_what_was_used_just_now_is_not_evicted(store: Path) -> None:
-    assert eviction.evict(Store(store), 0).entries == ()
+    assert eviction.evict(eviction.Here(Store(store)), 0).entries == ()
 
 
 def test_a_store_can_be_moved(tmp_path: Path, store: Path) -> None:

@@ -1,0 +1,70 @@
+"""A store at a URL, as eviction sees it: what machines without a common disk share. Whoever looks for what was removed makes it anew."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from lowering import remote
+from lowering.eviction import Held
+from lowering.remote import Listed
+from lowering.store import DAY, ENTRIES, ENTRY, Store
+
+
+class There:
+    """The counterpart of a store (and of a folder of runs) that is the copy of a URL.
+
+    When something was used last is told by its entry.json, which machines that use it put anew, once a day at most.
+    """
+
+    def __init__(self, store: Store, runs: Path):
+        self.store, self.runs = store, runs
+        self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key, the files of an entry
+        for name, listed in remote.listing(store.root / ENTRIES).items():
+            _, key, file = name.split("/", 2)
+            self.folders[key][file] = listed
+
+    def entries(self) -> Mapping[str, Held]:
+        whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
+        told = remote.read_all(list(whole.values()))
+        return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified, _weights(told[path]))
+                for key, path in whole.items() if path in told}
+
+    def weights(self) -> Mapping[str, Held]:
+        listed = remote.listing(self.store.weights)
+        return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items() if name.endswith(".safetensors")}
+
+    def packaged(self) -> Iterator[str]:
+        named = [self.runs / name for name in remote.listing(self.runs) if name.endswith("/signature.json")]
+        for content in remote.read_all(named).values():
+            with suppress(ValueError, KeyError, TypeError):
+                yield json.loads(content)["weights"]["sha256"]
+
+    def discard(self, key: str) -> None:
+        """What stands for the entry goes first."""
+        remote.remove(self._folder(key) / ENTRY)
+        remote.remove_all([self._folder(key) / name for name in self.folders[key] if name != ENTRY])
+
+    def forget(self, digest: str) -> None:
+        remote.remove(self.store.weights_file(digest))
+
+    def sweep(self) -> None:
+        for key, listed in self.folders.items():
+            if ENTRY not in listed and all(time.time() - found.modified > DAY for found in listed.values()):
+                remote.remove_all([self._folder(key) / name for name in listed])
+
+    def _folder(self, key: str) -> Path:
+        return self.store.root / ENTRIES / key[:2] / key
+
+
+def _weights(content: bytes) -> str | None:
+    """The weights that an entry stands for; none where it is damaged."""
+    try:
+        found = json.loads(content)["data"]["weights"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
