@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def test_every_dtype_goes_through_xla_and_back_bit_for_bit(cpu: xla.Xla, name: s
     (back,) = cpu.run(text, [value])
     assert back.dtype is row.torch
     assert torch.equal(back.view(torch.uint8), value.view(torch.uint8))
+
+
+@pytest.mark.parametrize("view", [lambda x: x[1:], lambda x: x.mT.contiguous().mT, lambda x: x[::2], lambda x: x.conj(), lambda x: x[:0]],
+                         ids=["unaligned", "transposed", "strided", "conjugate", "empty"])
+def test_views_come_to_xla_as_what_they_show(cpu: xla.Xla, view: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    value = view(torch.randn(7, 3, dtype=torch.complex64))
+    text = "func.func @main(%x: tensor<?x3xcomplex<f32>>) -> tensor<?x3xcomplex<f32>> { return %x : tensor<?x3xcomplex<f32>> }"
+    (back,) = cpu.run(text, [value])
+    assert torch.equal(back, value.resolve_conj())
 
 
 def test_maximum_keeps_nan(cpu: xla.Xla) -> None:
