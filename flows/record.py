@@ -88,12 +88,15 @@ def begin(run: Run) -> Record:
     try:
         runs = run.output.absolute() / "runs"
         runs.mkdir(parents=True, exist_ok=True)
-        if (folder := _cut_short(runs, name, identity)) is not None:
+        cut_short = _cut_short(runs, name, identity)
+        folder = cut_short or _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
+        for job in run.jobs:
+            into = folder / "jobs" / folder_name(job.id)
+            if cut_short is None or not worker.is_prepared(into):
+                worker.prepare(job, into, limits, run.output.absolute() / "store" if run.cache else None)
+        if cut_short is not None:
             _point(runs / "latest", folder.name)
             return load(folder)
-        folder = _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
-        for job in run.jobs:
-            worker.prepare(job, folder / "jobs" / folder_name(job.id), limits, run.output.absolute() / "store" if run.cache else None)
         data = {
             "schema": SCHEMA,
             "run": folder.name,

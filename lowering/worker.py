@@ -48,11 +48,13 @@ class Limits:
 def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
     """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError.
 
-    store: where results of stages are looked up and left; None: nowhere.
+    store: where results of stages are looked up and left; None: nowhere. When the machine stops right after, the files may be torn, as
+    `is_prepared` tells: waiting for the disk takes longer than all else that a job from the store costs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = {"store": os.path.relpath(store, folder)} if store else {}
-    files.write(folder / JOB, {**job.to_json(), **held, COMPRESS: limits.compress_bytes})
+    whole = {**job.to_json(), **held, COMPRESS: limits.compress_bytes}
+    files.write_bytes(folder / JOB, files.encode(files.dumps(whole) + "\n"), durable=False)
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
@@ -61,8 +63,16 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
 # --here runs it in this process, for a debugger; --until LEVEL stops early.
 folder=$(cd "$(dirname "$0")" && pwd)
 cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
-"""))
+"""), durable=False)
     (folder / REPRO).chmod(0o755)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether what `prepare` wrote is whole."""
+    try:
+        return isinstance(files.read(folder / JOB), dict) and (folder / REPRO).read_bytes().endswith(b'"$@"\n')
+    except (OSError, ValueError):
+        return False
 
 
 def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str] | None = None) -> JobResult:

@@ -107,3 +107,16 @@ def test_folder_names_stay_distinct(one: str, other: str) -> None:
     assert record.folder_name(one) != record.folder_name(other)
     assert os.sep not in record.folder_name(one)
     assert len(record.folder_name(one)) < 200
+
+
+def test_a_run_goes_on_with_what_a_machine_that_stopped_left_torn(tmp_path: Path) -> None:
+    wanted = Run("toys", tuple(toys.job(name=name) for name in ("whole", "torn", "empty")), output=tmp_path)
+    first = record.begin(wanted)
+    before = {job: (first.job_folder(job) / "job.json").read_bytes() for job in first.ids}
+    (first.job_folder("torn--default") / "job.json").write_bytes(before["torn--default"][:-10])
+    (first.job_folder("empty--default") / "repro.sh").write_bytes(b"")
+    os.close(record._locks.pop(first.folder))  # as when its process ended
+    again = record.begin(wanted)
+    assert again.folder == first.folder
+    assert {job: (again.job_folder(job) / "job.json").read_bytes() for job in again.ids} == before
+    assert (again.job_folder("empty--default") / "repro.sh").read_text().startswith("#!/bin/sh\n")
