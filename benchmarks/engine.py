@@ -1,10 +1,10 @@
 """What the engine adds to the jobs it runs: CPU and seconds a job, all-hit reruns, and how two workers compare with one.
 
-    python -m benchmarks.engine [--quick] [--json FILE]
+    python -m benchmarks.engine [--parts cost,hits,workers] [--quick] [--json FILE]
 
-The jobs compile nothing, so that all they cost is the engine's: the bare stages in one process, beside them in a child process each
-(fork server, events, manifest), beside that the whole flow (Prefect, report, store). Two workers stand beside two bare processes that
-compute the same side by side: what the machine itself gives.
+The jobs compile nothing, so that all they cost is the engine's. `cost`: the bare stages in one process, beside them in a child process each
+(fork server, events, manifest), beside that the whole flow (Prefect, report, store). `hits`: a run of jobs that the store holds all of.
+`workers`: two workers beside two bare processes that compute the same: what the machine itself gives; the four ways take turns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.engine_jobs import jobs
@@ -50,6 +51,14 @@ def bare(count: int, seconds: float, folder: Path) -> None:
         into = folder / job.id
         into.mkdir(parents=True)
         pipeline.run(job, into).save(into)
+
+
+def stored(count: int, seconds: float, folder: Path) -> None:
+    """The stages alone, their results left in the store that a flow of that folder takes them from."""
+    for job in jobs(count, seconds):
+        into = folder / "runs" / "first" / "jobs" / job.id
+        into.mkdir(parents=True)
+        assert pipeline.run(job, into, store=folder / "store").outcome == "ok"
 
 
 def children(count: int, seconds: float, folder: Path) -> None:
@@ -89,7 +98,7 @@ def side_by_side(count: int, seconds: float, folder: Path) -> None:
 
 
 WAYS: dict[str, Callable[[int, float, Path], None]] = {
-    "bare": bare, "children": children, "flow": flow, "one_worker": one_worker, "side_by_side": side_by_side,
+    "bare": bare, "stored": stored, "children": children, "flow": flow, "one_worker": one_worker, "side_by_side": side_by_side,
 }
 
 
@@ -112,37 +121,76 @@ def per_job(small: Row, large: Row, figure: str = "cpu_seconds") -> float:
     return float(getattr(large, figure) - getattr(small, figure)) / (large.jobs - small.jobs)
 
 
-def measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
-    few, many, equal, work = (5, 25, 4, 1.0) if quick else (20, 1000, 16, 4.0)
-    rerun = 25 if quick else 500
+Take = Callable[[str, str, int, float, str], Row]
+
+
+def cost(take: Take, quick: bool) -> dict[str, Any]:
+    """What the engine adds to each of many jobs, in CPU."""
+    few, some, many = (5, 25, 25) if quick else (20, 500, 1000)
+    pairs = {way: (take(f"{way}, few", way, few, 0.0, ""), take(f"{way}, many", way, count, 0.0, ""))
+             for way, count in (("bare", many), ("children", some), ("flow", many))}
+    each = {way: per_job(*pair) for way, pair in pairs.items()}
+    return {
+        "cpu_per_job_s": round(each["flow"] - each["bare"], 4), "of_it_child_s": round(each["children"] - each["bare"], 4),
+        "of_it_prefect_and_report_s": round(each["flow"] - each["children"], 4),
+        "of_it_prefects_server_s": round(per_job(*pairs["flow"], "server_cpu_seconds"), 4),
+        "jobs_in_one_run": many, "that_run_s": pairs["flow"][1].seconds,
+    }  # fmt: skip
+
+
+def hits(take: Take, quick: bool) -> dict[str, Any]:
+    """A run of jobs that the store holds, and what of it an empty run would take too."""
+    count = 25 if quick else 500
+    take("put into the store", "stored", count, 0.0, "hits")
+    one = take("one hit", "flow", 1, 0.0, "hits")
+    all_of_them = take("all hits", "flow", count, 0.0, "hits")
+    return {"all_hit_jobs": count, "all_hit_s": all_of_them.seconds, "all_hit_cpu_s": all_of_them.cpu_seconds, "cpu_per_hit_s": round(per_job(one, all_of_them), 4)}
+
+
+def two_workers(take: Take, quick: bool) -> dict[str, Any]:
+    """How much faster two workers are than one, and two bare processes than one; the medians of some rounds, for a machine that others use."""
+    equal, seconds, rounds = (4, 1.0, 1) if quick else (8, 3.0, 3)
+    workers, processes = [], []
+    for turn in range(rounds):
+        start = take("start", "flow", 1, 0.0, f"start{turn}").seconds
+        alone = take("equal jobs, one bare process", "bare", equal, seconds, f"alone{turn}")
+        one = take("equal jobs, one worker", "one_worker", equal, seconds, f"one{turn}")
+        two = take("equal jobs, two workers", "flow", equal, seconds, f"two{turn}")
+        both = take("equal jobs, two bare processes", "side_by_side", equal, seconds, f"both{turn}")
+        workers.append((one.seconds - start) / (two.seconds - start))
+        processes.append(alone.seconds / both.seconds)
+    return {"two_workers": round(median(workers), 2), "two_bare_processes": round(median(processes), 2), "rounds": rounds}
+
+
+PARTS = {"cost": cost, "hits": hits, "workers": two_workers}
+
+
+def measure(parts: Sequence[str], quick: bool) -> tuple[list[Row], dict[str, Any]]:
     rows: list[Row] = []
-    load = os.getloadavg()[0]
+    figures: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 1)}
     with tempfile.TemporaryDirectory(prefix="shapeline-engine-") as place:
-        def take(what: str, way: str, count: int, seconds: float = 0.0, into: str | None = None) -> Row:
+        def take(what: str, way: str, count: int, seconds: float, into: str) -> Row:
             rows.append(measured(what, way, count, seconds, Path(place) / (into or what.replace(" ", "-"))))
             print(f"{what:38} {count:5} jobs {rows[-1].seconds:8.1f} s {rows[-1].cpu_seconds:8.1f} s CPU", flush=True)
             return rows[-1]
 
-        take("start", "flow", 1)
-        pairs = {way: (take(f"{way}, few", way, few), take(f"{way}, many", way, count))
-                 for way, count in (("bare", many), ("children", rerun), ("flow", many))}
-        cost = {way: per_job(*pair) for way, pair in pairs.items()}
-        take("jobs to take from the store", "flow", rerun, into="rerun")
-        again = take("the same again, all hits", "flow", rerun, into="rerun")
-        one, two = take("equal jobs, one worker", "one_worker", equal, work), take("equal jobs, two workers", "flow", equal, work)
-        alone, both = take("equal jobs, one bare process", "bare", equal, work), take("equal jobs, two bare processes", "side_by_side", equal, work)
-    start = rows[0].seconds
-    return rows, {
-        "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
-        "cpu_per_job_s": round(cost["flow"] - cost["bare"], 4), "of_it_prefects_server_s": round(per_job(*pairs["flow"], "server_cpu_seconds"), 4),
-        "jobs_in_one_run": many, "that_run_s": pairs["flow"][1].seconds, "of_it_child_s": round(cost["children"] - cost["bare"], 4),
-        "of_it_prefect_and_report_s": round(cost["flow"] - cost["children"], 4), "all_hit_jobs": rerun, "all_hit_s": again.seconds,
-        "two_workers": round((one.seconds - start) / (two.seconds - start), 2), "two_bare_processes": round(alone.seconds / both.seconds, 2),
-    }  # fmt: skip
+        take("the first start, which makes a database", "flow", 1, 0.0, "")
+        for part in parts:
+            figures |= PARTS[part](take, quick)
+    return rows, {**figures, "load_after": round(os.getloadavg()[0], 1)}
+
+
+def parts_of(text: str) -> list[str]:
+    """The names in a list with commas; argparse reports one that there is not."""
+    named = text.split(",")
+    if unknown := [name for name in named if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"there is no part '{unknown[0]}'; {', '.join(PARTS)}")
+    return named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description="What the engine adds to the jobs it runs.")
+    parser.add_argument("--parts", type=parts_of, default=list(PARTS), metavar="NAMES", help=f"what to measure, of {','.join(PARTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="tens of jobs instead of a thousand")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--one", nargs=4, metavar=("WAY", "JOBS", "SECONDS", "FOLDER"), help=argparse.SUPPRESS)
@@ -151,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         way, count, seconds, folder = options.one
         WAYS[way](int(count), float(seconds), Path(folder))
         return 0
-    rows, figures = measure(options.quick)
+    rows, figures = measure(options.parts, options.quick)
     if options.json:
         files.write(options.json, {"rows": [asdict(row) for row in rows], "figures": figures})
     print(json.dumps(figures))
