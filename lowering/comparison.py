@@ -25,7 +25,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 EXACT = Tolerance(0.0, 0.0)
 
-_CHUNK = 1 << 21  # elements widened to float64 at a time
+_CHUNK = 1 << 17  # elements widened to float64 at a time: some ten temporaries of a megabyte, which a cache holds
 
 
 @dataclass(frozen=True)
