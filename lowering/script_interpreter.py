@@ -6,16 +6,22 @@ Lists, dicts, submodules and `if` on sizes vanish while it runs, loops unroll, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 
-from lowering import source_lines, types
+from lowering import script_lists, script_windows, source_lines, types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.ops import script_values
+from lowering.ops.script_values import UNINITIALIZED, held
+from lowering.script_carried import kind_of
+from lowering.script_lists import Unreadable, is_dynamic
+from lowering.script_loops import Loop, Unsettled
+from lowering.script_nodes import nodes, place
 
 Node: TypeAlias = torch._C.Node
 STRUCTURE = frozenset({"prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack"})
@@ -45,11 +51,6 @@ def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     return found
 
 
-def place(node: Node) -> str:
-    line = source_lines.of_script(node)
-    return f"{node.kind()} at {line}" if line else node.kind()
-
-
 class Interpreter:
     """Runs a graph whose first input is the module itself. `read` and `write` reach the module's attributes by their full names.
 
@@ -58,6 +59,8 @@ class Interpreter:
 
     def __init__(self, graph: torch._C.Graph, read: Callable[[str], Any], write: Callable[[str, Any], None], after: Callable[[Node], None]) -> None:
         self._graph, self._read, self._write, self._after = graph, read, write, after
+        self._given: dict[str, Any] = {}  # attributes as a loop hands them in
+        self.turns: dict[Any, tuple[Any, Any, Any]] = {}  # of the loops that are not unrolled
 
     def run(self, arguments: list[Any]) -> Any:
         """The graph's result on arguments in its order."""
@@ -82,6 +85,8 @@ class Interpreter:
             return self._node(node, values)
         except ShapelineError:
             raise
+        except Unreadable as error:
+            raise Unsupported(Problem(place(node), str(error), "see docs/torchscript.md for what a list in such a loop can do")) from error
         except Exception as error:  # torch raises many kinds
             message = str(error).strip().partition("\n")[0]
             raise StageFailed(Problem(place(node), f"raised {type(error).__name__}: {message}"), str(error)) from error
@@ -92,9 +97,9 @@ class Interpreter:
             return (_constant(node.output().toIValue()),)
         if kind == "prim::GetAttr":
             name = given[0].of(node.s("name"))
-            return (Path(name) if node.output().type().kind() in ("ClassType", "InterfaceType") else self._read(name),)
+            return (Path(name) if _is_module(node.output()) else self._given[name] if name in self._given else self._read(name),)
         if kind == "prim::SetAttr":
-            self._write(given[0].of(node.s("name")), given[1])
+            self.assign(given[0].of(node.s("name")), given[1])
             return ()
         if kind == "prim::If":
             return self._if(node, given[0], values)
@@ -107,7 +112,9 @@ class Interpreter:
         return () if count == 0 else (result,) if count == 1 else tuple(result)
 
     def _call(self, node: Node, given: list[Any]) -> Any:
-        function = script_values.function_of(node.kind(), given)
+        if node.kind() == "aten::slice" and (window := script_windows.window(given, self.turns)) is not None:
+            return window
+        function = script_lists.function_of(node.kind(), given) or script_values.function_of(node.kind(), given)
         if function is not None:
             return function(*given)
         op = _operator(node)
@@ -120,57 +127,107 @@ class Interpreter:
                 named[formal.name] = converted
             else:
                 positional.append(converted)
-        return op(*positional, **named)
+        takes_overload = not any(isinstance(value, torch.Tensor) and str(formal.type) in _NUMBERS
+                                 for formal, value in zip(op._schema.arguments, given, strict=True))
+        return (op if takes_overload else op.overloadpacket)(*positional, **named)  # a number that a loop carries is a tensor
 
     def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         """The branch that the condition takes, which sizes may decide; on a tensor's values both are computed and one is chosen."""
         accepted, refused = node.blocks()
-        if isinstance(condition, torch.Tensor):
+        if isinstance(condition, torch.Tensor) or (isinstance(condition, torch.SymBool) and free_unbacked_symbols(condition)):
             return self._both(node, condition, accepted, refused, values)
-        return self._block(accepted if condition else refused, values)
+        return self.block(accepted if condition else refused, values)
 
-    def _both(self, node: Node, condition: torch.Tensor, accepted: Any, refused: Any, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         if (effects := [inner for block in (accepted, refused) for inner in _effects(block)]):
             raise Unsupported([Problem(place(inner), "stands in a branch that a tensor's values decide, and does more than compute",
                                        "take it out of the branch") for inner in effects])
-        chosen = []
-        for one, other in zip(self._block(accepted, values), self._block(refused, values), strict=True):
-            if one is other:
-                chosen.append(one)
-            elif isinstance(one, bool) and isinstance(other, bool):
-                chosen.append(condition if one else torch.logical_not(condition))  # again a truth that a tensor holds
-            elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.dim() == other.dim() and one.dtype == other.dtype:
-                chosen.append(torch.where(condition, one, other))
-            else:
-                raise Unsupported(Problem(place(node), "a tensor's values decide which of two results is taken that differ in kind",
-                                          "give both branches tensors of one dtype and rank"))
-        return tuple(chosen)
+        pairs = zip(self.block(accepted, values), self.block(refused, values), strict=True)
+        return tuple(self._chosen(node, condition, one, other) for one, other in pairs)
+
+    def _chosen(self, node: Node, condition: torch.Tensor | torch.SymBool, one: Any, other: Any) -> Any:
+        if one is other or other is UNINITIALIZED:
+            return one
+        if one is UNINITIALIZED:
+            return other
+        if isinstance(condition, torch.SymBool) and kind_of(one) == kind_of(other) == (int,):
+            return torch.sym_ite(condition, one, other)
+        if isinstance(one, bool) and isinstance(other, bool):
+            if one == other:
+                return one
+            return held(condition) if one else torch.logical_not(held(condition))  # again a truth that a tensor holds
+        first, second = held(one), held(other)
+        if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and first.dim() == second.dim() and first.dtype == second.dtype:
+            return torch.where(held(condition), first, second)
+        raise Unsupported(Problem(place(node), "a tensor's values decide which of two results is taken that differ in kind",
+                                  "give both branches tensors of one dtype and rank"))
 
     def _loop(self, node: Node, given: list[Any], values: dict[int, Any]) -> tuple[Any, ...]:
-        """Turn by turn: the count and the condition must be known without looking at a tensor's values or at a dynamic dim."""
+        """Turn by turn, as long as the count and the condition are known without looking at a tensor's values or at a dynamic dim."""
         count, again, *carried = given
         block = next(node.blocks())
         turn, *inside = block.inputs()
-        if isinstance(count, torch.SymInt) and count.node.expr.free_symbols:
-            raise Unsupported(Problem(place(node), f"the loop runs {count} times, and that is a dynamic dim",
-                                      "make the dim static in the model's inputs, or write the loop as a tensor operation"))
         done = 0
-        while done < int(count):
-            if isinstance(again, torch.Tensor) or (isinstance(again, torch.SymBool) and again.node.expr.free_symbols):
-                raise Unsupported(Problem(place(node), "whether the loop goes on depends on a tensor's values or on a dynamic dim",
-                                          "give it a count that the static dims fix"))
-            if not again:
-                break
+
+        def take_turn() -> None:
+            nonlocal again, carried, done
             values[turn.unique()] = done
             for value, one in zip(inside, carried, strict=True):
                 values[value.unique()] = one
-            again, *carried = self._block(block, values)
+            again, *carried = self.block(block, values)
             done += 1
-        return tuple(carried)
 
-    def _block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
+        while not is_dynamic(count) and done < int(count) and not isinstance(again, torch.Tensor) and not is_dynamic(again):
+            if not again:
+                return tuple(carried)
+            take_turn()
+        if not is_dynamic(count) and done == int(count):
+            return tuple(carried)
+        try:
+            return Loop(self, node, values, done, count, again, carried).run()
+        except Unsettled:
+            if isinstance(again, torch.Tensor) or not statically_known_true(again) or not statically_known_true(count > done):
+                raise
+        take_turn()  # what a turn is given can be settled by the first
+        return Loop(self, node, values, done, count, again, carried).run()
+
+    def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
+        """The results of a block, whose inputs and what it captures are among `values`."""
         self._nodes(block.nodes(), values)
         return tuple(values[output.unique()] for output in block.outputs())
+
+    def attributes(self, block: torch._C.Block, values: dict[int, Any]) -> dict[str, Any]:
+        """The module's attributes that a block reads or assigns, by their full names."""
+        found, paths = {}, dict(values)
+        for node in nodes(block):
+            if node.kind() not in ("prim::GetAttr", "prim::SetAttr"):
+                continue
+            name = paths[node.inputsAt(0).unique()].of(node.s("name"))
+            if node.kind() == "prim::GetAttr" and _is_module(node.output()):
+                paths[node.output().unique()] = Path(name)
+            else:
+                found[name] = self._given[name] if name in self._given else self._read(name)
+        return found
+
+    def assign(self, name: str, value: Any) -> None:
+        """Assign an attribute: inside a loop what is handed in, else the module's own."""
+        if name in self._given:
+            self._given[name] = value
+        else:
+            self._write(name, value)
+
+    @contextmanager
+    def reading(self, attributes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Inside, these attributes have these values, and are assigned there."""
+        outer, self._given = self._given, self._given | attributes
+        try:
+            yield self._given
+        finally:
+            self._given = outer
+
+
+def _is_module(value: torch._C.Value) -> bool:
+    return value.type().kind() in ("ClassType", "InterfaceType")
 
 
 def _constant(value: Any) -> Any:
@@ -210,6 +267,7 @@ def _argument(formal: Any, value: Any) -> Any:
     return value
 
 
+_NUMBERS = ("number", "Scalar", "float", "bool")
 _BY_CODE = {row.code: row for row in types.DTYPES.values()}
 _ENUMERATIONS: dict[str, Callable[[int], Any]] = {
     "ScalarType": lambda code: _BY_CODE[code].torch, "Layout": _LAYOUTS.__getitem__, "MemoryFormat": _MEMORY_FORMATS.__getitem__,

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from lowering import source_lines
+
 _PLAIN = ("prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::GetAttr")
 
 
@@ -30,3 +32,27 @@ def blocks(node: torch._C.Node) -> Sequence[torch._C.Block]:
     """The blocks of a node: only kinds of `prim` have any."""
     kind = node.kind()
     return list(node.blocks()) if kind.startswith("prim::") and kind not in _PLAIN else ()
+
+
+def place(node: torch._C.Node) -> str:
+    """A node's kind and the line that it stands for."""
+    line = source_lines.of_script(node)
+    return f"{node.kind()} at {line}" if line else node.kind()
+
+
+def captured(block: torch._C.Block) -> list[int]:
+    """The values, by their numbers, that a block uses and does not make."""
+    used: dict[int, None] = {}
+    made = {value.unique() for value in block.inputs()}
+    _gather(block, used, made)
+    return [unique for unique in used if unique not in made]
+
+
+def _gather(block: torch._C.Block, used: dict[int, None], made: set[int]) -> None:
+    for node in block.nodes():
+        used |= dict.fromkeys(value.unique() for value in inputs(node))
+        made |= {value.unique() for value in outputs(node)}
+        for inner in node.blocks():
+            made |= {value.unique() for value in inner.inputs()}
+            _gather(inner, used, made)
+    used |= dict.fromkeys(value.unique() for value in block.outputs())

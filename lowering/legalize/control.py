@@ -97,7 +97,8 @@ def _loop(op: Any, rewrite: Rewrite, initial: Sequence[Any], body: Any, places: 
     for argument, place in zip(old, places, strict=True):
         rewrite.replace(argument, carried[place] if isinstance(place, int) else rewrite.data(place))
     yielded = _body(body, rewrite, end)
-    for _ in old:
+    for argument in old:
+        rewrite.forget(argument)
         body.erase_argument(0)
     for position, (before, after) in enumerate(zip(start, yielded, strict=True)):
         _check(op, position, rewrite.known.dims(before), rewrite.known.dims(after), rewrite)

@@ -63,6 +63,11 @@ class Known:
     def learn_values(self, value: Any, values: tuple[Expression, ...] | None) -> None:
         self._values[value] = values
 
+    def forget(self, value: Any) -> None:
+        """Drop what is known of a value that is about to be erased: MLIR gives its place to another."""
+        for known in (self._dims, self._values, self._places):
+            known.pop(value, None)  # type: ignore[attr-defined]
+
     def count(self) -> int:
         """How many sizes have been named so far: what `is_outside` compares with."""
         return self._fresh
@@ -210,6 +215,12 @@ class Rewrite:
             if not self.known.is_float(value):
                 self.known.learn_values(value, (self.known.unknown(Origin(by)),))
 
+    def forget(self, value: Any) -> None:
+        """Drop what is known of a value that is about to be erased, and what stands for it."""
+        self.known.forget(value)
+        self._replaced.pop(value, None)
+        self._now.pop(value, None)
+
     def current(self, value: Any) -> Any:
         """What stands for `value`, made while the op in hand is folded, by now."""
         while value in self._now:
@@ -246,6 +257,7 @@ class Rewrite:
                 for result in operation.results:
                     for known, key in built.get(result, ()):
                         known.pop(key, None)
+                    self.forget(result)
                 operation.erase()
 
     def _retype(self) -> None:

@@ -18,6 +18,7 @@ import torch
 import torch._refs  # registers the half of torch's decompositions that nothing else loads
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from lowering.ops import (
     arithmetic,
@@ -104,6 +105,20 @@ def _lacks_bounds(node: Node) -> bool:
 
 def _counts_from_end(node: Node) -> bool:
     return _has_dynamic_arguments(node) or _argument(node, "index") < 0
+
+
+def _is_from_data(number: Any) -> bool:
+    """Whether an argument is a number that only a tensor's values or the turn of a loop tell."""
+    return isinstance(number, Node) and bool(free_unbacked_symbols(number.meta["val"]))
+
+
+def _selects_by_data(node: Node) -> bool:
+    return _is_from_data(_argument(node, "index"))
+
+
+def _begins_by_data(node: Node) -> bool:
+    """Whether the place is known only from data, and the length is not."""
+    return _is_from_data(_argument(node, "start")) and not free_unbacked_symbols(list(node.meta["val"].shape))
 
 
 _NOT_DEFINED = "no lowering, and no definition by other ops in torch"
@@ -197,7 +212,9 @@ TABLE: dict[Any, Row] = {
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
     aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a start and end that are constants, none of them negative", _lacks_bounds),
-    aten.select_scatter.default: Row(_torchs(aten.select_scatter.default), "a place counted from the end writes nothing", _counts_from_end),
+    aten.select_scatter.default: Row(indexing.select_scatter, "a place counted from the end writes nothing", _counts_from_end),
+    aten.select.int: Row(indexing.select, "a place that only data tells makes its size depend on data", _selects_by_data),
+    aten.slice.Tensor: Row(indexing.slice_, "a place that only data tells makes its size depend on data", _begins_by_data),
     aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
     **{op: Row(_torchs(op), "needs constant sizes", _has_dynamic_sizes)
        for op in (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)},

@@ -48,6 +48,26 @@ def take(tensor: Tensor, places: Tensor) -> Tensor:
     return flat.index_select(0, _counted(places, flat.shape[0]).flatten()).reshape(places.shape)
 
 
+def select(tensor: Tensor, dim: int, index: Any) -> Tensor:
+    """aten::select at a place that only a run tells."""
+    places = torch.scalar_tensor(index, dtype=torch.int64).reshape([1])
+    return tensor.index_select(dim, _counted(places, tensor.shape[dim])).squeeze(dim)
+
+
+def select_scatter(tensor: Tensor, source: Tensor, dim: int, index: Any) -> Tensor:
+    """aten::select_scatter at any place."""
+    size, place = tensor.shape[dim], torch.scalar_tensor(index, dtype=torch.int64)
+    here = torch.arange(size) == torch.where(place < 0, place + size, place)
+    return torch.where(here.reshape([-1, *[1] * (tensor.dim() - 1 - dim % tensor.dim())]), source.unsqueeze(dim), tensor)
+
+
+def slice_(tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
+    """aten::slice from a place that only a run tells, as long as torch says."""
+    length = torch.ops.aten.slice.Tensor(tensor, dim, start, end, step).shape[dim]
+    places = torch.arange(length) * step + torch.scalar_tensor(start, dtype=torch.int64)
+    return tensor.index_select(dim, _counted(places, tensor.shape[dim]))
+
+
 def _counted(places: Tensor | None, size: Any) -> Tensor:
     assert places is not None
     places = places.to(torch.int64)

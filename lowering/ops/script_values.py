@@ -5,16 +5,20 @@ Ops on tensors need no row: torch runs them by their schema. Sizes stay symbolic
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from lowering import types
 
 Function = Callable[..., Any]
+
+UNINITIALIZED = object()  # what a variable holds that no branch has assigned yet
 
 
 def _length(value: Any) -> Any:
@@ -73,15 +77,40 @@ def _slice(container: Any, start: Any, stop: Any, step: Any) -> Any:
     return container[start:stop:step]
 
 
-def _extreme(of_two: Function) -> Function:
-    def compute(*values: Any) -> Any:
-        given = values[0] if len(values) == 1 else values
-        result = given[0]
-        for value in given[1:]:
-            result = of_two(result, value)
-        return result
+def _maximum(*values: Any) -> Any:
+    """The largest, where its range tells which that is without a choice at run time."""
+    return functools.reduce(lambda one, other: _chosen(torch.sym_max, other, one, one <= other), values[0] if len(values) == 1 else values)
+
+
+def _minimum(*values: Any) -> Any:
+    return functools.reduce(lambda one, other: _chosen(torch.sym_min, one, other, one <= other), values[0] if len(values) == 1 else values)
+
+
+def _chosen(choose: Function, if_so: Any, if_not: Any, condition: Any) -> Any:
+    if statically_known_true(condition):
+        return if_so
+    return if_not if statically_known_true(torch.sym_not(condition)) else choose(if_so, if_not)
+
+
+def _of_truths(function: Function) -> Function:
+    """A truth that a tensor holds makes one of two."""
+
+    def compute(one: Any, other: Any) -> Any:
+        given = (one, other) if not any(isinstance(value, torch.Tensor) for value in (one, other)) else (held(one), held(other))
+        return function(*given)
 
     return compute
+
+
+def held(value: Any) -> Any:
+    """A truth or a float as a 0-d tensor; all else as it is."""
+    if isinstance(value, torch.SymBool):
+        return torch.scalar_tensor(torch.sym_ite(value, 1, 0), dtype=torch.int64) != 0
+    if isinstance(value, bool):
+        return torch.full((), value, dtype=torch.bool)
+    if isinstance(value, float | torch.SymFloat):
+        return torch.scalar_tensor(value, dtype=torch.float64)
+    return value
 
 
 # Kinds that mean the same whatever they are given.
@@ -91,7 +120,7 @@ ALWAYS: dict[str, Function] = {
     "prim::DictConstruct": lambda *values: dict(zip(values[::2], values[1::2], strict=True)),
     "prim::TupleIndex": operator.getitem,
     "prim::unchecked_cast": lambda value: value,
-    "prim::Uninitialized": lambda: None,
+    "prim::Uninitialized": lambda: UNINITIALIZED,
     "prim::NumToTensor": lambda value: value,  # a size stays one; an op on tensors that is given a number makes a tensor of it
     "prim::dtype": lambda value: types.of(value.dtype).code,
     "prim::device": lambda value: value.device,
@@ -112,9 +141,9 @@ ALWAYS: dict[str, Function] = {
     "aten::ScalarImplicit": _number,
     "aten::IntImplicit": _int,
     "aten::FloatImplicit": _float,
-    "aten::__and__": operator.and_,
-    "aten::__or__": operator.or_,
-    "aten::__xor__": operator.xor,
+    "aten::__and__": _of_truths(operator.and_),
+    "aten::__or__": _of_truths(operator.or_),
+    "aten::__xor__": _of_truths(operator.xor),
     "aten::__not__": _not,
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
@@ -135,12 +164,13 @@ ALWAYS: dict[str, Function] = {
     "aten::get": lambda values, key, *default: values.get(key, *default),
     "aten::format": lambda template, *values: template.format(*values),
     "aten::str": str,
-    "aten::__range_length": lambda start, stop, step: _extreme(torch.sym_max)(0, (stop - start + step - (1 if step > 0 else -1)) // step),
+    "aten::__range_length": lambda start, stop, step: _maximum(0, (stop - start + step - (1 if step > 0 else -1)) // step),
     "aten::__derive_index": lambda place, start, step: start + place * step,
 }
 
 # Kinds that also name ops on tensors: these mean theirs on everything else.
 WITHOUT_TENSORS: dict[str, Function] = {
+    "aten::add_": operator.iadd,  # of lists
     "aten::add": lambda one, other, alpha=1: one + other if alpha == 1 else one + alpha * other,
     "aten::sub": lambda one, other, alpha=1: one - other if alpha == 1 else one - alpha * other,
     "aten::mul": operator.mul,
@@ -152,8 +182,8 @@ WITHOUT_TENSORS: dict[str, Function] = {
     "aten::neg": operator.neg,
     "prim::abs": abs,
     "aten::abs": abs,
-    "prim::max": _extreme(torch.sym_max),
-    "prim::min": _extreme(torch.sym_min),
+    "prim::max": _maximum,
+    "prim::min": _minimum,
     "aten::eq": operator.eq,
     "aten::ne": operator.ne,
     "aten::lt": operator.lt,

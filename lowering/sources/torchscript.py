@@ -14,7 +14,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lowering.errors import LoadError, Problem, Unsupported
-from lowering.script_interpreter import Interpreter, place, refusals
+from lowering.script_interpreter import Interpreter, refusals
+from lowering.script_nodes import place
 
 
 def load(path: str) -> Interpreted:
@@ -54,6 +55,8 @@ class Interpreted(torch.nn.Module):
         for name, buffer in module.named_buffers(remove_duplicate=False):
             _place(self, name, buffer)
         read, self._assigned = _attributes(module.inlined_graph)
+        if plain := [name for name in sorted(self._assigned) if not isinstance(_attribute(module, name), torch.Tensor)]:
+            raise Unsupported([_unassignable(name) for name in plain])
         for name in sorted(read):
             if not _has(self, name) and isinstance(_attribute(module, name), torch.Tensor):  # neither parameter nor buffer
                 _place(self, name, _attribute(module, name))
@@ -85,7 +88,7 @@ class Interpreted(torch.nn.Module):
 
     def _write(self, name: str, value: Any) -> None:
         if not _has(self, name) or not isinstance(value, torch.Tensor):
-            raise Unsupported(Problem(f"attribute '{name}'", "forward assigns to it, and it is no buffer", "make it a buffer or a local"))
+            raise Unsupported(_unassignable(name))
         owner, _, attribute = name.rpartition(".")
         setattr(_attribute(self, owner) if owner else self, attribute, value)
 
@@ -138,6 +141,10 @@ class Watch:
         if not isinstance(self._env, ShapeEnv):
             return []
         return [text for guard in self._env.guards if "Eq(" in (text := str(guard.expr)) and "Ne(" not in text]
+
+
+def _unassignable(name: str) -> Problem:
+    return Problem(f"attribute '{name}'", "forward assigns to it, and it is no buffer", "make it a buffer or a local")
 
 
 def _place(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -24,7 +24,7 @@ ROWS = Input("float32", ("batch", 3))
 CASES: dict[str, tuple[str, dict[str, Input]]] = {
     "weights": ("lowering.sources.mlp.MLP", {"features": Input("float32", ("batch", 16))}),
     "branches": ("tests.unit.control_models.Everything", {"x": ROWS, "p": Input("float32", (4,))}),
-    "foreign": ("lowering.sources.scripted.tagger", {"tokens": Input("int64", ("batch", 6), {"randint": [0, 50]})}),
+    "foreign": ("lowering.sources.scripted.tagger", {"tokens": Input("int64", ("batch", "seq"), {"randint": [0, 50]})}),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"weights": {"width_in": 16, "width_hidden": 32, "width_out": 8}}
 
@@ -47,7 +47,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> None:
     target, given = CASES[name]
-    model = Model(name, {"_target_": target, **OPTIONS.get(name, {})}, given, {"batch": Symbol(2, 64)})
+    dims = {dim for declared in given.values() for dim in declared.shape if isinstance(dim, str)}
+    model = Model(name, {"_target_": target, **OPTIONS.get(name, {})}, given, {dim: Symbol(2, 64) for dim in sorted(dims)})
     script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, model), Quiet()), Quiet())
     _, module, optimized = ToTorchScript(optimized=True).save(script, tmp_path / "02-torchscript")
     top = script.at(Level.MODEL)
@@ -55,7 +56,7 @@ def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> N
     names = [argument.name for argument in script.signature.inputs]
     wanted, files = [], []
     for batch in (3, 17):
-        values = inputs.make(model, {"batch": batch})
+        values = inputs.make(model, {dim: batch if dim == "batch" else batch + 1 for dim in dims})
         wanted.append(Eager(model, top.ir.module, script.signature)(values))
         files += [tmp_path / f"in{batch}", tmp_path / f"out{batch}"]
         torch.save(tuple(values[key] for key in names), files[-2])

@@ -46,7 +46,7 @@ def test_a_users_module_reaches_mhlo(name: str, given: dict[str, Input], tmp_pat
     assert any(f"scripted.py:{number}:" in text for number in range(line, line + 30))
 
 
-@pytest.mark.parametrize("name", ["branch_on_data", "counting", "frozen"])
+@pytest.mark.parametrize("name", ["branch_on_data", "counting", "frozen", "dynamic_loop", "loop_on_data"])
 def test_what_scripts_do(name: str, tmp_path: Path) -> None:
     """An `if` on data is computed both ways; assignments of buffers, in-place ops, defaults and plain attributes are followed."""
     result = lowered(f"tests.unit.foreign_modules.{name}", CUBE, tmp_path)
@@ -63,8 +63,6 @@ def test_torchs_own_layers(name: str, shape: tuple[str | int, ...], tmp_path: Pa
 @pytest.mark.parametrize(("name", "owner", "code", "words"), [
     ("burned_view", "BurnedView", "view(len(x)", ("aten::view", "12*x.size(0), 5", "script the module")),
     ("burned_addend", "BurnedAddend", "x + torch.ones", ("aten::add", "x.size(0), 5")),
-    ("dynamic_loop", "DynamicLoop", "for _ in", ("prim::Loop", "make the dim static")),
-    ("loop_on_data", "LoopOnData", "while", ("prim::Loop", "a tensor's values")),
     ("append_in_branch_on_data", "AppendInBranchOnData", "append", ("aten::append", "take it out of the branch")),
 ])
 def test_what_cannot_be_dynamic_is_refused_with_its_line(name: str, owner: str, code: str, words: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""What a loop can carry from turn to turn: tensors and numbers of one type, rows of lists, and how they are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._guards import detect_fake_mode
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from lowering.script_lists import Rows
+
+
+@contextmanager
+def probing(leaves: Sequence[Any]) -> Iterator[None]:
+    """Inside, tensors have shapes alone, and what is computed leaves no trace in the exported graph."""
+    mode = detect_fake_mode([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+    if mode is None or mode.shape_env is None:
+        raise RuntimeError("a loop over a dynamic dim is only taken while torch.export looks on")
+    with disable_proxy_modes_tracing(), mode, mode.shape_env.ignore_fresh_unbacked_symbols():
+        yield
+
+
+def unknown_int() -> torch.SymInt:
+    """An int of which nothing is known, while probing."""
+    mode = detect_fake_mode()
+    return mode.shape_env.create_unbacked_symint()  # type: ignore[union-attr]
+
+
+def unbacked(leaves: Sequence[Any]) -> set[Any]:
+    """The sizes among these that only data tells."""
+    sizes = [size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape]
+    return free_unbacked_symbols(sizes) | free_unbacked_symbols([leaf for leaf in leaves if isinstance(leaf, torch.SymInt)])
+
+
+def unassigned(like: Any) -> Any:
+    """A value for what is assigned before it is read."""
+    if isinstance(like, torch.Tensor):
+        return torch.zeros(like.shape, dtype=like.dtype)
+    if isinstance(like, bool | torch.SymBool):
+        return False
+    return 0.0 if isinstance(like, float | torch.SymFloat) else 0
+
+
+def kind_of(value: Any) -> tuple[Any, ...] | None:
+    """What must not change from turn to turn; None for what a loop cannot carry."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.dim()
+    if isinstance(value, bool | torch.SymBool):
+        return torch.bool, 0
+    if isinstance(value, float | torch.SymFloat):
+        return torch.float64, 0
+    return (int,) if isinstance(value, int | torch.SymInt) else None
+
+
+def same(before: Any, after: Any) -> bool:
+    """Whether a turn gave a value back as it was: the same tensor, or an equal number."""
+    if before is after:
+        return True
+    if isinstance(before, torch.SymInt) and isinstance(after, torch.SymInt | int):
+        return statically_known_true(before == after)
+    return type(before) is type(after) and isinstance(before, bool | int | float | str) and before == after
+
+
+def equal_shapes(one: Any, other: Any) -> bool:
+    """Whether two values have one shape at all sizes, if both are tensors."""
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True
+    return one.dim() == other.dim() and all(statically_known_true(a == b) for a, b in zip(one.shape, other.shape, strict=True))
+
+
+def told(value: Any) -> str:
+    """A value as a message tells it: a tensor by dtype and shape."""
+    if isinstance(value, torch.Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape ({', '.join(map(str, value.shape))})"
+    return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def version(value: Any) -> int | None:
+    """How often a tensor has been written to, through views too."""
+    return int(value._version) if isinstance(value, torch.Tensor) else None
+
+
+def storage(tensor: torch.Tensor) -> int:
+    """Equal for tensors that share memory."""
+    return int(StorageWeakRef(tensor.untyped_storage()).cdata)
+
+
+def first(values: Sequence[Any]) -> Any:
+    """The first element of a list, of its run if it begins with one."""
+    return values[0].tensor[0] if isinstance(values[0], Rows) else values[0]
+
+
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and equal_shapes(one, other)
+
+
+def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tensor:
+    """`buffer` with `rows` from a place of dim 0 on: chosen by a mask, since writes at a place that varies have no lowering."""
+    count, rank = rows.shape[0], rows.dim()
+    places = torch.arange(buffer.shape[0]) - place
+    if isinstance(count, int) and count == 1:
+        return torch.where((places == 0).reshape([-1, *[1] * (rank - 1)]), rows, buffer)
+    inside = ((places >= 0) & (places < count)).reshape([-1, *[1] * (rank - 1)])
+    return torch.where(inside, rows.index_select(0, places.clamp(min=0).clamp(max=count - 1)), buffer)
+
+
+def apart(results: Sequence[Any], given: Sequence[Any]) -> Iterator[Any]:
+    """The results of a turn in memory of their own, as `while_loop` wants them."""
+    taken = {storage(value) for value in given if isinstance(value, torch.Tensor)}
+    for value in results:
+        alone = value.clone() if isinstance(value, torch.Tensor) and storage(value) in taken else value
+        if isinstance(alone, torch.Tensor):
+            taken.add(storage(alone))
+        yield alone

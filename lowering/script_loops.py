@@ -1,0 +1,270 @@
+"""Loops of TorchScript whose count or condition only a run tells: `prim::Loop` as torch's `while_loop` while torch.export looks on.
+
+What a turn changes is carried, what it only reads is handed in; lists that it appends to are written into tensors row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from lowering import script_carried as carry
+from lowering import script_lists
+from lowering.errors import Problem, Unsupported
+from lowering.ops.script_values import UNINITIALIZED, held
+from lowering.script_lists import OfUnknownLength, Rows
+from lowering.script_nodes import captured, nodes, outputs, place
+from lowering.script_state import Changed, State, Turned
+
+if TYPE_CHECKING:
+    from lowering.script_interpreter import Interpreter
+
+Node: TypeAlias = torch._C.Node
+FOREVER = 2**63 - 1  # the count of a loop that its condition alone ends
+
+
+class Unsettled(Unsupported):
+    """A carried value has another dtype, shape or structure after a turn than before it."""
+
+
+@dataclass
+class Plan:
+    """What a turn does to the leaves of a state, and to the lists in it."""
+
+    varying: set[int] = field(default_factory=set)
+    written: set[int] = field(default_factory=set)  # in place: those are varying too
+    growing: dict[int, list[Any]] = field(default_factory=dict)  # list -> what a turn appends to it
+    made: dict[int, Any] = field(default_factory=dict)  # leaves without a value before the loop -> one like what a turn gives them
+    conditional: bool = False
+
+
+class Loop:
+    """One `prim::Loop` from turn `start` on. `values` are those around it, `again` is whether the first turn is taken."""
+
+    def __init__(self, interpreter: Interpreter, node: Node, values: dict[int, Any], start: int, count: Any, again: Any,
+                 carried: Sequence[Any]) -> None:
+        self._interpreter, self._node, self._start, self._again = interpreter, node, start, again
+        self._block = next(node.blocks())
+        self._turn, *self._inputs = self._block.inputs()
+        self._captured = [unique for unique in captured(self._block) if unique in values]
+        self._attributes = interpreter.attributes(self._block, values)
+        self._carried = len(carried)
+        read = [values[unique] for unique in self._captured]
+        self._state = State([*carried, count, *read, *self._attributes.values()])
+        self._count = count
+        self._is_endless = isinstance(count, int) and count == FOREVER
+
+    def run(self) -> tuple[Any, ...]:
+        """The carried values behind the loop; Unsupported says which of them no loop of fixed shapes can carry."""
+        plan = self._planned()
+        return self._finished(plan, self._traced(plan))
+
+    def _planned(self) -> Plan:
+        """Turn after turn on tensors without data, until no further leaf is found to vary."""
+        plan = Plan(conditional=self._again is not True)
+        while True:
+            with carry.probing(self._state.leaves):
+                given = [self._probe(index, plan) for index in range(len(self._state.leaves))]
+                versions = [carry.version(leaf) for leaf in given]
+                again, turned = self._turned(given, plan, carry.unknown_int())
+                more = self._noticed(plan, given, versions, turned)
+                plan.conditional |= again is not True
+            for index, value in plan.made.items():
+                self._state.leaves[index] = carry.unassigned(value)
+            if not more and not plan.made:
+                return plan
+            plan.made.clear()
+
+    def _noticed(self, plan: Plan, given: list[Any], versions: list[int | None], turned: Turned) -> bool:
+        """Add to the plan what a turn changed; whether that is more than was known."""
+        before = (len(plan.varying), len(plan.written), set(plan.growing))
+        problems, unsettled = [], []
+        for index, value in turned.leaves.items():
+            if self._state.leaves[index] is UNINITIALIZED and value is not UNINITIALIZED:
+                plan.made[index] = value
+                continue
+            is_written = carry.version(given[index]) != versions[index]
+            if is_written:
+                plan.written.add(index)
+                problems += self._unwritable(index, value is given[index])
+            if is_written or not carry.same(given[index], value):
+                plan.varying.add(index)
+                unsettled += self._misfit(index, value)
+        plan.growing.update(turned.added)
+        problems += [problem for added in turned.added.values() for problem in self._unstackable(added)]
+        if problems:
+            raise Unsupported(problems + unsettled)
+        if unsettled:
+            raise Unsettled(unsettled)
+        return before != (len(plan.varying), len(plan.written), set(plan.growing))
+
+    def _misfit(self, index: int, after: Any) -> list[Problem]:
+        before = self._state.leaves[index]
+        if carry.kind_of(before) is not None and carry.kind_of(before) == carry.kind_of(after) and carry.equal_shapes(before, after):
+            return []
+        cause = f"carries '{self._name(index)}', which is {carry.told(before)} before a turn and {carry.told(after)} after it"
+        return [self._problem(self._node, cause, "give it its final shape and dtype before the loop")]
+
+    def _unwritable(self, index: int, is_kept: bool) -> list[Problem]:
+        if not is_kept:
+            return [self._problem(self._node, f"writes to '{self._name(index)}' in place and then assigns it anew", "do one of the two")]
+        place = carry.storage(self._state.leaves[index])
+        others = {self._name(other) for other, leaf in enumerate(self._state.leaves)
+                  if other != index and isinstance(leaf, torch.Tensor) and carry.storage(leaf) == place}
+        if not others:
+            return []
+        cause = f"writes to '{self._name(index)}' in place, which shares memory with '{', '.join(sorted(others))}'"
+        return [self._problem(self._node, cause, "clone one of them before the loop")]
+
+    def _unstackable(self, added: list[Any]) -> list[Problem]:
+        rows = [carry.first([value]) for value in added]
+        if not all(isinstance(row, torch.Tensor) for row in rows):
+            return [self._problem(self._node, "appends to a list what is no tensor", "append tensors: a list of tuples as several lists")]
+        if not all(carry.alike(row, rows[0]) for row in rows):
+            told = " and ".join(map(carry.told, rows))
+            return [self._problem(self._node, f"appends tensors of different shapes to a list: {told}", "append them to lists of their own")]
+        return []
+
+    def _probe(self, index: int, plan: Plan) -> Any:
+        """A leaf as a turn sees it: tensors are copies that may be written to, numbers that vary are unknown."""
+        leaf = self._state.leaves[index]
+        if isinstance(leaf, torch.Tensor):
+            return leaf.detach().clone()
+        if index not in plan.varying:
+            return leaf
+        return carry.unknown_int() if carry.kind_of(leaf) == (int,) else held(leaf)
+
+    def _turned(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
+        """Run the block once: whether it goes on, and what became of the state."""
+        roots, given = self._state.filled(leaves, tuple(plan.growing))
+        values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
+        values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
+        values[self._turn.unique()] = turn
+        if not self._is_endless:
+            torch._check(turn >= self._start)
+            torch._check(turn < roots[self._carried])
+            if isinstance(turn, torch.SymInt):
+                self._interpreter.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
+        attributes = dict(zip(self._attributes, roots[self._carried + 1 + len(self._captured) :], strict=True))
+        with self._interpreter.reading(attributes) as held_now:
+            again, *carried = self._interpreter.block(self._block, values)
+        if problems := self._sized_by_turns(values):
+            raise Unsupported(problems)
+        try:
+            behind = [*carried, *roots[self._carried : len(roots) - len(attributes)], *(held_now[name] for name in attributes)]
+            return again, self._state.turned(behind, given)
+        except Changed as changed:
+            name = self._root_name(changed.root)
+            cause = f"carries '{name}', which is {changed.before} before a turn and {changed.after} after it"
+            raise Unsettled(self._problem(self._node, cause, "keep its structure in the loop, and append to lists only")) from None
+
+    def _sized_by_turns(self, values: dict[int, Any]) -> list[Problem]:
+        """The nodes that give tensors whose sizes differ from turn to turn."""
+        known = carry.unbacked(self._state.leaves)
+        made = ((node, values[value.unique()]) for node in nodes(self._block) for value in outputs(node) if value.unique() in values)
+        fix = "take a tensor of one size, and mask what does not count"
+        return [self._problem(node, f"gives {carry.told(value)}, whose size differs from turn to turn", fix)
+                for node, value in made if isinstance(value, torch.Tensor) and free_unbacked_symbols(list(value.shape)) - known]
+
+    def _traced(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
+        """The loop as an operator: its results by leaf, and the rows of the lists that grew."""
+        varying = sorted(plan.varying)
+        growing = [] if plan.conditional or self._is_endless else list(plan.growing)
+        handed = [index for index, leaf in enumerate(self._state.leaves)
+                  if index not in plan.varying and isinstance(leaf, torch.Tensor | torch.SymInt)]
+        buffers = [self._buffer(number, plan.growing[number]) for number in growing]
+        start = [self._start, *([held(self._again)] if plan.conditional else []), *(held(self._state.leaves[index]) for index in varying), *buffers]
+        counter = self._state.trees[self._carried].index  # type: ignore[union-attr]
+        last: list[Turned] = []
+
+        def split(given: Sequence[Any]) -> tuple[Any, Any, list[Any], Sequence[Any]]:
+            turn, *rest = given[: len(start)]
+            again = rest.pop(0) if plan.conditional else None
+            leaves = list(self._state.leaves)
+            for index, value in zip([*varying, *handed], [*rest[: len(varying)], *given[len(start) :]], strict=True):
+                leaves[index] = value
+            return turn, again, leaves, rest[len(varying) :]
+
+        def goes_on(*given: Any) -> Any:
+            turn, again, leaves, _ = split(given)
+            if self._is_endless:
+                return again.clone()
+            within = turn < leaves[counter]
+            return within if again is None else torch.logical_and(again, held(within))
+
+        def body(*given: Any) -> tuple[Any, ...]:
+            turn, _, leaves, rows = split(given)
+            for index in plan.written:
+                leaves[index] = leaves[index].clone()
+            again, turned = self._turned(leaves, plan, turn)
+            last[:] = [turned]
+            results = [turn + 1, *([held(again)] if plan.conditional else []), *(held(turned.leaves[index]) for index in varying)]
+            results += [self._with_turn(number, buffer, turned.added[number], turn) for number, buffer in zip(growing, rows, strict=True)]
+            return tuple(carry.apart(results, given))
+
+        with torch._C._AutoDispatchBelowAutograd():
+            results = while_loop_op(goes_on, body, tuple(start), tuple(self._state.leaves[index] for index in handed))
+        results = list(results[1:])
+        results = results[1:] if plan.conditional else results
+        return dict(zip(varying, results, strict=False)), dict(zip(growing, results[len(varying) :], strict=True)), last[0]
+
+    def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
+        """Room for a list as it is behind the loop, with the elements that it has before: (length, *shape)."""
+        first, held_before = carry.first(added), self._held_before(number, added)
+        length = script_lists.length(held_before) + (self._count - self._start) * script_lists.length(added)
+        room = torch.zeros([length, *first.shape], dtype=first.dtype)
+        return carry.written(room, script_lists.stacked(held_before), 0) if held_before else room
+
+    def _with_turn(self, number: int, buffer: torch.Tensor, added: list[Any], turn: Any) -> torch.Tensor:
+        rows = script_lists.stacked(added)
+        return carry.written(buffer, rows, script_lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
+
+    def _held_before(self, number: int, added: list[Any]) -> list[Any]:
+        """What the list holds before the loop, if it can lie in one tensor with what is appended."""
+        before = self._state.containers[number]
+        fits = all(isinstance(value, torch.Tensor | Rows) and carry.alike(carry.first([value]), carry.first(added)) for value in before)
+        return list(before) if fits else []
+
+    def _finished(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
+        """The carried values, after what the loop did to others is done to them."""
+        results, rows, turned = done
+        leaves = [results.get(index, leaf) for index, leaf in enumerate(self._state.leaves)]
+        for index in plan.written:
+            leaves[index] = self._state.leaves[index].copy_(results[index])
+        _, made = self._state.filled(leaves)
+        for number, added in plan.growing.items():
+            if number in rows and self._held_before(number, added):
+                made[number].clear()
+            made[number].append(Rows(rows[number]) if number in rows else OfUnknownLength())
+        for number in turned.kept:
+            made[number] = _assigned(self._state.containers[number], made[number])
+        roots, _ = self._state.filled(leaves, (), made)
+        for (name, before), after in zip(self._attributes.items(), roots[len(roots) - len(self._attributes) :], strict=True):
+            if after is not before:
+                self._interpreter.assign(name, after)
+        return tuple(roots[: self._carried])
+
+    def _problem(self, node: Node, cause: str, fix: str) -> Problem:
+        return Problem(place(node), f"the loop {cause}" if node is self._node else cause, fix)
+
+    def _name(self, index: int) -> str:
+        return self._root_name(self._state.owners[index])
+
+    def _root_name(self, root: int) -> str:
+        if root > self._carried + len(self._captured):
+            return list(self._attributes)[root - self._carried - 1 - len(self._captured)]
+        return self._inputs[root].debugName().partition(".")[0] if root < self._carried else "a value from before the loop"
+
+
+def _assigned(container: Any, new: Any) -> Any:
+    """A list or dict that now holds what another holds."""
+    if isinstance(container, list):
+        container[:] = new
+    else:
+        container.update(new)
+    return container

@@ -1,0 +1,47 @@
+"""Slices of one length at a place that moves with a loop: torch cannot tell that they never reach beyond the end, their extremes can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
+
+Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's turn -> the turn, the first, the last
+
+
+def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
+    """`aten::slice(tensor, dim, start, stop, step)` where it has one length in every turn and lies within the tensor; else None."""
+    if not isinstance(given[0], torch.Tensor):
+        return None  # of a list
+    tensor, dim, start, stop, step = given
+    if not _moves(start) or not _moves(stop) or step != 1:
+        return None
+    length = (stop - start).node.maybe_as_int() if isinstance(stop - start, torch.SymInt) else stop - start
+    if length is None or length < 1 or not _always(start, turns, lambda place: place >= 0):
+        return None
+    if not _always(stop, turns, lambda place: place <= tensor.shape[dim]):
+        return None
+    if length == 1:
+        return tensor.select(dim, start).unsqueeze(dim)
+    return tensor.index_select(dim, torch.arange(length) + torch.scalar_tensor(start, dtype=torch.int64))
+
+
+def _moves(place: Any) -> bool:
+    return isinstance(place, torch.SymInt) and bool(free_unbacked_symbols(place))
+
+
+def _always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:
+    """Whether it holds in every turn: for what is linear in the turn's number, in the first and in the last."""
+    moving = free_unbacked_symbols(place)
+    if len(moving) != 1 or not moving <= set(turns):
+        return False
+    (symbol,) = moving
+    factor = place.node.expr.diff(symbol)
+    if not factor.is_Integer:
+        return False
+    turn, *ends = turns[symbol]
+    offset = place - int(factor) * turn
+    return all(statically_known_true(holds(offset + int(factor) * end)) for end in ends)
