@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lowering import remote, types
 from lowering.errors import InfraError, Problem, Unsupported
 from lowering.store import weights_file
 
 _ALIASES = "aliases"  # metadata: name -> the name under which the same bytes are stored
+_digests: MutableMapping[torch.Tensor, tuple[Any, bytes]] = WeakIdKeyDictionary()
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:
@@ -31,10 +33,22 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(weights):
         tensor = weights[name]
         if _identity(tensor) not in seen:
-            seen[_identity(tensor)] = hashlib.sha256(_bytes(tensor)).digest()
+            seen[_identity(tensor)] = _digest_of(tensor)
         head = json.dumps([name, types.name(tensor.dtype), list(tensor.shape)]).encode()
         whole.update(len(head).to_bytes(4, "big") + head + seen[_identity(tensor)])
     return whole.hexdigest()
+
+
+def _digest_of(tensor: torch.Tensor) -> bytes:
+    """SHA-256 of its bytes, read again only when torch has written to it since: several stages of a job ask for the same weights."""
+    if tensor.is_inference():  # torch does not count what is written to such a one
+        return hashlib.sha256(_bytes(tensor)).digest()
+    state = (tensor._version, _identity(tensor))
+    if (known := _digests.get(tensor)) is not None and known[0] == state:
+        return known[1]
+    found = hashlib.sha256(_bytes(tensor)).digest()
+    _digests[tensor] = (state, found)
+    return found
 
 
 def path_of(store: Path, key: str) -> Path:

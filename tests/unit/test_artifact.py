@@ -138,6 +138,23 @@ def test_weights_are_stored_once_whatever_the_order(tmp_path: Path) -> None:
     weights.check(tmp_path, key)
 
 
+def test_bytes_are_read_again_only_when_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"a": torch.zeros(8), "b": torch.ones(8)}
+    read, real = [], weights._bytes
+    monkeypatch.setattr(weights, "_bytes", lambda tensor: read.append(tensor) or real(tensor))
+    first = weights.digest(held)
+    assert weights.digest(dict(reversed(held.items()))) == first
+    assert len(read) == 2
+    held["a"][3] = 1
+    assert weights.digest(held) != first
+    assert len(read) == 3
+    with torch.inference_mode():
+        held = {"a": torch.zeros(8)}
+        first = weights.digest(held)
+        held["a"][3] = 1
+    assert weights.digest(held) != first
+
+
 def test_another_value_name_dtype_or_shape_is_another_digest() -> None:
     one = torch.zeros(4)
     others = [{"w": torch.tensor([0.0, 0, 0, 1])}, {"v": one}, {"w": one.int()}, {"w": one.reshape(2, 2)}, {"w": one, "v": one}]

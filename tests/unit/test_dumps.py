@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import command, levels, retention
+from flows import command, levels, record, retention
+from flows.config import Cluster, Limits, Run
 from flows.dashboard import views
 from lowering import dumps, files, pipeline, worker
 from lowering.job import Job
@@ -185,6 +186,11 @@ def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys
     assert worker.lower(tmp_path / "job").outcome == outcome
     assert [path.name for path in levels.present(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
     assert dumps.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
+
+
+def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:
+    run = record.begin(Run("toys", (toys.job(),), Cluster(), Limits(compress_bytes=7), tmp_path))
+    assert files.read(run.job_folder("toy--default") / "job.json")["compress_bytes"] == 7
 
 
 def test_old_runs_give_up_their_compressed_ir_too(output: Path) -> None:
