@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowering import dumps, files, pipeline
+from lowering import dumps, files, native, pipeline
 from lowering.failure import outcome_of
 from lowering.forkserver import STACKS_SIGNAL
 from lowering.history import History
@@ -85,4 +85,5 @@ def _streams(folder: Path) -> None:
         sys.modules["torch"]._C._set_print_stack_traces_on_fatal_signal(True)
     faulthandler.enable(log)
     faulthandler.register(STACKS_SIGNAL, log)
+    native.allow()
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import dumps, files, pipeline, replay, stacks, warm
+from lowering import dumps, files, native, pipeline, replay, stacks, warm
 from lowering.child import COMPRESS, DISK_FAILED, EVENTS, JOB, compress_bytes_of, store_of
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import tree_bytes
@@ -113,6 +113,7 @@ class _Watch:
         self.folder, self.limits, self.history = folder, limits, history
         self.events = files.Tail(folder / EVENTS)
         self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
+        self.until: float | None = None  # when the stage was given up
 
     def follow(self, child: warm.Child) -> JobResult:
         self.since = time.monotonic()  # a cold server's start is not the job's
@@ -151,7 +152,8 @@ class _Watch:
         return None
 
     def stop(self, child: warm.Child, outcome: str, cause: str) -> JobResult:
-        """End a child that broke a limit; at a deadline its Python stacks go to the log first. What it commits from now on is too late."""
+        """End a child that broke a limit; at a deadline its stacks go to the log first. What it commits from now on is too late."""
+        self.until = time.monotonic()
         committed = JobResult.load(self.folder)
         dying = stacks.ended(self.folder / LOG) if outcome == "timeout" else ""
         if outcome in ("timeout", "exit"):
@@ -159,6 +161,7 @@ class _Watch:
             size = files.size(self.folder / LOG)
             child.dump_stacks()
             _until(lambda: files.size(self.folder / LOG) > size, 1.0)
+            self.log(native.stacks(child.pid))
         child.kill()
         code = child.wait(10.0)
         if committed is not None:
@@ -202,7 +205,7 @@ class _Watch:
         """The result of a job whose child committed none, from its events; saved where the disk allows it."""
         if self.history.running and self.history.stage != START:
             self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,
-                              "seconds": round(time.monotonic() - self.since, 6)})
+                              "seconds": round((self.until or time.monotonic()) - self.since, 6)})
         result = self.history.result(outcome, problems)
         self.log("\n".join([*(f"{outcome}: {problem}" for problem in problems), log]))
         try:

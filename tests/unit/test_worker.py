@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lowering import files, warm, worker
+from lowering import files, native, warm, worker
 from lowering.job import Job
 from lowering.result import JobResult
 from lowering.worker import Limits
@@ -102,7 +102,33 @@ def test_a_deadline_ends_a_loop_and_shows_where_it_was(tmp_path: Path, how: str,
     result = lower(tmp_path, how, Limits(stage_seconds=0.5))
     assert (result.outcome, result.stage) == ("timeout", "script")
     assert line in log(tmp_path)
-    assert result.stages[-1].seconds >= 0.5
+    assert re.search(rf"^Thread \d+ \(active.*\n(    .*\n)*    {line} \(\S*toys\.py:\d+\)$", log(tmp_path), re.MULTILINE), "py-spy's are missing"
+    assert 0.5 <= result.stages[-1].seconds < 5, "how long the stacks took to read is not the stage's"
+
+
+def test_native_frames_stand_between_those_of_python() -> None:
+    script = "import re\nprint(flush=True)\nre.match('(a+)+$', 'a' * 64 + 'b')"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.5)
+        found = native.stacks(process.pid)
+        process.kill()
+    assert re.search(r"    sre_\w+ \(\S+\)\n(    .*\n)*    <module> \(<string>:3\)\n", found), found
+
+
+@pytest.mark.parametrize(("program", "said"), [
+    (None, "no native stacks: py-spy is not installed (pip install 'shapeline[stacks]')"),
+    ("echo Error: Permission Denied >&2; exit 1", "no native stacks: Error: Permission Denied (a container needs the capability SYS_PTRACE)"),
+    ("sleep 60", "no native stacks: Command "),
+])  # fmt: skip
+def test_why_there_are_no_native_stacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, said: str) -> None:
+    monkeypatch.setattr(native.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    if program is not None:
+        (tmp_path / "py-spy").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "py-spy").chmod(0o755)
+    assert native.stacks(os.getpid(), patience=1.0).startswith(said)
 
 
 def test_the_deadline_is_each_stages_own(tmp_path: Path) -> None:
