@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 
 from lowering import script_lists, script_windows, source_lines, types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
-from lowering.ops import script_values
+from lowering.ops import indexing, script_values
 from lowering.ops.script_values import UNINITIALIZED, held
 from lowering.script_carried import kind_of
-from lowering.script_lists import Unreadable, is_dynamic
+from lowering.script_lists import Unreadable, is_dynamic, is_from_data
 from lowering.script_loops import Loop, Unsettled
-from lowering.script_nodes import nodes, place
+from lowering.script_nodes import is_written, nodes, place
 
 Node: TypeAlias = torch._C.Node
 STRUCTURE = frozenset({"prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack"})
@@ -112,6 +112,8 @@ class Interpreter:
         return () if count == 0 else (result,) if count == 1 else tuple(result)
 
     def _call(self, node: Node, given: list[Any]) -> Any:
+        if node.kind() == "aten::select" and is_from_data(given[2]) and not is_written(node.output()):
+            return indexing.select(*given)
         if node.kind() == "aten::slice" and (window := script_windows.window(given, self.turns)) is not None:
             return window
         function = script_lists.function_of(node.kind(), given) or script_values.function_of(node.kind(), given)
@@ -134,7 +136,7 @@ class Interpreter:
     def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         """The branch that the condition takes, which sizes may decide; on a tensor's values both are computed and one is chosen."""
         accepted, refused = node.blocks()
-        if isinstance(condition, torch.Tensor) or (isinstance(condition, torch.SymBool) and free_unbacked_symbols(condition)):
+        if isinstance(condition, torch.Tensor) or is_from_data(condition):
             return self._both(node, condition, accepted, refused, values)
         return self.block(accepted if condition else refused, values)
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from lowering.ops import indexing
 
 Tensor: TypeAlias = torch.Tensor
 Function: TypeAlias = Callable[..., Any]
@@ -39,6 +42,11 @@ def is_dynamic(number: Any) -> bool:
     return isinstance(number, torch.SymInt | torch.SymFloat | torch.SymBool) and bool(number.node.expr.free_symbols)
 
 
+def is_from_data(number: Any) -> bool:
+    """Whether a number is known from a tensor's values or a loop's turn alone: it is no function of the dims."""
+    return isinstance(number, torch.SymInt | torch.SymFloat | torch.SymBool) and bool(free_unbacked_symbols(number))
+
+
 def length(values: Sequence[Any]) -> Any:
     return sum(value.tensor.shape[0] if isinstance(value, Rows) else 1 for value in values)
 
@@ -62,7 +70,7 @@ def taken(values: Sequence[Any], place: Any) -> Any:
         return values[place]
     if not all(isinstance(value, Tensor | Rows) for value in values):
         raise Unreadable("a list that holds no tensors is read at a place that is only known when the program runs")
-    return torch.select(stacked(values), 0, place)
+    return indexing.select(stacked(values), 0, place) if is_from_data(place) else torch.select(stacked(values), 0, place)
 
 
 def _passed(values: Sequence[Any], place: int) -> Sequence[Any]:

@@ -145,11 +145,8 @@ class Loop:
         values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
         values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
         values[self._turn.unique()] = turn
-        if not self._is_endless:
-            torch._check(turn >= self._start)
-            torch._check(turn < roots[self._carried])
-            if isinstance(turn, torch.SymInt):
-                self._interpreter.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
+        if not self._is_endless and isinstance(turn, torch.SymInt):
+            self._interpreter.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
         attributes = dict(zip(self._attributes, roots[self._carried + 1 + len(self._captured) :], strict=True))
         with self._interpreter.reading(attributes) as held_now:
             again, *carried = self._interpreter.block(self._block, values)

@@ -56,3 +56,16 @@ def _gather(block: torch._C.Block, used: dict[int, None], made: set[int]) -> Non
             made |= {value.unique() for value in inner.inputs()}
             _gather(inner, used, made)
     used |= dict.fromkeys(value.unique() for value in block.outputs())
+
+
+def is_written(value: torch._C.Value) -> bool:
+    """Whether an op writes to a tensor or to a view of it; where it goes by lists and attributes is not followed."""
+    for use in value.uses():
+        if use.user.schema() == "(no schema)":
+            continue
+        alias = torch._C.parse_schema(use.user.schema()).arguments[use.offset].alias_info
+        if alias is None:
+            continue
+        if alias.is_write or any(output.type().kind() == "TensorType" and is_written(output) for output in outputs(use.user)):
+            return True
+    return False

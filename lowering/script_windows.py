@@ -9,6 +9,9 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
+from lowering.ops import indexing
+from lowering.script_lists import is_from_data
+
 Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's turn -> the turn, the first, the last
 
 
@@ -17,7 +20,7 @@ def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
     if not isinstance(given[0], torch.Tensor):
         return None  # of a list
     tensor, dim, start, stop, step = given
-    if not _moves(start) or not _moves(stop) or step != 1:
+    if not is_from_data(start) or not is_from_data(stop) or step != 1:
         return None
     length = (stop - start).node.maybe_as_int() if isinstance(stop - start, torch.SymInt) else stop - start
     if length is None or length < 1 or not _always(start, turns, lambda place: place >= 0):
@@ -25,12 +28,8 @@ def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
     if not _always(stop, turns, lambda place: place <= tensor.shape[dim]):
         return None
     if length == 1:
-        return tensor.select(dim, start).unsqueeze(dim)
+        return indexing.select(tensor, dim, start).unsqueeze(dim)
     return tensor.index_select(dim, torch.arange(length) + torch.scalar_tensor(start, dtype=torch.int64))
-
-
-def _moves(place: Any) -> bool:
-    return isinstance(place, torch.SymInt) and bool(free_unbacked_symbols(place))
 
 
 def _always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:

@@ -48,6 +48,17 @@ class BranchInLoop(torch.nn.Module):
         return while_loop(lambda n, x: n > 0, turn, (turns, x))[1]
 
 
+class Lengths(torch.nn.Module):
+    """A loop over a dynamic dim: its number is an int, by which it reads one tensor and writes to another."""
+
+    def forward(self, x: Tensor) -> tuple[int, Tensor, Tensor]:
+        def turn(i: int, h: Tensor, out: Tensor) -> tuple[int, Tensor, Tensor]:
+            h = torch.tanh(h + torch.select(x, 1, i))
+            return i + 1, h, torch.select_scatter(out, h, 1, i)
+
+        return while_loop(lambda i, h, out: i < x.shape[1], turn, (0, torch.zeros_like(x[:, 0]), torch.zeros_like(x)))  # type: ignore[no-any-return]
+
+
 class BranchOnSize(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cond(x.shape[0] > 4, lambda x: x.sin(), lambda x: x.cos(), (x,))

@@ -32,6 +32,7 @@ ROWS = Input("float32", ("batch", 3))
     ("Scan", {"x": SEQUENCE, "h": ROWS}, {"mhlo.while"}),
     ("Map", {"x": SEQUENCE, "w": Input("float32", (3, 5))}, {"mhlo.while"}),
     ("BranchInLoop", {"x": ROWS, "turns": Input("int64", (), {"randint": [1, 5]})}, {"mhlo.if", "mhlo.while"}),
+    ("Lengths", {"x": Input("float32", ("batch", "seq", 3))}, {"mhlo.while"}),
     ("BranchOnSize", {"x": ROWS}, {"mhlo.if"}),
     ("OpsInBranches", {"x": Input("float32", ("batch", 2, "seq", 4))}, {"mhlo.if"}),
 ])
