@@ -20,7 +20,7 @@ from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.result import JobResult, Remark, with_remark
 from lowering.store import Store
 
-LOOKS = 8  # at the notes of a store at a time: one at a URL takes its time for each
+LOOKS = 8  # at a time at the notes of a store at a URL, which takes its time for each
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[s
     def known(job: str) -> bool:
         return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), seats.sight(needed[job])))
 
+    if remote.url_of(run.store) is None:
+        return [job for job in jobs if known(job)]
     with ThreadPoolExecutor(LOOKS) as pool:
         return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
 
