@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -24,19 +26,54 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(home: Path, ways: Sequence[str], runner: str = "threads", stage_seconds: float = 20.0, job_seconds: float = 0.0,
-          more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """A run in the working directory `home`, which holds its artifacts. more: variables of its environment."""
+          more: Mapping[str, str] | None = None, embedded: bool = False) -> subprocess.Popen[str]:
+    """A run in the working directory `home`, which holds its artifacts. more: variables of its environment.
+
+    embedded: with a Prefect server of the run's own, where that matters; starting one takes longer than most of these runs.
+    """
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    server = {} if embedded else {"PREFECT_API_URL": _prefect_server()}
     with (home / "out.txt").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.driver", runner, str(stage_seconds), str(job_seconds), *ways], cwd=home, text=True, stdout=log,
-            stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **(more or {})})
+            stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **server, **(more or {})})
+
+
+@cache
+def _prefect_server() -> str:
+    """The address of one server for all runs of this process that bring none of their own."""
+    port = free_port()
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": tempfile.mkdtemp(prefix="shapeline-prefect-server-")}
+    server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **quiet}, start_new_session=True)
+
+    def end() -> None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        shutil.rmtree(quiet["PREFECT_HOME"], ignore_errors=True)
+
+    atexit.register(end)
+    address = f"http://127.0.0.1:{port}/api"
+    assert wait_for(lambda: answers(f"{address}/health"), 180), "no server"
+    return address
+
+
+def answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
+        return bool(answer.status)
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @cache
 def _prefect_home() -> str:
-    """One for all runs of this process: making its database takes longer than a run."""
+    """One for all runs of this process that bring their own server: making its database takes longer than a run."""
     folder = tempfile.mkdtemp(prefix="shapeline-prefect-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -22,6 +22,6 @@ WAYS = {
 def test_every_bad_end_is_one_outcome_and_touches_no_other_job(tmp_path: Path, runner: str) -> None:
     if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed: pip install 'shapeline[{runner}]'")
-    runs.finish(runs.start(tmp_path, list(WAYS), runner, stage_seconds=20.0), tmp_path)
+    runs.finish(runs.start(tmp_path, list(WAYS), runner, stage_seconds=20.0, embedded=True), tmp_path)
     found = {model: (job["outcome"], job["stage"]) for model, job in runs.jobs(tmp_path).items()}
     assert found == {way.replace(" ", "-").replace("#", "-"): end for way, end in WAYS.items()}

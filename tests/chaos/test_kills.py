@@ -37,14 +37,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]
 class Disturbed:
     """A run in `home` that is killed, wholly or in part, and started again by the same command until every job has its result."""
 
-    def __init__(self, home: Path, ways: list[str], runner: str = "threads", seconds: float = SECONDS):
-        self.home, self.ways, self.runner, self.seconds = home, ways, runner, seconds
+    def __init__(self, home: Path, ways: list[str], runner: str = "threads", seconds: float = SECONDS, embedded: bool = False):
+        self.home, self.ways, self.runner, self.seconds, self.embedded = home, ways, runner, seconds, embedded
         self.counted: dict[str, int] = {}
         self.starts = 1
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[str]:
-        return runs.start(self.home, self.ways, self.runner, job_seconds=self.seconds)
+        return runs.start(self.home, self.ways, self.runner, job_seconds=self.seconds, embedded=self.embedded)
 
     def goes_on(self) -> bool:
         """Whether the run is still at it; one that ended before its jobs is started again. What had counted must not be made again."""
@@ -89,7 +89,7 @@ def kill_flow(run: Disturbed, delay: float) -> None:
 
 
 def test_a_run_whose_flow_was_killed_goes_on(tmp_path: Path, undisturbed: Callable[[list[str]], dict[str, str]]) -> None:
-    run = Disturbed(tmp_path, FEW)
+    run = Disturbed(tmp_path, FEW, embedded=True)
     kill_flow(run, 0.8)
     run.ends_like(undisturbed(FEW))
 
@@ -119,7 +119,7 @@ def test_children_killed_are_tried_again(tmp_path: Path, undisturbed: Callable[[
 
 @pytest.mark.chaos
 def test_the_prefect_server_killed_is_started_again(tmp_path: Path, undisturbed: Callable[[list[str]], dict[str, str]]) -> None:
-    chance, run = random.Random(3), Disturbed(tmp_path, MANY, seconds=4.0)
+    chance, run = random.Random(3), Disturbed(tmp_path, MANY, seconds=4.0, embedded=True)
     killed: set[int] = set()
     while len(killed) < POINTS and run.goes_on():
         if not run.until_jobs_run():

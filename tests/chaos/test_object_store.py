@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +25,15 @@ URL = "s3://night/shapeline"
 WAYS = ["ok#0", "ok#1", "raise"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """What makes S3's clients find the server; it has one bucket, `night`."""
-    port = free_port()
+    port = runs.free_port()
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     found = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}
-
-    def answers() -> bool:
-        with suppress(OSError):
-            return bool(urllib.request.urlopen(address, timeout=5).status)
-        return False
-
-    assert runs.wait_for(answers, 120)
+    assert runs.wait_for(lambda: runs.answers(address), 120)
     urllib.request.urlopen(urllib.request.Request(f"{address}/night", method="PUT"), timeout=20).close()
     yield found
     server.kill()
@@ -131,7 +117,7 @@ def test_gc_frees_the_url_and_keeps_what_a_named_run_uses(tmp_path: Path, enviro
 def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -> None:
     if importlib.util.find_spec("prefect_dask") is None:
         pytest.skip("prefect-dask is not installed: pip install 'shapeline[dask]'")
-    port = free_port()
+    port = runs.free_port()
     address = f"tcp://127.0.0.1:{port}"
     worker = {**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "worker" / "copies"), "PYTHONPATH": str(runs.ROOT),
               "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "CUDA_VISIBLE_DEVICES": ""}
