@@ -35,9 +35,8 @@ def _operand(call: Call, position: int, element: str) -> ir.Value:
 
 def real_number(call: Call, number: float, element: str) -> ir.Value:
     """A real number as a 0-d complex tensor; MLIR's Python takes no complex constants."""
-    part = f"tensor<{element.removeprefix('complex<').removesuffix('>')}>"
-    parts = [call.make("stablehlo.constant", [], part, value=f"dense<{value!r}> : {part}") for value in (number, 0.0)]
-    return call.make("stablehlo.complex", parts, f"tensor<{element}>")
+    part = element.removeprefix("complex<").removesuffix(">")
+    return call.make("stablehlo.complex", [call.number(number, part), call.number(0.0, part)], f"tensor<{element}>")
 
 
 def _function(name: str) -> Rule:

@@ -17,8 +17,7 @@ def _cholesky(call: Call) -> Sequence[ir.Value] | None:
         return None
     given = call.tensor(0)
     factor = call.make("stablehlo.cholesky", [given], given.type, lower="true")
-    info = call.make("stablehlo.constant", [], "tensor<i32>", value="dense<0> : tensor<i32>")
-    return [_lower(call, factor), call.make("stablehlo.dynamic_broadcast_in_dim", [info, _batch(call, given)], call.result(1),
+    return [_lower(call, factor), call.make("stablehlo.dynamic_broadcast_in_dim", [call.number(0, "i32"), _batch(call, given)], call.result(1),
                                             broadcast_dimensions="array<i64>")]  # fmt: skip
 
 
@@ -29,10 +28,7 @@ def _lower(call: Call, matrix: ir.Value) -> ir.Value:
               for dim in (type_.rank - 2, type_.rank - 1)]
     kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"), comparison_direction="#stablehlo<comparison_direction GE>")
     element = str(type_.element_type)
-    if "complex" in element:
-        zero = real_number(call, 0.0, element)
-    else:
-        zero = call.make("stablehlo.constant", [], f"tensor<{element}>", value=f"dense<0.0> : tensor<{element}>")
+    zero = real_number(call, 0.0, element) if "complex" in element else call.number(0.0, element)
     zeros = call.make("stablehlo.dynamic_broadcast_in_dim", [zero, call.shape(matrix)], matrix.type, broadcast_dimensions="array<i64>")
     return call.make("stablehlo.select", [kept, matrix, zeros], matrix.type)
 

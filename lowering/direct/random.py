@@ -24,7 +24,7 @@ def _normal(call: Call) -> Sequence[ir.Value]:
 def _drawn(call: Call, distribution: str) -> ir.Value:
     """Numbers in the shape of the op's first operand, by its two parameters."""
     given = call.tensor(0)
-    type_ = f"tensor<{ir.RankedTensorType(given.type).element_type}>"
-    parameters = [call.make("stablehlo.constant", [], type_, value=f"dense<{float(call.constant(position))!r}> : {type_}") for position in (1, 2)]
+    element = str(ir.RankedTensorType(given.type).element_type)
+    parameters = [call.number(float(call.constant(position)), element) for position in (1, 2)]
     kind = f"#stablehlo<rng_distribution {distribution}>"
     return call.make("stablehlo.rng", [*parameters, call.shape(given)], given.type, rng_distribution=kind)

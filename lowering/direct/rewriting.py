@@ -50,6 +50,11 @@ class Call:
         results = [ir.Type.parse(type_) if isinstance(type_, str) else type_ for type_ in types]
         return ir.Operation.create(name, results=results, operands=list(operands), attributes=parsed, regions=regions).results
 
+    def number(self, number: float, element: str) -> ir.Value:
+        """A number as a 0-d tensor of int or float elements."""
+        type_ = f"tensor<{element}>"
+        return self.make("stablehlo.constant", [], type_, value=f"dense<{number!r}> : {type_}")
+
     def shape(self, value: ir.Value) -> ir.Value:
         """The dims of a builtin tensor as a 1-d tensor."""
         return self.make("shape.shape_of", [value], f"tensor<{ir.RankedTensorType(value.type).rank}xindex>")
