@@ -13,7 +13,7 @@ import torch
 from lowering import recipe, training
 from lowering.custom import libraries
 from lowering.dims import Affine
-from lowering.errors import LoadError, Problem, ShapelineError
+from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Input, Model
 from lowering.outputs import Outputs, outputs_of
 from lowering.sources import checkpoint
@@ -33,7 +33,7 @@ def instantiate(model: Model) -> torch.nn.Module:
         try:
             with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
                 module = recipe.build(model.factory)
-        except ShapelineError:
+        except (LoadError, Unsupported):  # of a factory that says itself what is wrong
             raise
         except Exception as error:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error

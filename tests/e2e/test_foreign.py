@@ -1,0 +1,52 @@
+"""TorchScript files through the command: the tagger's sentences have any length, in MHLO and where it is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def shapeline(folder: Path, *words: str) -> str:
+    """What the command prints, in a Prefect profile of its own."""
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-m", "flows.command", *words]
+    done = subprocess.run(command, cwd=ROOT, env={**unset, "PREFECT_HOME": str(folder / "prefect")}, capture_output=True, text=True, timeout=600,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run of the suite is; a lost dim fails its job."""
+    made = tmp_path_factory.mktemp("foreign")
+    shapeline(made, "run", "suite=torchscript", "strict_dims=true", f"output={made}")
+    return made
+
+
+def test_every_file_is_verified_and_packaged(folder: Path) -> None:
+    rows = json.loads((folder / "runs" / "latest" / "report.json").read_text())["jobs"]
+    names = ("scripted_tagger", "scripted_beam_step", "traced_pictures")
+    assert {row["model"]: (row["outcome"], row["stage"]) for row in rows} == dict.fromkeys(names, ("ok", "package"))
+
+
+def test_the_taggers_loop_is_as_long_as_the_sentence(folder: Path) -> None:
+    job = folder / "runs" / "latest" / "jobs" / "scripted_tagger--default"
+    requested = {dim["asked"]: dim for dim in json.loads((job / "symbols.json").read_text())["requested"]}
+    sizes = {name: {place["size"] for place in dim["levels"] if place["level"] == "mhlo"} for name, dim in requested.items()}
+    assert sizes == {"batch": {"?"}, "seq": {"?"}}
+    (program,) = job.glob("*.mhlo.mlir")
+    assert program.read_text().count("mhlo.while") == 1
+
+
+def test_the_tagger_is_executed_at_lengths_of_its_own(folder: Path) -> None:
+    for seq in (1, 23):
+        said = shapeline(folder, "exec", "scripted_tagger", "--size", "batch=3", "--size", f"seq={seq}", "--output", str(folder))
+        assert f"float32[3, {seq}, 4]" in said, said
