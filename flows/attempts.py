@@ -72,7 +72,10 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[s
     store = Store(run.store)
 
     def known(job: str) -> bool:
-        return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), seats.sight(needed[job])))
+        try:
+            return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), seats.sight(needed[job])))
+        except (OSError, ValueError):  # an attempt of the job's own will say what is wrong
+            return False
 
     if remote.url_of(run.store) is None:
         return [job for job in jobs if known(job)]
@@ -88,7 +91,7 @@ def take(jobs: Sequence[Prepared], environment: Mapping[str, Any] | None, deadli
     for job in jobs:
         if warm.stopped() or (deadline is not None and time.time() >= deadline):
             return
-        with suppress(OSError, ShapelineError):  # an attempt of the job's own will say what is wrong
+        with suppress(OSError, ValueError, ShapelineError):  # an attempt of the job's own will say what is wrong
             if (result := _taken(job, environment)) is not None:
                 yield result
 

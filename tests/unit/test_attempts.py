@@ -74,9 +74,10 @@ def test_what_is_gone_from_the_store_is_passed_over(run: Record) -> None:
 
 
 def test_a_job_that_cannot_be_prepared_does_not_keep_the_others(run: Record) -> None:
-    (run.job_folder(run.ids[0]) / "job.json").write_text("{}")
+    (run.job_folder(run.ids[0]) / "job.json").write_text("{")
     given = [attempts.prepared(run, job, NEED) for job in run.ids]
     shutil.rmtree(given[1].folder)
+    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED)) == list(run.ids[2:4])
     assert [result.model for result in attempts.take(given, None, None)] == ["toy2", "toy3"]
 
 
