@@ -64,6 +64,15 @@ def random_ops(captured: ExportedProgram) -> list[Problem]:
     ]  # fmt: skip
 
 
+def loops(captured: ExportedProgram) -> list[Problem]:
+    """Every `while_loop` of a program, with its user line: its gradient keeps a row of each turn, as many as only a run tells."""
+    return [
+        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop whose length is dynamic, which has no gradient here",
+                "make the dim static in training: a loop over it is unrolled then")
+        for body in graphs.bodies(captured.graph_module) for node in graphs.calls(body) if node.target is torch.ops.higher_order.while_loop
+    ]  # fmt: skip
+
+
 def _is_random(node: Node) -> bool:
     """Whether an op draws numbers; dropout with a probability of 0, or where it is not in training, does not."""
     op = node.target

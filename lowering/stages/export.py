@@ -148,9 +148,10 @@ class Export(Stage):
             return captured.run_decompositions(self._table(kept))
 
     def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
-        """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers."""
-        if drawn := joint.random_ops(captured):
-            raise Unsupported(drawn)
+        """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers,
+        and the loops."""
+        if refused := [*joint.random_ops(captured), *joint.loops(captured)]:
+            raise Unsupported(refused)
         with exported.guards_kept(captured) as assumed:
             return joint.joint(captured, training.loss_name(model), self._table(model.custom_calls)), assumed
 

@@ -194,6 +194,20 @@ class Assigns(torch.nn.Module):
         return x + self.total
 
 
+class Loss(torch.nn.Module):
+    """A recurrence that ends in a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.size(1)):
+            h = torch.tanh(self.linear(h) + x[:, t])
+        return {"loss": h.sum()}
+
+
 class Longer(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x

@@ -70,6 +70,16 @@ def test_an_attribute_that_is_no_buffer_is_not_assigned(tmp_path: Path) -> None:
     assert [problem.place for problem in result.problems] == ["attribute 'count'"]
 
 
+def test_in_training_a_loop_is_refused_with_its_line(tmp_path: Path) -> None:
+    factory = {"_target_": "tests.unit.loop_modules.built", "name": "Loss"}
+    model = Model("Loss", factory, {"x": Input("float32", ("batch", "seq", 8))}, {"batch": Symbol(2, 16), "seq": Symbol(2, 16)}, mode="training", loss="loss")
+    result = pipeline.run(Job(model, {"export": Export(archive=False)}), tmp_path)
+    assert (result.outcome, result.stage) == ("unsupported", "export")
+    (problem,) = result.problems
+    assert "while_loop at" in problem.place and "loop_modules.py" in problem.place
+    assert "no gradient" in problem.cause and "static" in problem.fix
+
+
 def test_the_length_is_in_the_symbol_log(tmp_path: Path) -> None:
     record = SymbolRecord.from_json(lowered("Lists", tmp_path).symbols)
     assert {dim.verdict for dim in record.requested} == {"dynamic"}
