@@ -45,12 +45,13 @@ def _prefect_server() -> str:
     """The address of one server for all runs of this process that bring none of their own."""
     port = free_port()
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": tempfile.mkdtemp(prefix="shapeline-prefect-server-")}
-    server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **quiet}, start_new_session=True)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # All of it ends when this process does, however that ends: its end of the pipe is closed then.
+    server = subprocess.Popen(["/bin/sh", "-c", '"$@" & read -r _; kill -9 0', "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, env={**os.environ, **quiet}, start_new_session=True)
 
     def end() -> None:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.communicate()
         shutil.rmtree(quiet["PREFECT_HOME"], ignore_errors=True)
 
     atexit.register(end)
