@@ -24,6 +24,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "complex128": Tolerance(1e-11, 1e-10),
 }
 EXACT = Tolerance(0.0, 0.0)
+# Of the largest element, by dtype. ResNet-50's logits, of some 90, are off by 11 of float32's through XLA and by 6 in eager mode.
+ROUNDINGS = {dtype: 16 * torch.finfo(dtype).eps for dtype in (torch.float32, torch.complex64, torch.float64, torch.complex128)}
 
 _CHUNK = 1 << 17  # elements widened to float64 at a time: some ten temporaries of a megabyte, which a cache holds
 
@@ -112,16 +114,22 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
 
 
 def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor) -> bool:
-    """Whether `got` is no further from `reference` (computed in float64) than twice what `want` is, at worst and in the mean."""
-    errors = [[0.0, 0.0], [0.0, 0.0]]
+    """Whether `got` is no further from `reference` (computed in float64) than twice what `want` is, at worst and in the mean.
+
+    Or as far as a few roundings of the largest element take it: where terms of that size cancel, a sum in another order is off by as much,
+    and eager's own order may be the luckier one.
+    """
+    errors, largest = [[0.0, 0.0], [0.0, 0.0]], 0.0
     for exact, *parts in _chunks(reference, got, want):
         for error, part in zip(errors, parts, strict=True):
             finite = torch.isfinite(exact) & torch.isfinite(part)
             off = torch.where(finite, (part - exact).abs(), 0.0)
             error[0] = max(error[0], float(off.max()))
             error[1] += float(off.square().sum())
+        largest = max(largest, float(torch.where(torch.isfinite(exact), exact.abs(), 0.0).max()))
     (got_max, got_sum), (want_max, want_sum) = errors
-    return got_max <= 2 * want_max and got_sum <= 4 * want_sum
+    rounding = ROUNDINGS.get(want.dtype, 0) * largest
+    return got_max <= rounding or (got_max <= 2 * want_max and got_sum <= 4 * want_sum)
 
 
 def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -139,3 +139,12 @@ def test_float64_accepts_an_error_like_eagers_and_no_larger() -> None:
     one_off = eager.clone()
     one_off[3] += 0.1
     assert not nearer(one_off, eager, exact)
+
+
+def test_float64_accepts_a_few_roundings_of_the_largest_element() -> None:
+    exact = torch.linspace(-90, 90, 1001, dtype=torch.float64)
+    eager = exact.float()
+    step = torch.finfo(torch.float32).eps * 90
+    assert nearer((exact + 11 * step).float(), eager, exact)
+    assert not nearer((exact + 20 * step).float(), eager, exact)
+    assert not nearer((exact.bfloat16() + 0.7).bfloat16(), exact.bfloat16(), exact)
