@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering import inputs, iree, mlir, training
+from lowering import inputs, iree, mlir, training, widening
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.level import Level, Program
 from lowering.model import Model
@@ -181,6 +181,8 @@ class Eager:
 
     def double(self) -> Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""
+        if self.model.mode == "inference" and widening.suits(self.module):
+            return _Widened(self.model, self.module, self.signature)
         return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)
 
     def nearby(self, seed: int) -> Eager:
@@ -202,3 +204,15 @@ class _Double(Eager):
             return super().__call__({name: value.double() if value.is_floating_point() else value for name, value in given.items()})
         finally:
             torch.set_default_dtype(before)
+
+
+class _Widened(Eager):
+    """As _Double, with no copy of the weights but where the module does what only a copy can."""
+
+    def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
+        lean = _Double(self.model, widening.sharing(self.module), self.signature)
+        try:
+            with widening.Widening():
+                return lean(given)
+        except (LoadError, TypeError):
+            return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)(given)

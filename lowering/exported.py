@@ -14,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 
 from lowering import types
 from lowering.dims import Affine
+from lowering.errors import Problem, Unsupported
 from lowering.model import GRADIENT, Model
 from lowering.outputs import leaf_names
 from lowering.signature import Argument, Bound, Result, Signature
@@ -27,7 +28,13 @@ Names = Mapping[sympy.Symbol, sympy.Expr]
 
 
 def signature_of(program: ExportedProgram, model: Model) -> Signature:
-    """Arguments (those the graph can use: constants passed to forward are baked in and left out), results, symbols and guards."""
+    """Arguments (those the graph can use: constants passed to forward are baked in and left out), results, symbols and guards.
+
+    Unsupported where forward writes to a parameter.
+    """
+    if written := [str(spec.target) for spec in program.graph_signature.output_specs if spec.kind is OutputKind.PARAMETER_MUTATION]:
+        raise Unsupported([Problem(f"parameter '{name}'", "forward writes to it", "what forward changes is a buffer: register_buffer")
+                           for name in written])
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     names = symbol_names(program, model)
     arguments = tuple(

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from lowering import execution, files, inputs, iree, mlir, numerics, xla
-from lowering.errors import LoadError, Mismatch, Refused, StageFailed
+from lowering.errors import LoadError, Mismatch, Refused, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
+from lowering.stage import Silent
+from lowering.stages.export import Export
 from lowering.stages.verify import Verified, Verify
 from lowering.types import DTYPES
 from tests.unit.scaled_model import MODEL, Scaled, hlo, program
@@ -325,6 +327,23 @@ def test_mutated_buffers_are_results_and_eager_leaves_the_module_as_it_was(cpu: 
         assert [value.tolist() for value in want] == [[6, 6], [6, 7, 8, 9]]
         assert all(map(torch.equal, got, want))
     assert module.steps.tolist() == [0, 0]
+
+
+class Scaling(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.scale.mul_(2)
+        return x * self.scale
+
+
+def test_a_parameter_that_forward_writes_to_is_refused_by_its_name() -> None:
+    model = Model("scaling", {"_target_": f"{__name__}.Scaling"}, {"x": Input("float32", ("n",))}, {"n": Symbol(2, 9)})
+    with pytest.raises(Unsupported, match=r"parameter 'scale'.*forward writes to it.*register_buffer"):
+        Export().apply(Program(Level.MODEL, model), Silent())
 
 
 def test_mlir_text_of_a_level_is_whole(cpu: xla.Xla) -> None:

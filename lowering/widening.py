@@ -1,0 +1,49 @@
+"""A float32 module run in float64 without a second copy of its weights: each op gets its operands widened, and gives them back when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+
+
+class Widening(TorchDispatchMode):
+    """Inside, every float32 operand and every float32 that is asked for is float64, complex numbers likewise.
+
+    TypeError where an op writes to a float32 tensor: what it wrote would be lost.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        given = kwargs or {}
+        for position, argument in enumerate(func._schema.arguments):
+            value = args[position] if position < len(args) else given.get(argument.name)
+            if argument.alias_info is not None and argument.alias_info.is_write and getattr(value, "dtype", None) in WIDE:
+                raise TypeError(f"{func} writes to a tensor that is not widened")
+        args, given = tree_map(_wide, (tuple(args), dict(given)))
+        return func(*args, **given)
+
+
+def suits(module: torch.nn.Module) -> bool:
+    """Whether float32 is all that the module computes in, and what it runs are PyTorch's ops one by one."""
+    is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    return is_plain and all(weight.dtype in WIDE for weight in module.parameters() if weight.is_floating_point() or weight.is_complex())
+
+
+def sharing(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of `module` that has its parameters, and buffers of its own, which are widened."""
+    copied = deepcopy(module, {id(weight): weight for weight in module.parameters()})
+    for part in copied.modules():
+        part._buffers.update({name: _wide(buffer) for name, buffer in part._buffers.items()})
+    return copied
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return WIDE.get(value, value)
+    return value.to(WIDE[value.dtype]) if isinstance(value, torch.Tensor) and value.dtype in WIDE else value
