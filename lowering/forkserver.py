@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 # What every job needs; a module that does not load here fails in the job that imports it, with its own error. The private one of torch
-# is what its first export loads: half a second of each job.
+# is what its first export loads: half a second of each job. The stages are nearly as much.
 WARM = (
-    "torch", "torch.export", "torch.export._trace", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
+    "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
     "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
+    "lowering.archive", "lowering.joint", *sorted(f"lowering.stages.{file.stem}" for file in Path(__file__).with_name("stages").glob("[!_]*.py")),
 )  # fmt: skip
 KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
 STACKS_SIGNAL = signal.SIGRTMAX - 2

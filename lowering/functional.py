@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch._export.config
-import torch._inductor.config
 from torch.fx import GraphModule, Node
 
 
@@ -30,6 +29,8 @@ def functionalize(module: GraphModule) -> bool:
 @contextmanager
 def whole_arguments() -> Iterator[None]:
     """Inside, a retrace makes an op that writes its arguments functional on whole tensors: a written view is scattered back by plain ops."""
+    import torch._inductor.config  # most of a second, which a process that retraces nothing does without
+
     inductor, export = torch._inductor.config, torch._export.config
     with inductor.patch(enable_auto_functionalized_v2=False), export.patch(enable_auto_functionalized_v2_for_export=False):  # type: ignore[attr-defined]
         yield

@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import archive, dynamic, exported, files, functional, graphs, inputs, joint, training, weights
+from lowering import dynamic, exported, files, functional, graphs, inputs, training, weights
 from lowering.custom import libraries, naming
 from lowering.decompose import decompose
 from lowering.dims import Affine
@@ -150,6 +150,8 @@ class Export(Stage):
     def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
         """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers,
         and the loops."""
+        from lowering import joint  # a second of imports, which a process that only reads this stage's options does without
+
         if refused := [*joint.random_ops(captured), *joint.loops(captured)]:
             raise Unsupported(refused)
         with exported.guards_kept(captured) as assumed:
@@ -181,6 +183,8 @@ class Export(Stage):
         readable.write_text(readable_code(program.ir), encoding="utf-8")
         if not self.archive or weights.fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
+        from lowering import archive  # as above
+
         path = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:
             archive.save(program.ir, path)

@@ -9,7 +9,6 @@ from typing import Any
 
 import sympy
 import torch
-from torch._dynamo.exc import UserError, UserErrorType
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from lowering.dims import Affine, parse_dim
@@ -53,6 +52,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _kind(error: BaseException) -> str:
+    from torch._dynamo.exc import UserError, UserErrorType  # most of a second, which a process that exports nothing does without
+
     for link in _chain(error):
         if isinstance(link, GuardOnDataDependentSymNode):
             return "data_dependent"
