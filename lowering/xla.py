@@ -211,26 +211,33 @@ class Xla:
         held = [self._held[id(tensor)][1] if id(tensor) in self._held else self._put(tensor) for tensor in arguments]
         try:
             results = executable.execute_sharded(held).disassemble_into_single_device_arrays()
+            for (array,) in results:
+                array.block_until_ready()
             return tuple(torch.utils.dlpack.from_dlpack(_jax.buffer_to_dlpack_managed_tensor(array)).cpu() for (array,) in results)
         except Exception as error:  # noqa: BLE001
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
 
     def _put(self, tensor: torch.Tensor) -> Any:
+        """What jax.device_put does behind its checks, which take longer than a small model runs."""
+        from jax.core import ShapedArray
         from jaxlib import _jax
 
-        tensor = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
-        if self.platform == "cpu":  # a tenth of what device_put takes, which counts where a run takes microseconds
-            return _jax.dlpack_managed_tensor_to_buffer(torch.utils.dlpack.to_dlpack(tensor), _device(self.platform), None)
-        import jax
+        device, value = _device(self.platform), _numpy(tensor)
+        return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _on(self.platform), [value], [device], enable_x64=True)
 
-        with jax.enable_x64(True):
-            return jax.device_put(_numpy(tensor), _device(self.platform))
+
+@cache
+def _on(platform: str) -> Any:
+    from jax.sharding import SingleDeviceSharding
+
+    return SingleDeviceSharding(_device(platform))
 
 
 def _numpy(tensor: torch.Tensor) -> Any:
-    """A numpy view of a contiguous CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
+    """A numpy view of a CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
     import ml_dtypes
 
+    tensor = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
     word = types.of(tensor.dtype).numpy
     if hasattr(ml_dtypes, word):
         return tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(getattr(ml_dtypes, word))
