@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import time
@@ -168,12 +169,18 @@ def _set_level(logger: logging.Logger, level: int) -> None:
     """As logger.setLevel, which makes every logger of the process forget what it is enabled for; this one has none below it."""
     if logger.level == level:
         return
-    below = f"{logger.name}."
-    if any(name.startswith(below) for name in logger.manager.loggerDict) or not hasattr(logger, "_cache"):
+    if _has_below(logger.name, len(logger.manager.loggerDict)) or not hasattr(logger, "_cache"):
         logger.setLevel(level)
         return
     logger.level = level
     logger._cache.clear()
+
+
+@functools.cache
+def _has_below(name: str, _count: int) -> bool:
+    """Whether one of the process's loggers, of which there are `_count`, is below another."""
+    below = f"{name}."
+    return any(other.startswith(below) for other in logging.root.manager.loggerDict)
 
 
 def _env_in_making() -> ShapeEnv:

@@ -50,7 +50,7 @@ def _names(formatter: logging.Formatter, first: list[logging.LogRecord]) -> Iter
         like = copy.copy(record)
         like.__dict__.update(metadata={"str": []}, payload=None)
         head = _line(formatter, like).rpartition('{"str"')[0]
-        yield from (f"{head}{json.dumps({'str': [name, number]})}\n" for name, number in INTERN_TABLE.items())
+        yield from (f'{head}{{"str": [{json.dumps(name)}, {number}]}}\n' for name, number in INTERN_TABLE.items())
 
 
 def _readable(record: logging.LogRecord, files_of: Mapping[int, str]) -> logging.LogRecord:
