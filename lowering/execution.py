@@ -212,7 +212,7 @@ class _Widened(Eager):
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         lean = _Double(self.model, widening.sharing(self.module), self.signature)
         try:
-            with widening.Widening():
+            with widening.widened():
                 return lean(given)
-        except (LoadError, TypeError):
+        except (LoadError, RuntimeError):
             return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)(given)

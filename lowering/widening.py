@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+_WRITING = {"__setitem__", *(f"__i{name}__" for name in (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"))}
 WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 
 
-class Widening(TorchDispatchMode):
+@contextmanager
+def widened() -> Iterator[None]:
     """Inside, every float32 operand and every float32 that is asked for is float64, complex numbers likewise.
 
-    TypeError where an op writes to a float32 tensor: what it wrote would be lost.
+    RuntimeError where an op writes to a float32 tensor: what it wrote would be lost.
     """
+    with _Ops(), _Functions():
+        yield
 
+
+class _Functions(TorchFunctionMode):
+    """What Python calls: convolutions and recurrent layers compare the dtypes of their operands before any op is run."""
+
+    def __torch_function__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if (name in _WRITING or (name.endswith("_") and not name.endswith("__"))) and args and getattr(args[0], "dtype", None) in WIDE:
+            raise RuntimeError(f"{name} writes to a tensor that is not widened")
+        args, given = tree_map(_wide, (tuple(args), dict(kwargs or {})))
+        return func(*args, **given)
+
+
+class _Ops(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         given = kwargs or {}
         for position, argument in enumerate(func._schema.arguments):
             value = args[position] if position < len(args) else given.get(argument.name)
             if argument.alias_info is not None and argument.alias_info.is_write and getattr(value, "dtype", None) in WIDE:
-                raise TypeError(f"{func} writes to a tensor that is not widened")
+                raise RuntimeError(f"{func} writes to a tensor that is not widened")
         args, given = tree_map(_wide, (tuple(args), dict(given)))
         return func(*args, **given)
 
@@ -36,10 +56,11 @@ def suits(module: torch.nn.Module) -> bool:
 
 
 def sharing(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of `module` that has its parameters, and buffers of its own, which are widened."""
+    """A copy of `module` that has its parameters, and buffers and other tensors of its own, which are widened."""
     copied = deepcopy(module, {id(weight): weight for weight in module.parameters()})
     for part in copied.modules():
-        part._buffers.update({name: _wide(buffer) for name, buffer in part._buffers.items()})
+        for held in (part._buffers, vars(part)):
+            held.update({name: _wide(value) for name, value in held.items() if isinstance(value, torch.Tensor)})
     return copied
 
 

@@ -32,15 +32,16 @@ class Mixed(torch.nn.Module):
         return torch.nn.functional.linear(self.norm(y), self.first.weight.T)
 
 
-class Recurrent(torch.nn.Module):
-    """nn.LSTM compares the dtypes of its weights and inputs itself: only a widened copy will do."""
+class Checking(torch.nn.Module):
+    """Layers that compare the dtypes of their weights and inputs before any op is run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cells = torch.nn.LSTM(8, 4, batch_first=True)
+        self.convolution = torch.nn.Conv1d(1, 3, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.cells(x.unsqueeze(1))[0]
+        return self.convolution(self.cells(x.unsqueeze(1))[0])
 
 
 def eager(module: torch.nn.Module) -> Eager:
@@ -51,7 +52,7 @@ def eager(module: torch.nn.Module) -> Eager:
     return Eager(model, top.ir.module, exported.signature)
 
 
-@pytest.mark.parametrize("module", [Mixed, Recurrent])
+@pytest.mark.parametrize("module", [Mixed, Checking])
 def test_it_gives_what_a_widened_copy_gives(module: type[torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     reference, given = eager(module()), {"x": torch.randn(5, 8)}
@@ -66,21 +67,27 @@ def test_it_gives_what_a_widened_copy_gives(module: type[torch.nn.Module], monke
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
 
 
-def test_no_weight_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = eager(Mixed())
+@pytest.mark.parametrize("module", [Mixed, Checking])
+def test_no_weight_is_copied(module: type[torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = eager(module())
     shared = widening.sharing(reference.module)
     assert all(one is other for one, other in zip(shared.parameters(), reference.module.parameters(), strict=True))
-    assert shared.get_buffer("seen").dtype is torch.float64 and reference.module.get_buffer("seen").dtype is torch.float32
+    assert all(buffer.dtype is torch.float64 for buffer in shared.buffers())
+    assert all(buffer.dtype is torch.float32 for buffer in reference.module.buffers())
     monkeypatch.setattr(torch.nn.Module, "double", lambda module: pytest.fail("the module was copied"))
     reference.double()({"x": torch.randn(3, 8)})
 
 
 def test_a_write_that_would_be_lost_is_refused() -> None:
     weight, wide = torch.ones(3), torch.ones(3, dtype=torch.float64)
-    with widening.Widening():
+    with widening.widened():
         wide.add_(weight)
-        with pytest.raises(TypeError, match="writes to a tensor that is not widened"):
+        with pytest.raises(RuntimeError, match="writes to a tensor that is not widened"):
             weight.mul_(2)
+        with pytest.raises(RuntimeError, match="writes to a tensor that is not widened"):
+            weight *= 2
+        with pytest.raises(RuntimeError, match="writes to a tensor that is not widened"):
+            weight[0] = 2
     assert wide.tolist() == [2, 2, 2] and weight.tolist() == [1, 1, 1]
 
 
