@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_map
 
 _WRITING = {"__setitem__", *(f"__i{name}__" for name in (
     "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"))}
+# They give elements as they are, so that widening what they give is as good, and less.
+_MOVING = {"embedding", torch.ops.aten.embedding.default, torch.ops.aten._to_copy.default}
 WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 
 
@@ -34,7 +36,7 @@ class _Functions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if (name in _WRITING or (name.endswith("_") and not name.endswith("__"))) and args and getattr(args[0], "dtype", None) in WIDE:
             raise RuntimeError(f"{name} writes to a tensor that is not widened")
-        args, given = tree_map(_wide, (tuple(args), dict(kwargs or {})))
+        args, given = (tuple(args), dict(kwargs or {})) if name in _MOVING else tree_map(_wide, (tuple(args), dict(kwargs or {})))
         return func(*args, **given)
 
 
@@ -45,7 +47,8 @@ class _Ops(TorchDispatchMode):
             value = args[position] if position < len(args) else given.get(argument.name)
             if argument.alias_info is not None and argument.alias_info.is_write and getattr(value, "dtype", None) in WIDE:
                 raise RuntimeError(f"{func} writes to a tensor that is not widened")
-        args, given = tree_map(_wide, (tuple(args), dict(given)))
+        wide = _wide_dtype if func in _MOVING else _wide
+        args, given = tree_map(wide, (tuple(args), dict(given)))
         return func(*args, **given)
 
 
@@ -65,6 +68,10 @@ def sharing(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _wide(value: Any) -> Any:
-    if isinstance(value, torch.dtype):
-        return WIDE.get(value, value)
-    return value.to(WIDE[value.dtype]) if isinstance(value, torch.Tensor) and value.dtype in WIDE else value
+    if isinstance(value, torch.Tensor):
+        return value.to(WIDE[value.dtype]) if value.dtype in WIDE else value
+    return _wide_dtype(value)
+
+
+def _wide_dtype(value: Any) -> Any:
+    return WIDE.get(value, value) if isinstance(value, torch.dtype) else value

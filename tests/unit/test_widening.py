@@ -91,6 +91,15 @@ def test_a_write_that_would_be_lost_is_refused() -> None:
     assert wide.tolist() == [2, 2, 2] and weight.tolist() == [1, 1, 1]
 
 
+def test_a_row_that_is_looked_up_is_widened_alone() -> None:
+    weight, places = torch.randn(1000, 4), torch.tensor([3, 999])
+    with widening.widened():
+        rows = torch.nn.functional.embedding(places, weight)
+        doubled = rows + rows
+    assert rows.dtype is torch.float32 and torch.equal(rows, weight[places])
+    assert doubled.dtype is torch.float64
+
+
 def test_modules_of_other_floats_and_compiled_code_are_copied(tmp_path: Path) -> None:
     assert not widening.suits(torch.nn.Linear(2, 2).bfloat16())
     assert not widening.suits(torch.nn.Sequential(torch.jit.script(torch.nn.Linear(2, 2))))
