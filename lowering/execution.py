@@ -183,6 +183,10 @@ class Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""
         if self.model.mode == "inference" and widening.suits(self.module):
             return _Widened(self.model, self.module, self.signature)
+        return self._copied()
+
+    def _copied(self) -> Eager:
+        """The same in float64, on a widened copy of the module."""
         return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)
 
     def nearby(self, seed: int) -> Eager:
@@ -215,4 +219,4 @@ class _Widened(Eager):
             with widening.widened():
                 return lean(given)
         except (LoadError, RuntimeError):
-            return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)(given)
+            return self._copied()(given)

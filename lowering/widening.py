@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -12,8 +12,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-_WRITING = {"__setitem__", *(f"__i{name}__" for name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"))}
 # They give elements as they are, so that widening what they give is as good, and less.
 _MOVING = {"embedding", torch.ops.aten.embedding.default, torch.ops.aten._to_copy.default}
 WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
@@ -34,22 +32,17 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         name = getattr(func, "__name__", "")
-        if (name in _WRITING or (name.endswith("_") and not name.endswith("__"))) and args and getattr(args[0], "dtype", None) in WIDE:
-            raise RuntimeError(f"{name} writes to a tensor that is not widened")
-        args, given = (tuple(args), dict(kwargs or {})) if name in _MOVING else tree_map(_wide, (tuple(args), dict(kwargs or {})))
-        return func(*args, **given)
+        if args and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):  # `+=` and its like are called add_
+            _refuse_narrow(args[0], name)
+        return _called(func, args, kwargs, _wide_dtype if name in _MOVING else _wide)
 
 
 class _Ops(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = kwargs or {}
         for position, argument in enumerate(func._schema.arguments):
-            value = args[position] if position < len(args) else given.get(argument.name)
-            if argument.alias_info is not None and argument.alias_info.is_write and getattr(value, "dtype", None) in WIDE:
-                raise RuntimeError(f"{func} writes to a tensor that is not widened")
-        wide = _wide_dtype if func in _MOVING else _wide
-        args, given = tree_map(wide, (tuple(args), dict(given)))
-        return func(*args, **given)
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                _refuse_narrow(args[position] if position < len(args) else (kwargs or {}).get(argument.name), func)
+        return _called(func, args, kwargs, _wide_dtype if func in _MOVING else _wide)
 
 
 def suits(module: torch.nn.Module) -> bool:
@@ -65,6 +58,16 @@ def sharing(module: torch.nn.Module) -> torch.nn.Module:
         for held in (part._buffers, vars(part)):
             held.update({name: _wide(value) for name, value in held.items() if isinstance(value, torch.Tensor)})
     return copied
+
+
+def _refuse_narrow(value: Any, op: Any) -> None:
+    if getattr(value, "dtype", None) in WIDE:
+        raise RuntimeError(f"{op} writes to a tensor that is not widened")
+
+
+def _called(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, wide: Callable[[Any], Any]) -> Any:
+    args, given = tree_map(wide, (tuple(args), dict(kwargs or {})))
+    return func(*args, **given)
 
 
 def _wide(value: Any) -> Any:
