@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import zstandard
+
+from lowering import files
 
 SUFFIX = ".zst"
 TEXT = (".py", ".ts", ".mlir", ".diff")  # how levels are written for people; the binary forms are compact already
@@ -21,14 +22,8 @@ def compacted(path: Path, from_bytes: int | None = LARGE) -> Path:
     if from_bytes is None or path.suffix not in TEXT or (length := path.stat().st_size) < from_bytes:
         return path
     target = path.with_name(path.name + SUFFIX)
-    draft = path.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with path.open("rb") as plain, draft.open("wb") as packed:
-            zstandard.ZstdCompressor(LEVEL, write_checksum=True).copy_stream(plain, packed, size=length)
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with files.drafted(target) as draft, path.open("rb") as plain, draft.open("wb") as packed:
+        zstandard.ZstdCompressor(LEVEL, write_checksum=True).copy_stream(plain, packed, size=length)
     path.unlink()
     return target
 

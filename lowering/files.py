@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,19 @@ def write(path: Path, data: Any) -> None:
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """The same for any content. durable: false may lose it when the machine stops; whoever reads it must then be able to tell."""
+    with drafted(path) as draft, draft.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a file that takes its place when the block is left, and that is gone when the block raises. Raises OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield draft
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -7,8 +7,6 @@ is done. Whatever goes wrong on the way is an OSError.
 from __future__ import annotations
 
 import errno
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,16 +48,12 @@ def bring(path: Path, into: Path | None = None) -> bool:
     if twin is None:
         return False
     target = into or path
-    draft = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _errors(twin.url), twin.opened() as system:
+        with files.drafted(target) as draft, _errors(twin.url), twin.opened() as system:
             system.get_file(twin.path, str(draft))
-        draft.replace(target)
     except FileNotFoundError:
         return False
-    finally:
-        draft.unlink(missing_ok=True)
     return True
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lowering import remote, types
+from lowering import files, remote, types
 from lowering.errors import InfraError, Problem, Unsupported
 from lowering.store import weights_file
 
@@ -72,17 +72,14 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
             aliases[name] = owner
     distinct = {name: weights[name].detach().cpu().contiguous() for name in first.values()}
     _part_storages(distinct)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(distinct, draft, {_ALIASES: json.dumps(aliases)})
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with files.drafted(path) as draft:
+            save_file(distinct, draft, {_ALIASES: json.dumps(aliases)})
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise InfraError(Problem(str(path), f"weights cannot be written: {error}", "check space and permissions of the store")) from error
-    finally:
-        draft.unlink(missing_ok=True)
     _publish(path)
     return key
 
