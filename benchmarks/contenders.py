@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 
-from lowering import dynamic, inputs, pipeline
+from lowering import pipeline
+from lowering.eager import inputs
+from lowering.fx import dynamic_shapes
 from lowering.job import Job
 from lowering.measure import peak_bytes, reset_peak
 from lowering.model import Input, Model, Symbol
@@ -89,13 +91,13 @@ def torch_mlir(model: Model) -> Any:
     from torch_mlir import fx
 
     module, arguments = _made(model)
-    return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic.dynamic_shapes(model), **arguments)
+    return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic_shapes.dynamic_shapes(model), **arguments)
 
 
 def onnx(model: Model) -> Any:
     """torch.onnx.export(dynamo=True): an ONNX program in memory."""
     module, arguments = _made(model)
-    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic.dynamic_shapes(model), dynamo=True, verbose=False)
+    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model), dynamo=True, verbose=False)
 
 
 def torchax(model: Model) -> Any:
@@ -103,7 +105,7 @@ def torchax(model: Model) -> Any:
     from torchax.export import exported_program_to_stablehlo  # type: ignore[import-not-found]
 
     module, arguments = _made(model)
-    program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic.dynamic_shapes(model), strict=False)
+    program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model), strict=False)
     return exported_program_to_stablehlo(program)[1].mlir_module()
 
 

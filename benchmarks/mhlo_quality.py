@@ -31,13 +31,16 @@ import torch
 
 from benchmarks import torchax_export
 from flows.planning import plan
-from lowering import files, inputs, mlir, pipeline, sizes, xla
+from lowering import files, pipeline, xla
+from lowering.eager import inputs
 from lowering.errors import Unsupported
 from lowering.execution import arguments
+from lowering.ir import mlir
 from lowering.job import Job
 from lowering.legalize import entry
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.sizes import evaluation
 from lowering.stage import Silent
 
 QUICK = ("mlp", "bert")
@@ -109,7 +112,7 @@ def measure(name: str, with_compile: bool) -> Row:
             counts[baseline_name] = histogram(make().ir)
         except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
             failures[baseline_name] = _cause(error)
-    seconds = {sizes.text(at): timed(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
+    seconds = {evaluation.text(at): timed(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
     return Row(name, counts, seconds, failures)
 
 

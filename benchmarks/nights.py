@@ -12,8 +12,8 @@ from typing import Any
 from flows import publish, record
 from flows.config import Run
 from lowering import files
-from lowering.code_lines import FILE, HEAD, VALUES
 from lowering.errors import Problem
+from lowering.ir.annotations import FILE, HEAD, VALUES
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
 from lowering.result import LOG, Expectation, JobResult, Remark, StageResult

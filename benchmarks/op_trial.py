@@ -11,13 +11,15 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.op_samples import Sample
-from lowering import execution, inputs, sizes
+from lowering import execution
+from lowering.eager import inputs
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import Bench
 from lowering.signature import Signature
+from lowering.sizes import evaluation
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -152,7 +154,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
             why_not = f"eager fails at other shapes: {error}"
             continue
         found = bench.check(run, given, want)
-        text = sizes.text(point)
+        text = evaluation.text(point)
         if found.failure:
             return "unsupported" if found.unsupported and is_sized_by_data(program) else "error", (f"at {text}: {found.failure}",)
         wrong = [f"{name} at {text}: {compared.detail}" for name, compared in found.outputs.items()
@@ -186,10 +188,10 @@ def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str,
     traced = {name: traced[name] for name in signature.symbols if name in traced}
     for point in _candidates(traced):
         try:
-            if point != traced and all(sizes.evaluate(guard, point) for guard in signature.guards if sizes.symbols_in(guard) <= set(point)):
-                shapes = {argument.name: sizes.shape_at(argument.dims, point) for argument in signature.inputs}
+            if point != traced and all(evaluation.evaluate(guard, point) for guard in signature.guards if evaluation.symbols_in(guard) <= set(point)):
+                shapes = {argument.name: evaluation.shape_at(argument.dims, point) for argument in signature.inputs}
                 yield point, sample.at(shapes)
-        except (sizes.Unknown, SyntaxError, ShapelineError):
+        except (evaluation.Unknown, SyntaxError, ShapelineError):
             continue
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from lowering.dumps import LARGE
+from lowering.ir.text_files import LARGE
 from lowering.model import Model
 
 GROUPS = ("suite", "cluster", "stages")

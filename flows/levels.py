@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import code_lines, dumps, files
+from lowering import files
+from lowering.ir import annotations as code_lines
+from lowering.ir import text_files
 from lowering.job import plain
 from lowering.result import MANIFEST
 
@@ -37,7 +39,7 @@ def present(folder: Path) -> list[Path]:
     """The IR files in a job's folder, plain or compressed, in the order they were written."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if dumps.kind(path) in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
+    return sorted(path for path in folder.iterdir() if text_files.kind(path) in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
 
 
 def of(folder: Path) -> list[LevelFile]:
@@ -61,7 +63,7 @@ def as_json(folder: Path) -> list[dict[str, Any]]:
 def text(path: Path) -> str:
     """The text of an IR file; of one that is damaged, a line that says so. Raises OSError."""
     try:
-        return dumps.read(path)
+        return text_files.read(path)
     except ValueError as error:
         return f"{error}\n"
 
@@ -69,7 +71,7 @@ def text(path: Path) -> str:
 def size(path: Path) -> int:
     """Bytes of its text; of a damaged file its own. Raises OSError."""
     try:
-        return dumps.size(path)
+        return text_files.size(path)
     except ValueError:
         return path.stat().st_size
 
@@ -95,5 +97,5 @@ def _python(text: str) -> str:
 
 def _measured(path: Path) -> LevelFile:
     content = text(path)
-    digest = hashlib.sha256(normalized(content, dumps.kind(path)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(normalized(content, text_files.kind(path)).encode()).hexdigest()[:16]
     return LevelFile(path.name.split(".", 1)[0], path.name, content.count("\n"), size(path), digest)

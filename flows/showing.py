@@ -9,8 +9,9 @@ from pathlib import Path
 from flows import jobs, levels
 from flows.command import OK
 from flows.listing import table
-from lowering import code_lines, dumps
 from lowering.errors import ConfigError, Problem, near_miss
+from lowering.ir import annotations as code_lines
+from lowering.ir import text_files
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         return OK
     path = _chosen(options.level, found)
     try:
-        text = dumps.read(path)
+        text = text_files.read(path)
     except (OSError, ValueError) as error:
         raise ConfigError(Problem(str(path), f"cannot be read: {error}")) from error
     sys.stdout.write(code_lines.strip(text) if options.plain else text)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lowering import direct, inventory, mlir
+from lowering import direct, inventory
 from lowering.custom import operators
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowering import dumps, files, native, pipeline
+from lowering import files, native, pipeline
 from lowering.failure import outcome_of
 from lowering.forkserver import STACKS_SIGNAL
 from lowering.history import History
+from lowering.ir import text_files
 from lowering.job import Job
 from lowering.result import LOG, JobResult
 
@@ -57,7 +58,7 @@ def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
 
 def compress_bytes_of(data: Mapping[str, Any]) -> int | None:
     """How long an IR text of the job of that job.json is when it is compressed."""
-    return data.get(COMPRESS, dumps.LARGE)
+    return data.get(COMPRESS, text_files.LARGE)
 
 
 def _result(folder: Path, emit: pipeline.Emit) -> JobResult:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering import inputs, iree, mlir, training, widening
+from lowering import iree
+from lowering.eager import inputs, training, widening
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
 from lowering.signature import Result, Signature

@@ -25,7 +25,8 @@ from typing import Any
 WARM = (
     "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
     "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
-    "lowering.archive", "lowering.joint", *sorted(f"lowering.stages.{file.stem}" for file in Path(__file__).with_name("stages").glob("[!_]*.py")),
+    "lowering.fx.archive", "lowering.fx.joint",
+    *sorted(f"lowering.stages.{file.stem}" for file in Path(__file__).with_name("stages").glob("[!_]*.py")),
 )  # fmt: skip
 KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
 STACKS_SIGNAL = signal.SIGRTMAX - 2

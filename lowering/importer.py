@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 import torch
 from torch_mlir import ir
 
-from lowering import source_lines, types
-from lowering.code_lines import VALUE
+from lowering import types
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
+from lowering.ir import source_lines
+from lowering.ir.annotations import VALUE
 from lowering.script_nodes import blocks, inputs, outputs
 
 Node: TypeAlias = torch._C.Node

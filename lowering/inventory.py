@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lowering import mlir
 from lowering.errors import Problem, StageFailed, Unsupported
+from lowering.ir import mlir
 
 _ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a place in MLIR text that nobody wrote
 _FILE = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):\d+')

@@ -46,7 +46,7 @@ def of(parts: Mapping[str, Any]) -> str:
 
 
 def why(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """What made a result that was asked for another than the last one of that stage: `seq.max: 512 -> 128; lowering/mlir.py changed`."""
+    """What made a result that was asked for another than the last one of that stage: `seq.max: 512 -> 128; lowering/ir/mlir.py changed`."""
     if old is None:
         return "first time"
     return "; ".join(_changes(old, new)) or "not in the store any more, or the last attempt failed"

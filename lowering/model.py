@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering.dims import Affine, Dim, parse_dim
 from lowering.errors import Problem, near_miss
+from lowering.sizes.dims import Affine, Dim, parse_dim
 from lowering.types import DTYPES, NUMBERS
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lowering import comparison, inputs, mlir, xla
+from lowering import comparison, xla
 from lowering.comparison import Comparison
+from lowering.eager import inputs
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from lowering.execution import Eager, Run, Tensors, label_of, results_of, runner, runs_here
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.points import Point, Sizes, Space, declined, outside, points

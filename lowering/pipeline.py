@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering import dumps, keys
+from lowering import keys
 from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.failure import outcome_of, text_of
 from lowering.history import History
+from lowering.ir import text_files
 from lowering.job import Job, plain, structured
 from lowering.level import Level, Program
 from lowering.measure import Watch
@@ -52,7 +53,7 @@ def wanted(job: Job) -> dict[str, Stage]:
     return {name: stage for name, stage in job.stages.items() if stage.target.rank <= ranks[job.until]}
 
 
-def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None, compress_bytes: int | None = dumps.LARGE) -> JobResult:
+def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None, compress_bytes: int | None = text_files.LARGE) -> JobResult:
     """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
 
     `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens. With a `store`,
@@ -95,7 +96,7 @@ class _Record:
     history: History
     emit: Emit
     reuse: Reuse | None = None
-    compress_bytes: int | None = dumps.LARGE
+    compress_bytes: int | None = text_files.LARGE
     noted: list[Mapping[str, Any]] = field(default_factory=list)
     stem: Path = Path()
     filed: list[Path] = field(default_factory=list)
@@ -154,7 +155,7 @@ class _Record:
             saved: list[Path] = []
             try:  # a broken result is saved too: it is what one wants to look at
                 with watch.phase("save"):
-                    saved = [dumps.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
+                    saved = [text_files.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
                     done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None,
                                    ops=dict(stage.ops(result)))
             finally:

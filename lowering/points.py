@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from lowering import sizes as sizes_at
-from lowering.dims import Affine
-from lowering.inputs import flexible_sizes
+from lowering.eager.inputs import flexible_sizes
 from lowering.model import Model, Symbol
 from lowering.signature import Signature
+from lowering.sizes import evaluation as sizes_at
+from lowering.sizes.dims import Affine
 
 # Sizes that no tile, vector or block width divides.
 _ODD = (13, 29, 7, 53, 11, 19, 37, 3, 61, 101, 17, 5, 23, 31, 43)

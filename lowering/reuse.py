@@ -180,7 +180,7 @@ class _Unbuilt(Built):
             raise AttributeError(name)
         import torch
 
-        from lowering import inputs
+        from lowering.eager import inputs
 
         module = inputs.instantiate(self.model)
         if self._weights and not self._weights.startswith(FAKE):

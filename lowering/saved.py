@@ -68,7 +68,7 @@ class Stored(Program):
 
 def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | None:
     """torch.export's own serialization without the bytes of any tensor."""
-    from lowering import archive
+    from lowering.fx import archive
 
     try:
         graph = archive.graph(written) if written else archive.serialized(program, serialize_example_inputs=False).exported_program
@@ -95,7 +95,7 @@ def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> Exported
 
 
 def _load_module(data: bytes, level: Level) -> Any:
-    from lowering import mlir
+    from lowering.ir import mlir
 
     if level is Level.MHLO:
         from jaxlib.mlir import ir
@@ -111,7 +111,8 @@ def _load_module(data: bytes, level: Level) -> Any:
 
 def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     """The graph's text, and what its reader drops: the names of values and the source ranges."""
-    from lowering import script_nodes, source_lines
+    from lowering import script_nodes
+    from lowering.ir import source_lines
 
     nodes = []
     for node in script_nodes.nodes(graph):
@@ -128,7 +129,8 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
 
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
-    from lowering import script_nodes, script_text, source_lines
+    from lowering import script_nodes, script_text
+    from lowering.ir import source_lines
 
     graph = script_text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import script_control, script_nodes, script_numbers, script_text, source_lines, types
+from lowering import script_control, script_nodes, script_numbers, script_text, types
 from lowering.custom.script import UNNAMED, Annotation
 from lowering.errors import Problem, Unsupported
+from lowering.ir import source_lines
 from lowering.ops.symbolic import kind_of
 
 Value: TypeAlias = torch._C.Value

@@ -14,8 +14,9 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 
-from lowering import script_lists, script_windows, source_lines, types
+from lowering import script_lists, script_windows, types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
+from lowering.ir import source_lines
 from lowering.ops import indexing, script_values
 from lowering.ops.script_values import UNINITIALIZED, held
 from lowering.script_carried import kind_of

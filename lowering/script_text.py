@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 import torch
 
-from lowering import script_nodes, source_lines
-from lowering.source_lines import SourceLine
+from lowering import script_nodes
+from lowering.ir import source_lines
+from lowering.ir.source_lines import SourceLine
 
 Graph: TypeAlias = torch._C.Graph
 

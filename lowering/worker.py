@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import dumps, files, native, pipeline, replay, stacks, warm
+from lowering import files, native, pipeline, replay, stacks, warm
 from lowering.child import COMPRESS, DISK_FAILED, EVENTS, JOB, compress_bytes_of, store_of
 from lowering.errors import InfraError, Problem
 from lowering.forkserver import tree_bytes
 from lowering.history import History
+from lowering.ir import text_files
 from lowering.job import Job
 from lowering.result import LOG, MANIFEST, REPRO, START, JobResult, Remark, with_remark
 
@@ -42,7 +43,7 @@ class Limits:
     exit_seconds: float = 5.0
     start_seconds: float = 300.0
     deadline: float | None = None
-    compress_bytes: int | None = dumps.LARGE
+    compress_bytes: int | None = text_files.LARGE
 
 
 def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:

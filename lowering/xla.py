@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from lowering import mlir, types
+from lowering import types
 from lowering.custom import bridge, segments
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
+from lowering.ir import mlir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory

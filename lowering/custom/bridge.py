@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lowering import mlir
 from lowering.custom import compiler
 from lowering.errors import LoadError, Problem, StageFailed
+from lowering.ir import mlir
 
 SOURCE = Path(__file__).with_name("bridge.cpp")
 PLATFORMS = ("cpu",)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch_mlir import ir
 
-from lowering import mlir
 from lowering.custom import encoding, libraries
 from lowering.custom.naming import BUILTIN, DIMS, dotted, parts
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.model import Model
 
 OPERATOR = "torch.operator"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import exported, source_lines
 from lowering.custom import libraries
 from lowering.custom.naming import DIMS, dims_text, is_custom
 from lowering.errors import Problem
+from lowering.fx import exported
+from lowering.ir import source_lines
 
 if TYPE_CHECKING:
     from lowering.script_graph import ScriptGraph

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from lowering import mlir
 from lowering.custom import bridge
 from lowering.errors import Problem, StageFailed
+from lowering.ir import mlir
 
 Run = Callable[[str | bytes, Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering import mlir
+from lowering.ir import mlir
 from lowering.rules import Rules
 
 ANY_TENSOR = "vtensor"

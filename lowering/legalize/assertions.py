@@ -10,10 +10,10 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.legalize import entry
-from lowering.legalize import expression as ex
 from lowering.legalize.emission import Emitter, Origin
-from lowering.legalize.expression import Atom, Expression
 from lowering.signature import Signature
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Atom, Expression
 
 
 @dataclass(frozen=True)

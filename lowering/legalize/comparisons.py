@@ -6,7 +6,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering import mlir
+from lowering.ir import mlir
 
 
 def mark_unsigned(module: Any) -> None:

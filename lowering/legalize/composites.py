@@ -6,7 +6,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering import mlir
+from lowering.ir import mlir
 
 # CHLO's expansion of erf is a polynomial of some 40 ops, each coefficient broadcast to the operand's shape.
 KEPT = {"chlo.erf": "mhlo.erf"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize.expression import Expression, Shape
+from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

@@ -11,7 +11,7 @@ from lowering.custom import bridge
 from lowering.custom.naming import DIMS, dims_of
 from lowering.custom.operators import HELD
 from lowering.legalize.emission import Origin
-from lowering.legalize.expression import Expression, Shape
+from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

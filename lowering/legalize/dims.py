@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize import expression as ex
 from lowering.legalize.composites import KEPT
-from lowering.legalize.expression import Expression, Shape
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Known

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize import expression as ex
 from lowering.legalize.movement import Move, moved, reshape, sizes
 from lowering.legalize.units import RESHAPES
+from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

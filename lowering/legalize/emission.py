@@ -8,7 +8,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.legalize.expression import ONE, ZERO, Atom, Expression, Monomial
+from lowering.sizes.expression import ONE, ZERO, Atom, Expression, Monomial
 
 _HOLDS = {"eq": "EQ", "lt": "LT", "le": "LE"}
 _FAILS = {"eq": "NE", "lt": "GE", "le": "GT"}

@@ -11,11 +11,11 @@ from torch_mlir import ir
 
 from lowering.errors import Problem
 from lowering.legalize import comparisons
-from lowering.legalize import expression as ex
 from lowering.legalize.emission import Origin
-from lowering.legalize.expression import Atom, Expression, Shape
 from lowering.legalize.rewrite import Rewrite
 from lowering.signature import Signature
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Atom, Expression, Shape
 
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:

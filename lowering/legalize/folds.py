@@ -9,7 +9,7 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize import dims, dots, heads, identities, movement, places, units
-from lowering.legalize import expression as ex
+from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import expression as ex
 from lowering.legalize.dims import integers
 from lowering.legalize.dots import Numbers, create
 from lowering.legalize.movement import SINKABLE, broadcast, sizes
 from lowering.legalize.units import BROADCASTS, RESHAPES
+from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

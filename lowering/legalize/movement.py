@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import expression as ex
 from lowering.legalize.dims import ELEMENTWISE, integers
 from lowering.legalize.units import BROADCASTS, RESHAPES, inserted, splat
+from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import expression as ex
 from lowering.legalize.dims import integers
-from lowering.legalize.expression import Expression, Shape
 from lowering.legalize.units import constant_of, inserted
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Known

@@ -9,10 +9,10 @@ from torch_mlir import ir
 
 from lowering.errors import Problem
 from lowering.legalize import control, custom_calls, dims, folds, places, scalars
-from lowering.legalize import expression as ex
 from lowering.legalize.emission import Emitter, Origin
-from lowering.legalize.expression import Atom, Expression, Shape
 from lowering.legalize.places import Places
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Atom, Expression, Shape
 
 PURE = ("stablehlo.", "chlo.", "func.", "builtin.")
 

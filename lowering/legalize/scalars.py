@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import expression as ex
-from lowering.legalize.expression import Expression
 from lowering.rules import Rules
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Expression
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Known

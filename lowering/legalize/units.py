@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize import expression as ex
+from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
     from lowering.legalize.rewrite import Rewrite

@@ -345,7 +345,7 @@ def _suffix(op: torch._ops.OpOverload) -> str:
 
 @functools.cache
 def _context() -> Any:
-    from lowering import mlir
+    from lowering.ir import mlir
 
     return mlir.torch_context()
 

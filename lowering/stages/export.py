@@ -13,15 +13,17 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import dynamic, exported, files, functional, graphs, inputs, training, weights
+from lowering import files, weights
 from lowering.custom import libraries, naming
-from lowering.decompose import decompose
-from lowering.dims import Affine
+from lowering.eager import inputs, training
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
+from lowering.fx import cleanup, dynamic_shapes, exported, functional
+from lowering.fx.decompose import decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.ops import decompositions
 from lowering.points import smallest
+from lowering.sizes.dims import Affine
 from lowering.sources import checkpoint
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
@@ -89,7 +91,7 @@ class Export(Stage):
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> ExportedProgram:
         """torch.export's program; what became of the dims is reported whether it succeeds or not."""
         arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
-        shapes = dynamic.dynamic_shapes(model)
+        shapes = dynamic_shapes.dynamic_shapes(model)
         captured, failure = None, None
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
@@ -133,14 +135,14 @@ class Export(Stage):
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)
-        graphs.drop_assertions(result.graph_module)
+        cleanup.drop_assertions(result.graph_module)
         result.graph_module.recompile()
         return result
 
     def _retraced(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
         """`captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
-        graphs.inline_wrappers(captured.graph_module)
-        if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and graphs.is_functional(captured.graph_module):
+        cleanup.inline_wrappers(captured.graph_module)
+        if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and cleanup.is_functional(captured.graph_module):
             return captured
         if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
             functional.free_of_strides(captured.graph_module)
@@ -150,7 +152,7 @@ class Export(Stage):
     def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
         """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers,
         and the loops."""
-        from lowering import joint  # a second of imports, which a process that only reads this stage's options does without
+        from lowering.fx import joint  # a second of imports, which a process that only reads this stage's options does without
 
         if refused := [*joint.random_ops(captured), *joint.loops(captured)]:
             raise Unsupported(refused)
@@ -168,7 +170,7 @@ class Export(Stage):
         """Functional, and every dim that the model declares with a symbol is symbolic."""
         built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
         problems = []
-        if not graphs.is_functional(program.ir.graph_module):
+        if not cleanup.is_functional(program.ir.graph_module):
             problems.append(Problem("export", "the graph still writes in place after functionalization"))
         values = {node.name: node.meta["val"] for node in program.ir.graph.nodes if node.op == "placeholder"}
         for name, declared in built.model.inputs.items():
@@ -183,7 +185,7 @@ class Export(Stage):
         readable.write_text(readable_code(program.ir), encoding="utf-8")
         if not self.archive or weights.fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
-        from lowering import archive  # as above
+        from lowering.fx import archive  # as above
 
         path = stem.with_name(stem.name + Level.EXPORTED.suffix)
         try:
@@ -195,7 +197,7 @@ class Export(Stage):
         return [readable, path]
 
     def ops(self, program: Program) -> dict[str, int]:
-        return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))
+        return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
 
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from torch.fx import GraphModule, Node
 
-from lowering import mlir
 from lowering.backend_contract import ToBackendContract
 from lowering.errors import Problem, StageFailed
+from lowering.ir import mlir
 from lowering.level import Level, Program
 
 

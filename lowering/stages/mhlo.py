@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import bounds, mlir
 from lowering.errors import Problem
+from lowering.ir import bounds, mlir
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 

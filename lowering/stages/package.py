@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import artifact, mlir, weights
+from lowering import artifact, weights
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Read, Stage

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import direct, inventory, mlir
+from lowering import direct, inventory
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
+from lowering.ir import mlir
 from lowering.legalize import composites, control, custom_calls, entry, opening
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage

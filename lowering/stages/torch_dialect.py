@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lowering import importer, mlir
+from lowering import importer
 from lowering.backend_contract import ToBackendContract
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.level import Level, Program
 
 

@@ -10,10 +10,12 @@ from typing import ClassVar
 
 import torch
 
-from lowering import deployable, exported, source_lines, weights
+from lowering import deployable, weights
 from lowering.custom import script
 from lowering.custom.script import Annotation
 from lowering.errors import Problem
+from lowering.fx import exported
+from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.script_graph import ScriptGraph, refusals
 from lowering.script_nodes import nodes

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from torch.fx import GraphModule
 
-from lowering import exported, exported_constants, graphs, recipe
+from lowering import recipe
 from lowering.errors import ConfigError, Problem, StageFailed
+from lowering.fx import cleanup, constants, exported
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Read, Stage
@@ -30,16 +31,16 @@ class Transform(Stage):
     """Run graph transformations.
 
     steps: each names by `_target_` a function that takes a GraphModule (and the step's other keys) and returns one; see
-    lowering.transformations for those that are here.
+    lowering.fx.transformations for those that are here.
     """
 
     source: ClassVar[Level] = Level.EXPORTED
     target: ClassVar[Level] = Level.EXPORTED
 
     steps: tuple[Mapping[str, Any], ...] = (
-        {"_target_": "lowering.transformations.fold_constants"},
-        {"_target_": "lowering.transformations.remove_noop_views"},
-        {"_target_": "lowering.transformations.remove_dead_inputs"},
+        {"_target_": "lowering.fx.transformations.fold_constants"},
+        {"_target_": "lowering.fx.transformations.remove_noop_views"},
+        {"_target_": "lowering.fx.transformations.remove_dead_inputs"},
     )
 
     def reads(self) -> frozenset[Read]:
@@ -57,7 +58,7 @@ class Transform(Stage):
         return problems
 
     def apply(self, program: Program, note: Note) -> Program:
-        module = exported_constants.unlifted(program.ir)
+        module = constants.unlifted(program.ir)
         diffs = []
         for step in self.steps:
             before = _readable(module)
@@ -65,7 +66,7 @@ class Transform(Stage):
             name = str(step[recipe.TARGET]).rpartition(".")[2]
             lines = difflib.unified_diff(before.splitlines(), _readable(module).splitlines(), "before", f"after {name}", lineterm="")
             diffs.append((name, "\n".join(lines)))
-        result = exported_constants.lifted(module, program.ir)
+        result = constants.lifted(module, program.ir)
         built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
         lowered = program.lowered(Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result))
         return Transformed(**{field.name: getattr(lowered, field.name) for field in fields(lowered)}, diffs=tuple(diffs))
@@ -73,7 +74,7 @@ class Transform(Stage):
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Still functional, and its results are those that it had."""
         before = program.above.signature.results if program.above and program.above.signature else ()
-        problems = [] if graphs.is_functional(program.ir.graph_module) else [Problem("transform", "the graph writes in place now")]
+        problems = [] if cleanup.is_functional(program.ir.graph_module) else [Problem("transform", "the graph writes in place now")]
         if program.signature is not None and program.signature.results != before:
             problems.append(Problem("transform", "a step changed what the program returns", "transformations keep the results"))
         return problems
@@ -90,7 +91,7 @@ class Transform(Stage):
         return saved
 
     def ops(self, program: Program) -> dict[str, int]:
-        return dict(Counter(str(node.target) for node in graphs.calls(program.ir.graph_module)))
+        return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
 
 
 def _stepped(step: Mapping[str, Any], module: GraphModule) -> GraphModule:

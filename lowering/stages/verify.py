@@ -11,10 +11,12 @@ from typing import ClassVar
 import torch
 from safetensors.torch import save_file
 
-from lowering import files, graphs, iree, mlir, numerics, weights, xla
+from lowering import files, iree, numerics, weights, xla
 from lowering.custom import bridge
 from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
 from lowering.execution import RUNNABLE, label_of, results_of
+from lowering.fx import cleanup
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Stage
@@ -127,7 +129,7 @@ class Verify(Stage):
 def is_sized_by_data(program: Program) -> bool:
     """Whether a size depends on what tensors hold."""
     exported = program.at(Level.EXPORTED)
-    return exported is not None and graphs.is_sized_by_data(exported.ir.graph_module)
+    return exported is not None and cleanup.is_sized_by_data(exported.ir.graph_module)
 
 
 @contextmanager

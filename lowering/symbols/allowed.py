@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from lowering import sizes as written
+from lowering.sizes import evaluation as written
 from lowering.symbols.schema import Range
 
 MOST = 4096  # sizes of one range tried to find that only one is left

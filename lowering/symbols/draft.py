@@ -47,12 +47,13 @@ def drafted(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
 def _findings(model: Model) -> Iterator[Drafted]:
     import torch
 
-    from lowering import dynamic, inputs
+    from lowering.eager import inputs
+    from lowering.fx import dynamic_shapes
 
     module = inputs.instantiate(model)
     arguments = {**inputs.make(model, model.examples()), **model.constants}
     try:
-        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic.dynamic_shapes(model))
+        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model))
     except Exception as error:  # noqa: BLE001 - draft export meets what it cannot draft around
         yield Drafted("failed", f"{type(error).__name__}: {str(error).split(chr(10), 1)[0]}")
         return

@@ -14,14 +14,14 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.numbers import int_oo
 
-from lowering.dims import Affine, Dim
-from lowering.dynamic import PHANTOM
-from lowering.inputs import flexible_sizes
+from lowering.eager.inputs import flexible_sizes
+from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
+from lowering.sizes.dims import Affine, Dim
+from lowering.sizes.spelling import spelled
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
 from lowering.symbols.schema import ITSELF, Range
-from lowering.symbols.spelling import spelled
 
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")

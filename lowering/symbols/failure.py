@@ -11,9 +11,9 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
-from lowering.dims import Affine, parse_dim
-from lowering.dynamic import PHANTOM
+from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
+from lowering.sizes.dims import Affine, parse_dim
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of, of_summary
 from lowering.symbols.schema import Failure, Fix, Line

@@ -9,9 +9,9 @@ from typing import Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
+from lowering.sizes.spelling import condensed
 from lowering.symbols.allowed import every, only
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
-from lowering.symbols.spelling import condensed
 
 NEEDS = "the exported program needs "  # how the message of an asserted guard begins
 ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can hold shape assertions

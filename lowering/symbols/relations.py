@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import sympy
 
-from lowering.sizes import FUNCTIONS
+from lowering.sizes.evaluation import FUNCTIONS
 from lowering.symbols.allowed import every
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Export

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import inputs
+from lowering.eager import inputs
 from lowering.execution import Eager
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol

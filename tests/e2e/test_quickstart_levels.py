@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from lowering import inputs, script_text
+from lowering import script_text
 from lowering.comparison import compare, tolerance_of
+from lowering.eager import inputs
 from lowering.execution import Eager, results_of
 from lowering.model import Symbol
 from tests.e2e.burned_in import burned_in

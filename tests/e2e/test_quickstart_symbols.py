@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from lowering.dims import Affine
+from lowering.sizes.dims import Affine
 from lowering.symbols.views import PAGE, SOURCE
 from tests.e2e.quickstart import IDS, Lowered
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lowering import mlir
+from lowering.ir import mlir
 from lowering.legalize import entry
 from lowering.signature import Argument, Bound, Signature
 from tests.filecheck.matcher import check, directives

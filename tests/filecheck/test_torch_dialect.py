@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lowering import importer, mlir, script_text
+from lowering import importer, script_text
+from lowering.ir import mlir
 from tests.filecheck.matcher import check, directives
 
 CASES = sorted((Path(__file__).parent / "torch_dialect").glob("*.ts"))

@@ -12,7 +12,8 @@ from unittest import mock
 import pytest
 import torch
 
-from lowering import deployable, inputs, script_text
+from lowering import deployable, script_text
+from lowering.eager import inputs
 from lowering.execution import Eager, arguments
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from lowering import exported, inputs, mlir
+from lowering.eager import inputs
+from lowering.fx import exported
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import archive, saved
+from lowering import saved
+from lowering.fx import archive
 from lowering.level import Level, Program
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import artifact, files, inputs, weights
+from lowering import artifact, files, weights
+from lowering.eager import inputs
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
 from lowering.stages.package import Package

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowering import bounds, mlir
+from lowering.ir import bounds, mlir
 from lowering.signature import Argument, Bound, Signature
 
 TEXT = """

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lowering import inputs, pipeline
+from lowering import pipeline
+from lowering.eager import inputs
 from lowering.errors import LoadError
 from lowering.job import Job
 from lowering.level import Level, Program

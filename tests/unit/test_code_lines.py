@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lowering import code_lines, mlir
+from lowering.ir import annotations as code_lines
+from lowering.ir import mlir
 
 NAMED = '''module {
   func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from lowering import mlir, pipeline, script_text
+from lowering import pipeline, script_text
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.job import Job
 from lowering.legalize import entry
 from lowering.model import Input, Model, Symbol

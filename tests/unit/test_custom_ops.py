@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import mlir, pipeline, script_text, xla
+from lowering import pipeline, script_text, xla
 from lowering.errors import StageFailed
+from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import CustomCall, Input, Model, Symbol

@@ -16,7 +16,8 @@ import pytest
 from flows import command, levels, record, retention
 from flows.config import Cluster, Limits, Run
 from flows.dashboard import views
-from lowering import dumps, files, pipeline, worker
+from lowering import files, pipeline, worker
+from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Program
 from lowering.result import JobResult
@@ -45,27 +46,27 @@ def written(path: Path, text: str = TEXT) -> Path:
 def test_a_text_becomes_a_file_that_zstd_reads_from_the_stated_size_on(tmp_path: Path) -> None:
     path = written(tmp_path / "05-mhlo.mhlo.mlir")
     length = path.stat().st_size
-    assert dumps.compacted(path, None) == dumps.compacted(path, length + 1) == path
-    made = dumps.compacted(path, length)
+    assert text_files.compacted(path, None) == text_files.compacted(path, length + 1) == path
+    made = text_files.compacted(path, length)
     assert [file.name for file in tmp_path.iterdir()] == [made.name] == ["05-mhlo.mhlo.mlir.zst"]
     assert made.stat().st_size < length / 10
-    assert (dumps.read(made), dumps.size(made), dumps.kind(made), dumps.name(made)) == (TEXT, length, ".mlir", path.name)
+    assert (text_files.read(made), text_files.size(made), text_files.kind(made), text_files.name(made)) == (TEXT, length, ".mlir", path.name)
 
 
 def test_what_is_no_text_stays_as_it_is(tmp_path: Path) -> None:
     for name in ("01-export.pt2", "02-torchscript.pt", "06-verify.json", "01-export.trace.log", "program.stablehlo"):
-        assert dumps.compacted(written(tmp_path / name), 0).name == name
+        assert text_files.compacted(written(tmp_path / name), 0).name == name
 
 
 def test_a_damaged_file_is_named_and_the_pages_of_its_run_are_made_all_the_same(tmp_path: Path) -> None:
-    made = dumps.compacted(written(tmp_path / "05-mhlo.mhlo.mlir"), 0)
+    made = text_files.compacted(written(tmp_path / "05-mhlo.mhlo.mlir"), 0)
     sound = levels.of(tmp_path)[0]
     (tmp_path / levels.LEVELS).unlink()
     content = bytearray(made.read_bytes())
     content[-6] ^= 1
     made.write_bytes(content)
     with pytest.raises(ValueError, match=r"05-mhlo\.mhlo\.mlir\.zst is damaged: .*run the job again"):
-        dumps.read(made)
+        text_files.read(made)
     (found,) = levels.of(tmp_path)
     assert found.digest != sound.digest
     made.write_bytes(b"not zstd")
@@ -80,7 +81,7 @@ def test_a_file_that_cannot_be_written_leaves_the_text(tmp_path: Path, monkeypat
     path = written(tmp_path / "05-mhlo.mhlo.mlir")
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        dumps.compacted(path, 0)
+        text_files.compacted(path, 0)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -122,7 +123,7 @@ def test_a_job_keeps_its_levels_compressed_and_a_rerun_takes_all_of_them(output:
     for run in ("one", "two"):
         found = levels.present(job_of(output, run))
         assert [path.name.split(".")[0] for path in found] == STEMS
-        assert all(path.suffix == dumps.SUFFIX for path in found)
+        assert all(path.suffix == text_files.SUFFIX for path in found)
         result = JobResult.load(job_of(output, run))
         assert result is not None
         assert result.stages[4].artifact == "05-mhlo.mhlo.mlir.zst"
@@ -133,7 +134,7 @@ def test_the_form_of_a_file_is_no_change_of_its_program(output: Path) -> None:
     packed, plain = levels.of(job_of(output, "two")), levels.of(job_of(output, "three"))
     assert [(level.stem, level.lines, level.size, level.digest) for level in packed] == [
         (level.stem, level.lines, level.size, level.digest) for level in plain]
-    assert all(dumps.read(one) == other.read_text() for one, other in zip(
+    assert all(text_files.read(one) == other.read_text() for one, other in zip(
         levels.present(job_of(output, "two")), levels.present(job_of(output, "three")), strict=True))
 
 
@@ -142,8 +143,8 @@ def test_the_page_of_a_job_holds_the_text(output: Path) -> None:
     result = JobResult.load(folder)
     assert result is not None
     shown = json.loads(views.text(folder, result))["levels"]
-    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == list(map(dumps.read, levels.present(folder)))
-    assert [level["size"] for level in shown] == [len(dumps.read(path).encode()) for path in levels.present(folder)]
+    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == list(map(text_files.read, levels.present(folder)))
+    assert [level["size"] for level in shown] == [len(text_files.read(path).encode()) for path in levels.present(folder)]
 
 
 def test_show_prints_a_level_in_either_form(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +152,7 @@ def test_show_prints_a_level_in_either_form(output: Path, capsys: pytest.Capture
         assert command.main(["show", "scaled", *arguments, "--output", str(output)]) == 0
         return capsys.readouterr().out
 
-    assert said("mhlo") == said("05-mhlo", "--run", "three") == dumps.read(job_of(output, "two") / "05-mhlo.mhlo.mlir.zst")
+    assert said("mhlo") == said("05-mhlo", "--run", "three") == text_files.read(job_of(output, "two") / "05-mhlo.mhlo.mlir.zst")
     assert said("torch") != said("torch-raw")
     assert "// lines of" not in said("mhlo", "--plain")
     assert [line.split()[0] for line in said().splitlines()[1:]] == STEMS
@@ -185,7 +186,7 @@ def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys
     worker.prepare(job, tmp_path / "job", worker.Limits(compress_bytes=0))
     assert worker.lower(tmp_path / "job").outcome == outcome
     assert [path.name for path in levels.present(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
-    assert dumps.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
+    assert text_files.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
 
 
 def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils._sympy.numbers import int_oo
 
-from lowering import inputs
-from lowering.dynamic import dynamic_shapes
+from lowering.eager import inputs
+from lowering.fx.dynamic_shapes import dynamic_shapes
 from lowering.model import Input, Model, Symbol
 
 IDENTITY = {"_target_": "torch.nn.Identity"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowering.legalize import expression as ex
-from lowering.legalize.expression import Atom, Expression
+from lowering.sizes import expression as ex
+from lowering.sizes.expression import Atom, Expression
 
 RANGES = {"a": (0, 9), "b": (1, 64), "c": (2, 5)}
 Sample = tuple[Expression, Callable[[dict[str, int]], int]]

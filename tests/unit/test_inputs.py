@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from lowering import inputs, outputs
+from lowering.eager import inputs, outputs
 from lowering.errors import LoadError
 from lowering.model import EXAMPLES, FILLS, Fill, Input, Model, Symbol
 

@@ -9,8 +9,9 @@ import torch
 
 from benchmarks.op_samples import Sample
 from benchmarks.op_trial import attempt
-from lowering import inventory, mlir
+from lowering import inventory
 from lowering.errors import StageFailed, Unsupported
+from lowering.ir import mlir
 from lowering.stages.stablehlo import CONVERT, FINISH
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lowering import execution, inputs, iree, numerics, xla
+from lowering import execution, iree, numerics, xla
+from lowering.eager import inputs
 from lowering.errors import StageFailed
 from lowering.level import Level
 from lowering.stages.verify import Verify

@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 
-from lowering import inputs
-from lowering.dims import Affine
-from lowering.dynamic import dynamic_shapes
+from lowering.eager import inputs
+from lowering.eager.training import loss_name
+from lowering.fx.dynamic_shapes import dynamic_shapes
 from lowering.job import structured
 from lowering.model import Model, Symbol
-from lowering.training import loss_name
+from lowering.sizes.dims import Affine
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import artifact, deployable, mlir, pipeline, script_text
+from lowering import artifact, deployable, pipeline, script_text
 from lowering.errors import Refused
 from lowering.execution import runner
+from lowering.ir import mlir
 from lowering.iree import available
 from lowering.job import Job
 from lowering.level import Level, Program

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import execution, files, inputs, iree, mlir, numerics, xla
+from lowering import execution, files, iree, numerics, xla
+from lowering.eager import inputs
 from lowering.errors import LoadError, Mismatch, Refused, StageFailed, Unsupported
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
 from lowering.stage import Silent
@@ -311,7 +313,7 @@ class Counter(torch.nn.Module):
 def test_mutated_buffers_are_results_and_eager_leaves_the_module_as_it_was(cpu: xla.Xla) -> None:
     from torch.export import Dim, export
 
-    from lowering import exported
+    from lowering.fx import exported
 
     model = Model("counter", {}, {"x": Input("float32", ("n",))}, {"n": Symbol(1, 9)})
     module = Counter()

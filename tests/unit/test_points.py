@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from lowering import sizes
-from lowering.inputs import flexible_sizes
+from lowering.eager.inputs import flexible_sizes
 from lowering.model import Input, Model, Symbol
 from lowering.points import Space, declined, outside, points
 from lowering.signature import Argument, Bound, Result, Signature
+from lowering.sizes import evaluation as sizes
 
 LARGE = 1 << 40
 

@@ -9,8 +9,9 @@ import pytest
 
 from flows import config
 from flows.planning import plan
-from lowering import mlir, pipeline
+from lowering import pipeline
 from lowering.errors import ConfigError
+from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.stages.export import Export

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import mlir
-from lowering.exported import signature_of
+from lowering.fx.exported import signature_of
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
 from lowering.symbols.levels import dims_of, follow, text_arguments

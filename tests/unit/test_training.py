@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch.export.graph_signature import OutputKind
 
-from lowering import inputs, saved, source_lines
+from lowering import saved
+from lowering.eager import inputs
 from lowering.errors import LoadError, Unsupported
 from lowering.execution import Eager, label_of, results_of, runner
-from lowering.exported import signature_of
+from lowering.fx.exported import signature_of
+from lowering.ir import source_lines
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol

@@ -94,8 +94,8 @@ def test_a_users_step_runs_with_its_options_and_a_wrong_result_is_found(tmp_path
 
 
 @pytest.mark.parametrize(("step", "outcome", "words"), [
-    ({"_target_": "lowering.transformations.fold_everything"}, "unsupported", ("steps[0]", "fold_everything")),
-    ({"_target_": "lowering.transformations.fold_constants", "elements": 3}, "error", ("fold_constants", "elements")),
+    ({"_target_": "lowering.fx.transformations.fold_everything"}, "unsupported", ("steps[0]", "fold_everything")),
+    ({"_target_": "lowering.fx.transformations.fold_constants", "elements": 3}, "error", ("fold_constants", "elements")),
     ({"_target_": f"{__name__}.broken"}, "error", ("broken", "a transformation returns a GraphModule")),
 ])
 def test_a_step_that_is_none(step: dict[str, Any], outcome: str, words: tuple[str, ...], tmp_path: Path) -> None:

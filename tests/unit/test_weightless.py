@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lowering import mlir, pipeline, weights
+from lowering import pipeline, weights
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.stage import Silent

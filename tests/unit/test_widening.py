@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import widening
+from lowering.eager import widening
 from lowering.execution import Eager
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from lowering import recipe
+from lowering.eager.outputs import Outputs, outputs_of
 from lowering.errors import ConfigError, LoadError, Problem, near_miss
 from lowering.model import GRADIENT, LOSS, Model
-from lowering.outputs import Outputs, outputs_of
 
 
 class WithLoss(torch.nn.Module):

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch.export import Dim
 
-from lowering.dims import Affine
 from lowering.model import Model, Symbol
+from lowering.sizes.dims import Affine
 
 PHANTOM = "_"
 

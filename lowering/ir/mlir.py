@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lowering import code_lines
 from lowering.errors import Problem, StageFailed
+from lowering.ir import annotations as code_lines
 
 ELIDE = 64  # constants of more elements are abbreviated
 

@@ -16,9 +16,10 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lowering import graphs, source_lines
+from lowering.eager.outputs import leaf_names
 from lowering.errors import Problem, StageFailed
-from lowering.outputs import leaf_names
+from lowering.fx import cleanup
+from lowering.ir import source_lines
 
 Table = Mapping[Any, Callable[..., Any]]
 
@@ -32,7 +33,7 @@ def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram
     StageFailed where an op has no gradient, or the loss depends on no parameter.
     Results are the mutated buffers, the outputs, then the gradients, each kind in the order of the arguments.
     """
-    graphs.inline_wrappers(captured.graph_module, detach=True)
+    cleanup.inline_wrappers(captured.graph_module, detach=True)
     _detach_all_but(captured, loss)
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     values = tuple(node.meta["val"] for node in placeholders)
@@ -60,7 +61,7 @@ def random_ops(captured: ExportedProgram) -> list[Problem]:
     return [
         Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "draws random numbers in training",
                 "set its probability to 0, by the arguments of the factory")
-        for body in graphs.bodies(captured.graph_module) for node in graphs.calls(body) if _is_random(node)
+        for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if _is_random(node)
     ]  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def loops(captured: ExportedProgram) -> list[Problem]:
     return [
         Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop whose length is dynamic, which has no gradient here",
                 "make the dim static in training: a loop over it is unrolled then")
-        for body in graphs.bodies(captured.graph_module) for node in graphs.calls(body) if node.target is torch.ops.higher_order.while_loop
+        for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if node.target is torch.ops.higher_order.while_loop
     ]  # fmt: skip
 
 

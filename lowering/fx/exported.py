@@ -13,11 +13,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
 
 from lowering import types
-from lowering.dims import Affine
+from lowering.eager.outputs import leaf_names
 from lowering.errors import Problem, Unsupported
 from lowering.model import GRADIENT, Model
-from lowering.outputs import leaf_names
 from lowering.signature import Argument, Bound, Result, Signature
+from lowering.sizes.dims import Affine
 from lowering.types import NUMBERS
 
 _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from lowering import recipe, training
+from lowering import recipe
 from lowering.custom import libraries
-from lowering.dims import Affine
+from lowering.eager import training
+from lowering.eager.outputs import Outputs, outputs_of
 from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Input, Model
-from lowering.outputs import Outputs, outputs_of
+from lowering.sizes.dims import Affine
 from lowering.sources import checkpoint
 from lowering.types import DTYPES, NUMBERS
 

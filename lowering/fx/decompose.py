@@ -16,8 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
-from lowering import functional, graphs, source_lines
 from lowering.errors import Problem, Unsupported
+from lowering.fx import cleanup, functional
+from lowering.ir import source_lines
 
 Decomposition = Callable[..., Any]
 Choose = Callable[[Node], Decomposition | None]
@@ -32,7 +33,7 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
     counts: dict[str, int] = {}
     traces: dict[Hashable, Graph] = {}
     refused: list[Problem] = []
-    pending = [node for body in graphs.bodies(module) for node in graphs.calls(body)]
+    pending = [node for body in cleanup.bodies(module) for node in cleanup.calls(body)]
     while pending:
         node = pending.pop()
         decomposition = choose(node)
@@ -48,7 +49,7 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
     if refused:
         raise Unsupported(refused)
     if counts:
-        for body in graphs.bodies(module):
+        for body in cleanup.bodies(module):
             body.graph.eliminate_dead_code()
     return counts
 
@@ -105,7 +106,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
     with _fake_mode(node.graph):
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
-        if not graphs.is_functional(traced):
+        if not cleanup.is_functional(traced):
             traced = make_fx(_functional(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         functional.free_of_strides(traced)
         return traced.graph
