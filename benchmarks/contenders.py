@@ -22,9 +22,9 @@ from lowering import pipeline
 from lowering.eager import inputs
 from lowering.fx import dynamic_shapes
 from lowering.job import Job
-from lowering.measure import peak_bytes, reset_peak
 from lowering.model import Input, Model, Symbol
 from lowering.recipe import TARGET
+from lowering.record.measure import peak_bytes, reset_peak
 
 WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
                 {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})

@@ -26,7 +26,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.engine_jobs import jobs
-from lowering import files, pipeline, worker
+from lowering import files, pipeline
+from lowering.worker import watch
 
 WORKERS = 2
 
@@ -65,9 +66,9 @@ def children(count: int, seconds: float, folder: Path) -> None:
     """Each job in a child of the fork server, two at a time."""
     prepared = [folder / "runs" / "bare" / "jobs" / job.id for job in jobs(count, seconds)]
     for into, job in zip(prepared, jobs(count, seconds), strict=True):
-        worker.prepare(job, into)
+        watch.prepare(job, into)
     with ThreadPoolExecutor(WORKERS) as pool:
-        assert all(result.outcome == "ok" for result in pool.map(worker.lower, prepared))
+        assert all(result.outcome == "ok" for result in pool.map(watch.lower, prepared))
 
 
 def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> None:

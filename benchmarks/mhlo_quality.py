@@ -31,15 +31,16 @@ import torch
 
 from benchmarks import torchax_export
 from flows.planning import plan
-from lowering import files, pipeline, xla
+from lowering import files, pipeline
 from lowering.eager import inputs
 from lowering.errors import Unsupported
-from lowering.execution import arguments
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.legalize import entry
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.numerics import xla
+from lowering.numerics.runner import arguments
 from lowering.sizes import evaluation
 from lowering.stage import Silent
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.op_samples import Sample
-from lowering import execution
 from lowering.eager import inputs
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
-from lowering.failure import outcome_of
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import Bench
+from lowering.numerics import runner
+from lowering.numerics.verifier import Bench
+from lowering.record.failure import outcome_of
 from lowering.signature import Signature
 from lowering.sizes import evaluation
 from lowering.stages.export import Export
@@ -144,7 +144,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
     """ok when every point agrees with eager."""
     assert program.signature is not None
     bench = Bench(built, program.signature)
-    run = execution.runner(program, bench.devices["cpu"])
+    run = runner.runner(program, bench.devices["cpu"])
     determined = sample.op not in _UNINITIALIZED and _is_determined(program)
     why_not = "no other shape lies within the guards"
     for point, given in _points(sample, program.signature):

@@ -25,7 +25,7 @@ from benchmarks.nights import Told, begin, leave
 from flows import publish
 from flows.dashboard import views
 from lowering import files
-from lowering.result import OUTCOMES, JobResult
+from lowering.record.result import OUTCOMES, JobResult
 
 ROUNDS = 3
 WORDS = ("fam3", "batch", "error", "no lowering", "zzz", "")

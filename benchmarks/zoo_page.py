@@ -13,7 +13,7 @@ from flows import expectations, record
 from flows.markdown import cell, table
 from lowering import files
 from lowering.errors import Problem
-from lowering.result import UNJUDGED, JobResult
+from lowering.record.result import UNJUDGED, JobResult
 from lowering.symbols import SymbolRecord
 
 POINTS = 3  # shape points at which a program must agree with eager to count as verified

@@ -26,7 +26,7 @@ from prefect.client.orchestration import get_client
 from flows import picture, report
 from flows.alongside import watching
 from flows.record import Record
-from lowering.result import MANIFEST, JobResult
+from lowering.record.result import MANIFEST, JobResult
 
 LOOK = 2.0  # seconds between two looks at how many jobs have ended
 PAGE = 200  # artifacts that the server gives at a time

@@ -14,11 +14,13 @@ from flows import copies, record, report, seats, workers
 from flows.dashboard import views
 from flows.record import Record
 from flows.schedule import Need
-from lowering import files, remote, replay, reuse, warm
-from lowering.child import JOB, store_of
+from lowering import files
 from lowering.errors import InfraError, Problem, ShapelineError
-from lowering.result import JobResult, Remark, with_remark
-from lowering.store import Store
+from lowering.record.result import JobResult, Remark, with_remark
+from lowering.store import mirror, reuse
+from lowering.store.entries import Store
+from lowering.worker import client, replay
+from lowering.worker.child import JOB, store_of
 
 LOOKS = 8  # at a time at the notes of a store at a URL, which takes its time for each
 
@@ -34,7 +36,7 @@ class Prepared:
 
 def prepared(run: Record, job: str, need: Need) -> Prepared:
     folder = run.job_folder(job)
-    return Prepared(str(folder), need, remote.url_of(folder))
+    return Prepared(str(folder), need, mirror.url_of(folder))
 
 
 def ended_before(place: Path) -> JobResult | None:
@@ -77,7 +79,7 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[s
         except (OSError, ValueError):  # an attempt of the job's own will say what is wrong
             return False
 
-    if remote.url_of(run.store) is None:
+    if mirror.url_of(run.store) is None:
         return [job for job in jobs if known(job)]
     with ThreadPoolExecutor(LOOKS) as pool:
         return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
@@ -89,7 +91,7 @@ def take(jobs: Sequence[Prepared], environment: Mapping[str, Any] | None, deadli
     environment: the run's, on a worker of a cluster; None in the flow's own process. Stops at the run's deadline (seconds since the epoch).
     """
     for job in jobs:
-        if warm.stopped() or (deadline is not None and time.time() >= deadline):
+        if client.stopped() or (deadline is not None and time.time() >= deadline):
             return
         with suppress(OSError, ValueError, ShapelineError):  # an attempt of the job's own will say what is wrong
             if (result := _taken(job, environment)) is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.record import Record
 from lowering import files
-from lowering.child import JOB
+from lowering.worker.child import JOB
 
 Values = dict[str, Any]
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows import copies, listing
-from lowering import eviction, eviction_there, files, remote
+from lowering import files
 from lowering.errors import ConfigError, Problem
-from lowering.result import MANIFEST, JobResult
-from lowering.store import Store
+from lowering.record.result import MANIFEST, JobResult
+from lowering.store import eviction, mirror, mirror_eviction
+from lowering.store.entries import Store
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 DESCRIPTION = "The store of stage results: what it holds, why a stage was not taken from it, and keeping it within a size."
@@ -78,13 +79,13 @@ def _why(output: Path, run: str, words: str, as_json: bool) -> None:
 
 def _gc(store: Store, options: argparse.Namespace) -> None:
     runs = options.output / "runs"
-    url = remote.url_of(store.root)
+    url = mirror.url_of(store.root)
     if options.at_url and url is None:
         raise ConfigError(Problem("--at-url", f"{options.output} is a folder of this machine", "--output s3://bucket/prefix; or leave --at-url out"))
     kept = [copies.bring_results(options.output, run) for run in options.keep]
     results = [result for run in kept for result in map(JobResult.load, _jobs(options.output, run)) if result]
     keep = {stage.key for result in results for stage in result.stages}
-    shelf = eviction_there.There(store, runs) if options.at_url else eviction.Here(store, runs)
+    shelf = mirror_eviction.There(store, runs) if options.at_url else eviction.Here(store, runs)
     done = eviction.evict(shelf, options.max_bytes, keep, options.idle)
     if options.json:
         print(json.dumps({"removed": done.entries, "weights": done.weights, "before": done.before, "after": done.after}))

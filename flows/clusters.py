@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 
 _RULES = (
     (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),

@@ -11,7 +11,7 @@ from flows.document import Cluster, Limits
 from flows.planning import Plan, plan
 from lowering.errors import ConfigError, Problem
 from lowering.job import Job
-from lowering.result import Expectation
+from lowering.record.result import Expectation
 
 __all__ = ["Cluster", "Limits", "Plan", "Run", "build", "load", "plan"]
 

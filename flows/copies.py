@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.alongside import watching
-from lowering import remote
-from lowering.child import JOB
 from lowering.errors import ConfigError, Problem
-from lowering.result import MANIFEST, REPRO
+from lowering.record.result import MANIFEST, REPRO
+from lowering.store import mirror
+from lowering.worker.child import JOB
 
 if TYPE_CHECKING:
     from flows.record import Record
@@ -41,7 +41,7 @@ def output(text: str | Path) -> Path:
         raise ConfigError(Problem(f"output={text}", f"there is no client for {match[1]}: {error}", fix)) from error
     url = match[0]
     root = _copies() / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', url)[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    remote.mark(root, url)
+    mirror.mark(root, url)
     return root
 
 
@@ -52,10 +52,10 @@ def _copies() -> Path:
 
 def begun(run: Record) -> None:
     """Put the record of a new run, and what its workers need, where its output is. Raises OSError."""
-    if remote.url_of(run.folder) is None:
+    if mirror.url_of(run.folder) is None:
         return
     folders = [run.job_folder(job) for job in run.ids]
-    remote.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / "run.json"])
+    mirror.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / "run.json"])
 
 
 def here(folder: str, url: str | None) -> Path:
@@ -64,36 +64,36 @@ def here(folder: str, url: str | None) -> Path:
         return Path(folder)
     root, _, name = url.rpartition("/runs/")
     found = output(root) / "runs" / name
-    if not (found / JOB).exists() and not remote.bring(found / JOB):
+    if not (found / JOB).exists() and not mirror.bring(found / JOB):
         raise FileNotFoundError(2, "the job is not there", f"{url}/{JOB}")
-    remote.bring(found / MANIFEST)
+    mirror.bring(found / MANIFEST)
     return found
 
 
 def ended(folder: Path) -> None:
     """Put all that is in a job's folder where its output is, the manifest last. Raises OSError."""
-    if remote.url_of(folder) is None:
+    if mirror.url_of(folder) is None:
         return
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST and not path.name.startswith("."))
-    remote.publish([*found, folder / MANIFEST])
+    mirror.publish([*found, folder / MANIFEST])
 
 
 def gather(run: Record, jobs: Sequence[str]) -> None:
     """Bring what ended on other machines of these jobs. Raises OSError."""
     for folder in map(run.job_folder, jobs):
-        content = remote.read(folder / MANIFEST)
+        content = mirror.read(folder / MANIFEST)
         if content is None or ((folder / MANIFEST).exists() and (folder / MANIFEST).read_bytes() == content):
             continue
-        for name in remote.names(folder):
+        for name in mirror.names(folder):
             if name not in (MANIFEST, JOB, REPRO):
-                remote.bring(folder / name)
-        remote.bring(folder / MANIFEST)
+                mirror.bring(folder / name)
+        mirror.bring(folder / MANIFEST)
 
 
 @contextmanager
 def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
     """Brings what ends on other machines while the block runs, so that it is shown. elsewhere: whether jobs may run on any."""
-    if not elsewhere or remote.url_of(run.folder) is None:
+    if not elsewhere or mirror.url_of(run.folder) is None:
         yield
         return
 
@@ -108,31 +108,31 @@ def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
 
 def concluded(folder: Path) -> None:
     """Put the reports of a run, and the index of all runs, where its output is. Raises OSError."""
-    if remote.url_of(folder) is None:
+    if mirror.url_of(folder) is None:
         return
     beside = [path for path in folder.parent.iterdir() if path.is_file() and path.suffix in (".html", ".json")]
     (folder.parent / "latest.txt").write_text(folder.name)
-    remote.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
+    mirror.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
 
 
 def bring_results(output: Path, name: str) -> str:
     """Bring how the jobs of a run ended (`latest`: of the one that ended last), where it is at a URL; the run's name. Raises OSError."""
-    if remote.url_of(output) is None or not (there := _run_there(output, name)):
+    if mirror.url_of(output) is None or not (there := _run_there(output, name)):
         return name
-    for file in remote.names(output / "runs" / there):
+    for file in mirror.names(output / "runs" / there):
         if file.endswith(f"/{MANIFEST}"):
-            remote.bring(output / "runs" / there / file)
+            mirror.bring(output / "runs" / there / file)
     return there
 
 
 def bring_run(output: Path, name: str) -> None:
     """Bring a run (`latest`: the one that ended last) that another machine made, if it is there and not here. Raises OSError."""
     runs = output / "runs"
-    if remote.url_of(runs) is None or (runs / name / "report.json").exists():
+    if mirror.url_of(runs) is None or (runs / name / "report.json").exists():
         return
     if there := _run_there(output, name):
-        for file in remote.names(runs / there):
-            remote.bring(runs / there / file)
+        for file in mirror.names(runs / there):
+            mirror.bring(runs / there / file)
         with suppress(FileExistsError):
             (runs / "latest").symlink_to(there)
 
@@ -140,5 +140,5 @@ def bring_run(output: Path, name: str) -> None:
 def _run_there(output: Path, name: str) -> str:
     """The run at the URL of `output` that is called `name`; empty where there can be none."""
     if name == "latest":
-        name = (remote.read(output / "runs" / "latest.txt") or b"").decode()
+        name = (mirror.read(output / "runs" / "latest.txt") or b"").decode()
     return "" if "/" in name else name

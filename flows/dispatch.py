@@ -10,9 +10,9 @@ from typing import Any
 from flows import attempts, schedule
 from flows.record import Record
 from flows.schedule import Need
-from lowering import warm, worker
 from lowering.errors import Problem
-from lowering.result import JobResult
+from lowering.record.result import JobResult
+from lowering.worker import client, watch
 
 GROWTH = 4.0  # of the pause from one attempt to the next
 BATCH = 50  # jobs that one task takes from the store: a task of its own for each costs the server more than all else together
@@ -55,10 +55,10 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
 def _rest(seconds: float, deadline: float | None) -> bool:
     """Whether there is time for another attempt after a pause; the pause is over then."""
     end = time.time() + seconds
-    if warm.stopped() or (deadline is not None and end >= deadline):
+    if client.stopped() or (deadline is not None and end >= deadline):
         return False
     while time.time() < end:
-        if warm.stopped():
+        if client.stopped():
             return False
         time.sleep(min(0.1, seconds))
     return True
@@ -69,4 +69,4 @@ def _lost(run: Record, job: str, deadline: float | None) -> None:
     late = deadline is not None and time.time() >= deadline
     problem = Problem("worker", "was lost, and the job with it" if not late else "had not begun when the run's deadline passed",
                       "the log of the cluster says more" if not late else "raise limits.run_seconds")
-    worker.lost(run.job_folder(job), "not_run" if late else "infra", problem)
+    watch.lost(run.job_folder(job), "not_run" if late else "infra", problem)

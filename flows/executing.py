@@ -12,10 +12,10 @@ import torch
 from flows import jobs
 from flows.command import OK, UNEXPECTED, USAGE_ERROR
 from flows.listing import problems, table
-from lowering import artifact
-from lowering.artifact import Execution
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
-from lowering.xla import PLATFORMS
+from lowering.numerics import artifact
+from lowering.numerics.artifact import Execution
+from lowering.numerics.xla import PLATFORMS
 
 
 def main(arguments: Sequence[str]) -> int:

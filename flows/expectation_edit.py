@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from flows.expectations import as_data
-from lowering.result import Expectation
+from lowering.record.result import Expectation
 
 HEAD = """\
 # How the jobs of this suite are expected to end; `shapeline update-expected RUN` writes what differs. Comments are kept.

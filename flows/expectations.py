@@ -15,7 +15,7 @@ from flows.layers import Layer
 from flows.schema import misfits
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.job import structured
-from lowering.result import UNSPECIFIED, Expectation
+from lowering.record.result import UNSPECIFIED, Expectation
 
 GROUP = "expect"
 Outcome = Literal["ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error"]  # OUTCOMES but for UNJUDGED

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lowering import files
-from lowering.result import UNJUDGED
+from lowering.record.result import UNJUDGED
 
 JUNIT, CSV, LINES = "junit.xml", "jobs.csv", "jobs.jsonl"
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold

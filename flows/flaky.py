@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.record import Record
 from lowering import files
-from lowering.result import UNJUDGED, JobResult
+from lowering.record.result import UNJUDGED, JobResult
 
 ENDINGS = "endings.json"  # of a run: {job: [key, outcome, stage]}, what later runs compare with
 EARLIER = 30  # runs that are looked at

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lowering import warm
 from lowering.errors import Problem
+from lowering.worker import client
 
 AGAIN = 5.0  # seconds until the main thread is told again
 
@@ -49,7 +49,7 @@ class Stop:
         raise KeyboardInterrupt
 
     def _insist(self) -> None:
-        warm.stop()
+        client.stop()
         while not self._listened.wait(AGAIN):
             self._tell()
 

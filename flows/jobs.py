@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flows import arguments, record
 from flows.command import run_folder
-from lowering.child import JOB
 from lowering.errors import ConfigError, Problem, near_miss
+from lowering.worker.child import JOB
 
 SHOWN = 8
 

@@ -12,7 +12,7 @@ from lowering import files
 from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
 from lowering.job import plain
-from lowering.result import MANIFEST
+from lowering.record.result import MANIFEST
 
 LEVELS = "levels.json"
 IR = (".py", ".ts", ".mlir")

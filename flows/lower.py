@@ -28,10 +28,10 @@ from flows.interrupts import Stop
 from flows.progress import Progress
 from flows.record import Record
 from flows.schedule import Need
-from lowering import warm, worker
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.job import plain, structured
-from lowering.result import JobResult
+from lowering.record.result import JobResult
+from lowering.worker import client, watch
 
 READING = Need(None, 0, False)  # of a task that takes jobs from the store
 
@@ -42,7 +42,7 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
 
     remote: the run's environment, which a worker of a cluster must match.
     """
-    if warm.stopped():
+    if client.stopped():
         return Failed(message="not_run: the run was interrupted")
     job = structured(Prepared, prepared)
     place = copies.here(job.folder, job.url)
@@ -50,10 +50,10 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
         return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
     before = JobResult.load(place)
     if remote is not None and (found := attempts.refusals(place, remote)):
-        result = worker.lost(place, InfraError.outcome, *found)
+        result = watch.lost(place, InfraError.outcome, *found)
     else:
         with seats.given() if remote is not None else seats.taken(job.need) as environment:
-            result = worker.lower(place, worker.Limits(**limits), environment)
+            result = watch.lower(place, watch.Limits(**limits), environment)
     result = attempts.concluded(place, before, result, job.url)
     artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
@@ -108,7 +108,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
         with artifacts.progressing(run), copies.gathering(run, remote is not None):
             _submitted[run.folder] = dispatch.lower(run, take, submit, ended, deadline)
     except BaseException:
-        warm.stop()
+        client.stop()
         raise
     results = run.results()
     said = report.summary(results)
@@ -131,7 +131,7 @@ def lower_suite(run: Run) -> Path:
     began = time.monotonic()
     begun = record.begin(run)
     if run.cluster.runner == "threads" and not all_held(begun, run.cluster):
-        warm.server()  # loads the compilers while Prefect's server starts
+        client.server()  # loads the compilers while Prefect's server starts
     progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:
         with progress, server.shared(run.cluster), revival.watched(stop), stop.listening():

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from xml.sax.saxutils import escape
 
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 
 COLOURS = {"ok": "#4c9a63", "hit": "#8fbf9d", "bad": "#cf4a3f", "apart": "#9a77c7", "none": "#e3e5e8"}
 WIDTH, HEAD, HEIGHT = 96, 24, 480  # of a column, of the head, of all lines together

@@ -16,7 +16,7 @@ from flows.schema import misfits
 from flows.suite import Suite
 from lowering.errors import ConfigError, Problem
 from lowering.job import plain, structured
-from lowering.result import Expectation
+from lowering.record.result import Expectation
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from flows import listing
 from flows.expansion import job_id
 from flows.planning import Plan, plan
 from flows.record import folder_name
-from lowering import files, worker
+from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, near_miss
 from lowering.job import Job, plain, structured
 from lowering.model import Symbol
-from lowering.probe import Attempt, Finding, probe
-from lowering.result import JobResult
+from lowering.numerics.probe import Attempt, Finding, probe
+from lowering.record.result import JobResult
+from lowering.worker import watch
 
 LIMIT = 1 << 16  # how far a symbol without a max is followed
 SAID = 300  # characters of a cause
@@ -76,15 +77,15 @@ def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
 def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
     """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
     store = planned.output.absolute() / "store" if planned.config.get("cache", True) else None
-    limits = worker.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
+    limits = watch.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
     count = 0
 
     def attempt(tried: Symbol) -> Attempt:
         nonlocal count
         count += 1
         place = folder.absolute() / f"{count:02}-{tried.min}-{tried.max}-{tried.multiple_of}"
-        worker.prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
-        result = worker.lower(place, limits)
+        watch.prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
+        result = watch.lower(place, limits)
         if result.outcome == "infra":
             raise InfraError(result.problems or Problem(str(place), "the machine failed"))
         found = of_result(result, symbol, tried)

@@ -16,9 +16,10 @@ from rich.table import Table
 from flows import record, report
 from flows.dashboard.report_page import HTML
 from flows.record import Record
-from lowering import files, remote
-from lowering.child import EVENTS
-from lowering.result import START, JobResult
+from lowering import files
+from lowering.record.result import START, JobResult
+from lowering.store import mirror
+from lowering.worker.child import EVENTS
 
 COLOURS = {"ok": "green", "not_run": "dim", "infra": "magenta", "unsupported": "yellow"}
 LOOK = 0.2  # seconds between two looks at the jobs' files, at least
@@ -120,7 +121,7 @@ class Progress:
             self.line(f"Prefect's server has not recorded how {report.counted(lost, 'task run')} ended; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
-        if url := remote.url_of(self.run.folder):
+        if url := mirror.url_of(self.run.folder):
             self.line(f"all of it: {url}")
         self.line(f"report: {_near(self.run)}/{HTML}")
 

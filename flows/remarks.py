@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lowering.result import JobResult, Remark
+from lowering.record.result import JobResult, Remark
 
 COMMON = ("promised_wider_than_traced",)  # what nearly every job has: one line for all of them
 LOST = ("became_static", "example_0_or_1", "no_symbol", "lost_at_level")  # a dim takes one size only

@@ -14,7 +14,7 @@ from flows.markdown import counted as counted
 from flows.markdown import table as table
 from flows.record import Record
 from lowering import files
-from lowering.result import OUTCOMES, UNSPECIFIED, JobResult
+from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
 JSON, MARKDOWN = "report.json", "report.md"

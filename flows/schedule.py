@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flows.record import Record
-from lowering.reuse import STAGES
-from lowering.store import Store
+from lowering.store.entries import Store
+from lowering.store.reuse import STAGES
 
 UNKNOWN_BYTES = 4 << 30  # what a job is expected to need when nothing is known of it
 MARGIN = 1.15  # over the highest resident size seen

@@ -10,7 +10,7 @@ from flows.arguments import of_run
 from flows.record import Record
 from lowering import files
 from lowering.errors import ConfigError, Problem
-from lowering.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
+from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
 
 
 def main(arguments: Sequence[str]) -> int:

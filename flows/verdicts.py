@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flows.markdown import table
 from flows.record import Record
-from lowering.result import UNJUDGED, UNSPECIFIED, JobResult
+from lowering.record.result import UNJUDGED, UNSPECIFIED, JobResult
 
 
 def lines(run: Record, results: Sequence[JobResult], unsteady: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[str]:

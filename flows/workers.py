@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import environment
-from lowering import remote
 from lowering.errors import Problem
+from lowering.store import mirror
 
 FRESH = 60.0  # seconds for which an answer holds
 
@@ -30,7 +30,7 @@ def problems(expected: Mapping[str, Any], folder: Path, store: Path | None) -> l
     found = [Problem(f"worker {host}", f"has {name} {here.get(name) or 'missing'}, the run was started with {version or 'none'}",
                      "install the same versions on every worker")
              for name, version in wanted.items() if here.get(name) != version]
-    found += [Problem(f"worker {host}", f"cannot write to {remote.url_of(path) or path}: {cause}",
+    found += [Problem(f"worker {host}", f"cannot write to {mirror.url_of(path) or path}: {cause}",
                       "runs and store lie on a path or URL that every worker can write to: output=PATH")
               for path in (folder, store) if path is not None and (cause := _refusal(path, int(time.monotonic() // FRESH)))]
     return found
@@ -43,8 +43,8 @@ def _refusal(path: Path, _tick: int) -> str:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"can be written")
-        remote.publish([probe])
-        remote.remove(probe)
+        mirror.publish([probe])
+        mirror.remove(probe)
     except OSError as error:
         return error.strerror or str(error)
     finally:

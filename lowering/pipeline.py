@@ -9,19 +9,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering import keys
 from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.failure import outcome_of, text_of
-from lowering.history import History
 from lowering.ir import text_files
 from lowering.job import Job, plain, structured
 from lowering.level import Level, Program
-from lowering.measure import Watch
-from lowering.result import LOG, JobResult, Remark, StageResult
-from lowering.reuse import Reuse, find
+from lowering.record import symbols
+from lowering.record.events import History
+from lowering.record.failure import outcome_of, text_of
+from lowering.record.measure import Watch
+from lowering.record.result import LOG, JobResult, Remark, StageResult
 from lowering.stage import Rung, Stage
-from lowering.store import Entry, Store
-from lowering.symbols import following, levels
+from lowering.store import keys
+from lowering.store.entries import Entry, Store
+from lowering.store.reuse import Reuse, find
+from lowering.symbols import levels
 
 Emit = Callable[[Mapping[str, Any]], None]
 REPORTS = ("symbols", "verify")
@@ -73,7 +74,7 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = record.step(name, stage, program, folder / f"{number:02}-{name}")
-            if job.strict_dims and (lost := following.refused(record.history.reports.get("symbols"), record.history.standings)):
+            if job.strict_dims and (lost := symbols.refused(record.history.reports.get("symbols"), record.history.standings)):
                 raise StageFailed(lost)
         record.finish()
     except KeyboardInterrupt:

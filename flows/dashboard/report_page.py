@@ -10,7 +10,7 @@ from flows import axes, clusters
 from flows.dashboard import page, views
 from flows.record import Record
 from lowering import files
-from lowering.result import OUTCOMES, JobResult
+from lowering.record.result import OUTCOMES, JobResult
 
 HTML = "report.html"
 EMBEDDED = 2 << 20  # bytes of views that the page itself holds, failures first; the others load from the jobs' folders

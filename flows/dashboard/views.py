@@ -11,7 +11,7 @@ from typing import Any
 
 from flows import levels
 from lowering import files
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 from lowering.symbols import views as symbol_views
 from lowering.symbols.schema import SymbolRecord
 

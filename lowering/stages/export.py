@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from lowering import files, weights
+from lowering import files
 from lowering.custom import libraries, naming
 from lowering.eager import inputs, training
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
@@ -21,12 +21,13 @@ from lowering.fx import cleanup, dynamic_shapes, exported, functional
 from lowering.fx.decompose import decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.numerics.points import smallest
 from lowering.ops import decompositions
-from lowering.points import smallest
 from lowering.sizes.dims import Affine
 from lowering.sources import checkpoint
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
+from lowering.store import weights
 from lowering.symbols import draft, selftest, trace, views
 from lowering.symbols.capture import Settings, capture
 from lowering.symbols.recording import record

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import artifact, weights
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
+from lowering.numerics import artifact
 from lowering.stage import Note, Read, Stage
+from lowering.store import weights
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from lowering import deployable, weights
+from lowering import deployable
 from lowering.custom import script
 from lowering.custom.script import Annotation
 from lowering.errors import Problem
@@ -20,6 +20,7 @@ from lowering.level import Level, Program
 from lowering.script_graph import ScriptGraph, refusals
 from lowering.script_nodes import nodes
 from lowering.stage import Note, Read, Stage
+from lowering.store import weights
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ from typing import ClassVar
 import torch
 from safetensors.torch import save_file
 
-from lowering import files, iree, numerics, weights, xla
+from lowering import files
 from lowering.custom import bridge
 from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
-from lowering.execution import RUNNABLE, label_of, results_of
 from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
+from lowering.numerics import iree, verifier, xla
+from lowering.numerics.runner import RUNNABLE, label_of, results_of
+from lowering.numerics.verification import Verification
 from lowering.stage import Note, Stage
-from lowering.verification import Verification
+from lowering.store import weights
 
 _LEVELS = {level.word: level for level in RUNNABLE}
 
@@ -83,7 +85,7 @@ class Verify(Stage):
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
         with _threads(self.threads):
-            found, bench = numerics.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
+            found, bench = verifier.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
                                            self.budget_seconds, self.seed, self.keep_elements)
         note.report("verify", found.to_json())
         for code, place, message in dict.fromkeys(bench.noted):
@@ -94,7 +96,7 @@ class Verify(Stage):
         for word in self.levels:
             if program.at(_LEVELS[word]) is None:
                 note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")
-        if bench.model.symbols and not numerics.carries_assertions(program):
+        if bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
         log = "\n".join(level.log for check in found.points for level in check.levels.values() if level.log)
         if found.mismatches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.nights import Told
-from lowering.result import OUTCOMES
+from lowering.record.result import OUTCOMES
 
 MARKUP = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 HOSTILE = (MARKUP, "\"><svg onload=alert(2)>' & ]]> --> </script>", "n" * 300, "🦙🔥 emoji 例", "שלום \u202eevil\u202c עולם", "../../etc/passwd", "a/b\\c%2e%2e?x=1#y", "`${alert(3)}`",

@@ -15,11 +15,11 @@ import pytest
 
 from flows import record
 from flows.config import Run
-from lowering import worker
 from lowering.errors import InfraError
 from lowering.job import Job
-from lowering.result import JobResult
-from lowering.store import Store
+from lowering.record.result import JobResult
+from lowering.store.entries import Store
+from lowering.worker import watch
 from tests import toys
 from tests.chaos import runs
 
@@ -59,8 +59,8 @@ def large() -> Job:
 
 
 def lower(folder: Path, job: Job, store: Path) -> JobResult:
-    worker.prepare(job, folder, store=store)
-    return worker.lower(folder)
+    watch.prepare(job, folder, store=store)
+    return watch.lower(folder)
 
 
 def caches(result: JobResult) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_full_disk_of_runs_is_infra_and_the_job_goes_on_when_there_is_room(tmp
     assert full.outcome == "infra"
     assert "No space left" in "\n".join(map(str, full.problems))
     disk.become("size=64m")
-    again = worker.lower(disk.at / "job")
+    again = watch.lower(disk.at / "job")
     assert again.outcome == "ok"
     assert text_of(disk.at / "job") == "x" * MIB
     assert JobResult.load(disk.at / "job") == again
@@ -110,8 +110,8 @@ def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) ->
 
 
 def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:
-    worker.prepare(large(), tmp_path / "job", store=tmp_path / "store")
-    script = f"from pathlib import Path; from lowering import worker; print(worker.lower(Path({str(tmp_path / 'job')!r})).outcome)"
+    watch.prepare(large(), tmp_path / "job", store=tmp_path / "store")
+    script = f"from pathlib import Path; from lowering.worker import watch; print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)"
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, MIB // 2))

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.planning import plan
-from lowering import files, worker
-from lowering.artifact import SIGNATURE
+from lowering import files
 from lowering.job import Job, structured
 from lowering.model import Model
-from lowering.result import JobResult
+from lowering.numerics.artifact import SIGNATURE
+from lowering.record.result import JobResult
 from lowering.signature import Signature
 from lowering.symbols import SymbolRecord
+from lowering.worker import watch
 
 PLANNED = plan(["suite=quickstart", "~stages.verify"]).jobs
 IDS = [f"{job['model']['name']}--{job['variant']}" for job in PLANNED]
@@ -58,8 +59,8 @@ def lower_all(folder: Path) -> Mapping[str, Lowered]:
 def _lower(job: Job, folder: Path) -> Lowered:
     job = replace(job, model=_standing_out(job.model))
     home = folder / "runs" / "quickstart" / "jobs" / job.id
-    worker.prepare(job, home)
-    return Lowered(job, home, worker.lower(home))
+    watch.prepare(job, home)
+    return Lowered(job, home, watch.lower(home))
 
 
 def _standing_out(model: Model) -> Model:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from lowering.eager import inputs
-from lowering.execution import Eager
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.numerics.runner import Eager
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 from tests.filecheck.test_torchscript import Quiet

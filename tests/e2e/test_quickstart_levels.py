@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lowering import script_text
-from lowering.comparison import compare, tolerance_of
 from lowering.eager import inputs
-from lowering.execution import Eager, results_of
 from lowering.model import Symbol
+from lowering.numerics.comparison import compare, tolerance_of
+from lowering.numerics.runner import Eager, results_of
 from tests.e2e.burned_in import burned_in
 from tests.e2e.quickstart import IDS, Lowered
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lowering import artifact, pipeline
+from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.result import JobResult
+from lowering.numerics import artifact
+from lowering.record.result import JobResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.package import Package

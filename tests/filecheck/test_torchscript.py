@@ -14,9 +14,9 @@ import torch
 
 from lowering import deployable, script_text
 from lowering.eager import inputs
-from lowering.execution import Eager, arguments
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.numerics.runner import Eager, arguments
 from lowering.ops import decompositions
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import saved
 from lowering.fx import archive
 from lowering.level import Level, Program
+from lowering.store import programs
 
 
 class Shares(torch.nn.Module):
@@ -58,7 +58,7 @@ def test_the_store_keeps_the_same_bytes_whether_an_archive_was_written_or_not(pr
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         archive.save(program, tmp_path / "01-export.pt2")
-    assert saved.dump(form, [tmp_path / "01-export.py", tmp_path / "01-export.pt2"]) == saved.dump(form) is not None
+    assert programs.dump(form, [tmp_path / "01-export.py", tmp_path / "01-export.pt2"]) == programs.dump(form) is not None
 
 
 def test_no_weight_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import artifact, files, weights
+from lowering import files
 from lowering.eager import inputs
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
+from lowering.numerics import artifact
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
+from lowering.store import weights
 from tests.unit.scaled_model import MODEL, program
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,7 @@ def test_an_artifact_runs_at_any_size_in_a_process_without_the_models_code(folde
     script = f"""
 import json, sys
 from pathlib import Path
-from lowering.artifact import execute
+from lowering.numerics.artifact import execute
 done = execute(Path({str(folder)!r}), {{"batch": 9}})
 assert not [name for name in sys.modules if name.startswith("tests") or name.startswith("torch_mlir")]
 print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for name, value in done.results.items()}}))

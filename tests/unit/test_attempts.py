@@ -13,10 +13,11 @@ from flows import attempts, dispatch, record, seats
 from flows.config import Cluster, Limits, Run
 from flows.record import Record
 from flows.schedule import Need
-from lowering import pipeline, remote
+from lowering import pipeline
 from lowering.job import Job
-from lowering.result import JobResult, not_run
-from lowering.store import Store
+from lowering.record.result import JobResult, not_run
+from lowering.store import mirror
+from lowering.store.entries import Store
 from tests import toys
 
 NEED = Need(None, 0, False)
@@ -45,7 +46,7 @@ def take(run: Record, deadline: float | None = None) -> dict[str, JobResult]:
 @pytest.mark.parametrize("url", [None, "memory://held"])
 def test_what_the_store_holds_is_known_without_reading_it(run: Record, url: str | None) -> None:
     if url is not None:
-        remote.mark(run.folder.parents[1], url)
+        mirror.mark(run.folder.parents[1], url)
     for path in (run.folder.parents[1] / "store" / "entries").rglob("entry.json"):
         path.unlink()
     assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED)) == list(run.ids[:4])

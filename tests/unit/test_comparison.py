@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from lowering.comparison import EXACT, Comparison, compare, nearer, scaled, tolerance_of
 from lowering.model import Tolerance
+from lowering.numerics.comparison import EXACT, Comparison, compare, nearer, scaled, tolerance_of
 
 NAN, INF = math.nan, math.inf
 
@@ -118,7 +118,7 @@ def test_scalars_compare() -> None:
 
 
 def test_tensors_larger_than_a_chunk_are_seen_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowering.comparison._CHUNK", 7)
+    monkeypatch.setattr("lowering.numerics.comparison._CHUNK", 7)
     want = torch.ones(5, 8)
     got = want.clone()
     got[4, 6] = 2

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import provenance
 from lowering.custom import compiler, libraries
 from lowering.errors import LoadError
 from lowering.model import Input, Library, Model, Symbol
+from lowering.store import provenance
 
 SOURCE = """
 #include <ATen/ATen.h>

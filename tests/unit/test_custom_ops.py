@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import pipeline, script_text, xla
+from lowering import pipeline, script_text
 from lowering.errors import StageFailed
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import CustomCall, Input, Model, Symbol
-from lowering.result import JobResult
+from lowering.numerics import xla
+from lowering.record.result import JobResult
 from lowering.stage import Stage
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX

@@ -14,7 +14,7 @@ from benchmarks.nights import Told, invent
 from flows import axes, clusters, record
 from flows.dashboard import page, report_page, views
 from lowering.errors import Problem
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 
 EVIL = "</script><script>alert(1)</script>\u2028<!--"
 

@@ -16,11 +16,11 @@ import pytest
 from flows import command, levels, record, retention
 from flows.config import Cluster, Limits, Run
 from flows.dashboard import views
-from lowering import files, pipeline, worker
+from lowering import files, pipeline
 from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Program
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 from lowering.stage import Note
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -29,6 +29,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
+from lowering.worker import watch
 from tests import toys
 from tests.unit.scaled_model import MODEL
 
@@ -107,8 +108,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("artifacts")
     for name, least, store in (("one", 0, True), ("two", 0, True), ("three", None, False)):
         folder = top / "runs" / name / "jobs" / "scaled--default"
-        worker.prepare(Job(MODEL, STAGES), folder, worker.Limits(compress_bytes=least), top / "store" if store else None)
-        assert worker.lower(folder).outcome == "ok"
+        watch.prepare(Job(MODEL, STAGES), folder, watch.Limits(compress_bytes=least), top / "store" if store else None)
+        assert watch.lower(folder).outcome == "ok"
         files.write(folder.parent.parent / "run.json", {"schema": 1, "run": name, "jobs": [{"id": folder.name}]})
         files.write(folder.parent.parent / "report.json", {})
     (top / "runs/latest").symlink_to("two")
@@ -183,8 +184,8 @@ class Dies(toys.Verify):
 @pytest.mark.parametrize(("stage", "outcome"), [(toys.Verify(mismatch=True), "mismatch"), (Dies(), "crash")])
 def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys.Verify, outcome: str) -> None:
     job = Job(toys.model("toy"), {"export": toys.Export(), "script": toys.Script(), "torch": toys.ToTorch(), "verify": stage})
-    worker.prepare(job, tmp_path / "job", worker.Limits(compress_bytes=0))
-    assert worker.lower(tmp_path / "job").outcome == outcome
+    watch.prepare(job, tmp_path / "job", watch.Limits(compress_bytes=0))
+    assert watch.lower(tmp_path / "job").outcome == outcome
     assert [path.name for path in levels.present(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
     assert text_files.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
 

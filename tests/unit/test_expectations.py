@@ -17,7 +17,7 @@ from flows.planning import Plan, plan
 from flows.record import Record
 from lowering import pipeline
 from lowering.errors import ConfigError
-from lowering.result import UNSPECIFIED, Expectation
+from lowering.record.result import UNSPECIFIED, Expectation
 from tests import toys
 from tests.conftest import GOLDEN
 from tests.unit.configurations import TINY

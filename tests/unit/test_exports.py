@@ -18,7 +18,7 @@ from flows.config import Run
 from flows.record import Record
 from lowering import pipeline
 from lowering.errors import Problem
-from lowering.result import UNSPECIFIED, Expectation, JobResult, StageResult
+from lowering.record.result import UNSPECIFIED, Expectation, JobResult, StageResult
 from tests import toys
 
 WAYS = {"good": "ok", "bad": "raise", "known": "unsupported", "new": "load error", "lost": "infra"}

@@ -19,7 +19,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when the jobs of this process were ended."""
     event = threading.Event()
     monkeypatch.setattr(interrupts, "AGAIN", 0.2)
-    monkeypatch.setattr(interrupts.warm, "stop", event.set)
+    monkeypatch.setattr(interrupts.client, "stop", event.set)
     return event
 
 

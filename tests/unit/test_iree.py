@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lowering import execution, iree, numerics, xla
 from lowering.eager import inputs
 from lowering.errors import StageFailed
 from lowering.level import Level
+from lowering.numerics import iree, runner, verifier, xla
 from lowering.stages.verify import Verify
 from tests.unit.scaled_model import MODEL, TORCH, hlo, program
 
@@ -19,7 +19,7 @@ needs_iree = pytest.mark.skipif(not iree.available(), reason=f"IREE is optional:
 def test_the_torch_level_runs_at_every_size_from_one_compilation() -> None:
     form = program().at(Level.TORCH)
     assert form is not None
-    run = execution.runner(form, xla.Xla())
+    run = runner.runner(form, xla.Xla())
     for batch in (1, 9, 64):
         given = inputs.make(MODEL, {"batch": batch})
         logits, count = run(given)
@@ -37,7 +37,7 @@ def test_the_torch_level_runs_at_every_size_from_one_compilation() -> None:
 )
 def test_the_torch_level_can_be_blamed_and_cleared(torch_text: str, blame: str) -> None:
     wrong = program(torch_text=torch_text, stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))
-    found, _ = numerics.verify(wrong)
+    found, _ = verifier.verify(wrong)
     assert found.blame == blame
 
 
@@ -46,7 +46,7 @@ def test_what_iree_does_not_take_is_noted_and_blames_nobody() -> None:
     known = "torch.aten.relu %product : !torch.vtensor<[?,8],f32> ->"
     assert known in TORCH
     odd = TORCH.replace(known, 'torch.operator "torch.aten.no_such_op"(%product) : (!torch.vtensor<[?,8],f32>) ->')
-    found, bench = numerics.verify(program(torch_text=odd), levels=(Level.TORCH, Level.MHLO))
+    found, bench = verifier.verify(program(torch_text=odd), levels=(Level.TORCH, Level.MHLO))
     assert not found.mismatches
     assert not found.failures
     assert [(code, place) for code, place, _ in bench.noted] == [("level_not_run", "torch")]
@@ -75,4 +75,4 @@ def test_without_iree_its_level_is_refused_with_the_command_that_installs_it(mon
     problems = Verify(levels=("torch", "mhlo")).requires(program())
     assert [problem.fix for problem in problems] == ["pip install 'shapeline[iree]'"]
     wrong = program(stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))
-    assert numerics.verify(wrong)[0].blame == "first wrong level: stablehlo; torchscript is right (torch not run)"
+    assert verifier.verify(wrong)[0].blame == "first wrong level: stablehlo; torchscript is right (torch not run)"

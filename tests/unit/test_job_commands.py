@@ -12,11 +12,11 @@ import pytest
 from flows import command, remarks
 from flows.compose import ROOT
 from lowering import files
-from lowering.child import JOB
 from lowering.model import Symbol
-from lowering.result import JobResult, Remark
+from lowering.record.result import JobResult, Remark
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
+from lowering.worker.child import JOB
 from tests.unit import symbol_models as models
 from tests.unit.scaled_model import program
 from tests.unit.symbol_models import FILE, export, line, model

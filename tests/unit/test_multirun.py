@@ -13,7 +13,7 @@ from flows import command, config, record
 from flows.expansion import job_id
 from flows.multirun import jobs_of, planned_of
 from flows.planning import plan
-from lowering import keys
+from lowering.store import keys
 from tests.unit.configurations import digests
 from tests.unit.conftest import Asked
 

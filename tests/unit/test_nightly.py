@@ -18,7 +18,7 @@ import pytest
 from benchmarks.nights import Told, invent
 from flows import artifacts, command, nightly, picture, record
 from flows.document import Nightly
-from lowering.result import JobResult, not_run
+from lowering.record.result import JobResult, not_run
 
 JOBS = [Told("mlp"), Told("bert"), Told("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import artifact, deployable, pipeline, script_text
+from lowering import deployable, pipeline, script_text
 from lowering.errors import Refused
-from lowering.execution import runner
 from lowering.ir import mlir
-from lowering.iree import available
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
-from lowering.numerics import verify
+from lowering.numerics import artifact
+from lowering.numerics.iree import available
+from lowering.numerics.runner import runner
+from lowering.numerics.verifier import verify
+from lowering.numerics.xla import Xla
 from lowering.signature import Argument
 from lowering.stage import Silent
 from lowering.stages.export import Export
@@ -27,7 +29,6 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from lowering.symbols.schema import SymbolRecord
-from lowering.xla import Xla
 from tests.unit import number_models
 
 ROWS = Input("float32", ("batch", 40))

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import execution, files, iree, numerics, xla
+from lowering import files
 from lowering.eager import inputs
 from lowering.errors import LoadError, Mismatch, Refused, StageFailed, Unsupported
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
+from lowering.numerics import iree, runner, verifier, xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.verify import Verified, Verify
@@ -156,14 +157,14 @@ def test_every_level_that_runs_gives_what_eager_gives(cpu: xla.Xla, level: Level
     form = whole.at(level)
     assert form is not None
     given = inputs.make(MODEL, {"batch": 9}, 1)
-    logits, count = execution.runner(form, cpu)(given)
+    logits, count = runner.runner(form, cpu)(given)
     torch.testing.assert_close(logits, torch.relu(given["x"] @ whole.weights["weight"]))
     assert torch.equal(count, 2 * given["ids"])
 
 
 def test_inputs_that_do_not_fit_are_refused_all_at_once(cpu: xla.Xla) -> None:
     with pytest.raises(Refused) as caught:
-        execution.runner(program(), cpu)({"x": torch.ones(3, 15), "y": torch.ones(3)})
+        runner.runner(program(), cpu)({"x": torch.ones(3, 15), "y": torch.ones(3)})
     assert [problem.place for problem in caught.value.problems] == ["input 'y'", "input 'x'", "input 'ids'"]
 
 
@@ -322,9 +323,9 @@ def test_mutated_buffers_are_results_and_eager_leaves_the_module_as_it_was(cpu: 
     form = Program(Level.EXPORTED, captured, exported.signature_of(captured, model), exported.weights_of(captured))
     assert form.signature is not None
     given = {"x": torch.arange(4.0)}
-    eager = execution.Eager(model, module, form.signature)
+    eager = runner.Eager(model, module, form.signature)
     for _ in range(2):
-        got, want = execution.runner(form, cpu)(given), eager(given)
+        got, want = runner.runner(form, cpu)(given), eager(given)
         assert [result.kind for result in form.signature.results] == ["buffer_mutation", "output"]
         assert [value.tolist() for value in want] == [[6, 6], [6, 7, 8, 9]]
         assert all(map(torch.equal, got, want))
@@ -374,4 +375,4 @@ def test_chlo_runs_too(cpu: xla.Xla) -> None:
 
 
 def test_the_ladder_lists_forms_once() -> None:
-    assert [form.level for form in numerics.ladder(program())] == list(Level)[1:]
+    assert [form.level for form in verifier.ladder(program())] == list(Level)[1:]

@@ -11,8 +11,8 @@ import pytest
 from lowering import pipeline
 from lowering.errors import Problem
 from lowering.job import Job
-from lowering.measure import HIGH_WATER, peak_bytes, reset_peak
-from lowering.result import JobResult
+from lowering.record.measure import HIGH_WATER, peak_bytes, reset_peak
+from lowering.record.result import JobResult
 from tests import toys
 
 GOOD = {"export": toys.Export(), "script": toys.Script(), "torch": toys.ToTorch(), "verify": toys.Verify()}

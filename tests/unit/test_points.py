@@ -8,7 +8,7 @@ import pytest
 
 from lowering.eager.inputs import flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.points import Space, declined, outside, points
+from lowering.numerics.points import Space, declined, outside, points
 from lowering.signature import Argument, Bound, Result, Signature
 from lowering.sizes import evaluation as sizes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from flows import record
 from flows.config import Run
 from flows.progress import Progress
-from lowering.child import EVENTS
+from lowering.worker.child import EVENTS
 from tests import toys
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lowering.execution import runner
 from lowering.model import Built, Input, Model, Symbol
+from lowering.numerics.runner import runner
+from lowering.numerics.xla import Xla
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
-from lowering.xla import Xla
 
 
 class Drawn(torch.nn.Module):

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from flows import caching, copies, workers
-from lowering import eviction, pipeline, remote, weights
+from lowering import pipeline
 from lowering.errors import ConfigError, InfraError
-from lowering.eviction_there import There
 from lowering.job import Job
-from lowering.result import JobResult
-from lowering.store import DAY, Store
+from lowering.record.result import JobResult
+from lowering.store import eviction, mirror, weights
+from lowering.store.entries import DAY, Store
+from lowering.store.mirror_eviction import There
 from tests import toys
 
 URL = "memory://night"
@@ -35,7 +36,7 @@ def there() -> Iterator[fsspec.AbstractFileSystem]:
 
 def machine(folder: Path) -> Path:
     """A machine's copy of the URL."""
-    remote.mark(folder, URL)
+    mirror.mark(folder, URL)
     return folder
 
 
@@ -147,8 +148,8 @@ def test_weights_at_the_url_go_when_nothing_needs_them(tmp_path: Path, there: fs
     there.pipe_file("/night/runs/first/jobs/toy--default/signature.json", json.dumps({"weights": {"sha256": packaged}}).encode())
     assert evict(one, idle=3600.0).weights == (), "a job may be about to store what needs them"
     assert evict(one).weights == (needless,)
-    assert remote.exists(Store(one / "store").weights_file(packaged))
-    assert not remote.exists(Store(one / "store").weights_file(needless))
+    assert mirror.exists(Store(one / "store").weights_file(packaged))
+    assert not mirror.exists(Store(one / "store").weights_file(needless))
 
 
 def test_what_a_killed_machine_left_half_put_is_swept_after_a_day(tmp_path: Path, there: fsspec.AbstractFileSystem) -> None:
@@ -201,7 +202,7 @@ def test_an_output_at_a_url_has_one_copy_here(tmp_path: Path, monkeypatch: pytes
     found = copies.output(f"{URL}/zoo/")
     assert found == copies.output(f"{URL}/zoo")
     assert found.parent == tmp_path
-    assert remote.url_of(found / "store") == f"{URL}/zoo/store"
+    assert mirror.url_of(found / "store") == f"{URL}/zoo/store"
 
 
 def test_a_scheme_without_a_client_is_a_wrong_configuration() -> None:

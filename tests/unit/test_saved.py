@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import pipeline, saved
+from lowering import pipeline
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
-from lowering.store import Store
+from lowering.store import programs as saved
+from lowering.store.entries import Store
 
 FACTORY = {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8}
 MODEL = Model("mlp", FACTORY, {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lowering import eviction, files, pipeline, reuse, saved, worker
+from lowering import files, pipeline
 from lowering.job import Job
-from lowering.result import JobResult
-from lowering.store import Store
+from lowering.record.result import JobResult
+from lowering.store import eviction, programs, reuse
+from lowering.store.entries import Store
+from lowering.worker import watch
 from tests import toys
 
 
@@ -135,10 +137,10 @@ def test_many_jobs_over_one_store_at_once(tmp_path: Path) -> None:
 def test_a_job_that_is_all_there_needs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [tmp_path / name / "jobs" / "toy--default" for name in ("first", "again")]
     for folder in folders:
-        worker.prepare(toys.job(), folder, store=tmp_path / "store")
-    assert worker.lower(folders[0]).outcome == "ok"
-    monkeypatch.setattr(worker.warm, "server", lambda: pytest.fail("a process was started"))
-    again = worker.lower(folders[1])
+        watch.prepare(toys.job(), folder, store=tmp_path / "store")
+    assert watch.lower(folders[0]).outcome == "ok"
+    monkeypatch.setattr(watch.client, "server", lambda: pytest.fail("a process was started"))
+    again = watch.lower(folders[1])
     assert cache(again) == {"export": "hit", "script": "hit", "torch": "hit"}
     assert JobResult.load(folders[1]) == again
     assert (folders[1] / "01-export.pt2").read_bytes() == (folders[0] / "01-export.pt2").read_bytes()
@@ -169,7 +171,7 @@ with open(mine.__file__, "a") as file:
     file.write("    text: str = 'edited'\\n")
 if len(sys.argv) > 1:
     import importlib; importlib.reload(mine); job = changed(toys.job(), script=mine.Mine())
-from lowering import provenance
+from lowering.store import provenance
 provenance._provenance.cache_clear()  # what it has read holds for some seconds
 print(cache(run(job, Path("second"), Path("store"))))
 """
@@ -201,8 +203,8 @@ def test_a_store_can_be_moved(tmp_path: Path, store: Path) -> None:
 
 
 def test_text_is_saved_as_it_is() -> None:
-    program = saved.Program(saved.Level.TORCH, "größer \udc80")
-    assert saved.load(saved.Level.TORCH, saved.dump(program) or b"", {}) == "größer \udc80"
+    program = programs.Program(programs.Level.TORCH, "größer \udc80")
+    assert programs.load(programs.Level.TORCH, programs.dump(program) or b"", {}) == "größer \udc80"
 
 
 def test_a_damaged_note_is_no_note(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from flows import command, listing, slugs
 from flows.expansion import digest, job_id
 from flows.planning import plan
 from flows.suite import Axis, Sweeps
-from lowering import keys
+from lowering.store import keys
 from tests.unit.configurations import TINY, chosen, digests, not_said, planned, refused, write
 
 

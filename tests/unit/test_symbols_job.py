@@ -12,11 +12,11 @@ import torch
 
 from flows import report
 from lowering import pipeline
-from lowering.history import History
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
-from lowering.result import JobResult
+from lowering.record.events import History
+from lowering.record.result import JobResult
 from lowering.stage import Note, Stage
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO

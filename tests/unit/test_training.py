@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch.export.graph_signature import OutputKind
 
-from lowering import saved
 from lowering.eager import inputs
 from lowering.errors import LoadError, Unsupported
-from lowering.execution import Eager, label_of, results_of, runner
 from lowering.fx.exported import signature_of
 from lowering.ir import source_lines
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.numerics.runner import Eager, label_of, results_of, runner
+from lowering.numerics.xla import Xla
 from lowering.ops import convolution
 from lowering.stage import Silent
 from lowering.stages.export import Export
-from lowering.xla import Xla
+from lowering.store import programs
 
 CROSS_ENTROPY = {"_target_": "torch.nn.functional.cross_entropy", "outputs": {"input": "logits"}, "targets": {"target": "labels"},
                  "label_smoothing": 0.1}  # fmt: skip
@@ -77,9 +77,9 @@ def test_results_are_those_of_eager_autograd(classifier: Program, batch: int) ->
 
 
 def test_a_program_with_gradients_is_stored_and_read_back(classifier: Program) -> None:
-    data = saved.dump(classifier)
+    data = programs.dump(classifier)
     assert data is not None
-    back = replace(classifier, ir=saved.load(Level.EXPORTED, data, classifier.weights))
+    back = replace(classifier, ir=programs.load(Level.EXPORTED, data, classifier.weights))
     assert signature_of(back.ir, CLASSIFIER) == classifier.signature
     for got, want in compared(back, CLASSIFIER, 11).values():
         torch.testing.assert_close(got, want)

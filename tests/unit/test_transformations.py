@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lowering import pipeline, weights
+from lowering import pipeline
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -17,6 +17,7 @@ from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
+from lowering.store import weights
 
 MODEL = Model("mlp", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
               {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lowering.eager import widening
-from lowering.execution import Eager
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
+from lowering.numerics.runner import Eager
 from lowering.stage import Silent
 from lowering.stages.export import Export
 

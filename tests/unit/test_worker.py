@@ -15,18 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from lowering import files, native, warm, worker
+from lowering import files
 from lowering.job import Job
-from lowering.result import JobResult
-from lowering.worker import Limits
+from lowering.record.result import JobResult
+from lowering.worker import client, native, watch
+from lowering.worker.watch import Limits
 from tests import toys
 
 PATIENT = Limits(stage_seconds=60, memory_bytes=4 << 30, exit_seconds=1.0)
 
 
 def lower(folder: Path, how: str, limits: Limits = PATIENT, seconds: float = 0.0) -> JobResult:
-    worker.prepare(toys.job(how, seconds=seconds), folder, limits)
-    result = worker.lower(folder, limits)
+    watch.prepare(toys.job(how, seconds=seconds), folder, limits)
+    result = watch.lower(folder, limits)
     assert JobResult.load(folder) == result, "the result is not the one in the manifest"
     return result
 
@@ -133,8 +134,8 @@ def test_why_there_are_no_native_stacks_is_said(tmp_path: Path, monkeypatch: pyt
 
 def test_the_deadline_is_each_stages_own(tmp_path: Path) -> None:
     stages = {"export": toys.Export(), "one": toys.Behave(seconds=0.5), "two": toys.SlowTorch(seconds=0.5)}
-    worker.prepare(Job(toys.model(), stages), tmp_path)
-    assert worker.lower(tmp_path, Limits(stage_seconds=0.8)).outcome == "ok"
+    watch.prepare(Job(toys.model(), stages), tmp_path)
+    assert watch.lower(tmp_path, Limits(stage_seconds=0.8)).outcome == "ok"
 
 
 @pytest.mark.parametrize("how", ["blow up", "blow up in a process"])
@@ -179,11 +180,11 @@ def _command(path: Path) -> bytes:
 
 
 def test_a_job_whose_stage_cannot_be_imported(tmp_path: Path) -> None:
-    worker.prepare(toys.job(), tmp_path)
+    watch.prepare(toys.job(), tmp_path)
     data = files.read(tmp_path / "job.json")
     data["stages"]["script"]["_target_"] = "tests.toys.Nowhere"
     files.write(tmp_path / "job.json", data)
-    result = worker.lower(tmp_path, PATIENT)
+    result = watch.lower(tmp_path, PATIENT)
     assert (result.outcome, result.stage) == ("error", "start")
     assert "has no 'Nowhere'" in str(result.problems[0])
 
@@ -209,9 +210,9 @@ def test_an_old_result_does_not_stand_in_for_a_missing_one(tmp_path: Path) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_infra(tmp_path: Path) -> None:
-    worker.prepare(toys.job(), tmp_path)
+    watch.prepare(toys.job(), tmp_path)
     (tmp_path / "log.txt").mkdir()
-    result = worker.lower(tmp_path, PATIENT)
+    result = watch.lower(tmp_path, PATIENT)
     assert result.outcome == "infra"
     assert "log.txt" in str(result.problems[0])
 
@@ -221,7 +222,7 @@ def test_a_dead_fork_server_is_infra_and_the_next_job_gets_a_new_one(tmp_path: P
     thread = threading.Thread(target=lambda: results.append(lower(tmp_path, "loop in Python")))
     thread.start()
     assert wait_for(lambda: (tmp_path / "events.jsonl").exists() and "about-to" in (tmp_path / "events.jsonl").read_text(), 60)
-    warm.server().kill()
+    client.server().kill()
     thread.join()
     assert (results[0].outcome, results[0].stage) == ("infra", "script")
     assert lower(tmp_path, "ok").outcome == "ok"
@@ -230,9 +231,9 @@ def test_a_dead_fork_server_is_infra_and_the_next_job_gets_a_new_one(tmp_path: P
 @pytest.fixture
 def flow(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process that watches a looping job, started as a script is, and the job's pid."""
-    worker.prepare(toys.job("loop in Python"), tmp_path)
+    watch.prepare(toys.job("loop in Python"), tmp_path)
     script = tmp_path / "console-script"
-    script.write_text(f"from lowering import worker\nfrom pathlib import Path\nworker.lower(Path({str(tmp_path)!r}))\n")
+    script.write_text(f"from lowering.worker import watch\nfrom pathlib import Path\nwatch.lower(Path({str(tmp_path)!r}))\n")
     process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     events = tmp_path / "events.jsonl"
     assert wait_for(lambda: events.exists() and "about-to" in events.read_text(), 60)
@@ -261,8 +262,8 @@ def test_one_pasted_command_runs_a_job_again(tmp_path: Path) -> None:
 
 def test_the_pasted_command_starts_at_the_stage_that_failed(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "one" / "jobs" / "toy"
-    worker.prepare(toys.job("segfault"), folder, store=tmp_path / "store")
-    first = worker.lower(folder)
+    watch.prepare(toys.job("segfault"), folder, store=tmp_path / "store")
+    first = watch.lower(folder)
     done = subprocess.run(["sh", str(folder / "repro.sh")], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]}, check=False)
     assert "crash in script" in done.stdout, done.stderr
     again = JobResult.load(folder / "repro")

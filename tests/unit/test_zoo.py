@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks import zoo, zoo_page
 from lowering.errors import ConfigError, Problem
-from lowering.result import JobResult, StageResult
+from lowering.record.result import JobResult, StageResult
 
 TABLE: dict[str, Any] = yaml.safe_load(zoo.TABLE.read_text(encoding="utf-8"))
 

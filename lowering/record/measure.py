@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lowering.result import StageResult
+from lowering.record.result import StageResult
 
 HIGH_WATER = "VmHWM"
 SINCE_START = "ru_maxrss"

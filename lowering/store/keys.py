@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lowering import provenance, recipe
-from lowering.store import digest
+from lowering import recipe
+from lowering.store import provenance
+from lowering.store.entries import digest
 
 WORDS = {"input": "its input changed", "weights": "the weights changed", "levels": "a level above changed"}
 SCHEMA = 2  # of the parts, and of how levels are saved; raised when either changes

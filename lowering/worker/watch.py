@@ -1,11 +1,7 @@
-"""One job in one child process: a deadline for every stage, a memory cap, and a result whatever happens.
-
-`python -m lowering.worker FOLDER` runs the job of a record again, beside the record.
-"""
+"""One job in one child process: a deadline for every stage, a memory cap, and a result whatever happens."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import signal
@@ -15,14 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lowering import files, native, pipeline, replay, stacks, warm
-from lowering.child import COMPRESS, DISK_FAILED, EVENTS, JOB, compress_bytes_of, store_of
+from lowering import files
 from lowering.errors import InfraError, Problem
-from lowering.forkserver import tree_bytes
-from lowering.history import History
 from lowering.ir import text_files
 from lowering.job import Job
-from lowering.result import LOG, MANIFEST, REPRO, START, JobResult, Remark, with_remark
+from lowering.record.events import History
+from lowering.record.result import LOG, MANIFEST, REPRO, START, JobResult, Remark, with_remark
+from lowering.worker import client, native, replay, stacks
+from lowering.worker.child import COMPRESS, DISK_FAILED, EVENTS, JOB
+from lowering.worker.forkserver import tree_bytes
 
 TICK = 0.05  # seconds between two looks at a child: what it can allocate in that time is the overshoot of the memory cap
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -63,7 +60,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
 # Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
 # --here runs it in this process, for a debugger; --until LEVEL stops early.
 folder=$(cd "$(dirname "$0")" && pwd)
-cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
+cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker.watch "$folder" {options} "$@"
 """), durable=False)
     (folder / REPRO).chmod(0o755)
 
@@ -90,7 +87,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
             (folder / name).unlink(missing_ok=True)
         if limits.deadline is not None and time.time() >= limits.deadline:
             return watch.died("not_run", Problem("run", "its deadline had passed before the job began", "raise limits.run_seconds"))
-        result = watch.follow(warm.server().fork(folder, environment or {}, limits.start_seconds))
+        result = watch.follow(client.server().fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
         result = watch.died("infra", *error.problems, log=error.log)
     except OSError as error:
@@ -116,7 +113,7 @@ class _Watch:
         self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
         self.until: float | None = None  # when the stage was given up
 
-    def follow(self, child: warm.Child) -> JobResult:
+    def follow(self, child: client.Child) -> JobResult:
         self.since = time.monotonic()  # a cold server's start is not the job's
         try:
             while (code := child.wait(TICK)) is None:
@@ -152,7 +149,7 @@ class _Watch:
             return "timeout", f"took longer than {self.limits.stage_seconds:g} s"
         return None
 
-    def stop(self, child: warm.Child, outcome: str, cause: str) -> JobResult:
+    def stop(self, child: client.Child, outcome: str, cause: str) -> JobResult:
         """End a child that broke a limit; at a deadline its stacks go to the log first. What it commits from now on is too late."""
         self.until = time.monotonic()
         committed = JobResult.load(self.folder)
@@ -242,35 +239,3 @@ def _kernel_kills() -> int:
         if Path(path).exists():
             total += sum(int(line.split()[1]) for line in Path(path).read_text().splitlines() if line.startswith("oom_kill "))
     return total
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lowering.worker", description="Lower one job of a record again.")
-    parser.add_argument("folder", type=Path, help="the job's folder, with its job.json")
-    parser.add_argument("--into", type=Path, help="where the results go (default: FOLDER/repro)")
-    parser.add_argument("--until", help="the last level wanted")
-    parser.add_argument("--stage-seconds", type=float, default=Limits.stage_seconds)
-    parser.add_argument("--memory-bytes", type=int)
-    parser.add_argument("--here", action="store_true", help="in this process, unwatched: for a debugger")
-    given = parser.parse_args(arguments)
-    if not (given.folder / JOB).is_file():
-        parser.error(f"{given.folder} has no {JOB}: name the folder of a job, runs/<run-id>/jobs/<job>")
-    into = given.into or given.folder / "repro"
-    into.mkdir(parents=True, exist_ok=True)
-    data = files.read(given.folder / JOB)
-    store = store_of(data, given.folder)
-    data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
-    files.write(into / JOB, data)
-    if given.here:
-        result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=compress_bytes_of(data))
-        result.save(into)
-    else:
-        result = lower(into, Limits(given.stage_seconds, given.memory_bytes))
-    print(f"{result.id}: {result.outcome} in {result.stage} after {result.seconds:.1f} s; see {into}")
-    for problem in result.problems:
-        print(f"  {problem}")
-    return 0 if result.outcome == "ok" else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

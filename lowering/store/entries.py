@@ -1,10 +1,10 @@
 """The store: results of stages by key, shared by runs and by workers side by side. A result is whole or it is not there.
 
-One that is the copy of a URL (lowering.remote) looks there for what it lacks, and puts there what it gets.
+One that is the copy of a URL (lowering.store.mirror) looks there for what it lacks, and puts there what it gets.
 
     STORE/entries/ab/abcdef…/   entry.json (what it is, the digests of its files), ir, and the stage's own files
     STORE/notes/KIND/…json      small records by name: what a job's stages were last made of, and how long they took
-    STORE/weights/ab/…          weights by digest (lowering.weights)
+    STORE/weights/ab/…          weights by digest (lowering.store.weights)
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import files, remote
+from lowering import files
+from lowering.store import mirror
 
 SCHEMA = 1
 DAY = 86400.0
@@ -80,9 +81,9 @@ class Store:
                 brought = self._bring(key)
                 entry = self._sound(key) if brought else None
                 if entry is not None:
-                    remote.touch(entry.folder / ENTRY, DAY)
+                    mirror.touch(entry.folder / ENTRY, DAY)
                 elif brought:
-                    remote.remove(self._folder(key) / ENTRY)
+                    mirror.remove(self._folder(key) / ENTRY)
         return entry
 
     def _sound(self, key: str) -> Entry | None:
@@ -107,7 +108,7 @@ class Store:
             used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
             if time.time() - used > DAY:
-                remote.touch(folder / ENTRY, DAY)
+                mirror.touch(folder / ENTRY, DAY)
         return entry
 
     def _bring(self, key: str) -> bool:
@@ -116,7 +117,7 @@ class Store:
         Raises OSError.
         """
         folder = self._folder(key)
-        if (content := remote.read(folder / ENTRY)) is None:
+        if (content := mirror.read(folder / ENTRY)) is None:
             return False
         draft = self._draft(key)
         try:
@@ -127,8 +128,8 @@ class Store:
                 names = list(wrapped["files"])
             except (ValueError, KeyError, TypeError):
                 return True
-            whole = all(remote.bring(folder / "files" / name, draft / "files" / name) for name in names)
-            whole = whole and (wrapped.get("ir") is None or remote.bring(folder / IR, draft / IR))
+            whole = all(mirror.bring(folder / "files" / name, draft / "files" / name) for name in names)
+            whole = whole and (wrapped.get("ir") is None or mirror.bring(folder / IR, draft / IR))
             if not whole:
                 return True
             for path in (draft / "files").rglob("*"):
@@ -169,7 +170,7 @@ class Store:
                     raise FileExistsError(folder) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        remote.publish([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
+        mirror.publish([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
 
     def discard(self, key: str) -> None:
         """Remove an entry, at once for every reader."""
@@ -185,14 +186,14 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"name": name, "sha256": digest(json.loads(files.dumps(data))), "data": data}
         files.write_bytes(path, files.encode(files.dumps(content, indent=None)), durable=False)
-        remote.publish([path])
+        mirror.publish([path])
 
     def noted(self, kind: str, name: str) -> Any:
         """What was kept under a name; None when nothing was, or it is damaged."""
         path = self._note(kind, name)
         try:
             if not path.exists():
-                remote.bring(path)
+                mirror.bring(path)
             content = files.read(path)
             return content["data"] if content["sha256"] == digest(content["data"]) else None
         except (OSError, ValueError, KeyError, TypeError):
@@ -217,7 +218,7 @@ class Store:
         """Whether they are here, or where this store is a copy of."""
         path = self.weights_file(key)
         try:
-            return path.exists() or remote.exists(path)
+            return path.exists() or mirror.exists(path)
         except OSError:
             return False
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from lowering.errors import InfraError, Problem
-from lowering.forkserver import KILL, STACKS
+from lowering.worker.forkserver import KILL, STACKS
 
 _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[3])
-from lowering.forkserver import serve
+from lowering.worker.forkserver import serve
 serve(int(sys.argv[1]), int(sys.argv[2]))
 """
 

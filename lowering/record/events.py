@@ -8,8 +8,8 @@ from typing import Any
 
 from lowering.errors import Problem
 from lowering.job import structured
-from lowering.result import START, JobResult, Remark, StageResult
-from lowering.symbols import following
+from lowering.record import symbols as following
+from lowering.record.result import START, JobResult, Remark, StageResult
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from lowering.comparison import Comparison
 from lowering.errors import Problem
-from lowering.points import Point
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.points import Point
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lowering import files, remote, types
+from lowering import files, types
 from lowering.errors import InfraError, Problem, Unsupported
-from lowering.store import weights_file
+from lowering.store import mirror
+from lowering.store.entries import weights_file
 
 _ALIASES = "aliases"  # metadata: name -> the name under which the same bytes are stored
 _digests: MutableMapping[torch.Tensor, tuple[Any, bytes]] = WeakIdKeyDictionary()
@@ -87,7 +88,7 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
 def remove(store: Path, key: str) -> None:
     """Forget weights that are not what their digest says: they are written anew. Raises OSError."""
     path_of(store, key).unlink(missing_ok=True)
-    remote.remove(path_of(store, key))
+    mirror.remove(path_of(store, key))
 
 
 def read(store: Path, key: str) -> dict[str, torch.Tensor]:
@@ -95,7 +96,7 @@ def read(store: Path, key: str) -> dict[str, torch.Tensor]:
     path = path_of(store, key)
     try:
         if not path.exists():
-            remote.bring(path)
+            mirror.bring(path)
         with safe_open(path, framework="pt") as file:
             aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -113,8 +114,8 @@ def check(store: Path, key: str) -> None:
 def _publish(path: Path) -> None:
     """Where the store is the copy of a URL, have the weights there too."""
     try:
-        if not remote.exists(path):
-            remote.publish([path])
+        if not mirror.exists(path):
+            mirror.publish([path])
     except OSError as error:
         raise InfraError(Problem(str(error.filename or path), f"weights cannot be written: {error}", "check the URL and its permissions")) from error
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowering import files, pipeline, reuse
-from lowering.child import EVENTS, store_of
-from lowering.history import History
+from lowering import files, pipeline
 from lowering.job import plain
-from lowering.result import LOG, MANIFEST, JobResult
-from lowering.store import Store
+from lowering.record.events import History
+from lowering.record.result import LOG, MANIFEST, JobResult
+from lowering.store import reuse
+from lowering.store.entries import Store
+from lowering.worker.child import EVENTS, store_of
 
 
 def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]) -> JobResult | None:

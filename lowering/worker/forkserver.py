@@ -26,7 +26,7 @@ WARM = (
     "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
     "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
     "lowering.fx.archive", "lowering.fx.joint",
-    *sorted(f"lowering.stages.{file.stem}" for file in Path(__file__).with_name("stages").glob("[!_]*.py")),
+    *sorted(f"lowering.stages.{file.stem}" for file in (Path(__file__).parents[1] / "stages").glob("[!_]*.py")),
 )  # fmt: skip
 KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
 STACKS_SIGNAL = signal.SIGRTMAX - 2
@@ -46,7 +46,8 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001 - the job that needs it says so with its own place
             traceback.print_exc()
-    from lowering import child, provenance
+    from lowering.store import provenance
+    from lowering.worker import child
 
     if "torch.export" in warm:
         from lowering.symbols import selftest

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from lowering import remote
-from lowering.eviction import Held
-from lowering.remote import Listed
-from lowering.store import DAY, ENTRIES, ENTRY, Store
+from lowering.store import mirror
+from lowering.store.entries import DAY, ENTRIES, ENTRY, Store
+from lowering.store.eviction import Held
+from lowering.store.mirror import Listed
 
 
 class There:
@@ -24,38 +24,38 @@ class There:
     def __init__(self, store: Store, runs: Path):
         self.store, self.runs = store, runs
         self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key, the files of an entry
-        for name, listed in remote.listing(store.root / ENTRIES).items():
+        for name, listed in mirror.listing(store.root / ENTRIES).items():
             _, key, file = name.split("/", 2)
             self.folders[key][file] = listed
 
     def entries(self) -> Mapping[str, Held]:
         whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
-        told = remote.read_all(list(whole.values()))
+        told = mirror.read_all(list(whole.values()))
         return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified, _weights(told[path]))
                 for key, path in whole.items() if path in told}
 
     def weights(self) -> Mapping[str, Held]:
-        listed = remote.listing(self.store.weights)
+        listed = mirror.listing(self.store.weights)
         return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items() if name.endswith(".safetensors")}
 
     def packaged(self) -> Iterator[str]:
-        named = [self.runs / name for name in remote.listing(self.runs) if name.endswith("/signature.json")]
-        for content in remote.read_all(named).values():
+        named = [self.runs / name for name in mirror.listing(self.runs) if name.endswith("/signature.json")]
+        for content in mirror.read_all(named).values():
             with suppress(ValueError, KeyError, TypeError):
                 yield json.loads(content)["weights"]["sha256"]
 
     def discard(self, key: str) -> None:
         """What stands for the entry goes first."""
-        remote.remove(self._folder(key) / ENTRY)
-        remote.remove_all([self._folder(key) / name for name in self.folders[key] if name != ENTRY])
+        mirror.remove(self._folder(key) / ENTRY)
+        mirror.remove_all([self._folder(key) / name for name in self.folders[key] if name != ENTRY])
 
     def forget(self, digest: str) -> None:
-        remote.remove(self.store.weights_file(digest))
+        mirror.remove(self.store.weights_file(digest))
 
     def sweep(self) -> None:
         for key, listed in self.folders.items():
             if ENTRY not in listed and all(time.time() - found.modified > DAY for found in listed.values()):
-                remote.remove_all([self._folder(key) / name for name in listed])
+                mirror.remove_all([self._folder(key) / name for name in listed])
 
     def _folder(self, key: str) -> Path:
         return self.store.root / ENTRIES / key[:2] / key

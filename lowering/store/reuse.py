@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lowering import keys, provenance, saved
 from lowering.errors import InfraError, Problem
 from lowering.job import Job, plain, structured
 from lowering.level import Level, Program
@@ -15,7 +14,8 @@ from lowering.model import Built, Model
 from lowering.recipe import describe
 from lowering.signature import Signature
 from lowering.stage import Stage
-from lowering.store import Entry, Store, digest
+from lowering.store import keys, programs, provenance
+from lowering.store.entries import Entry, Store, digest
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class Reuse:
             program = Program(Level.MODEL, _Unbuilt(self.store, self.job.model, weights))
         signature = entry.data["signature"]
         held = _Held(self.store, self.job.model, entry, weights)
-        return saved.Stored(held.level, signature and structured(Signature, signature), program, held.ir, held.weights)
+        return programs.Stored(held.level, signature and structured(Signature, signature), program, held.ir, held.weights)
 
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
              written: Sequence[Path]) -> None:
@@ -82,7 +82,7 @@ class Reuse:
         if self.refused:
             return
         through = made.ir is given.ir
-        ir = None if through else saved.dump(made, written)
+        ir = None if through else programs.dump(made, written)
         signature = None if made.signature is None else plain(made.signature)
         identity = self.identity if through else None if ir is None else digest([made.level.word, digest(ir), signature])
         carries = made.weights is given.weights
@@ -158,7 +158,7 @@ class _Held:
             libraries.load(self.model)
         weights = self.weights() if self.level is Level.EXPORTED else {}
         try:
-            return saved.load(self.level, self.entry.ir(), weights)
+            return programs.load(self.level, self.entry.ir(), weights)
         except Exception as error:
             self.store.discard(self.entry.key)
             cause = f"the {self.level.word} program cannot be read back: {type(error).__name__}: {error}"
@@ -195,7 +195,7 @@ class _Unbuilt(Built):
 
 def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
     """The digest of `weights`, which the store now holds; of fake ones there is nothing to hold."""
-    from lowering import weights as saving
+    from lowering.store import weights as saving
 
     if not weights:
         return None
@@ -206,7 +206,7 @@ def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
 
 def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
     """The weights of a digest, checked; fake ones as `signature` describes them. InfraError when they are not what was written."""
-    from lowering import weights as saving
+    from lowering.store import weights as saving
 
     if key is None:
         return {}

@@ -14,20 +14,22 @@ import torch
 from safetensors import safe_open
 from torch.utils import _pytree as pytree
 
-from lowering import comparison, files, weights
-from lowering.comparison import Comparison
+from lowering import files
 from lowering.custom import libraries
 from lowering.eager import inputs
 from lowering.eager.outputs import leaf_names
 from lowering.errors import InfraError, Problem, Refused, StageFailed
-from lowering.execution import arguments, known_values, label_of, results_of
 from lowering.ir import mlir
 from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.points import Space
+from lowering.numerics import comparison
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.points import Space
+from lowering.numerics.runner import arguments, known_values, label_of, results_of
+from lowering.numerics.xla import Xla
 from lowering.signature import Signature
-from lowering.xla import Xla
+from lowering.store import weights
 
 SCHEMA = "shapeline/signature/1"
 SIGNATURE = "signature.json"

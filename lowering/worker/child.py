@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowering import files, native, pipeline
-from lowering.failure import outcome_of
-from lowering.forkserver import STACKS_SIGNAL
-from lowering.history import History
+from lowering import files, pipeline
 from lowering.ir import text_files
 from lowering.job import Job
-from lowering.result import LOG, JobResult
+from lowering.record.events import History
+from lowering.record.failure import outcome_of
+from lowering.record.result import LOG, JobResult
+from lowering.worker import native
+from lowering.worker.forkserver import STACKS_SIGNAL
 
 EVENTS = "events.jsonl"
 JOB = "job.json"

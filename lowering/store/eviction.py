@@ -1,6 +1,6 @@
 """Keeps a store within a budget: what was used longest ago goes first, and what no entry needs any more goes with it.
 
-The rule is one for a store here (`Here`) and for the URL that it is a copy of (`There`, lowering.eviction_there).
+The rule is one for a store here (`Here`) and for the URL that it is a copy of (`There`, lowering.store.mirror_eviction).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lowering import files
-from lowering.store import DAY, DRAFTS, Store
+from lowering.store.entries import DAY, DRAFTS, Store
 
 
 @dataclass(frozen=True)

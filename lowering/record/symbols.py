@@ -8,7 +8,7 @@ from typing import Any
 
 from lowering.errors import Problem
 from lowering.job import structured
-from lowering.result import Remark
+from lowering.record.result import Remark
 from lowering.symbols.levels import placed
 from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lowering import comparison, xla
-from lowering.comparison import Comparison
 from lowering.eager import inputs
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
-from lowering.execution import Eager, Run, Tensors, label_of, results_of, runner, runs_here
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.points import Point, Sizes, Space, declined, outside, points
+from lowering.numerics import comparison, xla
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.points import Point, Sizes, Space, declined, outside, points
+from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner, runs_here
+from lowering.numerics.verification import LevelCheck, PointCheck, Verification
+from lowering.numerics.xla import Xla
 from lowering.signature import Signature
-from lowering.verification import LevelCheck, PointCheck, Verification
-from lowering.xla import Xla
 
 
 @dataclass

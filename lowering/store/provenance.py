@@ -21,7 +21,7 @@ from typing import Any
 
 from lowering.custom.sources import SUFFIXES, with_headers
 
-OWN = Path(__file__).resolve().parent
+OWN = Path(__file__).resolve().parents[1]
 INSTALLED = tuple(Path(folder).resolve() for folder in (
     *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib"))
 ))

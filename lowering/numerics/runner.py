@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering import iree
 from lowering.eager import inputs, training, widening
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
+from lowering.numerics import iree
+from lowering.numerics.xla import Xla
 from lowering.signature import Result, Signature
-from lowering.xla import Xla
 
 Tensors = Mapping[str, torch.Tensor]
 Run = Callable[[Tensors], tuple[torch.Tensor, ...]]

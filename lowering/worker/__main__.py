@@ -1,0 +1,45 @@
+"""`python -m lowering.worker.watch FOLDER`: run the job of a record again, beside the record."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lowering import files, pipeline
+from lowering.job import Job
+from lowering.worker.child import JOB, compress_bytes_of, store_of
+from lowering.worker.watch import Limits, lower
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lowering.worker.watch", description="Lower one job of a record again.")
+    parser.add_argument("folder", type=Path, help="the job's folder, with its job.json")
+    parser.add_argument("--into", type=Path, help="where the results go (default: FOLDER/repro)")
+    parser.add_argument("--until", help="the last level wanted")
+    parser.add_argument("--stage-seconds", type=float, default=Limits.stage_seconds)
+    parser.add_argument("--memory-bytes", type=int)
+    parser.add_argument("--here", action="store_true", help="in this process, unwatched: for a debugger")
+    given = parser.parse_args(arguments)
+    if not (given.folder / JOB).is_file():
+        parser.error(f"{given.folder} has no {JOB}: name the folder of a job, runs/<run-id>/jobs/<job>")
+    into = given.into or given.folder / "repro"
+    into.mkdir(parents=True, exist_ok=True)
+    data = files.read(given.folder / JOB)
+    store = store_of(data, given.folder)
+    data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
+    files.write(into / JOB, data)
+    if given.here:
+        result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=compress_bytes_of(data))
+        result.save(into)
+    else:
+        result = lower(into, Limits(given.stage_seconds, given.memory_bytes))
+    print(f"{result.id}: {result.outcome} in {result.stage} after {result.seconds:.1f} s; see {into}")
+    for problem in result.problems:
+        print(f"  {problem}")
+    return 0 if result.outcome == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
