@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from lowering.script_lists import Rows
+from lowering.interpreter.lists import Rows
 
 
 @contextmanager

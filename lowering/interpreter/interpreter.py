@@ -14,15 +14,17 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 
-from lowering import script_lists, script_windows, types
+from lowering import types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
+from lowering.interpreter import lists, windows
+from lowering.interpreter import values as script_values
+from lowering.interpreter.carried import kind_of
+from lowering.interpreter.lists import Unreadable, is_dynamic, is_from_data
+from lowering.interpreter.loops import Loop, Unsettled
+from lowering.interpreter.values import UNINITIALIZED, held
 from lowering.ir import source_lines
-from lowering.ops import indexing, script_values
-from lowering.ops.script_values import UNINITIALIZED, held
-from lowering.script_carried import kind_of
-from lowering.script_lists import Unreadable, is_dynamic, is_from_data
-from lowering.script_loops import Loop, Unsettled
-from lowering.script_nodes import is_written, nodes, place
+from lowering.ops import indexing
+from lowering.torchscript.nodes import is_written, nodes, place
 
 Node: TypeAlias = torch._C.Node
 STRUCTURE = frozenset({"prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack"})
@@ -115,9 +117,9 @@ class Interpreter:
     def _call(self, node: Node, given: list[Any]) -> Any:
         if node.kind() == "aten::select" and is_from_data(given[2]) and not is_written(node.output()):
             return indexing.select(*given)
-        if node.kind() == "aten::slice" and (window := script_windows.window(given, self.turns)) is not None:
+        if node.kind() == "aten::slice" and (window := windows.window(given, self.turns)) is not None:
             return window
-        function = script_lists.function_of(node.kind(), given) or script_values.function_of(node.kind(), given)
+        function = lists.function_of(node.kind(), given) or script_values.function_of(node.kind(), given)
         if function is not None:
             return function(*given)
         op = _operator(node)

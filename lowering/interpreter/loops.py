@@ -13,16 +13,16 @@ import torch
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from lowering import script_carried as carry
-from lowering import script_lists
 from lowering.errors import Problem, Unsupported
-from lowering.ops.script_values import UNINITIALIZED, held
-from lowering.script_lists import OfUnknownLength, Rows
-from lowering.script_nodes import captured, nodes, outputs, place
-from lowering.script_state import Changed, State, Turned
+from lowering.interpreter import carried as carry
+from lowering.interpreter import lists
+from lowering.interpreter.lists import OfUnknownLength, Rows
+from lowering.interpreter.state import Changed, State, Turned
+from lowering.interpreter.values import UNINITIALIZED, held
+from lowering.torchscript.nodes import captured, nodes, outputs, place
 
 if TYPE_CHECKING:
-    from lowering.script_interpreter import Interpreter
+    from lowering.interpreter.interpreter import Interpreter
 
 Node: TypeAlias = torch._C.Node
 FOREVER = 2**63 - 1  # the count of a loop that its condition alone ends
@@ -213,13 +213,13 @@ class Loop:
     def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
         """Room for a list as it is behind the loop, with the elements that it has before: (length, *shape)."""
         first, held_before = carry.first(added), self._held_before(number, added)
-        length = script_lists.length(held_before) + (self._count - self._start) * script_lists.length(added)
+        length = lists.length(held_before) + (self._count - self._start) * lists.length(added)
         room = torch.zeros([length, *first.shape], dtype=first.dtype)
-        return carry.written(room, script_lists.stacked(held_before), 0) if held_before else room
+        return carry.written(room, lists.stacked(held_before), 0) if held_before else room
 
     def _with_turn(self, number: int, buffer: torch.Tensor, added: list[Any], turn: Any) -> torch.Tensor:
-        rows = script_lists.stacked(added)
-        return carry.written(buffer, rows, script_lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
+        rows = lists.stacked(added)
+        return carry.written(buffer, rows, lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
 
     def _held_before(self, number: int, added: list[Any]) -> list[Any]:
         """What the list holds before the loop, if it can lie in one tensor with what is appended."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from lowering.script_lists import Growing, Rows
+from lowering.interpreter.lists import Growing, Rows
 
 
 @dataclass(frozen=True)

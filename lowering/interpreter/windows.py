@@ -9,8 +9,8 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
+from lowering.interpreter.lists import is_from_data
 from lowering.ops import indexing
-from lowering.script_lists import is_from_data
 
 Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's turn -> the turn, the first, the last
 

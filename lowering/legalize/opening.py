@@ -6,8 +6,8 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.importer import ENTRY
 from lowering.ir import mlir
+from lowering.torch_dialect.importer import ENTRY
 
 TO_BUILTIN = "torch_c.to_builtin_tensor"
 

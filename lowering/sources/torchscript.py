@@ -14,8 +14,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lowering.errors import LoadError, Problem, Unsupported
-from lowering.script_interpreter import Interpreter, refusals
-from lowering.script_nodes import place
+from lowering.interpreter.interpreter import Interpreter, refusals
+from lowering.torchscript.nodes import place
 
 
 def load(path: str) -> Interpreted:

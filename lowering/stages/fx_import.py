@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from torch.fx import GraphModule, Node
 
-from lowering.backend_contract import ToBackendContract
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
+from lowering.torch_dialect.backend_contract import ToBackendContract
 
 
 @dataclass(frozen=True)

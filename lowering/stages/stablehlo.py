@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lowering import direct, inventory
+from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import mlir
 from lowering.legalize import composites, control, custom_calls, entry, opening
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
+from lowering.torch_dialect import inventory
 
 # torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts: CHLO ops that MHLO has too are put aside behind the first. Its passes
 # that refine shapes are left out (the legalization knows more), and what canonicalize and the conversion of types take quadratic time for
@@ -45,7 +46,7 @@ class ToStableHLO(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
-        direct.lower(module)
+        torch_to_stablehlo.lower(module)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
         for row in operators.unused(module, program.model):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lowering import importer
-from lowering.backend_contract import ToBackendContract
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.level import Level, Program
+from lowering.torch_dialect import importer
+from lowering.torch_dialect.backend_contract import ToBackendContract
 
 
 @dataclass(frozen=True)

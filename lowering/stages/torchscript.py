@@ -10,17 +10,16 @@ from typing import ClassVar
 
 import torch
 
-from lowering import deployable
-from lowering.custom import script
-from lowering.custom.script import Annotation
 from lowering.errors import Problem
 from lowering.fx import exported
 from lowering.ir import source_lines
 from lowering.level import Level, Program
-from lowering.script_graph import ScriptGraph, refusals
-from lowering.script_nodes import nodes
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
+from lowering.torchscript import custom_ops, deployable
+from lowering.torchscript.custom_ops import Annotation
+from lowering.torchscript.graph import ScriptGraph, refusals
+from lowering.torchscript.nodes import nodes
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class ToTorchScript(Stage):
 
     def requires(self, program: Program) -> Sequence[Problem]:
         kept = program.model.custom_calls if program.model else ()
-        return [*refusals(program.ir.graph_module), *script.refusals(program.ir.graph_module, kept)]
+        return [*refusals(program.ir.graph_module), *custom_ops.refusals(program.ir.graph_module, kept)]
 
     def apply(self, program: Program, note: Note) -> Program:
         model = program.model

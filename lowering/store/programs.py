@@ -111,8 +111,8 @@ def _load_module(data: bytes, level: Level) -> Any:
 
 def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     """The graph's text, and what its reader drops: the names of values and the source ranges."""
-    from lowering import script_nodes
     from lowering.ir import source_lines
+    from lowering.torchscript import nodes as script_nodes
 
     nodes = []
     for node in script_nodes.nodes(graph):
@@ -129,10 +129,11 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
 
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
-    from lowering import script_nodes, script_text
     from lowering.ir import source_lines
+    from lowering.torchscript import nodes as script_nodes
+    from lowering.torchscript import text
 
-    graph = script_text.read(data["text"])
+    graph = text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
     for node, saved in zip(script_nodes.nodes(graph), data["nodes"], strict=True):
         _rename(script_nodes.outputs(node), saved["names"])

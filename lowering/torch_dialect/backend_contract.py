@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lowering import direct, inventory
+from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
+from lowering.torch_dialect import inventory
 
 # Left whole, because no level below has their results and a refusal shall name them, not what torch-mlir would make of them.
 SIZED_BY_DATA = ("aten.nonzero",)
@@ -54,12 +55,12 @@ class ToBackendContract(Stage):
 def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises Unsupported, StageFailed.
 
-    legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.direct.
+    legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.torch_to_stablehlo.
     """
     raw = program.lowered(Level.TORCH, mlir.annotated(module))
-    options = f"backend-legal-ops={','.join((*direct.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
+    options = f"backend-legal-ops={','.join((*torch_to_stablehlo.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
-    with operators.hidden(module, direct.RULES), inventory.complete(module, pipeline):
+    with operators.hidden(module, torch_to_stablehlo.RULES), inventory.complete(module, pipeline):
         mlir.run(module, pipeline, "torch")
     _drop_assertions(module)
     return raw.lowered(Level.TORCH, module)

@@ -13,7 +13,7 @@ from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
 from lowering.ir import source_lines
 from lowering.ir.annotations import VALUE
-from lowering.script_nodes import blocks, inputs, outputs
+from lowering.torchscript.nodes import blocks, inputs, outputs
 
 Node: TypeAlias = torch._C.Node
 
@@ -49,7 +49,7 @@ class TypeTable:
             return f"tuple<{', '.join(map(self.word, type_.elements()))}>"
         if kind == "DictType":
             return f"dict<{self.word(type_.getKeyType())}, {self.word(type_.getValueType())}>"
-        raise KeyError(f"lowering.importer has no torch dialect type for TorchScript's {kind} ({type_})")
+        raise KeyError(f"lowering.torch_dialect.importer has no torch dialect type for TorchScript's {kind} ({type_})")
 
 
 _PLAIN = {
@@ -283,7 +283,7 @@ class GraphImporter:
             if isinstance(value, kind):
                 attributes = {"value": attribute(value)} if attribute else {}
                 return ir.Operation.create(name, results=[self._types.of(type_)], attributes=attributes).result
-        raise KeyError(f"lowering.importer has no torch dialect constant for {value!r} ({type_})")
+        raise KeyError(f"lowering.torch_dialect.importer has no torch dialect constant for {value!r} ({type_})")
 
     def _literal_list(self, values: Sequence[Any], type_: torch._C.Type) -> ir.Value:
         element = type_.getElementType()

@@ -1,14 +1,14 @@
 """Torch ops that are lowered to StableHLO here, one rule an op: those that torch-mlir does not lower with dynamic dims."""
 
-from lowering.direct import complex_numbers as complex_numbers
-from lowering.direct import convolution as convolution
-from lowering.direct import elementwise as elementwise
-from lowering.direct import linear as linear
-from lowering.direct import random as random
-from lowering.direct import scattering as scattering
-from lowering.direct import sorting as sorting
-from lowering.direct.rewriting import RULES as RULES
-from lowering.direct.rewriting import lower as lower
+from lowering.torch_to_stablehlo import complex_numbers as complex_numbers
+from lowering.torch_to_stablehlo import convolution as convolution
+from lowering.torch_to_stablehlo import elementwise as elementwise
+from lowering.torch_to_stablehlo import linear as linear
+from lowering.torch_to_stablehlo import random as random
+from lowering.torch_to_stablehlo import scattering as scattering
+from lowering.torch_to_stablehlo import sorting as sorting
+from lowering.torch_to_stablehlo.rewriting import RULES as RULES
+from lowering.torch_to_stablehlo.rewriting import lower as lower
 
 # What torch-mlir would decompose on the way, into a form that has no lowering.
 WHOLE = ("aten.normal_functional",)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.direct.rewriting import Call, Rule, rule
+from lowering.torch_to_stablehlo.rewriting import Call, Rule, rule
 
 _ARITHMETIC = {"add": "chlo.broadcast_add", "sub": "chlo.broadcast_subtract", "mul": "chlo.broadcast_multiply", "div": "chlo.broadcast_divide"}
 _FUNCTIONS = {

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.direct.complex_numbers import real_number
-from lowering.direct.rewriting import Call, rule, tensor
+from lowering.torch_to_stablehlo.complex_numbers import real_number
+from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
 
 
 @rule("aten.linalg_cholesky_ex")

@@ -69,7 +69,7 @@ class Call:
 
 Rule = Callable[[Call], "Sequence[ir.Value] | None"]
 
-RULES: Rules[Rule] = Rules("lowering.direct")
+RULES: Rules[Rule] = Rules("lowering.torch_to_stablehlo")
 
 # The rule of ops, by their names in the torch dialect without `torch.`. It gives the results, or None to leave the op alone.
 rule = RULES.of

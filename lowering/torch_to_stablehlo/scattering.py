@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.direct.rewriting import Call, rule, tensor
+from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
 
 _OPS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", "mean": "add"}
 

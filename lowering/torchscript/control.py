@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from lowering.custom.script import mutating
+from lowering.torchscript.custom_ops import mutating
 
 if TYPE_CHECKING:
-    from lowering.script_graph import ScriptGraph
+    from lowering.torchscript.graph import ScriptGraph
 
 Value: TypeAlias = torch._C.Value
 
@@ -87,7 +87,7 @@ def _slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
 
 def _empty(graph: ScriptGraph, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
     """Zeros of the shape of a stacked result; its dims behind the first are ints, or sizes that the graph has named already."""
-    from lowering.script_graph import script_type
+    from lowering.torchscript.graph import script_type
 
     sizes = [count, *(graph.size(size) for size in slice_.shape)]
     listed = _insert(graph, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
@@ -148,7 +148,7 @@ def _as_bool(graph: ScriptGraph, node: Node, value: Value) -> Value:
 
 def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
     """The results of a node with blocks, typed as the FX node's."""
-    from lowering.script_graph import script_type
+    from lowering.torchscript.graph import script_type
 
     results = []
     for value in node.meta["val"]:

@@ -16,7 +16,7 @@ from lowering.fx import exported
 from lowering.ir import source_lines
 
 if TYPE_CHECKING:
-    from lowering.script_graph import ScriptGraph
+    from lowering.torchscript.graph import ScriptGraph
 
 Value: TypeAlias = torch._C.Value
 

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import GraphModule, Node
 
-from lowering import script_control, script_nodes, script_numbers, script_text, types
-from lowering.custom.script import UNNAMED, Annotation
+from lowering import types
 from lowering.errors import Problem, Unsupported
 from lowering.ir import source_lines
 from lowering.ops.symbolic import kind_of
+from lowering.torchscript import control, nodes, numbers, text
+from lowering.torchscript.custom_ops import UNNAMED, Annotation
 
 Value: TypeAlias = torch._C.Value
 
@@ -48,13 +49,13 @@ def refusals(module: GraphModule) -> list[Problem]:
 
 def _is_expressible(target: Any) -> bool:
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return target.name() in script_control.RULES
-    return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or target in script_numbers.RULES or kind_of(target) is not None
+        return target.name() in control.RULES
+    return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or target in numbers.RULES or kind_of(target) is not None
 
 
 def _cause(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"this higher-order op has no TorchScript form; those that have: {', '.join(sorted(script_control.RULES))}"
+        return f"this higher-order op has no TorchScript form; those that have: {', '.join(sorted(control.RULES))}"
     return "has no schema and no row in lowering/ops/symbolic.py"
 
 
@@ -98,7 +99,7 @@ class ScriptGraph:
             self.graph.registerOutput(result)
         if len(list(self.graph.outputs())) != 1:
             self.graph.makeMultiOutputIntoTuple()
-        script_text.name_values(self.graph)
+        text.name_values(self.graph)
 
     def _argument(self, node: Node) -> Any:
         value = node.meta["val"]
@@ -140,11 +141,11 @@ class ScriptGraph:
         if node.target in CHECKS:
             return
         if isinstance(node.target, torch._ops.HigherOrderOperator):
-            self._values[node] = script_control.RULES[node.target.name()](self, node)
+            self._values[node] = control.RULES[node.target.name()](self, node)
         elif node.target is operator.getitem:
             self._values[node] = self._values[node.args[0]][node.args[1]]  # type: ignore[index]
-        elif node.target in script_numbers.RULES:
-            self._values[node] = script_numbers.RULES[node.target](self, node)
+        elif node.target in numbers.RULES:
+            self._values[node] = numbers.RULES[node.target](self, node)
         elif (kind := kind_of(node.target)) is not None:
             self._values[node] = self._insert(node, kind, [self.scalar(argument) for argument in node.args], [node.meta["val"]])[0]
         else:
@@ -197,7 +198,7 @@ class ScriptGraph:
 
     def _place(self, node: Node, created: torch._C.Node, values: Sequence[Any]) -> list[Value]:
         self.insert(node, created)
-        outputs = script_nodes.outputs(created)
+        outputs = nodes.outputs(created)
         for output, value in zip(outputs, values, strict=True):
             output.setType(script_type(value))
         if len(outputs) == 1:
@@ -277,7 +278,7 @@ class ScriptGraph:
 
 
 def _is_truth(given: Any) -> bool:
-    return isinstance(given, Node) and given.target in script_numbers.ITEMS and isinstance(given.meta["val"], torch.SymBool)
+    return isinstance(given, Node) and given.target in numbers.ITEMS and isinstance(given.meta["val"], torch.SymBool)
 
 
 def _as_constant(given: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 if TYPE_CHECKING:
-    from lowering.script_graph import ScriptGraph
+    from lowering.torchscript.graph import ScriptGraph
 
 Value: TypeAlias = torch._C.Value
 Rule = Callable[["ScriptGraph", Node], Value]

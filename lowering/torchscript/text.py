@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import torch
 
-from lowering import script_nodes
 from lowering.ir import source_lines
 from lowering.ir.source_lines import SourceLine
+from lowering.torchscript import nodes as script_nodes
 
 Graph: TypeAlias = torch._C.Graph
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from lowering import script_text
 from lowering.eager import inputs
 from lowering.model import Symbol
 from lowering.numerics.comparison import compare, tolerance_of
 from lowering.numerics.runner import Eager, results_of
+from lowering.torchscript import text as script_text
 from tests.e2e.burned_in import burned_in
 from tests.e2e.quickstart import IDS, Lowered
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lowering import importer, script_text
 from lowering.ir import mlir
+from lowering.torch_dialect import importer
+from lowering.torchscript import text
 from tests.filecheck.matcher import check, directives
 
 CASES = sorted((Path(__file__).parent / "torch_dialect").glob("*.ts"))
@@ -17,7 +18,7 @@ CASES = sorted((Path(__file__).parent / "torch_dialect").glob("*.ts"))
 @pytest.mark.parametrize("path", CASES, ids=[path.stem for path in CASES])
 def test_case(path: Path) -> None:
     source = path.read_text()
-    graph = script_text.parse("\n".join(line for line in source.splitlines() if not line.startswith("#")) + "\n")
+    graph = text.parse("\n".join(line for line in source.splitlines() if not line.startswith("#")) + "\n")
     wanted = re.findall(r"#\s*REFUSED:\s*(.*)", source)
     found = [str(problem) for problem in importer.refusals(graph)]
     assert len(found) == len(wanted), found

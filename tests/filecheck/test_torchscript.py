@@ -12,7 +12,6 @@ from unittest import mock
 import pytest
 import torch
 
-from lowering import deployable, script_text
 from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -20,6 +19,8 @@ from lowering.numerics.runner import Eager, arguments
 from lowering.ops import decompositions
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
+from lowering.torchscript import deployable
+from lowering.torchscript import text as script_text
 from tests.filecheck.matcher import check, directives
 
 CASES = sorted(path.stem for path in (Path(__file__).parent / "torchscript").glob("*.py"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lowering import pipeline, script_text
+from lowering import pipeline
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.job import Job
@@ -20,6 +20,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
+from lowering.torchscript import text
 
 STAGES = {"export": Export(), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
@@ -44,7 +45,7 @@ def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Inpu
     assert (result.outcome, result.problems) == ("ok", ())
     assert ops <= set(result.stages[4].ops)
     script = (tmp_path / "02-torchscript.ts").read_text()
-    assert str(script_text.parse(script)) == script
+    assert str(text.parse(script)) == script
     assert "?" in (tmp_path / "05-mhlo.mhlo.mlir").read_text().split("->")[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering import pipeline, script_text
+from lowering import pipeline
 from lowering.errors import StageFailed
 from lowering.ir import mlir
 from lowering.job import Job
@@ -26,6 +26,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
+from lowering.torchscript import text as script_text
 
 STAGES = {"export": Export(), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip

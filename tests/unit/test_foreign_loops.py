@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import pipeline, script_lists
+from lowering import pipeline
+from lowering.interpreter import lists
+from lowering.interpreter.lists import Rows
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
 from lowering.record.result import JobResult
-from lowering.script_lists import Rows
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -92,12 +93,12 @@ A, B, C = torch.randn(2, 5), torch.randn(2, 5), torch.randn(3, 2, 5)
 @pytest.mark.parametrize("runs", [[Rows(C)], [A, Rows(C)], [Rows(C), A, B], [A, Rows(C), B, Rows(C)]])
 def test_a_list_with_runs_computes_as_one_without(runs: list[torch.Tensor | Rows]) -> None:
     plain = [row for value in runs for row in (value.tensor if isinstance(value, Rows) else [value])]
-    assert script_lists.length(runs) == len(plain)
+    assert lists.length(runs) == len(plain)
     for dim in (0, 1, 2, -1, -3):
-        assert script_lists.stack(runs, dim).equal(torch.stack(plain, dim))
+        assert lists.stack(runs, dim).equal(torch.stack(plain, dim))
     for dim in (0, 1, -1, -2):
-        assert script_lists.cat(runs, dim).equal(torch.cat(plain, dim))
+        assert lists.cat(runs, dim).equal(torch.cat(plain, dim))
     for place in range(-len(plain), len(plain)):
-        assert script_lists.taken(runs, place).equal(plain[place])
-    assert script_lists.stack(script_lists.sliced(runs, None, None, -1)).equal(torch.stack(plain[::-1]))
-    assert script_lists.stack(script_lists.sliced(runs, 1, -1, 2)).equal(torch.stack(plain[1:-1:2]))
+        assert lists.taken(runs, place).equal(plain[place])
+    assert lists.stack(lists.sliced(runs, None, None, -1)).equal(torch.stack(plain[::-1]))
+    assert lists.stack(lists.sliced(runs, 1, -1, 2)).equal(torch.stack(plain[1:-1:2]))

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.op_samples import Sample
 from benchmarks.op_trial import attempt
-from lowering import inventory
 from lowering.errors import StageFailed, Unsupported
 from lowering.ir import mlir
 from lowering.stages.stablehlo import CONVERT, FINISH
+from lowering.torch_dialect import inventory
 
 
 class AtTheTorchLevel(torch.nn.Module):

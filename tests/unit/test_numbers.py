@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowering import deployable, pipeline, script_text
+from lowering import pipeline
 from lowering.errors import Refused
 from lowering.ir import mlir
 from lowering.job import Job
@@ -29,6 +29,8 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from lowering.symbols.schema import SymbolRecord
+from lowering.torchscript import deployable
+from lowering.torchscript import text as script_text
 from tests.unit import number_models
 
 ROWS = Input("float32", ("batch", 40))

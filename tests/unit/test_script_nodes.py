@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lowering import script_nodes
+from lowering.torchscript import nodes
 
 GRAPH = """graph(%x : Tensor, %flag : bool):
   %one : int = prim::Constant[value=1]()
@@ -25,13 +25,13 @@ GRAPH = """graph(%x : Tensor, %flag : bool):
 
 
 def test_nodes_come_in_program_order_with_those_of_nested_blocks() -> None:
-    kinds = [node.kind() for node in script_nodes.nodes(torch._C.parse_ir(GRAPH))]
+    kinds = [node.kind() for node in nodes.nodes(torch._C.parse_ir(GRAPH))]
     assert kinds == ["prim::Constant", "prim::Constant", "aten::chunk", "prim::ListUnpack", "prim::If", "prim::Loop", "aten::relu"]
 
 
 def test_what_a_node_takes_gives_and_holds() -> None:
     graph = torch._C.parse_ir(GRAPH)
-    for node in script_nodes.nodes(graph):
-        assert [value.debugName() for value in script_nodes.inputs(node)] == [value.debugName() for value in node.inputs()]
-        assert [value.debugName() for value in script_nodes.outputs(node)] == [value.debugName() for value in node.outputs()]
-        assert len(script_nodes.blocks(node)) == len(list(node.blocks()))
+    for node in nodes.nodes(graph):
+        assert [value.debugName() for value in nodes.inputs(node)] == [value.debugName() for value in node.inputs()]
+        assert [value.debugName() for value in nodes.outputs(node)] == [value.debugName() for value in node.outputs()]
+        assert len(nodes.blocks(node)) == len(list(node.blocks()))
