@@ -36,7 +36,7 @@ from lowering.eager import inputs
 from lowering.errors import Unsupported
 from lowering.ir import mlir
 from lowering.job import Job
-from lowering.legalize import entry
+from lowering.legalize import driver
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import xla
@@ -168,7 +168,7 @@ def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
 def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
     program = baseline(name, at)
     assert program.signature is not None
-    if problems := entry.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
+    if problems := driver.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
         raise Unsupported(problems)
     device.hold(program.weights)
     return _compiled(device, mlir.text(mlir.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))

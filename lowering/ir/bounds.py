@@ -6,18 +6,18 @@ from typing import Any
 
 from jaxlib.mlir import ir
 
-from lowering.legalize import entry
+from lowering.legalize import driver
 from lowering.signature import Signature
 
 
 def write(module: Any, signature: Signature) -> None:
     """Give each dynamic argument of `@main` with a known upper bound `#mhlo.type_extensions<bounds>`, in place."""
-    symbols = entry.symbols(signature)
+    symbols = driver.symbols(signature)
     function = next(op for op in module.body.operations if op.operation.name == "func.func")
     block = function.regions[0].blocks[0]
     with module.context:
         for argument, value in zip(signature.arguments, block.arguments, strict=True):
-            highs = [None if isinstance(dim, int) else entry.dim_expression(dim, symbols).bounds()[1] for dim in argument.dims]
+            highs = [None if isinstance(dim, int) else driver.dim_expression(dim, symbols).bounds()[1] for dim in argument.dims]
             if any(high is not None for high in highs):
                 type_ = ir.RankedTensorType(value.type)
                 bounds = ", ".join("?" if high is None else str(high) for high in highs)

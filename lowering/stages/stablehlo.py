@@ -11,7 +11,8 @@ from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import mlir
-from lowering.legalize import composites, control, custom_calls, entry, opening
+from lowering.legalize import composites, driver, preparation
+from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
@@ -59,13 +60,13 @@ class ToStableHLO(Stage):
             mlir.run(module, convert, "stablehlo")
             composites.keep(module)
             mlir.run(module, UNGUARD, "stablehlo")
-            opening.open_assumptions(module)
+            preparation.open_assumptions(module)
             mlir.run(module, SIMPLIFY, "stablehlo")
-            opening.convert_arguments(module)
+            preparation.convert_arguments(module)
             # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
             mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.outlined(module) else TYPES, "stablehlo")
         assert program.signature is not None
-        problems = entry.legalize(module, program.signature, self.assertions)
+        problems = driver.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")

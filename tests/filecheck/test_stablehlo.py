@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lowering.ir import mlir
-from lowering.legalize import entry
+from lowering.legalize import driver
 from lowering.signature import Argument, Bound, Signature
 from tests.filecheck.matcher import check, directives
 
@@ -29,7 +29,7 @@ def test_legalized(case: Path) -> None:
     text = case.read_text(encoding="utf-8")
     declared = json.loads(re.search(r"SIGNATURE: (.*)", text)[1])  # type: ignore[index]
     module = mlir.parse(text, mlir.torch_context())
-    problems = entry.legalize(module, signature_of(declared), declared.get("assertions", True))
+    problems = driver.legalize(module, signature_of(declared), declared.get("assertions", True))
     refused = re.findall(r"REFUSED: (\S+)", text)
     if refused:
         assert [problem.place.split()[0] for problem in problems] == refused

@@ -11,7 +11,7 @@ from lowering.errors import Problem
 from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 Rule = Callable[[Any, "Rewrite"], None]
 

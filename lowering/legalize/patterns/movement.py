@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize.dims import ELEMENTWISE, integers
-from lowering.legalize.units import BROADCASTS, RESHAPES, inserted, splat
+from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, inserted, splat
+from lowering.legalize.inference.shapes import ELEMENTWISE, integers
 from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 SINKABLE = (ELEMENTWISE | {"stablehlo.select"}) - {
     "stablehlo.sort", "stablehlo.reverse", "stablehlo.cholesky", "stablehlo.bitcast_convert", "stablehlo.optimization_barrier",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize.dims import integers
-from lowering.legalize.units import constant_of, inserted
+from lowering.legalize.inference.matchers import constant_of, inserted
+from lowering.legalize.inference.shapes import integers
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Known
+    from lowering.legalize.rewriter import Known
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch_mlir import ir
 from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 RESHAPES = ("stablehlo.dynamic_reshape", "stablehlo.reshape")
 BROADCASTS = ("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")

@@ -149,7 +149,7 @@ class Emitter:
                 return self.op("stablehlo.convert", [self._compare(atom.op.upper(), *operands)], type_)
             case "select":
                 return self.op("stablehlo.select", [self.condition(atom.operands[0]), *operands[1:]], type_)
-        raise KeyError(f"lowering.legalize.emission has no StableHLO form for '{atom.op}'")
+        raise KeyError(f"lowering.legalize.emitter has no StableHLO form for '{atom.op}'")
 
     def _origin(self, origin: Origin, element: str) -> ir.Value:
         if origin.position is None:

@@ -12,12 +12,12 @@ from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Known
+    from lowering.legalize.rewriter import Known
 
 Values = tuple[Expression, ...]
 Rule = Callable[[Any, "Known"], Values | None]
 
-RULES: Rules[Rule] = Rules("lowering.legalize.scalars")
+RULES: Rules[Rule] = Rules("lowering.legalize.inference.values")
 _rule = RULES.of
 
 

@@ -13,17 +13,17 @@ from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Known
+    from lowering.legalize.rewriter import Known
 
 Rule = Callable[[Any, "Known"], "Shape | None"]
 
 ELEMENTWISE = frozenset(
     f"stablehlo.{name}"
     for name in (
-        "abs add and atan2 cbrt ceil complex convert cosine count_leading_zeros divide exponential exponential_minus_one floor imag is_finite log "
-        "log_plus_one logistic maximum minimum multiply negate not or popcnt power real reduce_precision remainder round_nearest_afz "
-        "round_nearest_even rsqrt shift_left shift_right_arithmetic shift_right_logical sign sine sqrt subtract tan tanh xor compare "
-        "bitcast_convert optimization_barrier reverse sort cholesky"
+        "abs add and atan2 cbrt ceil complex convert cosine count_leading_zeros divide exponential exponential_minus_one floor "
+        "imag is_finite log log_plus_one logistic maximum minimum multiply negate not or popcnt power real reduce_precision "
+        "remainder round_nearest_afz round_nearest_even rsqrt shift_left shift_right_arithmetic shift_right_logical sign sine "
+        "sqrt subtract tan tanh xor compare bitcast_convert optimization_barrier reverse sort cholesky"
     ).split()
 )
 

@@ -11,8 +11,8 @@ from torch_mlir import ir
 
 from lowering.errors import Problem
 from lowering.legalize import comparisons
-from lowering.legalize.emission import Origin
-from lowering.legalize.rewrite import Rewrite
+from lowering.legalize.emitter import Origin
+from lowering.legalize.rewriter import Rewrite
 from lowering.signature import Signature
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Atom, Expression, Shape
@@ -20,7 +20,8 @@ from lowering.sizes.expression import Atom, Expression, Shape
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
     """Rewrite `@main` of `module` in place; everything that could not be made StableHLO. See `assertions` for what it then refuses."""
-    from lowering.legalize import assertions, custom_calls
+    from lowering.legalize import assertions
+    from lowering.legalize.patterns import custom_calls
 
     comparisons.mark_unsigned(module)
     atoms = symbols(signature)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize import dims, dots, heads, identities, movement, places, units
+from lowering.legalize.inference import iotas as places
+from lowering.legalize.inference import matchers, shapes
+from lowering.legalize.patterns import dots, heads, identities, movement
 from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 Fold = Callable[[Any, "Rewrite"], None]
 
@@ -33,7 +35,7 @@ def _broadcast(op: Any, rewrite: Rewrite) -> None:
     """Gone where it changes nothing; a reshape where it only inserts dims of size one; static where all dims are ints."""
     _take_moves(op, rewrite)
     source, result = op.operands[0], op.results[0]
-    kept = dims.integers(op, "broadcast_dimensions")
+    kept = shapes.integers(op, "broadcast_dimensions")
     before, after = rewrite.known.dims(source), rewrite.known.dims(result)
     if kept == list(range(len(before))) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
@@ -47,10 +49,10 @@ def _take_moves(op: Any, rewrite: Rewrite) -> None:
     """Broadcast what a broadcast, or a reshape that inserts dims of size one, was made of."""
     while True:
         source = op.operands[0]
-        move, inserted = movement.Move.of(source, rewrite), units.insertion(source, rewrite)
+        move, inserted = movement.Move.of(source, rewrite), matchers.insertion(source, rewrite)
         if move is None or (move.places is None and inserted is None):
             return
-        kept = dims.integers(op, "broadcast_dimensions")
+        kept = shapes.integers(op, "broadcast_dimensions")
         if move.places is not None:
             kept = [kept[place] for place in move.places]
         else:
@@ -64,12 +66,12 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
     """Gone where it changes nothing; static where all dims are ints; a reshape of a reshape is one, and of a splat a splat."""
     source, result = op.operands[0], op.results[0]
     origin = source.owner if not isinstance(source.owner, ir.Block) else None
-    if origin is not None and origin.name in units.RESHAPES:
+    if origin is not None and origin.name in matchers.RESHAPES:
         op.operands[0] = source = origin.operands[0]
     if _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
-    elif units.splat(source) is not None:
-        rewrite.replace(result, movement.moved(units.splat(source), movement.Move((), ()), op, rewrite))
+    elif matchers.splat(source) is not None:
+        rewrite.replace(result, movement.moved(matchers.splat(source), movement.Move((), ()), op, rewrite))
     elif op.name == "stablehlo.dynamic_reshape" and _is_static(result, rewrite):
         _create(op, "stablehlo.reshape", [source], rewrite)
     else:
@@ -79,7 +81,7 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
 @_fold("stablehlo.transpose")
 def _transpose(op: Any, rewrite: Rewrite) -> None:
     """Gone where every dim stays in its place."""
-    order = dims.integers(op, "permutation")
+    order = shapes.integers(op, "permutation")
     if order == sorted(order) and _same_dims(op.operands[0], op.results[0], rewrite):
         rewrite.replace(op.results[0], op.operands[0])
 
@@ -126,7 +128,7 @@ def _select(op: Any, rewrite: Rewrite) -> None:
 
 def _choose(op: Any, rewrite: Rewrite) -> None:
     """What is always chosen is the result."""
-    answer = units.constant_of(op.operands[0])
+    answer = matchers.constant_of(op.operands[0])
     if answer is not None:
         rewrite.replace(op.results[0], op.operands[1 if answer else 2])
 
@@ -138,7 +140,7 @@ def _gather(op: Any, rewrite: Rewrite) -> None:
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     shape = rewrite.known.dims(source)
     at = places.of(op.operands[1], rewrite.known)
-    taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in dims.integers(op, "slice_sizes")]
+    taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in shapes.integers(op, "slice_sizes")]
     takes_rows = list(numbers.collapsed_slice_dims) == [0] == list(numbers.start_index_map) and not numbers.operand_batching_dims
     puts_rows = list(numbers.offset_dims) == list(range(1, len(shape)))
     if at is None or taken is None or list(taken) != [ex.ONE, *shape[1:]] or not takes_rows or not puts_rows:

@@ -8,9 +8,12 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize import control, custom_calls, dims, folds, places, scalars
-from lowering.legalize.emission import Emitter, Origin
-from lowering.legalize.places import Places
+from lowering.legalize.emitter import Emitter, Origin
+from lowering.legalize.inference import iotas as places
+from lowering.legalize.inference import shapes as dims
+from lowering.legalize.inference import values as scalars
+from lowering.legalize.inference.iotas import Places
+from lowering.legalize.patterns import control, custom_calls, folds
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Atom, Expression, Shape
 

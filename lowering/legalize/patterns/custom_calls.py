@@ -10,11 +10,11 @@ from torch_mlir import ir
 from lowering.custom import bridge
 from lowering.custom.naming import DIMS, dims_of
 from lowering.custom.operators import HELD
-from lowering.legalize.emission import Origin
+from lowering.legalize.emitter import Origin
 from lowering.sizes.expression import Expression, Shape
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 
 def replace(call: Any, rewrite: Rewrite) -> None:
@@ -76,10 +76,10 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
 
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
-    from lowering.legalize import entry
+    from lowering.legalize import driver
 
     atoms = dict(symbols)
-    parsed = entry.dim_expression(dim, atoms)
+    parsed = driver.dim_expression(dim, atoms)
     return parsed if len(atoms) == len(symbols) else str(dim)
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize.movement import Move, moved, reshape, sizes
-from lowering.legalize.units import RESHAPES
+from lowering.legalize.inference.matchers import RESHAPES
+from lowering.legalize.patterns.movement import Move, moved, reshape, sizes
 from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 
 @dataclass(frozen=True)

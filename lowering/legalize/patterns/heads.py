@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch_mlir import ir
 
-from lowering.legalize.dims import integers
-from lowering.legalize.dots import Numbers, create
-from lowering.legalize.movement import SINKABLE, broadcast, sizes
-from lowering.legalize.units import BROADCASTS, RESHAPES
+from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES
+from lowering.legalize.inference.shapes import integers
+from lowering.legalize.patterns.dots import Numbers, create
+from lowering.legalize.patterns.movement import SINKABLE, broadcast, sizes
 from lowering.sizes import expression as ex
 
 if TYPE_CHECKING:
-    from lowering.legalize.rewrite import Rewrite
+    from lowering.legalize.rewriter import Rewrite
 
 
 def split(op: Any, rewrite: Rewrite) -> None:
