@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows import publish, record
+from flows import publish
 from flows.config import Run
+from flows.runs import record
 from lowering import files
 from lowering.errors import Problem
 from lowering.ir.annotations import FILE, HEAD, VALUES

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows import expectations, record
+from flows import expectations
 from flows.markdown import cell, table
+from flows.runs import record
 from lowering import files
 from lowering.errors import Problem
 from lowering.record.result import UNJUDGED, JobResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flows import copies
+from flows.runs import copies
 
 NEWEST = "a run's folder or id (default: the newest)"
 

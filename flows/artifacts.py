@@ -24,8 +24,8 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 
 from flows import picture, report
-from flows.alongside import watching
-from flows.record import Record
+from flows.runs.record import Record
+from flows.watching import watching
 from lowering.record.result import MANIFEST, JobResult
 
 LOOK = 2.0  # seconds between two looks at how many jobs have ended

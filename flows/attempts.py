@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import copies, record, report, seats, workers
+from flows import report, seats, workers
 from flows.dashboard import views
-from flows.record import Record
+from flows.runs import copies, record
+from flows.runs.record import Record
 from flows.schedule import Need
 from lowering import files
 from lowering.errors import InfraError, Problem, ShapelineError

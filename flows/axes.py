@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flows.record import Record
+from flows.runs.record import Record
 from lowering import files
 from lowering.worker.child import JOB
 

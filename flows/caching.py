@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows import copies, listing
+from flows import listing
+from flows.runs import copies
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.record.result import MANIFEST, JobResult

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import copies, listing, revival
+from flows import listing, revival
 from flows.arguments import of_run
 from flows.compose import CONFIGS, Folders
 from flows.overrides import quoted
 from flows.planning import Plan, plan, unique
+from flows.runs import copies
 from lowering.errors import ConfigError, InfraError, Problem
 
 USAGE = """usage: shapeline COMMAND [OPTION]... [KEY=VALUE]...
@@ -132,7 +133,8 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    from flows import publish, record, report  # here: the other commands start without them
+    from flows import publish, report
+    from flows.runs import record  # here: the other commands start without them
 
     seconds = json.loads((folder / report.JSON).read_text())["seconds"]
     markdown = publish.write(record.load(folder), seconds)
@@ -145,7 +147,8 @@ def _rerun_failed(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    from flows import record, report  # here: the other commands start without them
+    from flows import report  # here: the other commands start without them
+    from flows.runs import record
 
     begun = record.load(folder)
     failed = [result.id for result in report.unexpected(begun.results())]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows import attempts, schedule
-from flows.record import Record
+from flows.runs.record import Record
 from flows.schedule import Need
 from lowering.errors import Problem
 from lowering.record.result import JobResult

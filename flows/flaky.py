@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.record import Record
+from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import UNJUDGED, JobResult
 

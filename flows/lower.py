@@ -21,12 +21,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
-from flows import artifacts, attempts, config, copies, dispatch, publish, record, report, revival, runners, schedule, seats
+from flows import artifacts, attempts, config, dispatch, publish, report, revival, runners, schedule, seats
 from flows.attempts import Prepared
 from flows.config import Cluster, Run
 from flows.interrupts import Stop
 from flows.progress import Progress
-from flows.record import Record
+from flows.runs import copies, record
+from flows.runs.record import Record
 from flows.schedule import Need
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.job import plain, structured

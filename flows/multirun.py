@@ -70,7 +70,8 @@ def _unused(config: Any) -> None:  # noqa: ARG001
 
 def launch(combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
-    from flows import config, lower, record  # here: Hydra imports its plugins whatever it does
+    from flows import config, lower
+    from flows.runs import record  # here: Hydra imports its plugins whatever it does
 
     try:
         planned = planned_of(combinations, _asked.single, _asked.fixed)

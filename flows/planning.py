@@ -7,11 +7,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from flows import compose, copies, expansion, expectations, ladder, overrides, request, selection, shards
+from flows import compose, expansion, expectations, ladder, overrides, request, selection, shards
 from flows.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
 from flows.layers import Layer, Layers
 from flows.overrides import LABEL
 from flows.request import Request
+from flows.runs import copies
 from flows.schema import misfits
 from flows.suite import Suite
 from lowering.errors import ConfigError, Problem

@@ -16,7 +16,7 @@ import yaml
 from flows import listing
 from flows.expansion import job_id
 from flows.planning import Plan, plan
-from flows.record import folder_name
+from flows.runs.record import folder_name
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, near_miss
 from lowering.job import Job, plain, structured

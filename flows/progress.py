@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from flows import record, report
+from flows import report
 from flows.dashboard.report_page import HTML
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import START, JobResult
 from lowering.store import mirror

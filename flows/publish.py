@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows import changes, history, record, report
+from flows import changes, history, report
 from flows.changes import Changes
 from flows.dashboard import page, report_page
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem
 

@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import by_axis, clusters, exports, flaky, levels, record, remarks, verdicts
+from flows import by_axis, clusters, exports, flaky, levels, remarks, verdicts
 from flows.markdown import cell
 from flows.markdown import counted as counted
 from flows.markdown import table as table
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 

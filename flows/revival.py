@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flows.alongside import watching
+from flows.watching import watching
 from lowering.errors import Problem
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flows.record import Record
+from flows.runs.record import Record
 from lowering.store.entries import Store
 from lowering.store.reuse import STAGES
 

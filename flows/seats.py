@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from flows.document import Cluster
-from flows.environment import available_bytes
+from flows.runs.environment import available_bytes
 from flows.schedule import Need
 
 

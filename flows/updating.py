@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows import clusters, compose, expectation_edit, expectations, record
+from flows import clusters, compose, expectation_edit, expectations
 from flows.arguments import of_run
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult

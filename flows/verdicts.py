@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from flows.markdown import table
-from flows.record import Record
+from flows.runs.record import Record
 from lowering.record.result import UNJUDGED, UNSPECIFIED, JobResult
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flows import environment
+from flows.runs import environment
 from lowering.errors import Problem
 from lowering.store import mirror
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows import axes, clusters
 from flows.dashboard import page, views
-from flows.record import Record
+from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import OUTCOMES, JobResult
 

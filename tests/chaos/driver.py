@@ -6,9 +6,9 @@ import os
 import sys
 from dataclasses import replace
 
-from flows import copies
 from flows.config import Cluster, Limits, Run
 from flows.lower import lower_suite
+from flows.runs import copies
 from lowering.job import Job
 from tests import toys
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import record
 from flows.config import Run
+from flows.runs import record
 from lowering.errors import InfraError
 from lowering.job import Job
 from lowering.record.result import JobResult

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import attempts, dispatch, record, seats
+from flows import attempts, dispatch, seats
 from flows.config import Cluster, Limits, Run
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from flows.schedule import Need
 from lowering import pipeline
 from lowering.job import Job

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import command, levels, record, retention
+from flows import command, levels, retention
 from flows.config import Cluster, Limits, Run
 from flows.dashboard import views
+from flows.runs import record
 from lowering import files, pipeline
 from lowering.ir import text_files
 from lowering.job import Job

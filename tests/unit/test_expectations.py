@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import command, expectation_edit, expectations, flaky, record, report, updating
+from flows import command, expectation_edit, expectations, flaky, report, updating
 from flows.config import Run
 from flows.planning import Plan, plan
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import ConfigError
 from lowering.record.result import UNSPECIFIED, Expectation

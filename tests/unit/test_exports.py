@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 import xmlschema
 
-from flows import exports, record, report
+from flows import exports, report
 from flows.config import Run
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import Problem
 from lowering.record.result import UNSPECIFIED, Expectation, JobResult, StageResult

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import command, history, publish, record, retention
+from flows import command, history, publish, retention
 from flows.history import opened
+from flows.runs import record
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
 GREEN = [Told("mlp"), Told("bert", seconds=8.0)]

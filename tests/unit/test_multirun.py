@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import command, config, record
+from flows import command, config
 from flows.expansion import job_id
 from flows.multirun import jobs_of, planned_of
 from flows.planning import plan
+from flows.runs import record
 from lowering.store import keys
 from tests.unit.configurations import digests
 from tests.unit.conftest import Asked

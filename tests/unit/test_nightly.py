@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import artifacts, command, nightly, picture, record
+from flows import artifacts, command, nightly, picture
 from flows.document import Nightly
+from flows.runs import record
 from lowering.record.result import JobResult, not_run
 
 JOBS = [Told("mlp"), Told("bert"), Told("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]

@@ -6,9 +6,9 @@ import io
 import json
 from pathlib import Path
 
-from flows import record
 from flows.config import Run
 from flows.progress import Progress
+from flows.runs import record
 from lowering.worker.child import EVENTS
 from tests import toys
 

@@ -13,7 +13,8 @@ import fsspec
 import pytest
 import torch
 
-from flows import caching, copies, workers
+from flows import caching, workers
+from flows.runs import copies
 from lowering import pipeline
 from lowering.errors import ConfigError, InfraError
 from lowering.job import Job

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import record, report
+from flows import report
 from flows.config import Limits, Run
-from flows.record import Record
+from flows.runs import record
+from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import InfraError
 from lowering.job import Job

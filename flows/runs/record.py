@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows import copies, environment
 from flows.config import Run
+from flows.runs import copies, environment
 from lowering import files
 from lowering.errors import InfraError, Problem
 from lowering.job import Job, plain, structured

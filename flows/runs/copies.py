@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.alongside import watching
+from flows.watching import watching
 from lowering.errors import ConfigError, Problem
 from lowering.record.result import MANIFEST, REPRO
 from lowering.store import mirror
 from lowering.worker.child import JOB
 
 if TYPE_CHECKING:
-    from flows.record import Record
+    from flows.runs.record import Record
 
 URL = re.compile(r"([a-z][a-z0-9+.]+)://(.*)")
 FOLDER = "SHAPELINE_COPIES"  # in the environment: where this machine keeps its copies
