@@ -168,7 +168,7 @@ _submitted: dict[Path, int] = {}  # tasks by the folder of their run
 
 def main(overrides: list[str]) -> int:
     """What `shapeline run` does, and its exit status; with -m, as Hydra sweeps."""
-    from flows import command
+    from flows.command import main as command
 
     if {"-m", "--multirun"} & set(overrides):
         return command.main(["multirun", *overrides])

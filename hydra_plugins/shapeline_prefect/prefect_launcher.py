@@ -18,7 +18,7 @@ class PrefectLauncher(Launcher):
         """Nothing to set up: the plan composes its own configuration."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        from flows import multirun
+        from flows.command import multirun
 
         return multirun.launch(job_overrides, initial_job_idx)
 

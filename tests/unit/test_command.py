@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from flows import command
+from flows.command import main
 from flows.compose import ROOT
 from lowering.errors import InfraError, Problem
 from tests.unit.conftest import Asked
 
 
 def test_no_command_and_an_unknown_one_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main([]) == 2
+    assert main.main([]) == 2
     assert "usage: shapeline COMMAND" in capsys.readouterr().err
-    assert command.main(["validte"]) == 2
+    assert main.main(["validte"]) == 2
     assert "there is no command 'validte'; did you mean 'validate'?" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
-        command.main(["list", "--colour"])
+        main.main(["list", "--colour"])
     assert stopped.value.code == 2
-    assert command.main(["--help"]) == 0
+    assert main.main(["--help"]) == 0
 
 
 def test_list_prints_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["list", "suite=quickstart", "-k", "bert or (resnet and image)", "model.bert.symbols.seq.max=128"]) == 0
+    assert main.main(["list", "suite=quickstart", "-k", "bert or (resnet and image)", "model.bert.symbols.seq.max=128"]) == 0
     head, bert, resnet, _, total = capsys.readouterr().out.splitlines()
     assert head.split() == ["JOB", "SYMBOLS", "TO"]
     assert bert.startswith("bert--default")
@@ -39,14 +39,14 @@ def test_list_prints_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_list_has_a_column_for_every_axis(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["list", "--digests", "model=mlp", "model.mlp.seed=1,2", "stages.export.decompose=lazy,core"]) == 0
+    assert main.main(["list", "--digests", "model=mlp", "model.mlp.seed=1,2", "stages.export.decompose=lazy,core"]) == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
     assert head.split() == ["JOB", "decompose", "seed", "SYMBOLS", "TO", "DIGEST"]
     assert first.split()[:3] == ["mlp--lazy-seed1", "lazy", "1"]
 
 
 def test_list_as_json_is_what_the_jobs_are_given(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["list", "--json", "model=mlp", "until=torchscript"]) == 0
+    assert main.main(["list", "--json", "model=mlp", "until=torchscript"]) == 0
     (job,) = json.loads(capsys.readouterr().out)
     assert (job["model"]["name"], job["variant"], job["until"]) == ("mlp", "default", "torchscript")
     assert next(iter(job["stages"])) == "export"
@@ -55,14 +55,14 @@ def test_list_as_json_is_what_the_jobs_are_given(capsys: pytest.CaptureFixture[s
 def test_list_names_what_can_be_chosen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/mine.yaml").touch()
-    assert command.main(["list", "--models", "--suites", "--config-dir", str(tmp_path)]) == 0
+    assert main.main(["list", "--models", "--suites", "--config-dir", str(tmp_path)]) == 0
     assert {"bert", "mlp", "mine", "quickstart", "full"} <= set(capsys.readouterr().out.split())
 
 
 def test_validate_says_how_much_it_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["validate", "suite=mlp"]) == 0
+    assert main.main(["validate", "suite=mlp"]) == 0
     assert capsys.readouterr().out == "suite mlp: 1 jobs, no problem found\n"
-    assert command.main(["validate", "--all"]) == 0
+    assert main.main(["validate", "--all"]) == 0
     assert "no problem found" in capsys.readouterr().out
 
 
@@ -72,7 +72,7 @@ def test_validate_lists_every_error_with_file_key_and_near_miss(tmp_path: Path, 
     file.write_text("factory: {_target_: lowering.sources.mlp.MLP, widht_in: 16, width_hidden: 8, width_out: 8}\n"
                     "inputs: {x: {dtype: float23, shape: [batch, 16]}}\nsymbols: {batch: {mim: 1, max: 8}}\n")
     arguments = ["validate", "--config-dir", str(tmp_path), "model=mine", "stages.export.strct=true"]
-    assert command.main(arguments) == 2
+    assert main.main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[0] == "shapeline: 5 problems found"
@@ -80,7 +80,7 @@ def test_validate_lists_every_error_with_file_key_and_near_miss(tmp_path: Path, 
                        (f"{file}:2 inputs.x.dtype", "float32"), (f"{file}:3 symbols.batch.mim", "min")]:
         at = said.err.splitlines().index(f"  {place}")
         assert f"did you mean '{fix}'?" in said.err.splitlines()[at + 1]
-    assert command.main([*arguments, "--json"]) == 2
+    assert main.main([*arguments, "--json"]) == 2
     data = json.loads(capsys.readouterr().out)
     assert data["ok"] is False
     assert {"place": f"{file}:1 factory.width_in", "cause": "is missing: lowering.sources.mlp.MLP needs it", "fix": ""} in data["problems"]
@@ -88,21 +88,21 @@ def test_validate_lists_every_error_with_file_key_and_near_miss(tmp_path: Path, 
 
 def test_a_dry_run_lists_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command.main(["run", "--dry-run", "model=mlp"]) == 0
+    assert main.main(["run", "--dry-run", "model=mlp"]) == 0
     assert "mlp--default" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_configuration_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command.main(["run", "suite=nowhere"]) == 2
+    assert main.main(["run", "suite=nowhere"]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("as_expected", "status"), [(True, 0), (False, 1)])
 def test_the_exit_status_of_a_run_is_its_reports(as_expected: bool, status: int, tmp_path: Path, asked: Asked) -> None:
     asked.as_expected = as_expected
-    assert command.main(["run", "model=mlp", "--output", str(tmp_path / "out"), "-k", "mlp"]) == status
+    assert main.main(["run", "model=mlp", "--output", str(tmp_path / "out"), "-k", "mlp"]) == status
     (run,) = asked.runs
     assert [job.id for job in run.jobs] == ["mlp--default"]
     assert run.output == tmp_path / "out"
@@ -112,23 +112,23 @@ def test_a_machine_that_fails_is_no_usage_error(monkeypatch: pytest.MonkeyPatch,
     def full(arguments: object) -> int:
         raise InfraError(Problem("/disk", "is full", "free it"))
 
-    monkeypatch.setitem(command.COMMANDS, "run", full)
-    assert command.main(["run"]) == 1
+    monkeypatch.setitem(main.COMMANDS, "run", full)
+    assert main.main(["run"]) == 1
     assert "is full (free it)" in capsys.readouterr().err
 
 
 def test_report_of_no_run_says_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["report", "--output", str(tmp_path)]) == 2
+    assert main.main(["report", "--output", str(tmp_path)]) == 2
     assert "has no report of a run 'latest' (make one with shapeline run)" in capsys.readouterr().err
     (tmp_path / "runs/one").mkdir(parents=True)
     (tmp_path / "runs/one/report.json").write_text("{}")
-    assert command.main(["report", "two", "--output", str(tmp_path)]) == 2
+    assert main.main(["report", "two", "--output", str(tmp_path)]) == 2
     assert "runs: one" in capsys.readouterr().err
 
 
 def test_the_module_is_the_command_from_any_folder(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", "flows.command", "list", "suite=nope"], capture_output=True, text=True, cwd=tmp_path,
+    done = subprocess.run([sys.executable, "-m", "flows.command.main", "list", "suite=nope"], capture_output=True, text=True, cwd=tmp_path,
                           env=environment, check=False)
     assert done.returncode == 2
     assert "there is no suite 'nope'" in done.stderr

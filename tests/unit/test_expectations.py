@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import command, expectation_edit, expectations, flaky, report, updating
+from flows import expectation_edit, expectations, flaky, report
+from flows.command import main, update_expected
 from flows.config import Run
 from flows.planning import Plan, plan
 from flows.runs import record
@@ -152,7 +153,7 @@ def test_update_expected_writes_the_differences_of_a_run(tmp_path: Path, capsys:
     file = tmp_path / "expect.yaml"
     file.write_text("expect:\n  good--default: ok  # kept\n  gone--default: ok\n  mends--default: {outcome: error, stage: script}\n")
     finished(tmp_path, file, {"good": "ok", "mends": "ok", "bad": "unsupported", "lost": "infra"})
-    assert command.main(["update-expected", "--output", str(tmp_path)]) == 0
+    assert main.main(["update-expected", "--output", str(tmp_path)]) == 0
     assert file.read_text() == """\
 expect:
   bad--default: {outcome: unsupported, stage: script, reason: "no"}
@@ -162,7 +163,7 @@ expect:
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == ["bad--default: no entry -> unsupported in script", "gone--default: ok -> no entry", "mends--default: error in script -> ok"]
     assert "left as they are, for nothing is known of them: lost--default" in said
-    assert command.main(["update-expected", "--output", str(tmp_path)]) == 0
+    assert main.main(["update-expected", "--output", str(tmp_path)]) == 0
     assert "says already how the jobs" in capsys.readouterr().out
 
 
@@ -172,7 +173,7 @@ def test_a_run_of_part_of_the_suite_removes_no_entry(tmp_path: Path) -> None:
     jobs = (toys.job("ok", "good"),)
     run = record.begin(Run("toys", jobs, output=tmp_path, expectations=file, whole=False))
     pipeline.run(jobs[0], run.job_folder("good--default")).save(run.job_folder("good--default"))
-    assert set(updating.differences(run)[0]) == {"good--default"}
+    assert set(update_expected.differences(run)[0]) == {"good--default"}
 
 
 def test_the_report_tells_expected_failures_new_jobs_and_passes_apart(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import command, listing, slugs
+from flows import slugs
+from flows.command import main, printing
 from flows.expansion import digest, job_id
 from flows.planning import plan
 from flows.suite import Axis, Sweeps
@@ -114,7 +115,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
     assert not not_said(expected, found), not_said(expected, found)
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
-    assert command.main(["run", *chosen(folder, BAD)]) == command.USAGE_ERROR
+    assert main.main(["run", *chosen(folder, BAD)]) == main.USAGE_ERROR
     assert f"shapeline: {len(found)} problems found" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
 
@@ -205,7 +206,7 @@ def test_the_ranges_suite_and_its_command_line_are_the_same_jobs_by_name_digest_
 
 
 def test_the_list_of_the_ranges_suite(golden: Callable[[str, str], None]) -> None:
-    golden("list-ranges.txt", listing.jobs(plan(["suite=ranges"])) + "\n")
+    golden("list-ranges.txt", printing.jobs(plan(["suite=ranges"])) + "\n")
 
 
 WORDS: list[tuple[str, list[Any]]] = [

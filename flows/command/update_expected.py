@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows import clusters, compose, expectation_edit, expectations
-from flows.arguments import of_run
+from flows.command.arguments import of_run
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files
@@ -16,7 +16,7 @@ from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
 
 def main(arguments: Sequence[str]) -> int:
     """The command; exit 0 when the file says what the run did."""
-    from flows.command import run_folder
+    from flows.command.main import run_folder
 
     said = "Make the expectations of a suite say how the jobs of a run ended: only what differs is written, sorted; comments stay."
     parser = of_run("update-expected", said)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flows import arguments
-from flows.command import run_folder
+from flows.command import arguments
+from flows.command.main import run_folder
 from flows.runs import record
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.worker.child import JOB

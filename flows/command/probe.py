@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from flows import listing
+from flows.command import printing
 from flows.expansion import job_id
 from flows.planning import Plan, plan
 from flows.runs.record import folder_name
@@ -170,7 +170,7 @@ def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
 def _symbol(job: Mapping[str, Any], name: str) -> Symbol:
     symbols = job["model"]["symbols"]
     if name not in symbols:
-        fix = near_miss(name, symbols) or f"symbols: {listing.symbols(symbols)}"
+        fix = near_miss(name, symbols) or f"symbols: {printing.symbols(symbols)}"
         raise ConfigError(Problem("--symbol", f"{job_id(job)} has no symbol '{name}'", fix))
     return structured(Symbol, symbols[name])
 

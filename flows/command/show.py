@@ -6,20 +6,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows import jobs, levels
-from flows.command import OK
-from flows.listing import table
+from flows import levels
+from flows.command import targets
+from flows.command.main import OK
+from flows.command.printing import table
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = jobs.options("show", "Print the program of a job at one level; without LEVEL, say which there are.")
+    parser = targets.options("show", "Print the program of a job at one level; without LEVEL, say which there are.")
     parser.add_argument("level", nargs="?", metavar="LEVEL", help="a stage, with or without its number: mhlo, 03-torch-raw")
     parser.add_argument("--plain", action="store_true", help="leave out the comments that tell code lines and values")
     options = parser.parse_args(arguments)
-    folder = jobs.folder(options.job, options.run, options.output)
+    folder = targets.folder(options.job, options.run, options.output)
     found = {path.name.split(".", 1)[0]: path for path in levels.present(folder)}
     if not found:
         raise ConfigError(Problem(str(folder), "has no IR: the job did not come to a level, or the IR of its run was removed", "run it again"))

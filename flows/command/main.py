@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import listing, revival
-from flows.arguments import of_run
+from flows import revival
+from flows.command import printing
+from flows.command.arguments import of_run
 from flows.compose import CONFIGS, Folders
 from flows.overrides import quoted
 from flows.planning import Plan, plan, unique
@@ -58,16 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stdout if given else sys.stderr)
         return OK if given else USAGE_ERROR
     if given[0] not in COMMANDS:
-        problem = listing.unknown_command(given[0], COMMANDS)
+        problem = printing.unknown_command(given[0], COMMANDS)
         print(f"shapeline: {problem}\n\n{USAGE}", end="", file=sys.stderr)
         return USAGE_ERROR
     try:
         return COMMANDS[given[0]](given[1:])
     except ConfigError as error:
-        print(listing.problems(error.problems), file=sys.stderr)
+        print(printing.problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
     except InfraError as error:
-        print(listing.problems(error.problems), file=sys.stderr, flush=True)
+        print(printing.problems(error.problems), file=sys.stderr, flush=True)
         if revival.gone.is_set():
             sys.stdout.flush()
             os._exit(UNEXPECTED)
@@ -87,7 +88,7 @@ def _run(arguments: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     planned = plan(_overrides(options) + (["cache=false"] if options.no_cache else []))
     if options.dry_run:
-        print(listing.jobs(planned))
+        print(printing.jobs(planned))
         return OK
     from flows import config, lower  # here: the other commands start without Prefect
 
@@ -108,7 +109,7 @@ def _list(arguments: Sequence[str]) -> int:
             print("\n".join(_folders(options).names(group)))
         return OK
     planned = plan(_overrides(options))
-    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else listing.jobs(planned, options.digests))
+    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else printing.jobs(planned, options.digests))
     return OK
 
 
@@ -122,9 +123,9 @@ def _validate(arguments: Sequence[str]) -> int:
         print(json.dumps({"ok": not found, "jobs": sum(len(planned.jobs) for planned in plans),
                           "problems": [problem.to_json() for problem in found]}, indent=1, ensure_ascii=False))
     elif found:
-        print(listing.problems(found), file=sys.stderr)
+        print(printing.problems(found), file=sys.stderr)
     else:
-        print(listing.valid(plans))
+        print(printing.valid(plans))
     return USAGE_ERROR if found else OK
 
 
@@ -162,51 +163,51 @@ def _rerun_failed(arguments: Sequence[str]) -> int:
 
 
 def _update_expected(arguments: Sequence[str]) -> int:
-    from flows import updating  # here: the other commands start without it
+    from flows.command import update_expected  # here: the other commands start without it
 
-    return updating.main(arguments)
+    return update_expected.main(arguments)
 
 
 def _explain(arguments: Sequence[str]) -> int:
-    from flows import explaining  # here: the other commands start without it
+    from flows.command import explain  # here: the other commands start without it
 
-    return explaining.main(arguments)
+    return explain.main(arguments)
 
 
 def _exec(arguments: Sequence[str]) -> int:
-    from flows import executing  # here: the other commands start without torch
+    from flows.command import exec  # here: the other commands start without torch
 
-    return executing.main(arguments)
+    return exec.main(arguments)
 
 
 def _probe(arguments: Sequence[str]) -> int:
-    from flows import probing  # here: the other commands start without it
+    from flows.command import probe  # here: the other commands start without it
 
     said = "Find the widest range of a symbol of JOB that lowers and verifies, and say what stops it at the edges."
-    return probing.main(arguments, _parser("probe", said), _overrides)
+    return probe.main(arguments, _parser("probe", said), _overrides)
 
 
 def _multirun(arguments: Sequence[str]) -> int:
-    from flows import multirun  # here: the other commands start without it
+    from flows.command import multirun  # here: the other commands start without it
 
     return multirun.main(arguments if {"-m", "--multirun"} & set(arguments) else ["-m", *arguments])
 
 
 def _show(arguments: Sequence[str]) -> int:
-    from flows import showing  # here: the other commands start without it
+    from flows.command import show  # here: the other commands start without it
 
-    return showing.main(arguments)
+    return show.main(arguments)
 
 
 def _cache(arguments: Sequence[str]) -> int:
-    from flows import caching  # here: the other commands start without it
+    from flows.command import cache  # here: the other commands start without it
 
-    return caching.main(arguments)
+    return cache.main(arguments)
 
 
 def _review(command: str) -> Callable[[Sequence[str]], int]:
     def run(arguments: Sequence[str]) -> int:
-        from flows import review  # here: the other commands start without it
+        from flows.command import review  # here: the other commands start without it
 
         return review.COMMANDS[command](arguments)
 

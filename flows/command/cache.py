@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows import listing
+from flows.command import printing
 from flows.runs import copies
 from lowering import files
 from lowering.errors import ConfigError, Problem
@@ -59,7 +59,7 @@ def _ls(store: Store, as_json: bool) -> None:
         return
     lines = [(row["job"], row["stage"], size(row["bytes"]), _ago(used), row["made_by"], row["key"][:12])
              for row, (_, used) in zip(rows, found, strict=True)]
-    print("\n".join(listing.table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
+    print("\n".join(printing.table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
     weights = sum(files.size(path) for path in store.weights.glob("*/*.safetensors"))
     print(f"\n{len(rows)} results, {size(sum(row['bytes'] for row in rows))}; weights {size(weights)}; in {store.root}")
 
@@ -74,7 +74,7 @@ def _why(output: Path, run: str, words: str, as_json: bool) -> None:
         return
     for result in results:
         print(result.id)
-        print("\n".join(f"  {line}" for line in listing.table(("STAGE", "STORE", "WHY"), [
+        print("\n".join(f"  {line}" for line in printing.table(("STAGE", "STORE", "WHY"), [
             (stage.name, stage.cache, f"made by {stage.maker}" if stage.cache == "hit" else stage.why) for stage in result.stages])))
 
 

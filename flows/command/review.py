@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows import changes, history, publish, retention
-from flows.arguments import NEWEST, of_run, output
 from flows.changes import Changes
-from flows.command import OK, UNEXPECTED, run_folder
+from flows.command.arguments import NEWEST, of_run, output
+from flows.command.main import OK, UNEXPECTED, run_folder
 from flows.dashboard import page
 from lowering import files
 from lowering.errors import ConfigError, Problem
