@@ -73,8 +73,8 @@ def children(count: int, seconds: float, folder: Path) -> None:
 
 def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> None:
     """The whole engine; the last line says what Prefect's server took."""
-    from flows import revival
-    from flows.config import Cluster, Limits, Run
+    from flows.config.run import Cluster, Limits, Run
+    from flows.engine import revival
     from flows.lower import lower_suite
 
     lower_suite(Run("engine", jobs(count, seconds), Cluster(workers=workers), Limits(), folder, ("suite=engine",)))

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import OTHERS, Taken
-from flows.planning import plan
+from flows.config.plan import plan
 from lowering import files
 from lowering.errors import ConfigError
 

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks import torchax_export
-from flows.planning import plan
+from flows.config.plan import plan
 from lowering import files, pipeline
 from lowering.eager import inputs
 from lowering.errors import Unsupported

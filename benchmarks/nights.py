@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows import publish
-from flows.config import Run
+from flows.config.run import Run
+from flows.history import publish
 from flows.runs import record
 from lowering import files
 from lowering.errors import Problem

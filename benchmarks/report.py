@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.nights import ALL_STAGES as STAGES
 from benchmarks.nights import Told, begin, leave
-from flows import publish
-from flows.dashboard import views
+from flows.history import publish
+from flows.report.dashboard import views
 from lowering import files
 from lowering.record.result import OUTCOMES, JobResult
 

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.contenders import Taken
 from benchmarks.lowering import MAIN, encoder, median, take, versions
-from flows.planning import plan
+from flows.config.plan import plan
 from lowering import files
 
 DEPTHS, QUICK_DEPTHS = (4, 8, 16, 32, 64, 96), (2, 4, 8)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks import zoo_page
-from flows import expectations
+from flows.config import expectations
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
 

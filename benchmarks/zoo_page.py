@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows import expectations
-from flows.markdown import cell, table
+from flows.config import expectations
+from flows.report.markdown import cell, table
 from flows.runs import record
 from lowering import files
 from lowering.errors import Problem

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows import server
+from flows.engine import server
 
 server.configure()
 
@@ -21,14 +21,17 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
-from flows import artifacts, attempts, config, dispatch, publish, report, revival, runners, schedule, seats
-from flows.attempts import Prepared
-from flows.config import Cluster, Run
-from flows.interrupts import Stop
-from flows.progress import Progress
+from flows.config import run as config
+from flows.config.run import Cluster, Run
+from flows.engine import attempts, dispatch, prefect_artifacts, revival, runners, schedule, slots
+from flows.engine.attempts import Prepared
+from flows.engine.interrupts import Stop
+from flows.engine.progress import Progress
+from flows.engine.schedule import Need
+from flows.history import publish
+from flows.report import report
 from flows.runs import copies, record
 from flows.runs.record import Record
-from flows.schedule import Need
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.job import plain, structured
 from lowering.record.result import JobResult
@@ -53,10 +56,10 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
     if remote is not None and (found := attempts.refusals(place, remote)):
         result = watch.lost(place, InfraError.outcome, *found)
     else:
-        with seats.given() if remote is not None else seats.taken(job.need) as environment:
+        with slots.given() if remote is not None else slots.taken(job.need) as environment:
             result = watch.lower(place, watch.Limits(**limits), environment)
     result = attempts.concluded(place, before, result, job.url)
-    artifacts.job_page(result)
+    prefect_artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
 
@@ -70,8 +73,8 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
     log, taken = get_run_logger(), []
     for result in attempts.take([structured(Prepared, one) for one in prepared], remote, limits["deadline"]):
         taken.append(result)
-        log.info("%s: %s, made by %s", result.id, result.outcome, artifacts.makers(result))
-    artifacts.taken_page(taken, page)
+        log.info("%s: %s, made by %s", result.id, result.outcome, prefect_artifacts.makers(result))
+    prefect_artifacts.taken_page(taken, page)
     return Completed(message=f"{len(taken)} of {report.counted(len(prepared), 'job')} taken from the store")
 
 
@@ -84,12 +87,12 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     deadline = time.time() + seconds if seconds else None
     limits = {**run.data["limits"], "deadline": deadline}
     remote = run.data["environment"] if cluster.runner != "threads" else None
-    seats.lay_out(cluster)
+    slots.lay_out(cluster)
 
     taken: dict[str, str] = {}  # by job, the page of the batch that it is in
 
     def take(jobs: Sequence[tuple[str, Need]], number: int) -> Any:
-        page = artifacts.key("taken", run.data["suite"], str(number))
+        page = prefect_artifacts.key("taken", run.data["suite"], str(number))
         taken.update({job: page for job, _ in jobs})
         batch = [plain(attempts.prepared(run, job, need)) for job, need in jobs]
         with runners.resources(cluster, READING):
@@ -106,20 +109,20 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
             copies.gather(run, run.unfinished())
 
     try:
-        with artifacts.progressing(run), copies.gathering(run, remote is not None):
+        with prefect_artifacts.progressing(run), copies.gathering(run, remote is not None):
             _submitted[run.folder] = dispatch.lower(run, take, submit, ended, deadline)
     except BaseException:
         client.stop()
         raise
     results = run.results()
     said = report.summary(results)
-    artifacts.run_pages(run, results, taken)
+    prefect_artifacts.run_pages(run, results, taken)
     return Failed(message=said) if report.unexpected(results) else Completed(message=said)
 
 
 def all_held(run: Record, cluster: Cluster) -> bool:
     """Whether the store seems to hold what the run has yet to do: no compiler is loaded then until a job turns out to need it."""
-    seats.lay_out(cluster)
+    slots.lay_out(cluster)
     todo = run.unfinished()
     return len(attempts.held(run, todo, schedule.needs(run))) == len(todo)
 

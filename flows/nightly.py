@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from flows import server
+from flows.engine import server
 
 server.configure()
 
@@ -38,8 +38,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.types import DateTime
 
-from flows import artifacts, config, publish, report
-from flows.document import Nightly
+from flows.config import run as config
+from flows.config.document import Nightly
+from flows.engine import prefect_artifacts
+from flows.history import publish
+from flows.report import report
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.job import structured
@@ -60,7 +63,7 @@ def night(overrides: list[str]) -> State[Any]:
     data = files.read(folder / report.JSON)
     text = summary(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
-    create_markdown_artifact(text, key=artifacts.key("night", data["suite"]), description=folder.name)
+    create_markdown_artifact(text, key=prefect_artifacts.key("night", data["suite"]), description=folder.name)
     refused = post(text, folder, structured(Nightly, planned.config.get("nightly") or {}))
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
     regressed = any(told["regression"] for told in _changes(folder).values())

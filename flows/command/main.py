@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import revival
 from flows.command import printing
 from flows.command.arguments import of_run
-from flows.compose import CONFIGS, Folders
-from flows.overrides import quoted
-from flows.planning import Plan, plan, unique
+from flows.config.compose import CONFIGS, Folders
+from flows.config.overrides import quoted
+from flows.config.plan import Plan, plan, unique
+from flows.engine import revival
 from flows.runs import copies
 from lowering.errors import ConfigError, InfraError, Problem
 
@@ -90,7 +90,8 @@ def _run(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(printing.jobs(planned))
         return OK
-    from flows import config, lower  # here: the other commands start without Prefect
+    from flows import lower  # here: the other commands start without Prefect
+    from flows.config import run as config
 
     folder = lower.lower_suite(config.build(planned))
     return OK if json.loads((folder / "report.json").read_text())["as_expected"] else UNEXPECTED
@@ -134,7 +135,8 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    from flows import publish, report
+    from flows.history import publish
+    from flows.report import report
     from flows.runs import record  # here: the other commands start without them
 
     seconds = json.loads((folder / report.JSON).read_text())["seconds"]
@@ -148,7 +150,7 @@ def _rerun_failed(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     options = parser.parse_args(arguments)
     folder = run_folder(options.run, options.output)
-    from flows import report  # here: the other commands start without them
+    from flows.report import report  # here: the other commands start without them
     from flows.runs import record
 
     begun = record.load(folder)

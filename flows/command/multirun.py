@@ -13,11 +13,11 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 
-from flows import overrides
-from flows.expansion import job_id
-from flows.overrides import Override
-from flows.planning import Plan, plan
-from flows.slugs import spelled
+from flows.config import overrides
+from flows.config.expansion import job_id
+from flows.config.overrides import Override
+from flows.config.plan import Plan, plan
+from flows.config.slugs import spelled
 from lowering.errors import ConfigError, Problem
 
 APP = "shapeline_multirun"  # the (empty) primary config: pipeline.yaml is composed by the plan
@@ -70,7 +70,8 @@ def _unused(config: Any) -> None:  # noqa: ARG001
 
 def launch(combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
-    from flows import config, lower
+    from flows import lower
+    from flows.config import run as config
     from flows.runs import record  # here: Hydra imports its plugins whatever it does
 
     try:

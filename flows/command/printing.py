@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flows import declarations, expansion
-from flows.planning import Plan
-from flows.suite import VARIANT
+from flows.config import declarations, expansion
+from flows.config.plan import Plan
+from flows.config.suite import VARIANT
 from lowering.errors import Problem, near_miss
 from lowering.model import Symbol
 from lowering.recipe import TARGET

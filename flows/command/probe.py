@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from flows.command import printing
-from flows.expansion import job_id
-from flows.planning import Plan, plan
+from flows.config.expansion import job_id
+from flows.config.plan import Plan, plan
 from flows.runs.record import folder_name
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, near_miss

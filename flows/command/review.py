@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows import changes, history, publish, retention
-from flows.changes import Changes
 from flows.command.arguments import NEWEST, of_run, output
 from flows.command.main import OK, UNEXPECTED, run_folder
-from flows.dashboard import page
+from flows.history import changes, database, publish, retention
+from flows.history.changes import Changes
+from flows.report.dashboard import page
 from lowering import files
 from lowering.errors import ConfigError, Problem
 
@@ -77,7 +77,7 @@ def prune(arguments: Sequence[str]) -> int:
     if not options.dry_run:
         retention.apply(removals)
         if runs.is_dir():
-            with history.opened(runs) as known:
+            with database.opened(runs) as known:
                 publish.write_index(runs, known)
     print(f"{'would free' if options.dry_run else 'freed'} {sum(removal.size for removal in removals) / (1 << 20):,.1f} MiB")
     return OK
@@ -105,11 +105,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diff": diff, "pin": pin,
 def _old(name: str, output: Path, new: Path) -> Path:
     if name not in ("previous", "baseline"):
         return run_folder(name, output)
-    with history.opened(new.parent) as known:
+    with database.opened(new.parent) as known:
         other = (
-            history.previous(known, new.name)
+            database.previous(known, new.name)
             if name == "previous"
-            else publish.baselines(new.parent).get(files.read(new / history.REPORT)["suite"])
+            else publish.baselines(new.parent).get(files.read(new / database.REPORT)["suite"])
         )
     if not other:
         fix = "name a run" if name == "previous" else "shapeline pin RUN makes one"
@@ -120,6 +120,6 @@ def _old(name: str, output: Path, new: Path) -> Path:
 def _compared(old: Path, new: Path, runs: Path | None) -> Changes:
     past = {}
     if runs is not None:
-        with history.opened(runs) as known:
-            past = history.earlier(known, new.name, changes.EARLIER)
-    return changes.compare(files.read(old / history.REPORT), files.read(new / history.REPORT), past)
+        with database.opened(runs) as known:
+            past = database.earlier(known, new.name, changes.EARLIER)
+    return changes.compare(files.read(old / database.REPORT), files.read(new / database.REPORT), past)

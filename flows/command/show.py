@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows import levels
 from flows.command import targets
 from flows.command.main import OK
 from flows.command.printing import table
+from flows.report import levels
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.ir import annotations as code_lines
 from lowering.ir import text_files

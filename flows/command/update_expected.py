@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows import clusters, compose, expectation_edit, expectations
 from flows.command.arguments import of_run
+from flows.config import compose, expectation_edit, expectations
+from flows.report import clusters
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.config import Run
+from flows.config.run import Run
 from flows.runs import copies, environment
 from lowering import files
 from lowering.errors import InfraError, Problem

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
-from flows.config import Cluster, Limits, Run
+from flows.config.run import Cluster, Limits, Run
 from flows.lower import lower_suite
 from flows.runs import copies
 from lowering.job import Job

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config import Run
+from flows.config.run import Run
 from flows.runs import record
 from lowering.errors import InfraError
 from lowering.job import Job

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from flows.planning import plan
+from flows.config.plan import plan
 from lowering import files
 from lowering.job import Job, structured
 from lowering.model import Model

@@ -18,7 +18,7 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
-from flows.config import Cluster, Limits, Run
+from flows.config.run import Cluster, Limits, Run
 from flows.lower import lower_suite
 from tests import toys
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.expansion import digest, job_id
-from flows.planning import Plan, plan
+from flows.config.expansion import digest, job_id
+from flows.config.plan import Plan, plan
 from lowering.errors import ConfigError
 
 TINY = """

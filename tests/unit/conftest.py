@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.config import Run
+from flows.config.run import Run
 from tests.unit.configurations import TINY, write
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import attempts, dispatch, seats
-from flows.config import Cluster, Limits, Run
+from flows.config.run import Cluster, Limits, Run
+from flows.engine import attempts, dispatch, slots
+from flows.engine.schedule import Need
 from flows.runs import record
 from flows.runs.record import Record
-from flows.schedule import Need
 from lowering import pipeline
 from lowering.job import Job
 from lowering.record.result import JobResult, not_run
@@ -31,7 +31,7 @@ def jobs(count: int) -> tuple[Job, ...]:
 @pytest.fixture
 def run(tmp_path: Path) -> Record:
     """Six jobs; the store holds the results of all but the last two."""
-    seats.lay_out(Cluster())
+    slots.lay_out(Cluster())
     made = jobs(6)
     for job in made[:4]:
         (tmp_path / "before" / job.id).mkdir(parents=True)
@@ -118,8 +118,8 @@ def test_a_task_takes_many_and_what_it_cannot_take_gets_one_of_its_own(run: Reco
 
 
 def test_a_gpu_is_seen_where_one_would_be_given() -> None:
-    seats.lay_out(Cluster(gpus=[3, 5], memory_bytes=1 << 30))  # type: ignore[arg-type]
+    slots.lay_out(Cluster(gpus=[3, 5], memory_bytes=1 << 30))  # type: ignore[arg-type]
     for wants in (True, False):
         need = Need(None, 0, wants)
-        with seats.taken(need) as given:
-            assert seats.sight(need) == given
+        with slots.taken(need) as given:
+            assert slots.sight(need) == given

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flows import by_axis
+from flows.report import by_axis
 
 
 def job(model: str, axes: dict[str, Any], outcome: str = "ok", seconds: float = 1.0, cache: str = "miss", lost: int = 0) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import changes, levels, publish
 from flows.command import main
-from flows.history import Past
-from flows.noise import MEMORY, TIME, judge
+from flows.history import changes, publish
+from flows.history.database import Past
+from flows.history.noise import MEMORY, TIME, judge
+from flows.report import levels
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
 BROKEN = {"outcome": "error", "stage": "torch", "problem": "no lowering"}

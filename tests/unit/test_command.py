@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.command import main
-from flows.compose import ROOT
+from flows.config.compose import ROOT
 from lowering.errors import InfraError, Problem
 from tests.unit.conftest import Asked
 

@@ -14,10 +14,11 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from flows import config, declarations, overrides
-from flows.compose import ROOT, Folders
-from flows.expansion import job_id
-from flows.planning import Plan, plan
+from flows.config import declarations, overrides
+from flows.config import run as config
+from flows.config.compose import ROOT, Folders
+from flows.config.expansion import job_id
+from flows.config.plan import Plan, plan
 from lowering import recipe
 from lowering.job import Job
 from tests.unit.configurations import TINY, planned, refused, write
@@ -190,7 +191,7 @@ def test_a_job_survives_json(folder: Path) -> None:
 
 
 def test_planning_does_not_load_the_compilers() -> None:
-    code = "import sys; from flows.planning import plan; plan(); print(*{'torch', 'prefect', 'jaxlib', 'torch_mlir'} & set(sys.modules))"
+    code = "import sys; from flows.config.plan import plan; plan(); print(*{'torch', 'prefect', 'jaxlib', 'torch_mlir'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == ""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import axes, clusters
-from flows.dashboard import page, report_page, views
+from flows.report import axes, clusters
+from flows.report.dashboard import page, report_page, views
 from flows.runs import record
 from lowering.errors import Problem
 from lowering.record.result import JobResult

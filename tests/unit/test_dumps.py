@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import levels, retention
 from flows.command import main
-from flows.config import Cluster, Limits, Run
-from flows.dashboard import views
+from flows.config.run import Cluster, Limits, Run
+from flows.history import retention
+from flows.report import levels
+from flows.report.dashboard import views
 from flows.runs import record
 from lowering import files, pipeline
 from lowering.ir import text_files

@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import expectation_edit, expectations, flaky, report
 from flows.command import main, update_expected
-from flows.config import Run
-from flows.planning import Plan, plan
+from flows.config import expectation_edit, expectations
+from flows.config.plan import Plan, plan
+from flows.config.run import Run
+from flows.report import flaky, report
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import pipeline

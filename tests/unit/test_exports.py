@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import pytest
 import xmlschema
 
-from flows import exports, report
-from flows.config import Run
+from flows.config.run import Run
+from flows.report import exports, report
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import pipeline

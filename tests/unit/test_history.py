@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import history, publish, retention
 from flows.command import main
-from flows.history import opened
+from flows.history import database, publish, retention
+from flows.history.database import opened
 from flows.runs import record
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
@@ -40,7 +40,7 @@ def names(runs: Path) -> list[str]:
 
 def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
     with opened(runs) as known:
-        trend = history.trend(known, "zoo")
+        trend = database.trend(known, "zoo")
     assert [run["run"] for run in trend] == names(runs)[::-1]
     assert [run["unexpected"] for run in trend] == [1, 0, 0, 1, 0]
     assert trend[0]["stage_seconds"] == pytest.approx(8.0)
@@ -49,17 +49,17 @@ def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
 
 def test_a_failure_knows_the_run_that_had_it_first(runs: Path) -> None:
     with opened(runs) as known:
-        seen = history.first_seen(known, "zoo")
+        seen = database.first_seen(known, "zoo")
     assert {signature: told["run"] for signature, told in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
 
 
 def test_a_lost_or_broken_database_is_made_anew(runs: Path) -> None:
     with opened(runs) as known:
-        before = history.trend(known), history.models(known)
+        before = database.trend(known), database.models(known)
     for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"not a database" * 1000)):
-        damage(runs / history.DATABASE)
+        damage(runs / database.DATABASE)
         with opened(runs) as known:
-            assert (history.trend(known), history.models(known)) == before
+            assert (database.trend(known), database.models(known)) == before
 
 
 def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> None:
@@ -68,18 +68,18 @@ def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> Non
     (runs / broken / "report.json").write_text("{")
     invent(runs.parent, GREEN, suite="other", started=FIRST)
     with opened(runs) as known:
-        found = {run["run"] for run in history.trend(known)}
+        found = {run["run"] for run in database.trend(known)}
     assert gone not in found
     assert len(found) == 4  # two of five are left out, one of another suite is new
     (runs / broken / "report.json").write_text("[]")
     with opened(runs) as known:
-        assert {run["run"] for run in history.trend(known)} == found - {broken}
+        assert {run["run"] for run in database.trend(known)} == found - {broken}
 
 
 def test_the_run_before_is_of_the_same_suite(runs: Path) -> None:
     invent(runs.parent, GREEN, suite="other", started=FIRST + timedelta(days=3, hours=1))
     with opened(runs) as known:
-        assert history.previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
+        assert database.previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
 
 
 def test_the_page_of_a_run_that_was_copied_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import interrupts
-from flows.interrupts import Stop
+from flows.engine import interrupts
+from flows.engine.interrupts import Stop
 from lowering.errors import Problem
 
 

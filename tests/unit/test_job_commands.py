@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import remarks
 from flows.command import main
-from flows.compose import ROOT
+from flows.config.compose import ROOT
+from flows.report import remarks
 from lowering import files
 from lowering.model import Symbol
 from lowering.record.result import JobResult, Remark

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import config
 from flows.command import main
 from flows.command.multirun import jobs_of, planned_of
-from flows.expansion import job_id
-from flows.planning import plan
+from flows.config import run as config
+from flows.config.expansion import job_id
+from flows.config.plan import plan
 from flows.runs import record
 from lowering.store import keys
 from tests.unit.configurations import digests

@@ -16,9 +16,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows import artifacts, nightly, picture
+from flows import nightly
 from flows.command import main
-from flows.document import Nightly
+from flows.config.document import Nightly
+from flows.engine import picture, prefect_artifacts
 from flows.runs import record
 from lowering.record.result import JobResult, not_run
 
@@ -101,17 +102,17 @@ def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]
 def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:
     run = record.load(nights[1])
     pages = {"shapeline-job-bert-default": "1234"}
-    rows = artifacts.table(run.results(), pages)
+    rows = prefect_artifacts.table(run.results(), pages)
     assert [row["outcome"] for row in rows] == ["crash", "error", "ok"]
     assert rows[2]["job"] == "[bert--default](/artifacts/artifact/1234)"
     assert rows[0]["job"] == "[mlp--default](/artifacts/key/shapeline-job-mlp-default)"
-    text = "\n".join(artifacts.failures(run, run.results(), pages))
+    text = "\n".join(prefect_artifacts.failures(run, run.results(), pages))
     assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
 
 
 def test_keys_of_artifacts_are_distinct_and_allowed() -> None:
     words = ["bert--default", "bert-default", "a/b", "a b", "<b>", "ü", "ö", "x" * 300, "x" * 301, "--"]
-    keys = [artifacts.key("job", word) for word in words]
+    keys = [prefect_artifacts.key("job", word) for word in words]
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(key) < 140 for key in keys)
     assert len(set(keys[2:])) == len(keys[2:])
 

@@ -6,8 +6,8 @@ import io
 import json
 from pathlib import Path
 
-from flows.config import Run
-from flows.progress import Progress
+from flows.config.run import Run
+from flows.engine.progress import Progress
 from flows.runs import record
 from lowering.worker.child import EVENTS
 from tests import toys

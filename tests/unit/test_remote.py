@@ -13,8 +13,8 @@ import fsspec
 import pytest
 import torch
 
-from flows import workers
 from flows.command import cache as caching
+from flows.engine import workers
 from flows.runs import copies
 from lowering import pipeline
 from lowering.errors import ConfigError, InfraError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import report
-from flows.config import Limits, Run
+from flows.config.run import Limits, Run
+from flows.report import report
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import pipeline

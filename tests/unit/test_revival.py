@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import revival
+from flows.engine import revival
 from lowering.errors import Problem
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import config
-from flows.planning import plan
+from flows.config import run
+from flows.config.plan import plan
 from lowering import pipeline
 from lowering.errors import ConfigError
 from lowering.ir import mlir
@@ -59,7 +59,7 @@ def test_a_route_that_is_none_is_refused_with_the_near_miss() -> None:
 
 
 def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_does(tmp_path: Path) -> None:
-    (job,) = config.load(["model=mlp", "route=fx"]).jobs
+    (job,) = run.load(["model=mlp", "route=fx"]).jobs
     result = pipeline.run(job, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
     assert [stage.name for stage in result.stages] == ["export", "torch", "stablehlo", "mhlo", "verify", "package"]
@@ -68,7 +68,7 @@ def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_do
 
 
 def test_both_routes_give_a_function_of_the_same_arguments_and_results() -> None:
-    (job,) = config.load(["model=bert"]).jobs
+    (job,) = run.load(["model=bert"]).jobs
     main = _lowered(job, Export(), ToTorchScript(), ToTorchDialect())
     fx = _lowered(job, Export("torch_mlir"), FromFX())
     assert fx.signature == main.signature
@@ -77,7 +77,7 @@ def test_both_routes_give_a_function_of_the_same_arguments_and_results() -> None
 
 
 def test_what_the_importer_raises_fails_the_stage_and_names_it(tmp_path: Path) -> None:
-    (job,) = config.load(["model=mlp"]).jobs
+    (job,) = run.load(["model=mlp"]).jobs
     stages = {"export": Export("torch_mlir"), "break": _Spoil(), "torch": FromFX()}
     result = pipeline.run(Job(job.model, stages), tmp_path)
     assert (result.outcome, result.stage) == ("error", "torch")

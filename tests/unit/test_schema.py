@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flows.schema import field_names, inner, misfits, split, without
+from flows.config.schema import field_names, inner, misfits, split, without
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.selection import parse
+from flows.config.selection import parse
 
 JOBS = ("bert--default", "bert_full--default", "resnet--batch", "resnet--image", "vit--seq128-core")
 

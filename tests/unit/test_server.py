@@ -6,8 +6,8 @@ import platform
 
 import pytest
 
-from flows import server
-from flows.document import Cluster
+from flows.config.document import Cluster
+from flows.engine import server
 from lowering.errors import InfraError
 
 

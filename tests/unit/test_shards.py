@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import shards
-from flows.expansion import job_id
-from flows.planning import plan
+from flows.config import shards
+from flows.config.expansion import job_id
+from flows.config.plan import plan
 from lowering.errors import ConfigError
 
 JOBS = st.lists(st.text("abcdef", min_size=1, max_size=4), unique=True, min_size=1, max_size=20)

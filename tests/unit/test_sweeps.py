@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import slugs
 from flows.command import main, printing
-from flows.expansion import digest, job_id
-from flows.planning import plan
-from flows.suite import Axis, Sweeps
+from flows.config import slugs
+from flows.config.expansion import digest, job_id
+from flows.config.plan import plan
+from flows.config.suite import Axis, Sweeps
 from lowering.store import keys
 from tests.unit.configurations import TINY, chosen, digests, not_said, planned, refused, write
 

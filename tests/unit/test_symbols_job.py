@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from flows import report
+from flows.report import report
 from lowering import pipeline
 from lowering.job import Job
 from lowering.level import Level, Program

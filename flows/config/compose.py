@@ -1,0 +1,150 @@
+"""The only door to Hydra's composition: pipeline.yaml with its groups, as plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flows.config.overrides import quoted
+from lowering.errors import ConfigError, Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = ROOT / "pipeline.yaml"
+CONFIGS = ROOT / "configs"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the groups (`model/`, `suite/`, ...) are looked for: the first folder that has a file wins."""
+
+    paths: tuple[Path, ...] = (CONFIGS,)
+
+    def file(self, group: str, name: str) -> Path | None:
+        return next((file for path in self.paths if (file := path / group / f"{name}.yaml").is_file()), None)
+
+    def name(self, group: str, file: Path) -> str | None:
+        """What to choose `file` by in its group; None when it is not (or not the first of that name) in the group's folders."""
+        inside = next((path / group for path in self.paths if file.is_relative_to(path / group)), None)
+        name = str(file.relative_to(inside).with_suffix("")) if inside else ""
+        return name if name and self.file(group, name) == file else None
+
+    def names(self, group: str) -> list[str]:
+        """What can be chosen in a group, sorted."""
+        folders = [path / group for path in self.paths]
+        return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
+
+
+def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
+    """pipeline.yaml with `choices` (Hydra overrides that choose group files), interpolations unresolved, and the name chosen in each group.
+
+    ConfigError when Hydra refuses.
+    """
+    searchpath = ",".join(quoted(f"file://{path}") for path in folders.paths)
+    try:
+        with _own_hydra():
+            config = compose(PIPELINE.stem, [f"hydra.searchpath=[{searchpath}]", *choices], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(_problem(error, " ".join(choices))) from error
+    tree = plain(config)
+    return tree, tree.pop("hydra")["runtime"]["choices"]
+
+
+def trees_of(group: str, files: Collection[Path], folders: Folders) -> tuple[dict[Path, Any], list[Problem]]:
+    """The contents of files of a group, and a problem for each that cannot be read.
+
+    Hydra composes those that lie in a folder of the group, together where that works; a file from anywhere else is read as it is.
+    """
+    named = {file: name for file in files if (name := folders.name(group, file))}
+    found, problems = {}, []
+    try:
+        found = _together(group, named, folders)
+    except ConfigError:
+        for file, name in named.items():
+            try:
+                found |= _together(group, {file: name}, folders)
+            except ConfigError as error:
+                problems += [Problem(problem.place if problem.place.startswith(label(file)) else label(file), problem.cause, problem.fix)
+                             for problem in error.problems]
+    for file in files:
+        try:
+            if file not in named:
+                found[file] = _read(file, group)
+        except ConfigError as error:
+            problems += error.problems
+    return found, problems
+
+
+def _together(group: str, named: Mapping[Path, str], folders: Folders) -> dict[Path, Any]:
+    choices = [f"+{group}@content.c{number}={name}" for number, name in enumerate(named.values())]
+    tree = composed(["~suite", "~cluster", *choices], folders)[0] if named else {}
+    return {file: tree.get("content", {}).get(f"c{number}") for number, file in enumerate(named)}
+
+
+def plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False)
+
+
+def resolved(tree: Any, at: Sequence[str] = ()) -> Any:
+    """The node of `tree` at `at` with its interpolations resolved against the whole; ConfigError names the key that cannot be."""
+    if "${" not in repr(tree):
+        for key in at:
+            tree = tree[key]
+        return tree
+    node = OmegaConf.create(tree)
+    for key in at:
+        node = node[key]
+    try:
+        return OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(Problem(str(error.full_key or ""), str(error).splitlines()[0])) from None
+
+
+def label(file: Path) -> str:
+    """A file as the user knows it: relative to the working directory or the project where it lies inside, else absolute."""
+    file = file.resolve()
+    for folder in (Path.cwd(), ROOT):
+        if file.is_relative_to(folder):
+            return str(file.relative_to(folder))
+    return str(file)
+
+
+def _read(file: Path, group: str) -> Any:
+    try:
+        tree = plain(OmegaConf.load(file))
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(_problem(error, label(file))) from error
+    if isinstance(tree, dict) and "defaults" in tree:
+        fix = f"put the file into DIR/{group}/ and use --config-dir DIR"
+        raise ConfigError(Problem(f"{label(file)} defaults", "is only read in a group's folder", fix))
+    return tree
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Compose without disturbing a Hydra that is running already: its state is process-global."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def _problem(error: Exception, choices: str) -> Problem:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return Problem(f"{label(Path(mark.name))}:{mark.line + 1}", f"is not valid YAML: {error.problem}")
+    first = re.sub(r"\s+", " ", str(error).split("\nSee https")[0].split("Config search path")[0]).strip()
+    return Problem(choices, first)

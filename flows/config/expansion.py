@@ -1,0 +1,226 @@
+"""The jobs of a suite: for each model and point its tree (file, variant, sweep, command line), checked, as `Job.to_json` writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.config import checks, compose, overrides, request, slugs
+from flows.config import suite as suites
+from flows.config.document import ModelConfig
+from flows.config.layers import Layer, Layers, merged
+from flows.config.overrides import LABEL, Override
+from flows.config.request import Request
+from flows.config.schema import Keys, field_names, misfits, split, without
+from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
+from lowering.errors import ConfigError, Problem, near_miss
+from lowering.job import plain, structured
+from lowering.model import Model
+
+
+def job_id(job: Mapping[str, Any]) -> str:
+    """As `Job.id`, of a job's plain data."""
+    return f"{job['model']['name']}--{job['variant']}"
+
+
+def digest(job: Mapping[str, Any]) -> str:
+    """Of a job's plain data: equal for equal jobs, whatever they are called and however they were asked for."""
+    told = {key: value for key, value in job.items() if key != "variant"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+@dataclass
+class Expansion:
+    """The jobs of a suite. axes: by job id, the variant and the swept values that distinguish it, by key."""
+
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[Expansion, list[Problem]]:
+    """The jobs of a well-formed suite, and everything that is wrong with its models, variants, sweeps and the overrides of models."""
+    expanding = _Expanding(suite, asked, root, document)
+    expanding.run()
+    return expanding.found, expanding.problems
+
+
+@dataclass
+class _Expanding:
+    suite: Layers
+    asked: Request
+    root: Layers
+    document: Mapping[str, Any]
+    found: Expansion = field(default_factory=Expansion)
+    problems: list[Problem] = field(default_factory=list)
+    option_files: dict[str, Layer | None] = field(default_factory=dict)
+
+    def run(self) -> None:
+        available = self.asked.folders.names("model")
+        entries, self.problems = suites.entries(self.suite, available)
+        given = self._assigned(entries)
+        bases = self._bases(entries, available)
+        sweeps = {name: self._sweeps(*entry, given[name]) for name, entry in entries.items()}
+        total = sum(sweeps[name].count(entry.get("variants", {})) for name, (_, entry) in entries.items())
+        limit = self.suite.data.get("max_jobs", MAX_JOBS)
+        if total > limit:
+            fix = f"at most {limit}; drop values, or raise max_jobs"
+            self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", fix))
+        shared = self._exclusions((), self.suite.data)
+        for name, (keys, entry) in entries.items():
+            if name in bases:
+                own = self._exclusions(keys, entry)
+                points = sweeps[name].points(entry.get("variants", {}), whole=total <= limit)
+                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]  # each is asked
+                self._model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
+                self.problems += [problem for exclusion in own for problem in exclusion.problems()] if total <= limit else []
+        if bases and total <= limit:
+            self.problems += [problem for exclusion in shared for problem in exclusion.problems()]
+
+    def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
+        """The command line's overrides by model; `model.KEY` without a name and swept `stages.KEY` go to all of them."""
+        given: dict[str, list[Override]] = {name: [] for name in entries}
+        fields = field_names(ModelConfig)
+        for override in self.asked.values:
+            keys = override.keys
+            if override.group == "stages" and override.how == "sweep":
+                keys = ("model", *keys)
+            if keys[0] != "model":
+                continue
+            if keys[1] in entries and len(keys) > 2:
+                given[str(keys[1])].append(override)
+            elif keys[1] in fields:
+                for overridden in given.values():
+                    overridden.append(override)
+            elif keys[1] in entries:
+                fix = f"-k 'not {keys[1]}' leaves it out" if override.how == "delete" else f"say which key: model.{keys[1]}.KEY=VALUE"
+                self.problems.append(Problem(f"{LABEL} {override.text}", "does not name a key of the model", fix))
+            else:
+                known = [*entries, *fields]
+                self.problems.append(Problem(f"{LABEL} {override.text}", f"the suite has no model '{keys[1]}'",
+                                             near_miss(str(keys[1]), known) or f"models: {', '.join(entries)}"))
+        return given
+
+    def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
+        """The content of each model's file; a problem, and no entry, where there is none that can be read."""
+        files: dict[str, Path] = {}
+        for name, (keys, entry) in entries.items():
+            wanted = entry.get("model") or name
+            file = request.chosen("model", wanted, self.asked.folders, self._beside())
+            if file is None:
+                self.problems.append(request.missing("model", wanted, self.suite.place(keys), self.asked.folders))
+            else:
+                files[name] = file
+        trees, problems = compose.trees_of("model", set(files.values()), self.asked.folders)
+        self.problems += problems
+        return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
+
+    def _beside(self) -> Path:
+        """Where paths in the suite start: its file's folder, or the working directory of a run without a file."""
+        file = self.suite.layers[0].file
+        return file.parent if file else Path.cwd()
+
+    def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
+        """What one model is swept over: by the suite, its entry, the command line; the later replace the earlier of the same key."""
+        found: dict[str, Axis] = {}
+        groups: list[tuple[Axis, ...]] = []
+        for at, said in (((), self.suite.data), (keys, entry)):
+            self._add_axes(found, said.get("sweep", {}), {key: self.suite.place((*at, "sweep", key)) for key in said.get("sweep", {})})
+            group, problems = suites.zipped(said.get("zip", {}), {key: self.suite.place((*at, "zip", key)) for key in said.get("zip", {})})
+            self.problems += problems
+            if group:
+                groups = [other for other in groups if not {axis.key for axis in other} & {axis.key for axis in group}] + [group]
+        for override in given:
+            if override.how == "sweep":
+                path = override.keys[1:] if override.group == "model" else override.keys
+                path = path if path[0] in field_names(ModelConfig) else path[1:]
+                key = ".".join(map(str, path))
+                self._add_axes(found, {key: override.value}, {key: f"{LABEL} {override.text}"})
+        self.problems += [Problem(found[axis.key].place, f"'{axis.key}' is also zipped, by {axis.place}", "sweep it once")
+                          for group in groups for axis in group if axis.key in found]
+        included = [tuple((Axis(key, (value,), self.suite.place((*keys, "include", index))), value) for key, value in values.items())
+                    for index, values in enumerate(entry.get("include", ()))]
+        return Sweeps(tuple(found.values()), tuple(groups), tuple(included))
+
+    def _add_axes(self, found: dict[str, Axis], sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> None:
+        swept, problems = suites.axes(sweep, places)
+        found |= {axis.key: axis for axis in swept}
+        self.problems += problems
+
+    def _exclusions(self, at: Keys, said: Mapping[str, Any]) -> list[Exclusion]:
+        return [Exclusion(values, self.suite.place((*at, "exclude", index))) for index, values in enumerate(said.get("exclude", ()))]
+
+    def _model(self, name: str, keys: Keys, base: Layers, points: Sequence[Point], given: Sequence[Override]) -> None:
+        seen: set[str] = set()
+        for point in points:
+            place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
+            self.problems += slugs.problems(point.slug, seen, place)
+            seen.add(point.slug.casefold())
+            job = self._job(name, point.slug, self._layered(name, keys, base, point, given))
+            if job is not None:
+                self.found.jobs.append(job)
+                self.found.axes[job_id(job)] = point.axes
+
+    def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
+        said = self.suite.layers[0]
+        layers = base
+        if point.variant:
+            layers = layers.over(Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file))
+        steps = [(Override("", axis.keys, value, label=axis.place), axis.keys) for axis, value in point.values]
+        steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
+        for override, path in steps:
+            if path == ("stages",) and isinstance(override.value, str):
+                options = self._option_file(override.value, f"{override.label} {override.text}".strip())
+                layers = layers.over(options) if options else layers
+                continue
+            checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
+            option = overrides.as_option(override) if checked_later else override
+            layers, problems = overrides.lay(layers, option, path, ModelConfig)
+            self.problems += problems
+        return layers
+
+    def _option_file(self, name: str, place: str) -> Layer | None:
+        """What a file of configs/stages, which a value of the key `stages` names, says of the stages; None, and a problem, when it cannot."""
+        if name not in self.option_files:
+            file = request.chosen("stages", name, self.asked.folders, self._beside())
+            trees, problems = compose.trees_of("stages", [file], self.asked.folders) if file else ({}, [])
+            self.problems += problems if file else [request.missing("stages", name, place, self.asked.folders)]
+            readable = file is not None and file in trees
+            self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1) if file and readable else None
+        return self.option_files[name]
+
+    def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
+        """The job of one point, or None (and problems)."""
+        try:
+            tree = compose.resolved({**self.document, "model": {name: layers.data}}, ("model", name))
+        except ConfigError as error:
+            self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
+            return None
+        shape = list(misfits(ModelConfig, tree))
+        self.problems += layers.problems(shape)
+        for misfit in shape:
+            tree = without(tree, misfit.keys)
+        if shape and any(misfits(ModelConfig, tree)):
+            return None
+        changes = tree.get("stages", {})
+        tree = without(tree, ("stages",))
+        model = structured(Model, {"name": name, **tree})
+        wrong = [Problem(layers.place(split(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+        wrong += checks.factory_problems(tree["factory"], layers.place)
+        wrong += checks.loss_problems(model.loss, layers.place)
+        stages = {stage: spec for stage, spec in merged(self.document.get("stages", {}), changes).items() if spec is not None}
+        if changes and "stages" in self.document:
+            wrong += checks.dropped_problems(changes, self.document["stages"], layers.place)
+            wrong += checks.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
+        self.problems += wrong
+        strict = self.document.get("strict_dims")
+        strict = self.suite.data.get("strict_dims", False) if strict is None else strict
+        job = {"variant": slug, "until": self.document.get("until"), "strict_dims": strict, "model": plain(model), "stages": stages}
+        return None if shape else job
+
+    def _stage_place(self, layers: Layers, keys: Keys) -> str:
+        said = max(layer.says(keys) for layer in layers.layers)
+        return layers.place(keys) if said > 1 else self.root.place(keys)

@@ -1,0 +1,103 @@
+"""Changes a file of expectations in its text: entries come and go, in the order of their names; comments stay where they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from flows.config.expectations import as_data
+from lowering.record.result import Expectation
+
+HEAD = """\
+# How the jobs of this suite are expected to end; `shapeline update-expected RUN` writes what differs. Comments are kept.
+strict: true  # a job that passes although another end was expected makes the run fail
+"""
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+
+
+@dataclass
+class _Entry:
+    """above: the comments over it; text: its lines; comment: what follows on its last line."""
+
+    name: str
+    above: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    comment: str = ""
+
+
+def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
+    """`text` (a sound file of expectations, or empty) with the entries of `changes` set, or removed where None."""
+    lines = (text or HEAD).splitlines()
+    root = yaml.compose(text or HEAD, Loader=yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    block = next(((key, value) for key, value in pairs if key.value == "expect"), None)
+    before, after, entries = [*lines, "expect:"], list[str](), dict[str, _Entry]()
+    if block is not None:
+        key, value = block
+        end = min((other.start_mark.line for other, _ in pairs if other.start_mark.line > key.start_mark.line), default=len(lines))
+        entries, last = _entries(lines, value, key.start_mark.line)
+        before, after = [*lines[: key.start_mark.line], "expect:"], lines[last:end] + lines[end:]
+    for name, expectation in changes.items():
+        if expectation is None:
+            entries.pop(name, None)
+        else:
+            entry = entries.setdefault(name, _Entry(name))
+            entry.above += [line for line in entry.text if line.lstrip().startswith("#")]
+            entry.text = [f"  {_scalar(name)}: {_flow(as_data(expectation))}"]
+    body = [line for name in sorted(entries) for line in (*entries[name].above, *_commented(entries[name]))]
+    return "\n".join([*before, *body, *after]) + "\n"
+
+
+def _entries(lines: list[str], value: yaml.Node, at: int) -> tuple[dict[str, _Entry], int]:
+    """The entries of the mapping `value`, whose key stands in line `at`, and the line behind the last."""
+    found: dict[str, _Entry] = {}
+    reached = at + 1
+    for key, node in value.value if isinstance(value, yaml.MappingNode) else ():
+        start, end = key.start_mark.line, _end(node)
+        entry = _Entry(key.value)
+        side_by_side = isinstance(value, yaml.MappingNode) and value.flow_style
+        if side_by_side or start < reached:
+            entry.text = [f"  {_scalar(key.value)}: {_flow(yaml.safe_load(yaml.serialize(node)))}"]
+            reached = max(reached, end + 1)
+        else:
+            entry.above, entry.text = lines[reached:start], lines[start : end + 1]
+            entry.comment = _trailing(lines[end], node)
+            reached = end + 1
+        found[key.value] = entry
+    return found, max(reached, (_end(value) + 1) if found else reached)
+
+
+def _end(node: yaml.Node) -> int:
+    """The last line of a node; a block's mark stands behind the blank lines and comments that follow it."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _end(node.value[-1][1])
+    return int(node.end_mark.line)
+
+
+def _trailing(line: str, node: yaml.Node) -> str:
+    while isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        node = node.value[-1][1]
+    rest = line[node.end_mark.column :].strip()
+    return rest if rest.startswith("#") else ""
+
+
+def _commented(entry: _Entry) -> list[str]:
+    *others, last = entry.text
+    return [*others, last if not entry.comment or last.endswith(entry.comment) else f"{last}  {entry.comment}"]
+
+
+def _flow(data: Any) -> str:
+    if isinstance(data, Mapping):
+        return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in data.items()) + "}"
+    return _scalar(data)
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML, on one line."""
+    if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
+        return text
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf"))).strip()

@@ -1,0 +1,124 @@
+"""How the jobs of a suite are expected to end: one file a suite, checked against the jobs that the suite has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from flows.config import compose
+from flows.config.compose import Folders
+from flows.config.layers import Layer
+from flows.config.schema import misfits
+from lowering.errors import ConfigError, Problem, near_miss
+from lowering.job import structured
+from lowering.record.result import UNSPECIFIED, Expectation
+
+GROUP = "expect"
+Outcome = Literal["ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error"]  # OUTCOMES but for UNJUDGED
+EXPECTED: tuple[str, ...] = get_args(Outcome)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """An entry in full; a bare outcome stands for one without a stage and reason."""
+
+    outcome: Outcome
+    stage: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """A file of configs/expect. expect: by job id, or by model for all of its jobs that have no entry of their own.
+
+    strict: a job that passes although another end was expected makes the run fail.
+    """
+
+    strict: bool = True
+    expect: Mapping[str, Outcome | Ending] = field(default_factory=dict)
+
+
+def file_of(suite: Path, folders: Folders) -> Path:
+    """Where the expectations of a suite's file stand: in `expect/` beside the folder `suite/`, or `NAME.expect.yaml` beside any other file."""
+    for path in folders.paths:
+        if suite.is_relative_to(path / "suite"):
+            return path / GROUP / suite.relative_to(path / "suite")
+    return suite.with_suffix(f".expect{suite.suffix}")
+
+
+def read(file: Path) -> Expectations:
+    """The expectations in `file`; ConfigError with everything that is wrong with it: YAML, keys, outcomes, names that stand twice."""
+    label = compose.label(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text) or {}
+        if isinstance(data, dict) and data.get("expect", {}) is None:
+            data["expect"] = {}
+    except (OSError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{label}:{mark.line + 1}" if mark else label
+        raise ConfigError(Problem(place, f"cannot be read: {getattr(error, 'problem', error)}")) from None
+    layer = Layer(label, data, file=file)
+    problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in misfits(Expectations, data)]
+    problems += [Problem(f"{label}:{line} {name}", f"already stands in line {first}", "say it once") for name, line, first in _twice(root)]
+    if problems:
+        raise ConfigError(problems)
+    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry) for name, entry in data.get("expect", {}).items()}
+    return Expectations(data.get("strict", True), entries)
+
+
+def of_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, Expectation], list[Problem]]:
+    """What `file` (which need not be there) says of the jobs of its suite. complete: whether these are all, so that other names are wrong."""
+    if not file.is_file():
+        return {}, []
+    try:
+        found = read(file)
+    except ConfigError as error:
+        return {}, list(error.problems)
+    return of_jobs(found, jobs), unknown(found, file, jobs) if complete else []
+
+
+def of_jobs(found: Expectations, jobs: Iterable[str]) -> dict[str, Expectation]:
+    """What is expected of each job, by id; UNSPECIFIED of those that nothing names."""
+    return {job: _expectation(found, found.expect.get(job, found.expect.get(job.split("--")[0]))) for job in jobs}
+
+
+def unknown(found: Expectations, file: Path, jobs: Collection[str]) -> list[Problem]:
+    """A problem for each name that is neither a job nor a model of the suite."""
+    models = dict.fromkeys(job.split("--")[0] for job in jobs)
+    layer = Layer(compose.label(file), {"expect": found.expect}, file=file)
+    return [Problem(layer.place(("expect", name)), f"the suite has no job or model '{name}'",
+                    near_miss(name, [*jobs, *models]) or "remove the entry, or write the file anew with shapeline update-expected")
+            for name in found.expect if name not in jobs and name not in models]
+
+
+def _expectation(found: Expectations, entry: Outcome | Ending | None) -> Expectation:
+    if entry is None:
+        return Expectation(UNSPECIFIED, strict=found.strict)
+    ending = entry if isinstance(entry, Ending) else Ending(entry)
+    return Expectation(ending.outcome, ending.stage, ending.reason, found.strict)
+
+
+def _twice(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
+    """(name, line, line where it stood first) of every key of a mapping that is there already."""
+    if not isinstance(root, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in root.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            yield key.value, line, seen[key.value]
+        seen.setdefault(key.value, line)
+        yield from _twice(value)
+
+
+def as_data(expectation: Expectation) -> Any:
+    """The entry that says this: the bare outcome where it says all."""
+    said = (("outcome", expectation.outcome), ("stage", expectation.stage), ("reason", expectation.reason))
+    told = {key: value for key, value in said if value}
+    return expectation.outcome if len(told) == 1 else told

@@ -1,0 +1,109 @@
+"""A configuration tree merged from layers (files, variants, the command line) that still knows which layer said what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.config.schema import Keys, Misfit
+from lowering.errors import Problem
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Part of a configuration: `label` is the file as the user knows it, or `command line`.
+
+    inside: where in the file `data` stands; drop: how many of the first keys of `data` the file itself has not.
+    """
+
+    label: str
+    data: Any
+    inside: Keys = ()
+    file: Path | None = None
+    drop: int = 0
+
+    def says(self, keys: Keys) -> int:
+        """How many of `keys`, from the first, this layer has."""
+        node = self.data
+        for depth, key in enumerate(keys):
+            inside = key in node if isinstance(node, Mapping) else isinstance(node, list) and isinstance(key, int) and key < len(node)
+            if not inside:
+                return depth
+            node = node[key]
+        return len(keys)
+
+    def place(self, keys: Keys) -> str:
+        """`configs/model/bert.yaml:12 symbols.seq.max`."""
+        written = (*self.inside, *keys[self.drop:])
+        line = _line(self.file, written) if self.file else 0
+        return f"{self.label}{f':{line}' if line else ''} {dotted(written)}".rstrip()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """`data` is the merge of all layers, the later over the earlier."""
+
+    layers: tuple[Layer, ...]
+    data: Any
+
+    @staticmethod
+    def of(layer: Layer) -> Layers:
+        return Layers((layer,), layer.data)
+
+    def over(self, layer: Layer) -> Layers:
+        """These with `layer` on top."""
+        return Layers((*self.layers, layer), merged(self.data, layer.data))
+
+    def place(self, keys: Keys) -> str:
+        """Where the value at `keys` was said last; for a key that nobody wrote, where its nearest parent was."""
+        said = [layer for layer in self.layers if layer.says(keys) == len(keys)]
+        return (said[-1] if said else max(self.layers, key=lambda layer: layer.says(keys))).place(keys)
+
+    def problems(self, found: Iterable[Misfit]) -> list[Problem]:
+        """Misfits as problems, each at the file and line that said it."""
+        return [Problem(self.place(misfit.keys), misfit.cause, misfit.fix) for misfit in found]
+
+
+def merged(below: Any, above: Any) -> Any:
+    """`above` laid over `below`: mappings key by key, anything else replaced."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: merged(below[key], value) if key in below else value for key, value in above.items()}}
+
+
+def nested(keys: Keys, value: Any) -> Any:
+    """The tree that has `value` at `keys` and nothing else."""
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def dotted(keys: Keys) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".")
+
+
+def _line(file: Path, keys: Keys) -> int:
+    """The line on which `keys` (or the last of their parents that the file has) stands; 0 when not even the first is there."""
+    node, line = _nodes(file, file.stat().st_mtime_ns), 0
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((name, value) for name, value in node.value if name.value == str(key)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = (node.value[key], node.value[key])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+@lru_cache(maxsize=64)
+def _nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - a file that changed is read again
+    return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)

@@ -1,0 +1,196 @@
+"""From overrides to a plan: compose, lay the overrides over it, expand the suite, check everything; torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
+from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
+from flows.config.layers import Layer, Layers
+from flows.config.overrides import LABEL
+from flows.config.request import Request
+from flows.config.schema import misfits
+from flows.config.suite import Suite
+from flows.runs import copies
+from lowering.errors import ConfigError, Problem
+from lowering.job import plain, structured
+from lowering.record.result import Expectation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
+
+    overrides: strings from which `plan` and `load` give this again. config: the resolved configuration. total: jobs before `select`.
+    axes, expected: by job id, the variant and the swept values that distinguish it, by key; and how it should end (absent: ok).
+    expectations: the file that says so, when the jobs are its suite's own, unswept by the command line.
+    """
+
+    suite: str
+    jobs: tuple[Mapping[str, Any], ...]
+    cluster: Cluster
+    limits: Limits
+    output: Path
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+    total: int
+    axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    expected: Mapping[str, Expectation] = field(default_factory=dict)
+    expectations: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all jobs of the suite."""
+        return len(self.jobs) == self.total
+
+
+def plan(texts: Sequence[str] = ()) -> Plan:
+    """What pipeline.yaml describes under overrides in Hydra's grammar; ConfigError holds every problem found."""
+    asked, problems = request.read(texts)
+    try:
+        parts = _composed(asked)
+    except ConfigError as error:
+        raise ConfigError(unique([*problems, *error.problems])) from error
+    problems += _overlay(parts, asked)
+    root, suite = parts["root"], parts.get("suite")
+    document, found = _sound(root)
+    problems += found
+    if "stages" in document:
+        stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
+        problems += checks.dropped_problems(document["stages"], root.layers[0].data["stages"], root.place)
+        problems += checks.stage_problems(stages, document.get("until"), root.place)
+    expanded = expansion.Expansion()
+    if suite is not None:
+        shape = list(misfits(Suite, suite.data))
+        problems += suite.problems(shape)
+        if not shape:
+            expanded, found = expansion.expand(suite, asked, root, document)
+            problems += found
+    selected, found = _selected(expanded.jobs, document, root)
+    problems += found
+    file, expected = None, dict[str, Expectation]()
+    if suite is not None and (suite_file := suite.layers[0].file) is not None:
+        altered = any(override.group == "suite" or override.how == "sweep" for override in asked.values)
+        file = expectations.file_of(suite_file, asked.folders)
+        expected, found = expectations.of_plan(file, [expansion.job_id(job) for job in expanded.jobs], complete=not altered and not problems)
+        problems += found
+        file = None if altered else file
+    if problems:
+        raise ConfigError(unique(problems))
+    name = _suite_name(asked, parts)
+    config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
+    return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
+                copies.output(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
+
+
+def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """In the order found, each once: the variants of a model share what is wrong with it."""
+    return tuple(dict.fromkeys(problems))
+
+
+def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
+    """`root` resolved, so that the rest can be checked with it; a key that is not as it should be has its default, and a problem."""
+    found = list(misfits(Document, root.data))
+    wrong = {misfit.keys[0] for misfit in found}
+    problems = root.problems(found)
+    try:
+        sound = {key: value for key, value in root.data.items() if key not in wrong}
+        return compose.resolved({**_defaults(wrong), **sound}), problems
+    except ConfigError as error:
+        return {}, [*problems, *error.problems]
+
+
+def _defaults(names: Collection[str | int]) -> dict[str, Any]:
+    """The defaults of keys of the configuration, of those that have one."""
+    return {item.name: plain(item.default) for item in fields(Document) if item.name in names and item.default is not MISSING}
+
+
+def _composed(asked: Request) -> dict[str, Layers]:
+    """`root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
+    choices = []
+    for group in ("suite", "cluster"):
+        file = asked.files.get(group)
+        name = asked.folders.name(group, file) if file else None
+        if name:
+            choices.append(f"{group}={name}")
+        elif file or group in asked.failed or (group == "suite" and asked.models):
+            choices.append(f"~{group}")
+    tree, chosen = compose.composed(choices, asked.folders)
+    own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
+    root = Layers.of(Layer(compose.label(compose.PIPELINE), own, file=compose.PIPELINE))
+    root = _routed(root, asked)
+    parts = {}
+    for group in GROUPS:
+        file = asked.files.get(group) or (asked.folders.file(group, chosen[group]) if group in chosen else None)
+        if file is None:
+            continue
+        content = tree[group] if group in chosen else _read(group, file, asked)
+        if group == "suite":
+            parts["suite"] = Layers.of(Layer(compose.label(file), content or {}, file=file))
+        else:
+            root = root.over(Layer(compose.label(file), {group: content or {}}, file=file, drop=1))
+    if asked.models:
+        models = {name: {"model": str(file)} for name, file in asked.models.items()}
+        parts["suite"] = Layers.of(Layer(LABEL, {"models": models}))
+    return {"root": root, **parts}
+
+
+def _routed(root: Layers, asked: Request) -> Layers:
+    """`root` with the stages that its `route` changes; the command line's stages and options come over them."""
+    said = [override.value for override in asked.values if override.keys == ("route",)]
+    route = said[-1] if said else root.data.get("route", MAIN_ROUTE)
+    file = compose.Folders().file("stages", route) if route in ROUTES and route != MAIN_ROUTE else None
+    return root.over(Layer(compose.label(file), {"stages": _read("stages", file, asked)}, file=file, drop=1)) if file else root
+
+
+def _read(group: str, file: Path, asked: Request) -> Any:
+    found, problems = compose.trees_of(group, [file], asked.folders)
+    if problems:
+        raise ConfigError(problems)
+    return found[file]
+
+
+def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
+    """Lays the overrides of everything but models over `parts`; the problems found."""
+    problems = []
+    for override in asked.values:
+        if override.group == "model" or (override.group == "stages" and override.how == "sweep"):
+            continue
+        if override.how == "sweep":
+            problems.append(Problem(f"{LABEL} {override.text}", "only keys of models and stages can be swept", "give one value"))
+        elif override.group == "suite":
+            if "suite" in parts:
+                parts["suite"], found = overrides.lay(parts["suite"], override, override.keys[1:], Suite)
+                problems += found
+        else:
+            how = overrides.as_option(override) if override.group == "stages" else override
+            parts["root"], found = overrides.lay(parts["root"], how, override.keys, Document)
+            problems += found
+    return problems
+
+
+def _selected(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The jobs that `select` names, and of these one `shard`."""
+    expression = document.get("select", "")
+    place = root.place(("select",))
+    try:
+        predicate = selection.parse(expression)
+    except ValueError as error:
+        return [], [Problem(place, f"cannot read '{expression}': {error}", "words joined with and, or, not and parentheses")]
+    selected = {job_id: job for job in jobs if predicate(job_id := expansion.job_id(job))}
+    if jobs and not selected:
+        some = ", ".join([expansion.job_id(job) for job in jobs[:8]] + ["..."] * (len(jobs) > 8))
+        return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}")]
+    places = {key: root.place((key,)) for key in ("shard", "durations")}
+    kept, problems = shards.chosen(list(selected), document.get("shard"), document.get("durations"), places)
+    return [selected[job_id] for job_id in kept], problems
+
+
+def _suite_name(asked: Request, parts: Mapping[str, Layers]) -> str:
+    if asked.models:
+        return "-".join(asked.models)
+    file = parts["suite"].layers[0].file
+    return file.stem if file else "suite"

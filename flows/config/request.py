@@ -1,0 +1,115 @@
+"""What a command line asks for, sorted: the folders to look in, the file chosen in each group, and the values to lay over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flows.config import overrides
+from flows.config.compose import CONFIGS, Folders
+from flows.config.document import GROUPS
+from flows.config.overrides import LABEL, Override
+from lowering.errors import Problem, near_miss
+
+SEARCHPATH = ("hydra", "searchpath")
+
+
+@dataclass(frozen=True)
+class Request:
+    """`files`: the YAML chosen for a group on the command line; `models`: files of models to lower without a suite.
+
+    texts: the overrides as typed, paths made absolute, so that they mean the same from any working directory.
+    """
+
+    folders: Folders
+    texts: tuple[str, ...] = ()
+    files: dict[str, Path] = field(default_factory=dict)
+    models: dict[str, Path] = field(default_factory=dict)
+    values: tuple[Override, ...] = ()
+    failed: frozenset[str] = frozenset()
+
+
+def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
+    """The request in `texts`, and everything that is wrong with it; `failed` holds the groups whose choice is."""
+    given, problems = overrides.parse(texts)
+    folders, found = _folders(given)
+    problems += found
+    files: dict[str, Path] = {}
+    models: dict[str, Path] = {}
+    failed, values, said = set(), [], []
+    for override in given:
+        place = f"{LABEL} {override.text}"
+        text = override.text
+        if override.keys == SEARCHPATH:
+            text = f"hydra.searchpath={_list(f'file://{path}' for path in folders.paths if path != CONFIGS)}"
+        elif override.group == "hydra":
+            problems.append(Problem(place, "Hydra's own settings have no effect here", "only hydra.searchpath is read"))
+        elif override.keys == ("model",):
+            names = override.value if isinstance(override.value, list) else [override.value]
+            text = f"model={_list(_absolute(str(name)) for name in names)}"
+            for name in names:
+                file = chosen("model", str(name), folders, Path.cwd())
+                if file is None:
+                    problems.append(missing("model", str(name), place, folders))
+                    failed.add("model")
+                else:
+                    models[file.stem] = file
+        elif override.keys == ("stages",) and override.how == "sweep":
+            files_swept = [_absolute(value) if isinstance(value, str) else value for value in override.value]
+            values.append(replace(override, value=files_swept))
+            if all(isinstance(value, str) for value in files_swept):
+                text = f"stages=choice({','.join(map(overrides.quoted, files_swept))})"
+        elif len(override.keys) == 1 and override.group in GROUPS and override.how == "set":
+            file = chosen(override.group, str(override.value), folders, Path.cwd())
+            if file is None:
+                problems.append(missing(override.group, str(override.value), place, folders))
+                failed.add(override.group)
+            else:
+                files[override.group] = file
+                text = f"{override.group}={overrides.quoted(_absolute(str(override.value)))}"
+        else:
+            values.append(override)
+        said.append(text)
+    if models and "suite" in files:
+        problems.append(Problem(f"{LABEL} model=…", "a run lowers a suite or the models named, not both", "drop suite= or model="))
+    return Request(folders, tuple(said), files, models, tuple(values), frozenset(failed)), problems
+
+
+def chosen(group: str, name: str, folders: Folders, beside: Path) -> Path | None:
+    """The file that `name` means: a path (relative to `beside`), or a name in the group's folders; None when there is no such file."""
+    if is_path(name):
+        file = (beside / Path(name).expanduser()).resolve()
+        return file if file.is_file() else None
+    return folders.file(group, name)
+
+
+def is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).expanduser().resolve()) if is_path(name) else name
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{','.join(map(overrides.quoted, items))}]"
+
+
+def missing(group: str, name: str, place: str, folders: Folders) -> Problem:
+    if is_path(name):
+        return Problem(place, f"there is no file {name}")
+    names = folders.names(group)
+    kind = "file of configs/stages" if group == "stages" else group
+    return Problem(place, f"there is no {kind} '{name}'", near_miss(name, names) or f"known: {', '.join(names) or 'none'}")
+
+
+def _folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:
+    override = next((override for override in given if override.keys == SEARCHPATH), None)
+    if override is None:
+        return Folders(), []
+    entries: list[Any] = override.value if isinstance(override.value, list) else [override.value]
+    paths = [Path(str(entry).removeprefix("file://")).expanduser().resolve() for entry in entries]
+    problems = [Problem(f"{LABEL} {override.text}", f"there is no folder {path}") for path in paths if not path.is_dir()]
+    return Folders((*(path for path in paths if path.is_dir()), CONFIGS)), problems

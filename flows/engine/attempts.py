@@ -1,0 +1,110 @@
+"""What surrounds the work of one attempt at a job, wherever its task runs; and jobs that need none, as the store holds all their results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.engine import slots, workers
+from flows.engine.schedule import Need
+from flows.report import report
+from flows.report.dashboard import views
+from flows.runs import copies, record
+from flows.runs.record import Record
+from lowering import files
+from lowering.errors import InfraError, Problem, ShapelineError
+from lowering.record.result import JobResult, Remark, with_remark
+from lowering.store import mirror, reuse
+from lowering.store.entries import Store
+from lowering.worker import client, replay
+from lowering.worker.child import JOB, store_of
+
+LOOKS = 8  # at a time at the notes of a store at a URL, which takes its time for each
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job as its task is given it. need: what it waits for on the flow's machine; url: of what its folder is a copy."""
+
+    folder: str
+    need: Need
+    url: str | None = None
+
+
+def prepared(run: Record, job: str, need: Need) -> Prepared:
+    folder = run.job_folder(job)
+    return Prepared(str(folder), need, mirror.url_of(folder))
+
+
+def ended_before(place: Path) -> JobResult | None:
+    """The result of an earlier attempt, if it counts."""
+    found = JobResult.load(place)
+    return found if found is not None and found.outcome not in record.AGAIN else None
+
+
+def refusals(place: Path, environment: Mapping[str, Any]) -> list[Problem]:
+    """Why this worker of a cluster must not take the job of `place`; environment: the run's."""
+    return workers.problems(environment, place, store_of(files.read(place / JOB), place))
+
+
+def concluded(place: Path, before: JobResult | None, result: JobResult, url: str | None) -> JobResult:
+    """`result`, ready for its readers: with a remark where the attempt `before` it ended in infra, with its view, its files at `url`."""
+    if before is not None and before.outcome == InfraError.outcome:
+        result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
+        with suppress(OSError):
+            result.save(place)
+    with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
+        views.write(place, result)
+    try:
+        copies.ended(place)
+    except OSError as error:
+        result = with_remark(result, Remark("output", f"its files could not be put to {url}: {error}", stage=result.stage))
+        with suppress(OSError):
+            result.save(place)
+    return result
+
+
+def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[str]:
+    """Those of `jobs` that have ended well with the run's store before, as its notes tell; whether all is still there is not looked at."""
+    if run.store is None:
+        return []
+    store = Store(run.store)
+
+    def known(job: str) -> bool:
+        try:
+            return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), slots.sight(needed[job])))
+        except (OSError, ValueError):  # an attempt of the job's own will say what is wrong
+            return False
+
+    if mirror.url_of(run.store) is None:
+        return [job for job in jobs if known(job)]
+    with ThreadPoolExecutor(LOOKS) as pool:
+        return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
+
+
+def take(jobs: Sequence[Prepared], environment: Mapping[str, Any] | None, deadline: float | None) -> Iterator[JobResult]:
+    """The results of those of `jobs` that the store holds all of, committed one by one; what cannot be had so is passed over.
+
+    environment: the run's, on a worker of a cluster; None in the flow's own process. Stops at the run's deadline (seconds since the epoch).
+    """
+    for job in jobs:
+        if client.stopped() or (deadline is not None and time.time() >= deadline):
+            return
+        with suppress(OSError, ValueError, ShapelineError):  # an attempt of the job's own will say what is wrong
+            if (result := _taken(job, environment)) is not None:
+                yield result
+
+
+def _taken(job: Prepared, environment: Mapping[str, Any] | None) -> JobResult | None:
+    place = copies.here(job.folder, job.url)
+    if ended_before(place) is not None or (environment is not None and refusals(place, environment)):
+        return None
+    before = JobResult.load(place)
+    with slots.given() if environment is not None else nullcontext(slots.sight(job.need)) as variables:
+        result = replay.replay(place, files.read(place / JOB), variables)
+    return None if result is None else concluded(place, before, result, job.url)

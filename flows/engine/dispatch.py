@@ -1,0 +1,72 @@
+"""Takes a run's jobs to their ends: what the store holds in batches, the others one by one, and those that ended in `infra` again after a
+pause, until the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flows.engine import attempts, schedule
+from flows.engine.schedule import Need
+from flows.runs.record import Record
+from lowering.errors import Problem
+from lowering.record.result import JobResult
+from lowering.worker import client, watch
+
+GROWTH = 4.0  # of the pause from one attempt to the next
+BATCH = 50  # jobs that one task takes from the store: a task of its own for each costs the server more than all else together
+Take = Callable[[Sequence[tuple[str, Need]], int], Any]
+Submit = Callable[[str, Need, int], Any]
+Wait = Callable[[list[Any]], Any]
+
+
+def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None) -> int:
+    """Submit every unfinished job of `run`, the longest first, and wait; how many tasks that took. All have a result then.
+
+    take: starts to take a batch of jobs from the store, ([(id, need), …], number of the batch) -> future; submit: starts one attempt at a
+    job, (id, need, attempt) -> future; wait: until futures are done, however they end.
+    """
+    patience = run.data["patience"]
+    needed = schedule.needs(run)
+    todo = schedule.longest_first(run.unfinished(), needed)
+    held = attempts.held(run, todo, needed)
+    batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
+               for number, first in enumerate(range(0, len(held), BATCH), 1)]
+    submitted, waiting = len(batches), set(held)
+    for attempt in range(1, patience["retries"] + 2):
+        futures = [submit(job, needed[job], attempt) for job in todo if job not in waiting]
+        if waiting:
+            wait(batches)
+            futures += [submit(job, needed[job], attempt) for job in run.unfinished() if job in waiting]
+            waiting = set()
+        submitted += len(futures)
+        wait(futures)
+        todo = [job for job in run.unfinished() if job in todo]
+        pause = patience["retry_seconds"] * GROWTH ** (attempt - 1)
+        if not todo or attempt > patience["retries"] or not _rest(pause, deadline):
+            break
+    for job in todo:
+        if JobResult.load(run.job_folder(job)) is None:
+            _lost(run, job, deadline)
+    return submitted
+
+
+def _rest(seconds: float, deadline: float | None) -> bool:
+    """Whether there is time for another attempt after a pause; the pause is over then."""
+    end = time.time() + seconds
+    if client.stopped() or (deadline is not None and end >= deadline):
+        return False
+    while time.time() < end:
+        if client.stopped():
+            return False
+        time.sleep(min(0.1, seconds))
+    return True
+
+
+def _lost(run: Record, job: str, deadline: float | None) -> None:
+    """Record the end of a job whose worker left no result in any attempt."""
+    late = deadline is not None and time.time() >= deadline
+    problem = Problem("worker", "was lost, and the job with it" if not late else "had not begun when the run's deadline passed",
+                      "the log of the cluster says more" if not late else "raise limits.run_seconds")
+    watch.lost(run.job_folder(job), "not_run" if late else "infra", problem)

@@ -1,0 +1,159 @@
+"""What a run leaves in Prefect's UI: a table with links to the jobs' pages, its progress, and a picture of its matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import httpx
+from prefect import runtime
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+
+from flows.engine import picture
+from flows.report import report
+from flows.runs.record import Record
+from flows.watching import watching
+from lowering.record.result import MANIFEST, JobResult
+
+LOOK = 2.0  # seconds between two looks at how many jobs have ended
+PAGE = 200  # artifacts that the server gives at a time
+PATIENCE = 60.0  # seconds for a server to come back
+SHOWN = 200  # failures that the Markdown of a run lists; the table has every job
+
+Made = TypeVar("Made")
+
+
+def key(*words: str) -> str:
+    """An artifact's key: lowercase letters, digits and dashes; where that would make one of two, a digest tells them apart."""
+    text = "-".join(("shapeline", *words))
+    plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    usual = re.sub(r"[-_.]+", "-", text.lower()).strip("-")
+    if plainer == usual and len(plainer) < 120:
+        return plainer
+    return f"{plainer[:110].strip('-')}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
+
+
+def job_page(result: JobResult) -> None:
+    """The page of a job, as Markdown."""
+    text = "\n".join(report.page(result))
+    _patiently(lambda: create_markdown_artifact(text, key=key("job", result.id), description=result.outcome))
+
+
+def taken_page(results: Sequence[JobResult], name: str) -> None:
+    """The page of jobs that were taken from the store, as Markdown, under the key `name`."""
+    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)} for result in results]
+    said = f"{report.counted(len(results), 'job')} taken from the store"
+    text = "\n".join([f"# {said}", "", *report.table(rows)])
+    _patiently(lambda: create_markdown_artifact(text, key=name, description=said))
+
+
+def makers(result: JobResult) -> str:
+    """The jobs (`run/job`) from which the stages of `result` were taken."""
+    return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
+
+
+def run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
+    """The table, the list of failures and the picture of a run. taken: by job, the key of the page of those that it was taken with."""
+    suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
+    made = _patiently(_pages)
+    pages = {key("job", job): made[page] for job, page in taken.items() if page in made} | made
+    _patiently(lambda: create_table_artifact(table(results, pages), key=key("run", suite), description=said))
+    _patiently(lambda: create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said))
+    _patiently(lambda: create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said))
+
+
+def table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every job, what is not as expected first, with a link to its page: the UI reads every text of a table as Markdown."""
+    listed = sorted(results, key=lambda result: result.as_expected)
+    rows = zip(report.rows(listed), listed, strict=True)
+    return [{**row, "job": f"[{_shown(result.id)}]({_link(result, pages)})", "cause": _shown(row["cause"])} for row, result in rows]
+
+
+def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
+    """What is not as expected as Markdown, each with a link to its page. pages: ids of artifacts by key."""
+    failed = report.unexpected(results)
+    yield f"# {run.data['suite']}: {report.summary(results)}"
+    yield ""
+    yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
+    yield ""
+    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)} for result in failed[:SHOWN]]
+    yield from report.table(named)
+    if failed:
+        yield ""
+        yield "Pages: " + " · ".join(f"[{_shown(result.id)}]({_link(result, pages)})" for result in failed[:SHOWN])
+    if len(failed) > SHOWN:
+        yield f"\nand {len(failed) - SHOWN} more in the table"
+
+
+@contextmanager
+def progressing(run: Record) -> Iterator[None]:
+    """A progress bar in the UI while the block runs."""
+    said = run.data["run"]
+    made = cast(UUID, _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=said)))
+    with watching(partial(_watch, run, made)):
+        yield
+
+
+def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
+    last = 0.0
+    while True:
+        over = ended.wait(LOOK)
+        done = sum((run.job_folder(job) / MANIFEST).exists() for job in run.ids)
+        share = round(100.0 * done / max(1, len(run.ids)), 1)
+        if share != last:
+            with suppress(httpx.TransportError):  # a server that is being started again gets the next look's
+                update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
+                last = share
+        if over:
+            return
+
+
+def _patiently(ask: Callable[[], Made]) -> Made:
+    """What the server answers; one that died is given time to come back, which Prefect's client grants to a server it knows only."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except httpx.TransportError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(1.0)
+
+
+def _pages() -> dict[str, str]:
+    """The artifacts that this flow run has made so far: key -> id of the newest."""
+    found: dict[str, str] = {}
+    seen = 0
+    asked = {"artifacts": {"flow_run_id": {"any_": [str(runtime.flow_run.id)]}}, "sort": "CREATED_DESC", "limit": PAGE}
+    with get_client(sync_client=True) as client:
+        while True:
+            answer = client.request("POST", "/artifacts/filter", json={**asked, "offset": seen}).json()
+            found = {made["key"]: made["id"] for made in reversed(answer) if made["key"]} | found
+            seen += len(answer)
+            if len(answer) < PAGE:
+                return found
+
+
+def _link(result: JobResult, pages: Mapping[str, str]) -> str:
+    """Where the page of a job is; its list of versions where the page itself is not known."""
+    name = key("job", result.id)
+    return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
+
+
+def _shown(text: str) -> str:
+    """A name as the text of a Markdown link."""
+    return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

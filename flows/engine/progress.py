@@ -1,0 +1,151 @@
+"""Shows a run while it goes on, from the files its jobs write: a live table on a terminal, one line a finished job elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from flows.report import report
+from flows.report.dashboard.report_page import HTML
+from flows.runs import record
+from flows.runs.record import Record
+from lowering import files
+from lowering.record.result import START, JobResult
+from lowering.store import mirror
+from lowering.worker.child import EVENTS
+
+COLOURS = {"ok": "green", "not_run": "dim", "infra": "magenta", "unsupported": "yellow"}
+LOOK = 0.2  # seconds between two looks at the jobs' files, at least
+SHARE = 30  # looking takes at most one of as many seconds of a core, however many jobs there are
+
+
+@dataclass
+class _Row:
+    """One job as last seen: waiting (began None), running, or ended (result)."""
+
+    events: files.Tail
+    began: float | None = None
+    stage: str = START
+    result: JobResult | None = None
+
+
+@dataclass
+class Progress:
+    """A context in which a run is shown on `stream`; it only reads, so that it shows jobs wherever they run."""
+
+    run: Record
+    stream: TextIO
+    rows: dict[str, _Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.rows = {job: _Row(files.Tail(self.run.job_folder(job) / EVENTS)) for job in self.run.ids}
+        self.console = Console(file=self.stream, highlight=False)
+        self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=4) if self.console.is_terminal else None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, in {_near(self.run)}")
+        if self.live:
+            self.live.start()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        if self.live:
+            self.live.refresh()
+            self.live.stop()
+
+    def watch(self) -> None:
+        pause = LOOK
+        while not self.ended.wait(pause):
+            began = time.thread_time()
+            self.look()
+            pause = max(LOOK, SHARE * (time.thread_time() - began))
+        self.look()
+
+    def look(self) -> None:
+        """Bring the rows up to date, and say which jobs have ended since."""
+        for job, row in self.rows.items():
+            if row.result is not None:
+                continue
+            try:
+                for event in row.events.lines():
+                    row.began = row.began or event["time"]
+                    if event["event"] == "stage":
+                        row.stage = event["stage"]
+            except ValueError:  # in the middle of a line: another attempt has begun the file anew, and written more than was read
+                row.events = files.Tail(row.events.path)
+            row.result = self.run.result(job)
+            if row.result is not None and not self.live:
+                count = sum(one.result is not None for one in self.rows.values())
+                result = row.result
+                end = f"{result.outcome} {result.stage} {result.seconds:.1f} s"
+                self.line(f"{count}/{len(self.rows)} {job} {end} {report.short(result)}".rstrip())
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def table(self) -> Table:
+        """The jobs that fit on the screen: what runs and what went wrong before the rest."""
+        done = sum(row.result is not None for row in self.rows.values())
+        title = f"{done}/{len(self.rows)} jobs, {time.monotonic() - self.began:.0f} s"
+        shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for name in ("job", "outcome", "stage", "seconds", "peak MiB", ""):
+            shown.add_column(name, justify="right" if name in ("seconds", "peak MiB") else "left", no_wrap=True, overflow="ellipsis")
+        room = max(4, self.console.height - 5)
+        jobs = list(self.rows)
+        if len(jobs) > room:
+            kept = set(sorted(jobs, key=lambda job: _urgency(self.rows[job]))[:room])
+            jobs = [job for job in jobs if job in kept]
+        for job in jobs:
+            shown.add_row(job, *_cells(self.rows[job]))
+        if len(jobs) < len(self.rows):
+            shown.add_row(f"… {len(self.rows) - len(jobs)} more")
+        return shown
+
+    def conclude(self, results: list[JobResult], lost: int, seconds: float) -> None:
+        """The last lines: totals, where the report is, and the command that runs again what was not as expected."""
+        self.line(f"{report.summary(results)}, in {seconds:.0f} s")
+        if lost:
+            self.line(f"Prefect's server has not recorded how {report.counted(lost, 'task run')} ended; the record in the run's folder is complete")
+        if failed := report.unexpected(results):
+            self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
+        if url := mirror.url_of(self.run.folder):
+            self.line(f"all of it: {url}")
+        self.line(f"report: {_near(self.run)}/{HTML}")
+
+
+def _cells(row: _Row) -> tuple[str, ...]:
+    if row.result is not None:
+        result, colour = row.result, COLOURS.get(row.result.outcome, "red")
+        peak = f"{result.peak_rss_bytes >> 20}" if result.peak_rss_bytes else ""
+        return f"[{colour}]{result.outcome}[/]", result.stage, f"{result.seconds:.1f}", peak, escape(report.short(result, 60))
+    if row.began is None:
+        return "[dim]waits[/]", "", "", "", ""
+    return "[cyan]runs[/]", row.stage, f"{time.time() - row.began:.0f}", "", ""
+
+
+def _urgency(row: _Row) -> int:
+    if row.result is None:
+        return 0 if row.began is not None else 2
+    return 1 if not row.result.as_expected else 3
+
+
+def _near(run: Record) -> str:
+    """The run's folder as one would type it from here."""
+    try:
+        return str(run.folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(run.folder)

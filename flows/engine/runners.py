@@ -1,0 +1,101 @@
+"""The engines that start the flow's tasks: threads of this process, a Dask cluster, or a Ray cluster, through Prefect's task runners."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.config.document import Cluster
+from flows.engine.schedule import Need
+from lowering.errors import InfraError, Problem
+
+# A worker that dies takes its task with it, and the flow decides what becomes of the job: the engine shall not run it again by itself,
+# nor give up a worker that is merely busy. Child processes are the jobs' own: workers must be allowed to have them.
+DASK = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "120s", "distributed.worker.daemon": False,
+        "distributed.comm.timeouts.connect": "60s", "distributed.comm.retry.count": 3}
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_health_check_failure_threshold": "12",
+       "RAY_health_check_timeout_ms": "30000", "RAY_agent_register_timeout_ms": "300000"}
+LOCAL_CLUSTER = "distributed.LocalCluster"
+
+
+def of(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+    """The task runner of `cluster`; InfraError when what it needs is not installed."""
+    if cluster.runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    return {"dask": _dask, "ray": _ray}[cluster.runner](cluster, workers)
+
+
+def _dask(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+    prefect_dask = _extra("prefect_dask", "dask")
+    import dask
+
+    dask.config.set(DASK)
+    if cluster.address:
+        return prefect_dask.DaskTaskRunner(address=cluster.address)
+    options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, **cluster.options} \
+        if cluster.cluster_class in (None, LOCAL_CLUSTER) else dict(cluster.options)
+    return prefect_dask.DaskTaskRunner(cluster_class=cluster.cluster_class or LOCAL_CLUSTER, cluster_kwargs=options)
+
+
+def _ray(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+    prefect_ray = _extra("prefect_ray", "ray")
+    for name, value in RAY.items():
+        os.environ.setdefault(name, value)
+    if cluster.address:
+        return prefect_ray.RayTaskRunner(address=cluster.address, init_kwargs=dict(cluster.options))
+    options = {"num_cpus": workers, "include_dashboard": False, **cluster.options}
+    return prefect_ray.RayTaskRunner(init_kwargs=options)
+
+
+def _extra(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        fix = f"pip install 'shapeline[{extra}]'"
+        raise InfraError(Problem(f"cluster.runner={extra}", f"{module} is not installed: {error}", fix)) from error
+
+
+@contextmanager
+def resources(cluster: Cluster, need: Need) -> Iterator[None]:
+    """Tasks submitted inside ask the cluster for what the job needs, and run at most once."""
+    if cluster.runner == "ray":
+        from prefect_ray.context import remote_options
+
+        gpus = {"num_gpus": cluster.gpu_per_job} if need.gpu and _ray_has_gpus() else {}
+        with remote_options(max_retries=0, num_cpus=1, memory=min(need.memory_bytes, _ray_memory()), **gpus):
+            yield
+    elif cluster.runner == "dask":
+        import dask
+
+        asked = {"resources": {"GPU": cluster.gpu_per_job}} if need.gpu and _dask_has_gpus() else {}
+        with dask.annotate(retries=0, **asked):
+            yield
+    else:
+        yield
+
+
+def _ray_has_gpus() -> bool:
+    """A request that no worker can meet waits for ever, so nothing is asked for that is not there."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0)) > 0
+
+
+def _ray_memory() -> int:
+    """The memory of the largest node that a task can ask for, in bytes."""
+    import ray
+
+    sizes: list[float] = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+    return int(max(sizes, default=0))
+
+
+def _dask_has_gpus() -> bool:
+    from distributed import get_client
+
+    workers: Mapping[str, Any] = get_client().scheduler_info()["workers"]
+    return any(worker.get("resources", {}).get("GPU") for worker in workers.values())

@@ -1,0 +1,245 @@
+"""A run against an earlier one: every kind of change, once, over the jobs that ran in both; what is a regression is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from flows.history import noise
+from flows.history.database import APART, Past
+
+EARLIER = 10  # runs by which noise and flakiness are judged
+FLIPS = 2  # how often a job's verdict changed within these for the job to count as flaky
+Row = dict[str, str]
+Job = Mapping[str, Any]
+# kind -> title, whether it is a regression; in the order they are shown
+KINDS = {
+    "new_failures": ("New failures", True),
+    "earlier_stage": ("Fail at an earlier stage than before", True),
+    "dims_lost": ("Dims newly specialized or lost", True),
+    "slower": ("Slower", True),
+    "larger": ("More memory", True),
+    "flaky": ("Flaky: change their outcome again and again", False),
+    "infra": ("Ended by the machines, not judged", False),
+    "other_failure": ("Fail otherwise than before", False),
+    "still_failing": ("Still failing", False),
+    "missing": ("Missing jobs", False),
+    "new": ("New jobs", False),
+    "fixed": ("Fixed", False),
+    "dims_changed": ("Dims with another verdict", False),
+    "ir": ("IR changed", False),
+    "faster": ("Faster", False),
+    "smaller": ("Less memory", False),
+}
+
+
+@dataclass
+class Changes:
+    """What differs between two runs. kinds: rows by kind (job, what, was, now, note); summary: totals over the jobs in both."""
+
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+    kinds: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    summary: str = ""
+
+    @property
+    def regression(self) -> bool:
+        return any(self.kinds[kind] for kind, (_, bad) in KINDS.items() if bad)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changed; a failure that is still there is no change."""
+        return not any(rows for kind, rows in self.kinds.items() if kind != "still_failing")
+
+    def add(self, kind: str, job: str, what: str = "", was: str = "", now: str = "", note: str = "") -> None:
+        self.kinds[kind].append({"job": job, "what": what, "was": was, "now": now, "note": note})
+
+    def to_json(self) -> dict[str, Any]:
+        named = ("run", "suite", "started")
+        return {
+            "old": {name: self.old[name] for name in named}, "new": {name: self.new[name] for name in named},
+            "regression": self.regression, "summary": self.summary,
+            "kinds": [{"kind": kind, "title": title, "bad": bad, "rows": self.kinds[kind]} for kind, (title, bad) in KINDS.items()],
+        }  # fmt: skip
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str, Sequence[Past]] | None = None) -> Changes:
+    """`old` and `new`: report.json of two runs. earlier: what the runs before `new` say of each job, for noise and flakiness."""
+    found, past = Changes(old, new), earlier or {}
+    before, after = ({job["id"]: job for job in run["jobs"]} for run in (old, new))
+    for name, job in before.items():
+        if name not in after:
+            found.add("missing", name, was=_end(job))
+    for name, job in after.items():
+        if name not in before:
+            found.add("new", name, now=_end(job), note=_cause(job))
+            continue
+        _outcome(found, name, before[name], job, past.get(name, ()))
+        if job["outcome"] not in APART and before[name]["outcome"] not in APART:
+            _dims(found, name, before[name], job)
+            _levels(found, name, before[name], job)
+            _cost(found, name, before[name], job, past.get(name, ()))
+    found.summary = _summary(before, after)
+    return found
+
+
+def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
+    if new["outcome"] in APART:
+        if new["outcome"] == old["outcome"]:
+            return
+        found.add("infra", name, was=_end(old), now=_end(new), note=_cause(new))
+        return
+    judged = [one.as_expected for one in past if one.outcome not in APART]
+    good = _as_expected(new)
+    was_good = _as_expected(old) if old["outcome"] not in APART else judged[-1] if judged else None
+    flaky = sum(one != other for one, other in pairwise(judged)) >= FLIPS
+    told: dict[str, str] = {"was": _end(old), "now": _end(new), "note": "" if good else _cause(new)}
+    if was_good is None:
+        if not good:
+            found.add("new", name, what="first result", **told)
+    elif was_good != good:
+        found.add("flaky" if flaky else "fixed" if good else "new_failures", name, **told)
+    elif not good and old["outcome"] not in APART:
+        ran_old, ran_new = len(old["stages"]), len(new["stages"])
+        if (old["outcome"], old["stage"]) == (new["outcome"], new["stage"]):
+            found.add("still_failing", name, **told)
+        else:
+            found.add("earlier_stage" if ran_new < ran_old else "other_failure", name, **told)
+
+
+def _dims(found: Changes, name: str, old: Job, new: Job) -> None:
+    before, after = ({dim["id"]: dim for dim in (job["symbols"] or {}).get("requested", ())} for job in (old, new))
+    for dim in before.keys() & after.keys():
+        was, now = before[dim], after[dim]
+        if _verdict(was) != _verdict(now):
+            kind = "dims_lost" if _kept(was) and not _kept(now) else "dims_changed"
+            line = now.get("line") or {}
+            place = f"{line['file']}:{line['line']}" if line else ""
+            found.add(kind, name, dim, _verdict(was), _verdict(now), "; ".join(part for part in (now.get("why", ""), place) if part))
+
+
+def _levels(found: Changes, name: str, old: Job, new: Job) -> None:
+    before = {level["stem"]: level["digest"] for level in old.get("levels", ())}
+    changed = [level for level in new.get("levels", ()) if before.get(level["stem"], level["digest"]) != level["digest"]]
+    if changed:
+        first, *others = [level["stem"] for level in changed]
+        note = f"and so {', '.join(others)}" if others else "no level below"
+        found.add("ir", name, first, before[first], changed[0]["digest"], note)
+
+
+def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
+    """Only jobs that ended alike, and did the work: what comes from the cache costs nothing."""
+    if old["outcome"] != new["outcome"] or old["stage"] != new["stage"] or _cached(old) or _cached(new):
+        return
+    like = [one for one in past if one.outcome == new["outcome"] and not one.cached]
+    costs: tuple[tuple[str, str, noise.Measure, list[float], float | None, float | None, Callable[[float], str]], ...] = (
+        ("slower", "faster", noise.TIME, [one.seconds for one in like], old["seconds"], new["seconds"], lambda value: f"{value:.1f} s"),
+        (
+            "larger",
+            "smaller",
+            noise.MEMORY,
+            [one.peak for one in like if one.peak],
+            old["peak_rss_bytes"],
+            new["peak_rss_bytes"],
+            lambda value: f"{value / (1 << 20):,.0f} MiB",
+        ),
+    )
+    for more, less, measure, before, was, now, shown in costs:
+        if was is None or now is None:
+            continue
+        verdict = noise.judge(now, before or [was], measure)
+        # Against the other run as well: else a change that is already in it would be told again every night.
+        if (
+            verdict.change
+            and noise.judge(now, [was], noise.Measure(measure.part, measure.least / 2, 1 + measure.part)).change * verdict.change > 0
+        ):
+            what = "time" if more == "slower" else "peak"
+            judged = f"{verdict.change / verdict.usual:+.0%} of the median of {verdict.runs} runs, noise {shown(verdict.margin)}"
+            found.add(more if verdict.change > 0 else less, name, what, shown(was), shown(now), judged)
+
+
+def markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
+    """The lines of a Markdown page; `limit` rows of each kind."""
+    yield f"# {changes.new['suite']}: {_verdict_line(changes)}"
+    yield ""
+    yield f"`{changes.old['run']}` → `{changes.new['run']}`: {changes.summary}."
+    for kind, (title, bad) in KINDS.items():
+        if rows := changes.kinds[kind]:
+            yield ""
+            yield f"## {title} ({len(rows)}){' — regression' if bad else ''}"
+            yield ""
+            yield "| job | what | was | is | note |"
+            yield "| --- | --- | --- | --- | --- |"
+            for row in rows[:limit]:
+                yield "| " + " | ".join(_cell(text) for text in row.values()) + " |"
+            if len(rows) > limit:
+                yield f"\nand {len(rows) - limit} more"
+
+
+def text(changes: Changes, limit: int = 20) -> Iterator[str]:
+    """The lines for a terminal."""
+    yield f"{changes.old['run']} -> {changes.new['run']}: {_verdict_line(changes)}"
+    yield changes.summary
+    for kind, (title, bad) in KINDS.items():
+        if rows := changes.kinds[kind]:
+            yield ""
+            yield f"{title} ({len(rows)}){' [regression]' if bad else ''}"
+            for row in rows[:limit]:
+                step = " -> ".join(part for part in (row["was"], row["now"]) if part)
+                yield "  " + "  ".join(" ".join(part.split()) for part in (row["job"], row["what"], step, row["note"]) if part)
+            if len(rows) > limit:
+                yield f"  and {len(rows) - limit} more"
+
+
+def _verdict_line(changes: Changes) -> str:
+    if changes.regression:
+        bad = [(title.lower(), len(changes.kinds[kind])) for kind, (title, is_bad) in KINDS.items() if is_bad and changes.kinds[kind]]
+        return "regressions: " + ", ".join(f"{count} {title}" for title, count in bad)
+    return "nothing changed" if changes.empty else "no regression"
+
+
+def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
+    """Totals over the jobs that ran to the same end in both, so that they compare."""
+    both = [
+        (before[name], job)
+        for name, job in after.items()
+        if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in APART
+    ]
+    done = [(old, new) for old, new in both if not _cached(old) and not _cached(new)]
+    was, now = sum(old["seconds"] for old, _ in done), sum(new["seconds"] for _, new in done)
+    share = f" ({now / was - 1:+.0%})" if was else ""
+    jobs = f"{len(both)} job{'' if len(both) == 1 else 's'} ended alike in both"
+    return f"{jobs}; time of the stages of the {len(done)} not cached: {was:.1f} s -> {now:.1f} s{share}" if done else jobs
+
+
+def _as_expected(job: Job) -> bool:
+    return bool(job.get("as_expected", job["outcome"] == job["expected"]))
+
+
+def _end(job: Job) -> str:
+    return "ok" if job["outcome"] == "ok" else f"{job['outcome']} in {job['stage']}"
+
+
+def _cause(job: Job) -> str:
+    problem = (job["problems"] or [{"place": "", "cause": ""}])[0]
+    return f"{problem['place']}: {problem['cause']}".strip(": ").splitlines()[0][:200] if problem["place"] or problem["cause"] else ""
+
+
+def _kept(dim: Mapping[str, Any]) -> bool:
+    return dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at")
+
+
+def _verdict(dim: Mapping[str, Any]) -> str:
+    value = {"specialized": dim.get("value"), "never_symbol": dim.get("value"), "derived": dim.get("expr")}.get(dim["verdict"])
+    lost = f", lost at {dim['lost_at']}" if dim.get("lost_at") else ""
+    return f"{dim['verdict']}{'' if value is None else f' {value}'}{lost}"
+
+
+def _cached(job: Job) -> bool:
+    return any(stage["cache"] == "hit" for stage in job["stages"])
+
+
+def _cell(content: str) -> str:
+    return " ".join(content.split()).replace("|", "\\|").replace("<", "\\<")

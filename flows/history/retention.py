@@ -1,0 +1,122 @@
+"""Old runs removed, by count, age and size; the IR of old runs that ended as expected goes first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows.report import levels, report
+from flows.report.dashboard import views
+from lowering import files
+
+BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # what a stage leaves beside its text
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept of each suite; None: no limit. ir_runs: runs whose IR stays, if they were green; bytes: of all runs together."""
+
+    ir_runs: int | None = None
+    runs: int | None = None
+    days: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is to go: the IR of a run (`whole` False) or all of it. size: bytes freed; why: the limit that says so."""
+
+    folder: Path
+    whole: bool
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class _Kept:
+    folder: Path
+    suite: str
+    started: datetime
+    green: bool
+    size: int
+    ir_size: int
+
+
+def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | None = None) -> list[Removal]:
+    """What `keep` asks to remove, oldest first. Pinned runs and the newest of each suite stay; a run without a report is still going on."""
+    found = sorted(_finished(runs), key=lambda run: (run.started, run.folder.name))
+    newest = {run.suite: run.folder.name for run in found}
+    free = [run for run in found if run.folder.name not in pinned and newest[run.suite] != run.folder.name]
+    limit = None if keep.days is None else (now or datetime.now(UTC)) - timedelta(days=keep.days)
+    whole: dict[Path, Removal] = {}
+    for run in free:
+        rank = sum(other.suite == run.suite and (other.started, other.folder.name) > (run.started, run.folder.name) for other in found)
+        if keep.runs is not None and rank >= keep.runs:
+            whole[run.folder] = Removal(run.folder, True, run.size, f"more than {keep.runs} runs of {run.suite}")
+        elif limit is not None and run.started < limit:
+            whole[run.folder] = Removal(run.folder, True, run.size, f"older than {keep.days:g} days")
+    rest = [run for run in free if run.folder not in whole]
+    ir: dict[Path, Removal] = {}
+    for run in rest:
+        rank = sum(other.suite == run.suite and (other.started, other.folder.name) > (run.started, run.folder.name) for other in found)
+        if keep.ir_runs is not None and rank >= keep.ir_runs and run.green and run.ir_size:
+            ir[run.folder] = Removal(run.folder, False, run.ir_size, f"IR of more than {keep.ir_runs} green runs of {run.suite}")
+    if keep.bytes is not None:
+        left = sum(run.size for run in found) - sum(removal.size for removal in (*whole.values(), *ir.values()))
+        _to_fit(left, keep.bytes, rest, whole, ir)
+    return [*whole.values(), *(removal for removal in ir.values() if removal.folder not in whole)]
+
+
+def apply(removals: Sequence[Removal]) -> None:
+    """Raises OSError. A run that goes is renamed first, so that nobody finds half of one."""
+    for removal in removals:
+        if removal.whole:
+            gone = removal.folder.rename(removal.folder.with_name(f".removed-{removal.folder.name}"))
+            shutil.rmtree(gone)
+        else:
+            for path in _ir_files(removal.folder):
+                path.unlink(missing_ok=True)
+
+
+def _to_fit(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Removal], ir: dict[Path, Removal]) -> None:
+    """IR of green runs first, oldest first, then whole runs."""
+    why = f"more than {limit:,} bytes in all"
+    for run in rest:
+        if left > limit and run.green and run.ir_size and run.folder not in ir:
+            ir[run.folder] = Removal(run.folder, False, run.ir_size, why)
+            left -= run.ir_size
+    for run in rest:
+        if left > limit:
+            whole[run.folder] = Removal(run.folder, True, run.size, why)
+            left -= run.size - (ir[run.folder].size if run.folder in ir else 0)
+
+
+def _finished(runs: Path) -> Iterator[_Kept]:
+    for path in runs.glob(f"*/{report.JSON}"):
+        folder = path.parent
+        if folder.is_symlink():
+            continue
+        try:
+            data = files.read(path)
+            yield _Kept(
+                folder,
+                data["suite"],
+                datetime.fromisoformat(data["started"]),
+                bool(data["as_expected"]),
+                sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file()),
+                sum(file.stat().st_size for file in _ir_files(folder)),
+            )
+        except (OSError, ValueError, KeyError):
+            continue  # not a run of this version: it is nobody's to remove
+
+
+def _ir_files(folder: Path) -> list[Path]:
+    """IR, its binary forms, and the packed views of it; what is known of it stays in report.json and levels.json."""
+    found = []
+    for job in (folder / "jobs").glob("*/"):
+        found += levels.present(job)
+        found += [path for path in job.iterdir() if path.name == views.VIEW or (path.suffix in BULK and path.is_file())]
+    return found

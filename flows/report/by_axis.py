@@ -1,0 +1,84 @@
+"""A sweep by its axes: for every value how its jobs ended, which dims stayed dynamic, and what it costs; made from report.json's jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from flows.config.slugs import spelled
+from flows.config.suite import VARIANT
+from flows.report.exports import dims, operations
+from flows.report.markdown import table
+
+Job = Mapping[str, Any]
+
+
+def tables(jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+    """By axis (a dotted key that takes more than one value in some model) a row for every model and value, values in their order.
+
+    seconds and peak: medians over the jobs that ran, not those taken from the store; ops: of the last level, of the jobs that ended ok.
+    """
+    keys = dict.fromkeys(key for job in jobs for key in job.get("axes", {}) if key != VARIANT)
+    found = {}
+    for key in keys:
+        rows = [row for model in dict.fromkeys(job["model"] for job in jobs) for row in _rows([job for job in jobs if job["model"] == model], key)]
+        if rows:
+            found[key] = rows
+    return found
+
+
+def lines(found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
+    """The section of report.md with these tables; nothing for a run that sweeps nothing."""
+    if found:
+        yield ""
+        yield "## By axis"
+    for key, rows in found.items():
+        yield ""
+        yield f"### {key}"
+        yield ""
+        yield from table([row | {"value": spelled(row["value"])} if row["value"] is None else row for row in rows])
+
+
+def _rows(jobs: Sequence[Job], key: str) -> list[dict[str, Any]]:
+    """One row a value; none where a model has but one."""
+    groups: dict[str, list[Job]] = {}
+    for job in sorted((job for job in jobs if key in job.get("axes", {})), key=lambda job: _order(job["axes"][key])):
+        groups.setdefault(spelled(job["axes"][key]), []).append(job)
+    if len(groups) < 2:
+        return []
+    return [{"model": members[0]["model"], "value": members[0]["axes"][key], "jobs": len(members), **_summary(members)}
+            for members in groups.values()]
+
+
+def _summary(jobs: Sequence[Job]) -> dict[str, Any]:
+    ran = [job for job in jobs if any(stage["cache"] != "hit" for stage in job["stages"])]
+    good = [job for job in jobs if job["outcome"] == "ok"]
+    kept = [count for job in jobs if (count := dims(job)) is not None]
+    other = Counter(f"{job['outcome']} in {job['stage']}" for job in jobs if job["outcome"] != "ok")
+    return {
+        "ok": len(good),
+        "other": ", ".join(f"{count} {end}" for end, count in other.items()),
+        "dims dynamic": f"{sum(count for count, _ in kept)} of {sum(asked for _, asked in kept)}" if kept else None,
+        "seconds": _middle(ran, lambda job: job["seconds"], 2),
+        "peak MiB": _middle(ran, lambda job: job["peak_rss_bytes"] and job["peak_rss_bytes"] / (1 << 20), 0),
+        "ops": _middle(good, operations, 0),
+        "IR KiB": _middle(good, _bytes, 1),
+    }
+
+
+def _bytes(job: Job) -> float | None:
+    """KiB of the last level's text."""
+    sizes = [level["size"] for level in job.get("levels", ())]
+    return sizes[-1] / 1024 if sizes else None
+
+
+def _middle(jobs: Iterable[Job], measure: Callable[[Job], float | None], digits: int) -> float | None:
+    found = [value for job in jobs if (value := measure(job)) is not None]
+    return (round(median(found), digits) if digits else round(median(found))) if found else None
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if number else (1, 0.0, spelled(value))

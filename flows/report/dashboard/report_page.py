@@ -1,0 +1,81 @@
+"""What report.html of a run holds: a row for every job, its clusters and axes, what changed since, and the views of some jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.report import axes, clusters
+from flows.report.dashboard import page, views
+from flows.runs.record import Record
+from lowering import files
+from lowering.record.result import OUTCOMES, JobResult
+
+HTML = "report.html"
+EMBEDDED = 2 << 20  # bytes of views that the page itself holds, failures first; the others load from the jobs' folders
+SAID = 300  # characters of a cause in a row
+
+
+def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Path:
+    """Write report.html, and the views that are missing or old; its path. data: report.json's; context: of the history. Raises OSError."""
+    for result in results:
+        folder = run.job_folder(result.id)
+        if folder.is_dir() and not views.fresh(folder):
+            views.write(folder, result)
+    text = page.text(f"{data['suite']} · {data['run']}", payload(run, results, data, context or {}), _embedded(run, results))
+    files.write_bytes(run.folder / HTML, files.encode(text))
+    return run.folder / HTML
+
+
+def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """The overview's data. `jobs` are short rows, see row()."""
+    stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
+    swept = axes.of(run)
+    return {
+        "kind": "run",
+        "run": data["run"], "suite": data["suite"], "started": data["started"], "seconds": data["seconds"],
+        "overrides": data["overrides"], "environment": data["environment"], "workers": run.workers,
+        "limits": run.data.get("limits"),
+        "outcomes": list(OUTCOMES),
+        "stages": stages,
+        "jobs": [row(result, stages, run.job_folder(result.id).name, swept.get(result.id, {})) for result in results],
+        **context,
+    }  # fmt: skip
+
+
+def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
+    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature."""
+    where = {name: number for number, name in enumerate(stages)}
+    first = str(result.problems[0]) if result.problems else ""
+    return {
+        "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected,
+        "g": result.stage,
+        "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
+        "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.signature(result),
+        "a": dict(swept), "d": _dims(result.symbols),
+        "t": [[where[stage.name], stage.outcome, round(stage.seconds, 3), stage.peak_rss_bytes, stage.cache, sum(stage.ops.values())]
+              for stage in result.stages],
+    }  # fmt: skip
+
+
+def _dims(symbols: Any) -> list[int] | None:
+    """How many of the requested dims stayed dynamic, of how many; None when nothing is known."""
+    requested = symbols.get("requested") if isinstance(symbols, Mapping) else None
+    if not requested:
+        return None
+    kept = sum(dim.get("verdict") in ("dynamic", "merged", "derived") and not dim.get("lost_at") for dim in requested)
+    return [kept, len(requested)]
+
+
+def _embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[str, str]]:
+    """As many views as the page may hold."""
+    found, room = [], EMBEDDED
+    for result in sorted(results, key=lambda result: result.as_expected):
+        path = run.job_folder(result.id) / views.VIEW
+        if files.size(path) == 0 or files.size(path) > room:
+            continue
+        content = path.read_text(encoding="ascii")
+        found.append((path.parent.name, content[content.index(", ") + 2 : content.rindex(");")]))
+        room -= len(content)
+    return found

@@ -1,0 +1,181 @@
+"""The outcome of a run: report.json for machines, report.md for people; a row for every job, whatever became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.report import by_axis, clusters, exports, flaky, levels, remarks, verdicts
+from flows.report.markdown import cell
+from flows.report.markdown import counted as counted
+from flows.report.markdown import table as table
+from flows.runs import record
+from flows.runs.record import Record
+from lowering import files
+from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
+
+SCHEMA = 1
+JSON, MARKDOWN = "report.json", "report.md"
+
+
+def write(run: Record, seconds: float | None = None) -> Path:
+    """Write report.json and report.md beside run.json from what the jobs' folders hold now; the path of report.md. Raises OSError.
+
+    `publish.write` does this, and writes the pages that need the other runs.
+    """
+    write_results(run, run.results(), seconds)
+    return run.folder / MARKDOWN
+
+
+def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
+    """The same for results that were read already; report.json's data."""
+    data = as_json(run, results, seconds)
+    data |= {"flaky": flaky.found(run, results), "by_axis": by_axis.tables(data["jobs"])}
+    rows = [files.dumps(job, indent=None) for job in data["jobs"]]
+    files.write_bytes(run.folder / JSON, files.encode(_with_rows(data, rows)))
+    exports.write(run.folder, data, rows)
+    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, data)) + "\n"))
+    return data
+
+
+def _with_rows(data: Mapping[str, Any], rows: Sequence[str]) -> str:
+    """JSON with a line for each job: indenting what thousands of jobs say takes longer than all else of a report."""
+    head = files.dumps({name: value for name, value in data.items() if name != "jobs"}).removesuffix("\n}")
+    jobs = ",\n".join(f"  {row}" for row in rows)
+    return f'{head},\n "jobs": [\n{jobs}\n ]\n}}\n'
+
+
+def rewrite(folder: Path) -> str:
+    """Write the report of the run in `folder` anew; its Markdown text."""
+    try:
+        seconds = files.read(folder / JSON).get("seconds")
+    except (OSError, ValueError):
+        seconds = None
+    return write(record.load(folder), seconds).read_text(encoding="utf-8")
+
+
+def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
+    """`jobs` has one entry a job: JobResult, its `folder` (its files are relative to it), its failure's `signature`, its IR as `levels`.
+
+    seconds: wall time of the run.
+    """
+    return {
+        "schema": SCHEMA,
+        "run": run.data["run"],
+        "suite": run.data["suite"],
+        "started": run.data["started"],
+        "seconds": seconds,
+        "overrides": run.data["overrides"],
+        "environment": run.data["environment"],
+        "outcomes": totals(results),
+        "as_expected": unexpected(results) == [],
+        "jobs": [_job(run, result) for result in results],
+    }
+
+
+def _job(run: Record, result: JobResult) -> dict[str, Any]:
+    folder = run.job_folder(result.id)
+    axes = run.rows[result.id].get("axes", {})
+    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.signature(result),
+            "levels": levels.as_json(folder)}
+
+
+def totals(results: Sequence[JobResult]) -> dict[str, int]:
+    """How many jobs ended in each outcome that occurs, in the order of OUTCOMES."""
+    counts = Counter(result.outcome for result in results)
+    return {outcome: counts[outcome] for outcome in OUTCOMES if counts[outcome]}
+
+
+def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
+    return [result for result in results if not result.as_expected]
+
+
+def summary(results: Sequence[JobResult]) -> str:
+    """`7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
+    parts = [f"{count} {outcome}" for outcome, count in totals(results).items()] or ["nothing ran"]
+    new = sum(result.expected == UNSPECIFIED for result in results)
+    return f"{counted(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
+
+
+def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+    """The table of a run as plain data: job, outcome, stage, seconds, peak MiB, warnings, cause."""
+    return [{
+        "job": result.id,
+        "outcome": result.outcome,
+        "stage": result.stage,
+        "seconds": round(result.seconds, 1),
+        "peak MiB": result.peak_rss_bytes and result.peak_rss_bytes >> 20,
+        "warnings": len(result.warnings),
+        "cause": short(result),
+    } for result in results]
+
+
+def short(result: JobResult, limit: int = 160) -> str:
+    """The first line of the first problem, and how many more there are; without one, of the dims that became static."""
+    lines = (str(result.problems[0]) if result.problems else remarks.lost(result)).strip().splitlines() or [""]
+    text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
+    return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
+
+
+def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of report.md; told: report.json's data."""
+    seconds = told["seconds"]
+    data = run.data
+    yield f"# {data['suite']}: {summary(results)}"
+    yield ""
+    took = "" if seconds is None else f", took {seconds:.0f} s with {counted(run.workers, 'job')} at a time"
+    yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
+    yield ""
+    yield from table(rows(results))
+    yield from verdicts.lines(run, results, told["flaky"])
+    yield from by_axis.lines(told["by_axis"])
+    failed = unexpected(results)
+    if failed:
+        yield ""
+        yield "## Not as expected"
+        yield ""
+        yield f"Run them again: `{record.again(run, [result.id for result in failed])}`"
+        for result in failed:
+            yield ""
+            yield from page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")
+    if any(result.warnings for result in results):
+        yield ""
+        yield "## Warnings"
+        yield ""
+        yield from table(remarks.rows(results))
+    yield ""
+    yield "## Environment"
+    yield ""
+    environment = data["environment"]
+    machine = environment["machine"]
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in environment["packages"].items())
+    gpus = ", ".join(machine["gpus"]) or "none"
+    yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
+    yield f"- Python {environment['python']}, {versions}"
+    if environment["git"]:
+        yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"
+
+
+def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
+    """One job in Markdown: how it ended, everything that was found, and its stages. folder: where its files are linked."""
+    yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
+    yield ""
+    for problem in result.problems:
+        yield f"- {cell(str(problem))}"
+    if result.problems:
+        yield ""
+    if folder:
+        yield f"[log]({folder}/{result.log}) · again: `sh {folder}/{result.repro}` (from the run's folder)"
+        yield ""
+    yield from table([{
+        "stage": stage.name,
+        "outcome": stage.outcome,
+        "seconds": round(stage.seconds, 2),
+        "cpu": round(stage.cpu_seconds, 2),
+        "peak MiB": stage.peak_rss_bytes and stage.peak_rss_bytes >> 20,
+        "ops": sum(stage.ops.values()),
+        "artifact": f"[{stage.artifact}]({folder}/{stage.artifact})" if folder and stage.artifact else stage.artifact or "",
+    } for stage in result.stages])
