@@ -42,7 +42,8 @@ def test_a_server_that_is_gone_for_good_ends_the_run_with_a_reason(listener: soc
 def test_the_command_does_not_wait_for_those_who_ask_a_server_that_is_gone() -> None:
     script = """
 import threading, time
-from flows import command, revival
+from flows.command import main as command
+from flows.engine import revival
 from lowering.errors import InfraError, Problem
 def run(arguments):
     threading.Thread(target=time.sleep, args=(3000,)).start()
@@ -69,7 +70,7 @@ def test_a_server_that_cannot_be_seen_from_here_is_not_gone(listener: socket.soc
 def test_the_embedded_server_does_not_outlive_the_run(tmp_path: Path) -> None:
     script = """
 import os, signal, subprocess
-from flows import revival
+from flows.engine import revival
 server = subprocess.Popen(["sleep", "3611"])
 with revival._leash(server.pid):
     print(server.pid, flush=True)
