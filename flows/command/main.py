@@ -177,7 +177,7 @@ def _explain(arguments: Sequence[str]) -> int:
 
 
 def _exec(arguments: Sequence[str]) -> int:
-    from flows.command import exec  # here: the other commands start without torch
+    from flows.command import exec  # noqa: A004 - the other commands start without torch
 
     return exec.main(arguments)
 

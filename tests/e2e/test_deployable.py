@@ -23,7 +23,7 @@ COMPILER = next((path for name in ("g++", "clang++", "c++") if (path := shutil.w
 ROWS = Input("float32", ("batch", 3))
 CASES: dict[str, tuple[str, dict[str, Input]]] = {
     "weights": ("lowering.sources.mlp.MLP", {"features": Input("float32", ("batch", 16))}),
-    "branches": ("tests.unit.control_models.Everything", {"x": ROWS, "p": Input("float32", (4,))}),
+    "branches": ("tests.unit.models.control_models.Everything", {"x": ROWS, "p": Input("float32", (4,))}),
     "foreign": ("lowering.sources.scripted.tagger", {"tokens": Input("int64", ("batch", "seq"), {"randint": [0, 50]})}),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"weights": {"width_in": 16, "width_hidden": 32, "width_out": 8}}

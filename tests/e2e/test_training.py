@@ -20,7 +20,7 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
 MODEL = Model(
-    "pictures", {"_target_": "tests.unit.training_models.Pictures"},
+    "pictures", {"_target_": "tests.unit.models.training_models.Pictures"},
     {"pixels": Input("float32", ("batch", 3, 12, 12)), "labels": Input("int64", ("batch",), {"randint": [0, 3]})},
     {"batch": Symbol(1, 32)}, mode="training",
 )  # fmt: skip

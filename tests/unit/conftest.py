@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows.config.run import Run
-from tests.unit.configurations import TINY, write
+from tests.unit.config.configurations import TINY, write
 
 
 @pytest.fixture
