@@ -60,7 +60,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
 # Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
 # --here runs it in this process, for a debugger; --until LEVEL stops early.
 folder=$(cd "$(dirname "$0")" && pwd)
-cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker.watch "$folder" {options} "$@"
+cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
 """), durable=False)
     (folder / REPRO).chmod(0o755)
 
