@@ -1,4 +1,4 @@
-"""`python -m lowering.worker.watch FOLDER`: run the job of a record again, beside the record."""
+"""`python -m lowering.worker FOLDER`: run the job of a record again, beside the record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowering.worker.watch import Limits, lower
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lowering.worker.watch", description="Lower one job of a record again.")
+    parser = argparse.ArgumentParser(prog="python -m lowering.worker", description="Lower one job of a record again.")
     parser.add_argument("folder", type=Path, help="the job's folder, with its job.json")
     parser.add_argument("--into", type=Path, help="where the results go (default: FOLDER/repro)")
     parser.add_argument("--until", help="the last level wanted")
