@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 SUITE ?= quickstart
 ARGS ?=
+# Processes that run the whole suite side by side; a selection of tests (ARGS) runs in one.
+WORKERS ?= 2
 # Where torch comes from, if not from the default index; for the CPU build: https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
@@ -16,7 +18,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
-	@echo 'make test [ARGS="-k dims"]                     run the tests'
+	@echo 'make test [ARGS="-k dims"] [WORKERS=2]         run the tests'
 	@echo 'make chaos                                     jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 17 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make lint                                      ruff, mypy, import contracts'
@@ -36,7 +38,7 @@ run: $(READY)
 	$(BIN)/shapeline run suite=$(SUITE) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder)
 
 chaos: $(READY)
 	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'
