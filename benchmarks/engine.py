@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.engine_jobs import jobs
 from lowering import files, pipeline
+from lowering.record.folder import prepare
 from lowering.worker import watch
 
 WORKERS = 2
@@ -66,7 +67,7 @@ def children(count: int, seconds: float, folder: Path) -> None:
     """Each job in a child of the fork server, two at a time."""
     prepared = [folder / "runs" / "bare" / "jobs" / job.id for job in jobs(count, seconds)]
     for into, job in zip(prepared, jobs(count, seconds), strict=True):
-        watch.prepare(job, into)
+        prepare(job, into)
     with ThreadPoolExecutor(WORKERS) as pool:
         assert all(result.outcome == "ok" for result in pool.map(watch.lower, prepared))
 

@@ -17,7 +17,8 @@ from lowering.errors import Problem
 from lowering.ir.annotations import FILE, HEAD, VALUES
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.record.result import LOG, Expectation, JobResult, Remark, StageResult
+from lowering.record.folder import LOG
+from lowering.record.result import Expectation, JobResult, Remark, StageResult
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

@@ -26,7 +26,7 @@ from benchmarks import op_samples, op_table
 from benchmarks.op_sweep import Task, read, sweep
 from benchmarks.op_trial import Trial
 from lowering import files
-from lowering.job import plain
+from lowering.plain import plain
 
 DTYPES = ("float32", "int64")
 _KEPT_EVERY = 25  # trials between writes of the JSON file: a sweep that is cut off can go on

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.op_samples import samples
 from benchmarks.op_trial import Trial, attempt
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
 
 _STAGE = "stage: "
 BATCH = 24  # ops a child; each child starts XLA once

@@ -33,7 +33,8 @@ from flows.report import report
 from flows.runs import copies, record
 from flows.runs.record import Record
 from lowering.errors import InfraError, Problem, ShapelineError
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
+from lowering.record.folder import Limits
 from lowering.record.result import JobResult
 from lowering.worker import client, watch
 
@@ -57,7 +58,7 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
         result = watch.lost(place, InfraError.outcome, *found)
     else:
         with slots.given() if remote is not None else slots.taken(job.need) as environment:
-            result = watch.lower(place, watch.Limits(**limits), environment)
+            result = watch.lower(place, Limits(**limits), environment)
     result = attempts.concluded(place, before, result, job.url)
     prefect_artifacts.job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"

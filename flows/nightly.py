@@ -45,7 +45,7 @@ from flows.history import publish
 from flows.report import report
 from lowering import files
 from lowering.errors import ConfigError, Problem
-from lowering.job import structured
+from lowering.plain import structured
 
 SUMMARY = "summary.md"
 HOOK_SECONDS = 120.0

@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.ir import text_files
-from lowering.job import Job, plain, structured
+from lowering.job import Job
 from lowering.level import Level, Program
+from lowering.plain import plain, structured
 from lowering.record import symbols
 from lowering.record.events import History
 from lowering.record.failure import outcome_of, text_of
+from lowering.record.folder import LOG
 from lowering.record.measure import Watch
-from lowering.record.result import LOG, JobResult, Remark, StageResult
+from lowering.record.result import JobResult, Remark, StageResult
 from lowering.stage import Rung, Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store

@@ -14,7 +14,8 @@ from flows.command import printing
 from flows.runs import copies
 from lowering import files
 from lowering.errors import ConfigError, Problem
-from lowering.record.result import MANIFEST, JobResult
+from lowering.record.folder import MANIFEST
+from lowering.record.result import JobResult
 from lowering.store import eviction, mirror, mirror_eviction
 from lowering.store.entries import Store
 

@@ -19,9 +19,11 @@ from flows.config.plan import Plan, plan
 from flows.runs.record import folder_name
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, near_miss
-from lowering.job import Job, plain, structured
+from lowering.job import Job
 from lowering.model import Symbol
 from lowering.numerics.probe import Attempt, Finding, probe
+from lowering.plain import plain, structured
+from lowering.record.folder import Limits, prepare
 from lowering.record.result import JobResult
 from lowering.worker import watch
 
@@ -77,14 +79,14 @@ def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
 def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
     """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
     store = planned.output.absolute() / "store" if planned.config.get("cache", True) else None
-    limits = watch.Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
+    limits = Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
     count = 0
 
     def attempt(tried: Symbol) -> Attempt:
         nonlocal count
         count += 1
         place = folder.absolute() / f"{count:02}-{tried.min}-{tried.max}-{tried.multiple_of}"
-        watch.prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
+        prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
         result = watch.lower(place, limits)
         if result.outcome == "infra":
             raise InfraError(result.problems or Problem(str(place), "the machine failed"))

@@ -9,7 +9,7 @@ from flows.command import arguments
 from flows.command.main import run_folder
 from flows.runs import record
 from lowering.errors import ConfigError, Problem, near_miss
-from lowering.worker.child import JOB
+from lowering.record.folder import JOB
 
 SHOWN = 8
 

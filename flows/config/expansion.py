@@ -18,8 +18,8 @@ from flows.config.request import Request
 from flows.config.schema import Keys, field_names, misfits, split, without
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, near_miss
-from lowering.job import plain, structured
 from lowering.model import Model
+from lowering.plain import plain, structured
 
 
 def job_id(job: Mapping[str, Any]) -> str:

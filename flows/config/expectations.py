@@ -14,7 +14,7 @@ from flows.config.compose import Folders
 from flows.config.layers import Layer
 from flows.config.schema import misfits
 from lowering.errors import ConfigError, Problem, near_miss
-from lowering.job import structured
+from lowering.plain import structured
 from lowering.record.result import UNSPECIFIED, Expectation
 
 GROUP = "expect"

@@ -16,7 +16,7 @@ from flows.config.schema import misfits
 from flows.config.suite import Suite
 from flows.runs import copies
 from lowering.errors import ConfigError, Problem
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
 from lowering.record.result import Expectation
 
 

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal
 
 from lowering.errors import near_miss
-from lowering.job import type_hints
+from lowering.plain import type_hints
 
 Keys = tuple[str | int, ...]
 MANDATORY = "???"

@@ -18,11 +18,11 @@ from flows.runs import copies, record
 from flows.runs.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem, ShapelineError
+from lowering.record.folder import JOB, store_of
 from lowering.record.result import JobResult, Remark, with_remark
 from lowering.store import mirror, reuse
 from lowering.store.entries import Store
 from lowering.worker import client, replay
-from lowering.worker.child import JOB, store_of
 
 LOOKS = 8  # at a time at the notes of a store at a URL, which takes its time for each
 

@@ -27,7 +27,8 @@ from flows.engine import picture
 from flows.report import report
 from flows.runs.record import Record
 from flows.watching import watching
-from lowering.record.result import MANIFEST, JobResult
+from lowering.record.folder import MANIFEST
+from lowering.record.result import JobResult
 
 LOOK = 2.0  # seconds between two looks at how many jobs have ended
 PAGE = 200  # artifacts that the server gives at a time

@@ -18,9 +18,9 @@ from flows.report.dashboard.report_page import HTML
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files
+from lowering.record.folder import EVENTS
 from lowering.record.result import START, JobResult
 from lowering.store import mirror
-from lowering.worker.child import EVENTS
 
 COLOURS = {"ok": "green", "not_run": "dim", "infra": "magenta", "unsupported": "yellow"}
 LOOK = 0.2  # seconds between two looks at the jobs' files, at least

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.runs.record import Record
 from lowering import files
-from lowering.worker.child import JOB
+from lowering.record.folder import JOB
 
 Values = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 from lowering import files
 from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
-from lowering.job import plain
-from lowering.record.result import MANIFEST
+from lowering.plain import plain
+from lowering.record.folder import MANIFEST
 
 LEVELS = "levels.json"
 IR = (".py", ".ts", ".mlir")

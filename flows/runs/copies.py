@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from flows.watching import watching
 from lowering.errors import ConfigError, Problem
-from lowering.record.result import MANIFEST, REPRO
+from lowering.record.folder import JOB, MANIFEST, REPRO
 from lowering.store import mirror
-from lowering.worker.child import JOB
 
 if TYPE_CHECKING:
     from flows.runs.record import Record

@@ -20,10 +20,11 @@ from flows.config.run import Run
 from flows.runs import copies, environment
 from lowering import files
 from lowering.errors import InfraError, Problem
-from lowering.job import Job, plain, structured
+from lowering.job import Job
+from lowering.plain import plain, structured
+from lowering.record.folder import Limits, is_prepared, prepare
 from lowering.record.result import Expectation, JobResult, not_run
 from lowering.store import keys
-from lowering.worker import watch
 
 SCHEMA = 1
 RUN, ENDED, LOCK = "run.json", "ended.json", ".lock"
@@ -86,7 +87,7 @@ def begin(run: Run) -> Record:
     codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
     identity = hashlib.sha256(files.encode(files.dumps([run.config, codes, plain(run.expected)]))).hexdigest()
     name = f"{folder_name(run.suite)}-{identity[:6]}"
-    limits = watch.Limits(run.limits.stage_seconds, run.limits.memory_bytes, compress_bytes=run.limits.compress_bytes)
+    limits = Limits(run.limits.stage_seconds, run.limits.memory_bytes, compress_bytes=run.limits.compress_bytes)
     try:
         runs = run.output.absolute() / "runs"
         runs.mkdir(parents=True, exist_ok=True)
@@ -94,8 +95,8 @@ def begin(run: Run) -> Record:
         folder = cut_short or _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
         for job in run.jobs:
             into = folder / "jobs" / folder_name(job.id)
-            if cut_short is None or not watch.is_prepared(into):
-                watch.prepare(job, into, limits, run.output.absolute() / "store" if run.cache else None)
+            if cut_short is None or not is_prepared(into):
+                prepare(job, into, limits, run.output.absolute() / "store" if run.cache else None)
         if cut_short is not None:
             _point(runs / "latest", folder.name)
             return load(folder)

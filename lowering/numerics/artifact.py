@@ -20,7 +20,6 @@ from lowering.eager import inputs
 from lowering.eager.outputs import leaf_names
 from lowering.errors import InfraError, Problem, Refused, StageFailed
 from lowering.ir import mlir
-from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import comparison
@@ -28,6 +27,7 @@ from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
 from lowering.numerics.xla import Xla
+from lowering.plain import plain, structured
 from lowering.signature import Signature
 from lowering.store import weights
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lowering.errors import Problem
-from lowering.job import structured
+from lowering.plain import structured
 from lowering.record import symbols as following
 from lowering.record.result import START, JobResult, Remark, StageResult
 

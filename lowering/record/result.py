@@ -9,7 +9,8 @@ from typing import Any
 
 from lowering import files
 from lowering.errors import Problem
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
+from lowering.record.folder import LOG, MANIFEST, REPRO, TIMINGS
 from lowering.symbols import schema, views
 
 # Every way a job can end. `infra` and `not_run` say nothing about the model.
@@ -19,9 +20,6 @@ UNJUDGED = ("infra", "not_run")
 UNSPECIFIED = "unspecified"  # what is expected of a job that the expectations do not name yet
 
 START = "start"  # the stage of a job that ended before its first stage began
-MANIFEST = "manifest.json"
-LOG = "log.txt"
-REPRO = "repro.sh"
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class JobResult:
 
     def save(self, folder: Path) -> None:
         """Write timings.json, symbols.json with its pages, and, last and whole, manifest.json: it commits the result. Raises OSError."""
-        files.write(folder / "timings.json", {
+        files.write(folder / TIMINGS, {
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
             "peak_rss_source": self.peak_rss_source,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowering.errors import Problem
-from lowering.job import structured
+from lowering.plain import structured
 from lowering.record.result import Remark
 from lowering.symbols.levels import placed
 from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord

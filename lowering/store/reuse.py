@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowering.errors import InfraError, Problem
-from lowering.job import Job, plain, structured
+from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.plain import plain, structured
 from lowering.recipe import describe
 from lowering.signature import Signature
 from lowering.stage import Stage

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files
-from lowering.job import plain, structured
 from lowering.model import Model
+from lowering.plain import plain, structured
 from lowering.symbols.frames import is_model_code, line_of
 from lowering.symbols.schema import Drafted, Line, SymbolRecord
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowering import files
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
 
 SCHEMA = "shapeline/symbols/1"
 FILE = "symbols.json"

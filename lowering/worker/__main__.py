@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lowering import files, pipeline
 from lowering.job import Job
-from lowering.worker.child import JOB, compress_bytes_of, store_of
-from lowering.worker.watch import Limits, lower
+from lowering.record.folder import JOB, Limits, compress_bytes_of, store_of
+from lowering.worker.watch import lower
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files, pipeline
-from lowering.ir import text_files
 from lowering.job import Job
 from lowering.record.events import History
 from lowering.record.failure import outcome_of
-from lowering.record.result import LOG, JobResult
+from lowering.record.folder import EVENTS, JOB, LOG, compress_bytes_of, store_of
+from lowering.record.result import JobResult
 from lowering.worker import native
-from lowering.worker.forkserver import STACKS_SIGNAL
+from lowering.worker.stacks import STACKS_SIGNAL
 
-EVENTS = "events.jsonl"
-JOB = "job.json"
-COMPRESS = "compress_bytes"  # in job.json
 DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its record
 
 
@@ -50,16 +47,6 @@ def main(folder: Path, environment: Mapping[str, str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
-    """The store that the job of `folder` (its job.json) uses, if any; job.json tells it relative to the folder."""
-    return (folder / data["store"]).resolve() if data.get("store") else None
-
-
-def compress_bytes_of(data: Mapping[str, Any]) -> int | None:
-    """How long an IR text of the job of that job.json is when it is compressed."""
-    return data.get(COMPRESS, text_files.LARGE)
 
 
 def _result(folder: Path, emit: pipeline.Emit) -> JobResult:

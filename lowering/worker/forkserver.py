@@ -5,7 +5,6 @@ Linux only. The children are its own, so that it works the same under a console 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -15,10 +14,13 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from lowering.worker import processes
+from lowering.worker.stacks import STACKS_SIGNAL
 
 # What every job needs; a module that does not load here fails in the job that imports it, with its own error. The private one of torch
 # is what its first export loads: half a second of each job. The stages are nearly as much.
@@ -29,9 +31,6 @@ WARM = (
     *sorted(f"lowering.stages.{file.stem}" for file in (Path(__file__).parents[1] / "stages").glob("[!_]*.py")),
 )  # fmt: skip
 KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
-STACKS_SIGNAL = signal.SIGRTMAX - 2
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
@@ -40,7 +39,7 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     A request is the JSON {folder, environment} with one socket attached. On that socket the server says {pid}, then, when the child
     and all that descends from it are dead, {exit} (negative: the signal), and obeys KILL and STACKS.
     """
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    processes.adopt_orphans()
     for name in warm:
         try:
             importlib.import_module(name)
@@ -112,8 +111,8 @@ class _Server:
         """Turn the forked process into the job's: its own session, dying with the server, holding none of its sockets. Never returns."""
         try:
             os.setsid()
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            processes.die_with_parent()
+            processes.adopt_orphans()
             if os.getppid() != server:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -137,7 +136,7 @@ class _Server:
             asked = self.jobs[pid].recv(64)
         os.kill(pid, STACKS_SIGNAL if asked == STACKS else signal.SIGKILL)  # not reaped yet, so the pid is still the job's
         if asked != STACKS:
-            _kill_group(pid)
+            processes.kill_group(pid)
         if not asked:
             self.selector.unregister(self.jobs[pid])
 
@@ -145,7 +144,7 @@ class _Server:
         """Collect what has died. A live job adopts its own orphans, so a child that is no job was left by a dead one: kill it."""
         ended = self.collect()
         patience = time.monotonic() + 2.0
-        while (strangers := _children() - self.jobs.keys()) and time.monotonic() < patience:
+        while (strangers := processes.children() - self.jobs.keys()) and time.monotonic() < patience:
             for stranger in strangers:
                 with suppress(ProcessLookupError):
                     os.kill(stranger, signal.SIGKILL)
@@ -164,7 +163,7 @@ class _Server:
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if found.si_pid in self.jobs:
-                    _kill_group(found.si_pid)
+                    processes.kill_group(found.si_pid)
                 _, status = os.waitpid(found.si_pid, 0)
                 if found.si_pid in self.jobs:
                     ended[found.si_pid] = os.waitstatus_to_exitcode(status)
@@ -174,9 +173,9 @@ class _Server:
         """Kill every job and all that descends from them."""
         for pid in self.jobs:
             os.kill(pid, signal.SIGKILL)
-            _kill_group(pid)
-        while _children():
-            for pid in _children():
+            processes.kill_group(pid)
+        while processes.children():
+            for pid in processes.children():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
@@ -186,32 +185,3 @@ class _Server:
 def _tell(job: socket.socket, **message: object) -> None:
     with suppress(OSError):  # the watcher may be gone
         job.send(json.dumps(message).encode())
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _children() -> set[int]:
-    return set(children_of(os.getpid()))
-
-
-def children_of(pid: int) -> Iterable[int]:
-    """The pids of the children of `pid`, none if it is gone."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return
-    for task in tasks:
-        with suppress(OSError):
-            yield from map(int, (task / "children").read_text().split())
-
-
-def tree_bytes(pid: int) -> int:
-    """The resident bytes of `pid` and all that descends from it; 0 if it is gone."""
-    total = 0
-    with suppress(OSError):
-        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total + sum(tree_bytes(child) for child in children_of(pid))
-

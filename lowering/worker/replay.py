@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files, pipeline
-from lowering.job import plain
+from lowering.plain import plain
 from lowering.record.events import History
-from lowering.record.result import LOG, MANIFEST, JobResult
+from lowering.record.folder import EVENTS, LOG, MANIFEST, store_of
+from lowering.record.result import JobResult
 from lowering.store import reuse
 from lowering.store.entries import Store
-from lowering.worker.child import EVENTS, store_of
 
 
 def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]) -> JobResult | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
+STACKS_SIGNAL = signal.SIGRTMAX - 2  # has a job write the Python stacks of its threads to its log
 FATAL = b"\nFatal Python error: "  # how faulthandler begins, once a signal has ended the process
 _NATIVE = re.compile(r"frame #\d+: (?P<name>.+?) \+ 0x[0-9a-f]+ \(0x[0-9a-f]+ in (?P<library>[^)]+)\)")
 _PYTHON = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>\S+)', re.MULTILINE)

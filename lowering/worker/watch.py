@@ -2,75 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lowering import files
 from lowering.errors import InfraError, Problem
-from lowering.ir import text_files
-from lowering.job import Job
 from lowering.record.events import History
-from lowering.record.result import LOG, MANIFEST, REPRO, START, JobResult, Remark, with_remark
+from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
+from lowering.record.result import START, JobResult, Remark, with_remark
 from lowering.worker import client, native, replay, stacks
-from lowering.worker.child import COMPRESS, DISK_FAILED, EVENTS, JOB
-from lowering.worker.forkserver import tree_bytes
+from lowering.worker.child import DISK_FAILED
+from lowering.worker.processes import tree_bytes
 
 TICK = 0.05  # seconds between two looks at a child: what it can allocate in that time is the overshoot of the memory cap
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one job may use.
-
-    stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap); exit_seconds: until the
-    process ends, once its result is committed; start_seconds: until it is forked (a cold server loads the compilers first).
-    deadline: of the whole run, in seconds since the epoch; what has not ended by then is `not_run`.
-    compress_bytes: IR text that long or longer is written compressed (None: none is).
-    """
-
-    stage_seconds: float = 900.0
-    memory_bytes: int | None = None
-    exit_seconds: float = 5.0
-    start_seconds: float = 300.0
-    deadline: float | None = None
-    compress_bytes: int | None = text_files.LARGE
-
-
-def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
-    """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError.
-
-    store: where results of stages are looked up and left; None: nowhere. When the machine stops right after, the files may be torn, as
-    `is_prepared` tells: waiting for the disk takes longer than all else that a job from the store costs.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    held = {"store": os.path.relpath(store, folder)} if store else {}
-    whole = {**job.to_json(), **held, COMPRESS: limits.compress_bytes}
-    files.write_bytes(folder / JOB, files.encode(files.dumps(whole) + "\n"), durable=False)
-    options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
-    path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
-    files.write_bytes(folder / REPRO, files.encode(f"""\
-#!/bin/sh
-# Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
-# --here runs it in this process, for a debugger; --until LEVEL stops early.
-folder=$(cd "$(dirname "$0")" && pwd)
-cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
-"""), durable=False)
-    (folder / REPRO).chmod(0o755)
-
-
-def is_prepared(folder: Path) -> bool:
-    """Whether what `prepare` wrote is whole."""
-    try:
-        return isinstance(files.read(folder / JOB), dict) and (folder / REPRO).read_bytes().endswith(b'"$@"\n')
-    except (OSError, ValueError):
-        return False
 
 
 def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str] | None = None) -> JobResult:

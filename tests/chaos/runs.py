@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lowering.worker.forkserver import children_of
+from lowering.worker.processes import children_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,6 +17,7 @@ from flows.config.run import Run
 from flows.runs import record
 from lowering.errors import InfraError
 from lowering.job import Job
+from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.store.entries import Store
 from lowering.worker import watch
@@ -59,7 +60,7 @@ def large() -> Job:
 
 
 def lower(folder: Path, job: Job, store: Path) -> JobResult:
-    watch.prepare(job, folder, store=store)
+    prepare(job, folder, store=store)
     return watch.lower(folder)
 
 
@@ -110,7 +111,7 @@ def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) ->
 
 
 def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:
-    watch.prepare(large(), tmp_path / "job", store=tmp_path / "store")
+    prepare(large(), tmp_path / "job", store=tmp_path / "store")
     script = f"from pathlib import Path; from lowering.worker import watch; print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)"
 
     def small_files() -> None:

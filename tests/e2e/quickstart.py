@@ -10,9 +10,11 @@ from pathlib import Path
 
 from flows.config.plan import plan
 from lowering import files
-from lowering.job import Job, structured
+from lowering.job import Job
 from lowering.model import Model
 from lowering.numerics.artifact import SIGNATURE
+from lowering.plain import structured
+from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.signature import Signature
 from lowering.symbols import SymbolRecord
@@ -59,7 +61,7 @@ def lower_all(folder: Path) -> Mapping[str, Lowered]:
 def _lower(job: Job, folder: Path) -> Lowered:
     job = replace(job, model=_standing_out(job.model))
     home = folder / "runs" / "quickstart" / "jobs" / job.id
-    watch.prepare(job, home)
+    prepare(job, home)
     return Lowered(job, home, watch.lower(home))
 
 

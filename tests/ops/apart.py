@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.op_sweep import Task, sweep
 from benchmarks.op_trial import Trial
-from lowering.job import plain, structured
+from lowering.plain import plain, structured
 
 
 def trials(tasks: Sequence[Task], seconds: float) -> list[Trial]:

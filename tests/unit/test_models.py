@@ -15,8 +15,8 @@ from torch._subclasses import FakeTensorMode
 from lowering.eager import inputs
 from lowering.eager.training import loss_name
 from lowering.fx.dynamic_shapes import dynamic_shapes
-from lowering.job import structured
 from lowering.model import Model, Symbol
+from lowering.plain import structured
 from lowering.sizes.dims import Affine
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -14,10 +14,10 @@ from flows.config.compose import ROOT
 from flows.report import remarks
 from lowering import files
 from lowering.model import Symbol
+from lowering.record.folder import JOB
 from lowering.record.result import JobResult, Remark
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
-from lowering.worker.child import JOB
 from tests.unit.models import symbol_models as models
 from tests.unit.models.scaled_model import program
 from tests.unit.models.symbol_models import FILE, export, line, model

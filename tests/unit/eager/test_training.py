@@ -14,12 +14,12 @@ from lowering.eager import inputs
 from lowering.errors import LoadError, Unsupported
 from lowering.fx.exported import signature_of
 from lowering.ir import source_lines
-from lowering.job import plain, structured
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.numerics.runner import Eager, label_of, results_of, runner
 from lowering.numerics.xla import Xla
 from lowering.ops import convolution
+from lowering.plain import plain, structured
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.store import programs

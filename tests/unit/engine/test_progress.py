@@ -9,7 +9,7 @@ from pathlib import Path
 from flows.config.run import Run
 from flows.engine.progress import Progress
 from flows.runs import record
-from lowering.worker.child import EVENTS
+from lowering.record.folder import EVENTS
 from tests import toys
 
 

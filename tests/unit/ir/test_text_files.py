@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from flows.command import main
-from flows.config.run import Cluster, Limits, Run
+from flows.config.run import Cluster, Run
+from flows.config.run import Limits as RunLimits
 from flows.history import retention
 from flows.report import levels
 from flows.report.dashboard import views
@@ -23,6 +24,7 @@ from lowering import files, pipeline
 from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Program
+from lowering.record.folder import Limits, prepare
 from lowering.record.result import JobResult
 from lowering.stage import Note
 from lowering.stages.export import Export
@@ -111,7 +113,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("artifacts")
     for name, least, store in (("one", 0, True), ("two", 0, True), ("three", None, False)):
         folder = top / "runs" / name / "jobs" / "scaled--default"
-        watch.prepare(Job(MODEL, STAGES), folder, watch.Limits(compress_bytes=least), top / "store" if store else None)
+        prepare(Job(MODEL, STAGES), folder, Limits(compress_bytes=least), top / "store" if store else None)
         assert watch.lower(folder).outcome == "ok"
         files.write(folder.parent.parent / "run.json", {"schema": 1, "run": name, "jobs": [{"id": folder.name}]})
         files.write(folder.parent.parent / "report.json", {})
@@ -187,14 +189,14 @@ class Dies(toys.Verify):
 @pytest.mark.parametrize(("stage", "outcome"), [(toys.Verify(mismatch=True), "mismatch"), (Dies(), "crash")])
 def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys.Verify, outcome: str) -> None:
     job = Job(toys.model("toy"), {"export": toys.Export(), "script": toys.Script(), "torch": toys.ToTorch(), "verify": stage})
-    watch.prepare(job, tmp_path / "job", watch.Limits(compress_bytes=0))
+    prepare(job, tmp_path / "job", Limits(compress_bytes=0))
     assert watch.lower(tmp_path / "job").outcome == outcome
     assert [path.name for path in levels.present(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
     assert text_files.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
 
 
 def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:
-    run = record.begin(Run("toys", (toys.job(),), Cluster(), Limits(compress_bytes=7), tmp_path))
+    run = record.begin(Run("toys", (toys.job(),), Cluster(), RunLimits(compress_bytes=7), tmp_path))
     assert files.read(run.job_folder("toy--default") / "job.json")["compress_bytes"] == 7
 
 

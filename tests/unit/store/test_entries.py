@@ -16,6 +16,7 @@ import pytest
 
 from lowering import files, pipeline
 from lowering.job import Job
+from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.store import eviction, programs, reuse
 from lowering.store.entries import Store
@@ -137,7 +138,7 @@ def test_many_jobs_over_one_store_at_once(tmp_path: Path) -> None:
 def test_a_job_that_is_all_there_needs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [tmp_path / name / "jobs" / "toy--default" for name in ("first", "again")]
     for folder in folders:
-        watch.prepare(toys.job(), folder, store=tmp_path / "store")
+        prepare(toys.job(), folder, store=tmp_path / "store")
     assert watch.lower(folders[0]).outcome == "ok"
     monkeypatch.setattr(watch.client, "server", lambda: pytest.fail("a process was started"))
     again = watch.lower(folders[1])

@@ -17,16 +17,16 @@ import pytest
 
 from lowering import files
 from lowering.job import Job
+from lowering.record.folder import Limits, prepare
 from lowering.record.result import JobResult
 from lowering.worker import client, native, watch
-from lowering.worker.watch import Limits
 from tests import toys
 
 PATIENT = Limits(stage_seconds=60, memory_bytes=4 << 30, exit_seconds=1.0)
 
 
 def lower(folder: Path, how: str, limits: Limits = PATIENT, seconds: float = 0.0) -> JobResult:
-    watch.prepare(toys.job(how, seconds=seconds), folder, limits)
+    prepare(toys.job(how, seconds=seconds), folder, limits)
     result = watch.lower(folder, limits)
     assert JobResult.load(folder) == result, "the result is not the one in the manifest"
     return result
@@ -134,7 +134,7 @@ def test_why_there_are_no_native_stacks_is_said(tmp_path: Path, monkeypatch: pyt
 
 def test_the_deadline_is_each_stages_own(tmp_path: Path) -> None:
     stages = {"export": toys.Export(), "one": toys.Behave(seconds=0.5), "two": toys.SlowTorch(seconds=0.5)}
-    watch.prepare(Job(toys.model(), stages), tmp_path)
+    prepare(Job(toys.model(), stages), tmp_path)
     assert watch.lower(tmp_path, Limits(stage_seconds=0.8)).outcome == "ok"
 
 
@@ -180,7 +180,7 @@ def _command(path: Path) -> bytes:
 
 
 def test_a_job_whose_stage_cannot_be_imported(tmp_path: Path) -> None:
-    watch.prepare(toys.job(), tmp_path)
+    prepare(toys.job(), tmp_path)
     data = files.read(tmp_path / "job.json")
     data["stages"]["script"]["_target_"] = "tests.toys.Nowhere"
     files.write(tmp_path / "job.json", data)
@@ -210,7 +210,7 @@ def test_an_old_result_does_not_stand_in_for_a_missing_one(tmp_path: Path) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_infra(tmp_path: Path) -> None:
-    watch.prepare(toys.job(), tmp_path)
+    prepare(toys.job(), tmp_path)
     (tmp_path / "log.txt").mkdir()
     result = watch.lower(tmp_path, PATIENT)
     assert result.outcome == "infra"
@@ -231,7 +231,7 @@ def test_a_dead_fork_server_is_infra_and_the_next_job_gets_a_new_one(tmp_path: P
 @pytest.fixture
 def flow(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process that watches a looping job, started as a script is, and the job's pid."""
-    watch.prepare(toys.job("loop in Python"), tmp_path)
+    prepare(toys.job("loop in Python"), tmp_path)
     script = tmp_path / "console-script"
     script.write_text(f"from lowering.worker import watch\nfrom pathlib import Path\nwatch.lower(Path({str(tmp_path)!r}))\n")
     process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
@@ -262,7 +262,7 @@ def test_one_pasted_command_runs_a_job_again(tmp_path: Path) -> None:
 
 def test_the_pasted_command_starts_at_the_stage_that_failed(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "one" / "jobs" / "toy"
-    watch.prepare(toys.job("segfault"), folder, store=tmp_path / "store")
+    prepare(toys.job("segfault"), folder, store=tmp_path / "store")
     first = watch.lower(folder)
     done = subprocess.run(["sh", str(folder / "repro.sh")], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]}, check=False)
     assert "crash in script" in done.stdout, done.stderr

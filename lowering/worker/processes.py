@@ -1,0 +1,53 @@
+"""Process trees on Linux: find, measure and kill the descendants of a process, and tie its life to theirs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of each descendant whose own parent ends."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group that `pid` leads, if there is one."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def children() -> set[int]:
+    """List the pids of this process's children."""
+    return set(children_of(os.getpid()))
+
+
+def children_of(pid: int) -> Iterable[int]:
+    """List the pids of the children of `pid`; none if it is gone."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return
+    for task in tasks:
+        with suppress(OSError):
+            yield from map(int, (task / "children").read_text().split())
+
+
+def tree_bytes(pid: int) -> int:
+    """Measure the resident bytes of `pid` and all its descendants; 0 if it is gone."""
+    total = 0
+    with suppress(OSError):
+        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total + sum(tree_bytes(child) for child in children_of(pid))
