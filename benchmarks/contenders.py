@@ -20,6 +20,7 @@ import torch
 
 from lowering import pipeline
 from lowering.eager import inputs
+from lowering.eager.module import instantiate
 from lowering.fx import dynamic_shapes
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
@@ -110,7 +111,7 @@ def torchax(model: Model) -> Any:
 
 
 def _made(model: Model) -> tuple[torch.nn.Module, dict[str, Any]]:
-    return inputs.instantiate(model), {**inputs.make(model, model.examples()), **model.constants}
+    return instantiate(model), {**inputs.make(model, model.examples()), **model.constants}
 
 
 # What each needs beyond the project's own environment: put into a folder of its own by benchmarks.lowering, without its dependencies.
@@ -134,7 +135,7 @@ def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
 
 def weight_bytes(model: Model) -> int:
     """Of parameters and buffers, each once."""
-    module = inputs.instantiate(model)
+    module = instantiate(model)
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.op_samples import Sample
-from lowering.eager import inputs
+from lowering.eager.module import run_eager
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
@@ -112,7 +112,7 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
 
 def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]:
     built = Built(sample.model, sample.module)
-    inputs.run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
+    run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
     program = Export(explain=False).export(built, sample.tensors, _Silent())
     assert program.signature is not None
     progress.dynamic, progress.static = _dims(sample, program.signature)

@@ -26,6 +26,7 @@ import torch
 
 from lowering import files
 from lowering.eager import inputs
+from lowering.eager.module import instantiate
 from lowering.fx import dynamic_shapes
 from lowering.model import Input, Model, Symbol
 from lowering.symbols import trace
@@ -71,7 +72,7 @@ def models(quick: bool) -> list[Model]:
 
 def measure(model: Model, budget: float) -> Row:
     """A model's row from as many rounds of the three kinds as `budget` seconds hold, 12 to 90."""
-    module, arguments, shapes = inputs.instantiate(model), inputs.make(model, model.examples()), dynamic_shapes.dynamic_shapes(model)
+    module, arguments, shapes = instantiate(model), inputs.make(model, model.examples()), dynamic_shapes.dynamic_shapes(model)
 
     def bare() -> Any:
         return torch.export.export(module, (), {**arguments, **model.constants}, dynamic_shapes=shapes, strict=False)

@@ -1,60 +1,19 @@
-"""A model brought to life: the seeded module, example inputs at any sizes, and what eager computes on them."""
+"""Example inputs of a model at any sizes: seeded, and filled as declared."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from lowering import recipe
-from lowering.custom import libraries
-from lowering.eager import training
-from lowering.eager.outputs import Outputs, outputs_of
-from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Input, Model
 from lowering.sizes.dims import Affine
-from lowering.sources import checkpoint
 from lowering.types import DTYPES, NUMBERS
 
 # Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
 FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
-
-
-def instantiate(model: Model) -> torch.nn.Module:
-    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with
-    its loss; LoadError names the factory and the cause."""
-    place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
-    libraries.load(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(model.seed)
-        try:
-            with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
-                module = recipe.build(model.factory)
-        except (LoadError, Unsupported):  # of a factory that says itself what is wrong
-            raise
-        except Exception as error:
-            raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
-    if not isinstance(module, torch.nn.Module):
-        raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
-    if model.checkpoint is not None:
-        checkpoint.fill(module, Path(model.checkpoint).expanduser())
-    return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
-
-
-def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
-    """`module`, called with the 0-d tensors that `make` gives for Python numbers, and given numbers: an int, float or bool, known or symbolic."""
-    names = [name for name, declared in model.inputs.items() if declared.is_number]
-
-    def unpack(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, {name: value.item() if name in names and isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
-
-    if names:
-        module.register_forward_pre_hook(unpack, with_kwargs=True)
-    return module
 
 
 def flexible_sizes(model: Model) -> dict[str, int]:
@@ -97,32 +56,6 @@ def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dic
     seed = model.seed if seed is None else seed
     made = {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
     return made | {name: torch.tensor(sizes[name]) for name in model.ints}
-
-
-@contextmanager
-def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
-    """What forward does to the module's buffers inside is undone."""
-    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                buffer.copy_(before[name])
-
-
-def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
-    """What `module` computes on `inputs` and the model's constants (in training, for autograd); LoadError when it raises, naming the shapes."""
-    try:
-        with torch.set_grad_enabled(model.mode == "training"):
-            returned = module(**inputs, **model.constants)
-    except LoadError:
-        raise
-    except Exception as error:
-        at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
-        raise LoadError(libraries.explain(error, model) or Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
-                                "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
-    return outputs_of(returned)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering.eager import inputs, training, widening
+from lowering.eager import training, widening
+from lowering.eager.module import buffers_kept, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
@@ -170,8 +171,8 @@ class Eager:
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         """The results of the signature, those that are no outputs included; LoadError when the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
-        with inputs.buffers_kept(self.module):
-            outputs = inputs.run_eager(self.module, self.model, passed)
+        with buffers_kept(self.module):
+            outputs = run_eager(self.module, self.model, passed)
             state = {"output": outputs.leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
             if self.model.mode == "training":
                 state["gradient"] = training.gradients(self.module, self.model, outputs)

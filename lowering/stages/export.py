@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 
 from lowering import files
 from lowering.custom import libraries, naming
-from lowering.eager import inputs, training
+from lowering.eager import checkpoint, inputs, training
+from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import cleanup, dynamic_shapes, exported, functional
 from lowering.fx.decompose import decompose
@@ -24,7 +25,6 @@ from lowering.model import Built, Model
 from lowering.numerics.points import smallest
 from lowering.ops import decompositions
 from lowering.sizes.dims import Affine
-from lowering.sources import checkpoint
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
@@ -59,7 +59,7 @@ class Export(Stage):
         model: Model = program.ir
         if model.weights == "none":
             return self._weightless(model, note)
-        module = inputs.instantiate(model)
+        module = instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         if model.checkpoint is None:
             _run_once(module, model, example)
@@ -75,7 +75,7 @@ class Export(Stage):
         """The program of a model whose weights have shapes and no bytes."""
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode:
-            module = inputs.instantiate(model)
+            module = instantiate(model)
         example = {name: value if name in model.ints else mode.from_tensor(value)
                    for name, value in inputs.make(model, model.examples(), model.seed).items()}
         note("weights_none", "the model was built without weights: it was not run, and no number can be checked", f"models.{model.name}.weights")
@@ -203,11 +203,11 @@ class Export(Stage):
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:
     """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
-    with inputs.buffers_kept(module):
+    with buffers_kept(module):
         try:
-            outputs = inputs.run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
+            outputs = run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
         except LoadError:  # the export may well say more about a range that starts too low
-            outputs = inputs.run_eager(module, model, example)
+            outputs = run_eager(module, model, example)
     if model.mode == "training":
         training.loss_of(outputs, model)
 

@@ -181,9 +181,9 @@ class _Unbuilt(Built):
             raise AttributeError(name)
         import torch
 
-        from lowering.eager import inputs
+        from lowering.eager.module import instantiate
 
-        module = inputs.instantiate(self.model)
+        module = instantiate(self.model)
         if self._weights and not self._weights.startswith(FAKE):
             own = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
             with torch.no_grad():

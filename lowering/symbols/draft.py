@@ -48,9 +48,10 @@ def _findings(model: Model) -> Iterator[Drafted]:
     import torch
 
     from lowering.eager import inputs
+    from lowering.eager.module import instantiate
     from lowering.fx import dynamic_shapes
 
-    module = inputs.instantiate(model)
+    module = instantiate(model)
     arguments = {**inputs.make(model, model.examples()), **model.constants}
     try:
         program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model))

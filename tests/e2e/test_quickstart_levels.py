@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lowering.eager import inputs
+from lowering.eager.module import instantiate
 from lowering.model import Symbol
 from lowering.numerics.comparison import compare, tolerance_of
 from lowering.numerics.runner import Eager, results_of
@@ -56,7 +57,7 @@ def test_torchscript_computes_what_eager_does_away_from_the_example(job: str, qu
     model, signature = done.job.model, done.signature
     (file,) = done.folder.glob("*-torchscript.pt")
     script = torch.jit.load(str(file))
-    eager = Eager(model, inputs.instantiate(model), signature)
+    eager = Eager(model, instantiate(model), signature)
     points = [{name: _size(symbol, which) for name, symbol in model.symbols.items()} for which in (0, 1)]
     assert all(len({points[0][name], points[1][name], done.examples[name]}) == 3 for name in model.symbols)
     for point in points:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 
 from lowering.eager import inputs
+from lowering.eager.module import instantiate, run_eager
 from lowering.eager.training import loss_name
 from lowering.fx.dynamic_shapes import dynamic_shapes
 from lowering.model import Model, Symbol
@@ -51,7 +52,7 @@ SIZED_BY_DATA = {"custom_ops"}  # models with a result whose size only the data 
 
 @cache
 def module(name: str) -> torch.nn.Module:
-    return inputs.instantiate(model(name))
+    return instantiate(model(name))
 
 
 def points(declared: Model) -> list[dict[str, int]]:
@@ -74,7 +75,7 @@ def test_the_declaration_is_sound(name: str) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_eager_runs_across_the_ranges(name: str) -> None:
     for sizes in points(model(name)):
-        results = inputs.run_eager(module(name), model(name), inputs.make(model(name), sizes)).tensors
+        results = run_eager(module(name), model(name), inputs.make(model(name), sizes)).tensors
         assert results
         assert all(value.isfinite().all() for value in results.values())
         counted = any if name in SIZED_BY_DATA else all
@@ -85,10 +86,10 @@ def test_eager_runs_across_the_ranges(name: str) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_every_input_counts(name: str) -> None:
     made = inputs.make(model(name), model(name).examples())
-    before = inputs.run_eager(module(name), model(name), made).tensors
+    before = run_eager(module(name), model(name), made).tensors
     for changed in made:
         other = {**made, changed: made[changed].roll(1, 0)}
-        after = inputs.run_eager(module(name), model(name), other).tensors
+        after = run_eager(module(name), model(name), other).tensors
         assert any(not torch.equal(after[key], before[key]) for key in before), changed
 
 
@@ -115,5 +116,5 @@ def test_the_exported_graph_promises_the_declared_ranges(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FULL))
 def test_a_full_model_has_the_published_number_of_parameters(name: str) -> None:
     with FakeTensorMode():
-        built: Any = inputs.instantiate(model(name))
+        built: Any = instantiate(model(name))
     assert sum(parameter.numel() for parameter in built.parameters()) == PUBLISHED[name]

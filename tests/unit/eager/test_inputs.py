@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lowering.eager import inputs, outputs
+from lowering.eager.module import instantiate, run_eager
 from lowering.errors import LoadError
 from lowering.model import EXAMPLES, FILLS, Fill, Input, Model, Symbol
 
@@ -40,7 +41,7 @@ def test_inputs_of_the_same_shape_differ_by_name_and_do_not_depend_on_their_orde
 def test_making_inputs_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    inputs.instantiate(MODEL)
+    instantiate(MODEL)
     inputs.make(MODEL, {"batch": 3})
     assert torch.equal(before, torch.get_rng_state())
 
@@ -102,7 +103,7 @@ def test_sizes_that_do_not_fit_the_model_are_refused() -> None:
 
 
 def test_a_module_is_seeded_and_in_eval_mode() -> None:
-    first, again, other = (cast("torch.nn.Linear", inputs.instantiate(replace(MODEL, seed=seed))) for seed in (0, 0, 1))
+    first, again, other = (cast("torch.nn.Linear", instantiate(replace(MODEL, seed=seed))) for seed in (0, 0, 1))
     assert not first.training
     assert torch.equal(first.weight, again.weight) and not torch.equal(first.weight, other.weight)
 
@@ -119,7 +120,7 @@ def test_a_module_is_seeded_and_in_eval_mode() -> None:
 )
 def test_a_factory_that_gives_no_module_is_a_load_error_that_names_it(factory: dict[str, Any], cause: str) -> None:
     with pytest.raises(LoadError) as raised:
-        inputs.instantiate(replace(MODEL, factory=factory))
+        instantiate(replace(MODEL, factory=factory))
     assert cause in str(raised.value)
     assert f"models.linear.factory ({factory.get('_target_', 'no _target_')})" in str(raised.value)
 
@@ -127,7 +128,7 @@ def test_a_factory_that_gives_no_module_is_a_load_error_that_names_it(factory: d
 def test_eager_that_fails_names_the_shapes_and_the_cause() -> None:
     model = replace(MODEL, inputs={"input": Input("float32", ("batch", 8))})
     with pytest.raises(LoadError, match=r"(?s)models.linear.*input: \(3, 8\).*shapes cannot be multiplied"):
-        inputs.run_eager(inputs.instantiate(model), model, inputs.make(model, {"batch": 3}))
+        run_eager(instantiate(model), model, inputs.make(model, {"batch": 3}))
 
 
 class Nested(torch.nn.Module):
@@ -140,7 +141,7 @@ class Nested(torch.nn.Module):
 def test_outputs_are_named_by_their_path_and_constants_reach_forward() -> None:
     model = Model("nested", {"_target_": f"{__name__}.Nested"}, {"x": Input("float32", (2,))}, constants={"twice": True})
     made = inputs.make(model, {})
-    got = inputs.run_eager(inputs.instantiate(model), model, made)
+    got = run_eager(instantiate(model), model, made)
     assert list(got.leaves) == ["scaled", "none", "pair.0", "pair.1.0"]
     assert list(got.tensors) == ["scaled", "pair.0", "pair.1.0"]
     assert torch.equal(got.leaves["scaled"], 2 * made["x"])
@@ -153,7 +154,7 @@ def test_leaf_names(returned: Any, names: list[str]) -> None:
 
 
 def test_a_lone_output_is_called_output() -> None:
-    got = inputs.run_eager(torch.nn.Identity(), MODEL, inputs.make(MODEL, {"batch": 2}))
+    got = run_eager(torch.nn.Identity(), MODEL, inputs.make(MODEL, {"batch": 2}))
     assert list(got.leaves) == ["output"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lowering.eager import inputs
+from lowering.eager.module import instantiate
 from lowering.fx import exported
 from lowering.ir import mlir
 from lowering.level import Level, Program
@@ -82,7 +83,7 @@ def program(
     """The model at every level down to MHLO; `factor` and the texts replace what a correct lowering gives."""
     from torch.export import Dim, export
 
-    module = inputs.instantiate(model)
+    module = instantiate(model)
     batch = Dim("batch", min=1, max=64)
     captured = export(module, (), inputs.make(model, model.examples()), dynamic_shapes={"x": {0: batch}, "ids": {0: batch}})
     top = Program(Level.MODEL, Built(model, module))

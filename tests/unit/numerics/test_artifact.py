@@ -13,6 +13,7 @@ import torch
 
 from lowering import files
 from lowering.eager import inputs
+from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
 from lowering.numerics import artifact
@@ -60,7 +61,7 @@ print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for nam
     assert ended.returncode == 0, ended.stderr
     given = inputs.make(MODEL, {"batch": 9})
     with torch.no_grad():
-        want = inputs.instantiate(MODEL)(**given)
+        want = instantiate(MODEL)(**given)
     assert json.loads(ended.stdout) == {"logits": ["torch.float32", pytest.approx(want["logits"].sum().item(), rel=1e-5)],
                                         "count": ["torch.int64", want["count"].sum().item()]}  # fmt: skip
 

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from lowering import pipeline
-from lowering.eager import inputs
+from lowering.eager import checkpoint, inputs
+from lowering.eager.module import instantiate
 from lowering.errors import LoadError
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.sources import checkpoint
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
@@ -30,7 +30,7 @@ TIED = Model("tied", {"_target_": "lowering.sources.huggingface.build", "config"
 
 def saved(model: Model, folder: Path, *, drop: str = "", add: str = "", dtype: torch.dtype | None = None) -> Model:
     """`model` with the weights of its seed in two files of `folder`, to be mapped."""
-    state = {name: tensor.clone().to(dtype or tensor.dtype) for name, tensor in inputs.instantiate(model).state_dict().items() if name != drop}
+    state = {name: tensor.clone().to(dtype or tensor.dtype) for name, tensor in instantiate(model).state_dict().items() if name != drop}
     names = sorted(state)
     for number, part in enumerate((names[::2], names[1::2])):
         save_file({name: state[name] for name in part} | ({add: torch.zeros(1)} if add and number else {}), folder / f"part{number}.safetensors")
@@ -40,7 +40,7 @@ def saved(model: Model, folder: Path, *, drop: str = "", add: str = "", dtype: t
 @pytest.mark.parametrize("model", [MLP, TIED], ids=["mlp", "tied"])
 def test_the_module_is_the_one_that_was_saved(model: Model, tmp_path: Path) -> None:
     lazy = saved(model, tmp_path)
-    one, other = inputs.instantiate(model), inputs.instantiate(lazy)
+    one, other = instantiate(model), instantiate(lazy)
     given = inputs.make(model, model.examples())
     torch.testing.assert_close(list(other(**given).values()) if isinstance(other(**given), dict) else other(**given),
                                list(one(**given).values()) if isinstance(one(**given), dict) else one(**given))
@@ -49,24 +49,24 @@ def test_the_module_is_the_one_that_was_saved(model: Model, tmp_path: Path) -> N
 
 def test_one_name_of_a_tied_weight_is_enough(tmp_path: Path) -> None:
     lazy = saved(TIED, tmp_path, drop="cls.predictions.decoder.weight")
-    module = inputs.instantiate(lazy)
+    module = instantiate(lazy)
     assert module.get_parameter("cls.predictions.decoder.weight") is module.get_parameter("bert.embeddings.word_embeddings.weight")
 
 
 def test_a_missing_weight_is_named_and_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"weight 'up.bias'.*is not in .*did you mean 'up.bais'"):
-        inputs.instantiate(saved(MLP, tmp_path, drop="up.bias", add="up.bais"))
+        instantiate(saved(MLP, tmp_path, drop="up.bias", add="up.bais"))
 
 
 def test_another_dtype_is_refused_rather_than_converted(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="is bfloat16 in the file and float32 in the module"):
-        inputs.instantiate(saved(MLP, tmp_path, dtype=torch.bfloat16))
+        instantiate(saved(MLP, tmp_path, dtype=torch.bfloat16))
 
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:
     lazy = saved(MLP, tmp_path)
     with pytest.raises(LoadError, match=r"has shape \[32, 16\] in the file and \[64, 16\] in the module"):
-        inputs.instantiate(replace(lazy, factory={**MLP.factory, "width_hidden": 64}))
+        instantiate(replace(lazy, factory={**MLP.factory, "width_hidden": 64}))
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

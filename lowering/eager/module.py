@@ -1,0 +1,76 @@
+"""A model as an `nn.Module`: built with its seed, and run in eager mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowering import recipe
+from lowering.custom import libraries
+from lowering.eager import checkpoint, training
+from lowering.eager.outputs import Outputs, outputs_of
+from lowering.errors import LoadError, Problem, Unsupported
+from lowering.model import Model
+
+
+def instantiate(model: Model) -> torch.nn.Module:
+    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with
+    its loss; LoadError names the factory and the cause."""
+    place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
+    libraries.load(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        try:
+            with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
+                module = recipe.build(model.factory)
+        except (LoadError, Unsupported):  # of a factory that says itself what is wrong
+            raise
+        except Exception as error:
+            raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
+    if model.checkpoint is not None:
+        checkpoint.fill(module, Path(model.checkpoint).expanduser())
+    return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
+
+
+def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+    """`module`, called with the 0-d tensors that `make` gives for Python numbers, and given numbers: an int, float or bool, known or symbolic."""
+    names = [name for name, declared in model.inputs.items() if declared.is_number]
+
+    def unpack(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {name: value.item() if name in names and isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
+
+    if names:
+        module.register_forward_pre_hook(unpack, with_kwargs=True)
+    return module
+
+
+@contextmanager
+def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+    """What forward does to the module's buffers inside is undone."""
+    before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+
+
+def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
+    """What `module` computes on `inputs` and the model's constants (in training, for autograd); LoadError when it raises, naming the shapes."""
+    try:
+        with torch.set_grad_enabled(model.mode == "training"):
+            returned = module(**inputs, **model.constants)
+    except LoadError:
+        raise
+    except Exception as error:
+        at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
+        raise LoadError(libraries.explain(error, model) or Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
+                                "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
+    return outputs_of(returned)
