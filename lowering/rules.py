@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -14,6 +14,15 @@ class Rules(dict[str, R]):
     def __init__(self, owner: str) -> None:
         super().__init__()
         self._owner = owner
+
+    @staticmethod
+    def joined(owner: str, *tables: Mapping[str, R]) -> Rules[R]:
+        """Join tables into one. Raises KeyError where two have a rule for the same op."""
+        found: Rules[R] = Rules(owner)
+        for table in tables:
+            for name, rule in table.items():
+                found.of(name)(rule)
+        return found
 
     def of(self, *names: str) -> Callable[[R], R]:
         """Decorator: the rule of these ops. Raises KeyError where one has a rule already."""

@@ -87,14 +87,10 @@ def _number(operand: torch.Tensor, type_: Any) -> Any:
 
 def _open_call(module: Any) -> Any:
     """The first call whose result sizes are not told by operands, if there is one."""
-    for operation in _entry(module).regions[0].blocks[0].operations:
+    for operation in mlir.entry(module).regions[0].blocks[0].operations:
         if bridge.is_call(operation.operation) and bridge.is_open(operation.operation):
             return operation.operation
     return None
-
-
-def _entry(module: Any) -> Any:
-    return next(op.operation for op in module.body.operations if op.operation.name == "func.func")
 
 
 def _head(module: Any) -> bytes:
@@ -103,7 +99,7 @@ def _head(module: Any) -> bytes:
 
     part = mlir.copy(module)
     call = _open_call(part)
-    function = _entry(part)
+    function = mlir.entry(part)
     block = function.regions[0].blocks[0]
     operands = list(call.operands)
     for operation in reversed(list(block.operations)):
@@ -121,7 +117,7 @@ def _make_arguments(module: Any, call: Any) -> None:
     """The results of `call` as further arguments of the program."""
     from jaxlib.mlir import ir
 
-    function = _entry(module)
+    function = mlir.entry(module)
     block = function.regions[0].blocks[0]
     with module.context, ir.Location.unknown():
         for result in call.results:

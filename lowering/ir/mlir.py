@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import annotations as code_lines
+from lowering.ir import annotations
 
+ENTRY = "main"  # what the entry function is called
 ELIDE = 64  # constants of more elements are abbreviated
 
 # Dialects whose Python module torch_mlir does not ship. MLIR looks for it again at each op that is touched, unless it finds one: with
@@ -107,7 +108,7 @@ def save(module: Any, stem: Path, suffix: str) -> Path:
 
 def annotated(module: Any) -> str:
     """The module's text with the code lines and the values that it comes from as comments at its end."""
-    return code_lines.annotated(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
+    return annotations.annotated(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
 
 
 def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
@@ -141,6 +142,20 @@ def run(module: Any, pipeline: str, place: str) -> None:
 def joined(*pipelines: str) -> str:
     """One pass pipeline that does what several, each of a `builtin.module(...)`, do one after the other."""
     return f"builtin.module({','.join(pipeline.removeprefix('builtin.module(').removesuffix(')') for pipeline in pipelines)})"
+
+
+def entry(module: Any) -> Any:
+    """The entry function of a module of either build: the first public function that has a body; None if there is none."""
+    public = (function for function in functions(module)
+              if "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"]))
+    return next(public, None)
+
+
+def functions(module: Any) -> Iterator[Any]:
+    """The functions of a module of either build that have a body."""
+    for operation in module.body.operations:
+        if operation.operation.name == "func.func" and len(operation.operation.regions[0].blocks):
+            yield operation.operation
 
 
 def operations(module: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.legalize import driver
+from lowering.legalize.arguments import dim_expression, origins, parse_dim, symbols
 from lowering.legalize.emitter import Emitter, Origin
 from lowering.signature import Signature
 from lowering.sizes import expression as ex
@@ -27,9 +27,9 @@ class Assertion:
 
 def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
     """Everything that the entry's shapes must satisfy. Sizes are read without assuming what is to be asserted."""
-    bounded = driver.symbols(signature)
-    shapes = [tuple(driver.dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
-    raw = _raw_symbols(signature, emitter, driver.origins(signature, arguments, shapes, bounded), bounded)
+    bounded = symbols(signature)
+    shapes = [tuple(dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
+    raw = _raw_symbols(signature, emitter, origins(signature, arguments, shapes, bounded), bounded)
     found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw)]
     found += [
         Assertion(_condition(guard, raw), f"the exported program needs {guard}")
@@ -88,7 +88,7 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             if any(emitter.origins[known] == origin for known in _known(raw)):
                 continue  # the dim that the symbol is read from
             emitter.origins[atom] = origin
-            size, wanted = ex.of_atom(atom), driver.dim_expression(dim, raw)
+            size, wanted = ex.of_atom(atom), dim_expression(dim, raw)
             if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
                 continue
             text = dim if dim in raw else f"{dim}"
@@ -149,4 +149,4 @@ def _size(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
             return _size(left, symbols) - _size(right, symbols)
         case ast.BinOp(op=ast.Mult(), left=left, right=right):
             return _size(left, symbols) * _size(right, symbols)
-    return driver.parse_dim(node, symbols)
+    return parse_dim(node, symbols)

@@ -1,38 +1,33 @@
-"""Legalize a whole module: the entry's dims come from the signature, whose symbols are read from the arguments."""
+"""Legalize a whole module to StableHLO: the entry's dims come from the signature, whose symbols are read from the arguments."""
 
 from __future__ import annotations
 
-import ast
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 from torch_mlir import ir
 
 from lowering.errors import Problem
-from lowering.legalize import comparisons
-from lowering.legalize.emitter import Origin
-from lowering.legalize.rewriter import Rewrite
+from lowering.ir import mlir
+from lowering.legalize import arguments, assertions, preparation
+from lowering.legalize.patterns import control, custom_calls, folds, scalars
+from lowering.legalize.rewriter import Pattern, Rewrite
+from lowering.rules import Rules
 from lowering.signature import Signature
-from lowering.sizes import expression as ex
-from lowering.sizes.expression import Atom, Expression, Shape
+
+PATTERNS: Rules[Pattern] = Rules.joined("lowering.legalize.driver", folds.FOLDS, scalars.RULES, control.RULES, custom_calls.RULES)
 
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
-    """Rewrite `@main` of `module` in place; everything that could not be made StableHLO. See `assertions` for what it then refuses."""
-    from lowering.legalize import assertions
-    from lowering.legalize.patterns import custom_calls
-
-    comparisons.mark_unsigned(module)
-    atoms = symbols(signature)
-    shapes = [tuple(dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
-    function = next(op for op in module.body.operations if op.operation.name == "func.func")
-    arguments = list(function.regions[0].blocks[0].arguments)
-    ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, arguments, strict=True) if argument.value is not None}
+    """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO. See `assertions` for what it then refuses."""
+    preparation.mark_unsigned(module)
+    atoms = arguments.symbols(signature)
+    shapes = [tuple(arguments.dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
+    values = list(mlir.entry(module).regions[0].blocks[0].arguments)
+    ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, values, strict=True) if argument.value is not None}
     for value in ints:
         value.set_type(ir.RankedTensorType.get([], value.type, loc=ir.Location.unknown(module.context)))
-    read = origins(signature, arguments, shapes, atoms)
-    rewrite = Rewrite(module, shapes, read)
+    read = arguments.origins(signature, values, shapes, atoms)
+    rewrite = Rewrite(module, shapes, read, PATTERNS, folds.REMOVABLE)
     for value, size in ints.items():
         rewrite.known.learn_values(value, (size,))
     rewrite.symbols = {name: size for name, size in atoms.items() if all(atom in read for atom in size.atoms())}
@@ -40,64 +35,6 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
     custom_calls.erase_stand_ins(module)
     if with_assertions:
         with module.context, ir.Location.unknown():
-            assertions.emit(assertions.assertions(signature, rewrite.emitter, arguments), rewrite.emitter)
+            assertions.emit(assertions.assertions(signature, rewrite.emitter, values), rewrite.emitter)
     rewrite.emitter.close()
     return problems
-
-
-def symbols(signature: Signature) -> dict[str, Expression]:
-    """Each symbol of the signature as an expression: a symbol that is a multiple of k is k times an atom, so that it divides by k exactly."""
-    found = {}
-    for name, bound in signature.symbols.items():
-        step = bound.multiple_of
-        high = None if bound.max is None else bound.max // step
-        found[name] = ex.symbol(name if step == 1 else f"{name}/{step}", -(-max(bound.min, 0) // step), high) * ex.number(step)
-    return found
-
-
-def dim_expression(dim: int | str, atoms: dict[str, Expression]) -> Expression:
-    """A dim of the signature (`8`, `batch`, `2*seq + 1`) as an expression; ValueError for a form that dims do not have."""
-    return ex.number(dim) if isinstance(dim, int) else parse_dim(ast.parse(dim, mode="eval").body, atoms)
-
-
-def parse_dim(node: ast.expr, atoms: dict[str, Expression]) -> Expression:
-    match node:
-        case ast.Constant(value=int(value)):
-            return ex.number(value)
-        case ast.Name(id=name):
-            return atoms.setdefault(name, ex.symbol(name))
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -parse_dim(operand, atoms)
-        case ast.BinOp(op=ast.Add(), left=left, right=right):
-            return parse_dim(left, atoms) + parse_dim(right, atoms)
-        case ast.BinOp(op=ast.Sub(), left=left, right=right):
-            return parse_dim(left, atoms) - parse_dim(right, atoms)
-        case ast.BinOp(op=ast.Mult(), left=left, right=right):
-            return parse_dim(left, atoms) * parse_dim(right, atoms)
-        case ast.BinOp(op=ast.FloorDiv() | ast.Div(), left=left, right=right):
-            return ex.floordiv(parse_dim(left, atoms), parse_dim(right, atoms))
-        case ast.BinOp(op=ast.Mod(), left=left, right=right):
-            return ex.remainder(parse_dim(left, atoms), parse_dim(right, atoms))
-        case ast.Call(func=ast.Name(id=name), args=[first, *others]) if name.lower() in ("max", "min"):
-            pick = ex.maximum if name.lower() == "max" else ex.minimum
-            return functools.reduce(pick, (parse_dim(other, atoms) for other in others), parse_dim(first, atoms))
-    raise ValueError(f"'{ast.unparse(node)}' is no form of dim")
-
-
-def origins(signature: Signature, arguments: list[Any], shapes: list[Shape], atoms: Mapping[str, Expression]) -> dict[Atom, Origin]:
-    """For each atom, the argument that is an int, or the argument dim that it is read from: the one that is the plainest function of it."""
-    found: dict[Atom, Origin] = {}
-    for declared, argument in zip(signature.arguments, arguments, strict=True):
-        if declared.value is not None:
-            found |= dict.fromkeys(atoms[declared.value].atoms(), Origin(argument, is_argument=True))
-    for argument, shape in zip(arguments, shapes, strict=True):
-        for position, dim in enumerate(shape):
-            read = {atom for atom in dim.atoms() if atom.op == "symbol"}
-            if len(read) != 1:
-                continue
-            atom = read.pop()
-            terms = dict(dim.terms)
-            scale, offset = terms.pop((atom,), 0), terms.pop((), 0)
-            if scale and not terms and (atom not in found or (scale, abs(offset)) < (found[atom].scale, abs(found[atom].offset))):
-                found[atom] = Origin(argument, position, scale, offset, is_argument=True)
-    return found

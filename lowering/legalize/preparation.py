@@ -1,4 +1,4 @@
-"""Two rewrites that torch-mlir's passes take quadratic time for, done in linear: they move what stands behind at every step."""
+"""Rewrites of a whole module before and between torch-mlir's passes: what those do in quadratic time, wrongly, or too early."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.ir import mlir
-from lowering.torch_dialect.importer import ENTRY
 
+# CHLO ops that MHLO has as one op of its own. CHLO's expansion of erf is a polynomial of some 40 ops, each coefficient broadcast to the
+# operand's shape.
+KEPT = {"chlo.erf": "mhlo.erf"}
 TO_BUILTIN = "torch_c.to_builtin_tensor"
 
 
 def open_assumptions(module: Any) -> None:
-    """Put the ops of every `shape.assuming` in its place. What it assumes is not looked at: the caller has removed the constraints."""
+    """Replace every `shape.assuming` by the ops in it; the caller has removed its constraints. torch-mlir's own pass takes quadratic time."""
     for operation in list(mlir.operations(module)):
         if operation.name != "shape.assuming":
             continue
@@ -26,9 +28,9 @@ def open_assumptions(module: Any) -> None:
 
 
 def convert_arguments(module: Any) -> None:
-    """Arguments of the entry that are only used as builtin tensors become such; others are left to torch-mlir's own conversion."""
-    entry = next((function for function in module.body.operations if function.attributes["sym_name"].value == ENTRY), None)
-    if entry is None or not entry.regions[0].blocks:
+    """Give arguments of the entry that are only used as builtin tensors that type, in linear time; leave others to torch-mlir's conversion."""
+    entry = mlir.entry(module)
+    if entry is None:
         return
     arguments = entry.regions[0].blocks[0].arguments
     for argument in arguments:
@@ -43,3 +45,26 @@ def convert_arguments(module: Any) -> None:
     with module.context:
         given = ir.FunctionType(ir.TypeAttr(entry.attributes["function_type"]).value).results
         entry.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([argument.type for argument in arguments], given))
+
+
+def keep_composites(module: Any) -> None:
+    """Replace each op of `KEPT` by the `custom_call @mhlo.NAME` that StableHLO writes for it and XLA's conversions take as the MHLO op."""
+    for op in list(mlir.operations(module)):
+        if op.name in KEPT:
+            with module.context, ir.InsertionPoint(op), op.location:
+                created = ir.Operation.create(
+                    "stablehlo.custom_call", results=[result.type for result in op.results], operands=list(op.operands),
+                    attributes={"call_target_name": ir.StringAttr.get(KEPT[op.name]), "mhlo.attributes": ir.DictAttr.get({}),
+                                "mhlo.version": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1)},
+                )  # fmt: skip
+            op.results[0].replace_all_uses_with(created.result)
+            op.erase()
+
+
+def mark_unsigned(module: Any) -> None:
+    """Mark comparisons of unsigned integers and bools as such: torch-mlir calls all of them signed, which XLA refuses."""
+    for op in mlir.operations(module):
+        if op.name == "stablehlo.compare" and "compare_type" in op.attributes:
+            element = str(ir.RankedTensorType(op.operands[0].type).element_type)
+            if element.startswith("ui") or element == "i1":
+                op.attributes["compare_type"] = ir.Attribute.parse("#stablehlo<comparison_type UNSIGNED>", module.context)

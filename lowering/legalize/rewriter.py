@@ -1,115 +1,44 @@
-"""The rewrite: one walk over the entry function that learns every size, folds what it can, and replaces what is not StableHLO."""
+"""The rewriter: one walk over the entry function that learns every size and applies the pattern of each op. It knows no pattern itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Set
+from typing import Any, TypeAlias
 
 from torch_mlir import ir
 
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.legalize.emitter import Emitter, Origin
-from lowering.legalize.inference import iotas as places
-from lowering.legalize.inference import shapes as dims
-from lowering.legalize.inference import values as scalars
-from lowering.legalize.inference.iotas import Places
-from lowering.legalize.patterns import control, custom_calls, folds
-from lowering.sizes import expression as ex
+from lowering.legalize.inference import iotas, shapes, values
+from lowering.legalize.inference.known import Known, element_type
 from lowering.sizes.expression import Atom, Expression, Shape
 
+Pattern: TypeAlias = Callable[[Any, "Rewrite"], None]
 PURE = ("stablehlo.", "chlo.", "func.", "builtin.")
 
 
-class Known:
-    """What is known of each value: dims of tensors, elements of scalars and small integer tensors."""
-
-    def __init__(self, emitter: Emitter) -> None:
-        self.emitter = emitter
-        self._dims: dict[Any, Shape] = {}
-        self._values: dict[Any, tuple[Expression, ...] | None] = {}
-        self._places: dict[Any, Places | None] = {}
-        self._fresh = 0
-        self._made: dict[Atom, int] = {}
-
-    def dims(self, value: Any) -> Shape:
-        """The dims of a tensor value; a dim that no rule gave is an atom of its own, read from the tensor itself."""
-        if value not in self._dims:
-            shape = ir.RankedTensorType(value.type)
-            self._dims[value] = tuple(
-                self.unknown(Origin(value, position)) if shape.is_dynamic_dim(position) else ex.number(shape.get_dim_size(position))
-                for position in range(shape.rank)
-            )
-        return self._dims[value]
-
-    def values(self, value: Any) -> tuple[Expression, ...] | None:
-        """The elements of a scalar, extent tensor or small tensor, if all are expressions of sizes."""
-        return self._values.get(value)
-
-    def places(self, value: Any) -> Places | None:
-        """What an integer tensor holds, if it is a function of where."""
-        return self._places.get(value)
-
-    def learn_places(self, value: Any, places: Places | None) -> None:
-        self._places[value] = places
-
-    def learn_dims(self, value: Any, shape: Shape) -> None:
-        """Record the dims, and write those that are ints into the value's type."""
-        type_ = ir.RankedTensorType(value.type)
-        refined = [dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size() for dim in shape]
-        if list(type_.shape) != refined:
-            if any(not type_.is_dynamic_dim(i) and type_.get_dim_size(i) != size for i, size in enumerate(refined)):
-                shape = tuple(dim if type_.is_dynamic_dim(i) else ex.number(type_.get_dim_size(i)) for i, dim in enumerate(shape))
-                refined = [dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size() for dim in shape]
-            value.set_type(ir.RankedTensorType.get(refined, type_.element_type, type_.encoding))
-        self._dims[value] = shape
-
-    def learn_values(self, value: Any, values: tuple[Expression, ...] | None) -> None:
-        self._values[value] = values
-
-    def forget(self, value: Any) -> None:
-        """Drop what is known of a value that is about to be erased: MLIR gives its place to another."""
-        for known in (self._dims, self._values, self._places):
-            known.pop(value, None)  # type: ignore[attr-defined]
-
-    def count(self) -> int:
-        """How many sizes have been named so far: what `is_outside` compares with."""
-        return self._fresh
-
-    def is_outside(self, shape: Shape, count: int) -> bool:
-        """Whether all of `shape` was known when there were `count` named sizes."""
-        return all(atom not in self._made or self._made[atom] <= count for dim in shape for atom in dim.atoms())
-
-    def unknown(self, origin: Origin) -> Expression:
-        """A new atom for a size that is only known at run time, from data."""
-        self._fresh += 1
-        atom = Atom("symbol", f"u{self._fresh}", (), 0 if origin.position is not None else None, None)
-        self.emitter.origins[atom] = origin
-        self._made[atom] = self._fresh
-        return ex.of_atom(atom)
-
-    def is_float(self, value: Any) -> bool:
-        return isinstance(_element(value.type), ir.FloatType)
-
-    def is_bool(self, value: Any) -> bool:
-        return str(_element(value.type)) == "i1"
-
-
 class Rewrite:
-    """Rewrites `@main` in place. `arguments`: the dims of each argument; `origins`: where each symbol in them is read."""
+    """Rewrites `@main` in place. `arguments`: the dims of each argument; `origins`: where each symbol in them is read.
 
-    def __init__(self, module: ir.Module, arguments: list[Shape], origins: Mapping[Atom, Origin]) -> None:
-        self.function = next(op for op in module.body.operations if op.operation.name == "func.func")
+    patterns: by op name, how an op is simplified, or replaced where it is not StableHLO; removable: ops that are erased when nothing uses them.
+    """
+
+    def __init__(self, module: ir.Module, arguments: list[Shape], origins: Mapping[Atom, Origin], patterns: Mapping[str, Pattern],
+                 removable: Set[str]) -> None:
+        self._patterns, self._removable = patterns, removable
+        self.function = mlir.entry(module)
         self.block = self.function.regions[0].blocks[0]
         with self.function.operation.context, ir.Location.unknown():
             self.emitter = Emitter(self.block)
         self.emitter.origins.update(origins)
-        self.known = Known(self.emitter)
+        self.known = Known(self.emitter.origins)
         self.problems: list[Problem] = []
         self.symbols: dict[str, Expression] = {}  # of the signature, as far as arguments tell them; custom ops' results add theirs
         self._replaced: dict[Any, Any] = {}
         self._now: dict[Any, Any] = {}  # of the op in hand alone: MLIR gives the place of an erased value to another
         for argument, shape in zip(self.block.arguments, arguments, strict=True):
-            self.known._dims[argument] = shape
+            self.known.assume_dims(argument, shape)
 
     def run(self) -> list[Problem]:
         """Everything that could not be made StableHLO; empty when the function is pure."""
@@ -119,11 +48,6 @@ class Rewrite:
             self._retype()
         return self.problems
 
-    def result_dims(self) -> list[Shape]:
-        """The dims of what the function returns."""
-        terminator = list(self.block.operations)[-1]
-        return [self.known.dims(operand) if isinstance(operand.type, ir.RankedTensorType) else () for operand in terminator.operands]
-
     def walk(self, block: ir.Block) -> None:
         """Legalize every op of a block, in order."""
         for op in list(block.operations):
@@ -132,19 +56,19 @@ class Rewrite:
     def _operation(self, op: Any) -> None:
         self.emitter.here = op
         self._now = {}
-        rule = scalars.RULES.get(op.name)
+        rule = values.RULES.get(op.name)
         if rule is not None and self._is_small(op):
-            values = rule(op, self.known)
+            found = rule(op, self.known)
             for result in op.results:
-                self.known.learn_values(result, values)
-            if values is not None and not op.name.startswith("stablehlo."):
+                self.known.learn_values(result, found)
+            if found is not None and not op.name.startswith("stablehlo."):
                 return  # computed; whoever needs it as data builds it from the expression
         if op.name.startswith(PURE):
             self._pure(op)
-        elif op.name in control.RULES:
-            control.RULES[op.name](op, self)
+        elif (pattern := self._patterns.get(op.name)) is not None:
+            pattern(op, self)
         elif not op.name.startswith(("shape.assuming", "scf.")):
-            self._as_data(op)
+            self.refuse(op)
 
     def _is_small(self, op: Any) -> bool:
         """Whether the results can be shapes: scalars, extent tensors, or tensors of at most 16 static elements and rank 1."""
@@ -156,34 +80,28 @@ class Rewrite:
         return True
 
     def _pure(self, op: Any) -> None:
-        index = dims.shape_operand(op.name)
-        shapes = dims.dims(op, self.known) if op.name.startswith(("stablehlo.", "chlo.")) else []
+        index = shapes.shape_operand(op.name)
+        found = shapes.dims(op, self.known) if op.name.startswith(("stablehlo.", "chlo.")) else []
         for position, operand in enumerate(list(op.operands)):
             if position == index and self.known.values(operand) is not None:
                 op.operands[position] = self.emitter.vector(self.known.values(operand))  # type: ignore[arg-type]
             else:
                 op.operands[position] = self.data(operand)
-        for result, shape in zip(op.results, shapes, strict=False):
+        for result, shape in zip(op.results, found, strict=False):
             if shape is not None and isinstance(result.type, ir.RankedTensorType) and len(shape) == ir.RankedTensorType(result.type).rank:
                 self.known.learn_dims(result, shape)
-        places.learn(op, self.known)
-        if op.name in folds.FOLDS:
-            folds.FOLDS[op.name](op, self)
-        elif op.name == "func.call":
-            custom_calls.replace(op, self)
+        iotas.learn(op, self.known)
+        if (pattern := self._patterns.get(op.name)) is not None:
+            pattern(op, self)
         elif op.name in ("stablehlo.while", "stablehlo.if", "stablehlo.case"):
             for region in op.regions:
                 for block in region.blocks:
                     self.walk(block)
                     self.emitter.forget()
 
-    def _as_data(self, op: Any) -> None:
-        """An op outside StableHLO whose operands are not all sizes: computed on 0-d tensors."""
-        replacement = folds.elementwise(op, self)
-        if replacement is None:
-            self.problems.append(Problem(f"{op.name} at {op.location}", "has no StableHLO form here", str(op)[:200]))
-            return
-        self.replace(op.results[0], replacement)
+    def refuse(self, op: Any) -> None:
+        """Record that `op` cannot be made StableHLO."""
+        self.problems.append(Problem(f"{op.name} at {op.location}", "has no StableHLO form here", str(op)[:200]))
 
     def data(self, value: Any) -> Any:
         """`value` as a StableHLO tensor: itself, or built from its expression when a non-StableHLO op computed it."""
@@ -192,18 +110,18 @@ class Rewrite:
         owner = value.owner
         if isinstance(owner, ir.Block) or owner.name.startswith(PURE):
             return value
-        values = self.known.values(value)
-        if values is None:
+        found = self.known.values(value)
+        if found is None:
             return value
-        element = _element(value.type)
+        element = element_type(value.type)
         text = "i64" if isinstance(element, ir.IndexType) else str(element)
         if text == "i1":
-            built = self.emitter.condition(values[0])
+            built = self.emitter.condition(found[0])
         elif isinstance(value.type, ir.RankedTensorType) and ir.RankedTensorType(value.type).rank == 1:
-            built = self.emitter.vector(values, text)
+            built = self.emitter.vector(found, text)
         else:
-            built = self.emitter.size(values[0], text)
-        self.known.learn_values(built, values)
+            built = self.emitter.size(found[0], text)
+        self.known.learn_values(built, found)
         return built
 
     def replace(self, value: Any, by: Any) -> None:
@@ -233,9 +151,9 @@ class Rewrite:
     def folded(self, op: Any) -> Any:
         """What stands for the one result of `op`, a new op, once it is folded too."""
         here, self.emitter.here = self.emitter.here, op
-        places.learn(op, self.known)
-        if op.name in folds.FOLDS:
-            folds.FOLDS[op.name](op, self)
+        iotas.learn(op, self.known)
+        if (pattern := self._patterns.get(op.name)) is not None:
+            pattern(op, self)
         self.emitter.here = here
         return self.current(op.results[0])
 
@@ -244,8 +162,8 @@ class Rewrite:
         return [op for op in {use.owner.operation for use in value.uses} if not self._is_idle(op)]
 
     def _is_idle(self, op: Any) -> bool:
-        asks_size = op.name in scalars.RULES and not op.name.startswith(PURE)
-        return asks_size or (op.name in folds.REMOVABLE and not any(True for result in op.results for _ in result.uses))
+        asks_size = op.name in values.RULES and not op.name.startswith(PURE)
+        return asks_size or (op.name in self._removable and not any(True for result in op.results for _ in result.uses))
 
     def erase_dead(self, block: ir.Block) -> None:
         """Erase what folding left without a use."""
@@ -254,7 +172,7 @@ class Rewrite:
             operation = op.operation
             if operation == self.emitter.head_end:
                 continue
-            is_removable = not operation.name.startswith(PURE) or operation.name in folds.REMOVABLE or operation.name == "func.call"
+            is_removable = not operation.name.startswith(PURE) or operation.name in self._removable or operation.name == "func.call"
             holds_ops = not operation.name.startswith(PURE) and any(True for region in operation.regions for _ in region.blocks)
             if is_removable and not holds_ops and not any(list(result.uses) for result in operation.results):
                 for result in operation.results:
@@ -268,7 +186,3 @@ class Rewrite:
         terminator = list(self.block.operations)[-1]
         type_ = ir.FunctionType.get([argument.type for argument in self.block.arguments], [operand.type for operand in terminator.operands])
         self.function.attributes["function_type"] = ir.TypeAttr.get(type_)
-
-
-def _element(type_: Any) -> Any:
-    return ir.RankedTensorType(type_).element_type if isinstance(type_, ir.RankedTensorType) else type_

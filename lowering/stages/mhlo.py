@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from lowering.errors import Problem
-from lowering.ir import bounds, mlir
+from lowering.ir import mlir
+from lowering.legalize import bounds
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 

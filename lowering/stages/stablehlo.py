@@ -11,7 +11,7 @@ from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import mlir
-from lowering.legalize import composites, driver, preparation
+from lowering.legalize import driver, preparation
 from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -58,7 +58,7 @@ class ToStableHLO(Stage):
         convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
         with inventory.complete(module, mlir.joined(convert, FINISH)):
             mlir.run(module, convert, "stablehlo")
-            composites.keep(module)
+            preparation.keep_composites(module)
             mlir.run(module, UNGUARD, "stablehlo")
             preparation.open_assumptions(module)
             mlir.run(module, SIMPLIFY, "stablehlo")

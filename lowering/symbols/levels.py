@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.signature import Signature
 from lowering.sizes.spelling import condensed
@@ -109,18 +110,9 @@ def _script_type(kind: Any) -> str:
 
 
 def mlir_arguments(module: Any) -> list[tuple[str, str]]:
-    """Values and types of the arguments of the first public function of an MLIR module of either build."""
-    for function in _functions(module):
-        if not ("sym_visibility" in function.attributes and "private" in str(function.attributes["sym_visibility"])):
-            return [(f"%arg{number}", str(value.type)) for number, value in enumerate(function.regions[0].blocks[0].arguments)]
-    return []
-
-
-def _functions(module: Any) -> Iterator[Any]:
-    """The functions of an MLIR module that have a body."""
-    for operation in module.body.operations:
-        if operation.operation.name == "func.func" and len(operation.operation.regions[0].blocks):
-            yield operation.operation
+    """Values and types of the arguments of the entry of an MLIR module of either build."""
+    entry = mlir.entry(module)
+    return [] if entry is None else [(f"%arg{number}", str(value.type)) for number, value in enumerate(entry.regions[0].blocks[0].arguments)]
 
 
 def text_arguments(text: str) -> list[tuple[str, str]]:
@@ -162,7 +154,7 @@ def asserted(module: Any) -> list[str]:
     """The messages of the shape assertions in an MLIR module, or in MLIR text."""
     if isinstance(module, str):
         return [message.replace('\\"', '"').replace("\\0A", "\n") for message in _MESSAGE.findall(module)]
-    calls = (op.operation for function in _functions(module) for op in function.regions[0].blocks[0].operations
+    calls = (op.operation for function in mlir.functions(module) for op in function.regions[0].blocks[0].operations
              if op.operation.name.endswith(".custom_call"))
     return [_message(call) for call in calls if "shape_assertion" in str(call.attributes["call_target_name"])]
 

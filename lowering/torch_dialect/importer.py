@@ -11,13 +11,11 @@ from torch_mlir import ir
 from lowering import types
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
-from lowering.ir import source_lines
+from lowering.ir import mlir, source_lines
 from lowering.ir.annotations import VALUE
 from lowering.torchscript.nodes import blocks, inputs, outputs
 
 Node: TypeAlias = torch._C.Node
-
-ENTRY = "main"
 
 
 class TypeTable:
@@ -171,7 +169,7 @@ class GraphImporter:
         input_types = [self._types.of(value.type()) for value in arguments]
         output_types = [self._types.of(value.type()) for value in results]
         attributes = {
-            "sym_name": ir.StringAttr.get(ENTRY),
+            "sym_name": ir.StringAttr.get(mlir.ENTRY),
             "function_type": ir.TypeAttr.get(ir.FunctionType.get(input_types, output_types)),
             "torch.assume_strict_symbolic_shapes": ir.UnitAttr.get(),  # dims of unknown size do not broadcast: export proved or guarded it
         }

@@ -1,75 +1,39 @@
-"""What integer tensors made of iotas and sizes hold: at (i0, i1, ...) an offset and so much a step. Comparisons of such are decided."""
+"""Elements of integer tensors that are made of iotas and sizes, as affine maps of their index; comparisons of two are decided where they can be."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
+from lowering.legalize.inference.affine import AffineMap
+from lowering.legalize.inference.known import Known
 from lowering.legalize.inference.matchers import constant_of, inserted
 from lowering.legalize.inference.shapes import integers
 from lowering.sizes import expression as ex
-from lowering.sizes.expression import Expression, Shape
 
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Known
-
-
-@dataclass(frozen=True)
-class Places:
-    """The element at (i0, i1, ...) is offset + steps[0] * i0 + steps[1] * i1 + ..."""
-
-    offset: Expression
-    steps: tuple[Expression, ...]
-
-    def __add__(self, other: Places) -> Places:
-        return Places(self.offset + other.offset, tuple(a + b for a, b in zip(self.steps, other.steps, strict=True)))
-
-    def times(self, factor: Expression) -> Places:
-        return Places(self.offset * factor, tuple(step * factor for step in self.steps))
-
-    @property
-    def number(self) -> Expression | None:
-        """The element, where all are the same."""
-        return self.offset if all(step == ex.ZERO for step in self.steps) else None
-
-    def bounds(self, shape: Shape) -> tuple[int | None, int | None]:
-        """The lowest and highest element of a tensor with dims `shape`, as far as it is known."""
-        low = high = self.offset
-        for step, dim in zip(self.steps, shape, strict=True):
-            reach = step * (dim - ex.ONE)
-            if step.is_at_least(0):
-                high += reach
-            elif (-step).is_at_least(0):
-                low += reach
-            else:
-                return None, None
-        return low.bounds()[0], high.bounds()[1]
-
-
-Rule = Callable[[Any, "Known"], Places | None]
+Rule = Callable[[Any, Known], AffineMap | None]
 
 
 def learn(op: Any, known: Known) -> None:
-    """Record what the result of `op` holds, if a rule tells."""
+    """Record the affine map of the result of `op`, if a rule gives one."""
     if op.name in _RULES:
-        known.learn_places(op.results[0], _RULES[op.name](op, known))
+        known.learn_affine_map(op.results[0], _RULES[op.name](op, known))
 
 
-def of(value: Any, known: Known) -> Places | None:
-    """What `value` holds; a 0-d tensor, what it is as a size."""
+def map_of(value: Any, known: Known) -> AffineMap | None:
+    """The affine map that gives the elements of `value`; of a 0-d tensor, its value as a size."""
     if known.is_float(value) or not isinstance(value.type, ir.RankedTensorType):
         return None
     values = known.values(value) if ir.RankedTensorType(value.type).rank == 0 else None
-    return known.places(value) if values is None else Places(values[0], ())
+    return known.affine_map(value) if values is None else AffineMap(values[0], ())
 
 
-def decided(op: Any, known: Known) -> bool | None:
-    """What a comparison gives everywhere; None where it is not the same everywhere, or not known."""
-    left, right = (of(operand, known) for operand in op.operands)
+def decide(op: Any, known: Known) -> bool | None:
+    """Decide a comparison: its result, if that is known and the same for all elements, else None."""
+    left, right = (map_of(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     low, high = (left + right.times(ex.number(-1))).bounds(known.dims(op.results[0]))
@@ -85,66 +49,66 @@ def decided(op: Any, known: Known) -> bool | None:
     return found if found is None or direction in ("LT", "GT", "EQ") else not found
 
 
-def _iota(op: Any, known: Known) -> Places | None:
+def _iota(op: Any, known: Known) -> AffineMap | None:
     axis = op.attributes["iota_dimension"].value
-    return Places(ex.ZERO, tuple(ex.ONE if position == axis else ex.ZERO for position in range(len(known.dims(op.results[0])))))
+    return AffineMap(ex.ZERO, tuple(ex.ONE if position == axis else ex.ZERO for position in range(len(known.dims(op.results[0])))))
 
 
-def _constant(op: Any, known: Known) -> Places | None:
+def _constant(op: Any, known: Known) -> AffineMap | None:
     number = constant_of(op.results[0])
     if number is None or known.is_float(op.results[0]) or known.is_bool(op.results[0]):
         return None
-    return Places(ex.number(number), (ex.ZERO,) * len(known.dims(op.results[0])))
+    return AffineMap(ex.number(number), (ex.ZERO,) * len(known.dims(op.results[0])))
 
 
-def _broadcast(op: Any, known: Known) -> Places | None:
-    places = of(op.operands[0], known)
-    if places is None:
+def _broadcast(op: Any, known: Known) -> AffineMap | None:
+    map_ = map_of(op.operands[0], known)
+    if map_ is None:
         return None
     before, after = known.dims(op.operands[0]), known.dims(op.results[0])
     steps = [ex.ZERO] * len(after)
-    for step, dim, target in zip(places.steps, before, integers(op, "broadcast_dimensions"), strict=True):
+    for step, dim, target in zip(map_.steps, before, integers(op, "broadcast_dimensions"), strict=True):
         if dim == after[target]:
             steps[target] = step
         elif dim != ex.ONE and step != ex.ZERO:
             return None
-    return Places(places.offset, tuple(steps))
+    return AffineMap(map_.offset, tuple(steps))
 
 
-def _reshape(op: Any, known: Known) -> Places | None:
-    places = of(op.operands[0], known)
-    if places is None:
+def _reshape(op: Any, known: Known) -> AffineMap | None:
+    map_ = map_of(op.operands[0], known)
+    if map_ is None:
         return None
     before, after = known.dims(op.operands[0]), known.dims(op.results[0])
-    if all(step == ex.ZERO for step in places.steps):
-        return Places(places.offset, (ex.ZERO,) * len(after))
-    wide = [(dim, step) for dim, step in zip(before, places.steps, strict=True) if dim != ex.ONE]
+    if all(step == ex.ZERO for step in map_.steps):
+        return AffineMap(map_.offset, (ex.ZERO,) * len(after))
+    wide = [(dim, step) for dim, step in zip(before, map_.steps, strict=True) if dim != ex.ONE]
     if len(after) == 1:  # row by row, each row goes on where the one before ended
         goes_on = all(step == inner * dim for (_, step), (dim, inner) in itertools.pairwise(wide))
-        return Places(places.offset, (wide[-1][1],)) if goes_on else None
+        return AffineMap(map_.offset, (wide[-1][1],)) if goes_on else None
     if inserted(tuple(dim for dim, _ in wide), after) is None:
         return None
     steps = iter(step for _, step in wide)
-    return Places(places.offset, tuple(ex.ZERO if dim == ex.ONE else next(steps) for dim in after))
+    return AffineMap(map_.offset, tuple(ex.ZERO if dim == ex.ONE else next(steps) for dim in after))
 
 
-def _sum(op: Any, known: Known) -> Places | None:
-    left, right = (of(operand, known) for operand in op.operands)
+def _sum(op: Any, known: Known) -> AffineMap | None:
+    left, right = (map_of(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     return left + (right if op.name == "stablehlo.add" else right.times(ex.number(-1)))
 
 
-def _product(op: Any, known: Known) -> Places | None:
-    left, right = (of(operand, known) for operand in op.operands)
+def _product(op: Any, known: Known) -> AffineMap | None:
+    left, right = (map_of(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     return left.times(right.number) if right.number is not None else right.times(left.number) if left.number is not None else None
 
 
-def _convert(op: Any, known: Known) -> Places | None:
+def _convert(op: Any, known: Known) -> AffineMap | None:
     widths = [_width(value) for value in (op.operands[0], op.results[0])]
-    return None if None in widths or widths[1] < widths[0] else of(op.operands[0], known)  # type: ignore[operator]
+    return None if None in widths or widths[1] < widths[0] else map_of(op.operands[0], known)  # type: ignore[operator]
 
 
 def _width(value: Any) -> int | None:

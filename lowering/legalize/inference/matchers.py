@@ -1,25 +1,23 @@
-"""Broadcasts that only repeat, and dims of size one that only stand in the way."""
+"""Matchers: splats, constants, and reshapes that only insert dims of size one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
+from lowering.legalize.inference.known import Known
 from lowering.sizes import expression as ex
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
 
 RESHAPES = ("stablehlo.dynamic_reshape", "stablehlo.reshape")
 BROADCASTS = ("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
 
 
-def insertion(value: Any, rewrite: Rewrite) -> tuple[int, ...] | None:
+def insertion(value: Any, known: Known) -> tuple[int, ...] | None:
     """Where a reshape inserted dims of size one, if `value` is such a reshape and it does nothing else."""
     if isinstance(value.owner, ir.Block) or value.owner.name not in RESHAPES:
         return None
-    return inserted(rewrite.known.dims(value.owner.operands[0]), rewrite.known.dims(value)) or None
+    return inserted(known.dims(value.owner.operands[0]), known.dims(value)) or None
 
 
 def inserted(source: ex.Shape, target: ex.Shape) -> tuple[int, ...] | None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize.composites import KEPT
+from lowering.legalize.inference.known import Known
+from lowering.legalize.preparation import KEPT
+from lowering.rules import Rules
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
 
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Known
-
-Rule = Callable[[Any, "Known"], "Shape | None"]
+Rule = Callable[[Any, Known], Shape | None]
 
 ELEMENTWISE = frozenset(
     f"stablehlo.{name}"
@@ -27,7 +26,8 @@ ELEMENTWISE = frozenset(
     ).split()
 )
 
-RULES: dict[str, Rule] = {}
+RULES: Rules[Rule] = Rules("lowering.legalize.inference.shapes")
+_rule = RULES.of
 
 
 def dims(op: Any, known: Known) -> list[Shape | None]:
@@ -45,14 +45,6 @@ def shape_operand(name: str) -> int | None:
 
 def integers(op: Any, name: str) -> list[int]:
     return list(op.attributes[name])
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys((f"stablehlo.{name}" for name in names), rule))
-        return rule
-
-    return register
 
 
 def _elementwise(op: Any, known: Known) -> list[Shape | None]:
@@ -74,29 +66,29 @@ def _definite(candidates: Sequence[Expression]) -> Expression:
     return next((dim for dim in candidates if dim.constant is not None), candidates[0])
 
 
-@_rule("dynamic_broadcast_in_dim", "dynamic_reshape", "dynamic_iota", "rng")
+@_rule("stablehlo.dynamic_broadcast_in_dim", "stablehlo.dynamic_reshape", "stablehlo.dynamic_iota", "stablehlo.rng")
 def _given(op: Any, known: Known) -> Shape | None:
     index = shape_operand(op.name)
     return known.values(op.operands[index])  # type: ignore[index]
 
 
-@_rule("select")
+@_rule("stablehlo.select")
 def _select(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[1])
 
 
-@_rule("clamp", "triangular_solve")
+@_rule("stablehlo.clamp", "stablehlo.triangular_solve")
 def _second(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[1])
 
 
-@_rule("transpose")
+@_rule("stablehlo.transpose")
 def _transpose(op: Any, known: Known) -> Shape | None:
     shape = known.dims(op.operands[0])
     return tuple(shape[position] for position in integers(op, "permutation"))
 
 
-@_rule("concatenate")
+@_rule("stablehlo.concatenate")
 def _concatenate(op: Any, known: Known) -> Shape | None:
     axis = op.attributes["dimension"].value
     shapes = [known.dims(operand) for operand in op.operands]
@@ -104,7 +96,7 @@ def _concatenate(op: Any, known: Known) -> Shape | None:
     return tuple(joined if position == axis else _definite(column) for position, column in enumerate(zip(*shapes, strict=True)))
 
 
-@_rule("dot_general")
+@_rule("stablehlo.dot_general")
 def _dot_general(op: Any, known: Known) -> Shape | None:
     left, right = (known.dims(operand) for operand in op.operands)
     numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
@@ -119,18 +111,18 @@ def _dot_general(op: Any, known: Known) -> Shape | None:
     )
 
 
-@_rule("reduce")
+@_rule("stablehlo.reduce")
 def _reduce(op: Any, known: Known) -> Shape | None:
     removed = set(integers(op, "dimensions"))
     return tuple(dim for position, dim in enumerate(known.dims(op.operands[0])) if position not in removed)
 
 
-@_rule("gather")
+@_rule("stablehlo.gather")
 def _gather(op: Any, known: Known) -> Shape | None:
     return _gathered(op, known, [ex.number(size) for size in integers(op, "slice_sizes")])
 
 
-@_rule("dynamic_gather")
+@_rule("stablehlo.dynamic_gather")
 def _dynamic_gather(op: Any, known: Known) -> Shape | None:
     sizes = known.values(op.operands[2])
     return None if sizes is None else _gathered(op, known, list(sizes))
@@ -148,24 +140,24 @@ def _gathered(op: Any, known: Known, sizes: list[Expression]) -> Shape:
     return tuple(next(kept) if position in offsets else next(batch) for position in range(len(indices) + len(offsets)))
 
 
-@_rule("custom_call")
+@_rule("stablehlo.custom_call")
 def _kept(op: Any, known: Known) -> Shape | None:
     """Composites that are kept whole are elementwise."""
     return known.dims(op.operands[0]) if op.attributes["call_target_name"].value in KEPT.values() else None
 
 
-@_rule("scatter", "dynamic_update_slice", "batch_norm_inference")
+@_rule("stablehlo.scatter", "stablehlo.dynamic_update_slice", "stablehlo.batch_norm_inference")
 def _first(op: Any, known: Known) -> Shape | None:
     return known.dims(op.operands[0])
 
 
-@_rule("slice")
+@_rule("stablehlo.slice")
 def _slice(op: Any, known: Known) -> Shape | None:
     bounds = zip(*(integers(op, name) for name in ("start_indices", "limit_indices", "strides")), strict=True)
     return tuple(ex.number(-(-(limit - start) // stride)) for start, limit, stride in bounds)
 
 
-@_rule("real_dynamic_slice")
+@_rule("stablehlo.real_dynamic_slice")
 def _real_dynamic_slice(op: Any, known: Known) -> Shape | None:
     starts, limits, strides = (known.values(operand) for operand in op.operands[1:])
     if starts is None or limits is None or strides is None:
@@ -173,7 +165,7 @@ def _real_dynamic_slice(op: Any, known: Known) -> Shape | None:
     return tuple(ex.ceildiv(limit - start, stride) for start, limit, stride in zip(starts, limits, strides, strict=True))
 
 
-@_rule("pad", "dynamic_pad")
+@_rule("stablehlo.pad", "stablehlo.dynamic_pad")
 def _pad(op: Any, known: Known) -> Shape | None:
     shape = known.dims(op.operands[0])
     if op.name == "stablehlo.pad":
@@ -188,7 +180,7 @@ def _pad(op: Any, known: Known) -> Shape | None:
     )
 
 
-@_rule("convolution")
+@_rule("stablehlo.convolution")
 def _convolution(op: Any, known: Known) -> Shape | None:
     numbers = hlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
     image, kernel = known.dims(op.operands[0]), known.dims(op.operands[1])
@@ -204,7 +196,7 @@ def _convolution(op: Any, known: Known) -> Shape | None:
     return tuple(result[position] for position in range(len(image)))
 
 
-@_rule("reduce_window")
+@_rule("stablehlo.reduce_window")
 def _reduce_window(op: Any, known: Known) -> Shape | None:
     shape = known.dims(op.operands[0])
     windows = _windows(op, len(shape), lhs="base_dilations", rhs="window_dilations")

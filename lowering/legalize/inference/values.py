@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
+from lowering.legalize.inference.known import Known
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression
 
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Known
-
 Values = tuple[Expression, ...]
-Rule = Callable[[Any, "Known"], Values | None]
+Rule = Callable[[Any, Known], Values | None]
 
 RULES: Rules[Rule] = Rules("lowering.legalize.inference.values")
 _rule = RULES.of

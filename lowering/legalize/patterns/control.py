@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
 from lowering.errors import Problem
+from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.sizes.expression import Expression, Shape
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
-
-Rule = Callable[[Any, "Rewrite"], None]
 
 PASS = "builtin.module(func.func(convert-torch-to-scf))"  # before the conversion to StableHLO: it leaves the bodies to it
 OPS = frozenset({"torch.prim.If", "torch.prim.Loop"})
@@ -147,4 +143,4 @@ def _tensor(type_: Any) -> Any:
     return ir.Type.parse(f"tensor<{'i64' if isinstance(type_, ir.IndexType) else type_}>")
 
 
-RULES: dict[str, Rule] = {"scf.if": _if, "scf.while": _while, "scf.for": _for}
+RULES: dict[str, Pattern] = {"scf.if": _if, "scf.while": _while, "scf.for": _for}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
 from lowering.custom import bridge
 from lowering.custom.naming import DIMS, dims_of
 from lowering.custom.operators import HELD
+from lowering.legalize import arguments
 from lowering.legalize.emitter import Origin
+from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.sizes.expression import Expression, Shape
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
 
 
 def replace(call: Any, rewrite: Rewrite) -> None:
@@ -76,10 +75,8 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
 
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
-    from lowering.legalize import driver
-
     atoms = dict(symbols)
-    parsed = driver.dim_expression(dim, atoms)
+    parsed = arguments.dim_expression(dim, atoms)
     return parsed if len(atoms) == len(symbols) else str(dim)
 
 
@@ -119,3 +116,6 @@ def _layout(type_: Any) -> ir.Attribute:
 
 def _dense(values: range) -> ir.Attribute:
     return ir.Attribute.parse(f"dense<[{', '.join(map(str, values))}]> : tensor<{len(values)}xi64>")
+
+
+RULES: dict[str, Pattern] = {"func.call": replace}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
+from lowering.legalize.inference.known import tensor_type
 from lowering.legalize.inference.matchers import RESHAPES
-from lowering.legalize.patterns.movement import Move, moved, reshape, sizes
+from lowering.legalize.patterns.movement import Move, moved, reshape
+from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _merged_rows(op: Any, rewrite: Rewrite) -> None:
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         rows = reshape(source, apart, rewrite)
-        dot = create(op, ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(op.results[0].type).element_type), [rows, right], plain)
+        dot = create(op, tensor_type(shape, op.results[0]), [rows, right], plain)
     rewrite.known.learn_dims(dot.result, shape)
     rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
 
@@ -121,7 +120,7 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
                     tuple(place + count - 1 for place in numbers.right_contracting))  # fmt: skip
     shape = rewrite.known.dims(left)[:count] + rewrite.known.dims(op.results[0])[1:]
     with ir.InsertionPoint(op), op.location:
-        type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(op.results[0].type).element_type)
+        type_ = tensor_type(shape, op.results[0])
         dot = create(op, type_, [left, right], split)
         rewrite.known.learn_dims(dot.result, shape)
         rewrite.emitter.here = op

@@ -1,33 +1,21 @@
-"""StableHLO ops that turn into less once their sizes are known, and the ops outside StableHLO that turn into one of its own."""
+"""StableHLO ops that turn into less once their sizes are known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
-from lowering.legalize.inference import iotas as places
-from lowering.legalize.inference import matchers, shapes
+from lowering.legalize.inference import iotas, matchers, shapes
+from lowering.legalize.inference.known import is_static
 from lowering.legalize.patterns import dots, heads, identities, movement
+from lowering.legalize.rewriter import Pattern, Rewrite
+from lowering.rules import Rules
 from lowering.sizes import expression as ex
 
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
-
-Fold = Callable[[Any, "Rewrite"], None]
-
-FOLDS: dict[str, Fold] = {}
-REWRITES: dict[str, Fold] = {}
-
-
-def _fold(*names: str) -> Callable[[Fold], Fold]:
-    def register(fold: Fold) -> Fold:
-        FOLDS.update(dict.fromkeys(names, fold))
-        return fold
-
-    return register
+FOLDS: Rules[Pattern] = Rules("lowering.legalize.patterns.folds")
+_fold = FOLDS.of
 
 
 @_fold("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
@@ -41,7 +29,7 @@ def _broadcast(op: Any, rewrite: Rewrite) -> None:
         rewrite.replace(result, source)
     elif before and kept == sorted(kept) and all(dim == (before[kept.index(i)] if i in kept else ex.ONE) for i, dim in enumerate(after)):
         rewrite.replace(result, movement.moved(source, movement.Move(before, None), op, rewrite))
-    elif op.name == "stablehlo.dynamic_broadcast_in_dim" and _is_static(result, rewrite):
+    elif op.name == "stablehlo.dynamic_broadcast_in_dim" and is_static(rewrite.known.dims(result)):
         _create(op, "stablehlo.broadcast_in_dim", [source], rewrite, broadcast_dimensions=op.attributes["broadcast_dimensions"])
 
 
@@ -49,7 +37,7 @@ def _take_moves(op: Any, rewrite: Rewrite) -> None:
     """Broadcast what a broadcast, or a reshape that inserts dims of size one, was made of."""
     while True:
         source = op.operands[0]
-        move, inserted = movement.Move.of(source, rewrite), matchers.insertion(source, rewrite)
+        move, inserted = movement.Move.of(source, rewrite), matchers.insertion(source, rewrite.known)
         if move is None or (move.places is None and inserted is None):
             return
         kept = shapes.integers(op, "broadcast_dimensions")
@@ -72,7 +60,7 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
         rewrite.replace(result, source)
     elif matchers.splat(source) is not None:
         rewrite.replace(result, movement.moved(matchers.splat(source), movement.Move((), ()), op, rewrite))
-    elif op.name == "stablehlo.dynamic_reshape" and _is_static(result, rewrite):
+    elif op.name == "stablehlo.dynamic_reshape" and is_static(rewrite.known.dims(result)):
         _create(op, "stablehlo.reshape", [source], rewrite)
     else:
         heads.split(op, rewrite)
@@ -115,7 +103,7 @@ def _compare(op: Any, rewrite: Rewrite) -> None:
 
 def _decide(op: Any, rewrite: Rewrite) -> None:
     """A comparison of places that has one answer everywhere is a splat of it."""
-    answer = places.decided(op, rewrite.known)
+    answer = iotas.decide(op, rewrite.known)
     if answer is not None:
         scalar = rewrite.emitter.constant(f"dense<{str(answer).lower()}>", "tensor<i1>")
         rewrite.replace(op.results[0], movement.moved(scalar, movement.Move((), ()), op, rewrite))
@@ -139,7 +127,7 @@ def _gather(op: Any, rewrite: Rewrite) -> None:
     source, result = op.operands[0], op.results[0]
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     shape = rewrite.known.dims(source)
-    at = places.of(op.operands[1], rewrite.known)
+    at = iotas.map_of(op.operands[1], rewrite.known)
     taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in shapes.integers(op, "slice_sizes")]
     takes_rows = list(numbers.collapsed_slice_dims) == [0] == list(numbers.start_index_map) and not numbers.operand_batching_dims
     puts_rows = list(numbers.offset_dims) == list(range(1, len(shape)))
@@ -155,7 +143,7 @@ def _sink(op: Any, rewrite: Rewrite) -> None:
     movement.sink(op, rewrite)
 
 
-def _first(op: Any, rewrite: Rewrite, *ways: Fold) -> None:
+def _first(op: Any, rewrite: Rewrite, *ways: Pattern) -> None:
     """The first of `ways` that replaces the op."""
     for way in ways:
         way(op, rewrite)
@@ -172,7 +160,7 @@ def _slice(op: Any, rewrite: Rewrite) -> None:
         return
     if all(start == ex.ZERO for start in starts) and all(stride == ex.ONE for stride in strides) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
-    elif all(bound.constant is not None for bound in (*starts, *limits, *strides)) and _is_static(source, rewrite):
+    elif all(bound.constant is not None for bound in (*starts, *limits, *strides)) and is_static(rewrite.known.dims(source)):
         named = {"start_indices": starts, "limit_indices": limits, "strides": strides}
         attributes = {name: ir.DenseI64ArrayAttr.get([bound.constant for bound in group]) for name, group in named.items()}
         _create(op, "stablehlo.slice", [source], rewrite, **attributes)
@@ -182,7 +170,7 @@ def _slice(op: Any, rewrite: Rewrite) -> None:
 def _iota(op: Any, rewrite: Rewrite) -> None:
     """Static where all dims are ints; of several dims a broadcast of one of one dim, which is what MHLO's canonicalization cannot make."""
     shape = rewrite.known.dims(op.results[0])
-    if _is_static(op.results[0], rewrite):
+    if is_static(rewrite.known.dims(op.results[0])):
         _create(op, "stablehlo.iota", [], rewrite, iota_dimension=op.attributes["iota_dimension"])
     elif len(shape) > 1:
         position, emitter = op.attributes["iota_dimension"].value, rewrite.emitter
@@ -200,10 +188,6 @@ def _same_dims(source: Any, result: Any, rewrite: Rewrite) -> bool:
     return rewrite.known.dims(source) == rewrite.known.dims(result) and source.type == result.type
 
 
-def _is_static(value: Any, rewrite: Rewrite) -> bool:
-    return all(dim.constant is not None for dim in rewrite.known.dims(value))
-
-
 def _create(op: Any, name: str, operands: list[Any], rewrite: Rewrite, **attributes: Any) -> None:
     """Put an op of another name, with the same result type and location, in place of `op`."""
     with ir.InsertionPoint(op), op.location:
@@ -217,111 +201,3 @@ REMOVABLE = frozenset({
     *FOLDS, "stablehlo.constant", "stablehlo.subtract", "stablehlo.add", "stablehlo.multiply", "stablehlo.divide", "stablehlo.ceil",
     "stablehlo.get_dimension_size", "stablehlo.concatenate", "stablehlo.transpose", "stablehlo.slice", "stablehlo.iota",
 })  # fmt: skip
-
-# ops on scalars -> the StableHLO op on 0-d tensors
-_ELEMENTWISE = {
-    "arith.addi": "add", "arith.addf": "add", "arith.subi": "subtract", "arith.subf": "subtract", "arith.muli": "multiply",
-    "arith.mulf": "multiply", "arith.divf": "divide", "arith.divsi": "divide", "arith.maxsi": "maximum", "arith.minsi": "minimum",
-    "arith.maximumf": "maximum", "arith.minimumf": "minimum", "arith.remsi": "remainder", "arith.remf": "remainder", "arith.negf": "negate",
-    "arith.andi": "and", "arith.ori": "or", "arith.xori": "xor", "arith.select": "select", "arith.sitofp": "convert",
-    "arith.uitofp": "convert", "arith.fptosi": "convert", "arith.extsi": "convert", "arith.extui": "convert", "arith.extf": "convert",
-    "arith.truncf": "convert", "arith.trunci": "convert", "arith.index_cast": "convert", "math.ceil": "ceil", "math.floor": "floor",
-    "math.sqrt": "sqrt", "math.powf": "power", "math.absf": "abs", "math.absi": "abs", "math.exp": "exponential", "math.log": "log",
-    "math.roundeven": "round_nearest_even", "math.tanh": "tanh",
-}  # fmt: skip
-
-_FLOAT_PREDICATES = {1: "EQ", 2: "GT", 3: "GE", 4: "LT", 5: "LE", 6: "NE", 8: "EQ", 9: "GT", 10: "GE", 11: "LT", 12: "LE", 13: "NE"}
-_INTEGER_PREDICATES = ("EQ", "NE", "LT", "LE", "GT", "GE", "LT", "LE", "GT", "GE")
-
-
-def elementwise(op: Any, rewrite: Rewrite) -> Any | None:
-    """A scalar op as the StableHLO op on 0-d tensors, or None if there is none."""
-    emitter = rewrite.emitter
-    with ir.InsertionPoint(op), op.location:
-        if op.name == "arith.constant" and not isinstance(op.results[0].type, ir.RankedTensorType):
-            text = str(op.attributes["value"]).partition(" : ")[0]
-            return emitter.constant(f"dense<{text}>", _tensor(op.results[0]))
-        if op.name == "arith.constant":
-            return ir.Operation.create("stablehlo.constant", results=[op.results[0].type], attributes={"value": op.attributes["value"]}).result
-        if op.name in ("arith.cmpi", "arith.cmpf"):
-            predicate = op.attributes["predicate"].value
-            direction = _INTEGER_PREDICATES[predicate] if op.name == "arith.cmpi" else _FLOAT_PREDICATES[predicate]
-            operands = [rewrite.data(operand) for operand in op.operands]
-            return emitter.op("stablehlo.compare", operands, "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
-        if op.name in _ELEMENTWISE:
-            operands = [rewrite.data(operand) for operand in op.operands]
-            return emitter.op(f"stablehlo.{_ELEMENTWISE[op.name]}", operands, _tensor(op.results[0]))
-        if op.name == "tensor.extract":
-            return _extract(op, rewrite)
-        if op.name == "tensor.from_elements":
-            return _from_elements(op, rewrite)
-        if op.name in ("tensor.expand_shape", "tensor.collapse_shape", "tensor.cast"):
-            return _reassociated(op, rewrite)
-    return None
-
-
-def _tensor(value: Any) -> str:
-    if isinstance(value.type, ir.RankedTensorType):
-        return str(value.type)
-    return f"tensor<{'i64' if isinstance(value.type, ir.IndexType) else value.type}>"
-
-
-def _extract(op: Any, rewrite: Rewrite) -> Any | None:
-    source, *indices = op.operands
-    places = [rewrite.known.values(index) for index in indices]
-    starts = [place[0].constant for place in places if place is not None and place[0].constant is not None]
-    if len(starts) != len(places):
-        return None
-    type_ = _tensor(op.results[0])
-    source = rewrite.data(source)
-    if not places:
-        return source
-    one = rewrite.emitter.op(
-        "stablehlo.slice", [source], f"tensor<{'x'.join('1' * len(starts))}x{str(op.results[0].type).replace('index', 'i64')}>",
-        start_indices=ir.DenseI64ArrayAttr.get(starts), limit_indices=ir.DenseI64ArrayAttr.get([start + 1 for start in starts]),
-        strides=ir.DenseI64ArrayAttr.get([1] * len(starts)),
-    )  # fmt: skip
-    return rewrite.emitter.op("stablehlo.reshape", [one], type_)
-
-
-def _from_elements(op: Any, rewrite: Rewrite) -> Any | None:
-    emitter, type_ = rewrite.emitter, ir.RankedTensorType(op.results[0].type)
-    element = str(type_.element_type).replace("index", "i64")
-    if type_.rank == 0:
-        return rewrite.data(op.operands[0])
-    if type_.rank > 1:
-        return None
-    parts = [emitter.op("stablehlo.reshape", [rewrite.data(operand)], f"tensor<1x{element}>") for operand in op.operands]
-    return parts[0] if len(parts) == 1 else emitter.op("stablehlo.concatenate", parts, f"tensor<{len(parts)}x{element}>", dimension="0 : i64")
-
-
-def _reassociated(op: Any, rewrite: Rewrite) -> Any | None:
-    """expand_shape, collapse_shape and cast as a reshape, or as themselves where nothing changes."""
-    source = rewrite.data(op.operands[0])
-    if op.name == "tensor.cast":
-        rewrite.known.learn_dims(op.results[0], rewrite.known.dims(source))
-        return source
-    type_ = ir.RankedTensorType(op.results[0].type)
-    if type_.has_static_shape:
-        return rewrite.emitter.op("stablehlo.reshape", [source], str(type_))
-    shape = rewrite.known.values(op.results[0]) or _expanded(op, rewrite)
-    if shape is None:
-        return None
-    return rewrite.emitter.op("stablehlo.dynamic_reshape", [source, rewrite.emitter.vector(shape)], str(type_))
-
-
-def _expanded(op: Any, rewrite: Rewrite) -> ex.Shape | None:
-    """The dims of an expand_shape (its output sizes) or collapse_shape (products of each group)."""
-    source = rewrite.known.dims(op.operands[0])
-    groups = [[int(position) for position in group] for group in op.attributes["reassociation"]]
-    if op.name == "tensor.collapse_shape":
-        return tuple(ex.product([source[position] for position in group]) for group in groups)
-    type_ = ir.RankedTensorType(op.results[0].type)
-    sizes = iter(rewrite.known.values(operand) for operand in op.operands[1:])
-    found = []
-    for position in range(type_.rank):
-        given = next(sizes, None) if type_.is_dynamic_dim(position) else (ex.number(type_.get_dim_size(position)),)
-        if given is None:
-            return None
-        found.append(given[0])
-    return tuple(found)

@@ -5,18 +5,17 @@ reshape(x W + b) = x reshape(W) + reshape(b), and reshape(x) W = x reshape(W): a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
+from lowering.legalize.inference.known import is_static, tensor_type
 from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES
 from lowering.legalize.inference.shapes import integers
 from lowering.legalize.patterns.dots import Numbers, create
-from lowering.legalize.patterns.movement import SINKABLE, broadcast, sizes
+from lowering.legalize.patterns.movement import SINKABLE, broadcast
+from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
 
 
 def split(op: Any, rewrite: Rewrite) -> None:
@@ -24,7 +23,7 @@ def split(op: Any, rewrite: Rewrite) -> None:
     before, after = rewrite.known.dims(op.operands[0]), rewrite.known.dims(op.results[0])
     count = len(after) - len(before) + 1
     parts = after[-count:]
-    is_split = count > 1 and len(before) > 0 and before[:-1] == after[:-count] and _is_static((before[-1], *parts))
+    is_split = count > 1 and len(before) > 0 and before[:-1] == after[:-count] and is_static((before[-1], *parts))
     if is_split and _can_split(op.operands[0], rewrite):
         rewrite.emitter.here = op
         with ir.InsertionPoint(op), op.location:
@@ -39,13 +38,13 @@ def _can_split(value: Any, rewrite: Rewrite) -> bool:
     if op.name in BROADCASTS:
         places, source = integers(op, "broadcast_dimensions"), rewrite.known.dims(op.operands[0])
         spans = bool(places) and places[-1] == len(rewrite.known.dims(value)) - 1
-        return places == sorted(places) and (not spans or (source[-1] == width and _is_static(source)))
+        return places == sorted(places) and (not spans or (source[-1] == width and is_static(source)))
     if len(rewrite.users(value)) != 1:
         return False
     if op.name == "stablehlo.dot_general":
         right, numbers = rewrite.known.dims(op.operands[1]), Numbers.of(op)
         taken = (*numbers.right_batch, *numbers.right_contracting)
-        return _is_static(right) and any(position not in taken for position in range(len(right)))
+        return is_static(right) and any(position not in taken for position in range(len(right)))
     ranks = {len(rewrite.known.dims(operand)) for operand in op.operands}
     has_product = any(not isinstance(operand.owner, ir.Block) and operand.owner.name not in BROADCASTS for operand in op.operands)
     return op.name in SINKABLE and len(ranks) == 1 and has_product and all(_can_split(operand, rewrite) for operand in op.operands)
@@ -68,10 +67,10 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
         weight = _reshaped(right, dims[:last] + parts + dims[last + 1 :], rewrite)
         moved = Numbers(numbers.left_batch, _shifted(numbers.right_batch, last, more), numbers.left_contracting,
                         _shifted(numbers.right_contracting, last, more))  # fmt: skip
-        created = create(op, _type(shape, value), [op.operands[0], weight], moved)
+        created = create(op, tensor_type(shape, value), [op.operands[0], weight], moved)
     else:
         operands = [_split(operand, parts, rewrite) for operand in op.operands]
-        created = ir.Operation.create(op.name, results=[_type(shape, value)], operands=operands, attributes=dict(op.attributes.items()))
+        created = ir.Operation.create(op.name, results=[tensor_type(shape, value)], operands=operands, attributes=dict(op.attributes.items()))
     rewrite.known.learn_dims(created.result, shape)
     return created.result
 
@@ -85,8 +84,8 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     source = left.owner.operands[0]
     before, after, weight = (rewrite.known.dims(value) for value in (source, left, right))
     count = len(before) - len(after) + 1
-    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and _is_static(before[-count:]) and numbers.left_contracting == (len(after) - 1,)
-    if not is_merged or not _is_static(weight):
+    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and is_static(before[-count:]) and numbers.left_contracting == (len(after) - 1,)
+    if not is_merged or not is_static(weight):
         return None
     place = numbers.right_contracting[0]
     with ir.InsertionPoint(op), op.location:
@@ -99,18 +98,10 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def _reshaped(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
-    created = ir.Operation.create("stablehlo.reshape", results=[_type(shape, value)], operands=[value])
+    created = ir.Operation.create("stablehlo.reshape", results=[tensor_type(shape, value)], operands=[value])
     rewrite.known.learn_dims(created.result, shape)
     return created.result
 
 
 def _shifted(places: tuple[int, ...], behind: int, by: int) -> tuple[int, ...]:
     return tuple(place + by if place > behind else place for place in places)
-
-
-def _is_static(shape: ex.Shape) -> bool:
-    return all(dim.constant is not None for dim in shape)
-
-
-def _type(shape: ex.Shape, like: Any) -> Any:
-    return ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(like.type).element_type)

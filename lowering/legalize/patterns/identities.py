@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
 from lowering.legalize.inference import iotas
 from lowering.legalize.inference.matchers import constant_of
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
+from lowering.legalize.rewriter import Rewrite
 
 
 def neutral(op: Any, rewrite: Rewrite) -> None:
@@ -24,7 +22,7 @@ def neutral(op: Any, rewrite: Rewrite) -> None:
 
 def _number(value: Any, rewrite: Rewrite) -> Any | None:
     """What `value` holds throughout: of a constant, or an integer that is known from sizes."""
-    held = iotas.of(value, rewrite.known)
+    held = iotas.map_of(value, rewrite.known)
     known = None if held is None or held.number is None else held.number.constant
     return constant_of(value) if known is None else known
 

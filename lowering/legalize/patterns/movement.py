@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_mlir import ir
 
+from lowering.legalize.inference.known import is_static, tensor_type
 from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, inserted, splat
 from lowering.legalize.inference.shapes import ELEMENTWISE, integers
+from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
-
-if TYPE_CHECKING:
-    from lowering.legalize.rewriter import Rewrite
 
 SINKABLE = (ELEMENTWISE | {"stablehlo.select"}) - {
     "stablehlo.sort", "stablehlo.reverse", "stablehlo.cholesky", "stablehlo.bitcast_convert", "stablehlo.optimization_barrier",
@@ -55,7 +54,8 @@ def _behind(op: Any, move: Move, before: list[Any], rewrite: Rewrite) -> None:
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         operands = [value if isinstance(value, ir.Value) else value() for value in before]  # type: ignore[misc]
-        lower = ir.Operation.create(op.name, results=[_type(move.source, op.results[0])], operands=operands, attributes=dict(op.attributes.items()))
+        type_ = tensor_type(move.source, op.results[0])
+        lower = ir.Operation.create(op.name, results=[type_], operands=operands, attributes=dict(op.attributes.items()))
     rewrite.known.learn_dims(lower.result, move.source)
     rewrite.replace(op.results[0], moved(rewrite.folded(lower), move, op, rewrite))
 
@@ -68,7 +68,7 @@ def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
         name = "stablehlo.dynamic_reshape" if move.places is None else "stablehlo.dynamic_broadcast_in_dim"
         attributes = {} if move.places is None else {"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(move.places))}
         operands = [value, rewrite.emitter.vector(target)]
-        created = ir.Operation.create(name, results=[_type(target, op.results[0])], operands=operands, attributes=attributes)
+        created = ir.Operation.create(name, results=[tensor_type(target, op.results[0])], operands=operands, attributes=attributes)
     rewrite.known.learn_dims(created.result, target)
     return rewrite.folded(created)
 
@@ -88,8 +88,7 @@ def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
         inserts = len(move.source) < len(target) and inserted(move.source, target) is not None
         merges = len(move.source) > len(target) and all(user.name in _PASSED for user in rewrite.users(operand))
         return inserts or merges
-    is_static = all(dim.constant is not None for dim in move.source)
-    return is_static or len(rewrite.users(operand)) == 1
+    return is_static(move.source) or len(rewrite.users(operand)) == 1
 
 
 def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
@@ -116,8 +115,8 @@ def _kept(source: ex.Shape, target: ex.Shape) -> int:
 
 def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rewrite) -> Any:
     """`value` broadcast to `shape` at the current place of insertion, and simplified."""
-    type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(value.type).element_type)
-    created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[type_], operands=[value, rewrite.emitter.vector(shape)],
+    operands = [value, rewrite.emitter.vector(shape)]
+    created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[tensor_type(shape, value)], operands=operands,
                                   attributes={"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(places))})
     rewrite.known.learn_dims(created.result, shape)
     return rewrite.folded(created)
@@ -125,16 +124,6 @@ def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rew
 
 def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
     """`value` with dims `shape` at the current place of insertion, and simplified."""
-    type_ = ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(value.type).element_type)
-    created = ir.Operation.create("stablehlo.dynamic_reshape", results=[type_], operands=[value, rewrite.emitter.vector(shape)])
+    created = ir.Operation.create("stablehlo.dynamic_reshape", results=[tensor_type(shape, value)], operands=[value, rewrite.emitter.vector(shape)])
     rewrite.known.learn_dims(created.result, shape)
     return rewrite.folded(created)
-
-
-def sizes(shape: ex.Shape) -> list[int]:
-    """Dims as MLIR's types want them."""
-    return [dim.constant if dim.constant is not None else ir.ShapedType.get_dynamic_size() for dim in shape]
-
-
-def _type(shape: ex.Shape, like: Any) -> Any:
-    return ir.RankedTensorType.get(sizes(shape), ir.RankedTensorType(like.type).element_type)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lowering.ir import bounds, mlir
+from lowering.ir import mlir
+from lowering.legalize import bounds
 from lowering.signature import Argument, Bound, Signature
 
 TEXT = """
