@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch._higher_order_ops.while_loop import while_loop_op
@@ -17,12 +17,10 @@ from lowering.errors import Problem, Unsupported
 from lowering.interpreter import carried as carry
 from lowering.interpreter import lists
 from lowering.interpreter.lists import OfUnknownLength, Rows
+from lowering.interpreter.machine import Machine
 from lowering.interpreter.state import Changed, State, Turned
 from lowering.interpreter.values import UNINITIALIZED, held
 from lowering.torchscript.nodes import captured, nodes, outputs, place
-
-if TYPE_CHECKING:
-    from lowering.interpreter.interpreter import Interpreter
 
 Node: TypeAlias = torch._C.Node
 FOREVER = 2**63 - 1  # the count of a loop that its condition alone ends
@@ -46,13 +44,13 @@ class Plan:
 class Loop:
     """One `prim::Loop` from turn `start` on. `values` are those around it, `again` is whether the first turn is taken."""
 
-    def __init__(self, interpreter: Interpreter, node: Node, values: dict[int, Any], start: int, count: Any, again: Any,
+    def __init__(self, machine: Machine, node: Node, values: dict[int, Any], start: int, count: Any, again: Any,
                  carried: Sequence[Any]) -> None:
-        self._interpreter, self._node, self._start, self._again = interpreter, node, start, again
+        self._machine, self._node, self._start, self._again = machine, node, start, again
         self._block = next(node.blocks())
         self._turn, *self._inputs = self._block.inputs()
         self._captured = [unique for unique in captured(self._block) if unique in values]
-        self._attributes = interpreter.attributes(self._block, values)
+        self._attributes = machine.attributes(self._block, values)
         self._carried = len(carried)
         read = [values[unique] for unique in self._captured]
         self._state = State([*carried, count, *read, *self._attributes.values()])
@@ -146,10 +144,10 @@ class Loop:
         values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
         values[self._turn.unique()] = turn
         if not self._is_endless and isinstance(turn, torch.SymInt):
-            self._interpreter.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
+            self._machine.turns[turn.node.expr] = (turn, self._start, roots[self._carried] - 1)
         attributes = dict(zip(self._attributes, roots[self._carried + 1 + len(self._captured) :], strict=True))
-        with self._interpreter.reading(attributes) as held_now:
-            again, *carried = self._interpreter.block(self._block, values)
+        with self._machine.reading(attributes) as held_now:
+            again, *carried = self._machine.block(self._block, values)
         if problems := self._sized_by_turns(values):
             raise Unsupported(problems)
         try:
@@ -243,7 +241,7 @@ class Loop:
         roots, _ = self._state.filled(leaves, (), made)
         for (name, before), after in zip(self._attributes.items(), roots[len(roots) - len(self._attributes) :], strict=True):
             if after is not before:
-                self._interpreter.assign(name, after)
+                self._machine.assign(name, after)
         return tuple(roots[: self._carried])
 
     def _problem(self, node: Node, cause: str, fix: str) -> Problem:

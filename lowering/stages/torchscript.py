@@ -17,8 +17,8 @@ from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
 from lowering.torchscript import custom_ops, deployable
-from lowering.torchscript.custom_ops import Annotation
-from lowering.torchscript.graph import ScriptGraph, refusals
+from lowering.torchscript.annotation import Annotation
+from lowering.torchscript.graph import build, refusals
 from lowering.torchscript.nodes import nodes
 
 
@@ -44,7 +44,7 @@ class ToTorchScript(Stage):
     def apply(self, program: Program, note: Note) -> Program:
         model = program.model
         annotation = Annotation(exported.symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
-        return program.lowered(Level.TORCHSCRIPT, ScriptGraph(program.ir.graph_module, annotation).graph)
+        return program.lowered(Level.TORCHSCRIPT, build(program.ir.graph_module, annotation))
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})

@@ -3,79 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-from lowering.torchscript.custom_ops import mutating
-
-if TYPE_CHECKING:
-    from lowering.torchscript.graph import ScriptGraph
+from lowering.torchscript.builder import Builder
+from lowering.torchscript.types import script_type
 
 Value: TypeAlias = torch._C.Value
 
 FOREVER = 2**63 - 1  # trip count of a loop that its condition alone ends
 
 
-def cond(graph: ScriptGraph, node: Node) -> list[Value]:
+def cond(builder: Builder, node: Node) -> list[Value]:
     """`cond(predicate, true_graph, false_graph, operands)`."""
     predicate, accepted, refused, operands = node.args[:4]
-    choice = graph.graph.create("prim::If", [_as_bool(graph, node, graph.scalar(predicate))], 0)
-    graph.insert(node, choice)
-    given = [graph.scalar(operand) for operand in operands]  # type: ignore[union-attr]
+    choice = builder.graph.create("prim::If", [_as_bool(builder, node, builder.scalar(predicate))], 0)
+    builder.insert(node, choice)
+    given = [builder.scalar(operand) for operand in operands]  # type: ignore[union-attr]
     for body in (accepted, refused):
         block = choice.addBlock()
-        with graph.inside(block):
-            for result in graph.region(graph.held(body), given):
+        with builder.inside(block):
+            for result in builder.region(builder.held(body), given):
                 block.registerOutput(result)
     return _outputs(choice, node)
 
 
-def while_loop(graph: ScriptGraph, node: Node) -> list[Value]:
+def while_loop(builder: Builder, node: Node) -> list[Value]:
     """`while_loop(condition_graph, body_graph, carried, additional)`: the condition is computed before the loop and at the end of each turn."""
-    condition, body, carried, additional = (graph.held(argument) for argument in node.args[:4])
-    start = [graph.scalar(value) for value in carried]
-    more = [graph.scalar(value) for value in additional]
-    first = _as_bool(graph, node, graph.region(condition, [*start, *more])[0])
-    loop, block = _loop(graph, node, graph.constant(FOREVER), first, start)
-    with graph.inside(block):
+    condition, body, carried, additional = (builder.held(argument) for argument in node.args[:4])
+    start = [builder.scalar(value) for value in carried]
+    more = [builder.scalar(value) for value in additional]
+    first = _as_bool(builder, node, builder.region(condition, [*start, *more])[0])
+    loop, block = _loop(builder, node, builder.constant(FOREVER), first, start)
+    with builder.inside(block):
         values = list(block.inputs())[1:]
-        turned = graph.region(body, [*values, *more])
-        again = _as_bool(graph, node, graph.region(condition, [*turned, *more])[0])
+        turned = builder.region(body, [*values, *more])
+        again = _as_bool(builder, node, builder.region(condition, [*turned, *more])[0])
         _end_turn(block, again, turned)
     return _outputs(loop, node)
 
 
-def scan(graph: ScriptGraph, node: Node) -> list[Value]:
+def scan(builder: Builder, node: Node) -> list[Value]:
     """`scan(combine_graph, init, xs, additional)`: a turn takes the carried values and one slice of each xs along dim 0, and gives the
     carried values and one slice of each result."""
-    combine, init, stacked, additional = (graph.held(argument) for argument in node.args[:4])
-    carried = [graph.scalar(value) for value in init]
+    combine, init, stacked, additional = (builder.held(argument) for argument in node.args[:4])
+    carried = [builder.scalar(value) for value in init]
     results = list(node.meta["val"])
-    return _sliced_loop(graph, node, combine, carried, [graph.scalar(value) for value in stacked], additional, results)
+    return _sliced_loop(builder, node, combine, carried, [builder.scalar(value) for value in stacked], additional, results)
 
 
-def map_(graph: ScriptGraph, node: Node) -> list[Value]:
+def map_(builder: Builder, node: Node) -> list[Value]:
     """`map(body_graph, xs, additional)`: a turn takes one slice of each xs along dim 0 and gives one slice of each result."""
-    body, stacked, additional = (graph.held(argument) for argument in node.args[:3])
-    return _sliced_loop(graph, node, body, [], [graph.scalar(value) for value in stacked], additional, list(node.meta["val"]))
+    body, stacked, additional = (builder.held(argument) for argument in node.args[:3])
+    return _sliced_loop(builder, node, body, [], [builder.scalar(value) for value in stacked], additional, list(node.meta["val"]))
 
 
-def _sliced_loop(graph: ScriptGraph, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
+def _sliced_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
                  additional: Sequence[Any], results: list[Any]) -> list[Value]:
     """A loop over dim 0 of `stacked`; each turn writes its slice of every result that is not carried."""
-    zero, more = graph.constant(0), [graph.scalar(value) for value in additional]
-    count = _insert(graph, node, "aten::size", [stacked[0], zero], torch._C.IntType.get())
-    made = [_empty(graph, node, count, value, result) for value, result in zip(results[len(carried) :], _slices(body, len(carried)), strict=True)]
-    loop, block = _loop(graph, node, count, graph.constant(True), [*carried, *made])
-    with graph.inside(block):
+    zero, more = builder.constant(0), [builder.scalar(value) for value in additional]
+    count = _insert(builder, node, "aten::size", [stacked[0], zero], torch._C.IntType.get())
+    made = [_empty(builder, node, count, value, result) for value, result in zip(results[len(carried) :], _slices(body, len(carried)), strict=True)]
+    loop, block = _loop(builder, node, count, builder.constant(True), [*carried, *made])
+    with builder.inside(block):
         turn, *values = block.inputs()
-        taken = [_row(graph, node, value, turn) for value in stacked]
-        turned = graph.region(body, [*values[: len(carried)], *taken, *more])
+        taken = [_row(builder, node, value, turn) for value in stacked]
+        turned = builder.region(body, [*values[: len(carried)], *taken, *more])
         for position, target in enumerate(values[len(carried) :], len(carried)):
-            turned[position] = _written(graph, node, target, turned[position], turn, count)
-        _end_turn(block, graph.constant(True), turned)
+            turned[position] = _written(builder, node, target, turned[position], turn, count)
+        _end_turn(block, builder.constant(True), turned)
     return _outputs(loop, node)
 
 
@@ -85,48 +83,46 @@ def _slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
     return [result.meta["val"] for result in returned[carried:]]
 
 
-def _empty(graph: ScriptGraph, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
+def _empty(builder: Builder, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
     """Zeros of the shape of a stacked result; its dims behind the first are ints, or sizes that the graph has named already."""
-    from lowering.torchscript.graph import script_type
-
-    sizes = [count, *(graph.size(size) for size in slice_.shape)]
-    listed = _insert(graph, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
-    none = graph.constant(None)
-    return _insert(graph, node, "aten::full", [listed, graph.constant(0), graph.constant(value.dtype), none, none, none], script_type(value))
+    sizes = [count, *(builder.size(size) for size in slice_.shape)]
+    listed = _insert(builder, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
+    none = builder.constant(None)
+    return _insert(builder, node, "aten::full", [listed, builder.constant(0), builder.constant(value.dtype), none, none, none], script_type(value))
 
 
-def _written(graph: ScriptGraph, node: Node, target: Value, row: Value, turn: Value, count: Value) -> Value:
+def _written(builder: Builder, node: Node, target: Value, row: Value, turn: Value, count: Value) -> Value:
     """`target` with `row` at place `turn` of dim 0: chosen by a mask, since writes at an index that varies have no lowering."""
-    rank, none = len(row.type().varyingSizes()), graph.constant(None)  # type: ignore[attr-defined]
+    rank, none = len(row.type().varyingSizes()), builder.constant(None)  # type: ignore[attr-defined]
     long, truth = (torch._C.TensorType.get().with_dtype(dtype) for dtype in (torch.int64, torch.bool))  # type: ignore[attr-defined]
-    places = _insert(graph, node, "aten::arange", [count, graph.constant(torch.int64), none, none, none], long.with_sizes([None]))
-    here = _insert(graph, node, "aten::eq", [places, turn], truth.with_sizes([None]))
+    places = _insert(builder, node, "aten::arange", [count, builder.constant(torch.int64), none, none, none], long.with_sizes([None]))
+    here = _insert(builder, node, "aten::eq", [places, turn], truth.with_sizes([None]))
     for position in range(rank):
-        here = _insert(graph, node, "aten::unsqueeze", [here, graph.constant(position + 1)], truth.with_sizes([None, *[1] * (position + 1)]))
-    return _insert(graph, node, "aten::where", [here, row, target], target.type())
+        here = _insert(builder, node, "aten::unsqueeze", [here, builder.constant(position + 1)], truth.with_sizes([None, *[1] * (position + 1)]))
+    return _insert(builder, node, "aten::where", [here, row, target], target.type())
 
 
-def _row(graph: ScriptGraph, node: Node, value: Value, turn: Value) -> Value:
+def _row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:
     """Slice `turn` of dim 0, gathered: a slice at a place that varies has no lowering."""
-    zero, rest = graph.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
+    zero, rest = builder.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
     long = torch._C.TensorType.get().with_dtype(torch.int64)  # type: ignore[attr-defined]
-    place = _insert(graph, node, "prim::NumToTensor", [turn], long.with_sizes([]))
-    places = _insert(graph, node, "aten::unsqueeze", [place, zero], long.with_sizes([1]))
-    rows = _insert(graph, node, "aten::index_select", [value, zero, places], value.type().with_sizes([1, *rest]))  # type: ignore[attr-defined]
-    return _insert(graph, node, "aten::squeeze", [rows, zero], value.type().with_sizes(rest))  # type: ignore[attr-defined]
+    place = _insert(builder, node, "prim::NumToTensor", [turn], long.with_sizes([]))
+    places = _insert(builder, node, "aten::unsqueeze", [place, zero], long.with_sizes([1]))
+    rows = _insert(builder, node, "aten::index_select", [value, zero, places], value.type().with_sizes([1, *rest]))  # type: ignore[attr-defined]
+    return _insert(builder, node, "aten::squeeze", [rows, zero], value.type().with_sizes(rest))  # type: ignore[attr-defined]
 
 
-def _insert(graph: ScriptGraph, node: Node, kind: str, inputs: list[Value], type_: torch._C.Type) -> Value:
-    created = graph.graph.create(kind, inputs, 1)
-    graph.insert(node, created)
+def _insert(builder: Builder, node: Node, kind: str, inputs: list[Value], type_: torch._C.Type) -> Value:
+    created = builder.graph.create(kind, inputs, 1)
+    builder.insert(node, created)
     created.output().setType(type_)
     return created.output()
 
 
-def _loop(graph: ScriptGraph, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
+def _loop(builder: Builder, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
     """A loop whose block takes the turn's number and the carried values."""
-    loop = graph.graph.create("prim::Loop", [count, first, *carried], 0)
-    graph.insert(node, loop)
+    loop = builder.graph.create("prim::Loop", [count, first, *carried], 0)
+    builder.insert(node, loop)
     block = loop.addBlock()
     block.addInputToBlock().setType(torch._C.IntType.get())  # type: ignore[call-arg]
     for value in carried:
@@ -139,17 +135,15 @@ def _end_turn(block: torch._C.Block, again: Value, carried: Sequence[Value]) -> 
         block.registerOutput(value)
 
 
-def _as_bool(graph: ScriptGraph, node: Node, value: Value) -> Value:
+def _as_bool(builder: Builder, node: Node, value: Value) -> Value:
     """A predicate as a bool: that of a tensor of one element is read."""
     if value.type().kind() == "BoolType":
         return value
-    return _insert(graph, node, "aten::Bool", [value], torch._C.BoolType.get())
+    return _insert(builder, node, "aten::Bool", [value], torch._C.BoolType.get())
 
 
 def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
     """The results of a node with blocks, typed as the FX node's."""
-    from lowering.torchscript.graph import script_type
-
     results = []
     for value in node.meta["val"]:
         output = created.addOutput()
@@ -158,6 +152,6 @@ def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
     return results
 
 
-RULES: dict[str, Callable[[ScriptGraph, Node], list[Value]]] = {
-    "cond": cond, "while_loop": while_loop, "scan": scan, "map_impl": map_, "auto_functionalized": mutating,
+RULES: dict[str, Callable[[Builder, Node], list[Value]]] = {
+    "cond": cond, "while_loop": while_loop, "scan": scan, "map_impl": map_,
 }  # fmt: skip

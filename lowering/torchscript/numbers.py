@@ -5,85 +5,84 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-if TYPE_CHECKING:
-    from lowering.torchscript.graph import ScriptGraph
+from lowering.torchscript.builder import ITEMS, Builder
 
 Value: TypeAlias = torch._C.Value
-Rule = Callable[["ScriptGraph", Node], Value]
+Rule = Callable[[Builder, Node], Value]
 
 
-def power(graph: ScriptGraph, node: Node) -> Value:
+def power(builder: Builder, node: Node) -> Value:
     """TorchScript's power of ints is a float: that of a size is a product."""
-    factor, exponent = graph.scalar(node.args[0]), node.args[1]
+    factor, exponent = builder.scalar(node.args[0]), node.args[1]
     if not _is_int(node) or not isinstance(exponent, int):
-        given = [graph.scalar(argument) for argument in node.args]
-        value = graph.number(node, "aten::pow", given, 0.0)
-        return graph.number(node, "aten::Int", [value], 0) if _is_int(node) else value
-    product = graph.constant(1) if exponent == 0 else factor
+        given = [builder.scalar(argument) for argument in node.args]
+        value = builder.number(node, "aten::pow", given, 0.0)
+        return builder.number(node, "aten::Int", [value], 0) if _is_int(node) else value
+    product = builder.constant(1) if exponent == 0 else factor
     for _ in range(exponent - 1):
-        product = graph.number(node, "aten::mul", [product, factor], 0)
+        product = builder.number(node, "aten::mul", [product, factor], 0)
     return product
 
 
-def modulo(graph: ScriptGraph, node: Node) -> Value:
+def modulo(builder: Builder, node: Node) -> Value:
     """The remainder has the divisor's sign; below this level it has the dividend's, so where that can be negative it is computed otherwise."""
-    dividend, divisor = (graph.scalar(argument) for argument in node.args)
+    dividend, divisor = (builder.scalar(argument) for argument in node.args)
     if not _is_int(node) or _is_never_negative(node.args[0]):
-        return graph.number(node, "aten::remainder", [dividend, divisor], node.meta["val"])
-    whole = graph.number(node, "aten::floordiv", [dividend, divisor], 0)
-    return graph.number(node, "aten::sub", [dividend, graph.number(node, "aten::mul", [whole, divisor], 0)], 0)
+        return builder.number(node, "aten::remainder", [dividend, divisor], node.meta["val"])
+    whole = builder.number(node, "aten::floordiv", [dividend, divisor], 0)
+    return builder.number(node, "aten::sub", [dividend, builder.number(node, "aten::mul", [whole, divisor], 0)], 0)
 
 
-def negation(graph: ScriptGraph, node: Node) -> Value:
+def negation(builder: Builder, node: Node) -> Value:
     """`not` of a bool, which has no lowering, as `!= True`."""
-    return graph.number(node, "aten::ne", [graph.scalar(node.args[0]), graph.constant(True)], True)
+    return builder.number(node, "aten::ne", [builder.scalar(node.args[0]), builder.constant(True)], True)
 
 
-def floor(graph: ScriptGraph, node: Node) -> Value:
+def floor(builder: Builder, node: Node) -> Value:
     """floor(x) = -ceil(-x): only ceil has a lowering."""
-    value = graph.scalar(node.args[0])
+    value = builder.scalar(node.args[0])
     if value.type().kind() == "IntType":
         return value
-    below = graph.number(node, "aten::ceil", [graph.number(node, "aten::neg", [value], 0.0)], 0)
-    return graph.number(node, "aten::neg", [below], 0)
+    below = builder.number(node, "aten::ceil", [builder.number(node, "aten::neg", [value], 0.0)], 0)
+    return builder.number(node, "aten::neg", [below], 0)
 
 
-def absolute(graph: ScriptGraph, node: Node) -> Value:
+def absolute(builder: Builder, node: Node) -> Value:
     """|x| = max(x, -x)."""
-    value = graph.scalar(node.args[0])
-    return graph.number(node, "prim::max", [value, graph.number(node, "aten::neg", [value], node.meta["val"])], node.meta["val"])
+    value = builder.scalar(node.args[0])
+    return builder.number(node, "prim::max", [value, builder.number(node, "aten::neg", [value], node.meta["val"])], node.meta["val"])
 
 
-def choice(graph: ScriptGraph, node: Node) -> Value:
+def choice(builder: Builder, node: Node) -> Value:
     """`sym_ite(condition, one, other)`."""
-    condition, *given = (graph.scalar(argument) for argument in node.args)
-    chosen = graph.graph.create("prim::If", [condition], 1)
-    graph.insert(node, chosen)
+    condition, *given = (builder.scalar(argument) for argument in node.args)
+    chosen = builder.graph.create("prim::If", [condition], 1)
+    builder.insert(node, chosen)
     for value in given:
         chosen.addBlock().registerOutput(value)
     chosen.output().setType(given[0].type())
     return chosen.output()
 
 
-def item(graph: ScriptGraph, node: Node) -> Value:
+def item(builder: Builder, node: Node) -> Value:
     """The number that a tensor of one element holds: below this level an item of unknown kind has no lowering."""
     kinds = {torch.SymInt: "aten::Int", torch.SymFloat: "aten::Float", torch.SymBool: "aten::Bool"}
-    return graph.number(node, kinds[type(node.meta["val"])], [graph.scalar(node.args[0])], node.meta["val"])
+    return builder.number(node, kinds[type(node.meta["val"])], [builder.scalar(node.args[0])], node.meta["val"])
 
 
 def compared(kind: str) -> Rule:
     """A comparison of an int with a float compares floats."""
 
-    def rule(graph: ScriptGraph, node: Node) -> Value:
-        given = [graph.scalar(argument) for argument in node.args]
+    def rule(builder: Builder, node: Node) -> Value:
+        given = [builder.scalar(argument) for argument in node.args]
         if {value.type().kind() for value in given} == {"IntType", "FloatType"}:
-            given = [value if value.type().kind() == "FloatType" else graph.number(node, "aten::Float", [value], 0.0) for value in given]
-        return graph.number(node, kind, given, True)
+            given = [value if value.type().kind() == "FloatType" else builder.number(node, "aten::Float", [value], 0.0) for value in given]
+        return builder.number(node, kind, given, True)
 
     return rule
 
@@ -98,8 +97,6 @@ def _is_never_negative(argument: Any) -> bool:
         return bool(value.node.shape_env.bound_sympy(value.node.expr).lower >= 0)
     return bool(value >= 0)
 
-
-ITEMS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(ITEMS, item),

@@ -1,0 +1,26 @@
+"""What a loop needs of the interpreter that runs it: the two call each other."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+
+
+class Machine(Protocol):
+    """Runs blocks of a graph whose first input is a module. The module's attributes go by their full names."""
+
+    turns: dict[Any, tuple[Any, Any, Any]]  # of loops that are not unrolled, by the symbol of the iteration: (index, first, last)
+
+    def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
+        """Run a block whose inputs and captured values are among `values`; return its results."""
+
+    def attributes(self, block: torch._C.Block, values: dict[int, Any]) -> dict[str, Any]:
+        """List the module's attributes that a block reads or assigns."""
+
+    def reading(self, attributes: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
+        """Use these values of attributes inside, and assign to them."""
+
+    def assign(self, name: str, value: Any) -> None:
+        """Assign an attribute."""

@@ -1,0 +1,34 @@
+"""The dims of a custom op's results, written into its node: no later level could know them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lowering.custom.naming import DIMS, dims_text, is_custom
+from lowering.fx import exported
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """names: the trace's symbols in the model's words; kept: ops of PyTorch's own that stay whole (see `is_custom`)."""
+
+    names: exported.Names = field(default_factory=dict)
+    kept: Collection[str] = ()
+
+    def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
+        """Write the dims of its results into the node of a custom op; leave other nodes."""
+        if is_custom(op._schema.name, op._schema.overload_name, self.kept):
+            shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
+            created.s_(DIMS, dims_text(shapes))
+
+
+UNNAMED = Annotation()  # symbols stay torch's, and nothing is kept
+
+
+def leaves(values: Iterable[Any]) -> Sequence[Any]:
+    """Replace the lists in `values` by their elements."""
+    return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else [value])]

@@ -1,0 +1,170 @@
+"""What rules build a TorchScript graph with: values of FX nodes, arguments by schema type, constants, regions, source lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch.fx import GraphModule, Node
+
+from lowering.errors import Problem, Unsupported
+from lowering.ir import source_lines
+from lowering.torchscript import nodes
+from lowering.torchscript.annotation import Annotation
+from lowering.torchscript.types import as_constant, script_type
+
+Value: TypeAlias = torch._C.Value
+
+ITEMS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)  # ops that read the one element of a tensor
+
+
+class Builder:
+    """Builds one `torch._C.Graph` from an FX graph whose placeholders hold weights and inputs alike: the services that rules share.
+
+    It knows no rule: `convert` gives what an FX call turns into. annotation: for custom ops.
+    """
+
+    def __init__(self, module: GraphModule, annotation: Annotation, convert: Callable[[Builder, Node], Any]) -> None:
+        self.graph = torch._C.Graph()
+        self._annotation, self._convert, self._module = annotation, convert, module
+        self._values: dict[Node, Any] = {}
+        self._constants: dict[tuple[type, Any], Value] = {}
+
+    def add_argument(self, node: Node) -> None:
+        """Take a placeholder as an argument of the graph."""
+        value = node.meta["val"]
+        if not isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
+            self._values[node] = value  # a constant given to forward: the graph holds it where it is used
+            return
+        self._values[node] = self.graph.addInput(node.name)
+        self._values[node].setType(script_type(value))
+
+    def body(self, module: GraphModule) -> list[Value]:
+        """Insert the nodes of a graph whose placeholders have values already; return its results, constants left out."""
+        results: Sequence[Any] = ()
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                self._values[node] = getattr(module, str(node.target))
+            elif node.op == "call_function":
+                self._values[node] = self._convert(self, node)
+            elif node.op == "output":
+                returned = node.args[0]
+                results = returned if isinstance(returned, list | tuple) else (returned,)
+        return [self._values[result] for result in results if isinstance(result, Node)]
+
+    def region(self, module: GraphModule, operands: Sequence[Any]) -> list[Value]:
+        """The body of a higher-order op at the place of insertion, its placeholders standing for `operands` (values or numbers)."""
+        placeholders = (node for node in module.graph.nodes if node.op == "placeholder")
+        for node, operand in zip(placeholders, operands, strict=True):
+            self._values[node] = operand
+        return self.body(module)
+
+    @contextmanager
+    def inside(self, block: torch._C.Block) -> Iterator[None]:
+        """Insert into `block`; constants made there are not seen outside of it."""
+        outer = dict(self._constants)
+        with self.graph.insert_point_guard(block):  # type: ignore[arg-type]
+            yield
+        self._constants = outer
+
+    def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any], written: Sequence[Any] = ()) -> list[Any]:
+        """Insert a call of `op`; its results, lists as their elements. `written`: the new values of what it writes."""
+        created = self.graph.create(op._schema.name, arguments, len(values))
+        self._annotation.mark(created, op, [*values, *written])
+        outputs = self._place(node, created, values)
+        pairs = zip(outputs, values, strict=True)
+        return [self._unpack(node, output, value) if isinstance(value, list | tuple) else output for output, value in pairs]
+
+    def _unpack(self, node: Node, listed: Value, elements: Sequence[Any]) -> list[Value]:
+        unpack = self.graph.create("prim::ListUnpack", [listed], len(elements))
+        return self._place(node, unpack, elements)
+
+    def call(self, node: Node, kind: str, arguments: list[Value], values: Sequence[Any]) -> list[Value]:
+        """Insert an op of no schema, with results typed as the FX `values`."""
+        return self._place(node, self.graph.create(kind, arguments, len(values)), values)
+
+    def _place(self, node: Node, created: torch._C.Node, values: Sequence[Any]) -> list[Value]:
+        self.insert(node, created)
+        outputs = nodes.outputs(created)
+        for output, value in zip(outputs, values, strict=True):
+            output.setType(script_type(value))
+        if len(outputs) == 1:
+            outputs[0].setDebugName(node.name if created.kind() != "prim::ListUnpack" else f"{node.name}_0")
+        return outputs
+
+    def number(self, node: Node, kind: str, arguments: list[Value], like: Any) -> Value:
+        """Insert an op on numbers; its result has the type of `like`."""
+        created = self.graph.create(kind, arguments, 1)
+        self.insert(node, created)
+        created.output().setType(script_type(like))
+        return created.output()
+
+    def insert(self, node: Node, created: torch._C.Node) -> None:
+        """Insert `created` with the user line of `node`."""
+        line = source_lines.of_fx(node)
+        if line is not None:
+            created.copyMetadata(source_lines.script_prototype(line))
+        self.graph.insertNode(created)
+
+    def argument(self, given: Any, formal: torch._C.Type) -> Value:
+        """The value passed for a schema argument of type `formal`."""
+        if formal.kind() == "OptionalType":
+            return self.constant(None) if given is None else self.argument(given, formal.getElementType())
+        if formal.kind() == "ListType":
+            elements = given if isinstance(given, list | tuple) else [given]
+            return self._list(elements, formal.getElementType())
+        if formal.kind() == "TensorType" and _is_truth(given):
+            return self._values[given.args[0]]  # the tensor that it was taken from: a bool is no number in TorchScript
+        if formal.kind() == "NumberType" and isinstance(given, bool):
+            return self.constant(int(given))  # a bool is no number in TorchScript
+        if formal.kind() == "FloatType" and isinstance(given, int) and not isinstance(given, bool):
+            return self.constant(float(given))
+        return self.scalar(given)
+
+    def _list(self, elements: Iterable[Any], element_type: torch._C.Type) -> Value:
+        return self.list_of([self.argument(element, element_type) for element in elements], element_type)
+
+    def list_of(self, values: list[Value], element_type: torch._C.Type) -> Value:
+        """A list of values."""
+        created = self.graph.create("prim::ListConstruct", values, 1)
+        self.graph.insertNode(created)
+        created.output().setType(torch._C.ListType(element_type))
+        return created.output()
+
+    def scalar(self, given: Any) -> Any:
+        """The value of a node, or the constant that a number is."""
+        value = self._values[given] if isinstance(given, Node) else given
+        return value if isinstance(value, torch._C.Value) else self.constant(value)
+
+    def held(self, given: Any) -> Any:
+        """What a node stands for: a value, a list of them, or a graph."""
+        return self._values[given] if isinstance(given, Node) else given
+
+    def size(self, size: int | torch.SymInt) -> Value:
+        """A dim as a value: a constant, or read from the first tensor so far that has it; Unsupported when none has."""
+        if isinstance(size, int):
+            return self.constant(size)
+        for node, value in list(self._values.items()):
+            tensor = node.meta.get("val")
+            if not isinstance(tensor, torch.Tensor) or not isinstance(value, torch._C.Value) or node.graph is not self._module.graph:
+                continue
+            for position, dim in enumerate(tensor.shape):
+                if isinstance(dim, torch.SymInt) and dim.node.expr == size.node.expr:
+                    read = self.graph.create("aten::size", [value, self.constant(position)], 1)
+                    self.graph.insertNode(read)
+                    read.output().setType(torch._C.IntType.get())
+                    return read.output()
+        raise Unsupported(Problem(f"size {size}", "the result of a scan or map has it, but no tensor before the loop does"))
+
+    def constant(self, given: Any) -> Value:
+        given = as_constant(given)
+        key = (type(given), repr(given))
+        if key not in self._constants:
+            self._constants[key] = self.graph.insertConstant(given)
+        return self._constants[key]
+
+
+def _is_truth(given: Any) -> bool:
+    return isinstance(given, Node) and given.target in ITEMS and isinstance(given.meta["val"], torch.SymBool)

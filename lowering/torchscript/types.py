@@ -1,0 +1,40 @@
+"""TorchScript's types of FX values, and its constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lowering import types
+
+_SCALARS = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool", int: "int", float: "float", bool: "bool"}
+_MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
+
+
+def script_type(value: Any) -> torch._C.Type:
+    """The TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
+    if isinstance(value, torch.Tensor):
+        sizes = [int(size) if isinstance(size, int) or size.node.expr.is_number else None for size in value.shape]
+        return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple):  # of an op that returns a list, torch keeps either
+        return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
+    if value is None:
+        return torch._C.NoneType.get()
+    for kind, word in _SCALARS.items():
+        if type(value) is kind:
+            return _scalar_type(word)
+    raise TypeError(f"a value of type {type(value).__name__} has no TorchScript type")
+
+
+def _scalar_type(word: str) -> torch._C.Type:
+    return {"int": torch._C.IntType, "float": torch._C.FloatType, "bool": torch._C.BoolType}[word].get()
+
+
+def as_constant(given: Any) -> Any:
+    """Convert dtypes, layouts and memory formats to the ints that they are in TorchScript; leave all else."""
+    if isinstance(given, torch.dtype):
+        return types.of(given).code
+    if isinstance(given, torch.layout):
+        return {torch.strided: 0}[given]
+    return _MEMORY_FORMATS[given] if isinstance(given, torch.memory_format) else given
