@@ -17,11 +17,10 @@ from torch.fx.traceback import preserve_node_meta, set_stack_trace
 from lowering import types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.interpreter import lists, windows
-from lowering.interpreter import values as script_values
 from lowering.interpreter.carried import kind_of
 from lowering.interpreter.lists import Unreadable, is_dynamic, is_from_data
 from lowering.interpreter.loops import Loop, Unsettled
-from lowering.interpreter.values import UNINITIALIZED, held
+from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, function_of, held
 from lowering.ir import source_lines
 from lowering.ops import indexing
 from lowering.torchscript.nodes import is_written, nodes, place
@@ -47,7 +46,7 @@ def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     found = []
     for node in graph.nodes():
         kind = node.kind()
-        if kind not in STRUCTURE and kind not in script_values.ALWAYS and kind not in script_values.WITHOUT_TENSORS and _operator(node) is None:
+        if kind not in STRUCTURE and kind not in ALWAYS and kind not in WITHOUT_TENSORS and _operator(node) is None:
             found.append(Problem(place(node), "TorchScript construct that has no lowering", "rewrite this line in tensor operations"))
         for block in node.blocks():
             found += refusals(block)
@@ -119,7 +118,7 @@ class Interpreter:
             return indexing.select(*given)
         if node.kind() == "aten::slice" and (window := windows.window(given, self.turns)) is not None:
             return window
-        function = lists.function_of(node.kind(), given) or script_values.function_of(node.kind(), given)
+        function = lists.function_of(node.kind(), given) or function_of(node.kind(), given)
         if function is not None:
             return function(*given)
         op = _operator(node)

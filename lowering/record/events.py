@@ -8,8 +8,8 @@ from typing import Any
 
 from lowering.errors import Problem
 from lowering.plain import structured
-from lowering.record import symbols as following
 from lowering.record.result import START, JobResult, Remark, StageResult
+from lowering.record.symbols import followed
 
 
 @dataclass
@@ -49,7 +49,7 @@ class History:
 
     def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
         peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
-        symbols, remarks = following.followed(self.reports.get("symbols", {}), self.standings)
+        symbols, remarks = followed(self.reports.get("symbols", {}), self.standings)
         return JobResult(
             f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
             seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),

@@ -112,15 +112,15 @@ def _load_module(data: bytes, level: Level) -> Any:
 def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     """The graph's text, and what its reader drops: the names of values and the source ranges."""
     from lowering.ir import source_lines
-    from lowering.torchscript import nodes as script_nodes
+    from lowering.torchscript.nodes import blocks, nodes, outputs
 
-    nodes = []
-    for node in script_nodes.nodes(graph):
+    found = []
+    for node in nodes(graph):
         line = source_lines.of_script(node)
-        nodes.append({"names": [value.debugName() for value in script_nodes.outputs(node)],
+        found.append({"names": [value.debugName() for value in outputs(node)],
                       "line": line and [line.file, line.line, line.code, line.module],
-                      "blocks": [[value.debugName() for value in block.inputs()] for block in script_nodes.blocks(node)]})
-    data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": nodes}
+                      "blocks": [[value.debugName() for value in block.inputs()] for block in blocks(node)]})
+    data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": found}
     try:
         held = str(_load_graph(data)) == data["text"]
     except RuntimeError:  # `nan`, complex numbers and inline tensors have no text that reads back
@@ -130,14 +130,14 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
 def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
     from lowering.ir import source_lines
-    from lowering.torchscript import nodes as script_nodes
     from lowering.torchscript import text
+    from lowering.torchscript.nodes import blocks, nodes, outputs
 
     graph = text.read(data["text"])
     _rename(graph.inputs(), data["inputs"])
-    for node, saved in zip(script_nodes.nodes(graph), data["nodes"], strict=True):
-        _rename(script_nodes.outputs(node), saved["names"])
-        for block, names in zip(script_nodes.blocks(node), saved["blocks"], strict=True):
+    for node, saved in zip(nodes(graph), data["nodes"], strict=True):
+        _rename(outputs(node), saved["names"])
+        for block, names in zip(blocks(node), saved["blocks"], strict=True):
             _rename(block.inputs(), names)
         if saved["line"]:
             node.copyMetadata(source_lines.script_prototype(source_lines.SourceLine(*saved["line"])))

@@ -196,28 +196,28 @@ class _Unbuilt(Built):
 
 def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
     """The digest of `weights`, which the store now holds; of fake ones there is nothing to hold."""
-    from lowering.store import weights as saving
+    from lowering.store.weights import fakes, write
 
     if not weights:
         return None
-    if saving.fakes(weights):
+    if fakes(weights):
         return FAKE + digest([[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in weights.items()])
-    return saving.write(weights, store.weights)
+    return write(weights, store.weights)
 
 
 def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
     """The weights of a digest, checked; fake ones as `signature` describes them. InfraError when they are not what was written."""
-    from lowering.store import weights as saving
+    from lowering.store.weights import check, read, remove
 
     if key is None:
         return {}
     if key.startswith(FAKE):
         return _fake(structured(Signature, signature))
     try:
-        saving.check(store.weights, key)
-        return saving.read(store.weights, key)
+        check(store.weights, key)
+        return read(store.weights, key)
     except InfraError as error:
-        saving.remove(store.weights, key)
+        remove(store.weights, key)
         raise InfraError(error.problems[0], "the file was removed; run the job again: it is made anew") from error
 
 

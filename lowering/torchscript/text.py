@@ -11,7 +11,7 @@ import torch
 
 from lowering.ir import source_lines
 from lowering.ir.source_lines import SourceLine
-from lowering.torchscript import nodes as script_nodes
+from lowering.torchscript.nodes import blocks, inputs, outputs
 
 Graph: TypeAlias = torch._C.Graph
 
@@ -40,10 +40,10 @@ def read(text: str) -> Graph:
 def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
     """Put nodes of the kinds that the text had in the place of those that stand in for them with a result."""
     for node in list(nodes):
-        for block in script_nodes.blocks(node):
+        for block in blocks(node):
             _silence(graph, block.nodes())
         if node.kind().startswith(_STANDING_IN):
-            created = graph.create(node.kind().removeprefix(_STANDING_IN), script_nodes.inputs(node), 0)
+            created = graph.create(node.kind().removeprefix(_STANDING_IN), inputs(node), 0)
             created.copyAttributes(node)
             created.insertBefore(node)
             node.destroy()
@@ -58,8 +58,8 @@ def name_values(graph: Graph) -> None:
 
 def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
     for node in nodes:
-        yield from script_nodes.outputs(node)
-        for block in script_nodes.blocks(node):
+        yield from outputs(node)
+        for block in blocks(node):
             yield from block.inputs()
             yield from _values(block.nodes())
 
@@ -78,10 +78,10 @@ def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
 def _restore(nodes: Iterator[torch._C.Node], definitions: Iterator[tuple[list[str], SourceLine | None]]) -> None:
     for node in nodes:
         names, line = next(definitions)
-        _name(script_nodes.outputs(node), names)
+        _name(outputs(node), names)
         if line is not None:
             node.copyMetadata(source_lines.script_prototype(line))
-        for block in script_nodes.blocks(node):
+        for block in blocks(node):
             _name(block.inputs(), next(definitions)[0])
             _restore(block.nodes(), definitions)
 

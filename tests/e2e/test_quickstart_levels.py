@@ -12,7 +12,7 @@ from lowering.eager.module import instantiate
 from lowering.model import Symbol
 from lowering.numerics.comparison import compare, tolerance_of
 from lowering.numerics.runner import Eager, results_of
-from lowering.torchscript import text as script_text
+from lowering.torchscript.text import parse
 from tests.e2e.burned_in import burned_in
 from tests.e2e.quickstart import IDS, Lowered
 
@@ -48,7 +48,7 @@ def test_no_example_size_is_burned_in(job: str, stage: str, quickstart: Mapping[
 @pytest.mark.parametrize("job", IDS)
 def test_torchscript_is_read_back_as_it_was_written(job: str, quickstart: Mapping[str, Lowered]) -> None:
     text = quickstart[job].text("torchscript")
-    assert str(script_text.parse(text)) == text
+    assert str(parse(text)) == text
 
 
 @pytest.mark.parametrize("job", IDS)

@@ -20,7 +20,7 @@ from lowering.ops import decompositions
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 from lowering.torchscript import deployable
-from lowering.torchscript import text as script_text
+from lowering.torchscript.text import parse
 from tests.filecheck.matcher import check, directives
 
 CASES = sorted(path.stem for path in (Path(__file__).parent / "torchscript").glob("*.py"))
@@ -65,7 +65,7 @@ def test_case(name: str, tmp_path: Path) -> None:
     assert list(stage.ensures(script)) == []
     text = str(script.ir)
     check(text, directives(source))
-    assert str(script_text.parse(text)) == text
+    assert str(parse(text)) == text
     deployable.module_of(script).save(str(tmp_path / "module.pt"))
     _compare(script, torch.jit.load(str(tmp_path / "module.pt")))
 

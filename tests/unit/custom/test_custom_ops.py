@@ -26,7 +26,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
-from lowering.torchscript import text as script_text
+from lowering.torchscript.text import parse
 
 STAGES = {"export": Export(), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
@@ -150,7 +150,7 @@ def test_what_a_kernel_raises_comes_out_of_xla() -> None:
 def test_text_of_an_op_that_writes_reads_back() -> None:
     text = str(descended("Writes", Export(), ToTorchScript()).ir)
     assert "trial::bump_[dims=" in text
-    assert str(script_text.parse(text)) == text
+    assert str(parse(text)) == text
 
 
 def test_dims_of_results_are_in_the_models_words() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lowering.ir import annotations as code_lines
-from lowering.ir import mlir
+from lowering.ir import annotations, mlir
 
 NAMED = '''module {
   func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
@@ -21,12 +20,12 @@ NAMED = '''module {
 def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> None:
     module = mlir.parse(NAMED, mlir.torch_context())
     text = mlir.save(module, tmp_path / "04-stablehlo", ".stablehlo.mlir").read_text()
-    found = code_lines.read(text)
+    found = annotations.read(text)
     lines = text.splitlines()
     assert {lines[number - 1].split()[2]: where for number, where in found.items()} == {
         "stablehlo.negate": ("a/model: one.py", 7), "stablehlo.abs": ("b.py", 12)}
     assert sum(where == ("a/model: one.py", 7) for where in found.values()) == 2
-    assert code_lines.strip(text) == mlir.text(module)
+    assert annotations.strip(text) == mlir.text(module)
 
 
 def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_path: Path) -> None:
@@ -38,13 +37,13 @@ def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_pat
 
 def test_the_lines_go_with_the_program_to_the_other_build(tmp_path: Path) -> None:
     module = mlir.to_hlo(mlir.parse(NAMED, mlir.torch_context()))
-    assert ("b.py", 12) in code_lines.read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
+    assert ("b.py", 12) in annotations.read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
 
 
 def test_a_module_without_locations_gets_no_comment(tmp_path: Path) -> None:
     module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.torch_context())
     text = mlir.save(module, tmp_path / "x", ".mlir").read_text()
-    assert code_lines.read(text) == {}
+    assert annotations.read(text) == {}
 
 
 def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
@@ -61,9 +60,9 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
     module = mlir.to_hlo(mlir.parse(text, mlir.torch_context()))
     saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
     lines = saved.splitlines()
-    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in code_lines.values(saved).items()} == {
+    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in annotations.values(saved).items()} == {
         "negate": "mul", "abs": "mul", "sine": "sin"}
-    assert code_lines.strip(saved) == mlir.text(module)
+    assert annotations.strip(saved) == mlir.text(module)
 
 
 def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs() -> None:
@@ -84,5 +83,5 @@ def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs(
 """
     module = mlir.parse(text, mlir.torch_context())
     annotated = mlir.annotated(module)
-    assert code_lines.strip(annotated) == mlir.text(module)
-    assert set(code_lines.read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}
+    assert annotations.strip(annotated) == mlir.text(module)
+    assert set(annotations.read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}

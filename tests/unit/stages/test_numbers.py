@@ -30,7 +30,7 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from lowering.symbols.schema import SymbolRecord
 from lowering.torchscript import deployable
-from lowering.torchscript import text as script_text
+from lowering.torchscript.text import parse
 from tests.unit.models import number_models
 
 ROWS = Input("float32", ("batch", 40))
@@ -67,7 +67,7 @@ def test_an_int_stays_dynamic_at_every_level(crop: Program) -> None:
     taken = {level: str(list(crop.at(level).ir.inputs())[3].type()) for level in (Level.TORCHSCRIPT,)}  # type: ignore[union-attr]
     assert taken == {Level.TORCHSCRIPT: "int"}
     text = str(crop.at(Level.TORCHSCRIPT).ir)  # type: ignore[union-attr]
-    assert str(script_text.parse(text)) == text
+    assert str(parse(text)) == text
     assert "%arg3: !torch.int" in mlir.text(crop.at(Level.TORCH).ir)  # type: ignore[union-attr]
     assert "%arg3: tensor<i64>) -> (tensor<?x?xf32>" in mlir.text(crop.ir)
 

@@ -22,8 +22,8 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
-from lowering.store import programs as saved
 from lowering.store.entries import Store
+from lowering.store.programs import dump, load
 
 FACTORY = {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8}
 MODEL = Model("mlp", FACTORY, {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
@@ -140,12 +140,12 @@ def test_a_stage_reads_no_more_than_it_says(programs: dict[str, tuple[Program, P
     assert "levels" not in stage.reads()
     above = Program(Level.MODEL, MODEL) if "interface" in stage.reads() else None
     alone = replace(given, weights=_Forbidden(), above=above)
-    assert saved.dump(stage.apply(alone, Silent())) == saved.dump(made)
+    assert dump(stage.apply(alone, Silent())) == dump(made)
 
 
 @pytest.mark.parametrize("name", ["export", "torchscript", "torch", "stablehlo", "mhlo"])
 def test_a_level_reads_back_as_it_was(programs: dict[str, tuple[Program, Program]], name: str) -> None:
     _, made = programs[name]
-    data = saved.dump(made)
+    data = dump(made)
     assert data is not None
-    assert saved.dump(replace(made, ir=saved.load(made.level, data, made.weights))) == data
+    assert dump(replace(made, ir=load(made.level, data, made.weights))) == data
