@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported
+from lowering.errors import InfraError, Problem, StageFailed, Unsupported
 from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.plain import plain, structured
 from lowering.record import symbols
 from lowering.record.events import History
-from lowering.record.failure import outcome_of, text_of
-from lowering.record.folder import LOG
+from lowering.record.failure import outcome_of
 from lowering.record.measure import Watch
-from lowering.record.result import JobResult, Remark, StageResult
+from lowering.record.recorder import Emit, Recorder
+from lowering.record.result import JobResult, StageResult
 from lowering.stage import Rung, Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
 from lowering.symbols import levels
-
-Emit = Callable[[Mapping[str, Any]], None]
-REPORTS = ("symbols", "verify")
 
 
 def check(stages: Mapping[str, Rung], entry: Level = Level.MODEL) -> list[Problem]:
@@ -64,7 +61,9 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
     Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
     """
     reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
-    record = _Record(folder, History(job.model.name, job.variant), emit or (lambda event: None), reuse, compress_bytes)
+    recorder = Recorder(folder, History(job.model.name, job.variant), emit or (lambda event: None))
+    client = StoreClient(reuse, recorder)
+    runner = Runner(recorder, client, compress_bytes)
     try:
         stages = wanted(job)
         if problems := check(stages):
@@ -75,15 +74,15 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
             libraries.load(job.model)
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
-            program = record.step(name, stage, program, folder / f"{number:02}-{name}")
-            if job.strict_dims and (lost := symbols.refused(record.history.reports.get("symbols"), record.history.standings)):
+            program = runner.step(name, stage, program, folder / f"{number:02}-{name}")
+            if job.strict_dims and (lost := symbols.refused(recorder.history.reports.get("symbols"), recorder.history.standings)):
                 raise StageFailed(lost)
-        record.finish()
+        client.finish()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that is data
-        return record.failed(error)
-    return record.history.result("ok")
+        return recorder.fail(error)
+    return recorder.history.result("ok")
 
 
 def maker_of(folder: Path) -> str:
@@ -91,135 +90,137 @@ def maker_of(folder: Path) -> str:
     return f"{folder.parent.parent.name}/{folder.name}" if folder.parent.name == "jobs" else str(folder)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the store has for a stage. parts: what the stage's result depends on (None: it cannot be told, or there is no store).
+
+    entry: the stored result; why: what changed since the last time, where there is none.
+    """
+
+    parts: dict[str, Any] | None = None
+    entry: Entry | None = None
+    why: str = ""
+
+    @property
+    def key(self) -> str:
+        return "" if self.parts is None else keys.of(self.parts)
+
+
 @dataclass
-class _Record:
-    """Runs single stages and tells `emit` and `history` about them. It is the `Note` that stages get."""
+class StoreClient:
+    """Looks up results of a job's stages in the store, and puts them there. A store that refuses one costs a warning, not the job."""
 
-    folder: Path
-    history: History
-    emit: Emit
-    reuse: Reuse | None = None
+    reuse: Reuse | None
+    recorder: Recorder
+
+    def look_up(self, name: str, stage: Stage) -> Found:
+        """Find the result of `stage` on the program reached."""
+        if self.reuse is None or (parts := self.reuse.parts(stage)) is None:
+            return Found()
+        entry = find(self.reuse.store, keys.of(parts))
+        return Found(parts, entry, "" if entry else self.reuse.why(name, parts))
+
+    def take(self, name: str, entry: Entry, program: Program) -> Program:
+        """The program that a stored result stands for, read when a stage looks at it."""
+        assert self.reuse is not None
+        return self.reuse.take(name, entry, program)
+
+    def keep(self, found: Found, given: Program, made: Program, done: StageResult, saved: list[Path]) -> None:
+        """Put what a stage made of `given`, the files it saved, and what it said into the store."""
+        if self.reuse is None:
+            return
+        stem = self.recorder.stem
+        record = {"done": plain(done), "stem": stem.name, "said": list(self.recorder.said)}
+        try:
+            self.reuse.keep(done.name, found.parts, given, made, record, stem, [*saved, *self.recorder.filed])
+        except (OSError, InfraError) as error:
+            self.reuse.lose()
+            message = f"the result could not be stored, so this stage and those after it run again next time: {error}"
+            self.recorder("store", message, str(self.reuse.store.root))
+
+    def remember(self, found: Found, done: StageResult) -> None:
+        """Remember what a stage that ran was made of and took."""
+        if self.reuse is not None and done.cache != "hit":
+            with suppress(OSError):  # only the next run's schedule and explanations need it
+                self.reuse.note(done.name, found.parts if done.outcome == "ok" else None, done.seconds, done.peak_rss_bytes)
+
+    def finish(self) -> None:
+        """Remember the whole job, which ended well."""
+        if self.reuse is not None:
+            with suppress(OSError):  # the next run then looks at stage by stage
+                self.reuse.finish()
+
+
+@dataclass
+class Runner:
+    """Runs single stages: each is taken from the store, or checked, run, saved and measured."""
+
+    recorder: Recorder
+    store: StoreClient
     compress_bytes: int | None = text_files.LARGE
-    noted: list[Mapping[str, Any]] = field(default_factory=list)
-    stem: Path = Path()
-    filed: list[Path] = field(default_factory=list)
-
-    def tell(self, event: Mapping[str, Any]) -> None:
-        self.history.add(event)
-        self.emit(event)
-
-    def __call__(self, code: str, message: str, place: str = "") -> None:
-        remark = Remark(code, message, place, self.history.stage)
-        if remark not in self.history.remarks:
-            self.say({"event": "warning", **plain(remark)})
-
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
-        if key not in REPORTS:
-            raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
-        self.say({"event": "report", "key": key, "data": data})
-
-    def file(self, suffix: str, data: bytes) -> None:
-        path = self.stem.with_name(self.stem.name + suffix)
-        path.write_bytes(data)
-        self.filed.append(path)
-
-    def say(self, event: Mapping[str, Any]) -> None:
-        """Tell what a stage says, and keep it for whoever takes the stage's result from the store."""
-        self.noted.append(event)
-        self.tell(event)
 
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
-        """One stage: taken from the store, or checked, run, saved and measured; its StageResult is recorded however it ends."""
+        """Run one stage, or take its result from the store; its StageResult is recorded however it ends."""
         watch = Watch()
-        self.noted, self.filed, self.stem = [], [], stem
-        self.tell({"event": "stage", "stage": name, "peak_rss_source": watch.source})
-        done = StageResult(name, "error")
-        parts = None
+        self.recorder.begin(name, stem, watch.source)
+        done, found = StageResult(name, "error"), Found()
         try:
-            if self.reuse is not None and (parts := self.reuse.parts(stage)) is not None:
-                if (entry := find(self.reuse.store, keys.of(parts))) is not None:
-                    done = taken(entry, name, stem, self.tell)
-                    return self.reuse.take(name, entry, program)
-                done = replace(done, cache="miss", key=keys.of(parts), why=self.reuse.why(name, parts))
+            found = self.store.look_up(name, stage)
+            if found.entry is not None:
+                done = taken(found.entry, name, stem, self.recorder.record)
+                return self.store.take(name, found.entry, program)
+            if found.parts is not None:
+                done = replace(done, cache="miss", key=found.key, why=found.why)
             _clear(stem)
-            with watch.phase("load"):
-                _ = program.ir  # one from the store is read when it is first looked at
-            with watch.phase("requires"):
-                refusals = tuple(stage.requires(program))
-            if refusals:
-                raise Unsupported(refusals)
-            with watch.phase("apply"):
-                result = stage.apply(program, self)
-            if result.level is not stage.target:
-                raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
-            self.stand(program, result)
+            result = self.apply(name, stage, program, watch)
             with watch.phase("ensures"):
                 broken = tuple(stage.ensures(result))
             saved: list[Path] = []
             try:  # a broken result is saved too: it is what one wants to look at
                 with watch.phase("save"):
                     saved = [text_files.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
-                    done = replace(done, artifact=saved[0].relative_to(self.folder).as_posix() if saved else None,
+                    done = replace(done, artifact=saved[0].relative_to(self.recorder.folder).as_posix() if saved else None,
                                    ops=dict(stage.ops(result)))
             finally:
                 if broken:
                     raise StageFailed(broken)
             done = replace(done, outcome="ok")
             with watch.phase("store"):
-                self.keep(name, parts, program, result, done, stem, [*saved, *self.filed])
+                self.store.keep(found, program, result, done, saved)
         except BaseException as error:
             done = replace(done, outcome=outcome_of(error)[0])
             raise
         finally:
             done = watch.stop(done)
-            self.tell({"event": "stage_end", **plain(done)})
-            self.remember(parts, done)
+            self.recorder.end(done)
+            self.store.remember(found, done)
         return result
 
-    def stand(self, given: Program, made: Program) -> None:
+    def apply(self, name: str, stage: Stage, program: Program, watch: Watch) -> Program:
+        """Apply a stage to a program that it takes; the result is of the level that it promises."""
+        with watch.phase("load"):
+            _ = program.ir  # one from the store is read when it is first looked at
+        with watch.phase("requires"):
+            refusals = tuple(stage.requires(program))
+        if refusals:
+            raise Unsupported(refusals)
+        with watch.phase("apply"):
+            result = stage.apply(program, self.recorder)
+        if result.level is not stage.target:
+            raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
+        if result.ir is not program.ir:
+            self.report_standing(result)
+        return result
+
+    def report_standing(self, made: Program) -> None:
         """Say where the inputs stand in a new program; when the log fails at that, it is a warning."""
         try:
-            standing = None if made.ir is given.ir else levels.standing_of(made)
+            standing = levels.standing_of(made)
         except Exception:  # noqa: BLE001 - what the log cannot read may still be a good program
-            self("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
+            self.recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
             return
         if standing is not None:
-            self.say({"event": "standing", "standing": plain(standing)})
-
-    def keep(self, name: str, parts: dict[str, Any] | None, given: Program, made: Program, done: StageResult, stem: Path,
-             saved: list[Path]) -> None:
-        """Put a stage's result into the store; a store that refuses it costs a warning, not the job."""
-        if self.reuse is None:
-            return
-        record = {"done": plain(done), "stem": stem.name, "said": list(self.noted)}
-        try:
-            self.reuse.keep(name, parts, given, made, record, stem, saved)
-        except (OSError, InfraError) as error:
-            self.reuse.lose()
-            message = f"the result could not be stored, so this stage and those after it run again next time: {error}"
-            self("store", message, str(self.reuse.store.root))
-
-    def remember(self, parts: dict[str, Any] | None, done: StageResult) -> None:
-        if self.reuse is not None and done.cache != "hit":
-            with suppress(OSError):  # only the next run's schedule and explanations need it
-                self.reuse.note(done.name, parts if done.outcome == "ok" else None, done.seconds, done.peak_rss_bytes)
-
-    def finish(self) -> None:
-        if self.reuse is not None:
-            with suppress(OSError):  # the next run then looks at stage by stage
-                self.reuse.finish()
-
-    def failed(self, error: BaseException) -> JobResult:
-        """The result of a job that ended in `error`; the traceback goes to the log."""
-        text = text_of(error)
-        if isinstance(error, ShapelineError) and error.log:
-            text += f"\n{error.log.rstrip()}\n"
-        try:
-            with (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"\nstage {self.history.stage}:\n{text}")
-        except OSError as unwritten:
-            self("log", f"the traceback could not be written: {unwritten}")
-        return self.history.result(*outcome_of(error))
+            self.recorder.say({"event": "standing", "standing": plain(standing)})
 
 
 def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:

@@ -14,13 +14,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lowering.errors import InfraError, LoadError, Mismatch, Problem, Unsupported
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Silent, Stage
+
+
+class Heard(Silent):
+    """A Note that keeps the codes of warnings, and what was reported."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+        self.reports: dict[str, Any] = {}
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        self.codes.append(code)
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+        self.reports[key] = data
 
 
 @dataclass(frozen=True)

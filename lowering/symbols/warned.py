@@ -7,22 +7,6 @@ from collections.abc import Iterator
 from lowering.symbols.exporting import Export
 from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, Warned
 
-CODES = {
-    "became_static": "a dim asked to be dynamic takes one size only",
-    "example_0_or_1": "the example has a size of 0 or 1, of which torch makes no symbol",
-    "no_symbol": "torch took a dim for fixed without saying why",
-    "became_equal": "a flexible dim must equal another",
-    "became_derived": "a flexible dim is an expression of others",
-    "example_outside_range": "the traced size is none of the promised ones",
-    "promised_wider_than_traced": "callers are promised sizes that tracing excluded",
-    "guard_within_range": "some promised sizes break a guard",
-    "guard_not_carried": "a guard is checked by no program below the exported one",
-    "unchecked_assumption": "torch assumed something about data that nobody checks",
-    "lost_at_level": "a dim is static at a level, or asserted to be one size, although it was dynamic above",
-    "log_incomplete": "torch did not log what the record needs",
-    "log_failed": "the symbol log itself failed",
-}
-
 
 def warnings_of(
     export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]

@@ -11,7 +11,6 @@ from torch_mlir import ir
 from lowering.ir import mlir
 from lowering.rules import Rules
 
-ANY_TENSOR = "vtensor"
 _CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool")
 
 

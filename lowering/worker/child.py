@@ -18,6 +18,7 @@ from lowering.job import Job
 from lowering.record.events import History
 from lowering.record.failure import outcome_of
 from lowering.record.folder import EVENTS, JOB, LOG, compress_bytes_of, store_of
+from lowering.record.recorder import Emit
 from lowering.record.result import JobResult
 from lowering.worker import native
 from lowering.worker.stacks import STACKS_SIGNAL
@@ -49,7 +50,7 @@ def main(folder: Path, environment: Mapping[str, str]) -> None:
     os._exit(0)
 
 
-def _result(folder: Path, emit: pipeline.Emit) -> JobResult:
+def _result(folder: Path, emit: Emit) -> JobResult:
     data = files.read(folder / JOB)
     try:
         job = Job.from_json(data)

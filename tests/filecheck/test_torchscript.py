@@ -6,7 +6,6 @@ import importlib
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -17,6 +16,7 @@ from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.numerics.runner import Eager, arguments
 from lowering.ops import decompositions
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 from lowering.torchscript import deployable
@@ -24,16 +24,6 @@ from lowering.torchscript.text import parse
 from tests.filecheck.matcher import check, directives
 
 CASES = sorted(path.stem for path in (Path(__file__).parent / "torchscript").glob("*.py"))
-
-
-class Quiet:
-    """Notes of a stage that nobody reads."""
-
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: str, data: Any) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 def case_of(name: str) -> tuple[ModuleType, str]:
@@ -46,7 +36,7 @@ def exported(name: str, case: ModuleType) -> Program:
     used = {dim.symbol for declared in given.values() for dim in declared.dims() if hasattr(dim, "symbol")}
     model = Model(name, {"_target_": f"{case.__name__}.Case"}, given, {symbol: Symbol(2, 64) for symbol in sorted(used)})
     with mock.patch.object(decompositions, "choose", return_value=None):  # what is decomposed is none of these cases' business
-        return Export().apply(Program(Level.MODEL, model), Quiet())
+        return Export().apply(Program(Level.MODEL, model), Silent())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -61,7 +51,7 @@ def test_case(name: str, tmp_path: Path) -> None:
     assert all(part in problem for part, problem in zip(wanted, found, strict=True)), found
     if wanted:
         return
-    script = stage.apply(program, Quiet())
+    script = stage.apply(program, Silent())
     assert list(stage.ensures(script)) == []
     text = str(script.ir)
     check(text, directives(source))

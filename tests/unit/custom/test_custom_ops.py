@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from lowering.level import Level, Program
 from lowering.model import CustomCall, Input, Model, Symbol
 from lowering.numerics import xla
 from lowering.record.result import JobResult
-from lowering.stage import Stage
+from lowering.stage import Silent, Stage
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX
 from lowering.stages.mhlo import ToMHLO
@@ -163,16 +162,5 @@ def descended(name: str, *stages: Stage) -> Program:
     """A model of custom_models, through `stages`, whatever they note."""
     program = Program(Level.MODEL, model(name))
     for stage in stages:
-        program = stage.apply(program, _Silent())
+        program = stage.apply(program, Silent())
     return program
-
-
-class _Silent:
-    def __call__(self, code: str, message: str, place: str = "") -> None:
-        pass
-
-    def report(self, key: str, data: Any) -> None:
-        pass
-
-    def file(self, suffix: str, data: bytes) -> None:
-        pass

@@ -17,20 +17,13 @@ from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
 from lowering.numerics import artifact
+from lowering.stage import Silent
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
 from lowering.store import weights
 from tests.unit.models.scaled_model import MODEL, program
 
 ROOT = Path(__file__).parents[3]
-
-
-class Deaf:
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: str, data: object) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = top / "runs" / "1" / "jobs" / "scaled--default"
     job.mkdir(parents=True)
     stage = Verify(platforms=("cpu",))
-    verified = stage.apply(program(), Deaf())
+    verified = stage.apply(program(), Silent())
     stage.save(verified, job / "06-verify")
     package = Package()
-    package.save(package.apply(verified, Deaf()), job / "07-package")
+    package.save(package.apply(verified, Silent()), job / "07-package")
     return job
 
 

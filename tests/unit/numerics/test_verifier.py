@@ -21,23 +21,8 @@ from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.verify import Verified, Verify
 from lowering.types import DTYPES
+from tests.toys import Heard
 from tests.unit.models.scaled_model import MODEL, Scaled, hlo, program
-
-
-class Heard:
-    """A Note that remembers."""
-
-    def __init__(self) -> None:
-        self.codes: list[str] = []
-        self.reports: dict[str, Any] = {}
-
-    def __call__(self, code: str, message: str, place: str = "") -> None:
-        self.codes.append(code)
-
-    def report(self, key: str, data: Any) -> None:
-        self.reports[key] = data
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 @pytest.fixture(autouse=True)

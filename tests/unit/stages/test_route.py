@@ -14,20 +14,13 @@ from lowering.errors import ConfigError
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 
 FX = "lowering.stages.fx_import.FromFX"
-
-
-class Silent:
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: str, data: object) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 def test_the_route_changes_the_stages_above_the_torch_level_only() -> None:

@@ -18,19 +18,10 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.store import weights
+from tests.toys import Heard
 
 MODEL = Model("mlp", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
               {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
-
-
-class Heard(Silent):
-    """Keeps the codes of warnings."""
-
-    def __init__(self) -> None:
-        self.codes: list[str] = []
-
-    def __call__(self, code: str, message: str, place: str = "") -> None:
-        self.codes.append(code)
 
 
 def lowered(model: Model, notes: Silent) -> Program:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.record.result import JobResult
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -39,14 +39,6 @@ class Parts(torch.nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         left, right, rest = (features * 2).split([4, 4, 8], dim=1)
         return left * right + rest.sum()
-
-
-class Silent:
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: Any, data: Any) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 def run(folder: Path, store: Path, job: Job = JOB) -> JobResult:

@@ -1,0 +1,76 @@
+"""What stages log to: every event is emitted as it happens and added to the job's history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lowering.errors import ShapelineError
+from lowering.plain import plain
+from lowering.record.events import History
+from lowering.record.failure import outcome_of, text_of
+from lowering.record.folder import LOG
+from lowering.record.result import JobResult, Remark, StageResult
+
+Emit = Callable[[Mapping[str, Any]], None]
+REPORTS = ("symbols", "verify")
+
+
+@dataclass
+class Recorder:
+    """The `Note` that stages get. `said` and `filed`: the events that the current stage emitted, and the files it wrote through `file`."""
+
+    folder: Path
+    history: History
+    emit: Emit
+    said: list[Mapping[str, Any]] = field(default_factory=list)
+    filed: list[Path] = field(default_factory=list)
+    stem: Path = Path()
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        remark = Remark(code, message, place, self.history.stage)
+        if remark not in self.history.remarks:
+            self.say({"event": "warning", **plain(remark)})
+
+    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+        if key not in REPORTS:
+            raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
+        self.say({"event": "report", "key": key, "data": data})
+
+    def file(self, suffix: str, data: bytes) -> None:
+        path = self.stem.with_name(self.stem.name + suffix)
+        path.write_bytes(data)
+        self.filed.append(path)
+
+    def begin(self, name: str, stem: Path, peak_rss_source: str) -> None:
+        """Begin a stage, whose files stand beside `stem`."""
+        self.said, self.filed, self.stem = [], [], stem
+        self.record({"event": "stage", "stage": name, "peak_rss_source": peak_rss_source})
+
+    def end(self, done: StageResult) -> None:
+        """Record how the stage ended."""
+        self.record({"event": "stage_end", **plain(done)})
+
+    def record(self, event: Mapping[str, Any]) -> None:
+        """Add an event to the history and emit it."""
+        self.history.add(event)
+        self.emit(event)
+
+    def say(self, event: Mapping[str, Any]) -> None:
+        """Record an event of the current stage, so that it can be replayed when the stage's result is taken from the store."""
+        self.said.append(event)
+        self.record(event)
+
+    def fail(self, error: BaseException) -> JobResult:
+        """Make the result of a job that ended in `error`; the traceback goes to the log."""
+        text = text_of(error)
+        if isinstance(error, ShapelineError) and error.log:
+            text += f"\n{error.log.rstrip()}\n"
+        try:
+            with (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"\nstage {self.history.stage}:\n{text}")
+        except OSError as unwritten:
+            self("log", f"the traceback could not be written: {unwritten}")
+        return self.history.result(*outcome_of(error))
