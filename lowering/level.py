@@ -15,14 +15,54 @@ if TYPE_CHECKING:
 
 
 class Level(enum.Enum):
-    """A kind of IR; the order is the ladder's. `suffix` is the main file's ending."""
+    """A kind of IR; the order is the ladder's. `suffix` is the ending of the level's main file.
+
+    At every level below MODEL the weights are arguments of the program, before its inputs, and no constants in it; results come in one order.
+    """
 
     MODEL = ("model", ".json")
+    """A `lowering.model.Model`, as it is declared; once it is exported a `Built`, which has the `torch.nn.Module` too.
+
+    Its symbols have ranges, and its example inputs lie inside them. The file is the job's job.json.
+    """
+
     EXPORTED = ("exported", ".pt2")
+    """A `torch.export.ExportedProgram`: an FX graph of ATen ops, custom ops and higher-order ops (cond, while_loop, scan, map).
+
+    It is functional: nothing is written in place. Parameters and buffers are lifted to arguments. Each dim that the model declares with a
+    symbol is a SymInt, and the symbol log says what became of each. The files are readable code (.py) and, where the stage is asked for it,
+    torch's own archive (.pt2).
+    """
+
     TORCHSCRIPT = ("torchscript", ".ts")
+    """A `torch._C.Graph` of ATen and custom ops, with `prim::If` and `prim::Loop` for control flow.
+
+    Each node has a schema or is one of TorchScript's structural kinds, and `lint` passes. A dynamic dim is `*` in a tensor's type; sizes are
+    ints that the graph computes. The file is the graph's text; a `.pt` beside it holds the module with its weights: libtorch runs it without
+    Python.
+    """
+
     TORCH = ("torch", ".torch.mlir")
+    """An MLIR module of torch_mlir's build in the torch dialect (`torch.aten.*`, `torch.prim.*`, `torch.operator` for custom ops) and `func`.
+
+    It verifies and fulfills torch-mlir's backend contract: tensors are values (`vtensor`) of known rank and dtype, with `?` for a dynamic dim.
+    Its entry is `@main`. `-raw.torch.mlir` is the import before the passes that lead to the contract.
+    """
+
     STABLEHLO = ("stablehlo", ".stablehlo.mlir")
+    """An MLIR module of torch_mlir's build in `func`, `stablehlo` and `chlo`, the last only where the conversion to MHLO takes its ops.
+
+    It verifies. A dynamic dim is `?`; each size is an expression of the symbols that is computed once, from the arguments' dims, or read from
+    the tensor where only data tells it. `@shape_assertion` custom calls at the head refuse shapes outside the ranges, and those that break a
+    guard. Custom ops are custom calls.
+    """
+
     MHLO = ("mhlo", ".mhlo.mlir")
+    """An MLIR module of jaxlib's build in `func` and `mhlo`, and no other dialect.
+
+    It verifies. Dims are still dynamic: the signature carries their ranges, upper bounds stand in the types of arguments where the stage is
+    asked for them, and the assertions of the StableHLO are kept. With the stage `verify`, its results are compared with eager's across the ranges.
+    """
 
     def __init__(self, word: str, suffix: str):
         self.word = word
