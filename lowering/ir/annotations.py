@@ -26,8 +26,8 @@ class Origin(NamedTuple):
 _NOWHERE = Origin(None, None)
 
 
-def annotated(traced: str) -> str:
-    """The text of a module that was printed with its locations as aliases: without them, and the comments at its end where there are any."""
+def annotate(traced: str) -> str:
+    """Turn the locations of a module's text, printed as aliases, into comments at its end."""
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
     body = []
@@ -90,7 +90,7 @@ def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
 
 
 def read(text: str) -> dict[int, tuple[str, int]]:
-    """Line of the text -> (file, line) of the code, from the comments of `annotated`; empty when it has none."""
+    """Line of the text -> (file, line) of the code, from the comments of `annotate`; empty when it has none."""
     found = {}
     for line in _comments(text, FILE):
         file, _, spans = line.rpartition(": ")
@@ -118,7 +118,7 @@ def _numbered(spans: str) -> Iterator[tuple[int, str]]:
 
 
 def strip(text: str) -> str:
-    """The text without the comments of `annotated`."""
+    """The text without the comments of `annotate`."""
     return text[: text.rfind(HEAD)] if HEAD in text else text
 
 

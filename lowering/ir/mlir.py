@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import annotations
+from lowering.ir.annotations import annotate
 
 ENTRY = "main"  # what the entry function is called
 ELIDE = 64  # constants of more elements are abbreviated
@@ -108,7 +108,7 @@ def save(module: Any, stem: Path, suffix: str) -> Path:
 
 def annotated(module: Any) -> str:
     """The module's text with the code lines and the values that it comes from as comments at its end."""
-    return annotations.annotated(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
+    return annotate(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
 
 
 def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lowering.ir import annotations, mlir
+from lowering.ir import mlir
+from lowering.ir.annotations import read, strip, values
 
 NAMED = '''module {
   func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
@@ -20,12 +21,12 @@ NAMED = '''module {
 def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> None:
     module = mlir.parse(NAMED, mlir.torch_context())
     text = mlir.save(module, tmp_path / "04-stablehlo", ".stablehlo.mlir").read_text()
-    found = annotations.read(text)
+    found = read(text)
     lines = text.splitlines()
     assert {lines[number - 1].split()[2]: where for number, where in found.items()} == {
         "stablehlo.negate": ("a/model: one.py", 7), "stablehlo.abs": ("b.py", 12)}
     assert sum(where == ("a/model: one.py", 7) for where in found.values()) == 2
-    assert annotations.strip(text) == mlir.text(module)
+    assert strip(text) == mlir.text(module)
 
 
 def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_path: Path) -> None:
@@ -37,13 +38,13 @@ def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_pat
 
 def test_the_lines_go_with_the_program_to_the_other_build(tmp_path: Path) -> None:
     module = mlir.to_hlo(mlir.parse(NAMED, mlir.torch_context()))
-    assert ("b.py", 12) in annotations.read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
+    assert ("b.py", 12) in read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
 
 
 def test_a_module_without_locations_gets_no_comment(tmp_path: Path) -> None:
     module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.torch_context())
     text = mlir.save(module, tmp_path / "x", ".mlir").read_text()
-    assert annotations.read(text) == {}
+    assert read(text) == {}
 
 
 def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
@@ -60,9 +61,9 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
     module = mlir.to_hlo(mlir.parse(text, mlir.torch_context()))
     saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
     lines = saved.splitlines()
-    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in annotations.values(saved).items()} == {
+    assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in values(saved).items()} == {
         "negate": "mul", "abs": "mul", "sine": "sin"}
-    assert annotations.strip(saved) == mlir.text(module)
+    assert strip(saved) == mlir.text(module)
 
 
 def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs() -> None:
@@ -83,5 +84,5 @@ def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs(
 """
     module = mlir.parse(text, mlir.torch_context())
     annotated = mlir.annotated(module)
-    assert annotations.strip(annotated) == mlir.text(module)
-    assert set(annotations.read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}
+    assert strip(annotated) == mlir.text(module)
+    assert set(read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}
