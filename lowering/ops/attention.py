@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -29,12 +29,17 @@ def scaled_dot_product(
         raise NotImplementedError("scaled_dot_product_attention with dropout draws random numbers")
     if enable_gqa:
         key, value = (_repeat_heads(tensor, query.shape[-3] // tensor.shape[-3]) for tensor in (key, value))
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = _factor(query.shape[-1]) if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
     if is_causal:
         rows = torch.arange(query.shape[-2], device=query.device).unsqueeze(-1)
         attn_mask = rows >= torch.arange(key.shape[-2], device=query.device)
     return torch.matmul(_masked_softmax(scores, attn_mask), value)
+
+
+def _factor(size: Any) -> Any:
+    """One over the square root of a size; math's own root would make a dynamic one static."""
+    return torch.scalar_tensor(size, dtype=torch.float64).rsqrt() if isinstance(size, torch.SymInt) else 1 / math.sqrt(size)
 
 
 def _masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,6 @@ but that a later level refuses, or lowers to wrong numbers.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -98,11 +97,6 @@ def _has_dynamic_sizes(node: Node) -> bool:
     return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
 
 
-def _lacks_bounds(node: Node) -> bool:
-    start, end = _argument(node, "start"), _argument(node, "end")
-    return _has_dynamic_arguments(node) or start is None or end is None or end == sys.maxsize or min(start, end) < 0
-
-
 def _counts_from_end(node: Node) -> bool:
     return _has_dynamic_arguments(node) or _argument(node, "index") < 0
 
@@ -189,7 +183,7 @@ TABLE: dict[Any, Row] = {
     aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
     aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.becomes_complex),
     aten.index.Tensor: Row(indexing.index, "negative places give wrong numbers", indexing.by_places),
-    aten.index_put.default: Row(indexing.index_put, "negative places give wrong numbers", indexing.by_places),
+    aten.index_put.default: Row(indexing.index_put, "negative places give wrong numbers, and masks depend on data", indexing.puts),
     aten.take.default: Row(indexing.take, "negative places give wrong numbers"),
     **{getattr(aten.normal, form): Row(random.normal, _NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
     aten.normal.float_float: Row(random.normal_of_size, _NONE),
@@ -211,7 +205,12 @@ TABLE: dict[Any, Row] = {
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
-    aten.slice_scatter.default: Row(_torchs(aten.slice_scatter.default), "needs a start and end that are constants, none of them negative", _lacks_bounds),
+    aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim", lambda node: not indexing.scatters_within(node)),
+    aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
+    aten.fill.Tensor: Row(factories.fill, _NONE),
+    **{getattr(aten, f"conv{rank}d").padding: Row(_composite(getattr(aten, f"conv{rank}d").padding), "an even kernel gives wrong shapes") for rank in (1, 2, 3)},
+    **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static") for form in ("Tensor", "Scalar")},
+    aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
     aten.select_scatter.default: Row(indexing.select_scatter, "a place counted from the end writes nothing", _counts_from_end),
     aten.select.int: Row(indexing.select, "a place that only data tells makes its size depend on data", _selects_by_data),
     aten.slice.Tensor: Row(indexing.slice_, "a place that only data tells makes its size depend on data", _begins_by_data),
@@ -286,11 +285,11 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col bucketize.Tensor embedding_bag.padding_idx""",
+        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
-        split.Tensor unbind.int roll repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
+        split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
 }
 
 

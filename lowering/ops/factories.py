@@ -46,3 +46,8 @@ def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequenc
 def eye(rows: Any, columns: Any = None, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
     row = torch.arange(rows, device=placement.get("device")).unsqueeze(-1)
     return (row == torch.arange(rows if columns is None else columns, device=placement.get("device"))).to(dtype or torch.get_default_dtype())
+
+
+def fill(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """A tensor of the shape and dtype of `tensor`, every element of it the one of `value`."""
+    return value.to(tensor.dtype).reshape([1] * tensor.dim()).expand(tensor.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -11,10 +12,34 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 
+_MASKS = (torch.bool, torch.uint8)
+
+
 def by_places(node: Node) -> bool:
     """Whether a node indexes by integers alone: masks choose a number of elements that only the data tells."""
-    indices = [index.meta["val"] for index in node.args[1] if index is not None]  # type: ignore[union-attr]
-    return all(index.dtype not in (torch.bool, torch.uint8) for index in indices)
+    return all(index.dtype not in _MASKS for index in _given(node))
+
+
+def puts_by_mask(node: Node) -> bool:
+    """Whether an index_put node has one mask as its only index, and writes values that do not depend on how many elements it chooses."""
+    masks, values = _given(node), node.args[2].meta["val"]  # type: ignore[union-attr]
+    if len(masks) != 1 or masks[0].dtype not in _MASKS:
+        return False
+    before = next(dim for dim, index in enumerate(node.args[1]) if index is not None)  # type: ignore[arg-type]
+    after = node.args[0].meta["val"].dim() - before - masks[0].dim()  # type: ignore[union-attr]
+    if values.dim() <= after:
+        return True
+    chosen = values.shape[values.dim() - 1 - after]
+    return isinstance(chosen, int) and chosen == 1
+
+
+def puts(node: Node) -> bool:
+    """Whether `index_put` below decomposes a node."""
+    return by_places(node) or puts_by_mask(node)
+
+
+def _given(node: Node) -> list[Tensor]:
+    return [index.meta["val"] for index in node.args[1] if index is not None]  # type: ignore[union-attr]
 
 
 def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
@@ -37,9 +62,24 @@ def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
 
 
 def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
-    """aten::index_put with every place counted from the start."""
+    """aten::index_put with every place counted from the start; by a mask (see `puts_by_mask`) the choice between old and new elements."""
+    masks = [(dim, given) for dim, given in enumerate(indices) if given is not None and given.dtype in _MASKS]
+    if masks:
+        return _put_by_mask(tensor, *masks[0], values, accumulate)
     counted = [None if given is None else _counted(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
     return torch.ops.aten.index_put.default(tensor, counted, values, accumulate)
+
+
+def _put_by_mask(tensor: Tensor, dim: int, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:
+    """`tensor` with `values` where `mask` is set, a mask over the dims from `dim` on."""
+    after = tensor.dim() - dim - mask.dim()
+    if values.dim() > after:  # the dim of the chosen elements becomes the dims of the mask
+        place = values.dim() - 1 - after
+        values = values.squeeze(place)
+        for _ in range(mask.dim()):
+            values = values.unsqueeze(place)
+    chosen = mask.to(torch.bool).reshape([*mask.shape, *[1] * after])
+    return torch.where(chosen, tensor + values if accumulate else values, tensor)
 
 
 def take(tensor: Tensor, places: Tensor) -> Tensor:
@@ -59,6 +99,51 @@ def select_scatter(tensor: Tensor, source: Tensor, dim: int, index: Any) -> Tens
     size, place = tensor.shape[dim], torch.scalar_tensor(index, dtype=torch.int64)
     here = torch.arange(size) == torch.where(place < 0, place + size, place)
     return torch.where(here.reshape([-1, *[1] * (tensor.dim() - 1 - dim % tensor.dim())]), source.unsqueeze(dim), tensor)
+
+
+def scatters_within(node: Node) -> bool:
+    """Whether a slice_scatter node writes between constant bounds that lie inside a dim of constant size."""
+    dim, start, end = (node.args[place] if place < len(node.args) else default for place, default in ((2, 0), (3, None), (4, None)))
+    size = node.args[0].meta["val"].shape[dim]  # type: ignore[union-attr, index]
+    bounds = (start, end, size)
+    return all(isinstance(bound, int) for bound in bounds) and 0 <= start <= end <= size  # type: ignore[operator]
+
+
+def slice_scatter(tensor: Tensor, source: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
+    """aten::slice_scatter between any bounds: each element is taken from `source` or from `tensor`, whichever its index says."""
+    size = tensor.shape[dim]
+    first, stop = bound(start, 0, size), bound(end, size, size)
+    places = torch.arange(size, device=tensor.device)
+    is_inside = (places >= first) & (places < stop)
+    if step != 1:
+        is_inside = is_inside & (torch.remainder(places - first, step) == 0)
+    # a row before the source's, so that there is one to take where the slice is empty
+    row = source.new_zeros([1 if at == dim % tensor.dim() else length for at, length in enumerate(source.shape)])
+    offsets = places - first if step == 1 else torch.div(places - first, step, rounding_mode="floor")
+    taken = torch.cat([row, source], dim).index_select(dim, torch.where(is_inside, offsets + 1, 0))
+    return torch.where(is_inside.reshape([-1, *[1] * (tensor.dim() - 1 - dim % tensor.dim())]), taken, tensor)
+
+
+def bound(given: Any, default: Any, size: Any) -> Any:
+    """A bound of a slice as eager reads it: counted from the end where negative, and clamped to the dim."""
+    if given is None or (isinstance(given, int) and given == sys.maxsize):
+        return default if given is None else size
+    if isinstance(given, int):
+        return torch.sym_min(given, size) if given >= 0 else torch.sym_max(size + given, 0)
+    # the sign of a bound that is a size is not known when this is traced, and must not be guessed
+    place = torch.scalar_tensor(given, dtype=torch.int64)
+    counted = torch.where(place < 0, place + size, place)
+    return torch.clamp(counted, min=0).minimum(torch.scalar_tensor(size, dtype=torch.int64))
+
+
+def roll(tensor: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Tensor:
+    """aten::roll by shifts of any sign and length; over the flattened tensor where no dims are named."""
+    if not dims:
+        return roll(tensor.flatten(), shifts, [0]).reshape(tensor.shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = tensor.shape[dim]
+        tensor = tensor.index_select(dim, torch.remainder(torch.arange(size, device=tensor.device) - shift, size))
+    return tensor
 
 
 def slice_(tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:

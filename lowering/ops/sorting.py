@@ -78,6 +78,17 @@ def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, r
     return (before | (wanted != wanted)).sum(-1).to(torch.int32 if out_int32 else torch.int64)
 
 
+def searchsorted_number(sequence: Tensor, value: Any, **settings: Any) -> Tensor:
+    """Where a number belongs in a sorted sequence."""
+    return searchsorted(sequence, torch.full((), value, device=sequence.device), **settings)
+
+
+def bucketize(values: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The bucket of each value (or of a number) between sorted boundaries."""
+    tensor = values if isinstance(values, torch.Tensor) else torch.full((), values, device=boundaries.device)
+    return searchsorted(boundaries, tensor, out_int32=out_int32, right=right)
+
+
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Whether each element is among the test elements; either may be a number."""
     tensor = elements if isinstance(elements, torch.Tensor) else torch.full((), elements, device=test_elements.device)

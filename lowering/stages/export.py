@@ -18,7 +18,7 @@ from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
 from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import cleanup, dynamic_shapes, exported, functional
+from lowering.fx import cleanup, dynamic_shapes, exported, functional, masks, slices
 from lowering.fx.decompose import decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -123,6 +123,7 @@ class Export(Stage):
 
     def _functional(self, captured: ExportedProgram, model: Model) -> ExportedProgram:
         """`captured`, functional and decomposed, in training with its gradients."""
+        masks.fold(captured)
         if model.mode == "training":
             result, assumed = self._joint(captured, model)
         else:
@@ -131,7 +132,7 @@ class Export(Stage):
             with exported.guards_kept(result) as further:
                 decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node))
             assumed += further
-        result._assumed = assumed
+        result._assumed = [*assumed, *slices.assumptions(result)]
         functional.free_of_strides(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them

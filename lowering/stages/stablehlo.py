@@ -56,6 +56,8 @@ class ToStableHLO(Stage):
         if branches:
             mlir.run(module, control.PASS, "stablehlo")
         convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
+        if inventory.indexes_by_data(module):
+            raise Unsupported(inventory.refused(module, mlir.joined(convert, FINISH)), mlir.text(module))
         with inventory.complete(module, mlir.joined(convert, FINISH)):
             mlir.run(module, convert, "stablehlo")
             preparation.keep_composites(module)

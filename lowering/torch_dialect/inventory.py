@@ -13,7 +13,13 @@ from lowering.ir import mlir
 _ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a place in MLIR text that nobody wrote
 _FILE = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):\d+')
 _CAUSE = re.compile(r" at loc\(.*", re.DOTALL)
+_SIZED_BY_DATA = "the size of its result depends on what its tensors hold, and no op of StableHLO makes such a tensor"
 _ILLEGAL = re.compile(r"failed to legalize operation '")
+
+
+def indexes_by_data(module: Any) -> bool:
+    """Whether an index of the module is a mask, which torch-mlir would read as row numbers."""
+    return any(_name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation) for operation in mlir.operations(module))
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def _name(operation: Any) -> str:
     """`aten.add.Tensor`, of a registered op or of a `torch.operator`."""
     if operation.name == "torch.operator":
         return str(operation.attributes["name"]).strip('"')
-    return operation.name.removeprefix("torch.")  # type: ignore[no-any-return]
+    return operation.name.removeprefix("torch.").removesuffix("_hacked_twin")  # type: ignore[no-any-return]
 
 
 def _line(location: Any) -> str:
@@ -126,11 +132,13 @@ def _is_given(value: Any) -> bool:
 
 def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
     """What `pipeline` says against the module of one op; None when it passes."""
+    if _name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation):
+        return _SIZED_BY_DATA
     try:
         mlir.run(mlir.parse(text, operation.context), pipeline, "")
     except StageFailed as error:
         if _is_sized_by_data(operation):
-            return "the size of its result depends on what its tensors hold, and no op of StableHLO makes such a tensor"
+            return _SIZED_BY_DATA
         said = _CAUSE.sub("", error.problems[0].cause).strip()
         taken = ", ".join(str(operand.type).removeprefix("!torch.") for operand in operation.operands if "tensor" in str(operand.type))
         return f"torch-mlir does not lower it in this form ({taken})" if _ILLEGAL.match(said) else said
@@ -145,4 +153,7 @@ def _is_sized_by_data(operation: Any) -> bool:
     op = getattr(getattr(torch.ops.aten, name, None), overload or "default", None)
     if op is None or torch.Tag.dynamic_output_shape not in op.tags:
         return False
-    return name != "index" or any(",i1>" in str(operand.type) for part in _needed(operation) for operand in part.operands)
+    if name != "index":
+        return True
+    indices = getattr(operation.operands[1].owner, "operation", None)
+    return indices is not None and any(str(index.type).endswith((",i1>", ",ui8>")) for index in indices.operands)

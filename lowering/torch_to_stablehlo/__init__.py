@@ -6,6 +6,7 @@ from lowering.torch_to_stablehlo import elementwise as elementwise
 from lowering.torch_to_stablehlo import linear as linear
 from lowering.torch_to_stablehlo import random as random
 from lowering.torch_to_stablehlo import scattering as scattering
+from lowering.torch_to_stablehlo import slicing as slicing
 from lowering.torch_to_stablehlo import sorting as sorting
 from lowering.torch_to_stablehlo.rewriting import RULES as RULES
 from lowering.torch_to_stablehlo.rewriting import lower as lower

@@ -1,0 +1,109 @@
+"""Indexing by constant masks: the mask is known, so it becomes the indices of its elements, and sizes that it alone decides become ints."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import sympy
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+
+from lowering.fx import cleanup
+
+_MASKS = (torch.bool, torch.uint8)
+_INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
+_KEPT = {torch.ops.aten.detach_.default}  # writes in place, but no element
+_LARGEST = 1 << 20  # elements of a constant that is computed here
+
+
+def fold(program: ExportedProgram) -> int:
+    """Replace the constant masks that a program, fresh from torch.export, indexes by; how many there were.
+
+    A mask is constant if it is a tensor made in forward, computed from such tensors, or from nothing. Buffers are weights, not constants.
+    """
+    count = 0
+    for node in list(cleanup.calls(program.graph_module)):
+        if node.target in _INDEXING:
+            count += _folded(program, node)
+    if count:
+        program.graph_module.graph.lint()
+        program.graph_module.recompile()
+    return count
+
+
+def _folded(program: ExportedProgram, node: Node) -> int:
+    indices: list[Any] = []
+    masks: list[torch.Tensor] = []
+    for index in node.args[1]:  # type: ignore[union-attr]
+        mask = _value(program, index) if index is not None and index.meta["val"].dtype in _MASKS else None
+        if mask is None:
+            indices.append(index)
+            continue
+        masks.append(mask)
+        indices += [_constant(program, places) for places in mask.to(torch.bool).nonzero(as_tuple=True)]
+    if masks:
+        node.args = (node.args[0], indices, *node.args[2:])
+        _settle(program, node, masks)
+    return len(masks)
+
+
+def _value(program: ExportedProgram, node: Node) -> torch.Tensor | None:
+    """What a node holds whatever the inputs are; None where that depends on them."""
+    if any(getattr(user.target, "_schema", None) and user.target._schema.is_mutable and user.args[0] is node and user.target not in _KEPT  # type: ignore[union-attr]
+           for user in node.users):  # fmt: skip
+        return None
+    if node.op == "placeholder":
+        spec = next(spec for spec in program.graph_signature.input_specs if spec.arg.name == node.name)
+        held = program.constants.get(str(spec.target)) if spec.kind is InputKind.CONSTANT_TENSOR else None
+        return held if isinstance(held, torch.Tensor) and not isinstance(held, FakeTensor) else None
+    if not _is_computable(node):
+        return None
+    leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
+    known = [_value(program, leaf) if isinstance(leaf, Node) else leaf for leaf in leaves]
+    if any(value is None for value, leaf in zip(known, leaves, strict=True) if isinstance(leaf, Node)):
+        return None
+    args, kwargs = pytree.tree_unflatten(known, spec)
+    op = torch.ops.aten.detach.default if node.target in _KEPT else node.target
+    return op(*args, **kwargs)  # type: ignore[no-any-return, operator]
+
+
+def _is_computable(node: Node) -> bool:
+    """Whether a call makes one small tensor of constant size from its arguments alone."""
+    op, value = node.target, node.meta.get("val")
+    if not isinstance(op, torch._ops.OpOverload) or op.namespace != "aten" or not isinstance(value, torch.Tensor):
+        return False
+    if torch.Tag.nondeterministic_seeded in op.tags or (op._schema.is_mutable and op not in _KEPT):
+        return False
+    return all(isinstance(size, int) for size in value.shape) and math.prod(value.shape) <= _LARGEST
+
+
+def _constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
+    """A new constant argument of the program, last of those that are no inputs."""
+    specs = program.graph_signature.input_specs
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    place = next((number for number, spec in enumerate(specs) if spec.kind is InputKind.USER_INPUT), len(specs))
+    taken = {node.name for node in program.graph.nodes} | {f"c_{name}" for name in program.constants}
+    target = next(name for number in range(len(taken) + 1) if f"c_{(name := f'mask_indices_{number}')}" not in taken)
+    mode = next(node.meta["val"].fake_mode for node in program.graph.nodes if isinstance(node.meta.get("val"), FakeTensor))
+    before = placeholders[place] if place < len(placeholders) else next(node for node in program.graph.nodes if node.op != "placeholder")
+    with program.graph.inserting_before(before):
+        node = program.graph.placeholder(f"c_{target}")
+    node.meta = {"val": mode.from_tensor(tensor)}
+    specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), target))
+    program.constants[target] = tensor
+    return node
+
+
+def _settle(program: ExportedProgram, node: Node, masks: list[torch.Tensor]) -> None:
+    """Let the sizes that torch thought to depend on data be how many elements the masks choose."""
+    bindings = node.meta.pop("unbacked_bindings", {})
+    count = max(int(mask.to(torch.bool).sum()) for mask in masks)
+    for symbol in bindings:
+        env = node.meta["val"].fake_mode.shape_env
+        env._set_replacement(symbol, sympy.Integer(count), "constant mask")
+        program.range_constraints.pop(symbol, None)

@@ -1,0 +1,49 @@
+"""What the traced lengths of slices assume of sizes: torch traces dims at 2 and more, and a smaller one may clamp a bound."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from lowering.fx import cleanup
+
+_TRIED = 4096  # sizes that are tried at most: a constant bound beyond them clamps nothing that anyone slices
+
+
+def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
+    """`size >= k` for each slice whose traced length is wrong for the smaller sizes that the program promises to take, each once."""
+    lowers = {sympy.sympify(symbol): int(interval.lower) for symbol, interval in program.range_constraints.items() if interval.lower.is_finite}
+    nodes = (node for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
+    found = (_assumed(node, lowers) for node in nodes if node.target is torch.ops.aten.slice.Tensor)
+    return list(dict.fromkeys(condition for condition in found if condition is not None))
+
+
+def _assumed(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
+    dim, start, end, step = (node.args[place] if place < len(node.args) else default for place, default in enumerate((0, None, None, 1), 1))
+    source, value = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+    if not all(bound is None or isinstance(bound, int) for bound in (start, end, step)) or not isinstance(source.shape[dim], torch.SymInt):
+        return None
+    size, length = _expression(source.shape[dim]), _expression(value.shape[dim])
+    any_size = sympy.Symbol("size", integer=True)
+    length = length.subs(size, any_size)
+    if length.free_symbols - {any_size} or not size.free_symbols <= set(lowers):
+        return None
+    lowest = max(int(size.subs({symbol: lowers[symbol] for symbol in size.free_symbols})), 0)
+    wrong = [tried for tried in _tried(lowest, start, end, step) if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
+    return sympy.Ge(size, max(wrong) + 1) if wrong else None
+
+
+def _tried(lowest: int, *bounds: Any) -> Iterator[int]:
+    """The sizes that can clamp a bound."""
+    reach = max(abs(bound) for bound in bounds if bound is not None and abs(bound) < sys.maxsize)
+    yield from range(lowest, min(reach + 1, _TRIED))
+
+
+def _expression(size: Any) -> sympy.Expr:
+    return sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else int(size))

@@ -1,0 +1,62 @@
+"""Slices, whose bounds torch-mlir clamps otherwise than eager: an end of 0 is read as the end of the dim."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from torch_mlir import ir
+
+from lowering.torch_to_stablehlo.rewriting import Call, NotConstant, rule
+
+
+@rule("aten.slice.Tensor")
+def _slice(call: Call) -> Sequence[ir.Value]:
+    """aten::slice(self, dim, start, end, step), for a constant dim and step: bounds are counted from the end where negative, then clamped."""
+    given = call.tensor(0)
+    rank = ir.RankedTensorType(given.type).rank
+    dim, step = call.constant(1) % rank, call.constant(4)
+    sizes = [call.make("tensor.dim", [given, _index(call, position)], "index") for position in range(rank)]
+    size = sizes[dim]
+    zero = _index(call, 0)
+    start = _bound(call, 2, size, zero)
+    end = call.make("arith.maxsi", [_bound(call, 3, size, size), start], "index")
+    starts, ends, steps = [zero] * rank, list(sizes), [_index(call, 1)] * rank
+    starts[dim], ends[dim], steps[dim] = start, end, _index(call, step)
+    vectors = [call.make("tensor.from_elements", values, f"tensor<{rank}xindex>") for values in (starts, ends, steps)]
+    return [call.make("stablehlo.real_dynamic_slice", [given, *vectors], call.result())]
+
+
+def _bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
+    """The bound in [0, size] that an operand means."""
+    if call.is_none(position):
+        return default
+    try:
+        number = call.constant(position)
+    except NotConstant:
+        return _clamped(call, _counted(call, position, size), size)
+    if number >= sys.maxsize:
+        return size
+    if number >= 0:
+        return call.make("arith.minsi", [_index(call, number), size], "index")
+    if number < -sys.maxsize // 2:  # adding the size would not bring it above 0, and might wrap
+        return _index(call, 0)
+    counted = call.make("arith.addi", [size, _index(call, number)], "index")
+    return call.make("arith.maxsi", [counted, _index(call, 0)], "index")
+
+
+def _counted(call: Call, position: int, size: ir.Value) -> ir.Value:
+    """A bound that is a number of the program, counted from the start."""
+    number = call.make("torch_c.to_i64", [call.op.operands[position]], "i64")
+    place = call.make("arith.index_cast", [number], "index")
+    from_end = call.make("arith.addi", [place, size], "index")
+    is_negative = call.make("arith.cmpi", [place, _index(call, 0)], "i1", predicate="2 : i64")
+    return call.make("arith.select", [is_negative, from_end, place], "index")
+
+
+def _clamped(call: Call, place: ir.Value, size: ir.Value) -> ir.Value:
+    return call.make("arith.minsi", [call.make("arith.maxsi", [place, _index(call, 0)], "index"), size], "index")
+
+
+def _index(call: Call, number: int) -> ir.Value:
+    return call.make("arith.constant", [], "index", value=f"{number} : index")
