@@ -13,14 +13,19 @@ _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
 def is_functional(module: GraphModule) -> bool:
-    """Whether no op of the graph writes to its arguments, in bodies of control flow neither, and no wrapper region is left."""
+    """Whether no op of the graph writes to its arguments, in bodies of control flow neither, and no wrapper region or transform is left."""
     for node in (node for body in bodies(module) for node in calls(body)):
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
             return False
-        if _wrapper(node) is not None:
+        if _wrapper(node) is not None or _is_transform(node.target):
             return False
     return True
+
+
+def _is_transform(target: Any) -> bool:
+    """Whether a call is part of a transform of torch.func (vmap, grad), which a retrace carries out."""
+    return str(getattr(target, "__module__", "")).startswith(("torch._functorch", "torch._C._functorch"))
 
 
 def calls(module: GraphModule) -> Iterator[Node]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental import _config as shapes_config
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
@@ -24,11 +26,23 @@ Decomposition = Callable[..., Any]
 Choose = Callable[[Node], Decomposition | None]
 
 
-def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
+@dataclass(frozen=True)
+class Specialized:
+    """A symbol of torch that the decomposition of an op made a number."""
+
+    symbol: str
+    value: int
+    op: str
+
+    def problem(self, dim: str) -> Problem:
+        return Problem(self.op, f"its decomposition makes {dim} static: specialized to {self.value}", "keep the op whole, or give the dim one size")
+
+
+def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized] | None = None) -> dict[str, int]:
     """Replace every node for which `choose` gives a decomposition, those that decompositions bring in included; how often each op was.
 
     Bodies of branches and loops are decomposed too. New nodes keep the replaced node's user line and module path. Unsupported names every
-    op whose decomposition raises.
+    op whose decomposition raises. specialized: gets the symbols that a decomposition makes numbers.
     """
     counts: dict[str, int] = {}
     traces: dict[Hashable, Graph] = {}
@@ -39,11 +53,15 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
         decomposition = choose(node)
         if decomposition is None:
             continue
+        static = _static_symbols(node.graph)
         try:
             traced = _traced(node, decomposition, traces)
         except Exception as error:  # noqa: BLE001 - torch's decompositions raise all kinds where they do not know dynamic sizes
             refused.append(_refusal(node, error))
             continue
+        if specialized is not None:
+            found = _static_symbols(node.graph)
+            specialized += [Specialized(symbol, found[symbol], _place(node)) for symbol in found if symbol not in static]
         counts[str(node.target)] = counts.get(str(node.target), 0) + 1
         pending += _replace(node.graph, node, traced)
     if refused:
@@ -55,9 +73,20 @@ def decompose(module: GraphModule, choose: Choose) -> dict[str, int]:
 
 
 def _refusal(node: Node, error: Exception) -> Problem:
-    line = source_lines.of_fx(node)
     said = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Problem(f"{node.target} at {line}" if line else str(node.target), f"cannot be decomposed: {said}")
+    return Problem(_place(node), f"cannot be decomposed: {said}")
+
+
+def _place(node: Node) -> str:
+    line = source_lines.of_fx(node)
+    return f"{node.target} at {line}" if line else str(node.target)
+
+
+def _static_symbols(graph: Graph) -> dict[str, int]:
+    """The symbols that are numbers by now, by torch's names."""
+    env = getattr(_fake_mode(graph), "shape_env", None)
+    replaced = env.replacements if env is not None else {}
+    return {str(symbol): int(value) for symbol, value in replaced.items() if value.is_Integer}
 
 
 def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
@@ -103,7 +132,8 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         result = decomposition(*args, **kwargs)
         return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
 
-    with _fake_mode(node.graph):
+    # A dim that is traced at 2 makes others of 1, which are no reason to take it for a number.
+    with _fake_mode(node.graph), shapes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         if not cleanup.is_functional(traced):

@@ -36,9 +36,9 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
         raise Unsupported([Problem(f"parameter '{name}'", "forward writes to it", "what forward changes is a buffer: register_buffer")
                            for name in written])
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    names = symbol_names(program, model)
+    names, given = symbol_names(program, model), input_names(program)
     arguments = tuple(
-        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec), *_argument(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
+        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec, given), *_argument(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
@@ -67,9 +67,31 @@ def guards_kept(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
     found += [expr for expr in assumed if not (isinstance(expr, sympy.Ne) and expr.rhs in (0, 1))]
 
 
-def argument_name(spec: InputSpec) -> str:
-    """The FQN of a weight, or the name of an input as the user passes it."""
-    return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else str(spec.arg.name)
+def argument_name(spec: InputSpec, names: Mapping[str, str]) -> str:
+    """The FQN of a weight, or the name of an input as the user passes it; see `input_names`."""
+    return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else names.get(str(spec.arg.name), str(spec.arg.name))
+
+
+def input_names(program: ExportedProgram) -> dict[str, str]:
+    """For each placeholder of an input, the name that the user passes it by: torch's own are in lower case and ASCII."""
+    positional, named = program.call_spec.in_spec.children()  # type: ignore[union-attr]
+    words = [""] * positional.num_leaves
+    for word, tree in zip(named.context, named.children(), strict=True):
+        words += [word] if tree.num_leaves == 1 else [""] * tree.num_leaves
+    inputs = [str(spec.arg.name) for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    return {name: word for name, word in zip(inputs, words, strict=False) if word}
+
+
+def input_values(program: ExportedProgram, model: Model) -> dict[str, Any]:
+    """What tracing knows of each input of the model, by the name that the user passes it by."""
+    names = input_names(program)
+    found = {names.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    return {name: found[name] for name in model.inputs if name in found}
+
+
+def is_static(size: Any) -> bool:
+    """Whether a size, or an input that is an int, is a number: torch may leave a SymInt where it has found one."""
+    return isinstance(size, int) or (isinstance(size, torch.SymInt) and bool(sympy.sympify(size.node.expr).is_number))
 
 
 def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
@@ -85,10 +107,10 @@ def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
 def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, sympy.Expr]:
     """For each symbol of the trace, what it is in the words of the model: `s43 -> batch`, `s9 -> seq/8`; flexible dims get `input_dim`."""
     names: dict[sympy.Symbol, sympy.Expr] = {}
-    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    values = input_values(program, model)
     flexible = []
     for input_name, declared in model.inputs.items():
-        value = placeholders.get(input_name)
+        value = values.get(input_name)
         if isinstance(value, torch.SymInt):
             _name(names, sympy.sympify(value.node.expr), _symbol(input_name))
         if not isinstance(value, torch.Tensor):
@@ -144,11 +166,11 @@ def _argument(value: Any, names: Names) -> tuple[str, tuple[int | str, ...], str
 
 
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    values, given = {node.name: node.meta.get("val") for node in program.graph.nodes}, input_names(program)
     paths = iter(leaf_names(program.call_spec.out_spec))
     for spec in program.graph_signature.output_specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
-        name = str(spec.target) if spec.target is not None and kind != "output" else next(paths)
+        name = given.get(str(spec.target), str(spec.target)) if spec.target is not None and kind != "output" else next(paths)
         name = f"{GRADIENT}{name}" if kind == "gradient" else name
         if isinstance(spec.arg, ConstantArgument):
             yield Result("constant", name, value=spec.arg.value)
@@ -174,12 +196,10 @@ _SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
 
 def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
     """The guards that torch checks only in `ep.module()`, as Python expressions of the symbols; those that the dims imply are left out."""
-    sizes = {
-        node.name: dims_of(node.meta["val"].shape, names)
-        for node in program.graph.nodes
-        if node.op == "placeholder" and isinstance(node.meta["val"], torch.Tensor)
-    }
-    ints = {node.name for node in program.graph.nodes if node.op == "placeholder" and isinstance(node.meta["val"], torch.SymInt)}
+    given = input_names(program)
+    values = {given.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    sizes = {name: dims_of(value.shape, names) for name, value in values.items() if isinstance(value, torch.Tensor)}
+    ints = {name for name, value in values.items() if isinstance(value, torch.SymInt)}
     found = []
     for code in getattr(program, "_guards_code", None) or ():
         text = _SIZE.sub(lambda match: f"({sizes[match[1]][int(match[2])]})" if match[1] in sizes else match[0], code)

@@ -61,7 +61,7 @@ def script_prototype(line: SourceLine) -> torch._C.Node:
     Compiled from a one-statement syntax tree that claims to stand at that file and line.
     """
     text = f"{line.code}{_MODULE}{line.module}" if line.module else line.code or " "
-    here = tree.SourceRangeFactory(text + "\n", line.file, line.line, 0).make_range(1, 0, len(text))
+    here = tree.SourceRangeFactory(text + "\n", line.file, line.line, 0).make_range(1, 0, len(text.encode()))  # counted in bytes
 
     def name(word: str) -> tree.Ident:
         return tree.Ident(here, word)

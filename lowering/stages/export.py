@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ from lowering.eager import checkpoint, inputs, training
 from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import cleanup, dynamic_shapes, exported, functional, masks, slices
-from lowering.fx.decompose import decompose
+from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics.points import smallest
@@ -30,7 +30,9 @@ from lowering.stage import Note, Read, Stage
 from lowering.store import weights
 from lowering.symbols import draft, selftest, trace, views
 from lowering.symbols.capture import Settings, capture
+from lowering.symbols.exporting import NAME
 from lowering.symbols.recording import record
+from lowering.symbols.schema import SymbolRecord
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,14 @@ class Export(Stage):
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
         with _without_onednn():
-            result = self._functional(self._capture(built.model, built.module, example, note), built.model)
+            captured, found = self._capture(built.model, built.module, example, note)
+            result = self._functional(captured, built.model, found, note)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
 
-    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> ExportedProgram:
-        """torch.export's program; what became of the dims is reported whether it succeeds or not."""
+    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> tuple[ExportedProgram, SymbolRecord]:
+        """torch.export's program, and what became of the dims, which is reported whether the export succeeds or not."""
         arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
         shapes = dynamic_shapes.dynamic_shapes(model)
         captured, failure = None, None
@@ -119,9 +122,9 @@ class Export(Stage):
                 raise Unsupported(lines, str(failure)) from failure
             cause = f"{type(failure).__name__}: {failure}"
             raise StageFailed(Problem(f"{model.name}: torch.export", cause, views.suggested(found))) from failure
-        return captured
+        return captured, found
 
-    def _functional(self, captured: ExportedProgram, model: Model) -> ExportedProgram:
+    def _functional(self, captured: ExportedProgram, model: Model, found: SymbolRecord, note: Note) -> ExportedProgram:
         """`captured`, functional and decomposed, in training with its gradients."""
         masks.fold(captured)
         if model.mode == "training":
@@ -129,9 +132,12 @@ class Export(Stage):
         else:
             result, assumed = self._retraced(captured, model.custom_calls), []
         if self.decompose == "lazy":
+            specialized: list[Specialized] = []
             with exported.guards_kept(result) as further:
-                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node))
+                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node),
+                          specialized)
             assumed += further
+            _report_specialized(specialized, found, note)
         result._assumed = [*assumed, *slices.assumptions(result)]
         functional.free_of_strides(result.graph_module)
         if result is not captured:
@@ -174,12 +180,12 @@ class Export(Stage):
         problems = []
         if not cleanup.is_functional(program.ir.graph_module):
             problems.append(Problem("export", "the graph still writes in place after functionalization"))
-        values = {node.name: node.meta["val"] for node in program.ir.graph.nodes if node.op == "placeholder"}
+        values = exported.input_values(program.ir, built.model)
         for name, declared in built.model.inputs.items():
             for position, dim in enumerate(declared.dims()):
-                if isinstance(dim, Affine) and isinstance(values[name].shape[position], int):
+                if isinstance(dim, Affine) and exported.is_static(values[name].shape[position]):
                     problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))
-        return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in built.model.ints if isinstance(values[name], int)]
+        return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in built.model.ints if exported.is_static(values[name])]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""
@@ -200,6 +206,21 @@ class Export(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
+
+
+def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord, note: Note) -> None:
+    """Let the symbol record say which dims the decompositions made static; StageFailed where one was declared with a symbol."""
+    lost = {dim.id: each for each in specialized for dim in found.requested if each.symbol in (dim.symbol, *NAME.findall(dim.expr))}
+    if not lost:
+        return
+    requested = tuple(replace(dim, verdict="specialized", value=lost[dim.id].value, why=f"the decomposition of {lost[dim.id].op}")
+                      if dim.id in lost else dim for dim in found.requested)  # fmt: skip
+    note.report("symbols", replace(found, requested=requested).to_json())
+    asked = {dim.id: dim.asked for dim in found.requested}
+    for name, each in lost.items():
+        note("became_static", f"{name}, asked as {asked[name]}, became {each.value} in the decomposition of {each.op}", name)
+    if problems := [each.problem(f"{name} ('{asked[name]}')") for name, each in lost.items() if asked[name] != "null"]:
+        raise StageFailed(problems)
 
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.signature import Signature
 from lowering.sizes.spelling import condensed
 from lowering.symbols.allowed import every, only
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
@@ -39,7 +38,7 @@ def standing_of(program: Program) -> Standing | None:
     """How the inputs of `program` stand at its level, from its IR and signature alone; None for a model, which has neither."""
     if program.signature is None or program.level is Level.MODEL:
         return None
-    pairs = zip(program.signature.arguments, _entry(program, program.signature), strict=False)
+    pairs = zip(program.signature.arguments, _entry(program), strict=False)
     arguments = {one.name: Argument(value, kind, tuple(dims_of(kind))) for one, (value, kind) in pairs if one.kind == "input"}
     return Standing(program.level.word, arguments, tuple(asserted(program.ir)) if program.level in ASSERTING else None)
 
@@ -84,20 +83,17 @@ def _asserted(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, 
     return None
 
 
-def _entry(program: Program, signature: Signature) -> list[tuple[str, str]]:
+def _entry(program: Program) -> list[tuple[str, str]]:
     """Values and types of the entry's arguments, in order."""
     if program.level is Level.EXPORTED:
+        from torch.export.graph_signature import ConstantArgument  # seconds of imports, which a reader of records does without
+
         specs = {spec.arg.name: spec for spec in program.ir.graph_signature.input_specs}
-        nodes = [node for node in program.ir.graph.nodes if node.op == "placeholder" and _is_argument(specs[node.name], signature)]
+        nodes = [node for node in program.ir.graph.nodes if node.op == "placeholder" and not isinstance(specs[node.name].arg, ConstantArgument)]
         return [(node.name, _fx_type(node.meta.get("val"))) for node in nodes]
     if program.level is Level.TORCHSCRIPT:
         return [(f"%{value.debugName()}", _script_type(value.type())) for value in program.ir.inputs()]
     return text_arguments(program.ir) if isinstance(program.ir, str) else mlir_arguments(program.ir)
-
-
-def _is_argument(spec: Any, signature: Signature) -> bool:
-    """Constants that the caller passes to forward are placeholders of FX and arguments nowhere else."""
-    return {spec.target, spec.arg.name} & {argument.name for argument in signature.arguments} != set()
 
 
 def _fx_type(value: Any) -> str:

@@ -42,7 +42,7 @@ def refusals(module: GraphModule) -> list[Problem]:
         elif node.op == "get_attr":
             found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that the export did not lift to an argument"))
         elif node.op == "call_function" and not _is_expressible(node.target):
-            found.append(_problem(node, str(node.target), _cause(node.target)))
+            found.append(_problem(node, _word(node.target), _cause(node.target)))
     return found
 
 
@@ -56,6 +56,12 @@ def _cause(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return f"this higher-order op has no TorchScript form; those that have: {', '.join(sorted(HIGHER_ORDER))}"
     return "has no schema and no row in lowering/ops/symbolic.py"
+
+
+def _word(target: Any) -> str:
+    """How a call's target is named: an op as torch does, a function by its module."""
+    named = callable(target) and hasattr(target, "__qualname__") and not isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
+    return f"{target.__module__}.{target.__qualname__}" if named else str(target)
 
 
 def _problem(node: Node, what: str, cause: str) -> Problem:
