@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
 from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import cleanup, dynamic_shapes, exported, functional, masks, slices
+from lowering.fx import cleanup, custom_gradients, dynamic_shapes, exported, functional, masks, slices
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -96,12 +96,13 @@ class Export(Stage):
         """torch.export's program, and what became of the dims, which is reported whether the export succeeds or not."""
         arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
         shapes = dynamic_shapes.dynamic_shapes(model)
-        captured, failure = None, None
+        captured, failure, calls = None, None, []
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
         with capture(training.written(module), Settings(tuple(self.extended_debug))) as log:
             try:
-                captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
+                with custom_gradients.marked() if model.mode == "training" else nullcontext([]) as calls:
+                    captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
             except Exception as error:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
                 failure = error
         found = record(log, model, captured, failure)
@@ -122,6 +123,9 @@ class Export(Stage):
                 raise Unsupported(lines, str(failure)) from failure
             cause = f"{type(failure).__name__}: {failure}"
             raise StageFailed(Problem(f"{model.name}: torch.export", cause, views.suggested(found))) from failure
+        if calls:
+            cleanup.inline_wrappers(captured.graph_module, detach=True)
+            custom_gradients.restore(captured, calls)
         return captured, found
 
     def _functional(self, captured: ExportedProgram, model: Model, found: SymbolRecord, note: Note) -> ExportedProgram:
