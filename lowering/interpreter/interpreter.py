@@ -109,6 +109,8 @@ class Interpreter:
             return self._loop(node, given, values)
         if kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             return tuple(given[0])
+        if kind == "prim::TupleConstruct":
+            return (script_values.tuple_of(str(node.output().type().str()), given),)
         result = self._call(node, given)
         count = node.outputsSize()
         return () if count == 0 else (result,) if count == 1 else tuple(result)

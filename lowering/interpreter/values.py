@@ -5,10 +5,12 @@ Ops on tensors need no row: torch runs them by their schema. Sizes stay symbolic
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -113,10 +115,35 @@ def held(value: Any) -> Any:
     return value
 
 
+_NAMED = re.compile(r"NamedTuple\((.*)\)$", re.DOTALL)
+_FIELD = re.compile(r"(?:^|, )(\w+) : ")
+
+
+def tuple_of(type_: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    """A tuple of the TorchScript type that is written so; a named one's fields keep their names, which name the results of a module."""
+    match = _NAMED.match(type_)
+    return tuple(values) if match is None else _named(tuple(_fields(match[1])))(*values)
+
+
+def _fields(text: str) -> Iterator[str]:
+    """The names before the types, those of nested types left out."""
+    depth, outer = 0, ""
+    for letter in text:
+        depth -= letter in ")]"
+        outer += letter if depth == 0 else ""
+        depth += letter in "(["
+    return (match[1] for match in _FIELD.finditer(outer))
+
+
+@functools.cache
+def _named(fields: tuple[str, ...]) -> Any:
+    return collections.namedtuple("NamedTuple", fields)  # noqa: PYI024 - the fields are known only here
+
+
 # Kinds that mean the same whatever they are given.
 ALWAYS: dict[str, Function] = {
     "prim::ListConstruct": lambda *values: list(values),
-    "prim::TupleConstruct": lambda *values: values,
+    "prim::TupleConstruct": lambda *values: values,  # one without names: see tuple_of
     "prim::DictConstruct": lambda *values: dict(zip(values[::2], values[1::2], strict=True)),
     "prim::TupleIndex": operator.getitem,
     "prim::unchecked_cast": lambda value: value,
