@@ -18,7 +18,7 @@ from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
 from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import cleanup, custom_gradients, dynamic_shapes, exported, functional, masks, slices
+from lowering.fx import aliasing, cleanup, custom_gradients, dynamic_shapes, exported, functional, masks, slices
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -158,8 +158,9 @@ class Export(Stage):
             return captured
         if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
             functional.free_of_strides(captured.graph_module)
-        with functional.whole_arguments():
-            return captured.run_decompositions(self._table(kept))
+        with functional.whole_arguments(), aliasing.hidden(captured) as revealed:
+            revealed.append(captured.run_decompositions(self._table(kept)))
+        return revealed[0]
 
     def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
         """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers,

@@ -1,0 +1,117 @@
+"""Custom ops that return what they write (`foo_(Tensor(a!) x) -> Tensor(a!)`, `foo.out`), which torch does not make functional.
+
+A stand-in of the same arguments that returns the other results alone takes an op's place while the program is retraced.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from lowering.fx import cleanup
+
+_LIBRARY = torch.library.Library("shapeline_writes", "DEF")
+_stand_ins: dict[torch._ops.OpOverload, torch._ops.OpOverload] = {}
+
+
+@contextmanager
+def hidden(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
+    """Inside, such ops of `captured` are stand-ins; those of the programs that the list holds at the end become themselves again."""
+    found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if returns_written(node.target)]
+    for node in found:
+        _hide(node)
+    if found:
+        captured.graph_module.recompile()
+    results: list[ExportedProgram] = []
+    yield results
+    originals = {stand_in: op for op, stand_in in _stand_ins.items()}
+    for program in results:
+        for body in cleanup.bodies(program.graph_module):
+            for node in list(cleanup.calls(body)):
+                if node.target is torch.ops.higher_order.auto_functionalized and node.args[0] in originals:
+                    _reveal(node, originals[node.args[0]])  # type: ignore[index]
+
+
+def returns_written(target: Any) -> bool:
+    """Whether a target is an op outside ATen that gives back an argument which it writes."""
+    is_custom = isinstance(target, torch._ops.OpOverload) and target.namespace not in ("aten", "prim", "prims")
+    return is_custom and any(_writes(result) for result in target._schema.returns)
+
+
+def _writes(value: Any) -> bool:
+    return value.alias_info is not None and bool(value.alias_info.is_write)
+
+
+def _hide(node: Node) -> None:
+    """A call of the stand-in; whoever uses a written result uses the argument that it is."""
+    op: Any = node.target
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(_stand_in(op), node.args, node.kwargs)
+    others = [place for place, result in enumerate(op._schema.returns) if not _writes(result)]
+    values = node.meta["val"] if len(op._schema.returns) > 1 else (node.meta["val"],)
+    kept = [values[place] for place in others]
+    made.meta = {**node.meta, "val": kept[0] if len(kept) == 1 else tuple(kept) or None}
+    written = {place: _argument(node, result) for place, result in enumerate(op._schema.returns) if _writes(result)}
+    if len(op._schema.returns) == 1:
+        node.replace_all_uses_with(written[0])
+    for user in list(node.users):  # every user of several results is a getitem
+        place = user.args[1]
+        if place in written:
+            user.replace_all_uses_with(written[place])  # type: ignore[index]
+        elif len(others) == 1:
+            user.replace_all_uses_with(made)
+        else:
+            user.args = (made, others.index(place))  # type: ignore[arg-type]
+            continue
+        node.graph.erase_node(user)
+    node.graph.erase_node(node)
+
+
+def _argument(node: Node, result: Any) -> Any:
+    """What is given for the argument that a result shares its memory with."""
+    for place, formal in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if formal.alias_info is not None and formal.alias_info.before_set == result.alias_info.before_set:
+            return node.args[place] if place < len(node.args) else node.kwargs[formal.name]
+    raise KeyError(f"{node.target} returns no argument of its own")
+
+
+def _stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
+    if op not in _stand_ins:
+        schema = op._schema
+        name = "__".join(part for part in (*schema.name.split("::"), schema.overload_name) if part)
+        taken = str(schema).partition("(")[2].rpartition(") -> ")[0]
+        others = [place for place, result in enumerate(schema.returns) if not _writes(result)]
+        _LIBRARY.define(f"{name}({taken}) -> ({', '.join(str(schema.returns[place].type) for place in others)})")
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            results = op(*arguments, **named)
+            kept = [results[place] for place in others] if len(schema.returns) > 1 else []
+            return kept[0] if len(kept) == 1 else tuple(kept) or None
+
+        torch.library.register_fake(f"shapeline_writes::{name}", run, lib=_LIBRARY)
+        _stand_ins[op] = getattr(torch.ops.shapeline_writes, name).default
+    return _stand_ins[op]
+
+
+def _reveal(node: Node, op: torch._ops.OpOverload) -> None:
+    """The op itself in a call on copies: its results are the values after writing, and the copies follow them."""
+    schema = op._schema
+    others = [place for place, result in enumerate(schema.returns) if not _writes(result)]
+    written = [formal.name for formal in schema.arguments if _writes(formal) and node.kwargs.get(formal.name) is not None]
+    values, first = list(node.meta["val"]), max(len(others), 1)
+    copies = dict(zip(written, values[first:], strict=True))
+    sets = {str(formal.alias_info.before_set): formal.name for formal in schema.arguments if _writes(formal)}
+    kept = iter(values[: len(others)])
+    results = [copies[sets[str(result.alias_info.before_set)]] if _writes(result) else next(kept) for result in schema.returns]
+    node.args = (op,)
+    node.meta = {**node.meta, "val": (*results, *values[first:])}
+    for user in list(node.users):
+        if user.target is operator.getitem:
+            place: int = user.args[1]  # type: ignore[assignment]
+            user.args = (node, others[place] if place < len(others) else place - first + len(results))
