@@ -18,6 +18,8 @@ LOSS = "loss"  # the name of the output that is the loss, unless another is name
 GRADIENT = "grad."  # what the name of a parameter gets to name its gradient
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
+LARGEST = 2**31 - 1  # size of a dim that a program can take: StableHLO counts in 32 bits
+
 # Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
 EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 
@@ -39,6 +41,8 @@ class Symbol:
         found = []
         if self.min < 0:
             found.append(Problem(f"{place}.min", f"is {self.min}", "sizes are 0 or more"))
+        if self.min > LARGEST:
+            found.append(Problem(f"{place}.min", f"is {self.min}", f"sizes are at most {LARGEST}"))
         if self.multiple_of < 1:
             found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "1 or more"))
             return found

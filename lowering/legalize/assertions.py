@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torch_mlir import ir
 
 from lowering.legalize.arguments import dim_expression, origins, parse_dim, symbols
-from lowering.legalize.emitter import Emitter, Origin
+from lowering.legalize.emitter import SIZE, Emitter, Origin
+from lowering.model import LARGEST
 from lowering.signature import Signature
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Atom, Expression
@@ -18,11 +20,12 @@ from lowering.sizes.expression import Atom, Expression
 
 @dataclass(frozen=True)
 class Assertion:
-    """`condition` is 1 where the shape is right; `message` may name `shown` values as {0}, {1}."""
+    """`condition` is 1 where the shape is right; `message` may name `shown` values as {0}, {1}. element: ints that hold what it computes."""
 
     condition: Expression
     message: str
     shown: tuple[Expression, ...] = ()
+    element: str = SIZE
 
 
 def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
@@ -30,19 +33,30 @@ def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> 
     bounded = symbols(signature)
     shapes = [tuple(dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
     raw = _raw_symbols(signature, emitter, origins(signature, arguments, shapes, bounded), bounded)
-    found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw)]
+    found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw, bounded)]
     found += [
-        Assertion(_condition(guard, raw), f"the exported program needs {guard}")
+        Assertion(_condition(guard, raw), f"the exported program needs {guard}", element=_element(_condition(guard, bounded)))
         for guard in signature.guards
         if _condition(guard, bounded).constant != 1  # else the ranges imply it
     ]
     return [assertion for assertion in found if assertion.condition.constant != 1]
 
 
+def _element(*expressions: Expression) -> str:
+    """The ints that hold every step of computing `expressions`: those of sizes, unless a product of sizes inside the ranges is larger."""
+    return "i64" if any(map(_is_large, expressions)) else SIZE
+
+
+def _is_large(expression: Expression) -> bool:
+    most = sum(abs(factor) * prod(max(LARGEST if atom.high is None else atom.high, -(atom.low or 0)) for atom in monomial)
+               for monomial, factor in expression.terms)  # fmt: skip
+    return most > LARGEST or any(_is_large(operand) for monomial, _ in expression.terms for atom in monomial for operand in atom.operands)
+
+
 def emit(found: list[Assertion], emitter: Emitter) -> None:
     """Write the assertions at the head of the entry block."""
     for assertion in found:
-        condition = emitter.condition(assertion.condition)
+        condition = emitter.condition(assertion.condition, assertion.element)
         shown = [emitter.size(value) for value in assertion.shown]
         emitter.effect("stablehlo.custom_call", [condition, *shown], call_target_name='"shape_assertion"', has_side_effect="true",
                        error_message=ir.StringAttr.get(assertion.message))
@@ -51,7 +65,7 @@ def emit(found: list[Assertion], emitter: Emitter) -> None:
 def _raw_symbols(
     signature: Signature, emitter: Emitter, origins: Mapping[Atom, Origin], bounded: Mapping[str, Expression]
 ) -> dict[str, Expression]:
-    """Each symbol as its argument's dim gives it, known only to be 0 or more."""
+    """Each symbol as its argument's dim gives it, known only to be a size: what no size can break is not asserted."""
     raw = {}
     for name in signature.symbols:
         atoms = set(bounded[name].atoms())
@@ -59,7 +73,7 @@ def _raw_symbols(
         if origin is None:
             continue  # a symbol that no input's dim tells: nothing to check
         step = signature.symbols[name].multiple_of
-        atom = Atom("symbol", f"{name} as given", (), 0, None)
+        atom = Atom("symbol", f"{name} as given", (), 0, LARGEST)
         emitter.origins[atom] = Origin(origin.value, origin.position, max(origin.scale // step, 1), origin.offset, is_argument=True)
         raw[name] = ex.of_atom(atom)
     return raw
@@ -77,7 +91,8 @@ def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Ass
             yield Assertion(ex.compare("eq", rest, ex.ZERO), f"{name} must be a multiple of {bound.multiple_of}, got {{0}}", (size,))
 
 
-def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression]) -> Iterator[Assertion]:
+def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression],
+                bounded: dict[str, Expression]) -> Iterator[Assertion]:
     """Each dynamic dim is what the signature says of it."""
     for argument, value in zip(signature.arguments, arguments, strict=True):
         for position, dim in enumerate(argument.dims):
@@ -92,7 +107,8 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
                 continue
             text = dim if dim in raw else f"{dim}"
-            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}", (size, wanted))
+            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}", (size, wanted),
+                            _element(dim_expression(dim, bounded)))
 
 
 def _known(raw: Mapping[str, Expression]) -> Iterator[Atom]:

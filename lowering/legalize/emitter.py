@@ -90,9 +90,9 @@ class Emitter:
             parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
             ir.Operation.create(name, results=[], operands=list(operands), attributes=parsed)
 
-    def condition(self, expression: Expression) -> ir.Value:
-        """`expression != 0` as a `tensor<i1>`."""
-        return self._once(expression, ("condition", expression), lambda: self._truth(expression))
+    def condition(self, expression: Expression, element: str = SIZE) -> ir.Value:
+        """`expression != 0` as a `tensor<i1>`, computed in ints of type `element`."""
+        return self._once(expression, ("condition", expression, element), lambda: self._truth(expression, element))
 
     def _once(self, expression: Expression | None, key: Any, build: Callable[[], ir.Value]) -> ir.Value:
         """Build in the entry block's head if `expression` depends on arguments alone, else just before the op in hand."""
@@ -148,7 +148,7 @@ class Emitter:
             case "eq" | "lt" | "le":
                 return self.op("stablehlo.convert", [self._compare(atom.op.upper(), *operands)], type_)
             case "select":
-                return self.op("stablehlo.select", [self.condition(atom.operands[0]), *operands[1:]], type_)
+                return self.op("stablehlo.select", [self.condition(atom.operands[0], element), *operands[1:]], type_)
         raise KeyError(f"lowering.legalize.emitter has no StableHLO form for '{atom.op}'")
 
     def _origin(self, origin: Origin, element: str) -> ir.Value:
@@ -177,12 +177,12 @@ class Emitter:
     def _compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.op("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
 
-    def _truth(self, expression: Expression) -> ir.Value:
+    def _truth(self, expression: Expression, element: str) -> ir.Value:
         for truth, directions in ((expression, _HOLDS), (ONE - expression, _FAILS)):
             atom = _lone_atom(truth)
             if atom is not None and atom.op in directions:
-                return self._compare(directions[atom.op], *(self.size(operand) for operand in atom.operands))
-        return self._compare("NE", self.size(expression), self.constant("dense<0>", f"tensor<{SIZE}>"))
+                return self._compare(directions[atom.op], *(self.size(operand, element) for operand in atom.operands))
+        return self._compare("NE", self.size(expression, element), self.constant("dense<0>", f"tensor<{element}>"))
 
     def _concatenate(self, expressions: Sequence[Expression], element: str) -> ir.Value:
         parts = [self.op("stablehlo.reshape", [self.size(expression, element)], f"tensor<1x{element}>") for expression in expressions]
