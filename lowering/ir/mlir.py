@@ -6,11 +6,12 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lowering.errors import Problem, StageFailed
+from lowering.errors import Problem, ShapelineError, StageFailed
 from lowering.ir.annotations import annotate
 
 ENTRY = "main"  # what the entry function is called
@@ -89,7 +90,7 @@ def to_hlo(module: Any) -> Any:
     from jaxlib.mlir.dialects import stablehlo as hlo
 
     context = hlo_context()
-    with context:
+    with diagnosed(module.context, "mhlo"), context, diagnosed(context, "mhlo"):
         return hlo.deserialize_portable_artifact(context, portable(module))
 
 
@@ -118,6 +119,30 @@ def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
         if operation.name.partition(".")[0] not in dialects:
             found.setdefault(operation.name, []).append(operation)
     return [Problem(f"{name} at {places[0].location}", f"is not of {', '.join(dialects)} ({len(places)} times)") for name, places in found.items()]
+
+
+@contextmanager
+def diagnosed(context: Any, place: str) -> Iterator[None]:
+    """Inside, what MLIR raises becomes StageFailed with every diagnostic of it: MLIR's own exceptions say only that there was one."""
+    found: list[str] = []
+    handler = context.attach_diagnostic_handler(lambda diagnostic: _note(diagnostic, found))
+    try:
+        yield
+    except ShapelineError:
+        raise
+    except Exception as error:
+        if not found and type(error).__name__ != "MLIRError":
+            raise
+        # jaxlib's build puts the diagnostics into the exception
+        raise StageFailed([Problem(place, cause) for cause in found or [str(error)]], str(error)) from error
+    finally:
+        handler.detach()
+
+
+def verify(module: Any, place: str) -> None:
+    """StageFailed with everything that is wrong with the module."""
+    with diagnosed(module.context, place):
+        module.operation.verify()
 
 
 def run(module: Any, pipeline: str, place: str) -> None:

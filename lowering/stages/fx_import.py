@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch.fx import GraphModule, Node
 
-from lowering.errors import Problem, StageFailed
+from lowering.errors import Problem, ShapelineError, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.torch_dialect.backend_contract import ToBackendContract
@@ -51,9 +51,12 @@ def _imported(module: GraphModule, context: Any) -> Any:
 
     importer = FxImporter(context=context)
     try:
-        function = importer.import_graph_module(module)
-        function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as its import_program does
-        importer.module.operation.verify()
+        with mlir.diagnosed(context, "torch_mlir.extras.fx_importer"):
+            function = importer.import_graph_module(module)
+            function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as its import_program does
+            importer.module.operation.verify()
+    except ShapelineError:
+        raise
     except Exception as error:
         raise StageFailed(Problem("torch_mlir.extras.fx_importer", f"{type(error).__name__}: {error}")) from error
     return importer.module

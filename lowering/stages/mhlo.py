@@ -40,7 +40,7 @@ class ToMHLO(Stage):
         return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        program.ir.operation.verify()
+        mlir.verify(program.ir, "mhlo")
         return mlir.impurities(program.ir, ("func", "mhlo", "builtin"))
 
     def save(self, program: Program, stem: Path) -> list[Path]:

@@ -46,6 +46,10 @@ class ToStableHLO(Stage):
     assertions: bool = True
 
     def apply(self, program: Program, note: Note) -> Program:
+        with mlir.diagnosed(program.ir.context, "stablehlo"):
+            return self._converted(program, note)
+
+    def _converted(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
         torch_to_stablehlo.lower(module)
         if problems := operators.outline(module, program.model):
@@ -80,7 +84,7 @@ class ToStableHLO(Stage):
         return frozenset({"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        program.ir.operation.verify()
+        mlir.verify(program.ir, "stablehlo")
         return mlir.impurities(program.ir, ("func", "stablehlo", "chlo", "builtin"))
 
     def save(self, program: Program, stem: Path) -> list[Path]:

@@ -42,7 +42,7 @@ class ToBackendContract(Stage):
         return frozenset()
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        program.ir.operation.verify()
+        mlir.verify(program.ir, "torch")
         return ()
 
     def save(self, program: Program, stem: Path) -> list[Path]:

@@ -139,7 +139,7 @@ _ALIASES = {"aten.Int.float": "aten.Int.Scalar"}
 
 def import_graph(graph: torch._C.Graph, context: ir.Context) -> ir.Module:
     """The graph as `func.func @main`, user lines and names of values as locations; result tuples are flattened into several results."""
-    with context, ir.Location.unknown():
+    with context, ir.Location.unknown(), mlir.diagnosed(context, "torch"):
         module = ir.Module.create()
         GraphImporter(context).function(graph, module)
         module.operation.verify()
