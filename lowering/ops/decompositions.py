@@ -250,6 +250,10 @@ TABLE: dict[Any, Row] = {
     aten.unfold.default: Row(views.unfold, _NO_DYNAMIC),
     aten.unfold_copy.default: Row(views.unfold, _NONE),
     aten.as_strided.default: Row(views.as_strided, _NONE, views.is_whole),
+    aten.as_strided_scatter.default: Row(views.as_strided_scatter, _NONE, views.is_whole),
+    aten.squeeze.dim: Row(views.unsqueezed, "no lowering of a dim of more than one element", views.keeps_dim),
+    **{op: Row(partial(scattering.within_index, op), "the source must have the sizes of the index", scattering.has_larger_source)
+       for op in (aten.scatter_reduce.two, aten.scatter.src, aten.scatter_add.default)},
     aten.as_strided_copy.default: Row(views.as_strided, _NONE, views.is_whole),
     aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel, else wrong shapes"),
     aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel"),

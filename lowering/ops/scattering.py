@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from torch.fx import Node
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -17,6 +18,19 @@ def index_reduce(tensor: Tensor, dim: int, index: Tensor, source: Tensor, reduce
     places = index.reshape(-1, *(1 for _ in source.shape[dim + 1 :])).expand(source.shape)
     named = {"prod": "prod", "mean": "mean", "amin": "amin", "amax": "amax"}[reduce]
     return tensor.scatter_reduce(dim, places, source, named, include_self=include_self)
+
+
+def has_larger_source(node: Node) -> bool:
+    """Whether a scatter node's source has other sizes than its index, which eager takes the first elements of."""
+    index, source = (node.args[place].meta["val"] for place in (2, 3))  # type: ignore[union-attr]
+    return index.dim() == source.dim() and tuple(index.shape) != tuple(source.shape)
+
+
+def within_index(op: Any, tensor: Tensor, dim: int, index: Tensor, source: Tensor, *settings: Any, **named: Any) -> Tensor:
+    """The scatter `op` from the elements of `source` that have an index."""
+    for place, size in enumerate(index.shape):
+        source = source.narrow(place, 0, size)
+    return op(tensor, dim, index, source, *settings, **named)  # type: ignore[no-any-return]
 
 
 def put(tensor: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:

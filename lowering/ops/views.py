@@ -101,3 +101,21 @@ def channel_shuffle(tensor: Tensor, groups: int) -> Tensor:
     """(n, groups * c, ...) -> the same with the channels of the groups taken in turn."""
     batch, channels, *spatial = tensor.shape
     return tensor.reshape(batch, groups, channels // groups, *spatial).transpose(1, 2).reshape(batch, channels, *spatial)
+
+
+def keeps_dim(node: Node) -> bool:
+    """Whether a squeeze node names a dim of more than one element, which it leaves as it is."""
+    size = node.args[0].meta["val"].shape[node.args[1]] if node.args[0].meta["val"].dim() else 1  # type: ignore[union-attr, index]
+    return isinstance(size, int) and size != 1
+
+
+def unsqueezed(tensor: Tensor, dim: int) -> Tensor:
+    """The tensor itself: only dims of one element are squeezed."""
+    return torch.ops.aten.alias.default(tensor)
+
+
+def as_strided_scatter(tensor: Tensor, source: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+    """`source` written where `as_strided` would read, in a tensor for which `is_whole` holds."""
+    flat = tensor.flatten()
+    places = as_strided(torch.arange(flat.shape[0], device=tensor.device), size, stride, storage_offset)
+    return flat.scatter(0, places.flatten(), source.flatten()).reshape(tensor.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -102,8 +101,82 @@ class Attention(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True)
 
 
-class BurnedIn(nn.Module):
-    """A size that `math` makes a number, in an op that is decomposed."""
+class Transposed(nn.Module):
+    """A transposed convolution whose kernel is an argument."""
 
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv_transpose2d(x, w, stride=2)
+
+
+class LargerSource(nn.Module):
+    """Scatters whose source is larger than their index, and other views that are written or squeezed."""
+
+    def forward(self, x: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        source = torch.cat([x, x], 1)
+        return (x.scatter_reduce(1, index, source, "sum"), x.scatter_add(1, index, source), x.unflatten(1, (2, 2)).squeeze(1),
+                torch.as_strided_scatter(x, x.new_ones(1, 2), (1, 2), (1, 2), 1))  # fmt: skip
+
+
+class Named(nn.Module):
+    """Arguments, modules and buffers whose names are not in lower case, or not in ASCII."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module("größe", nn.Linear(4, 4))
+        self.register_buffer("Äb", torch.ones(4))
+
+    def forward(self, X: torch.Tensor, inputIds: torch.Tensor, größe: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: N803
+        return {"Y": getattr(self, "größe")(X) + inputIds * größe.sum() + self.get_buffer("Äb"), "ü": X.view(größe.shape[0], -1)}
+
+
+class Mapped(nn.Module):
+    """vmap, once and nested, with and without a shared argument."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = x.unsqueeze(1)
+        return torch.vmap(lambda row: row.sum())(x), torch.vmap(torch.vmap(torch.dot))(rows, rows), torch.vmap(torch.matmul, (0, None))(x, w)
+
+
+class Wide(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.special.erfcx(x) * math.pi
+        return nn.functional.layer_norm(x, (4,))
+
+
+class Rounded(torch.autograd.Function):
+    """Rounding with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, low: float) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(x)
+        ctx.low = low
+        return x.round(), x.mean(1)
+
+    @staticmethod
+    def backward(ctx: Any, *by: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return by[0] * 7 * (x > ctx.low) + by[1].unsqueeze(1) / x.shape[1], None
+
+
+class RoundedBy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, size: int) -> torch.Tensor:
+        return x.round() * size
+
+    @staticmethod
+    def backward(ctx: Any, *by: Any) -> Any:
+        return by[0], None
+
+
+class Straight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        rounded, mean = Rounded.apply(self.linear(x) * 4, 0.1)
+        return {"loss": rounded.square().mean() + mean.sum()}
+
+
+class StraightBySize(Straight):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": RoundedBy.apply(self.linear(x), x.shape[0]).sum()}
