@@ -137,7 +137,7 @@ def _fields(text: str) -> Iterator[str]:
 
 @functools.cache
 def _named(fields: tuple[str, ...]) -> Any:
-    return collections.namedtuple("NamedTuple", fields)  # noqa: PYI024 - the fields are known only here
+    return collections.namedtuple("NamedTuple", fields)
 
 
 # Kinds that mean the same whatever they are given.

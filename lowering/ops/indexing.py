@@ -67,7 +67,19 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
     if masks:
         return _put_by_mask(tensor, *masks[0], values, accumulate)
     counted = [None if given is None else _counted(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
+    if 0 < values.dim():
+        shape = _indexed_shape(tensor, counted)
+        values = values.expand(shape) if values.dim() < len(shape) else values
     return torch.ops.aten.index_put.default(tensor, counted, values, accumulate)
+
+
+def _indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any]:
+    """The shape of `tensor[indices]`: the dims of the indices stand first where these are apart from each other."""
+    chosen = [dim for dim, given in enumerate(indices) if given is not None]
+    width = torch.broadcast_shapes(*(given.shape for given in indices if given is not None))
+    first = chosen[0] if chosen == list(range(chosen[0], chosen[-1] + 1)) else 0
+    others = [tensor.shape[dim] for dim in range(tensor.dim()) if dim not in chosen]
+    return [*others[:first], *width, *others[first:]]
 
 
 def _put_by_mask(tensor: Tensor, dim: int, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:

@@ -190,7 +190,8 @@ class Export(Stage):
             for position, dim in enumerate(declared.dims()):
                 if isinstance(dim, Affine) and exported.is_static(values[name].shape[position]):
                     problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))
-        return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in built.model.ints if exported.is_static(values[name])]
+        static = [name for name in built.model.ints if exported.is_static(values[name])]
+        return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in static]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""

@@ -125,8 +125,8 @@ class Named(nn.Module):
         self.add_module("größe", nn.Linear(4, 4))
         self.register_buffer("Äb", torch.ones(4))
 
-    def forward(self, X: torch.Tensor, inputIds: torch.Tensor, größe: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: N803
-        return {"Y": getattr(self, "größe")(X) + inputIds * größe.sum() + self.get_buffer("Äb"), "ü": X.view(größe.shape[0], -1)}
+    def forward(self, X: torch.Tensor, inputIds: torch.Tensor, größe: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"Y": self.größe(X) + inputIds * größe.sum() + self.get_buffer("Äb"), "ü": X.view(größe.shape[0], -1)}
 
 
 class Mapped(nn.Module):

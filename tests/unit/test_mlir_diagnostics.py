@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from torch_mlir import ir
 
 from lowering.errors import StageFailed
 from lowering.ir import mlir
@@ -25,8 +26,6 @@ def test_a_module_that_does_not_verify_says_what_is_wrong(make: object, capfd: p
 def test_what_cannot_be_parsed_is_told_with_the_cause() -> None:
     context = mlir.torch_context()
     with pytest.raises(StageFailed, match="out of range"), mlir.diagnosed(context, "here"):
-        from torch_mlir import ir
-
         ir.Attribute.parse("dense<1099511627776> : tensor<i32>", context)
 
 
