@@ -67,7 +67,7 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
     if masks:
         return _put_by_mask(tensor, *masks[0], values, accumulate)
     counted = [None if given is None else _counted(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
-    if 0 < values.dim():
+    if values.dim() > 0:
         shape = _indexed_shape(tensor, counted)
         values = values.expand(shape) if values.dim() < len(shape) else values
     return torch.ops.aten.index_put.default(tensor, counted, values, accumulate)

@@ -25,7 +25,7 @@ MASK = Input("bool", ("a",), {"randint": [0, 2]})
 
 
 def lower(name: str, given: dict[str, Input], symbols: dict[str, Symbol], folder: Path, mode: str = "inference") -> JobResult:
-    model = Model(name, {"_target_": f"tests.unit.index_models.{name}"}, given, symbols, mode=mode)  # type: ignore[arg-type]
+    model = Model(name, {"_target_": f"tests.unit.models.index_models.{name}"}, given, symbols, mode=mode)  # type: ignore[arg-type]
     return pipeline.run(Job(model, STAGES), folder)
 
 
