@@ -20,7 +20,7 @@ from lowering.interpreter import lists, windows
 from lowering.interpreter.carried import kind_of
 from lowering.interpreter.lists import Unreadable, is_dynamic, is_from_data
 from lowering.interpreter.loops import Loop, Unsettled
-from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, function_of, held
+from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, function_of, held, tuple_of
 from lowering.ir import source_lines
 from lowering.ops import indexing
 from lowering.torchscript.nodes import is_written, nodes, place
@@ -110,7 +110,7 @@ class Interpreter:
         if kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             return tuple(given[0])
         if kind == "prim::TupleConstruct":
-            return (script_values.tuple_of(str(node.output().type().str()), given),)
+            return (tuple_of(str(node.output().type().str()), given),)
         result = self._call(node, given)
         count = node.outputsSize()
         return () if count == 0 else (result,) if count == 1 else tuple(result)
