@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -101,7 +101,8 @@ class Export(Stage):
             note("log_incomplete", wrong, "torch")
         with capture(training.written(module), Settings(tuple(self.extended_debug))) as log:
             try:
-                with custom_gradients.marked() if model.mode == "training" else nullcontext([]) as calls:
+                marking: AbstractContextManager[list[Any]] = custom_gradients.marked() if model.mode == "training" else nullcontext([])
+                with marking as calls:
                     captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
             except Exception as error:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
                 failure = error
