@@ -5,6 +5,7 @@ Equal ops on arguments of equal types (the layers of a network) are traced once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
     with graph.inserting_before(node):
         result = graph.graph_copy(traced, mapping)
     created = [mapping[inner] for inner in traced.nodes if inner.op not in ("placeholder", "output")]
+    created += [inner for attribute in created if attribute.op == "get_attr" for inner in _adopt(graph, attribute, traced)]
     for inner in created:
         for key in ("stack_trace", "nn_module_stack"):
             if key in node.meta:
@@ -103,6 +105,17 @@ def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
     target = node.target
     _rewire(graph, node, result)
     return [inner for inner in created if inner.op == "call_function" and inner.target is not target]
+
+
+def _adopt(graph: Graph, attribute: Node, traced: Graph) -> list[Node]:
+    """Hand a branch or loop body of `traced` to the module of `graph`, under a name of its own; the nodes in it."""
+    body = getattr(traced.owning_module, str(attribute.target))
+    if not isinstance(body, GraphModule):
+        return []
+    module = graph.owning_module
+    attribute.target = next(name for number in itertools.count() if not hasattr(module, name := f"{attribute.target}_of_{number}"))
+    module.add_submodule(attribute.target, body)  # type: ignore[union-attr]
+    return [inner for part in graphs.bodies(body) for inner in graphs.calls(part)]
 
 
 def _inputs(node: Node) -> list[Node]:
@@ -116,7 +129,8 @@ def _traced(node: Node, decomposition: Decomposition, traces: dict[Hashable, Gra
         return traces[key]
     traced = _trace(node, decomposition)
     values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
-    if not _unbacked(values) - _unbacked([value.meta["val"] for value in _inputs(node)]):
+    has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # which only one node can own
+    if not has_bodies and not _unbacked(values) - _unbacked([value.meta["val"] for value in _inputs(node)]):
         traces[key] = traced  # one that makes sizes from data would make the same sizes again
     return traced
 

@@ -20,6 +20,7 @@ from lowering.eager.outputs import leaf_names
 from lowering.errors import Problem, StageFailed
 from lowering.fx import cleanup
 from lowering.ir import source_lines
+from lowering.ops import recurrent
 
 Table = Mapping[Any, Callable[..., Any]]
 
@@ -66,11 +67,12 @@ def random_ops(captured: ExportedProgram) -> list[Problem]:
 
 
 def loops(captured: ExportedProgram) -> list[Problem]:
-    """Every `while_loop` of a program, with its user line: its gradient keeps a row of each turn, as many as only a run tells."""
+    """Every loop of a program, with its user line: its gradient keeps a row of each iteration, as many as only a run tells."""
     return [
         Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop whose length is dynamic, which has no gradient here",
                 "make the dim static in training: a loop over it is unrolled then")
-        for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if node.target is torch.ops.higher_order.while_loop
+        for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
+        if node.target is torch.ops.higher_order.while_loop or recurrent.is_dynamic(node)
     ]  # fmt: skip
 
 

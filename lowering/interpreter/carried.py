@@ -100,11 +100,11 @@ def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tensor:
-    """`buffer` with `rows` from a place of dim 0 on: chosen by a mask, since writes at a place that varies have no lowering."""
+    """`buffer` with `rows` from a place of dim 0 on: several are chosen by a mask, since slices at a place that varies have no lowering."""
     count, rank = rows.shape[0], rows.dim()
-    places = torch.arange(buffer.shape[0]) - place
     if isinstance(count, int) and count == 1:
-        return torch.where((places == 0).reshape([-1, *[1] * (rank - 1)]), rows, buffer)
+        return torch.select_scatter(buffer, rows.squeeze(0), 0, place)
+    places = torch.arange(buffer.shape[0]) - place
     inside = ((places >= 0) & (places < count)).reshape([-1, *[1] * (rank - 1)])
     return torch.where(inside, rows.index_select(0, places.clamp(min=0).clamp(max=count - 1)), buffer)
 

@@ -33,6 +33,7 @@ from lowering.ops import (
     polynomials,
     pooling,
     random,
+    resizing,
     scans,
     scattering,
     sorting,
@@ -97,10 +98,6 @@ def _has_dynamic_sizes(node: Node) -> bool:
     return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
 
 
-def _counts_from_end(node: Node) -> bool:
-    return _has_dynamic_arguments(node) or _argument(node, "index") < 0
-
-
 def _is_from_data(number: Any) -> bool:
     """Whether an argument is a number that only a tensor's values or the turn of a loop tell."""
     return isinstance(number, Node) and bool(free_unbacked_symbols(number.meta["val"]))
@@ -119,6 +116,9 @@ _NOT_DEFINED = "no lowering, and no definition by other ops in torch"
 _CEIL = "ceil_mode gives wrong numbers"
 _NO_DYNAMIC = "no lowering with a dynamic dim"
 _NONE = "no lowering to StableHLO"
+
+_NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
+_ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
 
 TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
@@ -211,12 +211,19 @@ TABLE: dict[Any, Row] = {
     **{getattr(aten, f"conv{rank}d").padding: Row(_composite(getattr(aten, f"conv{rank}d").padding), "an even kernel gives wrong shapes") for rank in (1, 2, 3)},
     **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static") for form in ("Tensor", "Scalar")},
     aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
-    aten.select_scatter.default: Row(indexing.select_scatter, "a place counted from the end writes nothing", _counts_from_end),
     aten.select.int: Row(indexing.select, "a place that only data tells makes its size depend on data", _selects_by_data),
     aten.slice.Tensor: Row(indexing.slice_, "a place that only data tells makes its size depend on data", _begins_by_data),
     aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
-    **{op: Row(_torchs(op), "needs constant sizes", _has_dynamic_sizes)
-       for op in (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)},
+    **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
+       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
+    **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.by_factors(sized), "needs constant sizes, and takes other indices than eager")
+       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
+    **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.vec: Row(resizing.by_factors(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.vec: Row(resizing.by_factors(_torchs(op.default)), "torch computes sizes by floats")
+       for op in (aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, aten.upsample_bicubic2d)},
+    **{getattr(aten, name).Scalar: Row(partial(arithmetic.compared, getattr(torch, name)), "of constants, it gives wrong truths or aborts the process",
+                                       arithmetic.is_mixed) for name in ("gt", "ge", "lt", "le", "eq", "ne")},
     aten.addmm.default: Row(arithmetic.addmm, "no lowering of integers", arithmetic.is_integral),
     aten.addbmm.default: Row(arithmetic.addbmm, "no lowering of integers", arithmetic.is_integral),
     aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),
@@ -291,7 +298,7 @@ _TORCHS_OWN = {
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
         xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col embedding_bag.padding_idx""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-        diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d.vec upsample_bilinear2d grid_sampler grid_sampler_2d
+        diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d grid_sampler grid_sampler_2d
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
         split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
 }

@@ -106,13 +106,6 @@ def select(tensor: Tensor, dim: int, index: Any) -> Tensor:
     return tensor.index_select(dim, _counted(places, tensor.shape[dim])).squeeze(dim)
 
 
-def select_scatter(tensor: Tensor, source: Tensor, dim: int, index: Any) -> Tensor:
-    """aten::select_scatter at any place."""
-    size, place = tensor.shape[dim], torch.scalar_tensor(index, dtype=torch.int64)
-    here = torch.arange(size) == torch.where(place < 0, place + size, place)
-    return torch.where(here.reshape([-1, *[1] * (tensor.dim() - 1 - dim % tensor.dim())]), source.unsqueeze(dim), tensor)
-
-
 def scatters_within(node: Node) -> bool:
     """Whether a slice_scatter node writes between constant bounds that lie inside a dim of constant size."""
     dim, start, end = (node.args[place] if place < len(node.args) else default for place, default in ((2, 0), (3, None), (4, None)))

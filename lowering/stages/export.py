@@ -23,7 +23,7 @@ from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics.points import smallest
-from lowering.ops import decompositions
+from lowering.ops import decompositions, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
@@ -99,7 +99,7 @@ class Export(Stage):
         captured, failure, calls = None, None, []
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
-        with capture(training.written(module), Settings(tuple(self.extended_debug))) as log:
+        with capture(training.written(module), Settings(tuple(self.extended_debug))) as log, recurrent.whole():
             try:
                 marking: AbstractContextManager[list[Any]] = custom_gradients.marked() if model.mode == "training" else nullcontext([])
                 with marking as calls:
@@ -135,6 +135,7 @@ class Export(Stage):
         if model.mode == "training":
             result, assumed = self._joint(captured, model)
         else:
+            decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else recurrent.loop(node))
             result, assumed = self._retraced(captured, model.custom_calls), []
         if self.decompose == "lazy":
             specialized: list[Specialized] = []

@@ -58,6 +58,7 @@ class ToStableHLO(Stage):
             note("custom_call_unused", "the program has no such op when it comes to StableHLO", f"custom_calls.{row}")
         branches = any(operation.name in control.OPS for operation in mlir.operations(module))
         if branches:
+            control.keep_conditions(module)
             mlir.run(module, control.PASS, "stablehlo")
         convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
         if inventory.indexes_by_data(module):

@@ -8,8 +8,9 @@ from lowering.torch_to_stablehlo import random as random
 from lowering.torch_to_stablehlo import scattering as scattering
 from lowering.torch_to_stablehlo import slicing as slicing
 from lowering.torch_to_stablehlo import sorting as sorting
+from lowering.torch_to_stablehlo import updating as updating
 from lowering.torch_to_stablehlo.rewriting import RULES as RULES
 from lowering.torch_to_stablehlo.rewriting import lower as lower
 
 # What torch-mlir would decompose on the way, into a form that has no lowering.
-WHOLE = ("aten.normal_functional",)
+WHOLE = ("aten.normal_functional", "aten.select_scatter")

@@ -72,7 +72,7 @@ def _sliced_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carri
         taken = [_row(builder, node, value, turn) for value in stacked]
         turned = builder.region(body, [*values[: len(carried)], *taken, *more])
         for position, target in enumerate(values[len(carried) :], len(carried)):
-            turned[position] = _written(builder, node, target, turned[position], turn, count)
+            turned[position] = _written(builder, node, target, turned[position], turn)
         _end_turn(block, builder.constant(True), turned)
     return _outputs(loop, node)
 
@@ -91,15 +91,9 @@ def _empty(builder: Builder, node: Node, count: Value, value: torch.Tensor, slic
     return _insert(builder, node, "aten::full", [listed, builder.constant(0), builder.constant(value.dtype), none, none, none], script_type(value))
 
 
-def _written(builder: Builder, node: Node, target: Value, row: Value, turn: Value, count: Value) -> Value:
-    """`target` with `row` at place `turn` of dim 0: chosen by a mask, since writes at an index that varies have no lowering."""
-    rank, none = len(row.type().varyingSizes()), builder.constant(None)  # type: ignore[attr-defined]
-    long, truth = (torch._C.TensorType.get().with_dtype(dtype) for dtype in (torch.int64, torch.bool))  # type: ignore[attr-defined]
-    places = _insert(builder, node, "aten::arange", [count, builder.constant(torch.int64), none, none, none], long.with_sizes([None]))
-    here = _insert(builder, node, "aten::eq", [places, turn], truth.with_sizes([None]))
-    for position in range(rank):
-        here = _insert(builder, node, "aten::unsqueeze", [here, builder.constant(position + 1)], truth.with_sizes([None, *[1] * (position + 1)]))
-    return _insert(builder, node, "aten::where", [here, row, target], target.type())
+def _written(builder: Builder, node: Node, target: Value, row: Value, turn: Value) -> Value:
+    """`target` with `row` at index `turn` of dim 0."""
+    return _insert(builder, node, "aten::select_scatter", [target, row, builder.constant(0), turn], target.type())
 
 
 def _row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:

@@ -7,12 +7,27 @@ from typing import Any
 
 from torch_mlir import ir
 
+from lowering import mlir
 from lowering.errors import Problem
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.sizes.expression import Expression, Shape
 
 PASS = "builtin.module(func.func(convert-torch-to-scf))"  # before the conversion to StableHLO: it leaves the bodies to it
 OPS = frozenset({"torch.prim.If", "torch.prim.Loop"})
+
+
+def keep_conditions(module: Any) -> None:
+    """Hide from `PASS` the initial conditions that are constants, where a later one is not: it takes such a loop for one that only counts."""
+    for loop in [op for op in mlir.operations(module) if op.name == "torch.prim.Loop"]:
+        first, again = loop.operands[1], list(loop.regions[0].blocks[0].operations)[-1].operation.operands[0]
+        if _is_constant(first) and not _is_constant(again):
+            with ir.InsertionPoint(loop), loop.location:
+                loop.operands[1] = ir.Operation.create("torch.aten.Bool.int", results=[first.type], operands=[
+                    ir.Operation.create("torch.aten.Int.bool", results=[ir.Type.parse("!torch.int")], operands=[first]).result]).result
+
+
+def _is_constant(value: Any) -> bool:
+    return not isinstance(value.owner, ir.Block) and value.owner.name == "torch.constant.bool"
 
 
 def _if(op: Any, rewrite: Rewrite) -> None:

@@ -24,5 +24,5 @@ class Case(torch.nn.Module):
 # CHECK-NEXT: [[PLACE:%\w+]] : Long() = prim::NumToTensor([[TURN]])
 # CHECK: [[ROWS:%\w+]] : Float(1, *, 4) = aten::index_select(%x,
 # CHECK-NEXT: aten::squeeze([[ROWS]],
-# CHECK: aten::where({{%\w+}}, {{%\w+}}, [[SO_FAR]])
+# CHECK: aten::select_scatter([[SO_FAR]], {{%\w+}}, {{%\w+}}, [[TURN]])
 # CHECK: prim::TupleConstruct([[LAST]], [[ALL]])

@@ -1,0 +1,149 @@
+"""Recurrent layers as loops over time: `aten::lstm`, `aten::gru` and `aten::rnn_*` with a sequence length that may be dynamic.
+
+torch defines them by unrolling, even to learn their shapes, which fixes the length. `whole` keeps them as nodes while torch.export runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch._decomp import decomposition_table
+from torch._decomp.decompositions import _rnn_helper, gather_params
+from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx import Node
+
+Tensor: TypeAlias = torch.Tensor
+State: TypeAlias = tuple[Tensor, ...]  # (batch, hidden size) each; the first one is the step's output
+Cell: TypeAlias = Callable[..., State]  # (projected input of the step, state, recurrent weights) -> the next state
+
+aten = torch.ops.aten
+_KEYS = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
+UNROLLED = 8  # steps up to which a layer of constant length stays unrolled: a loop is the smaller program from there on
+
+
+def lstm(inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
+         bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """aten::lstm.input; with a projection, the hidden state is narrower than the cell state."""
+    layers = gather_params(params, has_biases, hx[0].size(2) != hx[1].size(2))
+    given = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
+    output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
+                               partial(_layer, _lstm_cell))
+    hidden, cells = zip(*last, strict=True)
+    return output, torch.stack(hidden, 0), torch.stack(cells, 0)
+
+
+def with_one_state(cell: Cell, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
+                   train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """aten::gru.input and aten::rnn_*.input."""
+    given = [(hidden,) for hidden in hx.unbind(0)]
+    output, last = _rnn_helper(inputs, given, gather_params(params, has_biases, False), has_biases, num_layers, dropout, train, bidirectional,
+                               batch_first, partial(_layer, cell))
+    return output, torch.stack([hidden for (hidden,) in last], 0)
+
+
+def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool, reverse: bool = False) -> tuple[Tensor, State]:
+    """One direction of one layer: (time, batch, features) -> the output of every step, (time, batch, hidden size), and the last state.
+
+    The input projections of all steps are one matmul before the loop. A step reads one row of them and writes one row of the output.
+    """
+    into, recurrent, *rest = params
+    biases, projection = (rest[:2], rest[2:]) if has_biases else ([None, None], rest)
+    projected = F.linear(inputs, into, biases[0])
+    output = inputs.new_zeros([inputs.shape[0], inputs.shape[1], state[0].shape[1]])
+    weights = [weight for weight in (recurrent, biases[1], *projection) if weight is not None]
+    has_bias, width = biases[1] is not None, len(state)
+
+    def goes_on(step: Any, *given: Any) -> Any:
+        return step < given[width + 1].shape[0]
+
+    def body(step: Any, *given: Any) -> tuple[Any, ...]:
+        now, done, rows, weights = given[:width], given[width], given[width + 1], given[width + 2 :]
+        place = rows.shape[0] - 1 - step if reverse else step
+        row = rows.index_select(0, torch.scalar_tensor(place, dtype=torch.int64).reshape([1])).squeeze(0)
+        bias, projection = (weights[1], weights[2:]) if has_bias else (None, weights[1:])
+        after = cell(row, now, weights[0], bias, *projection)
+        return step + 1, *after, aten.select_scatter(done, after[0], 0, place)
+
+    carried = (0, *(part.clone() for part in state), output)
+    with torch._C._AutoDispatchBelowAutograd():
+        results = while_loop_op(goes_on, body, carried, (projected, *weights))
+    return results[-1], tuple(results[1:-1])
+
+
+def _lstm_cell(row: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None = None) -> State:
+    before, cell = state
+    gates = (F.linear(before, weight, bias) + row).chunk(4, 1)
+    entering, kept, leaving = gates[0].sigmoid(), gates[1].sigmoid(), gates[3].sigmoid()
+    cell = kept * cell + entering * gates[2].tanh()
+    hidden = leaving * cell.tanh()
+    return hidden if projection is None else F.linear(hidden, projection), cell
+
+
+def _gru_cell(row: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+    (before,) = state
+    given, recurrent = row.chunk(3, 1), F.linear(before, weight, bias).chunk(3, 1)
+    reset, kept = (recurrent[0] + given[0]).sigmoid(), (recurrent[1] + given[1]).sigmoid()
+    new = (given[2] + recurrent[2] * reset).tanh()
+    return ((before - new) * kept + new,)
+
+
+def _plain_cell(activation: Callable[[Tensor], Tensor], row: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+    return (activation(F.linear(state[0], weight, bias) + row),)
+
+
+DEFINITIONS: dict[Any, Callable[..., Any]] = {
+    aten.lstm.input: lstm,
+    aten.gru.input: partial(with_one_state, _gru_cell),
+    aten.rnn_tanh.input: partial(with_one_state, partial(_plain_cell, torch.tanh)),
+    aten.rnn_relu.input: partial(with_one_state, partial(_plain_cell, torch.relu)),
+}
+
+
+def loop(node: Node) -> Callable[..., Any] | None:
+    """The definition of a recurrent node by a loop over time; a constant length of few steps is unrolled, as torch does it."""
+    return partial(_chosen, DEFINITIONS[node.target], decomposition_table[node.target]) if node.target in DEFINITIONS else None
+
+
+def _chosen(looped: Callable[..., Any], unrolled: Callable[..., Any], inputs: Tensor, *rest: Any) -> Any:
+    steps = _steps(inputs, rest)
+    return unrolled(inputs, *rest) if isinstance(steps, int) and steps <= UNROLLED else looped(inputs, *rest)
+
+
+def _steps(inputs: Any, rest: Sequence[Any]) -> Any:
+    return inputs.shape[1 if rest[-1] else 0]
+
+
+def is_dynamic(node: Node) -> bool:
+    """Whether a node is a recurrent layer over a length that is not constant."""
+    return node.target in DEFINITIONS and not isinstance(_steps(node.args[0].meta["val"], node.args[1:]), int)  # type: ignore[union-attr]
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Inside, tracing keeps recurrent layers as one node each, and computes their shapes without running their steps."""
+    torchs = {(op, key): op.py_kernels[key] for op in DEFINITIONS for key in _KEYS}
+    try:
+        for op, key in torchs:
+            _define(op, key, _empty)
+        yield
+    finally:
+        for (op, key), kernel in torchs.items():
+            _define(op, key, kernel)
+
+
+def _empty(inputs: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
+           bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:
+    """Results of the right shapes: the output, and the last of each state."""
+    states = [hx] if isinstance(hx, Tensor) else list(hx)
+    output = inputs.new_empty([*inputs.shape[:2], states[0].shape[2] * (2 if bidirectional else 1)])
+    return output, *(torch.empty_like(state) for state in states)
+
+
+def _define(op: Any, key: Any, kernel: Callable[..., Any]) -> None:
+    op.py_kernels[key] = kernel
+    op._dispatch_cache.clear()

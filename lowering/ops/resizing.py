@@ -1,0 +1,166 @@
+"""Interpolation at any output size, dim by dim: nearest as a gather of rows, antialiased as weighted windows.
+
+The indices and weights follow eager's CPU kernels to the last bit, so their arithmetic and its dtypes are on purpose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+Tensor: TypeAlias = torch.Tensor
+Scale: TypeAlias = float | None  # as the user gave it; None: the quotient of the sizes
+
+
+def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The form of an op that takes an output size or scale factors (`.vec`), by `sized`, which takes an output size and scales."""
+
+    def resize(tensor: Tensor, output_size: Sequence[Any] | None, *rest: Any) -> Tensor:
+        *settings, factors = rest
+        size = list(output_size) if output_size is not None else _scaled(tensor.shape[2:], factors)
+        return sized(tensor, size, *settings, *(factors if factors is not None else [None] * len(size)))  # type: ignore[no-any-return]
+
+    return resize
+
+
+def _scaled(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
+    return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in zip(sizes, factors, strict=True)]
+
+
+def nearest(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
+    """aten::upsample_nearest1d, 2d, 3d."""
+    return _nearest(tensor, output_size, scales, exact=False)
+
+
+def nearest_exact(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
+    """aten::_upsample_nearest_exact1d, 2d, 3d."""
+    return _nearest(tensor, output_size, scales, exact=True)
+
+
+def _nearest(tensor: Tensor, output_size: Sequence[Any], scales: Sequence[Scale], exact: bool) -> Tensor:
+    rank = len(output_size)
+    for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * rank, strict=True), 2):
+        before, factor = tensor.shape[dim], _factor(tensor.shape[dim], size, scale)
+        if factor is not None and (not exact or factor % 2 == 0 or factor == 1):
+            tensor = _repeated(tensor, dim, factor)
+        else:
+            tensor = tensor.index_select(dim, _nearest_indices(before, size, scale, exact, rank, tensor))
+    return tensor
+
+
+def _factor(before: Any, after: Any, scale: Scale) -> int | None:
+    """The power of two by which a dim grows at every size, if it does: its scale is exact, so that each element is repeated."""
+    for factor in (1, 2, 4, 8, 16, 32, 64):
+        if statically_known_true(after == before * factor):
+            return factor if scale is None or scale == factor else None
+    return None
+
+
+def _repeated(tensor: Tensor, dim: int, factor: int) -> Tensor:
+    """Each element `factor` times along a dim: a broadcast."""
+    if factor == 1:
+        return tensor
+    shape = list(tensor.shape)
+    wide = tensor.unsqueeze(dim + 1).expand(*shape[: dim + 1], factor, *shape[dim + 1 :])
+    return wide.reshape(*shape[:dim], shape[dim] * factor, *shape[dim + 1 :])
+
+
+def _nearest_indices(before: Any, after: Any, scale: Scale, exact: bool, rank: int, like: Tensor) -> Tensor:
+    """The source index of every output index; eager computes it in single precision in 2-d, else in that of the tensor."""
+    dtype = torch.float64 if like.dtype == torch.float64 and rank != 2 else torch.float32
+    step, places = _step(before, after, scale, dtype, like.device), torch.arange(after, device=like.device)
+    if not exact:
+        found = _floor(places.to(dtype) * step)
+        if rank == 2 and scale is not None:  # shortcuts of eager, which hold where the scale rounds otherwise
+            sizes = torch.scalar_tensor(before, dtype=torch.int64), torch.scalar_tensor(after, dtype=torch.int64)
+            found = torch.where(sizes[1] == 2 * sizes[0], places // 2, found)
+            found = torch.where(sizes[1] == sizes[0], places, found)
+    elif rank == 2:
+        found = _floor((places.to(dtype) + 0.5) * step)
+    else:  # a fused multiply-add: rounded once
+        found = _floor(((places + 0.5).double() * step.double() - 0.5).to(dtype) + 0.5)
+    return found.clamp(max=before - 1)
+
+
+def _floor(value: Tensor) -> Tensor:
+    return value.float().floor().to(torch.int64)
+
+
+def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: torch.device, align_corners: bool = False) -> Tensor:
+    """The distance between two outputs, measured in inputs: a 0-d tensor."""
+    if not align_corners and scale is not None and scale > 0:
+        return torch.full((), 1.0 / scale, dtype=dtype, device=device)
+    first, second = (torch.scalar_tensor(size, dtype=dtype, device=device) for size in (before, after))
+    if not align_corners:
+        return first / second
+    return torch.where(second > 1, (first - 1) / (second - 1).clamp(min=1), 0)
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1 - distance.abs()).clamp(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' kernel with a = -0.5, as Pillow has it."""
+    x, a = distance.abs(), -0.5
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0))
+
+
+def bilinear_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
+    """aten::_upsample_bilinear2d_aa of floats."""
+    return _antialiased(tensor, output_size, align_corners, scales, _triangle, 1)
+
+
+def bicubic_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
+    """aten::_upsample_bicubic2d_aa of floats."""
+    return _antialiased(tensor, output_size, align_corners, scales, _cubic, 2)
+
+
+def _antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale], kernel: Callable[[Tensor], Tensor],
+                 reach: int) -> Tensor:
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    result = tensor.to(dtype)
+    for dim, size, scale in reversed(list(zip((2, 3), output_size, scales or (None, None), strict=True))):
+        result = _filtered(result, dim, size, scale, align_corners, kernel, reach)
+    return result.to(tensor.dtype)
+
+
+def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bool, kernel: Callable[[Tensor], Tensor], reach: int) -> Tensor:
+    """One dim, filtered: (output, place of its window) weights; what lies outside a window does not count, be it infinite."""
+    before, dtype, device = tensor.shape[dim], tensor.dtype, tensor.device
+    step = _step(before, size, scale, dtype, device, align_corners)
+    support = step.clamp(min=1) * reach
+    centers = (torch.arange(size, device=device).to(dtype) + 0.5) * step
+    first = (centers - support + 0.5).to(torch.int64).clamp(min=0)
+    behind = (centers + support + 0.5).to(torch.int64).clamp(max=before)
+    width = _width(before, size, scale, align_corners, reach)
+    if width is None:  # the window may be any: it is the whole dim
+        places = torch.arange(before, device=device).unsqueeze(0)
+    else:
+        places = first.unsqueeze(1) + torch.arange(width, device=device)
+    inside = (places >= first.unsqueeze(1)) & (places < behind.unsqueeze(1))
+    weights = torch.where(inside, kernel((places - centers.unsqueeze(1) + 0.5) / step.clamp(min=1)), 0)
+    weights = weights / weights.sum(1, keepdim=True)
+    moved = tensor.movedim(dim, -1)
+    if width is None:
+        moved = moved.unsqueeze(-2)
+    else:
+        taken = moved.index_select(-1, places.clamp(max=before - 1).flatten())
+        moved = taken.reshape(*moved.shape[:-1], size, width)
+    return torch.where(inside, moved * weights, 0).sum(-1).movedim(-1, dim)
+
+
+def _width(before: Any, after: Any, scale: Scale, align_corners: bool, reach: int) -> int | None:
+    """How many inputs an output can depend on, where that is one number at all sizes."""
+    if not align_corners and scale is not None and scale > 0:
+        step = 1.0 / scale
+    elif isinstance(before, int) and isinstance(after, int):
+        step = (before - 1) / max(after - 1, 1) if align_corners else before / after
+    else:
+        return None
+    return math.ceil(max(step, 1.0) * reach) * 2 + 1
