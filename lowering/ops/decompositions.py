@@ -22,9 +22,11 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from lowering.ops import (
     arithmetic,
     attention,
+    bags,
     bessel,
     convolution,
     factories,
+    folding,
     fourier,
     gradients,
     indexing,
@@ -34,6 +36,7 @@ from lowering.ops import (
     pooling,
     random,
     resizing,
+    sampling,
     scans,
     scattering,
     sorting,
@@ -119,6 +122,9 @@ _NONE = "no lowering to StableHLO"
 
 _NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
 _ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
+_INTERPOLATED = {op: resizing.of_floats(ours, _torchs(op.default)) for op, ours in {
+    aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear, aten.upsample_trilinear3d: resizing.linear,
+    aten.upsample_bicubic2d: resizing.bicubic}.items()}
 
 TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
@@ -220,8 +226,8 @@ TABLE: dict[Any, Row] = {
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
     **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.vec: Row(resizing.by_factors(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
-    **{op.vec: Row(resizing.by_factors(_torchs(op.default)), "torch computes sizes by floats")
-       for op in (aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, aten.upsample_bicubic2d)},
+    **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
+    **{op.vec: Row(resizing.by_factors(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
     **{getattr(aten, name).Scalar: Row(partial(arithmetic.compared, getattr(torch, name)), "of constants, it gives wrong truths or aborts the process",
                                        arithmetic.is_mixed) for name in ("gt", "ge", "lt", "le", "eq", "ne")},
     aten.addmm.default: Row(arithmetic.addmm, "no lowering of integers", arithmetic.is_integral),
@@ -239,6 +245,13 @@ TABLE: dict[Any, Row] = {
                   aten.argmax.default, aten.argmin.default)},
     aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
     aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
+    aten.grid_sampler_2d.default: Row(sampling.grid_sample, "reflections need a remainder of floats"),
+    aten.grid_sampler_3d.default: Row(sampling.grid_sample, _NOT_DEFINED),
+    **{op: Row(bags.embedding_bag, _NOT_DEFINED, bags.gives_sums_alone) for op in (
+        aten.embedding_bag.default, aten.embedding_bag.padding_idx, aten._embedding_bag.default, aten._embedding_bag_forward_only.default)},
+    aten.col2im.default: Row(folding.col2im, _NONE),
+    aten.softshrink.default: Row(_torchs(aten.softshrink.default), "numbers below -lambd are off by twice lambd"),
+    aten.native_batch_norm.default: Row(_torchs(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
     aten.put.default: Row(scattering.put, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
@@ -296,9 +309,9 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col embedding_bag.padding_idx""",
+        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-        diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int upsample_bilinear2d grid_sampler grid_sampler_2d
+        diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int grid_sampler
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
         split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
 }

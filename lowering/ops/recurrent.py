@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch._decomp import decomposition_table
 from torch._decomp.decompositions import _rnn_helper, gather_params
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx import Node
+from torch.nn.functional import linear
 
 Tensor: TypeAlias = torch.Tensor
 State: TypeAlias = tuple[Tensor, ...]  # (batch, hidden size) each; the first one is the step's output
@@ -53,7 +53,7 @@ def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], h
     """
     into, recurrent, *rest = params
     biases, projection = (rest[:2], rest[2:]) if has_biases else ([None, None], rest)
-    projected = F.linear(inputs, into, biases[0])
+    projected = linear(inputs, into, biases[0])
     output = inputs.new_zeros([inputs.shape[0], inputs.shape[1], state[0].shape[1]])
     weights = [weight for weight in (recurrent, biases[1], *projection) if weight is not None]
     has_bias, width = biases[1] is not None, len(state)
@@ -77,23 +77,23 @@ def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], h
 
 def _lstm_cell(row: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None = None) -> State:
     before, cell = state
-    gates = (F.linear(before, weight, bias) + row).chunk(4, 1)
+    gates = (linear(before, weight, bias) + row).chunk(4, 1)
     entering, kept, leaving = gates[0].sigmoid(), gates[1].sigmoid(), gates[3].sigmoid()
     cell = kept * cell + entering * gates[2].tanh()
     hidden = leaving * cell.tanh()
-    return hidden if projection is None else F.linear(hidden, projection), cell
+    return hidden if projection is None else linear(hidden, projection), cell
 
 
 def _gru_cell(row: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
     (before,) = state
-    given, recurrent = row.chunk(3, 1), F.linear(before, weight, bias).chunk(3, 1)
+    given, recurrent = row.chunk(3, 1), linear(before, weight, bias).chunk(3, 1)
     reset, kept = (recurrent[0] + given[0]).sigmoid(), (recurrent[1] + given[1]).sigmoid()
     new = (given[2] + recurrent[2] * reset).tanh()
     return ((before - new) * kept + new,)
 
 
 def _plain_cell(activation: Callable[[Tensor], Tensor], row: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    return (activation(F.linear(state[0], weight, bias) + row),)
+    return (activation(linear(state[0], weight, bias) + row),)
 
 
 DEFINITIONS: dict[Any, Callable[..., Any]] = {

@@ -5,6 +5,7 @@ The indices and weights follow eager's CPU kernels to the last bit, so their ari
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -14,6 +15,15 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Tensor: TypeAlias = torch.Tensor
 Scale: TypeAlias = float | None  # as the user gave it; None: the quotient of the sizes
+
+
+def of_floats(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`ours` of floats, and `torchs` of integers, whose weights eager rounds."""
+
+    def resize(tensor: Tensor, *rest: Any) -> Tensor:
+        return ours(tensor, *rest) if tensor.dtype.is_floating_point else torchs(tensor, *rest)
+
+    return resize
 
 
 def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -98,6 +108,51 @@ def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: tor
     if not align_corners:
         return first / second
     return torch.where(second > 1, (first - 1) / (second - 1).clamp(min=1), 0)
+
+
+def linear(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
+    """aten::upsample_linear1d, upsample_bilinear2d, upsample_trilinear3d of floats."""
+    return _tapped(tensor, output_size, align_corners, scales, _linear_taps)
+
+
+def bicubic(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
+    """aten::upsample_bicubic2d of floats."""
+    return _tapped(tensor, output_size, align_corners, scales, _cubic_taps)
+
+
+def _tapped(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
+            taps: Callable[[Tensor], list[tuple[Tensor, Tensor]]]) -> Tensor:
+    """Each dim on its own: the sum of the few inputs around the source of each output, times their weights."""
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    result = tensor.to(dtype)
+    for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * len(output_size), strict=True), 2):
+        before, step = tensor.shape[dim], _step(tensor.shape[dim], size, scale, dtype, tensor.device, align_corners)
+        places = torch.arange(size, device=tensor.device).to(dtype)
+        source = places * step if align_corners else (places + 0.5) * step - 0.5
+        around = [-1, *[1] * (tensor.dim() - dim - 1)]
+        parts = [result.index_select(dim, index.clamp(min=0).clamp(max=before - 1)) * weight.reshape(around) for index, weight in taps(source)]
+        result = functools.reduce(torch.add, parts)
+    return result.to(tensor.dtype)
+
+
+def _linear_taps(source: Tensor) -> list[tuple[Tensor, Tensor]]:
+    source = source.clamp(min=0)
+    low = source.floor()
+    return [(low.to(torch.int64), 1 - (source - low)), (low.to(torch.int64) + 1, source - low)]
+
+
+def _cubic_taps(source: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Keys' kernel with a = -0.75, as OpenCV has it."""
+    low, a = source.floor(), -0.75
+    t, first = source - low, low.to(torch.int64) - 1
+
+    def near(x: Tensor) -> Tensor:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Tensor) -> Tensor:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return [(first, far(t + 1)), (first + 1, near(t)), (first + 2, near(1 - t)), (first + 3, far(2 - t))]
 
 
 def _triangle(distance: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""Embedding bags: sums, means and maxima of the rows of a table, of as many rows a bag as its offsets say."""
+
+from __future__ import annotations
+
+import operator
+from typing import TypeAlias
+
+import torch
+from torch.fx import Node
+
+Tensor: TypeAlias = torch.Tensor
+
+SUM, MEAN, MAX = 0, 1, 2
+
+
+def gives_sums_alone(node: Node) -> bool:
+    """Whether only the bags are used of what the op gives, not what its backward reads."""
+    return all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
+
+
+def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM, sparse: bool = False,
+                  per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+                  padding_idx: int | None = -1) -> tuple[Tensor, ...]:
+    """(bags, features), a bag without rows is 0; the other results are not the op's, see `gives_sums_alone`.
+
+    Each index is assigned to the last bag that begins at it or before it.
+    """
+    starts = offsets.narrow(0, 0, offsets.shape[0] - 1) if include_last_offset else offsets
+    places = torch.arange(indices.shape[0], device=indices.device)
+    bag = (starts.to(torch.int64) <= places.unsqueeze(1)).sum(1) - 1
+    rows = weight.index_select(0, indices.to(torch.int64))
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(1)
+    counts = torch.ones_like(places)
+    if padding_idx is not None and padding_idx >= 0:
+        kept = indices != padding_idx
+        counts = kept.to(torch.int64)
+        rows = torch.where(kept.unsqueeze(1), rows, float("-inf") if mode == MAX else 0)
+    empty = weight.new_zeros([starts.shape[0], weight.shape[1]])
+    of_bags = places.new_zeros([starts.shape[0]]).index_add(0, bag, counts).unsqueeze(1)
+    if mode == MAX:
+        largest = empty.scatter_reduce(0, bag.unsqueeze(1).expand(rows.shape), rows, "amax", include_self=False)
+        return torch.where(of_bags > 0, largest, 0), bag, bag, bag
+    sums = empty.index_add(0, bag, rows)
+    return (sums / of_bags.clamp(min=1).to(sums.dtype) if mode == MEAN else sums), bag, bag, bag

@@ -1,0 +1,31 @@
+"""Sums of overlapping windows back into images: `F.fold` with dynamic sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+
+
+def col2im(columns: Tensor, output_size: Sequence[Any], kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int],
+           stride: Sequence[int]) -> Tensor:
+    """(..., channels * kernel, windows) -> (..., channels, *output_size): each element is the sum of the windows' elements that lie on it."""
+    settings = list(zip(output_size, kernel_size, dilation, padding, stride, strict=True))
+    counts = [(size + 2 * pad - step * (kernel - 1) - 1) // every + 1 for size, kernel, step, pad, every in settings]
+    lead, channels = list(columns.shape[:-2]), columns.shape[-2] // (kernel_size[0] * kernel_size[1])
+    parted = columns.reshape(*lead, channels, *kernel_size, *counts)
+    rows = _summed(parted.movedim((-4, -2), (-2, -1)), counts[0], *settings[0])
+    return _summed(rows.movedim(-1, -3), counts[1], *settings[1])
+
+
+def _summed(windows: Tensor, count: Any, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> Tensor:
+    """(..., kernel, windows) -> (..., size): along one dim."""
+    places = torch.arange(size, device=windows.device).unsqueeze(-1) + padding - torch.arange(kernel, device=windows.device) * dilation
+    window = torch.div(places, stride, rounding_mode="floor")
+    inside = (window >= 0) & (window < count) & (window * stride == places)
+    index = torch.where(inside, window, 0) + torch.arange(kernel, device=windows.device) * count
+    taken = windows.flatten(-2).index_select(-1, index.flatten())
+    return torch.where(inside, taken.reshape(*taken.shape[:-1], size, kernel), 0).sum(-1)

@@ -1,0 +1,97 @@
+"""Samples of images and volumes at coordinates that data tells: `grid_sample` in every mode and padding."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+
+BILINEAR, NEAREST, BICUBIC = 0, 1, 2
+ZEROS, BORDER, REFLECTION = 0, 1, 2
+
+
+def grid_sample(tensor: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
+    """aten::grid_sampler_2d and 3d: (n, c, spatial dims), (n, output dims, rank) -> (n, c, output dims).
+
+    The last coordinate of a point is that of the first spatial dim; -1 and 1 are the edges of a map.
+    """
+    sizes = tensor.shape[2:]
+    at = [_located(grid.select(-1, len(sizes) - 1 - dim), size, align_corners) for dim, size in enumerate(sizes)]
+    if interpolation_mode == BICUBIC:
+        return _bicubic(tensor, at, padding_mode, align_corners)
+    at = [_padded(place, size, padding_mode, align_corners) for place, size in zip(at, sizes, strict=True)]
+    if interpolation_mode == NEAREST:
+        return _taken(tensor, [place.round() for place in at], None)
+    low = [place.floor() for place in at]
+    edges = [((floor, 1 - (place - floor)), (floor + 1, place - floor)) for place, floor in zip(at, low, strict=True)]
+    corners = (zip(*corner, strict=True) for corner in itertools.product(*edges))
+    return functools.reduce(torch.add, (_taken(tensor, places, functools.reduce(torch.mul, weights)) for places, weights in corners))
+
+
+def _located(coordinates: Tensor, size: Any, align_corners: bool) -> Tensor:
+    """Coordinates in [-1, 1] as places along a dim."""
+    if align_corners:
+        return (coordinates + 1) * ((size - 1) / 2)
+    return (coordinates + 1) * (size / 2) - 0.5
+
+
+def _padded(places: Tensor, size: Any, padding_mode: int, align_corners: bool) -> Tensor:
+    if padding_mode == ZEROS:
+        return places
+    if padding_mode == REFLECTION:
+        places = _reflected(places, 0, size - 1) if align_corners else _reflected(places, -0.5, size)
+    places = torch.where(places != places, 0, places)  # as eager clips them
+    return places.clamp(min=0).clamp(max=size - 1)
+
+
+def _reflected(places: Tensor, low: float, span: Any) -> Tensor:
+    """Places reflected at `low` and `low + span` until they lie between."""
+    distance, period = (places - low).abs(), torch.scalar_tensor(2 * span, dtype=places.dtype)
+    rest = distance - (distance / period).trunc() * period
+    inside = torch.minimum(rest, period - rest) + low
+    return torch.where(period == 0, 0, inside)
+
+
+def _taken(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> Tensor:
+    """The elements at places, 0 outside the map, times their weights."""
+    sizes = tensor.shape[2:]
+    inside = functools.reduce(torch.logical_and, ((place >= 0) & (place <= size - 1) for place, size in zip(places, sizes, strict=True)))
+    index: Any = 0
+    for place, size in zip(places, sizes, strict=True):
+        index = index * size + torch.where(inside, place, 0).to(torch.int64)
+    batch, channels = tensor.shape[:2]
+    flat = index.flatten(1).unsqueeze(1).expand(batch, channels, index.flatten(1).shape[1])
+    found = tensor.flatten(2).gather(2, flat).reshape(batch, channels, *index.shape[1:])
+    found = torch.where(inside.unsqueeze(1), found, 0)
+    return found if weights is None else found * weights.unsqueeze(1)  # NaN at a coordinate that is none, as eager
+
+
+def _bicubic(tensor: Tensor, at: Sequence[Tensor], padding_mode: int, align_corners: bool) -> Tensor:
+    height, width = tensor.shape[2:]
+    rows, columns = (_cubic(place) for place in at)
+
+    def row(index: Tensor) -> Tensor:
+        vertical = _padded(index, height, padding_mode, align_corners)
+        taps = ((_padded(column, width, padding_mode, align_corners), weight) for column, weight in columns)
+        return functools.reduce(torch.add, (_taken(tensor, [vertical, horizontal], weight) for horizontal, weight in taps))
+
+    return functools.reduce(torch.add, (row(index) * weight.unsqueeze(1) for index, weight in rows))
+
+
+def _cubic(place: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The four places around one along a dim, and their weights (Keys' kernel with a = -0.75)."""
+    low, a = place.floor(), -0.75
+    t = place - low
+
+    def near(x: Tensor) -> Tensor:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Tensor) -> Tensor:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return [(low - 1, far(t + 1)), (low, near(t)), (low + 1, near(1 - t)), (low + 2, far(2 - t))]
