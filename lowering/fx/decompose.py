@@ -115,7 +115,7 @@ def _adopt(graph: Graph, attribute: Node, traced: Graph) -> list[Node]:
     module = graph.owning_module
     attribute.target = next(name for number in itertools.count() if not hasattr(module, name := f"{attribute.target}_of_{number}"))
     module.add_submodule(attribute.target, body)  # type: ignore[union-attr]
-    return [inner for part in graphs.bodies(body) for inner in graphs.calls(part)]
+    return [inner for part in cleanup.bodies(body) for inner in cleanup.calls(part)]
 
 
 def _inputs(node: Node) -> list[Node]:

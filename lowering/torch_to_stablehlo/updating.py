@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.direct.rewriting import Call, NotConstant, rule
+from lowering.torch_to_stablehlo.rewriting import Call, NotConstant, rule
 
 
 @rule("aten.select_scatter")

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering import mlir
 from lowering.errors import Problem
+from lowering.ir import mlir
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.sizes.expression import Expression, Shape
 

@@ -12,7 +12,7 @@ from torch import nn
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
-from lowering.result import JobResult
+from lowering.record.result import JobResult
 from lowering.sources import torchscript
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
