@@ -139,7 +139,7 @@ def whole() -> Iterator[None]:
 def _empty(inputs: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
            bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:
     """Results of the right shapes: the output, and the last of each state."""
-    states = [hx] if isinstance(hx, Tensor) else list(hx)
+    states = [hx] if isinstance(hx, torch.Tensor) else list(hx)
     output = inputs.new_empty([*inputs.shape[:2], states[0].shape[2] * (2 if bidirectional else 1)])
     return output, *(torch.empty_like(state) for state in states)
 

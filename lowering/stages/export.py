@@ -28,7 +28,7 @@ from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
-from lowering.symbols import draft, selftest, trace, views
+from lowering.symbols import draft, packed, selftest, trace, views
 from lowering.symbols.capture import Settings, capture
 from lowering.symbols.exporting import NAME
 from lowering.symbols.recording import record
@@ -120,6 +120,8 @@ class Export(Stage):
                 raise failure
             if missing := libraries.explain(failure, model):
                 raise Unsupported(missing, str(failure)) from failure
+            if layers := packed.explain(failure):
+                raise Unsupported(layers, str(failure)) from failure
             if isinstance(module, Interpreted) and (lines := module.explain()):
                 raise Unsupported(lines, str(failure)) from failure
             cause = f"{type(failure).__name__}: {failure}"

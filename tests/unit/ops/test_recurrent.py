@@ -75,6 +75,16 @@ class Loss(nn.Module):
         return {"loss": self.gru(x)[0].square().mean()}
 
 
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((x.shape[1],), 1), enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])[0]
+
+
 def build(name: str, script: bool = False) -> nn.Module:
     module: nn.Module = globals()[name]().eval()
     return torchscript.saved(torch.jit.script(module)) if script else module
@@ -121,3 +131,11 @@ def test_in_training_a_dynamic_length_is_refused_with_its_line(tmp_path: Path) -
     (problem,) = result.problems
     assert "aten.gru.input at" in problem.place
     assert "no gradient" in problem.cause and "static" in problem.fix
+
+
+def test_a_packed_sequence_is_refused_with_its_line(tmp_path: Path) -> None:
+    result = lower("Packed", {"x": ("t", "b", 5)}, tmp_path)
+    assert (result.outcome, result.stage) == ("unsupported", "export")
+    (problem,) = result.problems
+    assert "test_recurrent.py:" in problem.place
+    assert "packed sequence" in problem.cause and "padded tensor" in problem.fix
