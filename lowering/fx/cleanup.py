@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from lowering.errors import Problem
+from lowering.ir import source_lines
+
 # Regions that only change global state that tracing has already acted on; the position of the submodule in the node's arguments.
 _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
@@ -44,6 +47,15 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
 def is_sized_by_data(module: GraphModule) -> bool:
     """Whether an op gives a size, or a number, that depends on what tensors hold."""
     return any(node.meta.get("unbacked_bindings") for body in bodies(module) for node in body.graph.nodes)
+
+
+def flexible_attention(module: GraphModule) -> list[Problem]:
+    """Every `flex_attention` of a program, with its user line: its masks are made by nested vmaps, which the graph does not resolve."""
+    return [
+        Problem(f"flex_attention at {source_lines.of_fx(node) or 'an unknown line'}", "has no lowering",
+                "use scaled_dot_product_attention, with the mask and the bias that score_mod adds as its attn_mask")
+        for body in bodies(module) for node in calls(body) if getattr(node.target, "__name__", "") == "flex_attention"
+    ]  # fmt: skip
 
 
 def inline_wrappers(module: GraphModule, detach: bool = False) -> int:

@@ -133,6 +133,8 @@ class Export(Stage):
 
     def _functional(self, captured: ExportedProgram, model: Model, found: SymbolRecord, note: Note) -> ExportedProgram:
         """`captured`, functional and decomposed, in training with its gradients."""
+        if refused := cleanup.flexible_attention(captured.graph_module):
+            raise Unsupported(refused)
         masks.fold(captured)
         if model.mode == "training":
             result, assumed = self._joint(captured, model)
