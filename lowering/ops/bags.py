@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
@@ -16,6 +17,14 @@ SUM, MEAN, MAX = 0, 1, 2
 def gives_sums_alone(node: Node) -> bool:
     """Whether only the bags are used of what the op gives, not what its backward reads."""
     return all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
+
+
+def trained(node: Node) -> Callable[..., Any] | None:
+    """The definition of an embedding bag that autograd goes through; None for other nodes, and where counts of ids scale the gradient."""
+    if node.target not in (torch.ops.aten.embedding_bag.default, torch.ops.aten.embedding_bag.padding_idx):
+        return None
+    is_scaled = node.args[3] if len(node.args) > 3 else node.kwargs.get("scale_grad_by_freq", False)
+    return embedding_bag if gives_sums_alone(node) and not is_scaled else None
 
 
 def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM, sparse: bool = False,

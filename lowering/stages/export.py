@@ -23,7 +23,7 @@ from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics.points import smallest
-from lowering.ops import decompositions, recurrent
+from lowering.ops import bags, decompositions, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
@@ -136,11 +136,12 @@ class Export(Stage):
         if refused := cleanup.flexible_attention(captured.graph_module):
             raise Unsupported(refused)
         masks.fold(captured)
-        if model.mode == "training":
-            result, assumed = self._joint(captured, model)
-        else:
-            decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else recurrent.loop(node))
-            result, assumed = self._retraced(captured, model.custom_calls), []
+        is_training = model.mode == "training"
+        first = bags.trained if is_training else recurrent.loop  # before autograd, and before torch unrolls them
+        with exported.guards_kept(captured) as early:
+            decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
+        result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
+        assumed += early
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
             with exported.guards_kept(result) as further:

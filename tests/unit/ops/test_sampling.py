@@ -81,6 +81,15 @@ class Bags(nn.Module):
         return self.sum(ids, offsets, weights), self.mean(ids, offsets), self.max(ids, offsets), self.mean(ids.reshape(2, -1))
 
 
+class Trained(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bags = nn.ModuleList(nn.EmbeddingBag(10, 4, mode=mode, padding_idx=2) for mode in ("sum", "mean", "max"))
+
+    def forward(self, ids: torch.Tensor, offsets: torch.Tensor) -> Any:
+        return {"loss": sum(bag(ids, offsets).square().mean() for bag in self.bags)}
+
+
 class Others(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         height, width = x.shape[2:]
@@ -117,6 +126,7 @@ def build(name: str) -> nn.Module:
 INPUTS: dict[str, dict[str, Input]] = {
     "Grids": {"x": Input("float32", ("b", 2, "h", "w")), "grid": Input("float32", ("b", "p", "q", 2), {"uniform": [-1.7, 1.7]})},
     "Bags": {"ids": Input("int64", ("2*n",), {"randint": [0, 10]}), "offsets": Input("int64", ("b",), "arange"), "weights": Input("float32", ("2*n",))},
+    "Trained": {"ids": Input("int64", ("n",), {"randint": [0, 10]}), "offsets": Input("int64", ("b",), "arange")},
     "Others": {"x": Input("float32", ("b", 2, "h", "w"))},
     "Listed": {"x": Input("float32", ("b", 2))},
 }
@@ -124,8 +134,9 @@ INPUTS: dict[str, dict[str, Input]] = {
 
 @pytest.mark.parametrize("name", list(INPUTS))
 def test_dims_are_dynamic(name: str, tmp_path: Path) -> None:
-    symbols = {"b": Symbol(1, 4), "h": Symbol(1, 9), "w": Symbol(1, 9), "p": Symbol(1, 5), "q": Symbol(1, 5), "n": Symbol(2, 8)}
+    symbols = {"b": Symbol(1, 4), "h": Symbol(1, 9), "w": Symbol(1, 9), "p": Symbol(1, 5), "q": Symbol(1, 5), "n": Symbol(4, 8)}
     used = {dim.removeprefix("2*") for given in INPUTS[name].values() for dim in given.shape if isinstance(dim, str)}
-    model = Model(name, {"_target_": f"{__name__}.build", "name": name}, INPUTS[name], {dim: symbols[dim] for dim in sorted(used)})
+    model = Model(name, {"_target_": f"{__name__}.build", "name": name}, INPUTS[name], {dim: symbols[dim] for dim in sorted(used)},
+                  **({"mode": "training", "loss": "loss"} if name == "Trained" else {}))  # fmt: skip
     result = pipeline.run(Job(model, STAGES), tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
