@@ -72,9 +72,11 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
         count += 1 + inline_wrappers(body, detach)
         with module.graph.inserting_before(node):
             mapping = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[position + 1 :], strict=True))
-            for attribute in (n for n in body.graph.nodes if n.op == "get_attr"):
-                setattr(module, f"{node.name}_{attribute.target}", getattr(body, attribute.target))
             outputs: Any = module.graph.graph_copy(body.graph, mapping)  # type: ignore[arg-type]
+            for attribute in (n for n in body.graph.nodes if n.op == "get_attr"):
+                copied = mapping[attribute]
+                copied.target = f"{node.name}_{attribute.target}"  # type: ignore[union-attr]
+                setattr(module, copied.target, getattr(body, attribute.target))  # type: ignore[union-attr]
             if detach and position == 1 and not node.args[0]:
                 outputs = tuple(_detached(output) for output in outputs)
         _replace_items(node, outputs)

@@ -374,12 +374,18 @@ def _context() -> Any:
 
 
 def core() -> dict[Any, Decomposition]:
-    """All of torch's core ATen decompositions."""
-    return dict(core_aten_decompositions())
+    """All of torch's core ATen decompositions, but those of writes that a loop moves."""
+    return _with_moving_writes(dict(core_aten_decompositions()))
 
 
 def torch_mlir() -> dict[Any, Decomposition]:
     """What `torch_mlir.fx.export_and_import` decomposes unless it is told otherwise."""
     from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 
-    return dict(get_decomposition_table())
+    return _with_moving_writes(dict(get_decomposition_table()))
+
+
+def _with_moving_writes(table: dict[Any, Decomposition]) -> dict[Any, Decomposition]:
+    """`table` without select_scatter, whose definition asks on which side of zero its index lies: a rule of our own lowers it."""
+    table.pop(aten.select_scatter.default, None)
+    return table

@@ -66,6 +66,24 @@ class Unbatched(nn.Module):
         return self.lstm(x), self.gru(x)
 
 
+class Retraced(nn.Module):
+    """In a region without gradients, amid writes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(5, 4)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.calls.add_(1)
+        x = x.clone()
+        x[:1].mul_(3)
+        with torch.no_grad():
+            y, last = self.gru(x)
+        y[:1].mul_(2)
+        return y, last
+
+
 class Loss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -102,6 +120,7 @@ def lower(name: str, inputs: dict[str, tuple[Any, ...]], folder: Path, script: b
     ("Stated", {"x": ("t", "b", 5), "h": (2, "b", 3), "c": (2, "b", 4)}, False, 4, 10),
     ("Unbatched", {"x": ("t", 5)}, False, 3, 7),
     ("Unbatched", {"x": ("t", 5)}, True, 3, 7),
+    ("Retraced", {"x": ("t", "b", 5)}, False, 1, 2),
 ])  # fmt: skip
 def test_lengths_and_batches_are_dynamic(name: str, inputs: Any, script: bool, layers: int, products: int, tmp_path: Path) -> None:
     """Compared with eager at lengths 1 and 12, none of them the traced one."""
