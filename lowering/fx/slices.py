@@ -18,7 +18,8 @@ _TRIED = 4096  # sizes that are tried at most: a constant bound beyond them clam
 
 def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
     """`size >= k` for each slice whose traced length is wrong for the smaller sizes that the program promises to take, each once."""
-    lowers = {sympy.sympify(symbol): int(interval.lower) for symbol, interval in program.range_constraints.items() if interval.lower.is_finite}
+    lowers = {sympy.sympify(symbol): int(interval.lower) for symbol, interval in program.range_constraints.items()
+              if isinstance(interval.lower, int | sympy.Integer)}
     nodes = (node for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
     found = (_assumed(node, lowers) for node in nodes if node.target is torch.ops.aten.slice.Tensor)
     return list(dict.fromkeys(condition for condition in found if condition is not None))
