@@ -17,21 +17,6 @@ def subtracted_from(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
     return torch.add(tensor * -alpha, other)
 
 
-def remainder(left: Any, right: Any) -> Tensor:
-    """left - floor(left / right) * right: the op itself, then moved into the sign of the divisor where a level gave it the dividend's."""
-    rest = torch.remainder(left, right)
-    if isinstance(right, torch.Tensor):
-        opposite = (rest < 0) ^ (right < 0)
-    else:
-        opposite = rest < 0 if right > 0 else rest > 0
-    return torch.where((rest != 0) & opposite, rest + right, rest)
-
-
-def is_integral(node: Node) -> bool:
-    """Whether a node computes integers."""
-    return not node.meta["val"].dtype.is_floating_point
-
-
 def is_floating(node: Node) -> bool:
     """Whether a node computes floats."""
     return node.meta["val"].dtype.is_floating_point  # type: ignore[no-any-return]
@@ -47,12 +32,6 @@ def compared(compare: Callable[..., Tensor], tensor: Tensor, other: Any) -> Tens
     """A comparison with a number of the other kind, as floats."""
     is_floating = tensor.dtype.is_floating_point
     return compare(tensor if is_floating else tensor.to(torch.get_default_dtype()), float(other))
-
-
-def fmod(left: Any, right: Any) -> Tensor:
-    """The remainder in the sign of the dividend."""
-    rest = torch.remainder(left, right)
-    return torch.where((rest != 0) & ((rest < 0) ^ (left < 0)), rest - right, rest)
 
 
 def prelu(tensor: Tensor, weight: Tensor) -> Tensor:
@@ -159,18 +138,6 @@ def unchanged(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
     return tensor.clone()
 
 
-def addmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * tensor + alpha * (left @ right)."""
-    product = torch.mm(left, right)
-    return (product if alpha == 1 else alpha * product) + (tensor if beta == 1 else beta * tensor)
-
-
-def addbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * tensor + alpha * (the sum of the batch of left @ right)."""
-    product = torch.bmm(left, right).sum(0)
-    return (product if alpha == 1 else alpha * product) + (tensor if beta == 1 else beta * tensor)
-
-
 def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
     """The distance of each row of `left` to each of `right`, in the p-norm."""
     return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
@@ -185,22 +152,3 @@ def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     """Real numbers with imaginary parts of 0."""
     real_part = tensor.to(dtype.to_real())
     return torch.complex(real_part, torch.zeros_like(real_part))
-
-
-def takes_bytes(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of uint8."""
-    return node.args[0].meta["val"].dtype is torch.uint8  # type: ignore[union-attr]
-
-
-def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
-    """An op on uint8 by way of int16; its results of that type become uint8 again."""
-
-    def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        results = op(tensor.to(torch.int16), *args, **kwargs)
-        return tuple(map(_as_bytes, results)) if isinstance(results, tuple) else _as_bytes(results)
-
-    return apply
-
-
-def _as_bytes(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.uint8) if tensor.dtype is torch.int16 else tensor

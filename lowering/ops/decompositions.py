@@ -31,6 +31,7 @@ from lowering.ops import (
     gradients,
     indexing,
     linear,
+    number_rows,
     padding,
     polynomials,
     pooling,
@@ -131,10 +132,6 @@ TABLE: dict[Any, Row] = {
     aten.native_layer_norm.default: Row(_torchs(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
     aten.instance_norm.default: Row(_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
     aten.prelu.default: Row(arithmetic.prelu, "a weight per channel is broadcast along the last dim: wrong shapes"),
-    aten.remainder.Tensor: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
-    aten.remainder.Scalar: Row(arithmetic.remainder, "has the dividend's sign: wrong for negative operands"),
-    aten.fmod.Tensor: Row(arithmetic.fmod, "no lowering of integers", arithmetic.is_integral),
-    aten.fmod.Scalar: Row(arithmetic.fmod, "no lowering of integers", arithmetic.is_integral),
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
     aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
     aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
@@ -230,8 +227,6 @@ TABLE: dict[Any, Row] = {
     **{op.vec: Row(resizing.by_factors(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
     **{getattr(aten, name).Scalar: Row(partial(arithmetic.compared, getattr(torch, name)), "of constants, it gives wrong truths or aborts the process",
                                        arithmetic.is_mixed) for name in ("gt", "ge", "lt", "le", "eq", "ne")},
-    aten.addmm.default: Row(arithmetic.addmm, "no lowering of integers", arithmetic.is_integral),
-    aten.addbmm.default: Row(arithmetic.addbmm, "no lowering of integers", arithmetic.is_integral),
     aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.on_floats(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
     aten.reciprocal.default: Row(arithmetic.on_floats(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
@@ -240,9 +235,6 @@ TABLE: dict[Any, Row] = {
     aten.mode.default: Row(sorting.mode, _NONE),
     **{getattr(aten.isin, form): Row(sorting.isin, "torch's chooses an algorithm by the sizes at hand")
        for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
-    **{op: Row(arithmetic.on_signed(op), "bytes are reduced from a signed start: wrong numbers", arithmetic.takes_bytes)
-       for op in (aten.max.default, aten.max.dim, aten.min.default, aten.min.dim, aten.amax.default, aten.amin.default,
-                  aten.argmax.default, aten.argmin.default)},
     aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
     aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
     aten.grid_sampler_2d.default: Row(sampling.grid_sample, "reflections need a remainder of floats"),
@@ -250,7 +242,6 @@ TABLE: dict[Any, Row] = {
     **{op: Row(bags.embedding_bag, _NOT_DEFINED, bags.gives_sums_alone) for op in (
         aten.embedding_bag.default, aten.embedding_bag.padding_idx, aten._embedding_bag.default, aten._embedding_bag_forward_only.default)},
     aten.col2im.default: Row(folding.col2im, _NONE),
-    aten.softshrink.default: Row(_torchs(aten.softshrink.default), "numbers below -lambd are off by twice lambd"),
     aten.native_batch_norm.default: Row(_torchs(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
     aten.put.default: Row(scattering.put, _NONE),
@@ -309,7 +300,7 @@ _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
         cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other rms_norm pad im2col""",
+        rms_norm pad im2col""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int grid_sampler
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
@@ -335,6 +326,11 @@ for _reason, _names in _TORCHS_OWN.items():
         if _op in TABLE:
             raise KeyError(f"lowering.ops.decompositions has two rows for {_op}")
         TABLE[_op] = _given
+
+for _op, (_decomposition, _reason, _when) in number_rows.ROWS.items():
+    if _op in TABLE:
+        raise KeyError(f"lowering.ops.decompositions and lowering.ops.number_rows have a row for {_op}")
+    TABLE[_op] = Row(_decomposition, _reason, _when)
 
 
 def choose(node: Node) -> Decomposition | None:

@@ -85,7 +85,7 @@ class Export(Stage):
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
-        with _without_onednn():
+        with _without_kernels():
             captured, found = self._capture(built.model, built.module, example, note)
             result = self._functional(captured, built.model, found, note)
         return Program(Level.MODEL, built).lowered(
@@ -248,12 +248,17 @@ def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Te
 
 
 @contextmanager
-def _without_onednn() -> Iterator[None]:
-    """An LSTM is decomposed into plain ops here, not into one that oneDNN alone knows."""
+def _without_kernels() -> Iterator[None]:
+    """Keep out what depends on this machine or on the sizes at hand.
+
+    An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum is contracted from the left: opt_einsum would
+    choose the order for the example's sizes, and make them constants.
+    """
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        yield
+        with torch.backends.opt_einsum.flags(enabled=False):
+            yield
     finally:
         torch._C._set_mkldnn_enabled(before)
 

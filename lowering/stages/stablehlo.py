@@ -11,7 +11,7 @@ from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import mlir
-from lowering.legalize import driver, preparation
+from lowering.legalize import driver, preparation, scaling
 from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -77,6 +77,7 @@ class ToStableHLO(Stage):
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
+        scaling.separate(module.body)  # here, because only now every constant is one op
         for op, line in custom_calls.sized_by_data(module):
             note("size_from_data", f"no input's size tells that of what {op} gives; XLA runs the program in segments", line)
         return program.lowered(Level.STABLEHLO, module)

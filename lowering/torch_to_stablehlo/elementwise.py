@@ -17,6 +17,7 @@ _FUNCTIONS = {
     "prims.bessel_i1e": "chlo.bessel_i1e",
     "prims.zeta": "chlo.zeta",
     "prims.nextafter": "chlo.next_after",
+    "prims.fmod": "stablehlo.remainder",
     "aten.complex": "stablehlo.complex",
     "aten.real": "stablehlo.real",
     "aten.imag": "stablehlo.imag",

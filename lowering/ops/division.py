@@ -1,0 +1,90 @@
+"""Division that rounds, and remainders, as eager computes them: the quotient is corrected by the exact remainder, never rounded twice."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch.fx import Node
+
+Tensor: TypeAlias = torch.Tensor
+
+REDUCED = (torch.float16, torch.bfloat16)
+
+
+def pair(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two operands, tensors or numbers, as tensors of one dtype and shape."""
+    first, second = (operand.to(dtype) if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=dtype) for operand in (left, right))
+    return tuple(torch.broadcast_tensors(first, second))  # type: ignore[return-value]
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which eager computes one step on numbers of `dtype`."""
+    return torch.float32 if dtype in REDUCED else dtype
+
+
+def fmod(left: Any, right: Any) -> Tensor:
+    """Return the remainder in the sign of the dividend: C's fmod, which is exact."""
+    dtype = torch.result_type(left, right)
+    return torch.ops.prims.fmod(*_rounded(left, right, dtype)).to(dtype)
+
+
+def _rounded(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two operands as eager's remainders take them: numbers too are rounded to the result's dtype first."""
+    first, second = pair(left, right, dtype)
+    return first.to(computed_in(dtype)), second.to(computed_in(dtype))
+
+
+def remainder(left: Any, right: Any) -> Tensor:
+    """Return the remainder in the sign of the divisor."""
+    dtype = torch.result_type(left, right)
+    dividend, divisor = _rounded(left, right, dtype)
+    rest = torch.ops.prims.fmod(dividend, divisor)
+    if dtype is torch.uint8:
+        return rest
+    return torch.where(_is_opposite(rest, divisor), rest + divisor, rest).to(dtype)
+
+
+def _is_opposite(rest: Tensor, divisor: Tensor) -> Tensor:
+    return (rest != 0) & ((rest < 0) ^ (divisor < 0))
+
+
+def floor_divide(left: Any, right: Any) -> Tensor:
+    """Divide and round down."""
+    return divide(left, right, rounding_mode="floor")
+
+
+def divide(left: Any, right: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """Divide, and round down (`floor`), toward zero (`trunc`) or not at all."""
+    dtype = torch.result_type(left, right)
+    dividend, divisor = pair(left, right, computed_in(dtype))
+    if rounding_mode is None or not dtype.is_floating_point:
+        return torch.div(dividend, divisor, rounding_mode=rounding_mode)
+    if rounding_mode == "trunc":
+        return torch.trunc(dividend / divisor).to(dtype)
+    return _floor(dividend, divisor).to(dtype)
+
+
+def _floor(dividend: Tensor, divisor: Tensor) -> Tensor:
+    """Python's floor division: floor(a / b) would round 1.0 / 0.1 up to 10 first, where 9 tenths are whole."""
+    rest = torch.ops.prims.fmod(dividend, divisor)
+    quotient = (dividend - rest) / divisor
+    quotient = torch.where(_is_opposite(rest, divisor), quotient - 1, quotient)
+    floored = torch.floor(quotient)
+    floored = torch.where(quotient - floored > 0.5, floored + 1, floored)
+    plain = dividend / divisor
+    floored = torch.where(quotient == 0, plain * 0, floored)  # a zero of the quotient's sign
+    return torch.where(divisor == 0, plain, floored)
+
+
+def rounds_floats(node: Node) -> bool:
+    """Whether a node divides floats and rounds down, or has a number as its dividend, or a reduced float's divisor that is a number."""
+    if not isinstance(node.args[0], Node) or not isinstance(node.args[0].meta["val"], torch.Tensor):
+        return True
+    mode = node.kwargs.get("rounding_mode", "floor")
+    dtype = node.meta["val"].dtype
+    return dtype.is_floating_point and (mode == "floor" or (mode == "trunc" and dtype in REDUCED and not _is_tensor(node.args[1])))
+
+
+def _is_tensor(argument: Any) -> bool:
+    return isinstance(argument, Node) and isinstance(argument.meta["val"], torch.Tensor)

@@ -1,0 +1,183 @@
+"""Reductions as eager computes them: too few elements, NaN, complex numbers, and sums wider than a reduced float."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch.fx import Node
+
+from lowering.ops.division import REDUCED, computed_in
+
+Tensor: TypeAlias = torch.Tensor
+
+_NARROW = (torch.uint8, torch.bool)
+
+
+def _dtype(node: Node) -> torch.dtype:
+    return node.args[0].meta["val"].dtype  # type: ignore[union-attr, no-any-return]
+
+
+def is_complex(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of complex numbers."""
+    return _dtype(node).is_complex
+
+
+def is_complex_or_reduced(node: Node) -> bool:
+    """Whether a node reduces complex numbers or float16 or bfloat16."""
+    return _dtype(node).is_complex or _dtype(node) in REDUCED
+
+
+def is_reduced(node: Node) -> bool:
+    """Whether a node reduces float16 or bfloat16 into the same."""
+    return _dtype(node) in REDUCED and node.meta["val"].dtype in REDUCED
+
+
+def takes_bytes(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of uint8."""
+    return _dtype(node) is torch.uint8
+
+
+def is_narrow(node: Node) -> bool:
+    """Whether a node's first argument is a tensor of uint8 or bool."""
+    return _dtype(node) in _NARROW
+
+
+def is_unordered_or_narrow(node: Node) -> bool:
+    """Whether a node's first argument may hold NaN, or is a tensor of uint8 or bool."""
+    return _dtype(node).is_floating_point or _dtype(node) in _NARROW
+
+
+def vector_norm(tensor: Tensor, ord: Any = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *,  # noqa: A002 - the schema's
+                dtype: torch.dtype | None = None) -> Tensor:  # fmt: skip
+    """Return the norm of absolute values, computed no narrower than float32."""
+    if dtype is not None:
+        tensor = tensor.to(dtype)
+    tensor = tensor.abs() if tensor.dtype.is_complex else tensor
+    result = tensor.dtype
+    return torch.linalg.vector_norm(tensor.to(computed_in(result)), ord, dim, keepdim).to(result)
+
+
+def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
+    """Return the 2-norm over dims."""
+    return vector_norm(tensor, 2, dim, keepdim)
+
+
+def widened(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `op`, a sum or mean, computed in float32: one in float16 overflows where its result does not."""
+
+    def apply(tensor: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
+        return op(tensor.float(), *args, **kwargs).to(dtype or tensor.dtype)  # type: ignore[no-any-return]
+
+    return apply
+
+
+def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
+    given = list(range(tensor.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim) or list(range(tensor.dim()))
+    return [position % max(tensor.dim(), 1) for position in given] if tensor.dim() else []
+
+
+def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """Return variance and mean. The divisor is max(0, count - correction): no elements to spare give NaN, or inf."""
+    if tensor.dtype.is_complex:
+        parts = [_spread(part, dim, correction, keepdim) for part in (tensor.real, tensor.imag)]
+        return parts[0][0] + parts[1][0], torch.complex(parts[0][1], parts[1][1])
+    result, dims = tensor.dtype, _dims(tensor, dim)
+    wide = tensor.to(computed_in(result))
+    count = math.prod(tensor.shape[position] for position in dims)
+    if not dims:
+        mean, squares = wide, (wide - wide).square()
+    else:
+        mean = wide.sum(dims, keepdim=True) / count
+        squares = (wide - mean).square().sum(dims, keepdim=keepdim)
+        mean = mean if keepdim else mean.squeeze(dims)
+    if correction is not None and correction < 0:
+        squares = torch.where(mean == mean, squares, mean)  # no element at all
+    return (squares / _spare(count, 1 if correction is None else correction, wide.dtype)).to(result), mean.to(result)
+
+
+def _spare(count: Any, correction: Any, dtype: torch.dtype) -> Any:
+    if isinstance(correction, int):
+        return torch.sym_max(count - correction, 0) if correction else count
+    return (torch.scalar_tensor(count, dtype=dtype) - correction).clamp(min=0)
+
+
+def _moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the forms of a moment that take `unbiased`, and the one that takes `correction`."""
+
+    def unbiased(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        dim = kwargs.pop("dim", None)
+        if args and not isinstance(args[0], bool):
+            dim, *args = args  # type: ignore[assignment]
+        biased = not (args[0] if args else kwargs.get("unbiased", True))
+        return finish(*_spread(tensor, dim, 0 if biased else 1, args[1] if len(args) > 1 else kwargs.get("keepdim", False)))
+
+    def corrected(tensor: Tensor, dim: int | Sequence[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+        return finish(*_spread(tensor, dim, correction, keepdim))
+
+    return unbiased, corrected
+
+
+# By the name of the op: the forms `default` and `dim`, and the form `correction`.
+MOMENTS = {
+    "var": _moments(lambda variance, mean: variance),
+    "std": _moments(lambda variance, mean: variance.sqrt()),
+    "var_mean": _moments(lambda variance, mean: (variance, mean)),
+    "std_mean": _moments(lambda variance, mean: (variance.sqrt(), mean)),
+}
+
+
+def extreme(reduce: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return max.dim or min.dim, by amax or amin: values and the first index of each; NaN beats every number."""
+
+    def apply(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+        if tensor.dim() == 0:
+            return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
+        values = reduce(tensor, dim, keepdim=True)
+        indices = _first(tensor, values, dim)
+        return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+    return apply
+
+
+def index_of(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return argmax or argmin, by amax or amin: the first index of the extreme, or of NaN; of all elements where there is no dim."""
+
+    def apply(tensor: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        if dim is None:
+            found = apply(tensor.flatten(), 0)
+            return found.reshape([1] * tensor.dim()) if keepdim else found
+        if tensor.dim() == 0:
+            return torch.zeros_like(tensor, dtype=torch.int64)
+        indices = _first(tensor, reduce(tensor, dim, keepdim=True), dim)
+        return indices if keepdim else indices.squeeze(dim)
+
+    return apply
+
+
+def _first(tensor: Tensor, values: Tensor, dim: int) -> Tensor:
+    """Return the first index along `dim` of the element that `values` holds; the dim is kept."""
+    length, after = tensor.shape[dim], tensor.dim() - 1 - dim % tensor.dim()
+    indices = torch.arange(length, device=tensor.device).reshape(-1, *(1 for _ in range(after)))
+    return torch.where((tensor == values) | (tensor != tensor), indices, length).amin(dim, keepdim=True)
+
+
+def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an op on uint8 or bool by way of int16; its results of that type are converted back."""
+
+    def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        results = op(tensor.to(torch.int16), *args, **kwargs)
+        return results.to(tensor.dtype) if results.dtype is torch.int16 else results
+
+    return apply
+
+
+def truth_of_bytes(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Return any or all of uint8, which are uint8 themselves: 0 or 1."""
+
+    def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return op(tensor != 0, *args, **kwargs).to(torch.uint8)  # type: ignore[no-any-return]
+
+    return apply

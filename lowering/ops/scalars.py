@@ -1,0 +1,118 @@
+"""Numbers as operands: bools, numbers wider than the tensor's dtype, bits and shifts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch.fx import Node
+
+from lowering.ops.division import REDUCED
+
+Tensor: TypeAlias = torch.Tensor
+
+
+def has_bool(node: Node) -> bool:
+    """Whether a node is given a bool as a number, of which TorchScript's ops take none."""
+    return any(isinstance(argument, bool) for argument in node.args[:2])
+
+
+def with_tensors(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `op` with its numbers made 0-d tensors of the dtype that both operands promote to."""
+
+    def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
+        dtype = torch.result_type(left, right)
+        return op(*(operand if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=dtype) for operand in (left, right)), **kwargs)
+
+    return apply
+
+
+def is_too_wide(node: Node) -> bool:
+    """Whether a number overflows or vanishes in the reduced float that a node computes: eager computes such a step in float32."""
+    number, dtype = node.args[1], node.meta["val"].dtype
+    if dtype not in REDUCED or not isinstance(number, int | float) or not math.isfinite(number):
+        return False
+    return abs(torch.tensor(float(number), dtype=dtype).item() - number) > torch.finfo(dtype).eps * abs(number)
+
+
+def in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `op` of a reduced float and a number, computed in float32 and rounded once."""
+
+    def apply(tensor: Tensor, number: Any, **kwargs: Any) -> Tensor:
+        return op(tensor.float(), number, **kwargs).to(tensor.dtype)
+
+    return apply
+
+
+def needs_care(node: Node) -> bool:
+    """Whether a number is a bool or too wide."""
+    return has_bool(node) or is_too_wide(node)
+
+
+def arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `op` for the forms of which `needs_care` holds."""
+
+    def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
+        chosen = with_tensors if isinstance(left, bool) or isinstance(right, bool) else in_float32
+        return chosen(op)(left, right, **kwargs)
+
+    return apply
+
+
+def changes_dtype(node: Node) -> bool:
+    """Whether a node's result has another dtype than its first argument."""
+    return node.meta["val"].dtype is not node.args[0].meta["val"].dtype  # type: ignore[union-attr]
+
+
+def clamp(tensor: Tensor, low: Any = None, high: Any = None) -> Tensor:
+    """Clamp integers by floats: in the dtype that both promote to."""
+    dtype = tensor.dtype
+    for bound in (low, high):
+        dtype = dtype if bound is None else torch.promote_types(dtype, torch.result_type(tensor, bound))
+    return torch.clamp(tensor.to(dtype), low, high)
+
+
+def clamp_max(tensor: Tensor, high: Any) -> Tensor:
+    """Clamp integers by a float from above."""
+    return clamp(tensor, None, high)
+
+
+def shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a shift of integers by integers; bytes are shifted as int32, which has their bits and no sign."""
+
+    def apply(left: Any, right: Any) -> Tensor:
+        dtype = torch.result_type(left, right)
+        computed = torch.int32 if dtype is torch.uint8 else dtype
+        operands = (operand.to(computed) if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=computed) for operand in (left, right))
+        return op(*operands).to(dtype)
+
+    return apply
+
+
+def needs_tensors(node: Node) -> bool:
+    """Whether an operand of a shift is a number, or both are bytes."""
+    return not all(isinstance(argument, Node) for argument in node.args) or node.meta["val"].dtype is torch.uint8
+
+
+def product(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype | None = None) -> Tensor:
+    """Return the product along dims; prims.prod."""
+    for dim in sorted((dim % tensor.dim() for dim in (range(tensor.dim()) if dims is None else dims)), reverse=True):
+        tensor = torch.prod(tensor, dim, dtype=output_dtype or tensor.dtype)
+    return tensor
+
+
+def is_root(node: Node) -> bool:
+    """Whether a power of floats is a square root or its reciprocal."""
+    return node.args[1] in (0.5, -0.5) and node.meta["val"].dtype.is_floating_point
+
+
+def root(tensor: Tensor, exponent: float) -> Tensor:
+    """Return tensor ** 0.5 or tensor ** -0.5, which eager computes by sqrt and rsqrt: NaN of -inf, -inf of -0."""
+    return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    """Return a copy."""
+    return tensor.clone()
