@@ -340,7 +340,7 @@ def choose(node: Node) -> Decomposition | None:
         return None
     row = TABLE.get(op)
     if row is not None:
-        return row.decomposition if row.when(node) else None
+        return row.decomposition if row.when(node) else _by_rule(op)
     return _by_rule(op)
 
 

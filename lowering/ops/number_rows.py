@@ -45,7 +45,7 @@ _add("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped
 for _name, (_unbiased, _corrected) in reductions.MOMENTS.items():
     _add(f"{_name} {_name}.dim", _unbiased, _FEW)
     _add(f"{_name}.correction", _corrected, _FEW)
-for _op in ("sum", "sum.dim_IntList", "mean", "mean.dim", "nansum"):
+for _op in ("sum", "sum.dim_IntList", "mean", "mean.dim"):
     _target = getattr(getattr(aten, _op.partition(".")[0]), _op.partition(".")[2] or "default")
     _add(_op, reductions.widened(_target), _REDUCED, reductions.is_reduced)
 for _op, _reduce in (("max", torch.amax), ("min", torch.amin)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -85,8 +86,23 @@ def xlog1py(left: Any, right: Any) -> Tensor:
 def _where_not_zero(left: Any, right: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
     dtype = torch.result_type(left, right)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
-    left, right = (operand.to(dtype) if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=dtype) for operand in (left, right))
+    if not isinstance(left, torch.Tensor):
+        right = right.to(dtype)
+        return torch.where(right == right, 0.0, right) if left == 0 else left * function(right)
+    left = left.to(dtype)
+    if not isinstance(right, torch.Tensor):
+        factor = _value(function, right)
+        return left * factor if math.isnan(factor) else torch.where(left == 0, 0.0, left * factor)
+    right = right.to(dtype)
     return torch.where((left == 0) & (right == right), 0.0, left * function(right))
+
+
+def _value(function: Callable[[Tensor], Tensor], number: float) -> float:
+    """Return log or log1p of a number: -inf at its pole, NaN below."""
+    shifted = number if function is torch.log else number + 1
+    if shifted != shifted or shifted < 0:
+        return math.nan
+    return -math.inf if shifted == 0 else math.log(number) if function is torch.log else math.log1p(number)
 
 
 def kl_div(tensor: Tensor, target: Tensor, reduction: int = 1, *, log_target: bool = False) -> Tensor:

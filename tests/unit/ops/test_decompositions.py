@@ -14,12 +14,14 @@ from lowering.ops import (
     bessel,
     convolution,
     decompositions,
+    division,
     factories,
     fourier,
     indexing,
     padding,
     polynomials,
     pooling,
+    products,
     scans,
     scattering,
     sorting,
@@ -53,9 +55,9 @@ def case(ours: Callable[..., Any], torchs: Callable[..., Any], *args: Any, **kwa
 
 
 CASES: list[Case] = [
-    *(case(arithmetic.remainder, torch.remainder, left, right)
+    *(case(division.remainder, torch.remainder, left, right)
       for left, right in ((INTS, 4), (INTS, -4), (normal(4, 6), normal(4, 6)), (INTS, INTS.flip(0).clamp(max=-1)))),
-    *(case(arithmetic.fmod, torch.fmod, INTS, right) for right in (4, -4, INTS.flip(0).clamp(min=1))),
+    *(case(division.fmod, torch.fmod, INTS, right) for right in (4, -4, INTS.flip(0).clamp(min=1))),
     case(arithmetic.prelu, torch.nn.functional.prelu, IMAGE, normal(4)),
     case(arithmetic.prelu, torch.nn.functional.prelu, SERIES, normal(1)),
     case(arithmetic.clamp, torch.clamp, SERIES, normal(8), normal(3, 1)),
@@ -63,8 +65,8 @@ CASES: list[Case] = [
     case(arithmetic.angle, torch.angle, ROW),
     case(arithmetic.angle, torch.angle, torch.complex(SERIES, SERIES.flip(0))),
     case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0])),
-    case(arithmetic.addmm, torch.addmm, INTS, INTS @ INTS.T, INTS, beta=2, alpha=3),
-    case(arithmetic.addbmm, torch.addbmm, normal(2, 4), normal(3, 2, 5), normal(3, 5, 4), beta=2, alpha=3),
+    case(products.addmm, torch.addmm, INTS, INTS @ INTS.T, INTS, beta=2, alpha=3),
+    case(products.addbmm, torch.addbmm, normal(2, 4), normal(3, 2, 5), normal(3, 5, 4), beta=2, alpha=3),
     *(case(lambda a, b, p=p: arithmetic.cdist(a, b, p), lambda a, b, p=p: torch.cdist(a, b, p), normal(2, 3, 4), normal(2, 5, 4))
       for p in (0.0, 1.0, 2.0, 3.0, INF)),
     *(case(getattr(scans, name), getattr(torch, name), tensor, dim)

@@ -1,0 +1,257 @@
+"""The numbers of eager at the ends of what an op takes: sizes 0 and 1, NaN, infinities, zeros of both signs, and the ends of a dtype's range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.ops.forms import differences
+
+NAN, INF = float("nan"), float("inf")
+VALUES = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.1, -0.1, 0.3, 2.5, -7.3, 1e-3, 1e10, INF, -INF, NAN])
+INTS = torch.tensor([0, 1, -1, 7, -7, 100, -100, 2**31 - 1])
+BYTES = torch.tensor([0, 1, 2, 3, 7, 100, 128, 200, 255], dtype=torch.uint8)
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=RANDOM)
+
+
+def pairs(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every element of one with every element of the other."""
+    both = torch.cartesian_prod(left, right)
+    return both[:, 0].contiguous(), both[:, 1].contiguous()
+
+
+DIVISIONS: dict[str, Callable[..., Any]] = {
+    "x // y": lambda x, y: x // y,
+    "floor_divide": torch.floor_divide,
+    "div floor": lambda x, y: torch.div(x, y, rounding_mode="floor"),
+    "div trunc": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
+    "div_ floor": lambda x, y: x.float().div_(y, rounding_mode="floor"),
+    "x // 0.1": lambda x, y: x // 0.1,
+    "x // -3": lambda x, y: x // -3,
+    "7 // y": lambda x, y: 7 // y,
+    "div 0.1 floor": lambda x, y: torch.div(x, 0.1, rounding_mode="floor"),
+    "div 0.1 trunc": lambda x, y: torch.div(x, 0.1, rounding_mode="trunc"),
+    "x % y": lambda x, y: x % y,
+    "7 % y": lambda x, y: 7 % y,
+    "x % -3": lambda x, y: x % -3,
+    "fmod": torch.fmod,
+    "fmod -4": lambda x, y: torch.fmod(x, -4),
+}
+FLOATS: dict[str, Callable[..., Any]] = {
+    "1.0 // y": lambda x, y: 1.0 // y,
+    "floor_divide_": lambda x, y: x.floor_divide_(y),
+    "x // 0.0": lambda x, y: x // 0.0,
+    "x // inf": lambda x, y: x // INF,
+    "x % 0.7": lambda x, y: x % 0.7,
+    "x % inf": lambda x, y: x % INF,
+    "fmod 0.7": lambda x, y: torch.fmod(x, 0.7),
+    "remainder_": lambda x, y: x.remainder_(y),
+    "fmod_": lambda x, y: x.fmod_(y),
+}
+
+
+def test_division_of_floats() -> None:
+    x, y = pairs(VALUES, VALUES)
+    points = [(x, y), (x[:1], y[:1]), (x[:0], y[:0]), (torch.tensor([1.0]), torch.tensor([0.1]))]
+    assert differences({**DIVISIONS, **FLOATS}, (("n",), ("n",)), points) == []
+
+
+def test_division_of_integers() -> None:
+    x, y = pairs(INTS, INTS[INTS != 0])
+    assert differences({**DIVISIONS, "x % 0.7": lambda x, y: x % 0.7}, (("n",), ("n",)), [(x, y), (x[:1], y[:1])]) == []
+
+
+def test_division_of_halves() -> None:
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.1, 300.0, 65504.0, -65504.0, INF, NAN]).half()
+    x, y = pairs(values, values)
+    forms = {name: form for name, form in {**DIVISIONS, **FLOATS}.items() if name != "div_ floor"}
+    assert differences(forms, (("n",), ("n",)), [(x, y)]) == []
+
+
+NORMS: dict[str, Callable[..., Any]] = {
+    **{f"vector_norm {order}": partial(torch.linalg.vector_norm, ord=order, dim=1) for order in (0, 1, 2, 3, -1, 0.5, INF, -INF)},
+    "vector_norm of all": torch.linalg.vector_norm,
+    "norm": lambda x: x.norm(),
+    "norm 1": lambda x: torch.norm(x, 1, dim=1),
+    "norm fro": lambda x: torch.norm(x, "fro"),
+    "norm over two dims": lambda x: torch.norm(x, dim=(0, 1), keepdim=True),
+    "matrix_norm": torch.linalg.matrix_norm,
+    "linalg.norm": torch.linalg.norm,
+    "frobenius_norm": lambda x: torch.ops.aten.frobenius_norm.dim(x, [0, 1]),
+    "normalize": functional.normalize,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32, torch.float16])
+def test_norms(dtype: torch.dtype) -> None:
+    x = (torch.complex(normal(5, 7), normal(5, 7)) if dtype.is_complex else normal(5, 7)).to(dtype)
+    forms = NORMS if dtype.is_floating_point else {name: form for name, form in NORMS.items() if name not in ("vector_norm 0", "normalize")}
+    points = [(x,), (x[:1],), (x[:, :1],), (x[:2, :3],)]
+    if dtype is torch.float16:
+        forms = {name: form for name, form in forms.items() if name != "vector_norm 0.5"}
+        points += [(torch.full((2, 3), 300.0).half(),)]
+    assert differences(forms, (("n", "m"),), points, least=1) == []
+
+
+MOMENTS: dict[str, Callable[..., Any]] = {
+    f"{name} {text}": partial(getattr(torch, name), **given)
+    for name in ("var", "std", "var_mean", "std_mean")
+    for text, given in {"": {}, "dim": {"dim": 1}, "biased": {"dim": 1, "unbiased": False}, "of all, biased": {"unbiased": False}, "of dims": {
+        "dim": (0, 1), "keepdim": True, "correction": 3}, "dim -2": {"dim": -2, "correction": 3}, "fraction": {"dim": 1, "correction": 2.5},
+        **{f"correction {c}": {"dim": 1, "correction": c} for c in (0, 2, -1)}}.items()
+}  # fmt: skip
+
+
+def test_moments_of_few_elements() -> None:
+    x = normal(5, 7)
+    shapes = [(x,), (x[:1],), (x[:, :1],), (x[:2, :2],), (x[:1, :1],), (x[:3, :0],), (x[:0],), (torch.full((2, 3), 5.0),)]
+    assert differences(MOMENTS, (("n", "m"),), shapes) == []
+
+
+def test_a_moment_of_halves_does_not_overflow() -> None:
+    forms = {**MOMENTS, "sum": lambda x: x.sum(1) / 4, "mean": lambda x: x.mean(), "mean of a dim": lambda x: x.mean(0)}
+    x = (10000 + 100 * normal(40, 6)).half()
+    assert differences(forms, (("n", "m"),), [(x,), (x[:, :1],)]) == []
+
+
+def scaled(op: Callable[..., torch.Tensor], beta: float, alpha: float, dropped: int) -> Callable[..., torch.Tensor]:
+    """`op` with NaN in the operand that a factor of 0 drops: the tensor (0), or the first of the product (1)."""
+    shapes = {torch.addmm: (2, 2), torch.addmv: (1, 2), torch.addr: (2, 1), torch.addbmm: (2, 3), torch.baddbmm: (3, 3)}[op]
+    last = {torch.addmm: 2, torch.addmv: 1, torch.addr: 1, torch.addbmm: 3, torch.baddbmm: 3}[op]
+
+    def apply(x: torch.Tensor) -> torch.Tensor:
+        of = {1: x[0, 0], 2: x[0], 3: x}
+        operands = [of[shapes[0]], of[shapes[1]], of[last]]
+        operands[dropped] = torch.full_like(operands[dropped], NAN)
+        return op(*operands, beta=beta, alpha=alpha)
+
+    return apply
+
+
+def test_a_factor_of_0_drops_its_operand() -> None:
+    ops = (torch.addmm, torch.addmv, torch.addr, torch.addbmm, torch.baddbmm)
+    forms = {f"{op.__name__} beta={beta} alpha={alpha} NaN in {dropped}": scaled(op, beta, alpha, dropped)
+             for op in ops for beta, alpha, dropped in ((0, 1, 0), (0, 2, 0), (0, 0, 0), (1, 0, 1), (2, 0, 1), (0, 0, 1), (2, 3, 0))}
+    x = normal(3, 4, 4)
+    assert differences(forms, (("b", "n", "n"),), [(x,), (x[:1, :1, :1],), (x[:2, :3, :3],)], least=1) == []
+
+
+ORDERED = torch.tensor([[1.0, NAN, 3.0, NAN, 2.0], [NAN] * 5, [INF, -INF, 0.0, 4.0, 5.0], [2.0, 2.0, 1.0, 1.0, 2.0], [-INF] * 5, [INF, 1, 2, INF, NAN]])
+EXTREMES: dict[str, Callable[..., Any]] = {
+    **{f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "argmax", "argmin")
+       for text, given in {"": {}, "dim": {"dim": 1}, "dim 0": {"dim": 0, "keepdim": True}}.items()},
+    **{f"{name} {dim}": partial(getattr(torch, name), dim=dim) for name in ("amax", "amin", "cummax", "cummin") for dim in (0, 1)},
+    "median": torch.median, "median of rows": lambda x: torch.median(x, 1)[0], "nanmedian": torch.nanmedian,
+    "kthvalue": lambda x: torch.kthvalue(x, 1, 1)[0], "topk": lambda x: torch.topk(x, 1, 1)[0], "sort": lambda x: torch.sort(x, dim=1, stable=True),
+    "aminmax": lambda x: torch.aminmax(x, dim=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_nan_is_the_extreme(dtype: torch.dtype) -> None:
+    x = ORDERED.to(dtype)
+    assert differences(EXTREMES, (("n", "m"),), [(x,), (x[:1],), (x[:, :1],), (x[2:4, :3],), (x[:2, 1:2],)], least=1) == []
+
+
+def test_extremes_and_truth_of_bytes_and_bools() -> None:
+    dims = {"": {}, "dim": {"dim": 1}}
+    forms = {f"{name} {text}": partial(getattr(torch, name), **given) for name in ("max", "min", "amax", "amin", "any", "all") for text, given in dims.items()}
+    x = torch.tensor([[1, 255, 3], [0, 200, 7], [0, 0, 0]], dtype=torch.uint8)
+    more = {"argmax": lambda x: x.argmax(1), "argmin": lambda x: x.argmin(), "abs": torch.abs}
+    assert differences({**forms, **more}, (("n", "m"),), [(x,), (x[:1],), (x[2:, :1],)], least=1) == []
+    assert differences(forms, (("n", "m"),), [(x.bool(),), (x.bool()[2:],), (x.bool()[:, 1:2],)], least=1) == []
+
+
+def test_constants_are_not_merged_beyond_the_range() -> None:
+    halves = torch.tensor([0.0, 1.0, -2.0, 1e-3, 1e-4, 0.5, 3.3, 200.0, INF, NAN]).half()
+    floats = torch.tensor([0.0, 0.01, 1e-30, 1.0, 3e5, -7e37, 1e38, INF, NAN, -5.0])
+    forms: dict[str, Callable[..., Any]] = {
+        "h * 300 * 300": lambda h, x: h * 300 * 300,
+        "300 * (300 * h)": lambda h, x: 300 * (300 * h),
+        "h / 300 / 300 * 90000": lambda h, x: h / 300 / 300 * 90000,
+        "h * 1e5": lambda h, x: h * 1e5,
+        "h / 1e5": lambda h, x: h / 1e5,
+        "h + 1e5": lambda h, x: h + 1e5,
+        "h * 1e-8": lambda h, x: h * 1e-8,
+        "h + 2048 - 2048": lambda h, x: h + 2048 - 2048,
+        "x * 1e30 * 1e10": lambda h, x: x * 1e30 * 1e10,
+        "x * 1e30 / 1e30": lambda h, x: x * 1e30 / 1e30,
+        "x / 1e30 / 1e30": lambda h, x: x / 1e30 / 1e30,
+        "x * 1e20 * 1e10 * 1e10": lambda h, x: x * 1e20 * 1e10 * 1e10,
+        "x + 1e30 - 1e30": lambda h, x: x + 1e30 - 1e30,
+        "rounded by an offset": lambda h, x: x + 12582912.0 - 12582912.0,
+        "x * 3 / 3": lambda h, x: x * 3 / 3,
+    }
+    assert differences(forms, (("n",), ("n",)), [(halves, floats), (halves[:1], floats[:1])]) == []
+
+
+def product(equation: str, count: int) -> Callable[..., torch.Tensor]:
+    return lambda q, m: torch.einsum(equation, *[q] * count)
+
+
+def test_einsum() -> None:
+    one = "bhid->bd bhid->b bhid-> bhid->dbih bhid ...id->...d b...->b bhid->hi"
+    two = "bhid,bhjd->bhd bhid,bhjd->bhij bhid,bhid-> bhid,bhid->bh bhid,chid->bc bhid,bhid->bhid ...id,...jd->...ij bhid,ahjd->d"
+    three = "bhid,bhjd,bhkd->bhijk bhid,bhid,bhid->b bhid,bhjd,bhjd->bhi"
+    forms = {equation: product(equation, count) for count, text in enumerate((one, two, three), 1) for equation in text.split()}
+    square = "ii ii->i ij->j ij,kl-> ii,ij->ij ij,jk,kl->il ii,jj->ij i...->..."
+    for equation in square.split():
+        forms[equation] = lambda q, m, e=equation: torch.einsum(e, *[m] * (e.count(",") + 1))
+    for equation in ("bii->b", "bii->bi", "bii->ib", "bii->", "...ii->...i", "bij->j"):
+        forms[equation] = lambda q, m, e=equation: torch.einsum(e, m[None])
+    forms |= {"i,i": lambda q, m: torch.einsum("i,i", m[0], m[-1]), "ij,j": lambda q, m: torch.einsum("ij,j", m, m[0]),
+              "i,j->ij": lambda q, m: torch.einsum("i,j->ij", m[0], m[-1]), "size 1": lambda q, m: torch.einsum("ij,jk->ik", m[:, :1], m),
+              "path": lambda q, m: torch.ops.aten.einsum("ij,jk,kl->il", [m, m, m], path=[1, 2, 0, 1])}
+    q, m = normal(2, 3, 5, 4), normal(6, 6)
+    points = [(q, m), (q[:1, :1, :1, :2], m[:1, :1]), (q[:, :, :, :3], m[:2, :2]), (q[:, :, :3], m[:3, :3])]
+    assert differences(forms, (("b", "h", "s", "d"), ("n", "n")), points, least=1) == []
+
+
+SCALARS: dict[str, Callable[..., Any]] = {
+    "x * True": lambda x, y: x * True, "x + True": lambda x, y: x + True, "x == True": lambda x, y: x == True,  # noqa: E712
+    "x << 2": lambda x, y: x << 2, "x >> 2": lambda x, y: x >> 2, "x << y": lambda x, y: x << y % 3, "x >> y": lambda x, y: x >> y % 3,
+    "1 << y": lambda x, y: 1 << y % 5, "64 >> y": lambda x, y: 64 >> y % 5, "<<=": lambda x, y: x.__ilshift__(2), ">>=": lambda x, y: x.__irshift__(2),
+    "bitwise_left_shift": lambda x, y: torch.bitwise_left_shift(x, 2), "bitwise_right_shift": lambda x, y: torch.bitwise_right_shift(x, y % 5),
+    "x ^ 5": lambda x, y: x ^ 5, "5 ^ x": lambda x, y: 5 ^ x, "x & 6": lambda x, y: x & 6, "x | 9": lambda x, y: x | 9, "^=": lambda x, y: x.__ixor__(5),
+    "clamp by floats": lambda x, y: x.clamp(-1.5, 2.5), "clamp_min": lambda x, y: torch.clamp_min(x, 1.5), "clamp_max": lambda x, y: torch.clamp_max(x, 1.5),
+    "fmod 0.7": lambda x, y: torch.fmod(x, 0.7), "x % 0.7": lambda x, y: x % 0.7, "7.5 % y": lambda x, y: 7.5 % y, "7 % y": lambda x, y: 7 % y,
+    "7.5 // y": lambda x, y: 7.5 // y, "prims.prod": lambda x, y: torch.ops.prims.prod(x % 2 + 1, [0]), "copysign": lambda x, y: torch.copysign(x, -1.0),
+    "xlogy": lambda x, y: torch.xlogy(x, 2), "xlog1py": lambda x, y: torch.special.xlog1py(0, y),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.uint8])
+def test_numbers_with_integers(dtype: torch.dtype) -> None:
+    values = BYTES if dtype is torch.uint8 else INTS[:-1].to(dtype)
+    x, y = pairs(values, values[values != 0])
+    assert differences(SCALARS, (("n",), ("n",)), [(x, y), (x[:1], y[:1])], least=1) == []
+
+
+def test_logarithms_of_nothing_and_other_functions() -> None:
+    x, y = pairs(VALUES, VALUES)
+    forms: dict[str, Callable[..., Any]] = {
+        "kl_div": partial(functional.kl_div, reduction="none"), "kl_div log": partial(functional.kl_div, reduction="none", log_target=True),
+        "xlogy": torch.xlogy, "xlogy_": lambda x, y: x.xlogy_(y), "0 log y": lambda x, y: torch.xlogy(0, y), "x log 0": lambda x, y: torch.xlogy(x, 0),
+        "xlog1py": torch.special.xlog1py, "x log1p -1": lambda x, y: torch.special.xlog1py(x, -1.0), "entr": lambda x, y: torch.special.entr(x),
+        "softshrink": lambda x, y: functional.softshrink(x), "hardshrink": lambda x, y: functional.hardshrink(x),
+        "threshold": lambda x, y: functional.threshold(x, 0.3, 0.2), "x ** 0.5": lambda x, y: x**0.5, "x ** -0.5": lambda x, y: x**-0.5,
+        "addcmul": lambda x, y: torch.addcmul(x, y, y, value=0), "addcdiv": lambda x, y: torch.addcdiv(x, y, y, value=1e-10),
+        "lerp to the end": lambda x, y: torch.lerp(x, y, 1.0), "lerp by a tensor": lambda x, y: torch.lerp(x, y, x.isnan().float()),
+    }  # fmt: skip
+    assert differences(forms, (("n",), ("n",)), [(x, y), (x[:1], y[:1]), (x[:0], y[:0])]) == []
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+def test_divergence_from_a_target_that_is_0(reduction: str) -> None:
+    target = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+    forms = {"kl_div": partial(functional.kl_div, reduction=reduction), "bce": lambda x, y: functional.binary_cross_entropy(y, y.flip(1))}
+    assert differences(forms, (("n", 3), ("n", 3)), [(normal(3, 3), target), (normal(1, 3), target[:1])], least=1) == []
