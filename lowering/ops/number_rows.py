@@ -13,7 +13,7 @@ from lowering.ops import division, einsum, products, reductions, scalars
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
-# op: (decomposition, reason, when)
+# By op: the decomposition, why the op cannot stay whole, and in which forms.
 ROWS: dict[Any, tuple[Callable[..., Any], str, Callable[[Node], bool]]] = {}
 
 
@@ -83,11 +83,11 @@ for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.
     _shift = scalars.shift(_target)
     _add(f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift,
          "no lowering to StableHLO")
-    _add(f"bitwise_{_name}_shift.Tensor", _shift, "bytes are shifted with a sign", scalars.needs_tensors)
+    _add(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.is_uneven)
 _add("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scalars.changes_dtype)
 _add("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)
 _add("pow.Tensor_Scalar", scalars.root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
-_add("copysign.Scalar", scalars.with_tensors(aten.copysign.Tensor), "no form of a number")
+_add("copysign.Scalar", scalars.copysign, "no form of a number")
 _add("abs", scalars.unchanged, "no lowering of bytes", reductions.takes_bytes)
 ROWS[prims.amax.default] = (torch.amax, "no lowering to StableHLO", lambda node: True)
 ROWS[prims.amin.default] = (torch.amin, "no lowering to StableHLO", lambda node: True)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from lowering.ops.division import REDUCED
+from lowering.ops.division import REDUCED, pair
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -85,21 +85,24 @@ def shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def apply(left: Any, right: Any) -> Tensor:
         dtype = torch.result_type(left, right)
         computed = torch.int32 if dtype is torch.uint8 else dtype
-        operands = (operand.to(computed) if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=computed) for operand in (left, right))
-        return op(*operands).to(dtype)
+        return op(*pair(left, right, computed)).to(dtype)
 
     return apply
 
 
-def needs_tensors(node: Node) -> bool:
-    """Whether an operand of a shift is a number, or both are bytes."""
-    return not all(isinstance(argument, Node) for argument in node.args) or node.meta["val"].dtype is torch.uint8
+def is_uneven(node: Node) -> bool:
+    """Whether the operands of a shift are not two tensors of one shape, or are bytes."""
+    if not all(isinstance(argument, Node) for argument in node.args) or node.meta["val"].dtype is torch.uint8:
+        return True
+    left, right = (argument.meta["val"] for argument in node.args)  # type: ignore[union-attr]
+    return left.shape != right.shape or left.dtype is not right.dtype
 
 
 def product(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype | None = None) -> Tensor:
     """Return the product along dims; prims.prod."""
+    dtype = output_dtype or (tensor.dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else torch.int64)
     for dim in sorted((dim % tensor.dim() for dim in (range(tensor.dim()) if dims is None else dims)), reverse=True):
-        tensor = torch.prod(tensor, dim, dtype=output_dtype or tensor.dtype)
+        tensor = torch.prod(tensor, dim, dtype=dtype)
     return tensor
 
 
@@ -116,3 +119,8 @@ def root(tensor: Tensor, exponent: float) -> Tensor:
 def unchanged(tensor: Tensor) -> Tensor:
     """Return a copy."""
     return tensor.clone()
+
+
+def copysign(tensor: Tensor, number: float) -> Tensor:
+    """Return a tensor, integers as floats, with the sign of a number."""
+    return torch.copysign(*pair(tensor, number, torch.result_type(tensor, float(number))))
