@@ -69,7 +69,7 @@ class Trial:
 
 
 @dataclass
-class _Silent:
+class Silent:
     """A Note that keeps nothing: the trial reads the dims from the signature."""
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
@@ -113,7 +113,7 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
 def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]:
     built = Built(sample.model, sample.module)
     run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
-    program = Export(explain=False).export(built, sample.tensors, _Silent())
+    program = Export(explain=False).export(built, sample.tensors, Silent())
     assert program.signature is not None
     progress.dynamic, progress.static = _dims(sample, program.signature)
     if not progress.dynamic:
@@ -122,7 +122,7 @@ def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]
         progress.begin(name)
         if refusals := tuple(stage.requires(program)):
             raise Unsupported(refusals)
-        program = stage.apply(program, _Silent())
+        program = stage.apply(program, Silent())
         if broken := tuple(stage.ensures(program)):
             return "error", tuple(map(str, broken))
     progress.begin("verify")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.op_trial import STAGES
+from benchmarks.op_trial import STAGES, Silent
 from lowering import types
 from lowering.eager import inputs
 from lowering.level import Level
@@ -19,16 +19,6 @@ from lowering.stages.torchscript import ToTorchScript
 
 Tensors = tuple[torch.Tensor, ...]
 Function = Callable[..., Any]
-
-
-class Silent:
-    """A Note that keeps nothing."""
-
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: Any, data: Any) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 class Forms(torch.nn.Module):
