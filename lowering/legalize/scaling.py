@@ -51,7 +51,7 @@ def _step(op: Any) -> tuple[Any, str, float] | None:
     first, second = _constant(left), _constant(right)
     if (first is None) == (second is None) or (first is not None and op.name in ("stablehlo.divide", "stablehlo.subtract")):
         return None
-    source, constant = (left, second) if first is None else (right, first)
+    source, constant = (left, float(second)) if first is None else (right, float(first))  # type: ignore[arg-type]
     if constant == 0 or not math.isfinite(constant):
         return None
     if op.name in _OFFSETS:

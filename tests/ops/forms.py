@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.op_trial import STAGES, Silent
 from lowering import types
-from lowering.eager import inputs
 from lowering.level import Level
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import comparison, runner
@@ -44,7 +43,6 @@ def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int
     symbols = {dim: Symbol(least, 4096) for shape in dims for dim in shape if isinstance(dim, str)}
     model = Model("forms", {"_target_": "forms"}, declared, symbols)
     built, example = Built(model, Forms(list(forms.values())).eval()), _named(traced)
-    inputs.run_eager(built.module, model, _named(traced))
     program = Export(explain=False, archive=False).export(built, example, Silent())
     for stage in (ToTorchScript(deployable=False), *(stage for name, stage in STAGES.items() if name != "torchscript")):
         assert not list(stage.requires(program))
