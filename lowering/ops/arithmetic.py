@@ -22,18 +22,6 @@ def is_floating(node: Node) -> bool:
     return node.meta["val"].dtype.is_floating_point  # type: ignore[no-any-return]
 
 
-def is_mixed(node: Node) -> bool:
-    """Whether a node compares floats with an int, or integers with a float."""
-    tensor, other = node.args[0].meta["val"], node.args[1]  # type: ignore[union-attr]
-    return isinstance(other, float if takes_integers(node) else int) and not isinstance(other, bool) and not tensor.dtype.is_complex
-
-
-def compared(compare: Callable[..., Tensor], tensor: Tensor, other: Any) -> Tensor:
-    """A comparison with a number of the other kind, as floats."""
-    is_floating = tensor.dtype.is_floating_point
-    return compare(tensor if is_floating else tensor.to(torch.get_default_dtype()), float(other))
-
-
 def prelu(tensor: Tensor, weight: Tensor) -> Tensor:
     """x where positive, else weight * x; a weight per channel runs along dim 1."""
     if weight.dim() == 1 and weight.shape[0] != 1:

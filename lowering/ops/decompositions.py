@@ -225,8 +225,6 @@ TABLE: dict[Any, Row] = {
     **{op.vec: Row(resizing.by_factors(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
     **{op.vec: Row(resizing.by_factors(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    **{getattr(aten, name).Scalar: Row(partial(arithmetic.compared, getattr(torch, name)), "of constants, it gives wrong truths or aborts the process",
-                                       arithmetic.is_mixed) for name in ("gt", "ge", "lt", "le", "eq", "ne")},
     aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.on_floats(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
     aten.reciprocal.default: Row(arithmetic.on_floats(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),

@@ -74,7 +74,8 @@ for _op in ("mul", "add", "sub", "div"):
     _target = getattr(aten, _op).Tensor
     _add(f"{_op}.Tensor", scalars.arithmetic(_target), "a bool is no number; one beyond the range of a reduced float is inf or 0", scalars.needs_care)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
-    _add(f"{_op}.Scalar", scalars.with_tensors(getattr(aten, _op).Tensor), "a bool is no number", scalars.has_bool)
+    _add(f"{_op}.Scalar", scalars.comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
+         "a bool is no number; constants compared with a number of another kind give wrong truths, or abort the process", scalars.is_mixed)
 for _op in ("and", "or", "xor"):
     _target = getattr(aten, f"bitwise_{_op}").Tensor
     _add(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.with_tensors(_target), "no form of a number")

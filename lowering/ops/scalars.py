@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops.arithmetic import takes_integers
 from lowering.ops.division import REDUCED, pair
 
 Tensor: TypeAlias = torch.Tensor
@@ -124,3 +125,22 @@ def unchanged(tensor: Tensor) -> Tensor:
 def copysign(tensor: Tensor, number: float) -> Tensor:
     """Return a tensor, integers as floats, with the sign of a number."""
     return torch.copysign(*pair(tensor, number, torch.result_type(tensor, float(number))))
+
+
+def comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A comparison with a bool as one of tensors, and with a number of another kind as one of floats."""
+
+    def decomposed(tensor: Tensor, other: Any) -> Tensor:
+        if isinstance(other, bool):
+            return with_tensors(compare_tensors)(tensor, other)
+        return compare(tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype()), float(other))
+
+    return decomposed
+
+
+def is_mixed(node: Node) -> bool:
+    """Whether a node compares with a bool, floats with an int, or integers with a float."""
+    tensor, other = node.args[0].meta["val"], node.args[1]  # type: ignore[union-attr]
+    if isinstance(other, bool):
+        return has_bool(node)
+    return isinstance(other, float if takes_integers(node) else int) and not tensor.dtype.is_complex
