@@ -74,11 +74,13 @@ def children(count: int, seconds: float, folder: Path) -> None:
 
 def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> None:
     """The whole engine; the last line says what Prefect's server took."""
-    from flows.config.run import Cluster, Limits, Run
+    from flows.config.document import Cluster
+    from flows.config.plan import Plan
+    from flows.config.run import Run
     from flows.engine import revival
     from flows.lower import lower_suite
 
-    lower_suite(Run("engine", jobs(count, seconds), Cluster(workers=workers), Limits(), folder, ("suite=engine",)))
+    lower_suite(Run(Plan("engine", (), Cluster(workers=workers), output=folder, overrides=("suite=engine",)), jobs(count, seconds)))
     server = revival.embedded()
     if server is None or server.server_process is None:
         raise RuntimeError("the run had no embedded server: unset PREFECT_API_URL")

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.history import publish
 from flows.runs import record
+from flows.runs.begin import begin as begin_run
 from lowering import files
 from lowering.errors import Problem
 from lowering.ir.annotations import FILE, HEAD, VALUES
@@ -71,7 +73,7 @@ def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | No
     ladder = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     prepared = tuple(Job(_model(told), ladder, told.variant) for told in jobs)
     expected = {f"{told.model}--{told.variant}": Expectation(told.expected) for told in jobs}
-    begun = record.begin(Run(suite, prepared, output=output, overrides=(f"suite={suite}",), expected=expected))
+    begun = begin_run(Run(Plan(suite, output=output, overrides=(f"suite={suite}",), expected=expected), prepared))
     if started is None:
         return begun
     name = f"{started:%Y%m%dT%H%M%SZ}-{begun.folder.name.split('-', 1)[1]}"

@@ -22,7 +22,8 @@ from prefect.futures import wait
 from prefect.states import Completed, Failed
 
 from flows.config import run as config
-from flows.config.run import Cluster, Run
+from flows.config.document import Cluster
+from flows.config.run import Run
 from flows.engine import attempts, dispatch, prefect_artifacts, revival, runners, schedule, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
@@ -30,7 +31,7 @@ from flows.engine.progress import Progress
 from flows.engine.schedule import Need
 from flows.history import publish
 from flows.report import report
-from flows.runs import copies, record
+from flows.runs import begin, copies, record
 from flows.runs.record import Record
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.plain import plain, structured
@@ -82,7 +83,7 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
 @flow(name="lower", validate_parameters=False)
 def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other."""
-    run = record.load(Path(folder)) if folder else record.begin(config.load(overrides))
+    run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = structured(Cluster, run.data["cluster"])
     seconds = run.data["patience"]["run_seconds"]
     deadline = time.time() + seconds if seconds else None
@@ -134,15 +135,15 @@ def lower_suite(run: Run) -> Path:
     Whatever interrupts it, the report is written, with a row for every job.
     """
     began = time.monotonic()
-    begun = record.begin(run)
-    if run.cluster.runner == "threads" and not all_held(begun, run.cluster):
+    plan, begun = run.plan, begin.begin(run)
+    if plan.cluster.runner == "threads" and not all_held(begun, plan.cluster):
         client.server()  # loads the compilers while Prefect's server starts
     progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:
-        with progress, server.shared(run.cluster), revival.watched(stop), stop.listening():
-            runner = runners.of(run.cluster, begun.workers)
+        with progress, server.shared(plan.cluster), revival.watched(stop), stop.listening():
+            runner = runners.of(plan.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
-            state = flowing(list(run.overrides), str(begun.folder), return_state=True)
+            state = flowing(list(plan.overrides), str(begun.folder), return_state=True)
             if begun.folder not in _submitted:  # the flow did not come to its end
                 state.result(raise_on_failure=True)
         if state.state_details.flow_run_id:
@@ -161,7 +162,7 @@ def lower_suite(run: Run) -> Path:
         seconds = time.monotonic() - began
         publish.write(begun, seconds)
         if ended:
-            record.end(begun, seconds)
+            begin.end(begun, seconds)
         copies.concluded(begun.folder)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder

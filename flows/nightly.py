@@ -58,13 +58,13 @@ def night(overrides: list[str]) -> State[Any]:
         return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
     from flows import lower  # here: it needs this process's Prefect set up
 
-    planned = config.load(overrides)
-    folder = lower.lower_suite(planned)
+    run = config.load(overrides)
+    folder = lower.lower_suite(run)
     data = files.read(folder / report.JSON)
     text = summary(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
     create_markdown_artifact(text, key=prefect_artifacts.key("night", data["suite"]), description=folder.name)
-    refused = post(text, folder, structured(Nightly, planned.config.get("nightly") or {}))
+    refused = post(text, folder, structured(Nightly, run.plan.config.get("nightly") or {}))
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
     regressed = any(told["regression"] for told in _changes(folder).values())
     return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
@@ -118,8 +118,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--once", action="store_true", help="run one night now, without a schedule, and exit")
     options = parser.parse_intermixed_args(arguments)
     run = config.load(options.overrides)  # everything that is wrong is said now, not at night
-    settings = structured(Nightly, run.config.get("nightly") or {})
-    overrides = [*options.overrides, *([] if any(text.startswith("output=") for text in options.overrides) else [f"output={run.output.absolute()}"])]
+    settings = structured(Nightly, run.plan.config.get("nightly") or {})
+    overrides = [*options.overrides, *([] if any(text.startswith("output=") for text in options.overrides) else [f"output={run.plan.output.absolute()}"])]
     if options.once:
         state = night(overrides, return_state=True)
         return 0 if state.is_completed() else 1
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, ZoneInfoNotFoundError) as error:
         place = "nightly.cron" if isinstance(error, ValueError) else "nightly.timezone"
         raise ConfigError(Problem(place, str(error).strip("'"), "cron: 0 2 * * *, timezone: Europe/Berlin")) from error
-    night.serve(name=options.name or run.suite, schedule=schedule, parameters={"overrides": overrides}, limit=1, pause_on_shutdown=False,
+    night.serve(name=options.name or run.plan.suite, schedule=schedule, parameters={"overrides": overrides}, limit=1, pause_on_shutdown=False,
                 entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline run {' '.join(overrides)}")  # fmt: skip
     return 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flows.runs import copies
+from flows import output as outputs
 
 NEWEST = "a run's folder or id (default: the newest)"
 
 
 def output(parser: argparse.ArgumentParser) -> None:
     """Adds --output: where finished runs are."""
-    parser.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+    parser.add_argument("--output", type=outputs.locate, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
 
 
 def of_run(command: str, description: str) -> argparse.ArgumentParser:

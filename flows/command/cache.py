@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flows import output
 from flows.command import printing
 from flows.runs import copies
 from lowering import files
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     gc.add_argument("--at-url", action="store_true", help="free the URL of --output, which all machines share; else it is this machine's copy")
     gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
     for command in (ls, why, gc):
-        command.add_argument("--output", type=copies.output, default=Path("artifacts"), metavar="DIR|URL",
+        command.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
                              help="what holds store/ (default: artifacts)")
         command.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)

@@ -16,6 +16,8 @@ import yaml
 from flows.command import printing
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
+from flows.output import STORE
+from flows.runs import begin
 from flows.runs.record import folder_name
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, near_miss
@@ -23,7 +25,7 @@ from lowering.job import Job
 from lowering.model import Symbol
 from lowering.numerics.probe import Attempt, Finding, probe
 from lowering.plain import plain, structured
-from lowering.record.folder import Limits, prepare
+from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.worker import watch
 
@@ -78,8 +80,8 @@ def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
 
 def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
     """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
-    store = planned.output.absolute() / "store" if planned.config.get("cache", True) else None
-    limits = Limits(planned.limits.stage_seconds, planned.limits.memory_bytes, compress_bytes=planned.limits.compress_bytes)
+    store = planned.output.absolute() / STORE if planned.cache else None
+    limits = begin.limits_of_job(planned.limits)
     count = 0
 
     def attempt(tried: Symbol) -> Attempt:

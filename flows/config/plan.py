@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from flows import output
 from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
 from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
 from flows.config.layers import Layer, Layers
@@ -14,7 +15,6 @@ from flows.config.overrides import LABEL
 from flows.config.request import Request
 from flows.config.schema import misfits
 from flows.config.suite import Suite
-from flows.runs import copies
 from lowering.errors import ConfigError, Problem
 from lowering.plain import plain, structured
 from lowering.record.result import Expectation
@@ -24,19 +24,21 @@ from lowering.record.result import Expectation
 class Plan:
     """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
 
-    overrides: strings from which `plan` and `load` give this again. config: the resolved configuration. total: jobs before `select`.
+    output: the folder that holds `runs/` and `store/`.
+    overrides: strings from which `plan` gives this again (the flow's parameter, and the command that runs it again).
+    config: the resolved configuration as plain data. total: jobs before `select`.
     axes, expected: by job id, the variant and the swept values that distinguish it, by key; and how it should end (absent: ok).
     expectations: the file that says so, when the jobs are its suite's own, unswept by the command line.
     """
 
     suite: str
-    jobs: tuple[Mapping[str, Any], ...]
-    cluster: Cluster
-    limits: Limits
-    output: Path
-    overrides: tuple[str, ...]
-    config: Mapping[str, Any]
-    total: int
+    jobs: tuple[Mapping[str, Any], ...] = ()
+    cluster: Cluster = Cluster()
+    limits: Limits = Limits()
+    output: Path = Path("artifacts")
+    overrides: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    total: int = 0
     axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     expected: Mapping[str, Expectation] = field(default_factory=dict)
     expectations: Path | None = None
@@ -45,6 +47,11 @@ class Plan:
     def whole(self) -> bool:
         """Whether these are all jobs of the suite."""
         return len(self.jobs) == self.total
+
+    @property
+    def cache(self) -> bool:
+        """Whether the store of stage results is used."""
+        return bool(self.config.get("cache", True))
 
 
 def plan(texts: Sequence[str] = ()) -> Plan:
@@ -83,7 +90,7 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     name = _suite_name(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
     return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
-                copies.output(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
+                output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

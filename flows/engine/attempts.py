@@ -14,12 +14,12 @@ from flows.engine import slots, workers
 from flows.engine.schedule import Need
 from flows.report import report
 from flows.report.dashboard import views
-from flows.runs import copies, record
+from flows.runs import copies
 from flows.runs.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.record.folder import JOB, store_of
-from lowering.record.result import JobResult, Remark, with_remark
+from lowering.record.result import UNJUDGED, JobResult, Remark, with_remark
 from lowering.store import mirror, reuse
 from lowering.store.entries import Store
 from lowering.worker import client, replay
@@ -44,7 +44,7 @@ def prepared(run: Record, job: str, need: Need) -> Prepared:
 def ended_before(place: Path) -> JobResult | None:
     """The result of an earlier attempt, if it counts."""
     found = JobResult.load(place)
-    return found if found is not None and found.outcome not in record.AGAIN else None
+    return found if found is not None and found.outcome not in UNJUDGED else None
 
 
 def refusals(place: Path, environment: Mapping[str, Any]) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from xml.sax.saxutils import escape
 
-from lowering.record.result import JobResult
+from lowering.record.result import UNJUDGED, JobResult
 
 COLOURS = {"ok": "#4c9a63", "hit": "#8fbf9d", "bad": "#cf4a3f", "apart": "#9a77c7", "none": "#e3e5e8"}
 WIDTH, HEAD, HEIGHT = 96, 24, 480  # of a column, of the head, of all lines together
@@ -51,5 +51,5 @@ def _kind(result: JobResult, name: str) -> str:
     if stage is None:
         return "none"
     if stage.outcome != "ok":
-        return "apart" if stage.outcome in ("infra", "not_run") else "bad"
+        return "apart" if stage.outcome in UNJUDGED else "bad"
     return "hit" if stage.cache == "hit" else "ok"

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flows import output
+from flows.runs import record
+from flows.runs.record import Record
 from flows.watching import watching
-from lowering.errors import ConfigError, Problem
 from lowering.record.folder import JOB, MANIFEST, REPRO
 from lowering.store import mirror
 
-if TYPE_CHECKING:
-    from flows.runs.record import Record
-
-URL = re.compile(r"([a-z][a-z0-9+.]+)://(.*)")
-FOLDER = "SHAPELINE_COPIES"  # in the environment: where this machine keeps its copies
 LOOK = 5.0  # seconds between two looks for jobs that ended elsewhere
-
-
-def output(text: str | Path) -> Path:
-    """The folder here that holds `runs/` and `store/` of an output: itself, or the copy of a URL. ConfigError when its scheme has no client."""
-    match = URL.fullmatch(str(text).rstrip("/"))
-    if match is None:
-        return Path(text)
-    if match[1] == "file":
-        return Path(match[2])
-    import fsspec  # here: most runs have no URL
-
-    try:
-        fsspec.get_filesystem_class(match[1])
-    except (ImportError, ValueError) as error:
-        fix = "pip install 'shapeline[s3]'" if match[1].startswith("s3") else "install the fsspec client of that scheme"
-        raise ConfigError(Problem(f"output={text}", f"there is no client for {match[1]}: {error}", fix)) from error
-    url = match[0]
-    root = _copies() / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', url)[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    mirror.mark(root, url)
-    return root
-
-
-def _copies() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return Path(os.environ.get(FOLDER) or home / "shapeline" / "outputs").absolute()
 
 
 def begun(run: Record) -> None:
@@ -54,15 +22,15 @@ def begun(run: Record) -> None:
     if mirror.url_of(run.folder) is None:
         return
     folders = [run.job_folder(job) for job in run.ids]
-    mirror.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / "run.json"])
+    mirror.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / record.RUN])
 
 
 def here(folder: str, url: str | None) -> Path:
     """The folder of a job on this machine: `folder`, or where its output is at a URL, that in the copy that this machine has. Raises OSError."""
     if url is None:
         return Path(folder)
-    root, _, name = url.rpartition("/runs/")
-    found = output(root) / "runs" / name
+    root, _, name = url.rpartition(f"/{output.RUNS}/")
+    found = output.locate(root) / output.RUNS / name
     if not (found / JOB).exists() and not mirror.bring(found / JOB):
         raise FileNotFoundError(2, "the job is not there", f"{url}/{JOB}")
     mirror.bring(found / MANIFEST)
@@ -114,30 +82,30 @@ def concluded(folder: Path) -> None:
     mirror.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
 
 
-def bring_results(output: Path, name: str) -> str:
+def bring_results(top: Path, name: str) -> str:
     """Bring how the jobs of a run ended (`latest`: of the one that ended last), where it is at a URL; the run's name. Raises OSError."""
-    if mirror.url_of(output) is None or not (there := _run_there(output, name)):
+    if mirror.url_of(top) is None or not (there := _run_there(top, name)):
         return name
-    for file in mirror.names(output / "runs" / there):
+    for file in mirror.names(top / output.RUNS / there):
         if file.endswith(f"/{MANIFEST}"):
-            mirror.bring(output / "runs" / there / file)
+            mirror.bring(top / output.RUNS / there / file)
     return there
 
 
-def bring_run(output: Path, name: str) -> None:
+def bring_run(top: Path, name: str) -> None:
     """Bring a run (`latest`: the one that ended last) that another machine made, if it is there and not here. Raises OSError."""
-    runs = output / "runs"
-    if mirror.url_of(runs) is None or (runs / name / "report.json").exists():
+    runs = top / output.RUNS
+    if mirror.url_of(runs) is None or (runs / name / output.REPORT).exists():
         return
-    if there := _run_there(output, name):
+    if there := _run_there(top, name):
         for file in mirror.names(runs / there):
             mirror.bring(runs / there / file)
         with suppress(FileExistsError):
             (runs / "latest").symlink_to(there)
 
 
-def _run_there(output: Path, name: str) -> str:
-    """The run at the URL of `output` that is called `name`; empty where there can be none."""
+def _run_there(top: Path, name: str) -> str:
+    """The run at the URL of `top` that is called `name`; empty where there can be none."""
     if name == "latest":
-        name = (mirror.read(output / "runs" / "latest.txt") or b"").decode()
+        name = (mirror.read(top / output.RUNS / "latest.txt") or b"").decode()
     return "" if "/" in name else name

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.runs import record
+from flows.runs import begin
 from lowering.errors import InfraError
 from lowering.job import Job
 from lowering.record.folder import prepare
@@ -107,7 +108,7 @@ def test_a_store_that_is_read_only_still_gives(tmp_path: Path, disk: Disk) -> No
 def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) -> None:
     disk.become("ro")
     with pytest.raises(InfraError, match=r"cannot be written: Read-only file system \(free or choose another disk: output=FOLDER\)"):
-        record.begin(Run("toys", (toys.job(),), output=disk.at))
+        begin.begin(Run(Plan("toys", output=disk.at), (toys.job(),)))
 
 
 def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:

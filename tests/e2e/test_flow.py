@@ -17,14 +17,15 @@ import pytest
 
 SCRIPT = """
 import sys
-from pathlib import Path
-from flows.config.run import Cluster, Limits, Run
+from flows.config.document import Cluster, Limits
+from flows.config.plan import Plan
+from flows.config.run import Run
 from flows.lower import lower_suite
 from tests import toys
 
 asked = [how.partition("/") for how in sys.argv[2:]]
 jobs = tuple(toys.job(how, name=name or how.replace(" ", "-")) for how, _, name in asked)
-lower_suite(Run("toys", jobs, Cluster(workers=2), Limits(stage_seconds=float(sys.argv[1])), Path("artifacts"), ("suite=toys",)))
+lower_suite(Run(Plan("toys", (), Cluster(workers=2), Limits(stage_seconds=float(sys.argv[1])), overrides=("suite=toys",)), jobs))
 """
 WAYS = {"ok": "ok", "segfault": "crash", "raise": "error", "loop in C": "timeout", "unsupported": "unsupported", "garbage": "ok"}
 

@@ -105,7 +105,7 @@ def test_the_exit_status_of_a_run_is_its_reports(as_expected: bool, status: int,
     assert main.main(["run", "model=mlp", "--output", str(tmp_path / "out"), "-k", "mlp"]) == status
     (run,) = asked.runs
     assert [job.id for job in run.jobs] == ["mlp--default"]
-    assert run.output == tmp_path / "out"
+    assert run.plan.output == tmp_path / "out"
 
 
 def test_a_machine_that_fails_is_no_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def test_one_hydra_command_is_one_run_of_the_jobs_of_the_suite_by_name_and_key(s
     found = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
     assert len(found) == 60
     assert found == {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
-    assert run.output == tmp_path / "out"
+    assert run.plan.output == tmp_path / "out"
 
 
 def test_combinations_that_are_a_product_are_its_jobs() -> None:

@@ -16,7 +16,7 @@ from flows.config import expectation_edit, expectations
 from flows.config.plan import Plan, plan
 from flows.config.run import Run
 from flows.report import flaky, report
-from flows.runs import record
+from flows.runs.begin import begin, end
 from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import ConfigError
@@ -141,12 +141,12 @@ def test_edits_say_what_they_were_told(
 
 def finished(output: Path, file: Path, ways: dict[str, str], expected: dict[str, Expectation] | None = None) -> Record:
     jobs = tuple(toys.job(how, name) for name, how in ways.items())
-    run = record.begin(Run("toys", jobs, output=output, expected=expected or {}, expectations=file))
+    run = begin(Run(Plan("toys", output=output, expected=expected or {}, expectations=file), jobs))
     for job in jobs:
         folder = run.job_folder(job.id)
         pipeline.run(job, folder).save(folder)
     report.write(run)
-    record.end(run, 1.0)
+    end(run, 1.0)
     return run
 
 
@@ -172,7 +172,7 @@ def test_a_run_of_part_of_the_suite_removes_no_entry(tmp_path: Path) -> None:
     file = tmp_path / "expect.yaml"
     file.write_text("expect: {other--default: ok}\n")
     jobs = (toys.job("ok", "good"),)
-    run = record.begin(Run("toys", jobs, output=tmp_path, expectations=file, whole=False))
+    run = begin(Run(Plan("toys", output=tmp_path, expectations=file, total=2), jobs))
     pipeline.run(jobs[0], run.job_folder("good--default")).save(run.job_folder("good--default"))
     assert set(update_expected.differences(run)[0]) == {"good--default"}
 

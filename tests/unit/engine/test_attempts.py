@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.config.run import Cluster, Limits, Run
+from flows.config.document import Cluster, Limits
+from flows.config.plan import Plan
+from flows.config.run import Run
 from flows.engine import attempts, dispatch, slots
 from flows.engine.schedule import Need
-from flows.runs import record
+from flows.runs.begin import begin
 from flows.runs.record import Record
 from lowering import pipeline
 from lowering.job import Job
@@ -36,7 +38,7 @@ def run(tmp_path: Path) -> Record:
     for job in made[:4]:
         (tmp_path / "before" / job.id).mkdir(parents=True)
         assert pipeline.run(job, tmp_path / "before" / job.id, store=tmp_path / "store").outcome == "ok"
-    return record.begin(Run("toys", made, limits=Limits(retries=0), output=tmp_path))
+    return begin(Run(Plan("toys", limits=Limits(retries=0), output=tmp_path), made))
 
 
 def take(run: Record, deadline: float | None = None) -> dict[str, JobResult]:

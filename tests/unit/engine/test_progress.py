@@ -6,15 +6,16 @@ import io
 import json
 from pathlib import Path
 
+from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.engine.progress import Progress
-from flows.runs import record
+from flows.runs.begin import begin
 from lowering.record.folder import EVENTS
 from tests import toys
 
 
 def test_a_job_that_is_tried_again_is_followed_from_its_beginning(tmp_path: Path) -> None:
-    begun = record.begin(Run("toys", (toys.job(),), output=tmp_path))
+    begun = begin(Run(Plan("toys", output=tmp_path), (toys.job(),)))
     shown = Progress(begun, io.StringIO())
     (row,) = shown.rows.values()
     events = begun.job_folder(begun.ids[0]) / EVENTS

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from flows.command import main
-from flows.config.run import Cluster, Run
-from flows.config.run import Limits as RunLimits
+from flows.config.document import Limits as RunLimits
+from flows.config.plan import Plan
+from flows.config.run import Run
 from flows.history import retention
 from flows.report import levels
 from flows.report.dashboard import views
-from flows.runs import record
+from flows.runs.begin import begin
 from lowering import files, pipeline
 from lowering.ir import text_files
 from lowering.job import Job
@@ -196,7 +197,7 @@ def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys
 
 
 def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:
-    run = record.begin(Run("toys", (toys.job(),), Cluster(), RunLimits(compress_bytes=7), tmp_path))
+    run = begin(Run(Plan("toys", limits=RunLimits(compress_bytes=7), output=tmp_path), (toys.job(),)))
     assert files.read(run.job_folder("toy--default") / "job.json")["compress_bytes"] == 7
 
 

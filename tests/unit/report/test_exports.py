@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 import xmlschema
 
+from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.report import exports, report
-from flows.runs import record
+from flows.runs.begin import begin
 from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import Problem
@@ -32,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """A finished run with every kind of ending, of two values of one axis."""
     jobs = tuple(toys.job(how, name) for name, how in WAYS.items())
     axes = {job.id: {"symbols.batch.max": number % 2 + 1, "stages.script.how": job.model.name} for number, job in enumerate(jobs)}
-    begun = record.begin(Run("toys", jobs, output=tmp_path_factory.mktemp("out"), expected=EXPECTED, axes=axes))
+    begun = begin(Run(Plan("toys", output=tmp_path_factory.mktemp("out"), expected=EXPECTED, axes=axes), jobs))
     for job in jobs:
         pipeline.run(job, begun.job_folder(job.id)).save(begun.job_folder(job.id))
     report.write(begun, 3.0)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.config.run import Limits, Run
+from flows.config.document import Limits
+from flows.config.plan import Plan
+from flows.config.run import Run
 from flows.report import report
-from flows.runs import record
+from flows.runs import begin, record
 from flows.runs.record import Record
 from lowering import pipeline
 from lowering.errors import InfraError
@@ -20,15 +22,15 @@ from tests import toys
 HOW = {"good": "ok", "bad": "raise", "refused": "unsupported"}
 
 
-def begin(output: Path, *more: str) -> Record:
+def started(output: Path, *more: str) -> Record:
     jobs = tuple(toys.job(how, name=name) for name, how in HOW.items())
-    return record.begin(Run("toys", jobs, limits=Limits(7.0), output=output, overrides=("suite=toys", "select=a", *more)))
+    return begin.begin(Run(Plan("toys", limits=Limits(7.0), output=output, overrides=("suite=toys", "select=a", *more)), jobs))
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Record:
     """A run of three jobs whose last one has left nothing."""
-    begun = begin(tmp_path)
+    begun = started(tmp_path)
     for name in ("good", "bad"):
         folder = begun.job_folder(f"{name}--default")
         pipeline.run(toys.job(HOW[name], name), folder).save(folder)
@@ -76,7 +78,7 @@ def test_the_command_for_failures_selects_only_them(run: Record) -> None:
 
 
 def test_two_runs_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
-    folders = [begin(tmp_path).folder for _ in range(3)]
+    folders = [started(tmp_path).folder for _ in range(3)]
     assert len(set(folders)) == 3
     assert (tmp_path / "runs" / "latest").resolve() == folders[-1]
 
@@ -100,7 +102,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InfraError, match=r"the run's record cannot be written"):
-        begin(tmp_path)
+        started(tmp_path)
 
 
 @pytest.mark.parametrize(("one", "other"), [("a/b", "a_b"), ("a b", "a_b"), ("ü", "ö"), ("x" * 300, "x" * 301)])
@@ -111,13 +113,14 @@ def test_folder_names_stay_distinct(one: str, other: str) -> None:
 
 
 def test_a_run_goes_on_with_what_a_machine_that_stopped_left_torn(tmp_path: Path) -> None:
-    wanted = Run("toys", tuple(toys.job(name=name) for name in ("whole", "torn", "empty")), output=tmp_path)
-    first = record.begin(wanted)
+    wanted = Run(Plan("toys", output=tmp_path), tuple(toys.job(name=name) for name in ("whole", "torn", "empty")))
+    first = begin.begin(wanted)
     before = {job: (first.job_folder(job) / "job.json").read_bytes() for job in first.ids}
     (first.job_folder("torn--default") / "job.json").write_bytes(before["torn--default"][:-10])
     (first.job_folder("empty--default") / "repro.sh").write_bytes(b"")
-    os.close(record._locks.pop(first.folder))  # as when its process ended
-    again = record.begin(wanted)
+    assert first.lock is not None
+    os.close(first.lock)  # as when its process ended
+    again = begin.begin(wanted)
     assert again.folder == first.folder
     assert {job: (again.job_folder(job) / "job.json").read_bytes() for job in again.ids} == before
     assert (again.job_folder("empty--default") / "repro.sh").read_text().startswith("#!/bin/sh\n")

@@ -13,6 +13,7 @@ import fsspec
 import pytest
 import torch
 
+from flows import output
 from flows.command import cache as caching
 from flows.engine import workers
 from flows.runs import copies
@@ -172,7 +173,7 @@ def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path,
     kept.save(one / "runs/kept/jobs/toy--default")
     copies.ended(one / "runs/kept/jobs/toy--default")
     gone = run(one, "gone")
-    monkeypatch.setenv(copies.FOLDER, str(tmp_path / "copies"))
+    monkeypatch.setenv(output.COPIES, str(tmp_path / "copies"))
     assert caching.main(["gc", "--max-bytes", "0", "--idle", "0", "--keep", "kept", "--output", URL, "--at-url", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["removed"]) == keys(gone)
     with pytest.raises(ConfigError, match="has no run 'nosuch'"):
@@ -195,18 +196,18 @@ def test_a_url_that_refuses_costs_a_warning_not_the_job(tmp_path: Path, monkeypa
 
 
 def test_an_output_that_is_no_url_stays_what_it_is(tmp_path: Path) -> None:
-    assert copies.output("artifacts") == Path("artifacts")
-    assert copies.output(f"file://{tmp_path}") == tmp_path
+    assert output.locate("artifacts") == Path("artifacts")
+    assert output.locate(f"file://{tmp_path}") == tmp_path
 
 
 def test_an_output_at_a_url_has_one_copy_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(copies.FOLDER, str(tmp_path))
-    found = copies.output(f"{URL}/zoo/")
-    assert found == copies.output(f"{URL}/zoo")
+    monkeypatch.setenv(output.COPIES, str(tmp_path))
+    found = output.locate(f"{URL}/zoo/")
+    assert found == output.locate(f"{URL}/zoo")
     assert found.parent == tmp_path
     assert mirror.url_of(found / "store") == f"{URL}/zoo/store"
 
 
 def test_a_scheme_without_a_client_is_a_wrong_configuration() -> None:
     with pytest.raises(ConfigError, match="no client for nosuch"):
-        copies.output("nosuch://bucket")
+        output.locate("nosuch://bucket")

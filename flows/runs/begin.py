@@ -1,0 +1,155 @@
+"""Begin a run: lock its folder `runs/<run-id>/`, prepare a folder for each job, or continue a run that was cut short; and end it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.config.document import Limits
+from flows.config.plan import Plan
+from flows.config.run import Run
+from flows.output import RUNS, STORE
+from flows.runs import copies, environment, record
+from flows.runs.record import Record, folder_name
+from lowering import files
+from lowering.errors import InfraError, Problem
+from lowering.job import Job
+from lowering.plain import plain
+from lowering.record import folder as folders
+from lowering.record.result import Expectation
+from lowering.store import keys
+
+ENDED, LOCK = "ended.json", ".lock"
+
+
+def begin(run: Run) -> Record:
+    """Return the record of a run that is about to start, locked, with its jobs prepared; InfraError when the disk refuses.
+
+    A run of the same jobs, by the same code, that was cut short continues in its own record; otherwise a new one is written.
+    """
+    started, plan = datetime.now(UTC), run.plan
+    codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
+    identity = hashlib.sha256(files.encode(files.dumps([plan.config, codes, plain(plan.expected)]))).hexdigest()
+    name = f"{folder_name(plan.suite)}-{identity[:6]}"
+    output = plan.output.absolute()
+    try:
+        runs = output / RUNS
+        runs.mkdir(parents=True, exist_ok=True)
+        cut_short = _cut_short(runs, name, identity)
+        folder, lock = cut_short or _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
+        limits = limits_of_job(plan.limits)
+        for job in run.jobs:
+            into = folder / "jobs" / folder_name(job.id)
+            if cut_short is None or not folders.is_prepared(into):
+                folders.prepare(job, into, limits, output / STORE if plan.cache else None)
+        if cut_short is None:
+            data = {"schema": record.SCHEMA, "run": folder.name, "identity": identity, "started": started.isoformat(timespec="seconds")}
+            store = os.path.relpath(output / STORE, folder) if plan.cache else None
+            files.write(folder / record.RUN, {**data, **_described(plan, run.jobs, codes), "limits": plain(limits), "store": store})
+            copies.begun(record.load(folder))
+        _point(runs / "latest", folder.name)
+    except OSError as error:
+        raise InfraError(Problem(str(error.filename or plan.output), f"the run's record cannot be written: {error.strerror}",
+                                 "free or choose another disk: output=FOLDER")) from error
+    return replace(record.load(folder), lock=lock)
+
+
+def end(run: Record, seconds: float) -> None:
+    """Note that the run is complete and unlock it: the same command starts another from now on. Raises OSError."""
+    files.write(run.folder / ENDED, {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)})
+    if run.lock is not None:
+        os.close(run.lock)
+
+
+def limits_of_job(limits: Limits) -> folders.Limits:
+    """Return the part of a configuration's limits that holds for each job."""
+    return folders.Limits(limits.stage_seconds, limits.memory_bytes, compress_bytes=limits.compress_bytes)
+
+
+def workers_here(jobs: int) -> int:
+    """Return how many jobs this machine runs at a time at most: as many as it has cores; each also waits for the memory it needs."""
+    return max(1, min(len(os.sched_getaffinity(0)), jobs))
+
+
+def wants_gpu(job: Job) -> bool:
+    """Return whether an option of one of the job's stages asks for a GPU, if there is one."""
+    options = [value for stage in job.stages.values() for value in plain(stage).values()]
+    return any(value in ("gpu", "cuda") or (isinstance(value, list) and {"gpu", "cuda"}.intersection(map(str, value))) for value in options)
+
+
+def _described(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the part of run.json that does not depend on the run's folder."""
+    limits = plan.limits
+    return {
+        "suite": plan.suite,
+        "overrides": list(plan.overrides),
+        "workers": plan.cluster.workers or workers_here(len(jobs)),
+        "cluster": plain(plan.cluster),
+        "patience": {"run_seconds": limits.run_seconds, "retries": limits.retries, "retry_seconds": limits.retry_seconds},
+        "jobs": [{"id": job.id, "model": job.model.name, "variant": job.variant, "gpu": wants_gpu(job), "key": codes[job.id],
+                  "axes": dict(plan.axes.get(job.id, {})), "expect": plain(plan.expected.get(job.id, Expectation()))} for job in jobs],
+        "expectations": str(plan.expectations) if plan.expectations else None,
+        "whole": plan.whole,
+        "environment": environment.describe(),
+        "command": sys.argv,
+        "config": plan.config,
+    }
+
+
+def _fresh(runs: Path, name: str) -> tuple[Path, int | None]:
+    """Make and lock a new folder called `name`; a run of the same second and jobs gets a number."""
+    number = 1
+    while True:
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            with suppress(BlockingIOError):
+                return folder, _lock(folder)
+        number += 1
+
+
+def _cut_short(runs: Path, name: str, identity: str) -> tuple[Path, int | None] | None:
+    """Lock the newest run of that identity, if it is not complete and no other process holds it."""
+    for folder in sorted(runs.glob(f"*-{name}*"), reverse=True):
+        with suppress(OSError, ValueError):
+            if files.read(folder / record.RUN).get("identity") != identity:
+                continue
+            if (folder / ENDED).exists():
+                return None
+            try:
+                return folder, _lock(folder)
+            except BlockingIOError:
+                return None
+    return None
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold the run in `folder` for this process until it exits, however it ends; BlockingIOError when another holds it.
+
+    None on a file system without locks: two runs of one identity at the same time are then not told apart.
+    """
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+def _point(link: Path, target: str) -> None:
+    draft = link.with_name(f".{link.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(target)
+    draft.replace(link)
