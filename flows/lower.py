@@ -1,7 +1,4 @@
-"""The flow: lowers a suite with one Prefect task a job, each in a child process of its own; what the store holds is taken in batches.
-
-`python -m flows.lower suite=quickstart` takes Hydra overrides, as `shapeline run` does.
-"""
+"""The flow: lower a suite with one Prefect task per job, each in its own child process; what the store holds is taken in batches."""
 
 from __future__ import annotations
 
@@ -28,6 +25,7 @@ from flows.engine import attempts, dispatch, prefect_artifacts, revival, runners
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
+from flows.engine.revival import ServerLost
 from flows.engine.schedule import Need
 from flows.history import publish
 from flows.report import report
@@ -82,7 +80,10 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
 
 @flow(name="lower", validate_parameters=False)
 def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
-    """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other."""
+    """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other.
+
+    The state's data is the number of tasks that this took.
+    """
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = structured(Cluster, run.data["cluster"])
     seconds = run.data["patience"]["run_seconds"]
@@ -112,14 +113,14 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
 
     try:
         with prefect_artifacts.progressing(run), copies.gathering(run, remote is not None):
-            _submitted[run.folder] = dispatch.lower(run, take, submit, ended, deadline)
+            tasks = dispatch.lower(run, take, submit, ended, deadline)
     except BaseException:
         client.stop()
         raise
     results = run.results()
     said = report.summary(results)
     prefect_artifacts.run_pages(run, results, taken)
-    return Failed(message=said) if report.unexpected(results) else Completed(message=said)
+    return Failed(message=said, data=tasks) if report.unexpected(results) else Completed(message=said, data=tasks)
 
 
 def all_held(run: Record, cluster: Cluster) -> bool:
@@ -144,18 +145,17 @@ def lower_suite(run: Run) -> Path:
             runner = runners.of(plan.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(plan.overrides), str(begun.folder), return_state=True)
-            if begun.folder not in _submitted:  # the flow did not come to its end
+            tasks = state.result(raise_on_failure=False)
+            if not isinstance(tasks, int):  # the flow did not come to its end
                 state.result(raise_on_failure=True)
-        if state.state_details.flow_run_id:
-            lost = server.missing_records(state.state_details.flow_run_id, _submitted.get(begun.folder, 0))
+            elif state.state_details.flow_run_id:
+                lost = server.missing_records(state.state_details.flow_run_id, tasks)
         ended = True
-    except ShapelineError:
-        raise
-    except KeyboardInterrupt:
-        if stop.problem is None:
+    except (Exception, KeyboardInterrupt) as error:
+        if stop.problem is not None:
+            raise ServerLost(stop.problem) from None
+        if isinstance(error, ShapelineError | KeyboardInterrupt):
             raise
-        raise InfraError(stop.problem) from None
-    except Exception as error:
         fix = "is the server at PREFECT_API_URL running? Unset it to use one of the run's own" if os.environ.get("PREFECT_API_URL") else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
@@ -166,19 +166,3 @@ def lower_suite(run: Run) -> Path:
         copies.concluded(begun.folder)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
-
-
-_submitted: dict[Path, int] = {}  # tasks by the folder of their run
-
-
-def main(overrides: list[str]) -> int:
-    """What `shapeline run` does, and its exit status; with -m, as Hydra sweeps."""
-    from flows.command import main as command
-
-    if {"-m", "--multirun"} & set(overrides):
-        return command.main(["multirun", *overrides])
-    return command.main(["run", *overrides])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

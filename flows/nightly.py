@@ -5,7 +5,6 @@ For a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -40,8 +39,10 @@ from prefect.types import DateTime
 
 from flows.config import run as config
 from flows.config.document import Nightly
+from flows.config.plan import Plan
 from flows.engine import prefect_artifacts
 from flows.history import publish
+from flows.output import REPORT
 from flows.report import report
 from lowering import files
 from lowering.errors import ConfigError, Problem
@@ -60,7 +61,7 @@ def night(overrides: list[str]) -> State[Any]:
 
     run = config.load(overrides)
     folder = lower.lower_suite(run)
-    data = files.read(folder / report.JSON)
+    data = files.read(folder / REPORT)
     text = summary(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
     create_markdown_artifact(text, key=prefect_artifacts.key("night", data["suite"]), description=folder.name)
@@ -72,7 +73,7 @@ def night(overrides: list[str]) -> State[Any]:
 
 def summary(folder: Path) -> str:
     """A run in Markdown for those who did not watch it: totals, and what changed since the run before and the baseline."""
-    data, found = files.read(folder / report.JSON), _changes(folder)
+    data, found = files.read(folder / REPORT), _changes(folder)
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
     verdict = "regressions" if any(told["regression"] for told in found.values()) else "as expected" if data["as_expected"] else "not as expected"
     lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{folder / 'report.html'}`"]
@@ -109,20 +110,9 @@ def post(text: str, folder: Path, settings: Nightly) -> list[str]:
     return refused
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`shapeline nightly [KEY=VALUE]...`: serve until interrupted. ConfigError when no persistent server is named, or the schedule is none."""
-    said = "Serve a schedule (nightly.cron in nightly.timezone) that runs a suite, one run at a time."
-    parser = argparse.ArgumentParser(prog="shapeline nightly", description=said)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what to run: overrides as of shapeline run")
-    parser.add_argument("--name", help="of the deployment (default: the suite)")
-    parser.add_argument("--once", action="store_true", help="run one night now, without a schedule, and exit")
-    options = parser.parse_intermixed_args(arguments)
-    run = config.load(options.overrides)  # everything that is wrong is said now, not at night
-    settings = structured(Nightly, run.plan.config.get("nightly") or {})
-    overrides = [*options.overrides, *([] if any(text.startswith("output=") for text in options.overrides) else [f"output={run.plan.output.absolute()}"])]
-    if options.once:
-        state = night(overrides, return_state=True)
-        return 0 if state.is_completed() else 1
+def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
+    """Serve the schedule of `plan` until interrupted. ConfigError when no persistent server is named, or the schedule is not valid."""
+    settings = structured(Nightly, plan.config.get("nightly") or {})
     if not PREFECT_API_URL.value():
         fix = "start one (prefect server start) and name it: export PREFECT_API_URL=http://127.0.0.1:4200/api"
         raise ConfigError(Problem("nightly", "a schedule needs a Prefect server that stays", fix))
@@ -131,9 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, ZoneInfoNotFoundError) as error:
         place = "nightly.cron" if isinstance(error, ValueError) else "nightly.timezone"
         raise ConfigError(Problem(place, str(error).strip("'"), "cron: 0 2 * * *, timezone: Europe/Berlin")) from error
-    night.serve(name=options.name or run.plan.suite, schedule=schedule, parameters={"overrides": overrides}, limit=1, pause_on_shutdown=False,
+    night.serve(name=name, schedule=schedule, parameters={"overrides": list(overrides)}, limit=1, pause_on_shutdown=False,
                 entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline run {' '.join(overrides)}")  # fmt: skip
-    return 0
 
 
 def _due_after_this() -> int:

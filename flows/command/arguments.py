@@ -1,23 +1,84 @@
-"""Arguments that several commands take, each with one meaning and one default."""
+"""The arguments that several verbs take, each with one meaning and one default."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from flows import output as outputs
+from flows import output
+from flows.config.compose import CONFIGS, Folders
+from flows.config.overrides import quoted
 
 NEWEST = "a run's folder or id (default: the newest)"
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def output(parser: argparse.ArgumentParser) -> None:
-    """Adds --output: where finished runs are."""
-    parser.add_argument("--output", type=outputs.locate, default=Path("artifacts"), metavar="DIR|URL", help="what holds runs/ (default: artifacts)")
+def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser without arguments."""
+    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description)
 
 
-def of_run(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser of a command about one finished run: RUN, --output."""
-    parser = argparse.ArgumentParser(prog=f"shapeline {command}", description=description)
-    parser.add_argument("run", nargs="?", default="latest", help=NEWEST)
-    output(parser)
+def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb that plans jobs: overrides of the configuration, and the options that stand for some of them."""
+    parser = make_parser(verb, description)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the configuration, in Hydra's grammar")
+    parser.add_argument("-k", dest="select", metavar="EXPR", help="only jobs whose id has these words: 'bert and not image'")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
+                        help="also look in DIR/model, DIR/suite, ... (before Shapeline's own; may be given again)")
+    parser.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the jobs, the same on every machine")
+    parser.add_argument("--durations", metavar="RUN", help="an earlier run's folder or report.json, to balance shards by")
+    parser.add_argument("--output", metavar="DIR", help="where runs go (default: artifacts)")
     return parser
+
+
+def make_run_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb about one finished run: RUN, --output."""
+    parser = make_parser(verb, description)
+    parser.add_argument("run", nargs="?", default="latest", help=NEWEST)
+    add_output(parser)
+    return parser
+
+
+def make_job_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb about one job of a finished run: JOB, --run, --output."""
+    parser = make_parser(verb, description)
+    parser.add_argument("job", metavar="JOB", help="a job's id, a part of it that no other has, or its folder")
+    parser.add_argument("--run", default="latest", help=NEWEST)
+    add_output(parser)
+    return parser
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add --output: where finished runs and the store are."""
+    parser.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
+                        help="what holds runs/ and store/ (default: artifacts)")
+
+
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """Return the options of a plan parser as overrides: these alone describe a run, so that it can be started again from anywhere."""
+    texts = list(options.overrides)
+    if options.config_dir:
+        texts.append(f"hydra.searchpath=[{','.join(quoted(folder) for folder in options.config_dir)}]")
+    if options.select is not None:
+        texts.append(f"select={quoted(options.select)}")
+    if options.shard is not None:
+        texts.append(f"shard={quoted(options.shard)}")
+    if options.durations is not None:
+        texts.append(f"durations={quoted(str(Path(options.durations).expanduser().absolute()))}")
+    if options.output is not None:
+        texts.append(f"output={quoted(options.output)}")
+    return texts
+
+
+def folders_of(options: argparse.Namespace) -> Folders:
+    """Return the folders in which the options of a plan parser look for configurations."""
+    return Folders((*(Path(folder).resolve() for folder in options.config_dir), CONFIGS))
+
+
+def parse_size(text: str) -> int:
+    """Return `20G`, `500M` or `1.5 GiB` in bytes, for use as the type of an option; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size: a number with K, M, G or T, such as 500M or 20G")
+    return int(float(match[1]) * UNITS[match[2].upper()])

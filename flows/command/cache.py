@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows import output
 from flows.command import printing
+from flows.command.arguments import add_output, make_parser, parse_size
+from flows.command.exits import OK
+from flows.command.printing import size
+from flows.output import RUNS, STORE
 from flows.runs import copies
 from lowering import files
 from lowering.errors import ConfigError, Problem
@@ -20,36 +22,34 @@ from lowering.record.result import JobResult
 from lowering.store import eviction, mirror, mirror_eviction
 from lowering.store.entries import Store
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 DESCRIPTION = "The store of stage results: what it holds, why a stage was not taken from it, and keeping it within a size."
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What `shapeline cache ARGUMENTS` does; its exit status. ConfigError when something named is not there."""
-    parser = argparse.ArgumentParser(prog="shapeline cache", description=DESCRIPTION)
+    """Run one of ls, why, gc. ConfigError when something named is not there."""
+    parser = make_parser("cache", DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc")
     ls = commands.add_parser("ls", help="the results in the store, last used first")
     why = commands.add_parser("why", help="for each stage of a job: taken from which run, or what had changed")
     why.add_argument("job", help="a job's id, or words in it")
     why.add_argument("--run", default="latest", help="a run's id (default: the newest)")
     gc = commands.add_parser("gc", help="remove what was used longest ago until the store is small enough")
-    gc.add_argument("--max-bytes", required=True, type=_bytes, metavar="SIZE", help="what may stay: 500M, 20G")
+    gc.add_argument("--max-bytes", required=True, type=parse_size, metavar="SIZE", help="what may stay: 500M, 20G")
     gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep what this run used (may be given again)")
     gc.add_argument("--at-url", action="store_true", help="free the URL of --output, which all machines share; else it is this machine's copy")
     gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
     for command in (ls, why, gc):
-        command.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
-                             help="what holds store/ (default: artifacts)")
+        add_output(command)
         command.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
-    store = Store(options.output / "store")
+    store = Store(options.output / STORE)
     if options.command == "ls":
         _ls(store, options.json)
     elif options.command == "why":
         _why(options.output, options.run, options.job, options.json)
     else:
         _gc(store, options)
-    return 0
+    return OK
 
 
 def _ls(store: Store, as_json: bool) -> None:
@@ -69,7 +69,7 @@ def _ls(store: Store, as_json: bool) -> None:
 def _why(output: Path, run: str, words: str, as_json: bool) -> None:
     results = [result for result in map(JobResult.load, _jobs(output, run)) if result and words.lower() in result.id.lower()]
     if not results:
-        raise ConfigError(Problem(str(output / "runs" / run), f"has no finished job '{words}'", "shapeline report lists them"))
+        raise ConfigError(Problem(str(output / RUNS / run), f"has no finished job '{words}'", "shapeline report lists them"))
     if as_json:
         print(json.dumps([{"job": result.id, "stage": stage.name, "cache": stage.cache, "maker": stage.maker, "why": stage.why,
                            "key": stage.key} for result in results for stage in result.stages], indent=1, ensure_ascii=False))
@@ -81,7 +81,7 @@ def _why(output: Path, run: str, words: str, as_json: bool) -> None:
 
 
 def _gc(store: Store, options: argparse.Namespace) -> None:
-    runs = options.output / "runs"
+    runs = options.output / RUNS
     url = mirror.url_of(store.root)
     if options.at_url and url is None:
         raise ConfigError(Problem("--at-url", f"{options.output} is a folder of this machine", "--output s3://bucket/prefix; or leave --at-url out"))
@@ -101,28 +101,11 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
 
 def _jobs(output: Path, run: str) -> Iterator[Path]:
     """The folders of the jobs of a run that have ended; ConfigError when there is no such run."""
-    folder = output / "runs" / run
+    folder = output / RUNS / run
     if not folder.is_dir():
-        known = sorted(path.name for path in (output / "runs").glob("*") if path.is_dir() and not path.is_symlink())
-        raise ConfigError(Problem(str(output / "runs"), f"has no run '{run}'", f"runs: {', '.join(known[-5:]) or 'none'}"))
+        known = sorted(path.name for path in (output / RUNS).glob("*") if path.is_dir() and not path.is_symlink())
+        raise ConfigError(Problem(str(output / RUNS), f"has no run '{run}'", f"runs: {', '.join(known[-5:]) or 'none'}"))
     return (path.parent for path in sorted(folder.glob(f"jobs/*/{MANIFEST}")))
-
-
-def size(count: int) -> str:
-    """`12.3 MiB`."""
-    number, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if number < 1024 or unit == "TiB":
-            break
-        number /= 1024
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size; 500M, 20G")
-    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 def _ago(used: float) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from flows.command import targets
-from flows.command.main import OK, UNEXPECTED, USAGE_ERROR
+from flows.command.arguments import make_job_parser
+from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import problems, table
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
 from lowering.numerics import artifact
@@ -20,7 +21,7 @@ from lowering.numerics.xla import PLATFORMS
 
 def main(arguments: Sequence[str]) -> int:
     """1: it cannot be run, or differs from the recorded results; 2: a size that the program does not take."""
-    parser = targets.options("exec", "Run the artifact of a job at any sizes, on inputs filled as the model declares; "
+    parser = make_job_parser("exec", "Run the artifact of a job at any sizes, on inputs filled as the model declares; "
                                   "the model's Python code is not needed.")
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
     parser.add_argument("--compare", action="store_true", help="run the recorded inputs of these sizes, and compare with eager's results")
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     sizes = _sizes(options.size)
-    folder = targets.folder(options.job, options.run, options.output)
+    folder = targets.find_job(options.job, options.run, options.output)
     try:
         done = artifact.execute(folder, sizes, options.platform, options.compare)
     except Refused as error:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.command import targets
-from flows.command.main import OK
+from flows.command.arguments import make_job_parser
+from flows.command.exits import OK
 from lowering.errors import ConfigError, Problem
 from lowering.symbols import SymbolRecord, views
 from lowering.symbols.schema import FILE
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = targets.options("explain", "Say what became of every dim of a job that was asked to be dynamic; or all about one symbol or dim.")
+    parser = make_job_parser("explain", "Say what became of every dim of a job that was asked to be dynamic; or all about one symbol or dim.")
     parser.add_argument("symbol", nargs="?", metavar="SYMBOL", help="a symbol (seq, s77, u0) or a dim (input_ids[1])")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.symbol and (options.markdown or options.source):
         parser.error("--markdown and --source show the whole job: leave SYMBOL out")
-    folder = targets.folder(options.job, options.run, options.output)
+    folder = targets.find_job(options.job, options.run, options.output)
     print(_text(recorded(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
     return OK
 

@@ -1,11 +1,10 @@
-"""Hydra's own way to sweep, `python -m flows.lower -m KEY=V1,V2 ...`: its sweeper makes the combinations, one flow run lowers them all."""
+"""`shapeline multirun KEY=V1,V2 ...`: Hydra's own way to sweep. One of its sweepers makes the combinations, one flow run lowers them all."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,14 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 
+from flows.command.exits import OK, UNEXPECTED
 from flows.config import overrides
+from flows.config import run as config
 from flows.config.expansion import job_id
 from flows.config.overrides import Override
 from flows.config.plan import Plan, plan
 from flows.config.slugs import spelled
+from flows.runs import record
 from lowering.errors import ConfigError, Problem
 
 APP = "shapeline_multirun"  # the (empty) primary config: pipeline.yaml is composed by the plan
@@ -28,67 +30,64 @@ SEARCHPATH = "hydra.searchpath="
 
 
 @dataclass
-class _Asked:
-    """The command line as long as Hydra is at work. fixed: what only the plan reads; single: keys that have one value, no sweep."""
+class Sweep:
+    """The function that Hydra sweeps; its launcher has it lower all combinations as one run.
 
-    fixed: list[str] = field(default_factory=list)
-    single: set[str] = field(default_factory=set)
-    runs: list[Path] = field(default_factory=list)
+    fixed: overrides that only the plan reads; single: keys that have one value and are not swept; as_expected: whether all jobs so far are.
+    """
+
+    fixed: Sequence[str] = ()
+    single: Collection[str] = ()
+    as_expected: bool = True
     error: ConfigError | None = None
 
+    def __call__(self, config: Any) -> None:
+        raise ConfigError(Problem("hydra/launcher", "lowers one job at a time", "leave it out: the default, prefect, lowers all as one run"))
 
-_asked = _Asked()
+    def launch(self, combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
+        from flows import lower  # here: a sweep that is refused starts without Prefect
+        from flows.report import report
+
+        try:
+            planned = planned_of(combinations, self.single, self.fixed)
+        except ConfigError as error:  # Hydra would print a traceback: `main` raises it again
+            self.error = error
+            return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
+        folder = lower.lower_suite(config.build(planned))
+        self.as_expected &= report.as_expected(folder)
+        results = {result.id: result for result in record.load(folder).results()}
+        found = []
+        for number, combination in enumerate(combinations, first):
+            returned = JobReturn(overrides=list(combination), working_dir=str(folder), task_name=f"{folder.name}#{number}")
+            returned.return_value = {name: results[name].outcome for name in jobs_of(planned, combination)}
+            returned.status = JobStatus.COMPLETED
+            found.append(returned)
+        return found
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command with its `-m`; exit 0 when every job of every batch ended as expected. ConfigError passes through."""
-    global _asked
+    """Exit 1 when a job of any batch did not end as expected. ConfigError passes through."""
     own = [text for text in arguments if text.startswith(("-", "hydra")) and not text.startswith(SEARCHPATH)]
     given, problems = overrides.parse([text for text in arguments if text not in own and not text.startswith(SEARCHPATH)])
     problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", "shapeline run takes it, and sweeps too")
                  for override in given if override.how == "delete"]
     if problems:
         raise ConfigError(problems)
-    _asked = _Asked([text for text in arguments if text.startswith(SEARCHPATH)],
-                    {override.text.split("=", 1)[0] for override in given if override.how != "sweep"})
+    sweep = Sweep([text for text in arguments if text.startswith(SEARCHPATH)],
+                  {override.text.split("=", 1)[0] for override in given if override.how != "sweep"})
     output = next((str(override.value) for override in given if override.keys == ("output",)), "artifacts")
     settings = [text for text in SETTINGS if not any(text.split("=")[0] == mine.split("=")[0] for mine in own)]
     folder = f"hydra.sweep.dir={output}/multirun/${{now:%Y%m%dT%H%M%S}}"
     # To Hydra a single value is a sweep of one: it then looks for no such key in its own config.
     tasks = [override.text if override.how == "sweep" else "{}=choice({})".format(*override.text.split("=", 1)) for override in given]
     ConfigStore.instance().store(name=APP, node={})
-    sys.argv = [sys.argv[0], *own, *settings, folder, *tasks]
-    hydra.main(config_path=None, config_name=APP, version_base="1.3")(_unused)()
-    if _asked.error is not None:
-        raise _asked.error
-    return 0 if all(json.loads((run / "report.json").read_text())["as_expected"] for run in _asked.runs) else 1
-
-
-def _unused(config: Any) -> None:  # noqa: ARG001
-    raise AssertionError("the launcher runs the jobs")
-
-
-def launch(combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
-    from flows import lower
-    from flows.config import run as config
-    from flows.runs import record  # here: Hydra imports its plugins whatever it does
-
-    try:
-        planned = planned_of(combinations, _asked.single, _asked.fixed)
-    except ConfigError as error:  # Hydra would print a traceback: `main` raises it again
-        _asked.error = error
-        return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
-    folder = lower.lower_suite(config.build(planned))
-    _asked.runs.append(folder)
-    results = {result.id: result for result in record.load(folder).results()}
-    found = []
-    for number, combination in enumerate(combinations, first):
-        returned = JobReturn(overrides=list(combination), working_dir=str(folder), task_name=f"{folder.name}#{number}")
-        returned.return_value = {name: results[name].outcome for name in jobs_of(planned, combination)}
-        returned.status = JobStatus.COMPLETED
-        found.append(returned)
-    return found
+    multirun = [] if {"-m", "--multirun"} & set(own) else ["-m"]
+    sys.argv = [sys.argv[0], *multirun, *own, *settings, folder, *tasks]
+    hydra.main(config_path=None, config_name=APP, version_base="1.3")(sweep)()
+    if sweep.error is not None:
+        raise sweep.error
+    return OK if sweep.as_expected else UNEXPECTED
 
 
 def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = (), fixed: Sequence[str] = ()) -> Plan:

@@ -75,6 +75,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
 
 
+def size(count: int) -> str:
+    """Return a number of bytes as `12.3 MiB`."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
 def _end(job: Mapping[str, Any]) -> str:
     last = list(job["stages"].values())[-1]
     return job["until"] or declarations.stage(last[TARGET]).target.word

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
@@ -14,6 +13,8 @@ from typing import Any
 import yaml
 
 from flows.command import printing
+from flows.command.arguments import make_plan_parser, overrides_of
+from flows.command.exits import OK, UNEXPECTED
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
 from flows.output import STORE
@@ -35,14 +36,15 @@ SAID = 300  # characters of a cause
 BUDGETS = {"budget_elements": 1 << 26, "budget_seconds": 5.0}
 
 
-def main(arguments: Sequence[str], parser: argparse.ArgumentParser, overrides: Callable[[argparse.Namespace], list[str]]) -> int:
-    """The command; exit 0 when the declared range holds, 1 when less does. parser and overrides: of the commands that plan."""
+def main(arguments: Sequence[str]) -> int:
+    """Exit 1 when less than the declared range is accepted."""
+    parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and what stops it at the edges.")
     parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol whose range is looked for")
     parser.add_argument("--limit", type=int, metavar="SIZE", help=f"look that far beyond the declared max, too (without a max: {LIMIT})")
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)
     name, *options.overrides = options.overrides or [""]
-    planned, job = _job(name, overrides(options))
+    planned, job = _job(name, overrides_of(options))
     declared = _symbol(job, options.symbol)
     folder = planned.output / "probes" / folder_name(f"{job_id(job)}-{options.symbol}")
     told = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str], parser: argparse.ArgumentParser, overrides: C
     data = as_json(job_id(job), options.symbol, found)
     files.write(folder / "probe.json", data)
     print(json.dumps(data, indent=1, ensure_ascii=False) if options.json else "\n".join(lines(options.symbol, found, folder)))
-    return 1 if found.narrower else 0
+    return UNEXPECTED if found.narrower else OK
 
 
 def lines(symbol: str, found: Finding, folder: Path) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.command import targets
-from flows.command.main import OK
+from flows.command.arguments import make_job_parser
+from flows.command.exits import OK
 from flows.command.printing import table
 from flows.report import levels
 from lowering.errors import ConfigError, Problem, near_miss
@@ -16,11 +17,11 @@ from lowering.ir import text_files
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = targets.options("show", "Print the program of a job at one level; without LEVEL, say which there are.")
+    parser = make_job_parser("show", "Print the program of a job at one level; without LEVEL, say which there are.")
     parser.add_argument("level", nargs="?", metavar="LEVEL", help="a stage, with or without its number: mhlo, 03-torch-raw")
     parser.add_argument("--plain", action="store_true", help="leave out the comments that tell code lines and values")
     options = parser.parse_args(arguments)
-    folder = targets.folder(options.job, options.run, options.output)
+    folder = targets.find_job(options.job, options.run, options.output)
     found = {path.name.split(".", 1)[0]: path for path in levels.present(folder)}
     if not found:
         raise ConfigError(Problem(str(folder), "has no IR: the job did not come to a level, or the IR of its run was removed", "run it again"))

@@ -1,33 +1,34 @@
-"""Finds the folder of one job of a finished run, from what a user types."""
+"""Find the folder of a finished run, or of one of its jobs, from what a user types."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from flows.command import arguments
-from flows.command.main import run_folder
-from flows.runs import record
+from flows.output import REPORT, RUNS
+from flows.runs import copies, record
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.record.folder import JOB
 
 SHOWN = 8
 
 
-def options(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser of commands about one job: JOB, --run, --output."""
-    parser = argparse.ArgumentParser(prog=f"shapeline {command}", description=description)
-    parser.add_argument("job", metavar="JOB", help="a job's id, a part of it that no other has, or its folder")
-    parser.add_argument("--run", default="latest", help=arguments.NEWEST)
-    arguments.output(parser)
-    return parser
+def find_run(name: str, output: Path) -> Path:
+    """Return the folder of a finished run, by path, id, or `latest`; ConfigError says which runs there are."""
+    copies.bring_run(output, name)
+    for folder in (output / RUNS / name, Path(name)):
+        if (folder / REPORT).is_file():
+            return folder.resolve()
+    runs = sorted(file.parent.name for file in (output / RUNS).glob(f"*/{REPORT}") if not file.parent.is_symlink())
+    fix = f"runs: {', '.join(runs[-5:])}" if runs else "make one with shapeline run"
+    raise ConfigError(Problem(str(output / RUNS), f"has no report of a run '{name}'", fix))
 
 
-def folder(name: str, run: str, output: Path) -> Path:
-    """The folder of the job `name` of `run`; ConfigError says which jobs there are when it is none or more than one."""
+def find_job(name: str, run: str, output: Path) -> Path:
+    """Return the folder of the job `name` of `run`; ConfigError says which jobs there are when it is none or more than one."""
     if (Path(name) / JOB).is_file():
         return Path(name).resolve()
-    found = record.load(run_folder(run, output))
+    found = record.load(find_run(run, output))
     matches = [job for job in found.ids if job == name] or [job for job in found.ids if name.lower() in job.lower()]
     if len(matches) == 1:
         return found.job_folder(matches[0])
@@ -37,5 +38,5 @@ def folder(name: str, run: str, output: Path) -> Path:
     raise ConfigError(Problem(name, f"is no job of run {found.data['run']}, and no job's folder", fix))
 
 
-def _listed(jobs: tuple[str, ...] | list[str]) -> str:
+def _listed(jobs: Sequence[str]) -> str:
     return ", ".join(jobs[:SHOWN]) + (f" and {len(jobs) - SHOWN} more" if len(jobs) > SHOWN else "")

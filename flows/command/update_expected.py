@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.command.arguments import of_run
+from flows.command import targets
+from flows.command.arguments import make_run_parser
+from flows.command.exits import OK
 from flows.config import compose, expectation_edit, expectations
 from flows.report import clusters
 from flows.runs import record
@@ -17,13 +19,11 @@ from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
 
 def main(arguments: Sequence[str]) -> int:
     """The command; exit 0 when the file says what the run did."""
-    from flows.command.main import run_folder
-
     said = "Make the expectations of a suite say how the jobs of a run ended: only what differs is written, sorted; comments stay."
-    parser = of_run("update-expected", said)
+    parser = make_run_parser("update-expected", said)
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
     options = parser.parse_args(arguments)
-    run = record.load(run_folder(options.run, options.output))
+    run = record.load(targets.find_run(options.run, options.output))
     file = _file(run)
     changes, unjudged = differences(run)
     for name, (before, after) in changes.items():
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     done = "would change" if options.dry_run else "changed"
     print(f"{compose.label(file)}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} {done}" if changes
           else f"{compose.label(file)}: says already how the jobs of {run.folder.name} end")
-    return 0
+    return OK
 
 
 def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expectation | None]], list[str]]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from flows.output import REPORT
 from lowering import files
 from lowering.errors import Problem
 
-REPORT = "report.json"
 _SHARD = re.compile(r"(\d+)/(\d+)")
 
 

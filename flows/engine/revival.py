@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flows.watching import watching
-from lowering.errors import Problem
+from lowering.errors import InfraError, Problem
 
 if TYPE_CHECKING:
     from prefect.server.api.server import SubprocessASGIServer
@@ -24,7 +24,10 @@ LOOK = 2.0  # seconds between two looks at the server
 SILENCE = 60.0  # seconds without an answer after which a server counts as gone: Prefect's client asks again for about as long
 REVIVALS = 10  # of an embedded server in one run
 
-gone = threading.Event()  # once the server is; Prefect's threads then go on asking for minutes, which nobody need wait for
+
+class ServerLost(InfraError):
+    """Prefect's server is gone for good."""
+
 
 
 @contextmanager
@@ -45,7 +48,6 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
             if server is not None and (process := server.server_process) is not None:
                 if process.poll() is not None:
                     if revived == REVIVALS:
-                        gone.set()
                         return stop(_gone(server.api_url, f"died {revived + 1} times"))
                     revived += 1
                     # At the same port, on the same database: clients ask again and find it.
@@ -57,7 +59,6 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                 if _listens(remote):
                     answered = time.monotonic()
                 elif answered and time.monotonic() - answered > SILENCE:  # where it never did, there may be a proxy in between
-                    gone.set()
                     return stop(_gone(remote, f"has not been there for {SILENCE:.0f} s"))
     return None
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from flows.history import noise
-from flows.history.database import APART, Past
+from flows.history.database import Past
+from lowering.record.result import UNJUDGED
 
 EARLIER = 10  # runs by which noise and flakiness are judged
 FLIPS = 2  # how often a job's verdict changed within these for the job to count as flaky
@@ -77,7 +78,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str
             found.add("new", name, now=_end(job), note=_cause(job))
             continue
         _outcome(found, name, before[name], job, past.get(name, ()))
-        if job["outcome"] not in APART and before[name]["outcome"] not in APART:
+        if job["outcome"] not in UNJUDGED and before[name]["outcome"] not in UNJUDGED:
             _dims(found, name, before[name], job)
             _levels(found, name, before[name], job)
             _cost(found, name, before[name], job, past.get(name, ()))
@@ -86,14 +87,14 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str
 
 
 def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
-    if new["outcome"] in APART:
+    if new["outcome"] in UNJUDGED:
         if new["outcome"] == old["outcome"]:
             return
         found.add("infra", name, was=_end(old), now=_end(new), note=_cause(new))
         return
-    judged = [one.as_expected for one in past if one.outcome not in APART]
+    judged = [one.as_expected for one in past if one.outcome not in UNJUDGED]
     good = _as_expected(new)
-    was_good = _as_expected(old) if old["outcome"] not in APART else judged[-1] if judged else None
+    was_good = _as_expected(old) if old["outcome"] not in UNJUDGED else judged[-1] if judged else None
     flaky = sum(one != other for one, other in pairwise(judged)) >= FLIPS
     told: dict[str, str] = {"was": _end(old), "now": _end(new), "note": "" if good else _cause(new)}
     if was_good is None:
@@ -101,7 +102,7 @@ def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]
             found.add("new", name, what="first result", **told)
     elif was_good != good:
         found.add("flaky" if flaky else "fixed" if good else "new_failures", name, **told)
-    elif not good and old["outcome"] not in APART:
+    elif not good and old["outcome"] not in UNJUDGED:
         ran_old, ran_new = len(old["stages"]), len(new["stages"])
         if (old["outcome"], old["stage"]) == (new["outcome"], new["stage"]):
             found.add("still_failing", name, **told)
@@ -111,8 +112,9 @@ def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]
 
 def _dims(found: Changes, name: str, old: Job, new: Job) -> None:
     before, after = ({dim["id"]: dim for dim in (job["symbols"] or {}).get("requested", ())} for job in (old, new))
-    for dim in before.keys() & after.keys():
-        was, now = before[dim], after[dim]
+    for dim, was in before.items():
+        if (now := after.get(dim)) is None:
+            continue
         if _verdict(was) != _verdict(now):
             kind = "dims_lost" if _kept(was) and not _kept(now) else "dims_changed"
             line = now.get("line") or {}
@@ -205,7 +207,7 @@ def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
     both = [
         (before[name], job)
         for name, job in after.items()
-        if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in APART
+        if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in UNJUDGED
     ]
     done = [(old, new) for old, new in both if not _cached(old) and not _cached(new)]
     was, now = sum(old["seconds"] for old, _ in done), sum(new["seconds"] for _, new in done)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.output import REPORT
 from lowering import files
+from lowering.record.result import UNJUDGED
 
 DATABASE = "history.db"
-REPORT = "report.json"
 VERSION = 2
-APART = ("infra", "not_run")  # outcomes that say nothing about a model
 TABLES = """
 create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer,
                    stage_seconds real,
@@ -63,11 +63,11 @@ def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int =
 
 def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
     """Every model of every suite with a point for each of its last runs, oldest first; jobs that say nothing about it are left out."""
-    found = connection.execute("""
+    found = connection.execute(f"""
         select runs.suite, jobs.model, runs.started, count(*), sum(jobs.good), sum(jobs.seconds),
                max(jobs.peak), sum(jobs.ir_bytes)
-        from jobs join runs using (run) where jobs.outcome not in ('infra', 'not_run')
-        group by runs.run, jobs.model order by runs.started""")
+        from jobs join runs using (run) where jobs.outcome not in ({', '.join('?' * len(UNJUDGED))})
+        group by runs.run, jobs.model order by runs.started""", UNJUDGED)
     points: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for suite, model, *values in found:
         points.setdefault((suite, model), []).append(dict(zip(("started", "jobs", "ok", "seconds", "peak", "ir"), values, strict=True)))
@@ -150,7 +150,7 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
 
 
 def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
-    wrong = sum(not _good(job) and job["outcome"] not in APART for job in data["jobs"])
+    wrong = sum(not _good(job) and job["outcome"] not in UNJUDGED for job in data["jobs"])
     commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
     connection.execute(
         "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

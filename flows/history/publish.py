@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.history import changes, database
 from flows.history.changes import Changes
+from flows.output import REPORT, RUNS
 from flows.report import report
 from flows.report.dashboard import page, report_page
 from flows.runs import record
@@ -17,7 +18,6 @@ from flows.runs.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem
 
-RUNS = "runs"  # only runs that lie in a folder of this name have others beside them; one that was copied elsewhere stands alone
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
 NAMED = 6  # jobs that a command names
 SHOWN = 30  # runs in the trend of a run's page
@@ -29,7 +29,7 @@ def write(run: Record, seconds: float | None = None) -> Path:
     data = report.write_results(run, results, seconds)
     runs = run.folder.parent
     context: dict[str, Any] = {}
-    if runs.name == RUNS:
+    if runs.name == RUNS:  # a run that was copied elsewhere stands alone
         context = _with_the_others(run, runs, data)
     if failed := report.unexpected(results):
         context["again"] = _again(run, [result.id for result in failed])
@@ -66,7 +66,7 @@ def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[s
 
 def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
     """The comparisons of a run with the one before it (`previous`) and with its suite's pinned one (`baseline`), where there are such."""
-    new = files.read(runs / run / report.JSON)
+    new = files.read(runs / run / REPORT)
     others = {"previous": database.previous(known, run), "baseline": baselines(runs).get(new["suite"])}
     past = database.earlier(known, run, changes.EARLIER)
     found = {}
@@ -87,7 +87,7 @@ def baselines(runs: Path) -> dict[str, str]:
 
 def pin(folder: Path) -> str:
     """Make a finished run the baseline of its suite; the suite. Raises OSError."""
-    suite = str(files.read(folder / report.JSON)["suite"])
+    suite = str(files.read(folder / REPORT)["suite"])
     files.write(folder.parent / BASELINES, {**baselines(folder.parent), suite: folder.name})
     return suite
 
@@ -106,6 +106,6 @@ def write_index(runs: Path, known: sqlite3.Connection) -> None:
 
 def _report(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(files.read(folder / report.JSON))
+        return dict(files.read(folder / REPORT))
     except (OSError, ValueError):
         return None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.report import levels, report
+from flows.output import REPORT
+from flows.report import levels
 from flows.report.dashboard import views
 from lowering import files
 
@@ -95,7 +96,7 @@ def _to_fit(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Remo
 
 
 def _finished(runs: Path) -> Iterator[_Kept]:
-    for path in runs.glob(f"*/{report.JSON}"):
+    for path in runs.glob(f"*/{REPORT}"):
         folder = path.parent
         if folder.is_symlink():
             continue

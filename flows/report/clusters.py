@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from lowering.record.result import JobResult
@@ -32,8 +31,3 @@ def general(cause: str) -> str:
     for pattern, word in _RULES:
         cause = pattern.sub(word, cause)
     return cause.strip()[:200]
-
-
-def short_name(text: str) -> str:
-    """Eight letters that stand for a signature, in links and keys."""
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]

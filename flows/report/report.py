@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.output import REPORT
 from flows.report import by_axis, clusters, exports, flaky, levels, remarks, verdicts
 from flows.report.markdown import cell
 from flows.report.markdown import counted as counted
@@ -18,7 +19,7 @@ from lowering import files
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
-JSON, MARKDOWN = "report.json", "report.md"
+MARKDOWN = "report.md"
 
 
 def write(run: Record, seconds: float | None = None) -> Path:
@@ -35,7 +36,7 @@ def write_results(run: Record, results: Sequence[JobResult], seconds: float | No
     data = as_json(run, results, seconds)
     data |= {"flaky": flaky.found(run, results), "by_axis": by_axis.tables(data["jobs"])}
     rows = [files.dumps(job, indent=None) for job in data["jobs"]]
-    files.write_bytes(run.folder / JSON, files.encode(_with_rows(data, rows)))
+    files.write_bytes(run.folder / REPORT, files.encode(_with_rows(data, rows)))
     exports.write(run.folder, data, rows)
     files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, data)) + "\n"))
     return data
@@ -48,13 +49,9 @@ def _with_rows(data: Mapping[str, Any], rows: Sequence[str]) -> str:
     return f'{head},\n "jobs": [\n{jobs}\n ]\n}}\n'
 
 
-def rewrite(folder: Path) -> str:
-    """Write the report of the run in `folder` anew; its Markdown text."""
-    try:
-        seconds = files.read(folder / JSON).get("seconds")
-    except (OSError, ValueError):
-        seconds = None
-    return write(record.load(folder), seconds).read_text(encoding="utf-8")
+def as_expected(folder: Path) -> bool:
+    """Return whether every job of the finished run in `folder` ended as expected. Raises OSError."""
+    return bool(files.read(folder / REPORT)["as_expected"])
 
 
 def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:

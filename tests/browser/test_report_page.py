@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.command import main
+from flows.__main__ import main
 from tests.browser.conftest import Watched
 from tests.browser.told import ENDED, GOOD, HOSTILE, HOSTILE_JOBS, MARKUP, MIXED
 
@@ -284,7 +284,7 @@ def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
 
 def test_the_page_of_two_runs_compared_shows_hostile_names_as_text(watched: Watched, run: Path, tmp_path: Path) -> None:
     page_file = tmp_path / "diff.html"
-    assert main.main(["diff", "previous", run.parent.name, "--html", str(page_file), "--output", str(run.parents[2])]) == 1
+    assert main(["diff", "previous", run.parent.name, "--html", str(page_file), "--output", str(run.parents[2])]) == 1
     page = watched.open(page_file)
     assert "There are regressions" in page.locator(".verdict").inner_text()
     new = page.locator("details", has_text="New jobs")

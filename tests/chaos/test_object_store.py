@@ -102,7 +102,7 @@ def test_gc_frees_the_url_and_keeps_what_a_named_run_uses(tmp_path: Path, enviro
     time.sleep(1.1)
     run(tmp_path / "one", environment, ways=["ok#gone"])
     time.sleep(1.1)  # what was put there in this second was used lately
-    command = [sys.executable, "-m", "flows.command.main", "cache", "gc", "--max-bytes", "0", "--idle", "0", "--keep", kept, "--output", URL, "--at-url", "--json"]
+    command = [sys.executable, "-m", "flows", "cache", "gc", "--max-bytes", "0", "--idle", "0", "--keep", kept, "--output", URL, "--at-url", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment, "SHAPELINE_COPIES": str(tmp_path / "two" / "copies"),
                                                       "PYTHONPATH": str(runs.ROOT)}, capture_output=True, text=True, check=True)
     held = {file for file in files(environment) if file.startswith("store/entries/")}

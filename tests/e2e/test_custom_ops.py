@@ -29,7 +29,7 @@ models:
 def run(folder: Path, *overrides: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """`shapeline run` at the root of the project, into `folder`; the process and its report."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(folder / "prefect")}
-    command = [sys.executable, "-c", "import sys; from flows.command.main import main; sys.exit(main())", "run", *overrides, f"output={folder}"]
+    command = [sys.executable, "-c", "import sys; from flows.__main__ import main; sys.exit(main())", "run", *overrides, f"output={folder}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     report = folder / "runs" / "latest" / "report.json"
     assert report.is_file(), done.stderr

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def shapeline(folder: Path, *words: str) -> str:
     """What the command prints, in a Prefect profile of its own."""
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "flows.command.main", *words]
+    command = [sys.executable, "-m", "flows", *words]
     done = subprocess.run(command, cwd=ROOT, env={**unset, "PREFECT_HOME": str(folder / "prefect")}, capture_output=True, text=True, timeout=600,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr

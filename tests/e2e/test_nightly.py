@@ -41,7 +41,7 @@ def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.P
         posted = shlex.quote(f"cat >> {shlex.quote(str(tmp_path / 'posted.md'))}")
         words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', f"nightly.command={posted}"]
         with (tmp_path / "nightly.log").open("wb") as log:
-            command = [sys.executable, "-m", "flows.command.main", "nightly", *words]
+            command = [sys.executable, "-m", "flows", "nightly", *words]
             nightly = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             yield nightly

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from flows.command import main
+from flows.__main__ import main
 
 
 def probed(folder: Path, kind: str, most: int, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     file = folder / f"{kind.lower()}.yaml"
     file.write_text(f"factory: {{_target_: tests.e2e.planted.{kind}}}\ninputs: {{x: {{dtype: float32, shape: [batch, seq, 4]}}}}\n"
                     f"symbols: {{batch: {{min: 1, max: 4}}, seq: {{min: 1, max: {most}}}}}\n")
-    assert main.main(["probe", str(file), "--symbol", "seq", "--json", "--output", str(folder / "out")]) == 1
+    assert main(["probe", str(file), "--symbol", "seq", "--json", "--output", str(folder / "out")]) == 1
     return dict(json.loads(capsys.readouterr().out))
 
 
@@ -45,7 +45,7 @@ def test_a_branch_at_1000_is_found_by_its_guard_and_named_by_its_line(tmp_path: 
 
 
 def test_an_unknown_job_or_symbol_is_named_with_its_near_miss(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["probe", "mlp", "--symbol", "bacth"]) == 2
+    assert main(["probe", "mlp", "--symbol", "bacth"]) == 2
     assert "mlp--default has no symbol 'bacth' (did you mean 'batch'?)" in capsys.readouterr().err
-    assert main.main(["probe", "resnet", "suite=quickstart", "--symbol", "batch"]) == 2
+    assert main(["probe", "resnet", "suite=quickstart", "--symbol", "batch"]) == 2
     assert "names 2 jobs" in capsys.readouterr().err

@@ -24,8 +24,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "mine.yaml").write_text(SUITE)
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**unset, "PYTHONPATH": str(Path.cwd()), "PREFECT_HOME": str(home / "prefect")}
-    for module, words in (("flows.command.main", ["run", "suite=mine.yaml", "output=yaml"]), ("flows.lower", [*HYDRA, "output=hydra"])):
-        done = subprocess.run([sys.executable, "-m", module, *words], cwd=home, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    for words in (["run", "suite=mine.yaml", "output=yaml"], ["multirun", *HYDRA, "output=hydra"]):
+        done = subprocess.run([sys.executable, "-m", "flows", *words], cwd=home, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return home
 

@@ -22,7 +22,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict
     models = ",".join(f"zoo/{name}" for name in ARCHITECTURES)
     words = [f"model=[{models}]", "strict_dims=true", "~stages.verify", "~stages.package"]
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "flows.command.main", "run", *words, f"output={folder}"]
+    command = [sys.executable, "-m", "flows", "run", *words, f"output={folder}"]
     done = subprocess.run(command, cwd=ROOT, env={**unset, "PREFECT_HOME": str(folder / "prefect")}, capture_output=True, text=True, timeout=600,
                           check=False)
     run = folder / "runs" / "latest"

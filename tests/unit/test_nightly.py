@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.nights import Told, invent
 from flows import nightly
-from flows.command import main
+from flows.__main__ import main
 from flows.config.document import Nightly
 from flows.engine import picture, prefect_artifacts
 from flows.runs import record
@@ -88,14 +88,14 @@ def test_a_schedule_that_is_none_is_refused_before_anything_is_served(
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert main.main(["nightly", "model=mlp", override]) == 2
+        assert main(["nightly", "model=mlp", override]) == 2
     assert problem in capsys.readouterr().err
 
 
 def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
     if os.environ.get("PREFECT_API_URL"):
         pytest.skip("a server is named in this environment")
-    assert main.main(["nightly", "model=mlp"]) == 2
+    assert main(["nightly", "model=mlp"]) == 2
     assert "needs a Prefect server that stays" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.command import main
+from flows.__main__ import main
 from flows.config.compose import ROOT
 from flows.report import remarks
 from lowering import files
@@ -47,7 +47,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*arguments: str) -> str:
-        assert main.main(["explain", "branch", *arguments, "--output", str(output)]) == 0
+        assert main(["explain", "branch", *arguments, "--output", str(output)]) == 0
         return capsys.readouterr().out
 
     assert said().startswith("Symbols of branch: 0 of 1 requested dims are dynamic\n")
@@ -72,14 +72,14 @@ def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: P
 def test_what_cannot_be_answered_is_a_usage_error_that_says_why(
     arguments: list[str], words: str, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main([*arguments, "--output", str(output)]) == 2
+    assert main([*arguments, "--output", str(output)]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert words in said.err
 
 
 def test_exec_runs_at_any_size_in_a_process_that_never_loads_the_models_code(output: Path, tmp_path: Path) -> None:
-    script = ("import sys; from flows.command.main import main; code = main(sys.argv[1:]); "
+    script = ("import sys; from flows.__main__ import main; code = main(sys.argv[1:]); "
               "print({name.split('.')[0] for name in sys.modules} & {'tests', 'transformers', 'torch_mlir', 'prefect'}); sys.exit(code)")
     ended = subprocess.run([sys.executable, "-c", script, "exec", "scaled", "--size", "batch=9", "--output", str(output)], cwd=tmp_path,
                            env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
@@ -94,18 +94,18 @@ def test_exec_compares_with_eager_and_fails_on_a_difference(output: Path, capsys
     from safetensors.torch import load_file, save_file
 
     arguments = ["exec", "scaled", "--size", "batch=13", "--compare", "--json", "--output", str(output)]
-    assert main.main(arguments) == 0
+    assert main(arguments) == 0
     assert [row["eager"] for row in json.loads(capsys.readouterr().out)["results"]] == ["agrees", "agrees"]
     kept = output / "runs/latest/jobs/scaled--default/06-verify.safetensors"
     tensors, before = load_file(kept), kept.read_bytes()
     save_file({name: value + 1 if name.endswith("/eager/count") else value for name, value in tensors.items()}, kept)
-    assert main.main(arguments) == 1
+    assert main(arguments) == 1
     assert [row["eager"] for row in json.loads(capsys.readouterr().out)["results"]] == ["agrees", "values"]
     kept.write_bytes(before)
 
 
 def test_exec_of_a_job_without_artifact_says_what_is_missing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["exec", "branch", "--output", str(output)]) == 1
+    assert main(["exec", "branch", "--output", str(output)]) == 1
     assert "signature.json\n      is missing (lower the model to MHLO first)" in capsys.readouterr().err
 
 

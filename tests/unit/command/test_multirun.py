@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.command import main
+from flows.__main__ import main
 from flows.command.multirun import jobs_of, planned_of
 from flows.config import run as config
 from flows.config.expansion import job_id
@@ -33,7 +33,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> Asked:
 
 def test_one_hydra_command_is_one_run_of_the_jobs_of_the_suite_by_name_and_key(swept: Asked, tmp_path: Path) -> None:
     axes = ["model.symbols.seq.max=choice(64,128,256,512)", "stages=default,core,transform,bounds,fx"]
-    assert main.main(["multirun", "-m", "model=bert,gpt2,llama", *axes, f"output={tmp_path}/out"]) == 0
+    assert main(["multirun", "-m", "model=bert,gpt2,llama", *axes, f"output={tmp_path}/out"]) == 0
     (run,) = swept.runs
     found = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
     assert len(found) == 60
@@ -57,8 +57,8 @@ def test_combinations_of_another_sweeper_are_those_jobs_and_no_others() -> None:
 
 
 def test_what_is_wrong_is_said_before_anything_runs(swept: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["multirun", "-m", "model=mlp", "~stages.verify"]) == 2
+    assert main(["multirun", "-m", "model=mlp", "~stages.verify"]) == 2
     assert "Hydra cannot remove a key in a multirun" in capsys.readouterr().err
-    assert main.main(["multirun", "-m", "model=mlp", "model.mlp.sead=1,2"]) == 2
+    assert main(["multirun", "-m", "model=mlp", "model.mlp.sead=1,2"]) == 2
     assert "did you mean 'seed'?" in capsys.readouterr().err
     assert swept.runs == []

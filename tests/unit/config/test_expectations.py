@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.command import main, update_expected
+from flows.__main__ import main
+from flows.command import update_expected
 from flows.config import expectation_edit, expectations
 from flows.config.plan import Plan, plan
 from flows.config.run import Run
@@ -154,7 +155,7 @@ def test_update_expected_writes_the_differences_of_a_run(tmp_path: Path, capsys:
     file = tmp_path / "expect.yaml"
     file.write_text("expect:\n  good--default: ok  # kept\n  gone--default: ok\n  mends--default: {outcome: error, stage: script}\n")
     finished(tmp_path, file, {"good": "ok", "mends": "ok", "bad": "unsupported", "lost": "infra"})
-    assert main.main(["update-expected", "--output", str(tmp_path)]) == 0
+    assert main(["update-expected", "--output", str(tmp_path)]) == 0
     assert file.read_text() == """\
 expect:
   bad--default: {outcome: unsupported, stage: script, reason: "no"}
@@ -164,7 +165,7 @@ expect:
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == ["bad--default: no entry -> unsupported in script", "gone--default: ok -> no entry", "mends--default: error in script -> ok"]
     assert "left as they are, for nothing is known of them: lost--default" in said
-    assert main.main(["update-expected", "--output", str(tmp_path)]) == 0
+    assert main(["update-expected", "--output", str(tmp_path)]) == 0
     assert "says already how the jobs" in capsys.readouterr().out
 
 

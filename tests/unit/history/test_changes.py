@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows.command import main
+from flows.__main__ import main
 from flows.history import changes, publish
 from flows.history.database import Past
 from flows.history.noise import MEMORY, TIME, judge
@@ -85,7 +85,7 @@ def test_a_lost_dim_has_its_cause_and_line(planted: Path) -> None:
 def test_identical_runs_give_an_empty_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, second = nights(tmp_path, ZOO, ZOO)
     assert set(told(second)) == {"still_failing"}
-    assert main.main(["diff", "previous", "--output", str(tmp_path)]) == 0
+    assert main(["diff", "previous", "--output", str(tmp_path)]) == 0
     assert "nothing changed" in capsys.readouterr().out
 
 
@@ -93,7 +93,7 @@ def test_a_night_with_dead_workers_is_no_regression_and_hides_none(tmp_path: Pat
     dead = {name: replace(job, outcome="infra", stage="start", problem="worker gone") for name, job in ZOO.items()}
     _, night, after = nights(tmp_path, ZOO, dead, {**ZOO, "breaks": CHANGED["breaks"]})
     assert {kind: len(rows) for kind, rows in told(night).items()} == {"infra": len(ZOO)}
-    assert main.main(["diff", "previous", night.name, "--output", str(tmp_path)]) == 0
+    assert main(["diff", "previous", night.name, "--output", str(tmp_path)]) == 0
     assert set(told(after)["new_failures"]) == {"breaks"}
     capsys.readouterr()
 
@@ -103,19 +103,19 @@ def test_a_night_with_dead_workers_is_no_regression_and_hides_none(tmp_path: Pat
 def test_the_command_prints_and_exits_with_1_on_a_regression(
     planted: Path, capsys: pytest.CaptureFixture[str], form: Sequence[str], sign: str
 ) -> None:
-    assert main.main(["diff", "previous", planted.name, *form, "--output", str(planted.parents[1])]) == 1
+    assert main(["diff", "previous", planted.name, *form, "--output", str(planted.parents[1])]) == 1
     assert sign in capsys.readouterr().out
 
 
 def test_a_page_of_the_comparison_is_written(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main.main(["diff", "previous", planted.name, "--html", str(tmp_path / "diff.html"), "--output", str(planted.parents[1])])
+    main(["diff", "previous", planted.name, "--html", str(tmp_path / "diff.html"), "--output", str(planted.parents[1])])
     assert '"kind": "diff"' in (tmp_path / "diff.html").read_text()
     capsys.readouterr()
 
 
 def test_a_pinned_run_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = nights(tmp_path, ZOO, {**ZOO, "breaks": CHANGED["breaks"]})
-    assert main.main(["pin", first.name, "--output", str(tmp_path)]) == 0
+    assert main(["pin", first.name, "--output", str(tmp_path)]) == 0
     third = invent(tmp_path, [*{**ZOO, "breaks": CHANGED["breaks"]}.values()], started=FIRST + timedelta(days=5))
     assert "new_failures" not in told(third, "previous")
     assert set(told(third, "baseline")["new_failures"]) == {"breaks"}
@@ -124,7 +124,7 @@ def test_a_pinned_run_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_run_without_one_before_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nights(tmp_path, ZOO)
-    assert main.main(["diff", "previous", "--output", str(tmp_path)]) == 2
+    assert main(["diff", "previous", "--output", str(tmp_path)]) == 2
     assert "has no previous run" in capsys.readouterr().err
 
 

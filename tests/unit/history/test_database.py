@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nights import Told, invent
-from flows.command import main
+from flows.__main__ import main
 from flows.history import database, publish, retention
 from flows.history.database import opened
 from flows.runs import record
@@ -89,7 +89,7 @@ def test_the_page_of_a_run_that_was_copied_elsewhere_stands_alone(runs: Path, tm
 
 
 def test_ir_of_old_green_runs_goes_first_and_what_is_known_of_it_stays(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["prune", "--ir-runs", "1", "--output", str(runs.parent)]) == 0
+    assert main(["prune", "--ir-runs", "1", "--output", str(runs.parent)]) == 0
     with_ir = {name: any((runs / name / "jobs").glob("*/0*.mlir")) for name in names(runs)}
     assert list(with_ir.values()) == [False, True, False, False, True]  # the red ones keep theirs
     publish.write(record.load(runs / names(runs)[2]), 1.0)
@@ -115,7 +115,7 @@ def test_pinned_and_unfinished_runs_stay(runs: Path, capsys: pytest.CaptureFixtu
     pinned, unfinished = names(runs)[:2]
     publish.pin(runs / pinned)
     (runs / unfinished / "report.json").unlink()
-    assert main.main(["prune", "--runs", "1", "--output", str(runs.parent)]) == 0
+    assert main(["prune", "--runs", "1", "--output", str(runs.parent)]) == 0
     assert names(runs)[:2] == [pinned, unfinished]
     assert len(names(runs)) == 3
     capsys.readouterr()
@@ -123,11 +123,14 @@ def test_pinned_and_unfinished_runs_stay(runs: Path, capsys: pytest.CaptureFixtu
 
 def test_a_dry_run_removes_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = names(runs)
-    assert main.main(["prune", "--runs", "1", "--dry-run", "--output", str(runs.parent)]) == 0
+    assert main(["prune", "--runs", "1", "--dry-run", "--output", str(runs.parent)]) == 0
     assert names(runs) == before
     assert capsys.readouterr().out.count("the run") == 4
 
 
 def test_prune_wants_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["prune", "--bytes", "many"]) == 2
-    assert "'many' is no size" in capsys.readouterr().err
+    for arguments, said in ((["--bytes", "many"], "'many' is not a size"), ([], "give a limit")):
+        with pytest.raises(SystemExit) as stopped:
+            main(["prune", *arguments])
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err

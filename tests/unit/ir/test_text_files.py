@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.command import main
+from flows.__main__ import main
 from flows.config.document import Limits as RunLimits
 from flows.config.plan import Plan
 from flows.config.run import Run
@@ -156,20 +156,20 @@ def test_the_page_of_a_job_holds_the_text(output: Path) -> None:
 
 def test_show_prints_a_level_in_either_form(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*arguments: str) -> str:
-        assert main.main(["show", "scaled", *arguments, "--output", str(output)]) == 0
+        assert main(["show", "scaled", *arguments, "--output", str(output)]) == 0
         return capsys.readouterr().out
 
     assert said("mhlo") == said("05-mhlo", "--run", "three") == text_files.read(job_of(output, "two") / "05-mhlo.mhlo.mlir.zst")
     assert said("torch") != said("torch-raw")
     assert "// lines of" not in said("mhlo", "--plain")
     assert [line.split()[0] for line in said().splitlines()[1:]] == STEMS
-    assert main.main(["show", "scaled", "mlho", "--output", str(output)]) == 2
+    assert main(["show", "scaled", "mlho", "--output", str(output)]) == 2
     assert "did you mean 'mhlo'?" in capsys.readouterr().err
 
 
 def test_exec_and_explain_work_on_such_a_job(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["exec", "scaled", "--size", "batch=3", "--output", str(output)]) == 0
-    assert main.main(["explain", "scaled", "batch", "--output", str(output)]) == 0
+    assert main(["exec", "scaled", "--size", "batch=3", "--output", str(output)]) == 0
+    assert main(["explain", "scaled", "batch", "--output", str(output)]) == 0
     assert "verdict: dynamic" in capsys.readouterr().out
 
 

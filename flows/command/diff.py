@@ -1,0 +1,67 @@
+"""`shapeline diff`: compare two runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.command import targets
+from flows.command.arguments import NEWEST, add_output, make_parser
+from flows.command.exits import OK, UNEXPECTED
+from flows.history import changes, database, publish
+from flows.history.changes import Changes
+from flows.output import REPORT, RUNS
+from flows.report.dashboard import page
+from lowering import files
+from lowering.errors import ConfigError, Problem
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 1 when something regressed."""
+    parser = make_parser("diff", "Compare two runs; exit 1 when something regressed.")
+    parser.add_argument("old", help="a run's folder or id; or `previous`, `baseline` of NEW")
+    parser.add_argument("new", nargs="?", default="latest", help=NEWEST)
+    add_output(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    options = parser.parse_args(arguments)
+    new = targets.find_run(options.new, options.output)
+    with_others = new.parent if new.parent.name == RUNS else None
+    found = _compared(_old(options.old, options.output, new), new, with_others)
+    if options.json:
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+    elif options.markdown:
+        print("\n".join(changes.markdown(found)))
+    else:
+        print("\n".join(changes.text(found)))
+    if options.html:
+        title = f"{found.old['run']} → {found.new['run']}"
+        payload = {"kind": "diff", "title": title, "suite": found.new["suite"], "comparison": found.to_json()}
+        files.write_bytes(options.html, files.encode(page.text(title, payload)))
+        print(f"page: {options.html}")
+    return UNEXPECTED if found.regression else OK
+
+
+def _old(name: str, output: Path, new: Path) -> Path:
+    if name not in ("previous", "baseline"):
+        return targets.find_run(name, output)
+    if name == "previous":
+        with database.opened(new.parent) as known:
+            other = database.previous(known, new.name)
+    else:
+        other = publish.baselines(new.parent).get(files.read(new / REPORT)["suite"])
+    if not other:
+        fix = "name a run" if name == "previous" else "shapeline pin RUN makes one"
+        raise ConfigError(Problem(str(new), f"has no {name} run", fix))
+    return targets.find_run(other, output)
+
+
+def _compared(old: Path, new: Path, runs: Path | None) -> Changes:
+    past = {}
+    if runs is not None:
+        with database.opened(runs) as known:
+            past = database.earlier(known, new.name, changes.EARLIER)
+    return changes.compare(files.read(old / REPORT), files.read(new / REPORT), past)

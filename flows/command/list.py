@@ -1,0 +1,29 @@
+"""`shapeline list`: print the jobs that a run would have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from flows.command import printing
+from flows.command.arguments import folders_of, make_plan_parser, overrides_of
+from flows.command.exits import OK
+from flows.config.plan import plan
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a line per job, or the names that can be chosen in a group."""
+    parser = make_plan_parser("list", "Print the jobs that a run would have, with the ranges of their symbols.")
+    parser.add_argument("--json", action="store_true", help="the jobs as JSON: what each child process is given")
+    parser.add_argument("--digests", action="store_true", help="a column that is equal for equal jobs, whatever they are called")
+    parser.add_argument("--models", action="store_true", help="the names that model=NAME and suites can use")
+    parser.add_argument("--suites", action="store_true", help="the names that suite=NAME can use")
+    options = parser.parse_intermixed_args(arguments)
+    groups = [group for group, asked in (("model", options.models), ("suite", options.suites)) if asked]
+    if groups:
+        for group in groups:
+            print("\n".join(folders_of(options).names(group)))
+        return OK
+    planned = plan(overrides_of(options))
+    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else printing.jobs(planned, options.digests))
+    return OK

@@ -1,0 +1,27 @@
+"""`shapeline nightly`: serve a schedule that runs a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows import nightly
+from flows.command.arguments import make_parser
+from flows.command.exits import OK, UNEXPECTED
+from flows.config import run as config
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until interrupted. ConfigError when no persistent server is named, or the schedule is not valid."""
+    parser = make_parser("nightly", "Serve a schedule (nightly.cron in nightly.timezone) that runs a suite, one run at a time.")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what to run: overrides as of shapeline run")
+    parser.add_argument("--name", help="of the deployment (default: the suite)")
+    parser.add_argument("--once", action="store_true", help="run one night now, without a schedule, and exit")
+    options = parser.parse_intermixed_args(arguments)
+    plan = config.load(options.overrides).plan  # everything that is wrong is reported now, not at night
+    overrides = list(options.overrides)
+    if not any(text.startswith("output=") for text in overrides):
+        overrides.append(f"output={plan.output.absolute()}")
+    if options.once:
+        return OK if nightly.night(overrides, return_state=True).is_completed() else UNEXPECTED
+    nightly.serve(plan, overrides, options.name or plan.suite)
+    return OK

@@ -1,0 +1,37 @@
+"""`shapeline prune`: remove old runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.command.arguments import add_output, make_parser, parse_size
+from flows.command.exits import OK
+from flows.command.printing import size
+from flows.history import database, publish, retention
+from flows.output import RUNS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Remove what the limits do not keep."""
+    parser = make_parser("prune", "Remove old runs. The newest run of a suite and pinned ones stay.")
+    parser.add_argument("--ir-runs", type=int, metavar="N", help="keep the IR of N runs of each suite, and of all that were not green")
+    parser.add_argument("--runs", type=int, metavar="N", help="keep N runs of each suite")
+    parser.add_argument("--days", type=float, metavar="D", help="keep runs of the last D days")
+    parser.add_argument("--bytes", type=parse_size, metavar="SIZE", help="keep at most so much in all: 500M, 20G; IR of old green runs goes first")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
+    add_output(parser)
+    options = parser.parse_args(arguments)
+    keep = retention.Keep(options.ir_runs, options.runs, options.days, options.bytes)
+    if keep == retention.Keep():
+        parser.error("give a limit: --ir-runs, --runs, --days or --bytes")
+    runs = options.output / RUNS
+    removals = retention.plan(runs, keep, publish.baselines(runs).values())
+    for removal in removals:
+        print(f"{removal.folder.name}: {'the run' if removal.whole else 'its IR'}, {size(removal.size)} ({removal.why})")
+    if not options.dry_run:
+        retention.apply(removals)
+        if runs.is_dir():
+            with database.opened(runs) as known:
+                publish.write_index(runs, known)
+    print(f"{'would free' if options.dry_run else 'freed'} {size(sum(removal.size for removal in removals))}")
+    return OK

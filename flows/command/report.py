@@ -1,0 +1,25 @@
+"""`shapeline report`: print the report of a run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.command import targets
+from flows.command.arguments import make_run_parser
+from flows.command.exits import OK, UNEXPECTED
+from flows.history import publish
+from flows.output import REPORT
+from flows.report import report
+from flows.runs import record
+from lowering import files
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 1 when a job of the run did not end as expected."""
+    parser = make_run_parser("report", "Print the report of a run again, and rewrite its files.")
+    parser.add_argument("--json", action="store_true", help="print report.json")
+    options = parser.parse_args(arguments)
+    folder = targets.find_run(options.run, options.output)
+    markdown = publish.write(record.load(folder), files.read(folder / REPORT)["seconds"])
+    print((folder / REPORT if options.json else markdown).read_text(encoding="utf-8"), end="")
+    return OK if report.as_expected(folder) else UNEXPECTED

@@ -1,0 +1,27 @@
+"""`shapeline rerun-failed`: lower the jobs of a run that are not as expected again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.command import run, targets
+from flows.command.arguments import make_run_parser
+from flows.command.exits import OK
+from flows.report import report
+from flows.runs import record
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit as `shapeline run` of these jobs does; 0 when there are none."""
+    parser = make_run_parser("rerun-failed", "Lower the jobs of a run that are not as expected again.")
+    parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
+    options = parser.parse_args(arguments)
+    folder = targets.find_run(options.run, options.output)
+    begun = record.load(folder)
+    failed = [result.id for result in report.unexpected(begun.results())]
+    if not failed:
+        print(f"{folder.name}: every job is as expected")
+        return OK
+    exactly = " or ".join(f"={job}" for job in failed)
+    overrides = [text for text in begun.data["overrides"] if not text.startswith("select=")]
+    return run.main([*overrides, "-k", exactly, *(["--dry-run"] if options.dry_run else [])])

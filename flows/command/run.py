@@ -1,0 +1,27 @@
+"""`shapeline run`: lower the jobs of a suite and write a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.command import printing
+from flows.command.arguments import make_plan_parser, overrides_of
+from flows.command.exits import OK, UNEXPECTED
+from flows.config import run as config
+from flows.config.plan import plan
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 1 when a job did not end as expected."""
+    parser = make_plan_parser("run", "Lower the jobs of a suite: a model that fails is one red row, the others go on.")
+    parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
+    parser.add_argument("--no-cache", action="store_true", help="take no result from the store, and leave none there")
+    options = parser.parse_intermixed_args(arguments)
+    planned = plan(overrides_of(options) + (["cache=false"] if options.no_cache else []))
+    if options.dry_run:
+        print(printing.jobs(planned))
+        return OK
+    from flows import lower  # here: a dry run starts without Prefect
+    from flows.report import report
+
+    return OK if report.as_expected(lower.lower_suite(config.build(planned))) else UNEXPECTED

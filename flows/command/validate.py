@@ -1,0 +1,52 @@
+"""`shapeline validate`: check the configuration and report everything that is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from flows.command import printing
+from flows.command.arguments import folders_of, make_plan_parser, overrides_of
+from flows.command.exits import OK, USAGE_ERROR
+from flows.config.plan import Plan, plan, unique
+from lowering.errors import ConfigError, Problem
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 2 when something is wrong."""
+    parser = make_plan_parser("validate", "Check the configuration without running anything; all its errors are listed at once.")
+    parser.add_argument("--json", action="store_true", help="the problems as JSON: place, cause, fix")
+    parser.add_argument("--all", action="store_true", help="check every suite and every model there is, not one suite")
+    options = parser.parse_intermixed_args(arguments)
+    plans, found = _every(options) if options.all else _one(overrides_of(options))
+    if options.json:
+        print(json.dumps({"ok": not found, "jobs": sum(len(planned.jobs) for planned in plans),
+                          "problems": [problem.to_json() for problem in found]}, indent=1, ensure_ascii=False))
+    elif found:
+        print(printing.problems(found), file=sys.stderr)
+    else:
+        print(printing.valid(plans))
+    return USAGE_ERROR if found else OK
+
+
+def _one(texts: Sequence[str]) -> tuple[list[Plan], tuple[Problem, ...]]:
+    try:
+        return [plan(texts)], ()
+    except ConfigError as error:
+        return [], error.problems
+
+
+def _every(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, ...]]:
+    """Plan every suite, and all models together; the plans, and what is wrong with any."""
+    plans: list[Plan] = []
+    found: list[Problem] = []
+    folders = folders_of(options)
+    choices = [f"suite={name}" for name in folders.names("suite")]
+    choices.append(f"model=[{','.join(folders.names('model'))}]")
+    for choice in choices:
+        planned, problems = _one([choice, *overrides_of(options)])
+        plans += planned
+        found += problems
+    return plans, unique(found)

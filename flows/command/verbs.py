@@ -1,0 +1,46 @@
+"""The table of the verbs of `shapeline`. A verb's module is imported when it is used, so that each loads only what it needs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+VERBS = {  # verb -> its line in the usage; the module of a verb is flows.command.VERB, with _ for -
+    "run": "lower the jobs of a suite and write a report",
+    "list": "print the jobs that a run would have",
+    "validate": "check the configuration and report everything that is wrong with it",
+    "report": "print the report of a run again",
+    "rerun-failed": "lower the jobs of a run that are not as expected again",
+    "multirun": "run a sweep of Hydra's, by any of its sweepers",
+    "probe": "find the widest range of a symbol that lowers and verifies, and what stops it",
+    "explain": "print what became of the dims of a job, from the code line to MHLO",
+    "show": "print the program of a job at a level",
+    "exec": "run the lowered program of a job, at any sizes",
+    "diff": "compare two runs; exit 1 on a regression",
+    "update-expected": "write how the jobs of a run ended into the expectations of its suite",
+    "pin": "make a run the baseline of its suite",
+    "prune": "remove old runs, the IR of old green runs first",
+    "cache": "look into the store of stage results: ls, why, gc",
+    "nightly": "serve a schedule that runs a suite",
+}
+
+_WIDTH = max(map(len, VERBS)) + 2
+USAGE = f"""usage: shapeline COMMAND [OPTION]... [KEY=VALUE]...
+
+Lower PyTorch models with dynamic shapes, level by level, to MHLO.
+
+commands:
+{"".join(f"  {verb:{_WIDTH}}{line}{chr(10)}" for verb, line in VERBS.items())}
+KEY=VALUE overrides the configuration, in Hydra's grammar:
+  shapeline run suite=quickstart -k bert model.bert.symbols.seq.max=128
+  shapeline run model=llama until=torchscript
+  shapeline run model=./mine.yaml stages.export.decompose=core
+
+`shapeline COMMAND --help` lists the options. Exit status: 0 all as expected, 1 something is not, 2 usage or configuration.
+"""
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Run `shapeline VERB ARGUMENTS` and return its exit status. ConfigError and InfraError pass through."""
+    module = importlib.import_module(f"flows.command.{verb.replace('-', '_')}")
+    return int(module.main(arguments))
