@@ -14,6 +14,7 @@ from flows.engine import server
 server.configure()
 
 from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
@@ -27,6 +28,7 @@ from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
 from flows.engine.revival import ServerLost
 from flows.engine.schedule import Need
+from flows.engine.slots import Slots
 from flows.history import publish
 from flows.report import report
 from flows.runs import begin, copies, record
@@ -40,11 +42,11 @@ from lowering.worker import client, watch
 READING = Need(None, 0, False)  # of a task that takes jobs from the store
 
 
-@task(name="lower")
-def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+@task(name="lower", cache_policy=NO_CACHE)
+def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | dict[str, Any]) -> State[Any]:
     """Lower a `Prepared` job (plain); the state says how it ended, the record holds everything.
 
-    remote: the run's environment, which a worker of a cluster must match.
+    where: the slots of the flow's machine, or the run's environment, which a worker of a cluster must match.
     """
     if client.stopped():
         return Failed(message="not_run: the run was interrupted")
@@ -53,10 +55,10 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
     if (ended := attempts.ended_before(place)) is not None:
         return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
     before = JobResult.load(place)
-    if remote is not None and (found := attempts.refusals(place, remote)):
+    if not isinstance(where, Slots) and (found := attempts.refusals(place, where)):
         result = watch.lost(place, InfraError.outcome, *found)
     else:
-        with slots.given() if remote is not None else slots.taken(job.need) as environment:
+        with where.take(job.need) if isinstance(where, Slots) else slots.given() as environment:
             result = watch.lower(place, Limits(**limits), environment)
     result = attempts.concluded(place, before, result, job.url)
     prefect_artifacts.job_page(result)
@@ -64,14 +66,14 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], remote: dict[str
     return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
 
 
-@task(name="take")
-def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any], remote: dict[str, Any] | None = None) -> State[Any]:
+@task(name="take", cache_policy=NO_CACHE)
+def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any], where: Slots | dict[str, Any]) -> State[Any]:
     """Take from the store what it holds of the `Prepared` jobs (plain); what it does not hold is left to `lower_job`.
 
-    page: the key of the artifact that shows them; remote: the run's environment, which a worker of a cluster must match.
+    page: the key of the artifact that shows them; where: as of `lower_job`.
     """
     log, taken = get_run_logger(), []
-    for result in attempts.take([structured(Prepared, one) for one in prepared], remote, limits["deadline"]):
+    for result in attempts.take([structured(Prepared, one) for one in prepared], where, limits["deadline"]):
         taken.append(result)
         log.info("%s: %s, made by %s", result.id, result.outcome, prefect_artifacts.makers(result))
     prefect_artifacts.taken_page(taken, page)
@@ -89,8 +91,8 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     seconds = run.data["patience"]["run_seconds"]
     deadline = time.time() + seconds if seconds else None
     limits = {**run.data["limits"], "deadline": deadline}
-    remote = run.data["environment"] if cluster.runner != "threads" else None
-    slots.lay_out(cluster)
+    here, remote = slots.lay_out(cluster), cluster.runner != "threads"
+    where = run.data["environment"] if remote else here
 
     taken: dict[str, str] = {}  # by job, the page of the batch that it is in
 
@@ -99,21 +101,21 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
         taken.update({job: page for job, _ in jobs})
         batch = [plain(attempts.prepared(run, job, need)) for job, need in jobs]
         with runners.resources(cluster, READING):
-            return take_jobs.with_options(task_run_name=f"from the store ({number})").submit(batch, page, limits, remote)
+            return take_jobs.with_options(task_run_name=f"from the store ({number})").submit(batch, page, limits, where)
 
     def submit(job: str, need: Need, attempt: int) -> Any:
         name = job if attempt == 1 else f"{job} (attempt {attempt})"
         with runners.resources(cluster, need):
-            return lower_job.with_options(task_run_name=name).submit(plain(attempts.prepared(run, job, need)), limits, remote)
+            return lower_job.with_options(task_run_name=name).submit(plain(attempts.prepared(run, job, need)), limits, where)
 
     def ended(futures: list[Any]) -> None:
         wait(futures)
-        if remote is not None:
+        if remote:
             copies.gather(run, run.unfinished())
 
     try:
-        with prefect_artifacts.progressing(run), copies.gathering(run, remote is not None):
-            tasks = dispatch.lower(run, take, submit, ended, deadline)
+        with prefect_artifacts.progressing(run), copies.gathering(run, remote):
+            tasks = dispatch.lower(run, take, submit, ended, deadline, here)
     except BaseException:
         client.stop()
         raise
@@ -125,9 +127,8 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
 
 def all_held(run: Record, cluster: Cluster) -> bool:
     """Whether the store seems to hold what the run has yet to do: no compiler is loaded then until a job turns out to need it."""
-    slots.lay_out(cluster)
     todo = run.unfinished()
-    return len(attempts.held(run, todo, schedule.needs(run))) == len(todo)
+    return len(attempts.held(run, todo, schedule.needs(run), slots.lay_out(cluster))) == len(todo)
 
 
 def lower_suite(run: Run) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.engine import slots, workers
 from flows.engine.schedule import Need
+from flows.engine.slots import Slots
 from flows.report import report
 from flows.report.dashboard import views
 from flows.runs import copies
@@ -69,7 +70,7 @@ def concluded(place: Path, before: JobResult | None, result: JobResult, url: str
     return result
 
 
-def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[str]:
+def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[str]:
     """Those of `jobs` that have ended well with the run's store before, as its notes tell; whether all is still there is not looked at."""
     if run.store is None:
         return []
@@ -77,7 +78,7 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[s
 
     def known(job: str) -> bool:
         try:
-            return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), slots.sight(needed[job])))
+            return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
         except (OSError, ValueError):  # an attempt of the job's own will say what is wrong
             return False
 
@@ -87,24 +88,24 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need]) -> list[s
         return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
 
 
-def take(jobs: Sequence[Prepared], environment: Mapping[str, Any] | None, deadline: float | None) -> Iterator[JobResult]:
+def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: float | None) -> Iterator[JobResult]:
     """The results of those of `jobs` that the store holds all of, committed one by one; what cannot be had so is passed over.
 
-    environment: the run's, on a worker of a cluster; None in the flow's own process. Stops at the run's deadline (seconds since the epoch).
+    where: the slots of the flow's machine, or on a worker of a cluster the run's environment. Stops at the run's deadline (seconds since the epoch).
     """
     for job in jobs:
         if client.stopped() or (deadline is not None and time.time() >= deadline):
             return
         with suppress(OSError, ValueError, ShapelineError):  # an attempt of the job's own will say what is wrong
-            if (result := _taken(job, environment)) is not None:
+            if (result := _taken(job, where)) is not None:
                 yield result
 
 
-def _taken(job: Prepared, environment: Mapping[str, Any] | None) -> JobResult | None:
+def _taken(job: Prepared, where: Slots | Mapping[str, Any]) -> JobResult | None:
     place = copies.here(job.folder, job.url)
-    if ended_before(place) is not None or (environment is not None and refusals(place, environment)):
+    if ended_before(place) is not None or (not isinstance(where, Slots) and refusals(place, where)):
         return None
     before = JobResult.load(place)
-    with slots.given() if environment is not None else nullcontext(slots.sight(job.need)) as variables:
+    with nullcontext(where.sight(job.need)) if isinstance(where, Slots) else slots.given() as variables:
         result = replay.replay(place, files.read(place / JOB), variables)
     return None if result is None else concluded(place, before, result, job.url)

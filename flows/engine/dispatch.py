@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.engine import attempts, schedule
 from flows.engine.schedule import Need
+from flows.engine.slots import Slots
 from flows.runs.record import Record
 from lowering.errors import Problem
 from lowering.record.result import JobResult
@@ -21,16 +22,16 @@ Submit = Callable[[str, Need, int], Any]
 Wait = Callable[[list[Any]], Any]
 
 
-def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None) -> int:
+def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None, here: Slots) -> int:
     """Submit every unfinished job of `run`, the longest first, and wait; how many tasks that took. All have a result then.
 
     take: starts to take a batch of jobs from the store, ([(id, need), …], number of the batch) -> future; submit: starts one attempt at a
-    job, (id, need, attempt) -> future; wait: until futures are done, however they end.
+    job, (id, need, attempt) -> future; wait: until futures are done, however they end; here: the slots of the flow's machine.
     """
     patience = run.data["patience"]
     needed = schedule.needs(run)
     todo = schedule.longest_first(run.unfinished(), needed)
-    held = attempts.held(run, todo, needed)
+    held = attempts.held(run, todo, needed, here)
     batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
                for number, first in enumerate(range(0, len(held), BATCH), 1)]
     submitted, waiting = len(batches), set(held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.config.document import Cluster
@@ -13,8 +13,8 @@ from flows.engine.schedule import Need
 from flows.runs.environment import available_bytes
 
 
-class Seats:
-    """What may be taken at a time. memory_bytes: of all jobs together; gpus: ids, each for one job.
+class Slots:
+    """What the jobs of a run may take at a time. memory_bytes: of all together; gpus: ids, each for one job.
 
     A job that needs more memory than there is starts when no other runs, so that none waits for ever.
     """
@@ -27,7 +27,7 @@ class Seats:
 
     @contextmanager
     def take(self, need: Need) -> Iterator[dict[str, str]]:
-        """Holds what `need` asks for; the environment variables of the job's process. Only a job that wants a GPU sees one."""
+        """Hold what `need` asks for, and yield the environment variables of the job's process. Only a job that wants a GPU sees one."""
         wants = need.gpu and self.has_gpus
         with self.changed:
             self.changed.wait_for(lambda: (self.taken == 0 or need.memory_bytes <= self.free) and (not wants or bool(self.gpus)))
@@ -44,33 +44,19 @@ class Seats:
                     self.gpus.append(gpu)
                 self.changed.notify_all()
 
-
     def sight(self, need: Need) -> dict[str, str]:
-        """The variables that `take` would yield, but for which of the GPUs; nothing is taken."""
+        """Return the variables that `take` would yield, but for which of the GPUs; nothing is taken."""
         return {"CUDA_VISIBLE_DEVICES": (self.first_gpu if need.gpu else None) or ""} if self.has_gpus else {}
 
 
-_here: list[Seats] = []  # of the run that this process executes
-
-
-def lay_out(cluster: Cluster) -> None:
-    """What this machine has for the jobs of a run from now on."""
+def lay_out(cluster: Cluster) -> Slots:
+    """Return what this machine has for the jobs of a run."""
     gpus = gpus_here() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus]
-    _here[:] = [Seats(cluster.memory_bytes or available_bytes(), gpus)]
-
-
-def taken(need: Need) -> AbstractContextManager[dict[str, str]]:
-    """`Seats.take` of what was laid out."""
-    return _here[0].take(need)
-
-
-def sight(need: Need) -> dict[str, str]:
-    """`Seats.sight` of what was laid out."""
-    return _here[0].sight(need)
+    return Slots(cluster.memory_bytes or available_bytes(), gpus)
 
 
 def gpus_here() -> list[str]:
-    """The ids of the GPUs that this process may use."""
+    """Return the ids of the GPUs that this process may use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [device for device in allowed.split(",") if device.strip()]
@@ -79,5 +65,5 @@ def gpus_here() -> list[str]:
 
 @contextmanager
 def given() -> Iterator[dict[str, str]]:
-    """The job's variables where a cluster engine has placed the task: the GPUs that it gave, and none where it gave none."""
+    """Yield the job's variables where a cluster engine has placed the task: the GPUs that it gave, and none where it gave none."""
     yield {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")} if gpus_here() or "RAY_JOB_ID" in os.environ else {}

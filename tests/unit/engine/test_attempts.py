@@ -24,6 +24,7 @@ from lowering.store.entries import Store
 from tests import toys
 
 NEED = Need(None, 0, False)
+HERE = slots.lay_out(Cluster())
 
 
 def jobs(count: int) -> tuple[Job, ...]:
@@ -33,7 +34,6 @@ def jobs(count: int) -> tuple[Job, ...]:
 @pytest.fixture
 def run(tmp_path: Path) -> Record:
     """Six jobs; the store holds the results of all but the last two."""
-    slots.lay_out(Cluster())
     made = jobs(6)
     for job in made[:4]:
         (tmp_path / "before" / job.id).mkdir(parents=True)
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Record:
 
 def take(run: Record, deadline: float | None = None) -> dict[str, JobResult]:
     given = [attempts.prepared(run, job, NEED) for job in run.ids]
-    return {result.model: result for result in attempts.take(given, None, deadline)}
+    return {result.model: result for result in attempts.take(given, HERE, deadline)}
 
 
 @pytest.mark.parametrize("url", [None, "memory://held"])
@@ -52,7 +52,7 @@ def test_what_the_store_holds_is_known_without_reading_it(run: Record, url: str 
         mirror.mark(run.folder.parents[1], url)
     for path in (run.folder.parents[1] / "store" / "entries").rglob("entry.json"):
         path.unlink()
-    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED)) == list(run.ids[:4])
+    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[:4])
 
 
 def test_what_is_taken_is_committed_whole(run: Record) -> None:
@@ -81,8 +81,8 @@ def test_a_job_that_cannot_be_prepared_does_not_keep_the_others(run: Record) -> 
     (run.job_folder(run.ids[0]) / "job.json").write_text("{")
     given = [attempts.prepared(run, job, NEED) for job in run.ids]
     shutil.rmtree(given[1].folder)
-    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED)) == list(run.ids[2:4])
-    assert [result.model for result in attempts.take(given, None, None)] == ["toy2", "toy3"]
+    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[2:4])
+    assert [result.model for result in attempts.take(given, HERE, None)] == ["toy2", "toy3"]
 
 
 def test_nothing_is_taken_once_the_deadline_is_over(run: Record) -> None:
@@ -104,14 +104,14 @@ def test_a_task_takes_many_and_what_it_cannot_take_gets_one_of_its_own(run: Reco
     def in_batches(batch: Sequence[tuple[str, Need]], number: int) -> None:
         asked.append((f"batch {number}", *(job for job, _ in batch)))
         whole = [attempts.prepared(run, job, need) for job, need in batch if job != run.ids[1]]  # one that its task does not get to
-        assert len(list(attempts.take(whole, None, None))) == len(whole)
+        assert len(list(attempts.take(whole, HERE, None))) == len(whole)
 
     def alone(job: str, need: Need, attempt: int) -> None:
         asked.append((f"attempt {attempt}", job))
         JobResult(job, job.partition("--")[0], "default", "ok").save(run.job_folder(job))
 
     wanted = set(run.ids)
-    assert dispatch.lower(run, in_batches, alone, lambda futures: None, None) == 2 + 3
+    assert dispatch.lower(run, in_batches, alone, lambda futures: None, None, HERE) == 2 + 3
     batches, alone_asked = asked[:2], asked[2:]
     assert [len(batch) - 1 for batch in batches] == [3, 1]
     assert {job for batch in batches for job in batch[1:]} == set(run.ids[:4])
@@ -120,8 +120,8 @@ def test_a_task_takes_many_and_what_it_cannot_take_gets_one_of_its_own(run: Reco
 
 
 def test_a_gpu_is_seen_where_one_would_be_given() -> None:
-    slots.lay_out(Cluster(gpus=[3, 5], memory_bytes=1 << 30))  # type: ignore[arg-type]
+    here = slots.lay_out(Cluster(gpus=(3, 5), memory_bytes=1 << 30))
     for wants in (True, False):
         need = Need(None, 0, wants)
-        with slots.taken(need) as given:
-            assert slots.sight(need) == given
+        with here.take(need) as given:
+            assert here.sight(need) == given
