@@ -64,7 +64,7 @@ lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install $(INDEX) --editable '.[dev]'
 	{ echo '# Exact versions of everything Shapeline runs and is tested with; written by `make lock`.'; \
-	  build/lock/bin/python -m pip freeze --exclude-editable | sed -E '/^(nvidia-|triton|cuda-)/d; s/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
+	  build/lock/bin/python -m pip freeze --all --exclude-editable | sed -E '/^(pip==|nvidia-|triton|cuda-)/d; s/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
 	rm -rf build/lock
 
 clean:

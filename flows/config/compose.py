@@ -19,9 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from flows.config.overrides import quoted
 from lowering.errors import ConfigError, Problem
 
-ROOT = Path(__file__).resolve().parents[2]
-PIPELINE = ROOT / "pipeline.yaml"
+ROOT = Path(__file__).resolve().parents[2]  # the repository, or where Shapeline is installed
 CONFIGS = ROOT / "configs"
+PIPELINE = CONFIGS / "pipeline.yaml"  # in the repository a link to the one at its root
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _own_hydra() -> Iterator[None]:
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(ROOT), version_base="1.3"):
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = running

@@ -52,7 +52,7 @@ def _field(path: str, name: str) -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit this code runs from and whether it was changed since; None outside a repository."""
+    """Return the commit this code runs from and whether it was changed since; None where it is not part of a repository."""
     def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True)
@@ -61,7 +61,7 @@ def _git() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     commit = ask("rev-parse", "HEAD")
-    if commit is None:
+    if commit is None or ask("ls-files", "--error-unmatch", Path(__file__).name) is None:  # installed inside a repository of something else
         return None
     changes = ask("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "modified": None if changes is None else bool(changes)}

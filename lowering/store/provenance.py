@@ -23,7 +23,8 @@ from lowering.custom.sources import SUFFIXES, with_headers
 
 OWN = Path(__file__).resolve().parents[1]
 INSTALLED = tuple(Path(folder).resolve() for folder in (
-    *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib"))
+    *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib")),
+    *(folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")),  # of another environment, by a .pth file
 ))
 # Packages that belong to a name under which no distribution lists its modules.
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
