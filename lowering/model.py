@@ -183,6 +183,8 @@ class Model:
         found = []
         if not self.inputs:
             found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one input"))
+        if not -(1 << 63) <= self.seed < 1 << 64:
+            found.append(Problem(f"{place}.seed", f"{self.seed} does not fit into 64 bits", "torch seeds with -2**63 to 2**64 - 1"))
         for name, symbol in self.symbols.items():
             found += symbol.problems(f"{place}.symbols.{name}")
         examples = {} if found else self.examples()

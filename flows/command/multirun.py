@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 
 from flows.command.exits import OK, UNEXPECTED
-from flows.config import overrides
+from flows.config import expansion, overrides
 from flows.config import run as config
 from flows.config.expansion import job_id
 from flows.config.overrides import Override
@@ -118,6 +118,7 @@ def _stands(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:
     """Whether a job with these axes is one of an override's; what is no axis concerns all jobs."""
     if override.keys == ("model",):
         return bool(Path(str(override.value)).stem == model)
+    override = expansion.named(override, [model])
     keys = override.keys[1:] if override.group == "model" else override.keys
     if len(keys) > 1 and keys[0] == model:
         keys = keys[1:]

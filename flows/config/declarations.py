@@ -96,8 +96,7 @@ def _lineage(path: str) -> list[ast.ClassDef]:
 
 def _origin(module: str, name: str) -> str | None:
     """The dotted path of what a module calls `name`: from where it imports it, or its own class; None for neither."""
-    file = _module_file(module)
-    for node in ast.parse(file.read_text()).body if file else ():
+    for node in _statements(module) or ():
         if isinstance(node, ast.ImportFrom) and not node.level:
             imported = next((item.name for item in node.names if (item.asname or item.name) == name), None)
             if imported:
@@ -110,14 +109,10 @@ def _origin(module: str, name: str) -> str | None:
 def _definition(path: str) -> ast.stmt | None:
     """The statement that defines the last name of `path` in its module; None when the source does not show it."""
     module, name = path.rpartition(".")[::2]
-    file = _module_file(module)
-    if file is None:
+    body = _statements(module)
+    if body is None:
         _locate(path)
         return None
-    try:
-        body = ast.parse(file.read_text()).body
-    except SyntaxError as error:
-        raise Undeclared(f"{module} has a syntax error in line {error.lineno}: {error.msg}") from None
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
@@ -127,6 +122,16 @@ def _definition(path: str) -> ast.stmt | None:
         defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         raise Undeclared(str(error), near_miss(name, defined)) from None
     return None
+
+
+def _statements(module: str) -> list[ast.stmt] | None:
+    """Return the statements of a module; None if it is no plain source file. Undeclared when it cannot be parsed."""
+    file = _module_file(module)
+    try:
+        return ast.parse(file.read_bytes()).body if file else None  # bytes: Python then reads them by their coding line
+    except SyntaxError as error:
+        at = f" in line {error.lineno}" if error.lineno else ""
+        raise Undeclared(f"{module} has a syntax error{at}: {error.msg}") from None
 
 
 def _module_file(module: str) -> Path | None:

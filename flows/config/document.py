@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
+from flows.config.schema import at_least, more_than
 from lowering.ir.text_files import LARGE
 from lowering.model import Model
 
@@ -21,12 +22,12 @@ class Limits:
     compress_bytes: IR text that long or longer is written compressed, as `.zst` (None: none is).
     """
 
-    stage_seconds: float = 900.0
-    memory_bytes: int | None = None
-    run_seconds: float | None = None
-    retries: int = 2
-    retry_seconds: float = 2.0
-    compress_bytes: int | None = LARGE
+    stage_seconds: float = more_than(0, 900.0)
+    memory_bytes: int | None = at_least(1, None)
+    run_seconds: float | None = more_than(0, None)
+    retries: int = at_least(0, 2)
+    retry_seconds: float = at_least(0, 2.0)
+    compress_bytes: int | None = at_least(0, LARGE)
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Cluster:
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
-    workers: int | None = None
+    workers: int | None = at_least(1, None)
     gpus: tuple[int, ...] | None = None
-    memory_bytes: int | None = None
+    memory_bytes: int | None = at_least(1, None)
     address: str | None = None
     cluster_class: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    gpu_per_job: float = 1
+    gpu_per_job: float = more_than(0, 1)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ def digest(job: Mapping[str, Any]) -> str:
     """Of a job's plain data: equal for equal jobs, whatever they are called and however they were asked for."""
     told = {key: value for key, value in job.items() if key != "variant"}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def named(override: Override, models: Collection[str]) -> Override:
+    """Return an override of `model.NAME.KEY` with NAME as one key: the longest of `models` that it begins with, as names may have dots."""
+    if override.group != "model":
+        return override
+    rest = override.keys[1:]
+    sizes = [size for size in range(len(rest) - 1, 1, -1) if ".".join(map(str, rest[:size])) in models]
+    return replace(override, keys=("model", ".".join(map(str, rest[: sizes[0]])), *rest[sizes[0] :])) if sizes else override
 
 
 @dataclass
@@ -84,7 +93,7 @@ class _Expanding:
         """The command line's overrides by model; `model.KEY` without a name and swept `stages.KEY` go to all of them."""
         given: dict[str, list[Override]] = {name: [] for name in entries}
         fields = field_names(ModelConfig)
-        for override in self.asked.values:
+        for override in (named(override, entries) for override in self.asked.values):
             keys = override.keys
             if override.group == "stages" and override.how == "sweep":
                 keys = ("model", *keys)

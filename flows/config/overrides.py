@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -45,7 +46,9 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
             (hydra,) = parser.parse_overrides([text])
             override = _plain(hydra, text)
         except (HydraException, ValueError) as error:
-            problems.append(Problem(f"{LABEL} {text}", str(error).splitlines()[0], "an override is key=value, +key=value or ~key"))
+            quoting = _quoting(text)
+            cause = "has characters that mean something else in Hydra's grammar" if quoting else str(error).splitlines()[0]
+            problems.append(Problem(f"{LABEL} {text}", cause, quoting or "an override is key=value, +key=value or ~key"))
             continue
         twin = next((other for other in found if other.keys == override.keys), None)
         if twin is not None:
@@ -55,9 +58,12 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     return found, problems
 
 
-def lay(tree: Layers, override: Override, keys: Keys, kind: Any) -> tuple[Layers, list[Problem]]:
-    """`tree` (of type `kind`) with the override's value at `keys`; without a `+` every key must be there or be a field of a dataclass."""
-    problem = None if override.how == "add" else _unknown(tree.data, override, keys, kind)
+def lay(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequence[str] = ()) -> tuple[Layers, list[Problem]]:
+    """Lay the override's value over `tree` (of type `kind`) at `keys`; without a `+` every key must be there or be a field of a dataclass.
+
+    others: first keys that are handled elsewhere, to be suggested for a misspelt one.
+    """
+    problem = None if override.how == "add" else _unknown(tree.data, override, keys, kind, others)
     if problem is not None:
         return tree, [problem]
     if override.how == "delete":
@@ -77,6 +83,20 @@ def quoted(text: str) -> str:
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)  # only before a quote is \ special
     return f"'{escaped}'"
+
+
+def _quoting(text: str) -> str:
+    """Return how to write an override whose value reads once it is quoted; empty when quoting does not help."""
+    key, equals, value = text.partition("=")
+    if not equals or value.startswith(("'", '"', "[", "{")) or value.endswith(")"):
+        return ""
+    better = f"{key}={quoted(value)}"
+    try:
+        OverridesParser.create().parse_overrides([better])
+    except (HydraException, ValueError):
+        return ""
+    typed = shlex.quote(better) if re.search(r'["$`\\]', better) else f'"{better}"'
+    return f"quote the value, for Hydra and the shell: {typed}"
 
 
 def _plain(hydra: HydraOverride, text: str) -> Override:
@@ -102,7 +122,7 @@ def _value(value: Any) -> Any:
     return [_value(item) for item in value] if isinstance(value, list) else value
 
 
-def _unknown(data: Any, override: Override, keys: Keys, kind: Any) -> Problem | None:
+def _unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
     """The problem that `keys` is not in `data`, or None."""
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
@@ -110,7 +130,8 @@ def _unknown(data: Any, override: Override, keys: Keys, kind: Any) -> Problem | 
         fields = schema.field_names(kind)
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"
-            return None if may_be_left_out else _missing(override, keys[:depth], str(key), [*data, *fields], bool(fields))
+            known = [*(() if depth else others), *data, *fields]
+            return None if may_be_left_out else _missing(override, keys[:depth], str(key), known, bool(fields))
         data, kind = data[key], schema.inner(kind, str(key))
     return None
 

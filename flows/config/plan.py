@@ -174,7 +174,7 @@ def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
                 problems += found
         else:
             how = overrides.as_option(override) if override.group == "stages" else override
-            parts["root"], found = overrides.lay(parts["root"], how, override.keys, Document)
+            parts["root"], found = overrides.lay(parts["root"], how, override.keys, Document, ("suite", "model"))
             problems += found
     return problems
 

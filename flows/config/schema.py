@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from lowering.errors import near_miss
@@ -15,6 +16,30 @@ from lowering.plain import type_hints
 Keys = tuple[str | int, ...]
 MANDATORY = "???"
 NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
+
+
+@dataclass(frozen=True)
+class Least:
+    """The least value of a numeric field; strict: it must be more."""
+
+    value: float
+    strict: bool = False
+
+    def __str__(self) -> str:
+        return f"more than {self.value:g}" if self.strict else f"{self.value:g} or more"
+
+    def admits(self, number: float) -> bool:
+        return number > self.value if self.strict else number >= self.value
+
+
+def at_least(value: float, default: Any) -> Any:
+    """Return a dataclass field whose numbers are `value` or more."""
+    return dataclasses.field(default=default, metadata={"least": Least(value)})
+
+
+def more_than(value: float, default: Any) -> Any:
+    """Return a dataclass field whose numbers are more than `value`."""
+    return dataclasses.field(default=default, metadata={"least": Least(value, strict=True)})
 
 
 class Misfit(typing.NamedTuple):
@@ -121,7 +146,11 @@ def _record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
     known = {field.name: field for field in fields(kind)}
     for key, item in data.items():
         if key in known:
-            yield from misfits(hints[key], item, (*keys, key))
+            found = list(misfits(hints[key], item, (*keys, key)))
+            least = known[key].metadata.get("least")
+            if not found and least and item is not None and not least.admits(item):
+                found = [Misfit((*keys, key), f"{shown(item)} is not {least}")]
+            yield from found
         else:
             yield Misfit((*keys, key), "is not a known key", near_miss(str(key), known) or f"known: {', '.join(known)}")
     for name, field in known.items():

@@ -11,7 +11,8 @@ from typing import Any
 from flows.config.schema import Keys
 from lowering.errors import Problem
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,119}")
+MOST = 120  # characters of a name
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=-]{{0,{MOST - 1}}}")
 LONGEST = 80  # characters of a slug that is spelled out
 SYMBOL_PARTS = {"max": "", "min": "min", "multiple_of": "mult", "example": "at"}
 # What a reader looks for first comes first.
@@ -56,9 +57,14 @@ def problems(name: str, taken: Collection[str], place: str) -> list[Problem]:
     """Why a variant cannot be called `name`: it is no folder's name, or `taken` (case-folded names) has it."""
     if name.casefold() in taken:
         return [Problem(place, f"two variants would be called '{name}'", "rename a variant, or sweep other values")]
-    if NAME.fullmatch(name):
-        return []
-    return [Problem(place, f"'{name}' cannot be a folder's name", "at most 120 letters, digits, . _ + = and -, no sign first")]
+    return [refusal(name, place)] if not NAME.fullmatch(name) else []
+
+
+def refusal(name: str, place: str) -> Problem:
+    """Return why `name` cannot be the name of a model or variant, which become folders."""
+    if len(name) > MOST and NAME.fullmatch(name[:MOST]):
+        return Problem(place, f"'{name[:20]}…{name[-10:]}' has {len(name)} characters", f"at most {MOST} fit a folder's name")
+    return Problem(place, f"'{name}' cannot be a folder's name", "letters, digits, . _ + = and single -, no sign first")
 
 
 def spelled(value: Any) -> str:

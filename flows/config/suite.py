@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.config import slugs
 from flows.config.layers import Layers
-from flows.config.schema import Keys
+from flows.config.schema import Keys, at_least
 from flows.config.slugs import NAME, spelled
 from lowering.errors import Problem, near_miss
 
@@ -49,7 +49,7 @@ class Suite:
     sweep: Values = field(default_factory=dict)
     zip: Values = field(default_factory=dict)
     exclude: tuple[Mapping[str, Any], ...] = ()
-    max_jobs: int = MAX_JOBS
+    max_jobs: int = at_least(1, MAX_JOBS)
     strict_dims: bool = False
 
 
@@ -157,7 +157,7 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
                 first = suite.place(found[match][0])
                 problems.append(Problem(suite.place(keys), f"'{match}' is already named by {first}", "name a model once"))
             elif not NAME.fullmatch(match) or "--" in match:
-                problems.append(Problem(suite.place(keys), f"'{match}' cannot be a folder's name", "letters, digits, . _ + = and single -"))
+                problems.append(slugs.refusal(match, suite.place(keys)))
             else:
                 found[match] = keys, entry
     return found, problems

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.config.expansion import job_id
+from flows.config.plan import plan
 from tests.unit.config.configurations import TINY, not_said, refused, write
 
 
@@ -118,3 +120,63 @@ def test_an_empty_suite_or_selection_is_refused(folder: Path) -> None:
 def test_a_wrong_setting_does_not_hide_what_else_is_wrong() -> None:
     found = refused("model=mlp", "explain=5", "model.mlp.symbols.batch.max=many")
     assert [problem.partition(":")[0] for problem in found] == ["command line explain", "command line model.mlp.symbols.batch.max"]
+
+
+@pytest.mark.parametrize(("overrides", "said"), [
+    (["model=mlp", "cluster.workers=-1"], "command line cluster.workers: -1 is not 1 or more"),
+    (["model=mlp", "cluster.workers=0"], "command line cluster.workers: 0 is not 1 or more"),
+    (["model=mlp", "limits.stage_seconds=0"], "command line limits.stage_seconds: 0 is not more than 0"),
+    (["model=mlp", "limits.retries=-1"], "command line limits.retries: -1 is not 0 or more"),
+    (["model=mlp", "cluster.memory_bytes=0"], "command line cluster.memory_bytes: 0 is not 1 or more"),
+    (["model=mlp", f"model.mlp.seed={1 << 64}"], "command line model.mlp.seed: 18446744073709551616 does not fit into 64 bits"),
+    (["model=mlp", f"model.mlp.seed={-(1 << 63) - 1}"], "does not fit into 64 bits"),
+    (["suit=quickstart"], "command line suit=quickstart: there is no key 'suit' (did you mean 'suite'?)"),
+    (["modle=mlp"], "command line modle=mlp: there is no key 'modle' (did you mean 'model'?)"),
+    (["model=mlp", "ouput=x"], "did you mean 'output'?"),
+    (["model=./epoch=3-step=7.yaml"], "quote the value, for Hydra and the shell: \"model='./epoch=3-step=7.yaml'\""),
+    (["model=./epoch=3-step=7.yaml"], "has characters that mean something else in Hydra's grammar"),
+    (["model=./x#1.yaml"], "quote the value, for Hydra and the shell: \"model='./x#1.yaml'\""),
+    (["model=./it's $5.yaml"], r"""quote the value, for Hydra and the shell: 'model='"'"'./it\'"'"'s $5.yaml'"'"''"""),
+    (["model=[mlp"], "an override is key=value, +key=value or ~key"),
+])
+def test_a_value_that_cannot_be_is_refused_with_what_would_do(overrides: list[str], said: str) -> None:
+    (problem,) = refused(*overrides)
+    assert said in problem
+
+
+@pytest.mark.parametrize("override", ["cluster.workers=1", "limits.retries=0", "limits.memory_bytes=null", "limits.compress_bytes=0",
+                                      f"model.mlp.seed={(1 << 64) - 1}", f"model.mlp.seed={-(1 << 63)}"])
+def test_the_least_and_the_last_value_are_accepted(override: str) -> None:
+    assert plan(["model=mlp", override]).jobs
+
+
+def test_a_name_that_is_too_long_says_how_long_it_may_be(folder: Path) -> None:
+    write(folder / f"model/{'a' * 121}.yaml", TINY)
+    write(folder / f"model/{'b' * 120}.yaml", TINY)
+    write(folder / "suite/mine.yaml", f"models:\n  {'a' * 121}:\n  {'b' * 120}:\n")
+    found = refused(f"hydra.searchpath=['{folder}']", "suite=mine")
+    assert [problem.split(": ", 1)[1] for problem in found] == [
+        f"'{'a' * 20}…{'a' * 10}' has 121 characters (at most 120 fit a folder's name)",
+    ]
+
+
+def test_keys_of_a_model_whose_name_has_dots(folder: Path) -> None:
+    write(folder / "model/tiny.v1.2.yaml", TINY)
+    choice = [f"hydra.searchpath=['{folder}']", "model=tiny,tiny.v1.2"]
+    found = plan([*choice, "model.tiny.v1.2.symbols.batch.max=4,8", "model.tiny.symbols.batch.max=16"])
+    assert [(job_id(job), job["model"]["symbols"]["batch"]["max"]) for job in found.jobs] == [
+        ("tiny--default", 16), ("tiny.v1.2--batch4", 4), ("tiny.v1.2--batch8", 8)]
+    assert plan(found.overrides).jobs == found.jobs
+    assert "'v1'" in refused(*choice, "model.v1.2.symbols.batch.max=4")[0]
+
+
+def test_a_source_is_read_by_its_coding_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    text = "NAME = 'größe'\nfrom lowering.sources.mlp import MLP\ndef build(width: int) -> MLP:\n    return MLP(width, 8, 8)\n"
+    (folder / "latin.py").write_bytes(f"# -*- coding: latin-1 -*-\n{text}".encode("latin-1"))
+    (folder / "broken.py").write_bytes(text.encode("latin-1"))
+    for name, target in (("good", "latin.build"), ("bad", "broken.build")):
+        write(folder / f"model/{name}.yaml", "\n".join(["", f"factory: {{_target_: {target}, width: 16}}", *TINY.splitlines()[2:]]))
+    assert plan([f"hydra.searchpath=['{folder}']", "model=good"]).jobs
+    (problem,) = refused(f"hydra.searchpath=['{folder}']", "model=bad")
+    assert "broken.build: broken has a syntax error" in problem

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flows.__main__ import main
 from flows.command import printing
+from flows.command.exits import USAGE_ERROR
 from flows.config import slugs
 from flows.config.expansion import digest, job_id
 from flows.config.plan import plan
@@ -116,7 +117,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
     assert not not_said(expected, found), not_said(expected, found)
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
-    assert main(["run", *chosen(folder, BAD)]) == main.USAGE_ERROR
+    assert main(["run", *chosen(folder, BAD)]) == USAGE_ERROR
     assert f"shapeline: {len(found)} problems found" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
 
