@@ -18,8 +18,9 @@ from lowering import recipe
 from lowering.errors import ConfigError, near_miss
 from lowering.level import Level
 
-PLAIN = ("Any", "Literal", "Optional", "Union")
-VOCABULARY: dict[str, Any] = {name: getattr(typing, name) for name in PLAIN} | {"Mapping": Mapping, "Sequence": Sequence}
+# What annotations of options may spell.
+VOCABULARY: dict[str, Any] = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, object, list, tuple, dict, Mapping, Sequence)}
+VOCABULARY |= {"Any": Any, "Optional": typing.Optional, "Union": typing.Union}
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _record_options(node: ast.ClassDef) -> Options | None:
     declared = [item for item in node.body if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation)]
     try:
         kinds = {item.target.id: _kind(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
-    except NameError:
+    except (NameError, TypeError, SyntaxError):
         return None
     needed = frozenset(item.target.id for item in declared if isinstance(item.target, ast.Name) and item.value is None)
     return Options(kinds, needed)
@@ -199,13 +200,29 @@ def _function_options(node: ast.FunctionDef, skip: int = 0) -> Options | None:
     for argument in [*positional, *node.args.kwonlyargs]:
         try:
             kinds[argument.arg] = _kind(argument.annotation) if argument.annotation else Any
-        except (NameError, AttributeError):
+        except (NameError, TypeError, SyntaxError):
             kinds[argument.arg] = Any
     return Options(kinds, frozenset(argument.arg for argument in needed), node.args.kwarg is not None)
 
 
-def _kind(annotation: ast.expr) -> Any:
-    return eval(ast.unparse(annotation), {}, VOCABULARY)  # noqa: S307 - an annotation from a module that the run will import anyway
+def _kind(node: ast.expr) -> Any:
+    """Return the type that an annotation spells with the names of VOCABULARY; NameError where it uses others."""
+    match node:
+        case ast.Name(name) if name in VOCABULARY:
+            return VOCABULARY[name]
+        case ast.Constant(None):
+            return None
+        case ast.Constant(str(text)):  # an annotation in quotes
+            return _kind(ast.parse(text, mode="eval").body)
+        case ast.BinOp(left, ast.BitOr(), right):
+            return typing.Union[_kind(left), _kind(right)]  # noqa: UP007 - None has no |
+        case ast.Subscript(ast.Name("Literal"), choices):
+            return typing.Literal[ast.literal_eval(choices)]
+        case ast.Subscript(origin, ast.Tuple(items)):
+            return _kind(origin)[tuple(... if isinstance(item, ast.Constant) and item.value is ... else _kind(item) for item in items)]
+        case ast.Subscript(origin, item):
+            return _kind(origin)[_kind(item)]
+    raise NameError(ast.unparse(node))
 
 
 def _imported_stage(path: str) -> StageDeclaration:

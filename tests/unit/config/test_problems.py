@@ -180,3 +180,23 @@ def test_a_source_is_read_by_its_coding_line(folder: Path, monkeypatch: pytest.M
     assert plan([f"hydra.searchpath=['{folder}']", "model=good"]).jobs
     (problem,) = refused(f"hydra.searchpath=['{folder}']", "model=bad")
     assert "broken.build: broken has a syntax error" in problem
+
+
+def test_annotations_are_read_and_never_evaluated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    (folder / "noted.py").write_text("""
+from collections.abc import Mapping
+from typing import Literal, Optional
+def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], names: Mapping[str, Optional[bool]], *, mark: open("made", "w")):
+    raise AssertionError("only planned")
+""")
+    inputs = "\n".join(TINY.splitlines()[2:])
+    write(folder / "model/good.yaml", f"factory: {{_target_: noted.build, width: null, kind: 2, sizes: [1, 2], names: {{x: null}}, mark: 1}}\n{inputs}")
+    write(folder / "model/bad.yaml", f"factory: {{_target_: noted.build, width: x, kind: b, sizes: [1, x], names: {{x: 3}}, mark: [1]}}\n{inputs}")
+    assert plan([f"hydra.searchpath=['{folder}']", "model=good"]).jobs
+    found = refused(f"hydra.searchpath=['{folder}']", "model=bad")
+    assert not_said(["factory.width: 'x' is not an integer or null", "factory.kind: 'b' is not one of a, 2", "factory.sizes[1]: 'x' is not an integer",
+                     "factory.names.x: 3 is not true or false or null"], found) == ""
+    assert len(found) == 4
+    assert not (folder / "made").exists()
