@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
 
 import torch
 
@@ -20,6 +19,7 @@ from lowering.numerics.verifier import Bench
 from lowering.record.failure import outcome_of
 from lowering.signature import Signature
 from lowering.sizes import evaluation
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -66,17 +66,6 @@ class Trial:
     def counts(self) -> bool:
         """Whether torch.export accepts it with a dynamic dim."""
         return self.outcome not in ("not_exported", "static", "load_error", "no_sample")
-
-
-@dataclass
-class Silent:
-    """A Note that keeps nothing: the trial reads the dims from the signature."""
-
-    def __call__(self, code: str, message: str, place: str = "") -> None: ...
-
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
-
-    def file(self, suffix: str, data: bytes) -> None: ...
 
 
 @dataclass

@@ -16,12 +16,12 @@ from lowering import files
 from lowering.model import Symbol
 from lowering.record.folder import JOB
 from lowering.record.result import JobResult, Remark
+from lowering.stage import Silent
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
 from tests.unit.models import symbol_models as models
 from tests.unit.models.scaled_model import program
 from tests.unit.models.symbol_models import FILE, export, line, model
-from tests.unit.numerics.test_artifact import Deaf
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(models.Branch, model(models.Branch, {"n": Symbol(1, 64)}, x=["n"])).record.save(run / "jobs/branch--default")
     files.write(run / "jobs/broken--other/symbols.json", {})
     stage, folder = Verify(platforms=("cpu",)), run / "jobs/scaled--default"
-    verified = stage.apply(program(), Deaf())
+    verified = stage.apply(program(), Silent())
     stage.save(verified, folder / "06-verify")
     Package().save(verified, folder / "07-package")
     (top / "runs/latest").symlink_to(run.name)
