@@ -137,6 +137,7 @@ def lower_suite(run: Run) -> Path:
     Whatever interrupts it, the report is written, with a row for every job.
     """
     began = time.monotonic()
+    server.check_home()
     plan, begun = run.plan, begin.begin(run)
     if plan.cluster.runner == "threads" and not all_held(begun, plan.cluster):
         client.server()  # loads the compilers while Prefect's server starts

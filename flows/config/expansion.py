@@ -15,7 +15,7 @@ from flows.config.document import ModelConfig
 from flows.config.layers import Layer, Layers, merged
 from flows.config.overrides import LABEL, Override
 from flows.config.request import Request
-from flows.config.schema import Keys, field_names, misfits, split, without
+from flows.config.schema import Keys, Misfit, field_names, misfits, split, without
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, near_miss
 from lowering.model import Model
@@ -209,7 +209,7 @@ class _Expanding:
             self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
             return None
         shape = list(misfits(ModelConfig, tree))
-        self.problems += layers.problems(shape)
+        self.problems += layers.problems(_explained(misfit, tree) for misfit in shape)
         for misfit in shape:
             tree = without(tree, misfit.keys)
         if shape and any(misfits(ModelConfig, tree)):
@@ -233,3 +233,11 @@ class _Expanding:
     def _stage_place(self, layers: Layers, keys: Keys) -> str:
         said = max(layer.says(keys) for layer in layers.layers)
         return layers.place(keys) if said > 1 else self.root.place(keys)
+
+
+def _explained(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
+    """Return a misfit, and of a structure in place of an input what to do about it."""
+    match misfit.keys:
+        case ("inputs", name, part) if misfit.fix.startswith("known:") and isinstance(tree["inputs"][name][part], Mapping):
+            return misfit._replace(fix="an input is one tensor; of a structure, wrap the module so that each part is an argument of forward")
+    return misfit

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,22 @@ def configure() -> None:
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+
+
+def check_home() -> None:
+    """InfraError when the run would start a server of its own and Prefect's home, which holds its database, cannot be written."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME
+
+    if PREFECT_API_URL.value():
+        return
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        fix = "name another: export PREFECT_HOME=FOLDER"
+        raise InfraError(Problem(f"Prefect's home {home}", f"cannot be written: {error.strerror}", fix)) from error
 
 
 @contextmanager
