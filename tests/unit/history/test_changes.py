@@ -193,3 +193,14 @@ def test_names_and_locations_do_not_count_as_changes(suffix: str, one: str, othe
 )  # fmt: skip
 def test_another_program_counts_as_changed(suffix: str, one: str, other: str) -> None:
     assert levels.normalized(one, suffix) != levels.normalized(other, suffix)
+
+
+def test_dims_are_listed_in_the_order_of_the_record() -> None:
+    def run(verdict: str) -> dict[str, Any]:
+        dims = [{"id": f"{name}[{dim}]", "verdict": verdict, "value": 4} for name in ("tokens", "mask", "image", "audio") for dim in (1, 0)]
+        job = {"id": "a--b", "outcome": "ok", "expected": "ok", "stage": "mhlo", "stages": [], "problems": [], "seconds": 1.0, "peak_rss_bytes": None,
+               "symbols": {"requested": dims}}
+        return {"run": verdict, "suite": "zoo", "started": "", "jobs": [job]}
+
+    found = changes.compare(run("dynamic"), run("specialized"))
+    assert [row["what"] for row in found.kinds["dims_lost"]] == [dim["id"] for dim in run("")["jobs"][0]["symbols"]["requested"]]
