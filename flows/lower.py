@@ -168,3 +168,7 @@ def lower_suite(run: Run) -> Path:
         copies.concluded(begun.folder)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
+
+
+if __name__ == "__main__":
+    sys.exit("python -m flows.lower is now shapeline run, and with -m shapeline multirun")
