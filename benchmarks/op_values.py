@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.op_samples import Call, Sample, database, samples, supports
-from benchmarks.op_trial import STAGES, Silent
+from benchmarks.op_trial import STAGES
 from lowering.errors import LoadError, ShapelineError
 from lowering.level import Program
 from lowering.model import Built, Input, Model, Symbol
@@ -27,6 +27,7 @@ from lowering.numerics import runner
 from lowering.numerics.verifier import Bench
 from lowering.signature import Signature
 from lowering.sizes import evaluation
+from lowering.stage import Silent
 from lowering.stages.export import Export
 
 SIZES = (0, 1, 2, 3)

@@ -14,9 +14,9 @@ from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.numerics.runner import Eager
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
-from tests.filecheck.test_torchscript import Quiet
 
 COMPILER = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
 
@@ -49,7 +49,7 @@ def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> N
     target, given = CASES[name]
     dims = {dim for declared in given.values() for dim in declared.shape if isinstance(dim, str)}
     model = Model(name, {"_target_": target, **OPTIONS.get(name, {})}, given, {dim: Symbol(2, 64) for dim in sorted(dims)})
-    script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, model), Quiet()), Quiet())
+    script = ToTorchScript().apply(Export().apply(Program(Level.MODEL, model), Silent()), Silent())
     _, module, optimized = ToTorchScript(optimized=True).save(script, tmp_path / "02-torchscript")
     top = script.at(Level.MODEL)
     assert top is not None and script.signature is not None

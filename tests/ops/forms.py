@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.op_trial import STAGES, Silent
+from benchmarks.op_trial import STAGES
 from lowering import types
 from lowering.level import Level
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import comparison, runner
 from lowering.numerics.xla import Xla
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 
