@@ -10,7 +10,7 @@ from lowering.store import provenance
 from lowering.store.entries import digest
 
 WORDS = {"input": "its input changed", "weights": "the weights changed", "levels": "a level above changed"}
-SCHEMA = 2  # of the parts, and of how levels are saved; raised when either changes
+SCHEMA = 3  # of the parts, and of how levels are saved; raised when either changes
 MODEL = "model"  # the input of a first stage: what it is built from is the part `model`
 
 
