@@ -12,7 +12,7 @@ import pytest
 from lowering.ir import mlir
 from lowering.legalize import driver
 from lowering.signature import Argument, Bound, Signature
-from tests.filecheck.matcher import check, directives
+from tests.filecheck.matcher import check
 
 CASES = sorted((Path(__file__).parent / "stablehlo").glob("*.mlir"))
 
@@ -38,4 +38,4 @@ def test_legalized(case: Path) -> None:
     mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "test")
     assert module.operation.verify()
     assert not mlir.impurities(module, ("func", "stablehlo", "builtin"))
-    check(mlir.text(module), directives(text))
+    check(mlir.text(module), text)

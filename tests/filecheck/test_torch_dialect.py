@@ -10,7 +10,7 @@ import pytest
 from lowering.ir import mlir
 from lowering.torch_dialect import importer
 from lowering.torchscript import text
-from tests.filecheck.matcher import check, directives
+from tests.filecheck.matcher import check
 
 CASES = sorted((Path(__file__).parent / "torch_dialect").glob("*.ts"))
 
@@ -24,4 +24,4 @@ def test_case(path: Path) -> None:
     assert len(found) == len(wanted), found
     assert all(part in problem for part, problem in zip(wanted, found, strict=True)), found
     if not wanted:
-        check(mlir.text(importer.import_graph(graph, mlir.torch_context()), locations="# model.py" in source), directives(source))
+        check(mlir.text(importer.import_graph(graph, mlir.torch_context()), locations="# model.py" in source), source)

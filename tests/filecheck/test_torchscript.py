@@ -21,7 +21,7 @@ from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
 from lowering.torchscript import deployable
 from lowering.torchscript.text import parse
-from tests.filecheck.matcher import check, directives
+from tests.filecheck.matcher import check
 
 CASES = sorted(path.stem for path in (Path(__file__).parent / "torchscript").glob("*.py"))
 
@@ -54,7 +54,7 @@ def test_case(name: str, tmp_path: Path) -> None:
     script = stage.apply(program, Silent())
     assert list(stage.ensures(script)) == []
     text = str(script.ir)
-    check(text, directives(source))
+    check(text, source)
     assert str(parse(text)) == text
     deployable.module_of(script).save(str(tmp_path / "module.pt"))
     _compare(script, torch.jit.load(str(tmp_path / "module.pt")))
