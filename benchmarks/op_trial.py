@@ -15,7 +15,7 @@ from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import runner
-from lowering.numerics.verifier import Bench
+from lowering.numerics.bench import Bench, Reference
 from lowering.record.failure import outcome_of
 from lowering.signature import Signature
 from lowering.sizes import evaluation
@@ -142,7 +142,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
         except LoadError as error:
             why_not = f"eager fails at other shapes: {error}"
             continue
-        found = bench.check(run, given, want)
+        found = bench.check(run, given, Reference(want))
         text = evaluation.text(point)
         if found.failure:
             return "unsupported" if found.unsupported and is_sized_by_data(program) else "error", (f"at {text}: {found.failure}",)

@@ -19,6 +19,7 @@ GRADIENT = "grad."  # what the name of a parameter gets to name its gradient
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
 LARGEST = 2**31 - 1  # size of a dim that a program can take: StableHLO counts in 32 bits
+LOOSEST = 1.0  # the largest atol and rtol: with more, a result of zeros would do
 
 # Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
 EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
@@ -219,6 +220,8 @@ class Model:
                 found.append(_missing_file(where, library))
         found += _checkpoint_problems(place, self)
         found += _loss_problems(f"{place}.loss", self)
+        for dtype, tolerance in self.tolerances.items():
+            found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
@@ -304,6 +307,15 @@ def _loss_problems(place: str, model: Model) -> list[Problem]:
     targets = model.loss.get("targets")
     return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is no input", near_miss(str(name), model.inputs) or "declare it under inputs")
                     for argument, name in (targets.items() if isinstance(targets, Mapping) else ()) if name not in model.inputs]
+
+
+def _tolerance_problems(place: str, dtype: str, tolerance: Tolerance) -> list[Problem]:
+    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", near_miss(dtype, DTYPES) or f"one of {', '.join(DTYPES)}")]
+    for name, value in (("atol", tolerance.atol), ("rtol", tolerance.rtol)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:  # nan is in no range
+            fix = f"a number from 0 to {LOOSEST:g}; to compare nothing, drop the stage: ~stages.verify"
+            found.append(Problem(f"{place}.{name}", f"is {value!r}", fix))
+    return found
 
 
 def _is_prime(number: int) -> bool:

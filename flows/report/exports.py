@@ -57,7 +57,7 @@ def table(data: Mapping[str, Any]) -> str:
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
     columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes", "warnings",
-               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", *stages, "cause"]
+               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", *stages, "cause"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -89,6 +89,7 @@ def _row(job: Job) -> dict[str, Any]:
         "job": job["id"], **{key: job[key] for key in same},
         "warnings": len(job["warnings"]), "dims_dynamic": kept, "dims_asked": asked, "ops": operations(job),
         "max_abs": job["verify"].get("max_abs"), "max_rel": job["verify"].get("max_rel"),
+        "unverified": job["unverified"],
         **axes,
         **{f"seconds {stage['name']}": stage["seconds"] for stage in job["stages"]},
         "cause": _problem(job["problems"][0]) if job["problems"] else "",
@@ -116,6 +117,8 @@ def _properties(job: Job) -> Iterator[tuple[str, str]]:
     yield "outcome", job["outcome"]
     yield "stage", job["stage"]
     yield "expected", _expected(job)
+    if job["unverified"]:
+        yield "unverified", job["unverified"]
     for stage in job["stages"]:
         yield f"seconds {stage['name']}", f"{stage['seconds']:.3f}"
     if job["peak_rss_bytes"]:

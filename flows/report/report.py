@@ -111,8 +111,9 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def short(result: JobResult, limit: int = 160) -> str:
-    """The first line of the first problem, and how many more there are; without one, of the dims that became static."""
-    lines = (str(result.problems[0]) if result.problems else remarks.lost(result)).strip().splitlines() or [""]
+    """The first line of the first problem, and how many more there are; without one, that nothing was verified, and the dims that became static."""
+    said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "", remarks.lost(result))))
+    lines = (str(result.problems[0]) if result.problems else said).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 

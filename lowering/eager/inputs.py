@@ -54,7 +54,7 @@ def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dic
     A Python number is a 0-d tensor here; that of a SymInt holds the size of its symbol.
     """
     seed = model.seed if seed is None else seed
-    made = {name: _filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
+    made = {name: filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
     return made | {name: torch.tensor(sizes[name]) for name in model.ints}
 
 
@@ -63,7 +63,7 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def _filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """A tensor of the declared dtype: default randn for floats and complex, ones for bool, zeros for ints.
 
     randint [low, high) and uniform [low, high); arange counts along the last dim; padding is a mask over the last dim: each row a drawn

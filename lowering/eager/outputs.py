@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,10 +12,14 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Outputs:
-    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself."""
+    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself.
+
+    positional: the same leaves by their paths where named tuples are plain ones (`0` for `logits`).
+    """
 
     leaves: Mapping[str, Any]
     spec: pytree.TreeSpec
+    positional: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -24,7 +28,17 @@ class Outputs:
 
 def outputs_of(returned: Any) -> Outputs:
     leaves, spec = pytree.tree_flatten(returned)
-    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec)
+    plain = pytree.tree_structure(_unnamed(returned))
+    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec, dict(zip(leaf_names(plain), leaves, strict=True)))
+
+
+def _unnamed(tree: Any) -> Any:
+    """`tree` with plain tuples for named ones."""
+    if type(tree) is tuple or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
+        return tuple(map(_unnamed, tree))
+    if type(tree) is list:
+        return list(map(_unnamed, tree))
+    return {key: _unnamed(value) for key, value in tree.items()} if type(tree) is dict else tree
 
 
 def leaf_names(spec: pytree.TreeSpec) -> list[str]:

@@ -1,10 +1,9 @@
-"""A float32 module run in float64 without a second copy of its weights: each op gets its operands widened, and gives them back when it is done."""
+"""A module of narrower floats run in float64 without a second copy of its weights: each op gets its operands widened, and gives them back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,16 +11,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from lowering.eager import duplicates
+from lowering.model import Model
+
 # They give elements as they are, so that widening what they give is as good, and less.
 _MOVING = {"embedding", torch.ops.aten.embedding.default, torch.ops.aten._to_copy.default}
-WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+WIDE = {torch.float32: torch.float64, torch.bfloat16: torch.float64, torch.float16: torch.float64, torch.complex64: torch.complex128}
 
 
 @contextmanager
 def widened() -> Iterator[None]:
-    """Inside, every float32 operand and every float32 that is asked for is float64, complex numbers likewise.
+    """Inside, every float operand of 2 or 4 bytes and every such float that is asked for is float64, complex numbers likewise.
 
-    RuntimeError where an op writes to a float32 tensor: what it wrote would be lost.
+    RuntimeError where an op writes to a tensor of a narrower float: what it wrote would be lost.
     """
     with _Ops(), _Functions():
         yield
@@ -46,14 +48,14 @@ class _Ops(TorchDispatchMode):
 
 
 def suits(module: torch.nn.Module) -> bool:
-    """Whether float32 is all that the module computes in, and what it runs are PyTorch's ops one by one."""
+    """Whether floats that can be widened are all that the module computes in, and what it runs are PyTorch's ops one by one."""
     is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
     return is_plain and all(weight.dtype in WIDE for weight in module.parameters() if weight.is_floating_point() or weight.is_complex())
 
 
-def sharing(module: torch.nn.Module) -> torch.nn.Module:
+def sharing(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     """A copy of `module` that has its parameters, and buffers and other tensors of its own, which are widened."""
-    copied = deepcopy(module, {id(weight): weight for weight in module.parameters()})
+    copied = duplicates.duplicate(module, model, shared=True)
     for part in copied.modules():
         for held in (part._buffers, vars(part)):
             held.update({name: _wide(value) for name, value in held.items() if isinstance(value, torch.Tensor)})

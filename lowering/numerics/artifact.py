@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch.utils import _pytree as pytree
 
 from lowering import files
@@ -22,7 +21,7 @@ from lowering.errors import InfraError, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics import comparison
+from lowering.numerics import comparison, tensor_files
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
@@ -193,11 +192,9 @@ def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.T
 def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     given: dict[str, torch.Tensor] = {}
     want: dict[str, torch.Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            if name.startswith(prefix):
-                side, _, rest = name.removeprefix(prefix).partition("/")
-                (given if side == "input" else want)[rest] = file.get_tensor(name)
+    for name, value in tensor_files.read(path, prefix).items():
+        side, _, rest = name.removeprefix(prefix).partition("/")
+        (given if side == "input" else want)[rest] = value
     return given, want
 
 

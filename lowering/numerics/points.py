@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lowering.eager.inputs import flexible_sizes
 from lowering.model import Model, Symbol
+from lowering.numerics import corners
+from lowering.numerics.corners import smallest
 from lowering.signature import Signature
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
@@ -21,12 +25,15 @@ _UNBOUNDED = 4096
 # How far sizes are drawn in search of those that the guards decline.
 _DRAWN = 256
 
+# Ranges of so many sizes are tried one by one when guards decline most of them.
+_ENUMERATED = 4096
+
 Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Sizes of all symbols. kind: `lower`, `upper`, `edge SYMBOL`, `off multiples`, `random`; note: what capped it."""
+    """Sizes of all symbols. kind: `lower`, `upper`, `edge SYMBOL`, `off multiples`, `mixed`, `random`, `traced`; note: what capped it."""
 
     kind: str
     sizes: Sizes
@@ -103,21 +110,18 @@ class Space:
         return found
 
 
-def smallest(symbol: Symbol) -> int:
-    return -(-symbol.min // symbol.multiple_of) * symbol.multiple_of
-
-
 def largest(symbol: Symbol) -> int:
     return symbol.largest(symbol.max if symbol.max is not None else max(_UNBOUNDED, 4 * symbol.min))
 
 
 def points(space: Space, count: int, budget_elements: int, seed: int = 0, seconds: Callable[[Sizes], float] | None = None,
            budget_seconds: float = 0.0) -> list[Point]:
-    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, random ones.
+    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed ones, random ones.
 
-    No point has a symbol at its traced size where the range allows another. The upper corner is capped by `budget_elements` (inputs and
-    results) and, when `seconds` measures a run, by `budget_seconds`; a point that was capped says by what, and then each symbol's own
-    maximum is visited with the others small.
+    The corners have no symbol at its traced size where the range allows another; mixed points combine the classes of sizes that no other
+    point has (see `corners`). The upper corner is capped by `budget_elements` (inputs and results) and, when `seconds` measures a run, by
+    `budget_seconds`; a point that was capped says by what, and then each symbol's own maximum is visited with the others small. Where
+    guards leave fewer points, every size of a small range is tried, and the traced sizes at last.
     """
     if not space.symbols:
         return [Point("example", {})]
@@ -127,14 +131,54 @@ def points(space: Space, count: int, budget_elements: int, seed: int = 0, second
     if upper.note:
         found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget_elements]
     found = _distinct([point for point in found if space.admits(point.sizes)])
+    room = max(space.elements(upper.sizes) if upper.note else budget_elements, space.elements(lower.sizes))
+
+    def fits(sizes: Sizes) -> bool:
+        return space.admits(sizes) and space.elements(sizes) <= room
+
+    mixed, _ = corners.cover(space.symbols, space.example, space.box(1.0), [point.sizes for point in found], fits, seed)
+    for sizes in mixed:
+        if len(found) >= count and found[-1].kind == "mixed":
+            return found
+        found = _distinct([*found, Point("mixed", sizes)])
     draw = random.Random(seed)
     for _ in range(64 * count):
-        if len(found) >= count and any(point.kind == "random" for point in found):
+        if len(found) >= count:
             break
         drawn = _away(space, {name: _draw(symbol, upper.sizes[name], draw) for name, symbol in space.symbols.items()})
-        if space.admits(drawn) and space.elements(drawn) <= max(budget_elements, space.elements(lower.sizes)):
+        if fits(drawn):
             found = _distinct([*found, Point("random", drawn)])
-    return found
+    if len(found) < count:
+        found = _distinct([*found, *(Point("random", sizes) for sizes in itertools.islice(filter(fits, _whole(space)), count))])[:count]
+    return found if found or not space.admits(space.example) else [Point("traced", dict(space.example))]
+
+
+def not_tried(space: Space, tried: Sequence[Point]) -> list[str]:
+    """The classes of sizes (see `corners`) that the ranges hold and none of `tried` belongs to."""
+    if not space.symbols:
+        return []
+    tops = space.box(1.0)
+    _, there = corners.cover(space.symbols, space.example, tops, [], space.admits, 0)
+    return sorted(there.difference(*(corners.classes(space.symbols, space.example, tops, point.sizes) for point in tried)))
+
+
+def are_all(space: Space, tried: Sequence[Point]) -> bool:
+    """Whether the ranges hold no other sizes than those of `tried`."""
+    if not space.symbols:
+        return True
+    known = {tuple(sorted(point.sizes.items())) for point in tried}
+    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _whole(space) if space.admits(sizes))
+
+
+def _combinations(space: Space) -> int:
+    return math.prod(largest(symbol) // symbol.multiple_of - smallest(symbol) // symbol.multiple_of + 1 for symbol in space.symbols.values())
+
+
+def _whole(space: Space) -> Iterator[dict[str, int]]:
+    """All sizes of a range that has few; of a larger one none."""
+    if _combinations(space) <= _ENUMERATED:
+        ranges = [range(smallest(symbol), largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
+        yield from (dict(zip(space.symbols, chosen, strict=True)) for chosen in itertools.product(*ranges))
 
 
 def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:

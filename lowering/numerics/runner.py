@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch.export.graph_signature import ConstantArgument
 
-from lowering.eager import training, widening
+from lowering.eager import duplicates, training, widening
 from lowering.eager.module import buffers_kept, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.ir import mlir
@@ -173,7 +172,8 @@ class Eager:
         passed = {name: value.clone() for name, value in given.items()}
         with buffers_kept(self.module):
             outputs = run_eager(self.module, self.model, passed)
-            state = {"output": outputs.leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
+            leaves = {**outputs.positional, **outputs.leaves}  # a TorchScript file's named tuples are tuples to its program
+            state = {"output": leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
             if self.model.mode == "training":
                 state["gradient"] = training.gradients(self.module, self.model, outputs)
             missing = [result.name for result in results_of(self.signature) if result.name not in state[result.kind]]
@@ -183,18 +183,18 @@ class Eager:
             return tuple(_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
 
     def double(self) -> Eager:
-        """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself too."""
+        """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself or casts to too."""
         if self.model.mode == "inference" and widening.suits(self.module):
             return _Widened(self.model, self.module, self.signature)
         return self._copied()
 
     def _copied(self) -> Eager:
         """The same in float64, on a widened copy of the module."""
-        return _Double(self.model, copy.deepcopy(self.module).double(), self.signature)
+        return _Double(self.model, duplicates.duplicate(self.module, self.model).double(), self.signature)
 
     def nearby(self, seed: int) -> Eager:
         """The same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""
-        module, generator = copy.deepcopy(self.module), torch.Generator().manual_seed(seed)
+        module, generator = duplicates.duplicate(self.module, self.model), torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in module.parameters():
                 if parameter.is_floating_point():
@@ -217,7 +217,7 @@ class _Widened(Eager):
     """As _Double, with no copy of the weights but where the module does what only a copy can."""
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
-        lean = _Double(self.model, widening.sharing(self.module), self.signature)
+        lean = _Double(self.model, widening.sharing(self.module, self.model), self.signature)
         try:
             with widening.widened():
                 return lean(given)

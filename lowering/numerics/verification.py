@@ -47,6 +47,9 @@ class Verification:
 
     declined: sizes inside the declared ranges that a guard of the program itself declines, with the guard; nothing is compared there.
     blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
+    special: a point again on special values (equal elements, ends of ranges; NaN and infinities); left_out: kinds of them that were not run,
+    and why. not_tried: classes of sizes (see `corners`) that no point has; is_exhaustive: whether the points are all sizes there are.
+    random: results that descend from random numbers. weakened: dtypes whose tolerance is larger than the default, with the reason.
     """
 
     points: tuple[PointCheck, ...]
@@ -56,6 +59,16 @@ class Verification:
     budget: Mapping[str, float] = field(default_factory=dict)
     kept: tuple[tuple[Point, Mapping[str, torch.Tensor], tuple[torch.Tensor, ...]], ...] = ()
     declined: tuple[tuple[Point, str], ...] = ()
+    special: tuple[PointCheck, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    not_tried: tuple[str, ...] = ()
+    is_exhaustive: bool = False
+    random: tuple[str, ...] = ()
+    weakened: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def checks(self) -> tuple[PointCheck, ...]:
+        return self.points + self.special
 
     def comparisons(self) -> Iterator[Comparison]:
         return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
@@ -72,7 +85,7 @@ class Verification:
     def mismatches(self) -> list[Problem]:
         """Wrong results, sizes inside the ranges that were refused, and sizes outside that were taken."""
         found = []
-        for check in self.points:
+        for check in self.checks:
             for label, level in check.levels.items():
                 at = f"{label} at {check.point}"
                 found += [Problem(f"output '{name}' of {at}", compared.detail, self.blame)
@@ -85,34 +98,36 @@ class Verification:
     @property
     def failures(self) -> list[Problem]:
         """Levels that could not be run."""
-        return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.points
+        return [Problem(f"{label} at {check.point}", level.failure, self.blame) for check in self.checks
                 for label, level in check.levels.items() if level.failure and not level.refused]
 
     @property
     def unsupported(self) -> list[Problem]:
         """Levels that what runs them cannot take, each once, at its first point; empty when any failed for another reason."""
-        found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out") for check in reversed(self.points)
+        found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out") for check in reversed(self.checks)
                  for label, level in check.levels.items() if level.unsupported}
-        others = any(level.failure and not level.unsupported for check in self.points for level in check.levels.values())
+        others = any(level.failure and not level.unsupported for check in self.checks for level in check.levels.values())
         return [] if others else list(found.values())
 
     def to_json(self) -> dict[str, Any]:
         """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
         return {
-            "points": [
-                {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
-                 "levels": {label: _plain(level) for label, level in check.levels.items()}}
-                for check in self.points
-            ],
+            "points": list(map(_point, self.points)), "special": list(map(_point, self.special)), "left_out": dict(self.left_out),
+            "not_tried": list(self.not_tried), "random": list(self.random), "weakened": dict(self.weakened),
             "max_abs": self.max_abs, "max_rel": self.max_rel,
             "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],
             "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
         }  # fmt: skip
 
 
+def _point(check: PointCheck) -> dict[str, Any]:
+    return {"kind": check.point.kind, "sizes": dict(check.point.sizes), "note": check.point.note, "eager_seconds": check.seconds,
+            "levels": {label: _plain(level) for label, level in check.levels.items()}}
+
+
 def _plain(level: LevelCheck) -> dict[str, Any]:
     return {"seconds": level.seconds, "failure": level.failure, "outputs": {
         name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong,
-               "detail": compared.detail}
+               "detail": compared.detail, "held_to": compared.held_to}
         for name, compared in level.outputs.items()
     }}  # fmt: skip

@@ -22,9 +22,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
 PLATFORMS = ("cpu", "gpu")
+_KEPT = 4  # executables: those of the levels at one point
 
-# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1, and bf16 kept in f32 between ops.
-_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_allow_excess_precision": False}
+# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1 (YNN does so in a maximum fused with a reduction),
+# and bf16 kept in f32 between ops.
+_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_cpu_experimental_ynn_fusion_type": "", "xla_allow_excess_precision": False}
 
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
 _BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
@@ -170,6 +172,7 @@ class Xla:
 
     platform: str = "cpu"
     _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
+    _compiled: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.platform not in platforms():
@@ -183,11 +186,19 @@ class Xla:
 
     def run(self, module: str | bytes, arguments: Sequence[torch.Tensor],
             values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
-        """What `module` computes on `arguments`, compiled for their shapes. Raises Refused and StageFailed, see `refine`."""
+        """What `module` computes on `arguments`, compiled for their shapes; the last few executables are kept for further runs.
+
+        Raises Refused and StageFailed, see `refine`.
+        """
 
         def whole(module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-            shapes = [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments]
-            return self.execute(self.compile(refine(module, shapes, values)), arguments)
+            shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
+            key = (module, shapes, tuple(sorted(values.items())))
+            executable = self._compiled.pop(key, None) or self.compile(refine(module, shapes, values))
+            self._compiled[key] = executable
+            if len(self._compiled) > _KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            return self.execute(executable, arguments)
 
         return segments.run(module, arguments, whole, _context())
 

@@ -114,8 +114,20 @@ class JobResult:
         """The outcome that was expected, or UNSPECIFIED."""
         return self.expect.outcome
 
+    @property
+    def unverified(self) -> str:
+        """Why an `ok` says nothing about numbers, or less than the defaults do; empty for what was verified, or did not end `ok`."""
+        if self.outcome != "ok":
+            return ""
+        points = self.verify.get("points") if isinstance(self.verify, Mapping) else None
+        if not points or not any(point.get("levels") for point in points):
+            return "no level was compared with eager"
+        if weakened := self.verify.get("weakened"):
+            return f"tolerances were weakened: {', '.join(f'{dtype} ({reason})' if reason else dtype for dtype, reason in weakened.items())}"
+        return ""
+
     def to_json(self) -> dict[str, Any]:
-        return {**plain(self), "expected": self.expected, "as_expected": self.as_expected}
+        return {**plain(self), "expected": self.expected, "as_expected": self.as_expected, "unverified": self.unverified}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> JobResult:

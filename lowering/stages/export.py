@@ -22,7 +22,7 @@ from lowering.fx import aliasing, cleanup, custom_gradients, dynamic_shapes, exp
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics.points import smallest
+from lowering.numerics.corners import smallest
 from lowering.ops import bags, decompositions, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import save_file
 
 from lowering import files
 from lowering.custom import bridge
@@ -18,7 +17,7 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import iree, verifier, xla
+from lowering.numerics import iree, special_values, tensor_files, verifier, xla
 from lowering.numerics.runner import RUNNABLE, label_of, results_of
 from lowering.numerics.verification import Verification
 from lowering.stage import Note, Stage
@@ -43,6 +42,7 @@ class Verify(Stage):
     budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
     threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).
     keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
+    values: sets of special values that one point is run on again: `edges` (equal elements, ends of ranges, zeros), `non-finite`.
     """
 
     source: ClassVar[Level] = Level.MHLO
@@ -56,6 +56,7 @@ class Verify(Stage):
     threads: int = 1
     keep_elements: int = 1 << 18
     seed: int = 0
+    values: Sequence[str] = special_values.SETS
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
@@ -67,6 +68,8 @@ class Verify(Stage):
                   for word in self.platforms if word not in xla.PLATFORMS]
         found += [Problem(f"stages.verify.{name}", f"is {value}", "1 or more")
                   for name, value in (("points", self.points), ("threads", self.threads)) if value < 1]
+        found += [Problem("stages.verify.values", f"'{word}' is no set of values", f"one of {', '.join(special_values.SETS)}")
+                  for word in self.values if word not in special_values.SETS]
         if top is None or not isinstance(top.ir, Built) or program.signature is None:
             fix = "enter the pipeline at the model, or drop this stage"
             found.append(Problem("verify", "there is no eager module to compare with", fix))
@@ -86,27 +89,43 @@ class Verify(Stage):
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
         with _threads(self.threads):
             found, bench = verifier.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
-                                           self.budget_seconds, self.seed, self.keep_elements)
+                                           self.budget_seconds, self.seed, self.keep_elements, self.values)
         note.report("verify", found.to_json())
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
         for point, guard in found.declined:
             cause = f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}"
             note("point_declined", cause, str(point))
+        self._note_gaps(found, note)
         for word in self.levels:
             if program.at(_LEVELS[word]) is None:
                 note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")
         if bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
-        log = "\n".join(level.log for check in found.points for level in check.levels.values() if level.log)
+        log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
         if found.mismatches:
             raise Mismatch(found.mismatches, log)
         if found.unsupported and is_sized_by_data(program):
             raise Unsupported(found.unsupported, log)
         if found.failures:
             raise StageFailed(found.failures, log)
+        if not found.points:
+            guards = "; ".join(dict.fromkeys(guard for _, guard in found.declined))
+            cause = "the program's own guards decline every size inside the declared ranges that was tried, so nothing was compared"
+            raise StageFailed(Problem("stages.verify.points", f"{cause}: {guards}", "narrow the ranges to sizes that the guards take"))
         held = {field.name: getattr(program, field.name) for field in fields(Program)}
         return Verified(**held, verification=found)
+
+    def _note_gaps(self, found: Verification, note: Note) -> None:
+        """Say what was compared less than it was asked for."""
+        if len(found.points) < self.points and not found.is_exhaustive:
+            why = "the program's guards decline the others" if found.declined else "no others were found inside the budgets"
+            note("few_points", f"{len(found.points)} of {self.points} points were compared: {why}", "stages.verify.points")
+        if found.random:
+            note("results_random", "random results were compared by dtype and shape, and by their distributions over several runs where a run "
+                 "is quick", ", ".join(found.random))
+        for dtype, reason in found.weakened.items():
+            note("tolerance_weakened", f"more is allowed than the default of {dtype}: {reason or 'no reason is given'}", f"tolerances.{dtype}")
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """The points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""
@@ -116,12 +135,12 @@ class Verify(Stage):
         record, results = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")
         tensors: dict[str, torch.Tensor] = {}
         for number, (_, given, want) in enumerate(program.verification.kept):
-            tensors |= {f"{number}/input/{name}": value.contiguous() for name, value in given.items()}
+            tensors |= {f"{number}/input/{name}": value for name, value in given.items()}
             produced = zip(results_of(program.signature), want, strict=True)
-            tensors |= {f"{number}/eager/{label_of(result)}": value.contiguous() for result, value in produced}
+            tensors |= {f"{number}/eager/{label_of(result)}": value for result, value in produced}
         points = [{"kind": point.kind, "sizes": dict(point.sizes)} for point, _, _ in program.verification.kept]
         files.write(record, program.verification.to_json() | {"kept": points})
-        save_file({name: value.clone() for name, value in tensors.items()}, results)
+        tensor_files.write(tensors, results)
         return [record, results]
 
     def ops(self, program: Program) -> dict[str, int]:

@@ -45,12 +45,12 @@ def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], 
 
 
 def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
-    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature."""
+    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature; u: why it is unverified."""
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {
         "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected,
-        "g": result.stage,
+        "g": result.stage, "u": result.unverified,
         "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
         "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.signature(result),
         "a": dict(swept), "d": _dims(result.symbols),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -70,7 +68,7 @@ def test_it_gives_what_a_widened_copy_gives(module: type[torch.nn.Module], monke
 @pytest.mark.parametrize("module", [Mixed, Checking])
 def test_no_weight_is_copied(module: type[torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     reference = eager(module())
-    shared = widening.sharing(reference.module)
+    shared = widening.sharing(reference.module, reference.model)
     assert all(one is other for one, other in zip(shared.parameters(), reference.module.parameters(), strict=True))
     assert all(buffer.dtype is torch.float64 for buffer in shared.buffers())
     assert all(buffer.dtype is torch.float32 for buffer in reference.module.buffers())
@@ -100,6 +98,7 @@ def test_a_row_that_is_looked_up_is_widened_alone() -> None:
     assert doubled.dtype is torch.float64
 
 
-def test_modules_of_other_floats_and_compiled_code_are_copied(tmp_path: Path) -> None:
-    assert not widening.suits(torch.nn.Linear(2, 2).bfloat16())
+def test_modules_of_floats_of_a_byte_and_compiled_code_are_copied() -> None:
+    assert widening.suits(torch.nn.Linear(2, 2).bfloat16())
+    assert not widening.suits(torch.nn.Linear(2, 2).to(torch.float8_e5m2))
     assert not widening.suits(torch.nn.Sequential(torch.jit.script(torch.nn.Linear(2, 2))))

@@ -46,7 +46,10 @@ ASSERTION = """
 HLO = """module {{
   func.func @main(%weight: tensor<16x8xf32>, %x: tensor<?x16xf32>, %ids: tensor<?xi64>) -> (tensor<?x8xf32>, tensor<?xi64>) {{{assertion}
     %product = "{dialect}.dot"(%x, %weight) : (tensor<?x16xf32>, tensor<16x8xf32>) -> tensor<?x8xf32>
-    %none = "{dialect}.subtract"(%product, %product) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+    %same = "{dialect}.compare"(%product, %product) <{{comparison_direction = #{dialect}<comparison_direction EQ>}}>
+      : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xi1>
+    %never = "{dialect}.xor"(%same, %same) : (tensor<?x8xi1>, tensor<?x8xi1>) -> tensor<?x8xi1>
+    %none = "{dialect}.convert"(%never) : (tensor<?x8xi1>) -> tensor<?x8xf32>
     %logits = "{dialect}.{relu}"(%product, %none) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
     %count = "{dialect}.{double}"(%ids, %ids) : (tensor<?xi64>, tensor<?xi64>) -> tensor<?xi64>
     return %logits, %count : tensor<?x8xf32>, tensor<?xi64>

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowering.model import Tolerance
-from lowering.numerics.comparison import EXACT, Comparison, compare, nearer, scaled, tolerance_of
+from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, nearer, scaled, tolerance_of, weakened
 
 NAN, INF = math.nan, math.inf
 
@@ -141,10 +141,45 @@ def test_float64_accepts_an_error_like_eagers_and_no_larger() -> None:
     assert not nearer(one_off, eager, exact)
 
 
-def test_float64_accepts_a_few_roundings_of_the_largest_element() -> None:
-    exact = torch.linspace(-90, 90, 1001, dtype=torch.float64)
+def test_a_large_element_makes_no_room_for_the_others() -> None:
+    exact = torch.full((64,), 1.3, dtype=torch.float64)
+    exact[0] = 1e9
     eager = exact.float()
-    step = torch.finfo(torch.float32).eps * 90
-    assert nearer((exact + 11 * step).float(), eager, exact)
-    assert not nearer((exact + 20 * step).float(), eager, exact)
-    assert not nearer((exact.bfloat16() + 0.7).bfloat16(), exact.bfloat16(), exact)
+    eager[0] += 64  # as far off as a rounding of its own takes it
+    wrong = eager.clone()
+    wrong[5] += 1
+    assert compared(wrong, eager).wrong == "values"
+    assert not nearer(wrong, eager, exact)
+    small = torch.full((64,), 1e-6)
+    small[0] = 1e9
+    off = small.clone()
+    off[5] = 6e-6
+    assert compared(off, small).differing == 1
+
+
+def test_the_room_that_rounding_needs_is_each_elements_own() -> None:
+    exact = torch.tensor([0.0, 100.0, 1e9], dtype=torch.float64)
+    room = torch.tensor([1e-4, 1e-3, 100.0], dtype=torch.float64)
+    assert nearer((exact + 0.9 * room).double(), exact, exact, room)
+    for position in range(2):
+        off = exact.clone()
+        off[position] += 1.1 * room[position]
+        assert not nearer(off, exact, exact, room)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "narrowest", "held_to"),
+    [(torch.float32, torch.bfloat16, torch.bfloat16), (torch.float32, torch.float64, torch.float32), (torch.float64, torch.float32, torch.float32),
+     (torch.bfloat16, torch.float16, torch.bfloat16), (torch.complex64, torch.float16, torch.float16), (torch.int64, torch.float16, torch.int64),
+     (torch.float32, None, torch.float32)],
+)  # fmt: skip
+def test_the_narrowest_float_on_the_way_decides(dtype: torch.dtype, narrowest: torch.dtype | None, held_to: torch.dtype) -> None:
+    assert deciding(dtype, narrowest) is held_to
+
+
+def test_an_override_of_the_results_own_dtype_comes_before_that_of_the_narrowest() -> None:
+    want = torch.ones(3)
+    loose = {"float32": Tolerance(0.5, 0.0), "bfloat16": Tolerance(0.1, 0.0)}
+    assert tolerance_of(torch.float32, loose, want, torch.bfloat16).atol == 0.5
+    assert tolerance_of(torch.float32, {"bfloat16": Tolerance(0.1, 0.0)}, want, torch.bfloat16).atol == 0.1
+    assert weakened(loose | {"float16": Tolerance(1e-3, 1e-3)}) == {"float32": "", "bfloat16": ""}

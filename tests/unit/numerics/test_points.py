@@ -8,7 +8,7 @@ import pytest
 
 from lowering.eager.inputs import flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.points import Space, declined, outside, points
+from lowering.numerics.points import Space, are_all, declined, not_tried, outside, points
 from lowering.signature import Argument, Bound, Result, Signature
 from lowering.sizes import evaluation as sizes
 
@@ -36,10 +36,10 @@ def test_corners_and_a_point_off_every_multiple_and_random_ones() -> None:
     assert all(batch_seq.admits(point.sizes) for point in found)
 
 
-def test_no_point_repeats_a_traced_size() -> None:
+def test_no_corner_and_no_random_point_repeats_a_traced_size() -> None:
     near = space({"batch": Symbol(5, 9, example=5), "seq": Symbol(2, 64, example=64)}, ("batch", "seq"))
     for seed in range(20):
-        for point in points(near, 5, LARGE, seed):
+        for point in (point for point in points(near, 5, LARGE, seed) if point.kind != "mixed"):
             assert point.sizes["batch"] != 5
             assert point.sizes["seq"] != 64
 
@@ -132,3 +132,39 @@ def test_sizes_that_the_guards_decline_are_found_once_a_guard() -> None:
 
 def test_guards_that_hold_in_the_whole_range_decline_nothing() -> None:
     assert declined(space({"seq": Symbol(2, 64)}, ("seq",), ("Ge(seq, 2)",))) == []
+
+
+def test_mixed_points_combine_the_corners_of_two_symbols() -> None:
+    both = space({"batch": Symbol(1, 64, example=5), "seq": Symbol(0, 512, example=7)}, ("batch", "seq"))
+    found = points(both, 12, LARGE)
+    sizes = [(point.sizes["batch"], point.sizes["seq"]) for point in found]
+    assert {(1, 512), (64, 0)} <= set(sizes)
+    assert any(one == other for one, other in sizes)
+    assert any(one == 1 and other > 1 for one, other in sizes)
+    assert {1, 2, 63, 64, 5} <= {one for one, _ in sizes} and {0, 1, 2, 511, 512, 7} <= {other for _, other in sizes}
+    assert not_tried(both, found) == []
+    assert all(both.admits(point.sizes) for point in found)
+
+
+def test_few_points_are_no_more_than_asked_and_leave_classes_that_are_listed() -> None:
+    both = space({"batch": Symbol(1, 64, example=5), "seq": Symbol(1, 512, example=7)}, ("batch", "seq"))
+    found = points(both, 4, LARGE)
+    assert [point.kind for point in found] == ["lower", "upper", "off multiples", "mixed"]
+    assert "seq = max - 1" in not_tried(both, found)
+    assert not set(not_tried(both, found)) & {"batch = 1", "batch = max"}
+
+
+def test_every_size_of_a_small_range_is_tried_before_the_traced_one() -> None:
+    guards = ("Eq(Mod(n, 7), 3)",)
+    assert [point.sizes["n"] for point in points(space({"n": Symbol(2, 12, example=10)}, ("n",), guards), 4, LARGE)] == [10, 3]
+    wide = space({"n": Symbol(2, 1 << 20, example=17), "m": Symbol(2, 1 << 20, example=19)}, ("n", "m"), ("Eq(n*m, 323)",))
+    assert [(point.kind, point.sizes) for point in points(wide, 4, LARGE)] == [("mixed", {"n": 17, "m": 19})]
+    never = space({"n": Symbol(2, 12, example=10)}, ("n",), ("Eq(n, 99)",))
+    assert points(never, 4, LARGE) == []
+
+
+def test_points_are_all_when_the_range_holds_no_more() -> None:
+    narrow = space({"n": Symbol(2, 4)}, ("n",))
+    assert are_all(narrow, points(narrow, 10, LARGE))
+    assert not are_all(narrow, points(narrow, 10, LARGE)[:2])
+    assert not are_all(space({"n": Symbol(2, 10_000_000)}, ("n",)), [])

@@ -6,19 +6,23 @@ function verificationOf(found) {
     if (!level) return "";
     if (level.failure) return h("span", { class: "badge bad wrap" }, `✗ ${level.failure}`);
     const outputs = Object.entries(level.outputs);
-    const wrong = outputs.filter(([, output]) => output.detail);
+    const wrong = outputs.filter(([, output]) => output.wrong);
     const most = (key) => Math.max(0, ...outputs.map(([, output]) => Number(output[key]) || 0)).toExponential(1);
-    return h("span", { title: outputs.map(([name, output]) => `${name}: ${output.elements} elements, max abs ${output.max_abs}, max rel ${output.max_rel}`).join("\n") },
+    return h("span", { title: outputs.map(([name, output]) => `${name}: ${output.elements} elements, max abs ${output.max_abs}, max rel ${output.max_rel}${output.held_to ? `, held to ${output.held_to}` : ""}`).join("\n") },
       h("span", { class: wrong.length ? "badge bad" : "badge good" }, wrong.length ? `✗ ${wrong.length} of ${outputs.length} differ` : `✓ ${count(outputs.length, "output")}`),
       ` abs ${most("max_abs")}, rel ${most("max_rel")}, ${seconds(level.seconds)}`, wrong.map(([name, output]) => h("p", { class: "wrap" }, `${name}: ${output.detail}`)));
   };
   return [h("p", null, `${count(found.points.length, "point")}; largest absolute error ${number(found.max_abs)}, relative ${number(found.max_rel)}.`),
     found.blame && h("p", { class: "notice" }, found.blame),
-    table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], found.points.map((point) => [point.kind,
+    table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], [...found.points, ...(found.special || [])].map((point) => [point.kind,
       h("span", null, h("code", null, Object.entries(point.sizes).map(([name, size]) => `${name}=${size}`).join(" ")), point.note && h("small", null, ` ${point.note}`)),
       ...levels.map((level) => cell(point.levels[level])), seconds(point.eager_seconds)]), { label: "Verification points" }),
     list("Sizes inside the ranges that a guard of the program refuses: nothing is compared there", found.declined?.map(({ sizes, guard }) =>
       `${Object.entries(sizes).map(([name, size]) => `${name}=${size}`).join(" ")}: ${guard}`)),
+    list("Results that descend from random numbers", found.random),
+    list("Special values that were not compared", found.left_out && Object.entries(found.left_out).map(([word, why]) => `${word}: ${why}`)),
+    list("Classes of sizes that no point has", found.not_tried),
+    list("Dtypes whose tolerance is weaker than the default", found.weakened && Object.entries(found.weakened).map(([dtype, why]) => `${dtype}: ${why || "no reason is given"}`)),
     list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that it took", found.accepted)];
 }
 const list = (title, items) => items?.length > 0 && h("details", null, h("summary", null, `${title} (${items.length})`), h("ul", null, items.map((item) => h("li", { class: "wrap" }, String(item)))));

@@ -1,0 +1,114 @@
+"""Results that differ from eager's by more than the tolerance, judged by a float64 run: rounding is accepted, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lowering.errors import LoadError
+from lowering.numerics import comparison, rounding
+from lowering.numerics.ancestry import Making
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.runner import Eager, Tensors, label_of, results_of
+from lowering.signature import Result
+
+Note = Callable[[str, str, str], None]  # code, place, message
+
+_SAMPLES = 4  # float64 runs with rounding at most; most results are settled by none or one
+_ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64}
+
+
+@dataclass
+class Arbiter:
+    """What float64 says of results at one set of inputs at a time; makings: of the results (see `ancestry`)."""
+
+    eager: Eager
+    makings: Sequence[Making]
+    note: Note
+    _given: Tensors = field(default_factory=dict)
+    _exact: tuple[torch.Tensor, ...] | str | None = None  # or why there is none
+    _spreads: dict[torch.dtype, list[list[torch.Tensor]]] = field(default_factory=dict)  # after each sample
+    _near: list[dict[str, torch.Tensor]] = field(default_factory=list)  # gradients where weights are off by their rounding
+
+    def settle(self, compared: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor],
+               want: Sequence[torch.Tensor], which: Sequence[int]) -> list[Comparison]:
+        """Comparisons in which results, of `which`, that rounding explains are accepted, and the others say that float64 was asked."""
+        asked = [index for index in which if _is_debatable(compared[index], want[index])]
+        if not asked:
+            return list(compared)
+        exact = self.reference(given)
+        if isinstance(exact, str):
+            return [replace(found, detail=f"{found.detail}; no float64 reference: {exact}") if index in asked else found
+                    for index, found in enumerate(compared)]
+        settled = list(compared)
+        for index in asked:
+            if exact[index].shape == want[index].shape:
+                settled[index] = self._settled(index, compared[index], got[index], want[index], exact[index])
+        return settled
+
+    def reference(self, given: Tensors) -> tuple[torch.Tensor, ...] | str:
+        """What eager computes in float64; in words, why it does not."""
+        if self._given is given and self._exact is not None:
+            return self._exact
+        self._given, self._spreads, self._near = given, {}, []
+        try:
+            self._exact = self.eager.double()(given)
+        except (LoadError, RuntimeError) as error:
+            self._exact = str(error).splitlines()[0]
+        return self._exact
+
+    def _settled(self, index: int, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
+        result = results_of(self.eager.signature)[index]
+        if found.wrong == "non-finite":
+            return self._placed(result, found, got, want, exact)
+        if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact):
+            return self._accepted("verify_arbitrated", result, found, "differs from eager, but not more from float64 than rounding explains")
+        if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
+            says = "differs from eager, but not more than eager's own where weights are off by their rounding"
+            return self._accepted("gradient_ill_conditioned", result, found, says)
+        return replace(found, detail=f"{found.detail}; float64 sides with eager")
+
+    def _placed(self, result: Result, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
+        """Accepted when each NaN and infinity stands where eager has it, in its own dtype or in float64, and the rest is as near as allowed."""
+        kinds = [torch.nan_to_num(value, 2.0, 3.0, 4.0) * ~torch.isfinite(value) for value in (got, want, exact.to(want.dtype))]
+        own, float64 = kinds[0] == kinds[1], kinds[0] == kinds[2]
+        if not bool((own | float64).all()):
+            return replace(found, detail=f"{found.detail}; float64 sides with eager")
+        agreed = torch.where(own, want, exact.to(want.dtype))
+        rest = comparison.compare(got, agreed, comparison.tolerance_of(want.dtype, self.eager.model.tolerances, want))
+        if not rest.agrees and not comparison.nearer(got, agreed, exact):
+            return replace(rest, detail=f"{rest.detail}; beside NaN and infinities that float64 has where the program has them")
+        return self._accepted("verify_arbitrated", result, found, "is NaN or infinite where eager is not, and eager in float64 is")
+
+    def _accepted(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
+        self.note(code, result.name, f"{says}: {found.detail}")
+        return replace(found, wrong=None)
+
+    def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> bool:
+        """Whether samples of honest rounding take each element as far from `exact` as `got` lies."""
+        dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
+        try:
+            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index]) for count in range(_SAMPLES))
+        except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
+            return False
+
+    def _spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor]:
+        exact, given, samples = self._exact, self._given, self._spreads.setdefault(dtype, [])
+        assert exact is not None and not isinstance(exact, str)
+        if len(samples) <= count:
+            double = self.eager.double()
+            samples.append(rounding.spread(lambda: double(given), exact, dtype, count, samples[-1] if samples else None))
+        return samples[count]
+
+    def _nearby(self, name: str) -> list[torch.Tensor]:
+        """A gradient as eager gives it with weights off by their rounding: one activation that crosses zero changes what lies below it."""
+        if not self._near:
+            labels = [label_of(result) for result in results_of(self.eager.signature)]
+            self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(4)]
+        return [results[name] for results in self._near]
+
+
+def _is_debatable(compared: Comparison, want: torch.Tensor) -> bool:
+    return compared.wrong in ("values", "non-finite") and (want.is_floating_point() or want.is_complex())

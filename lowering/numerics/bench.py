@@ -1,0 +1,198 @@
+"""A model and what it takes to compare its programs with eager on any inputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lowering import types
+from lowering.eager import inputs
+from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed, Unsupported
+from lowering.level import Program
+from lowering.model import Built, Model
+from lowering.numerics import comparison, distribution, special_values
+from lowering.numerics.ancestry import Making
+from lowering.numerics.arbitration import Arbiter
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.points import Point, Sizes, Space
+from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner
+from lowering.numerics.ties import Picks
+from lowering.numerics.verification import LevelCheck
+from lowering.numerics.xla import Xla
+from lowering.signature import Signature
+
+_DRAWN_SECONDS = 0.1  # of one eager run, up to which random results are drawn often enough to compare their distributions
+_LEVEL_SEED = 7919  # levels draw other numbers than eager
+_UNTIED = 8  # sets of inputs drawn in search of one without equal elements
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What eager computes on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers."""
+
+    want: tuple[torch.Tensor, ...]
+    seconds: float = 0.0
+    runs: tuple[tuple[torch.Tensor, ...], ...] = ()
+
+
+@dataclass
+class Bench:
+    """A model, its signature and XLA's devices, ready to compare programs with eager at any sizes. makings: see `ancestry`."""
+
+    built: Built
+    signature: Signature
+    platforms: Sequence[str] = ("cpu",)
+    makings: tuple[Making, ...] = ()
+    noted: list[tuple[str, str, str]] = field(default_factory=list)  # code, place, message
+
+    def __post_init__(self) -> None:
+        self.model: Model = self.built.model
+        self.eager = Eager(self.model, self.built.module, self.signature)
+        self.results = results_of(self.signature)
+        self.makings = self.makings or (Making(),) * len(self.results)
+        self.space = Space.of(self.model, self.signature)
+        self.devices = {platform: Xla(platform) for platform in self.platforms}
+        self.arbiter = Arbiter(self.eager, self.makings, self.note)
+        self.is_random = any(making.is_random for making in self.makings)
+        self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
+
+    def note(self, code: str, place: str, message: str) -> None:
+        self.noted.append((code, place, message))
+
+    def inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
+        """Inputs of the signature (those that the graph takes) at `sizes`."""
+        return inputs.make(self.model, self.space.arguments(sizes), seed)
+
+    def seconds(self, sizes: Sizes) -> float:
+        """CPU seconds of one eager run at `sizes`, the better of two: what else the machine does must not choose the points."""
+        given, taken = self.inputs(sizes, self.model.seed), []
+        for _ in range(2):
+            start = time.process_time()
+            self.eager(given)
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    def reference(self, point: Point, given: Tensors, twice: bool, seed: int = 0) -> Reference:
+        """What eager computes; LoadError when a second run disagrees with the first in a result that descends from no random number."""
+        start = time.perf_counter()
+        want = self.eager(given)
+        seconds = time.perf_counter() - start
+        if twice:
+            for result, making, first, again in zip(self.results, self.makings, want, self.eager(given), strict=True):
+                compared = self.compared(again, first, making)
+                if not compared.agrees and not making.is_random:
+                    cause = f"eager disagrees with itself in '{result.name}' at {point}: {compared.detail}"
+                    fix = "a model to verify must be deterministic but for PyTorch's random ops: eval mode, no uninitialized memory"
+                    raise LoadError(Problem(f"models.{self.model.name}", cause, fix))
+        count = distribution.RUNS if seconds < _DRAWN_SECONDS else 1
+        return Reference(want, seconds, drawn(self.eager, given, count, seed) if self.is_random else ())
+
+    def compared(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
+        tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
+        held_to = types.name(comparison.deciding(want.dtype, making.narrowest))
+        return replace(comparison.compare(got, want, tolerance), held_to=held_to)
+
+    def check(self, run: Run, given: Tensors, reference: Reference, retry: bool = True) -> LevelCheck:
+        """One program on one set of inputs against eager's results; float64 decides where floating values differ.
+
+        Indices of equal elements are compared by what they pick. Other results of a model that met equal elements are compared again on
+        inputs without any, random ones that differ are drawn again, both if `retry`.
+        """
+        start = time.perf_counter()
+        try:
+            got = run(self.taken(given))
+            runs = drawn(lambda given: run(self.taken(given)), given, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
+        except Refused as error:
+            return LevelCheck(time.perf_counter() - start, failure=str(error), refused=True, log=error.log)
+        except ShapelineError as error:
+            unsupported = isinstance(error, Unsupported)
+            return LevelCheck(time.perf_counter() - start, failure=str(error), unsupported=unsupported, log=error.log)
+        seconds = time.perf_counter() - start
+        compared = []
+        for index, (one, other, making) in enumerate(zip(got, reference.want, self.makings, strict=True)):
+            if making.is_random:
+                tolerance = comparison.tolerance_of(other.dtype, self.model.tolerances, other, making.narrowest)
+                found = distribution.compare([each[index] for each in runs], [each[index] for each in reference.runs], tolerance)
+            else:
+                found = self.compared(one, other, making)
+                if found.wrong == "values" and not other.is_floating_point() and not other.is_complex() and other.dtype is not torch.bool:
+                    found = self._picked(index, found, given, one, other)
+            compared.append(found)
+        fixed = [index for index, making in enumerate(self.makings) if not making.is_random]
+        settled = self.arbiter.settle(compared, given, got, reference.want, fixed)
+        checked = LevelCheck(seconds, dict(zip(map(label_of, self.results), settled, strict=True)))
+        return self._retried(run, given, reference, checked) if retry and not checked.agrees else checked
+
+    def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
+        """Accepted when `got` picks other elements than eager does, and they are the same values."""
+        picks, results = self._watch(given)
+        picked = picks.of(results[index])
+        if picked is None or (ours := picked.positions(got)) is None or (theirs := picked.positions(want)) is None:
+            return found
+        values = picked.source.reshape(-1)
+        if ours.unique().numel() != theirs.unique().numel() or not self.compared(values[ours], values[theirs], self.makings[index]).agrees:
+            return found
+        self.note("verify_ties", self.results[index].name, f"picks other elements than eager, of the same values: {found.detail}")
+        return replace(found, wrong=None)
+
+    def _retried(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
+        if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
+            again = Reference(reference.want, reference.seconds, drawn(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
+            return self.check(run, given, again, retry=False)
+        if any(found.wrong != "values" for found in checked.outputs.values() if not found.agrees) or not self._watch(given)[0].ties:
+            return checked
+        if not all(bool(torch.isfinite(value).all()) for value in given.values()):  # inputs without NaN and infinities were compared already
+            return self._undecided(checked, "differs from eager where elements that it orders or picks, NaN among them, are equal: not decided")
+        for attempt in range(_UNTIED):
+            other = special_values.distinct(self.model, given, attempt)
+            with Picks() as picks:
+                want = self.eager(other)
+            if not picks.ties:
+                untied = self.check(run, other, Reference(want), retry=False)
+                if untied.agrees:
+                    says = "differs from eager where elements that it orders or picks are equal, and agrees on inputs without equal ones"
+                    self._undecided(checked, says)
+                return untied
+        says = "elements that it orders or picks are equal, and no inputs without equal ones were found"
+        return replace(checked, outputs={name: found if found.agrees else replace(found, detail=f"{found.detail}; {says}")
+                                         for name, found in checked.outputs.items()})
+
+    def _undecided(self, checked: LevelCheck, says: str) -> LevelCheck:
+        """`checked`, with what differs accepted and noted."""
+        for name, found in checked.outputs.items():
+            if not found.agrees:
+                self.note("verify_ties", name, f"{says}: {found.detail}")
+        return replace(checked, outputs={name: replace(found, wrong=None) for name, found in checked.outputs.items()})
+
+    def _watch(self, given: Tensors) -> tuple[Picks, tuple[torch.Tensor, ...]]:
+        """What eager picked on these inputs, and its results."""
+        if self._watched is None or self._watched[0] is not given:
+            with Picks() as picks:
+                results = self.eager(given)
+            self._watched = given, picks, results
+        return self._watched[1], self._watched[2]
+
+    def run_of(self, form: Program, device: Xla) -> Run | None:
+        """How to run `form`; None, and a note, when IREE does not take it."""
+        try:
+            return runner(form, device)
+        except StageFailed as error:
+            self.noted.append(("level_not_run", form.level.word, "; ".join(map(str, error.problems))))
+            return None
+
+    def taken(self, given: Tensors) -> dict[str, torch.Tensor]:
+        names = {argument.name for argument in self.signature.inputs}
+        return {name: value for name, value in given.items() if name in names}
+
+
+def drawn(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
+    """What `count` runs give, each with a seed of its own; the state of torch's generator is kept."""
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for index in range(count):
+            torch.manual_seed(1_000_003 * seed + index)
+            found.append(run(given))
+    return tuple(found)

@@ -1,0 +1,90 @@
+"""Whether random results of two programs are drawn from one distribution: a permutation test over several runs of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from lowering import types
+from lowering.model import Tolerance
+from lowering.numerics import comparison
+from lowering.numerics.comparison import Comparison
+
+RUNS = 16  # of each program
+_SHUFFLES = 20_000  # a program that draws as eager does is told apart from it once in that many tests
+_ELEMENTS = 4096  # looked at, at equal distances
+_QUANTILES = torch.linspace(0, 1, 11, dtype=torch.float64)
+
+
+def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance: Tolerance, seed: int = 0) -> Comparison:
+    """Runs of a program against runs of eager: dtypes and shapes are equal, elements that never vary agree, the others are drawn alike.
+
+    Alike in the mean and in the spread of each element, and in the quantiles of each run, as far as that many runs can tell.
+    """
+    first = want[0]
+    for result in got:
+        if result.dtype is not first.dtype or result.shape != first.shape:
+            return comparison.compare(result, first, tolerance)
+    if first.numel() == 0 or len(got) < 2 or len(want) < 2:
+        return Comparison(first.numel(), None, "random: dtype and shape were compared")
+    ours, theirs = _matrix(got), _matrix(want)
+    if (ours.isfinite().double().mean(0) - theirs.isfinite().double().mean(0)).abs().max() == 1:
+        return Comparison(first.numel(), "non-finite", "is always NaN or infinite where eager never is, or the other way round")
+    both = torch.nan_to_num(torch.cat([ours, theirs]), 0.0, 0.0, 0.0)
+    ours, theirs = both[: len(got)], both[len(got) :]
+    fixed = (ours == ours[0]).all(0) & (theirs == theirs[0]).all(0)
+    held = comparison.compare(ours[0][fixed], theirs[0][fixed], tolerance)
+    if not held.agrees:
+        return Comparison(first.numel(), "values", f"does not vary, and is not what eager always gives: {held.detail}", held.max_abs, held.max_rel)
+    varied = both[:, ~fixed]
+    if varied.shape[1] == 0:
+        return held
+    for word, features in _features(varied):
+        if _differs(features, len(got), seed):
+            return Comparison(first.numel(), "values", _told(word, ours[:, ~fixed], theirs[:, ~fixed], first))
+    return Comparison(first.numel(), None, f"random: {len(got)} runs are drawn as {len(want)} of eager are")
+
+
+def _matrix(runs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A row for each run, a column for each element looked at."""
+    flat = torch.stack([(torch.view_as_real(run) if run.is_complex() else run).reshape(-1).to(torch.float64) for run in runs])
+    return flat[:, :: -(-flat.shape[1] // _ELEMENTS)]
+
+
+def _features(runs: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    deviations = runs - runs.mean(0)
+    scale = deviations.square().mean(0).sqrt()
+    standard = deviations / torch.where(scale > 0, scale, 1.0)
+    ordered = torch.quantile(runs, _QUANTILES, dim=1).T
+    moments = torch.stack([runs.mean(1), runs.std(1) if runs.shape[1] > 1 else runs[:, 0].abs()], 1)
+    return [("mean", standard), ("spread", standard.square()), ("quantiles", torch.cat([ordered, moments], 1))]
+
+
+def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
+    """Whether the first `count` rows lie further from the others than any two groups do that the rows are dealt to at random."""
+    centred = features - features.mean(0)
+    size = centred.square().mean(0).sqrt()
+    centred = centred[:, size > 0] / size[size > 0]
+    products = centred @ centred.T
+    own, signs = _dealt(features.shape[0], count, seed)
+    shuffled = ((signs @ products) * signs).sum(1)
+    return float(own @ products @ own) > float(shuffled.max()) * (1 + 1e-9)
+
+
+@cache
+def _dealt(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights whose product with the rows is the difference of the means of two groups: the first `count` and the others; dealt at random."""
+    dealt = torch.rand((_SHUFFLES, rows), generator=torch.Generator().manual_seed(seed)).argsort(1)
+    weights = torch.where(torch.arange(rows) < count, 1.0 / count, -1.0 / (rows - count)).double()
+    return weights, weights[dealt]
+
+
+def _told(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch.Tensor) -> str:
+    def words(runs: torch.Tensor) -> str:
+        low, middle, high = torch.quantile(runs.reshape(-1)[: 1 << 20], torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
+        return f"mean {float(runs.mean()):.4g}, std {float(runs.std()):.4g}, 5/50/95 % at {low:.4g}/{middle:.4g}/{high:.4g}"
+
+    return (f"random {types.name(result.dtype)} numbers of another distribution, seen in the {word} over {len(ours)} and {len(theirs)} runs: "
+            f"{words(ours)}; eager {words(theirs)}")

@@ -1,0 +1,126 @@
+"""How far honest rounding takes each element of a result: a float64 run in which every op errs as an op of a narrower float may."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+# Each element of their results is a sum of products over a dim that both operands have.
+_CONTRACTING = frozenset((
+    "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "convolution_backward", "mkldnn_convolution", "linear",
+    "einsum",
+))  # fmt: skip
+_MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, as splitmix64 mixes
+_ALLOWED = 4.0  # times the largest distance among the samples
+
+
+class Erring(TorchDispatchMode):
+    """Inside, every op in float64 errs by some `step` (the rounding step of the dtype that is imitated), relative to its operands and result.
+
+    The order in which a sum is taken decides its error, so operands of a sum of n terms are off by sqrt(n) / 2 steps. A result that the
+    narrower dtype holds as it is stays as it is: whole numbers, masks and copies do not err. A sum that comes out so errs all the same,
+    unless all its terms are whole.
+    """
+
+    def __init__(self, dtype: torch.dtype, seed: int) -> None:
+        super().__init__()
+        self.dtype, self.step, self.calls = dtype, torch.finfo(dtype).eps, seed << 32
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        given: dict[str, Any] = dict(kwargs or {})
+        exact = func(*args, **given)
+        if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags or not self._rounds(func, exact):
+            return exact
+        operands = [value for value in tree_leaves([args, given]) if _is_wide(value)]
+        terms = _terms(func, operands, exact)
+        if terms > 1.5 and all(map(_is_whole, operands)):
+            return exact
+        share = max(1.0, math.sqrt(terms) / 2)
+        off = func(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), given))
+        results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
+        made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
+        return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
+
+    def _rounds(self, func: Any, exact: Any) -> bool:
+        """Whether an op computes floats, and floats only: indices of elements that are nearly equal must not depend on the noise of a copy."""
+        if any(result.alias_info is not None for result in func._schema.returns):
+            return False
+        leaves = tree_leaves(exact)
+        return bool(leaves) and all(_is_wide(leaf) or leaf is None for leaf in leaves)
+
+    def _off(self, share: float) -> Callable[[Any], Any]:
+        def shift(value: Any) -> Any:
+            return value * (1 + share * self.step * self._noise(value)) if _is_wide(value) else value
+
+        return shift
+
+    def _noise(self, value: torch.Tensor) -> torch.Tensor:
+        """In [-1, 1), by the bits of each element: equal elements round alike, and their errors add up."""
+        bits = (value.real if value.is_complex() else value).contiguous().view(torch.int64)
+        self.calls += 1
+        salt = (self.calls * _MIX[0] + (1 << 63)) % (1 << 64) - (1 << 63)  # as 64 bits wrap
+        mixed = (bits + salt) * _MIX[1]
+        mixed = (mixed ^ (mixed >> 29)) * _MIX[2]
+        return ((mixed ^ (mixed >> 32)) & ((1 << 52) - 1)).double() / (1 << 51) - 1
+
+    def _result(self, exact: Any, off: Any, is_sum: bool) -> Any:
+        if not isinstance(exact, torch.Tensor):
+            return exact
+        if is_sum:
+            held = torch.zeros_like(exact, dtype=torch.bool)
+        else:
+            held = exact == (exact.round() if self.dtype is torch.float64 else exact.to(_narrow(exact, self.dtype)).to(exact.dtype))
+        return torch.where(held | ~torch.isfinite(off), exact, off * (1 + self.step * self._noise(off)))
+
+
+def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,
+           before: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
+    """How far from `exact` each element may lie by rounding to `dtype`, after one more sample; `before`: what earlier samples gave."""
+    with Erring(dtype, seed):
+        sample = run()
+    found = []
+    for position, (one, other) in enumerate(zip(sample, exact, strict=True)):
+        fits = one.shape == other.shape and (one.is_floating_point() or one.is_complex())
+        off = _ALLOWED * _distance(one, other) if fits else torch.zeros_like(other)
+        found.append(off if before is None else _larger(before[position], off))
+    return found
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    if not other.is_complex():
+        return torch.nan_to_num((one - other).abs(), 0.0, 0.0, 0.0)
+    return torch.complex(_distance(one.real, other.real), _distance(one.imag, other.imag))
+
+
+def _larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    if not other.is_complex():
+        return torch.maximum(one, other)
+    return torch.complex(torch.maximum(one.real, other.real), torch.maximum(one.imag, other.imag))
+
+
+def _is_wide(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.float64, torch.complex128)
+
+
+def _is_whole(value: torch.Tensor) -> bool:
+    parts = torch.view_as_real(value) if value.is_complex() else value
+    return bool((parts == parts.round()).all())
+
+
+def _narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
+    return torch.complex64 if value.is_complex() and dtype is torch.float32 else dtype
+
+
+def _terms(func: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
+    """Roughly how many terms each element of the result is a sum of."""
+    result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))
+    sizes = [max(1, operand.numel()) for operand in operands]
+    if func.overloadpacket.__name__ in _CONTRACTING and len(sizes) > 1:
+        first, second = sorted(sizes)[-2:]
+        return math.sqrt(first * second / result)
+    return max(sizes, default=1) / result

@@ -1,0 +1,36 @@
+"""Tensors of any dtype in safetensors files: what the format has no word for is written as what it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+# dtypes that the format lacks, by what is written in their place: pairs of real numbers.
+_PAIRS = {"complex128": torch.float64, "complex32": torch.float16}
+
+
+def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write `tensors` by name; a complex one that the format cannot hold has another last dim, of real and imaginary part."""
+    pairs = {name: _word(value) for name, value in tensors.items() if _word(value) in _PAIRS}
+    plain = {name: torch.view_as_real(value.resolve_conj()) if name in pairs else value for name, value in tensors.items()}
+    save_file({name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in plain.items()}, path, metadata=pairs or None)
+
+
+def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with `prefix`, in the dtypes that they were written from."""
+    found = {}
+    with safe_open(path, framework="pt") as file:
+        pairs = file.metadata() or {}
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            if name.startswith(prefix):
+                value = file.get_tensor(name)
+                found[name] = torch.view_as_complex(value) if name in pairs else value
+    return found
+
+
+def _word(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,83 @@
+"""Indices of elements that are equal: which elements an index picks, found by watching eager run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Ops that say which elements they picked, where equal ones may be picked in any order: the position of their indices among the results.
+_PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0, "argsort": 0}
+# Ops whose result holds elements of their first operand as they are.
+_MOVING = frozenset((
+    "_to_copy", "alias", "clone", "detach", "expand", "flip", "permute", "reshape", "select", "slice", "squeeze", "t", "transpose",
+    "unsqueeze", "unsafe_view", "_unsafe_view", "view",
+))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What each element of an index tensor counts in: `bases + index * stride` is a flat position in `source`; indices are below `size`."""
+
+    source: torch.Tensor
+    bases: torch.Tensor
+    stride: int
+    size: int
+
+    def positions(self, indices: torch.Tensor) -> torch.Tensor | None:
+        """The flat positions that are picked; None when `indices` has another shape, or one is out of range."""
+        if indices.shape != self.bases.shape or bool(((indices < 0) | (indices >= self.size)).any()):
+            return None
+        return self.bases + indices.long() * self.stride
+
+
+class Picks(TorchDispatchMode):
+    """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in. `ties`: whether any op met equal elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ties = False
+        self._found: dict[int, tuple[torch.Tensor, Picked]] = {}  # by id, with the tensor, so that no other gets its id
+
+    def of(self, indices: torch.Tensor) -> Picked | None:
+        found = self._found.get(id(indices))
+        return found[1] if found else None
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in _PICKING:
+            self._look(func, name, args, kwargs or {}, result)
+        elif name in _MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
+            moved = picked.bases.clone() if name == "_to_copy" else func(picked.bases, *args[1:], **(kwargs or {}))
+            self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
+        return result
+
+    def _look(self, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        given = {formal.name: formal.default_value for formal in func._schema.arguments if formal.has_default_value()}
+        given |= dict(zip((formal.name for formal in func._schema.arguments), args, strict=False)) | dict(kwargs)
+        results = result if isinstance(result, tuple) else (result,)
+        source, dim = given["self"], given.get("dim")
+        if given.get("stable") is True or len(results) <= _PICKING[name] or source.dim() == 0 or source.numel() == 0:
+            return
+        indices, source = results[_PICKING[name]], source.detach().clone(memory_format=torch.contiguous_format)
+        if dim is None:  # argmax of all elements
+            picked, lines = Picked(source, torch.zeros_like(indices), 1, source.numel()), source.reshape(1, -1)
+        else:
+            bases = torch.arange(source.numel()).view(source.shape).select(dim, 0)
+            if indices.dim() == source.dim():
+                bases = bases.unsqueeze(dim).expand(indices.shape)
+            picked, lines = Picked(source, bases, source.stride(dim), source.shape[dim]), source.movedim(dim, -1)
+        self._found[id(indices)] = indices, picked
+        self.ties = self.ties or _has_ties(lines)
+
+
+def _has_ties(lines: torch.Tensor) -> bool:
+    """Whether elements of one line are equal, or so close that rounding may exchange them."""
+    ordered = (lines.double() if lines.dtype.is_floating_point else lines.long()).sort(-1)[0]
+    low, high = ordered[..., :-1], ordered[..., 1:]
+    equal = (low == high) | ((low != low) & (high != high))
+    return bool((equal | (high - low <= 1e-5 * high.abs()) & torch.isfinite(high) if lines.dtype.is_floating_point else equal).any())
