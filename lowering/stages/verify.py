@@ -37,7 +37,7 @@ class Verified(Program):
 class Verify(Stage):
     """Run the levels at shape points over the ranges, and compare with the module's own results.
 
-    points: how many at least (lower corner, upper corner, one off every multiple, random ones; more when the upper corner is capped).
+    points: how many at least (lower corner, upper corner, one off every multiple, mixed ones; more when the upper corner is capped).
     levels: what to run (`torch` through IREE, if that is installed); platforms: where XLA runs, as far as they are here.
     budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
     threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).

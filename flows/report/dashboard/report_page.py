@@ -45,7 +45,8 @@ def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], 
 
 
 def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
-    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature; u: why it is unverified."""
+    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature;
+    u: why it is unverified."""
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {
