@@ -68,7 +68,9 @@ def _row(done: Execution, name: str) -> dict[str, Any]:
     """A result: what it is, a few numbers that tell it from another, and how it compares."""
     value = done.results[name]
     row: dict[str, Any] = {"result": name, "type": f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}", **_summary(value)}
-    if done.compared is not None:
+    if done.compared is not None and name not in done.compared:
+        row |= {"max abs error": None, "max rel error": None, "eager": "random, not compared"}
+    elif done.compared is not None:
         found = done.compared[name]
         row |= {"max abs error": found.max_abs, "max rel error": found.max_rel, "eager": "agrees" if found.agrees else found.wrong}
     return row

@@ -29,6 +29,7 @@ from lowering.numerics.xla import Xla
 from lowering.plain import plain, structured
 from lowering.signature import Signature
 from lowering.store import weights
+from lowering.types import DTYPES
 
 SCHEMA = "shapeline/signature/1"
 SIGNATURE = "signature.json"
@@ -165,11 +166,20 @@ class Artifact:
         computed = xla.run(self.program, values, known_values(self.signature, values))
         seconds = time.perf_counter() - start
         results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
-        return Execution(full, results, seconds, self._compared(results, recorded[1]) if recorded else None)
+        return Execution(full, results, seconds, self._compared(results, *recorded[1:]) if recorded else None)
 
-    def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
-        return {name: comparison.compare(results[name], value, comparison.tolerance_of(value.dtype, self.model.tolerances, value))
-                for name, value in want.items()}
+    def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
+                  record: Mapping[str, Any]) -> dict[str, Comparison]:
+        """Results by name; random ones, which one run cannot judge, are left out."""
+        levels = [level["outputs"] for point in record["points"] for level in point["levels"].values()]
+        held_to = {name: output["held_to"] for outputs in levels for name, output in outputs.items() if output.get("held_to")}
+        found = {}
+        for name, value in want.items():
+            if name not in record.get("random", ()):
+                narrowest = DTYPES[held_to[name]].torch if name in held_to else None
+                tolerance = comparison.tolerance_of(value.dtype, self.model.tolerances, value, narrowest if _is_float(narrowest) else None)
+                found[name] = comparison.compare(results[name], value, tolerance)
+        return found
 
 
 def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False) -> Execution:
@@ -177,13 +187,18 @@ def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compa
     return Artifact.load(folder).execute(sizes, platform, compare)
 
 
-def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(inputs, results) of the point of these sizes that the verify stage kept."""
+def _is_float(dtype: torch.dtype | None) -> bool:
+    return dtype is not None and (dtype.is_floating_point or dtype.is_complex)
+
+
+def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
+    """(inputs, results) of the point of these sizes that the verify stage kept, and the stage's record."""
     kept: list[str] = []
     for record in sorted(folder.glob("*-verify.json")):
-        for number, point in enumerate(files.read(record)["kept"]):
+        data = files.read(record)
+        for number, point in enumerate(data["kept"]):
             if point["sizes"] == dict(sizes):
-                return _tensors(record.with_suffix(".safetensors"), f"{number}/")
+                return *_tensors(record.with_suffix(".safetensors"), f"{number}/"), data
             kept.append(", ".join(f"{name}={size}" for name, size in point["sizes"].items()))
     there = "; ".join(kept) or "none: run the verify stage"
     raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {there}"))

@@ -13,7 +13,7 @@ import torch
 from lowering import files, pipeline
 from lowering.job import Job
 from lowering.level import Level, Program
-from lowering.model import Built, Input, Model, Symbol
+from lowering.model import Built, Input, Model, Symbol, Tolerance
 from lowering.numerics import comparison, iree, rounding, tensor_files
 from lowering.numerics.ancestry import Making, makings
 from lowering.numerics.runner import Eager
@@ -386,3 +386,35 @@ def test_what_was_not_verified_says_so(tmp_path: Path) -> None:
     point: dict[str, Any] = {"levels": {"mhlo": {}}}
     assert "float32 (a table)" in replace(dropped, verify={"points": [point], "weakened": {"float32": "a table"}}).unverified
     assert replace(dropped, verify={"points": [point]}).unverified == ""
+
+
+def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_results(tmp_path: Path) -> None:
+    from lowering.numerics import artifact
+    from lowering.stages.package import Package
+
+    for name, kind in (("half", Half), ("random", Random)):
+        (tmp_path / name).mkdir()
+        stages = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+                  "verify": Verify(platforms=("cpu",), levels=("mhlo",), points=2, values=()), "package": Package()}
+        result = pipeline.run(Job(model(kind), stages), tmp_path / name)
+        assert result.outcome == "ok", result.problems
+    half = artifact.execute(tmp_path / "half", {"n": 16}, compare=True).compared
+    assert half is not None and all(found.agrees for found in half.values()) and set(half) == {"half", "full", "moved"}
+    random = artifact.execute(tmp_path / "random", {"n": 16}, compare=True).compared
+    assert random is not None and set(random) == {"kept", "still"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "places"),
+    [("float32", Tolerance(1e-3, 1.0, "a table"), []), ("float32", Tolerance(float("nan"), -1.0), ["atol", "rtol"]), ("float16", Tolerance(0.0, 1.5), ["rtol"]),
+     ("float32", Tolerance(float("inf"), 0.0), ["atol"]), ("flaot32", Tolerance(0.0, 0.0), [""])],
+)  # fmt: skip
+def test_tolerances_that_mean_nothing_are_problems_of_the_configuration(dtype: str, tolerance: Tolerance, places: list[str]) -> None:
+    found = model(Never, tolerances={dtype: tolerance}).problems("m")
+    assert [problem.place for problem in found] == [f"m.tolerances.{dtype}{'.' if place else ''}{place}" for place in places]
+
+
+def test_a_weakened_tolerance_is_a_warning_and_makes_the_job_unverified(tmp_path: Path) -> None:
+    result = lowered(model(Never, tolerances={"float32": Tolerance(1e-3, 1e-4, "planted")}), tmp_path, values=())
+    assert (result.outcome, codes(result)) == ("ok", {"tolerance_weakened"})
+    assert result.unverified == "tolerances were weakened: float32 (planted)"
