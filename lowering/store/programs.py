@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,17 +51,20 @@ def load(level: Level, data: bytes, weights: Mapping[str, torch.Tensor]) -> Any:
 class Stored(Program):
     """A program whose IR and weights are read when they are first looked at."""
 
-    def __init__(self, level: Level, signature: Signature | None, above: Program | None, ir: Callable[[], Any],
-                 weights: Callable[[], Mapping[str, torch.Tensor]]):
-        for name, value in {"level": level, "signature": signature, "above": above, "_read": {"ir": ir, "weights": weights}}.items():
-            object.__setattr__(self, name, value)
+    _read_ir: Callable[[], Any]
+    _read_weights: Callable[[], Mapping[str, torch.Tensor]]
 
-    def __getattr__(self, name: str) -> Any:
-        read = self.__dict__.get("_read", {})
-        if name not in read:
-            raise AttributeError(name)
-        object.__setattr__(self, name, read[name]())
-        return self.__dict__[name]
+    def __init__(self, level: Level, signature: Signature | None, above: Program | None, read_ir: Callable[[], Any],
+                 read_weights: Callable[[], Mapping[str, torch.Tensor]]):
+        self.__dict__.update(level=level, signature=signature, above=above, _read_ir=read_ir, _read_weights=read_weights)  # it is frozen
+
+    @cached_property
+    def ir(self) -> Any:
+        return self._read_ir()
+
+    @cached_property
+    def weights(self) -> Mapping[str, torch.Tensor]:  # type: ignore[override]
+        return self._read_weights()
 
     def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
         return Program(level, ir, **{"signature": self.signature, "weights": self.weights, "above": self, **changes})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,13 +173,14 @@ class _Held:
 class _Unbuilt(Built):
     """A model whose module is built when a stage looks at it; it then holds the weights that were exported."""
 
-    def __init__(self, store: Store, model: Model, weights: str | None):
-        for name, value in {"model": model, "_store": store, "_weights": weights}.items():
-            object.__setattr__(self, name, value)
+    _store: Store
+    _weights: str | None
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "module":
-            raise AttributeError(name)
+    def __init__(self, store: Store, model: Model, weights: str | None):
+        self.__dict__.update(model=model, _store=store, _weights=weights)  # it is frozen
+
+    @cached_property
+    def module(self) -> Any:  # type: ignore[override]
         import torch
 
         from lowering.eager.module import instantiate
@@ -190,7 +192,6 @@ class _Unbuilt(Built):
                 for weight, tensor in _read(self._store, self._weights, None).items():
                     if weight in own:
                         own[weight].copy_(tensor)
-        object.__setattr__(self, "module", module)
         return module
 
 
