@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lowering.errors import Problem, near_miss
 from lowering.sizes.dims import Affine, Dim, parse_dim
+from lowering.sizes.ranges import Bound, round_up
 from lowering.types import DTYPES, NUMBERS
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
@@ -26,16 +27,11 @@ EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 
 
 @dataclass(frozen=True)
-class Symbol:
+class Symbol(Bound):
     """A dynamic dim: `min <= size <= max` (max None: unbounded), a multiple of `multiple_of`; `example` is the traced size."""
 
     min: int = 1
-    max: int | None = None
-    multiple_of: int = 1
     example: int | None = None
-
-    def admits(self, size: int) -> bool:
-        return self.min <= size and (self.max is None or size <= self.max) and size % self.multiple_of == 0
 
     def problems(self, place: str) -> list[Problem]:
         """Everything that is wrong with the range itself."""
@@ -58,22 +54,15 @@ class Symbol:
 
     def pick(self, taken: Collection[int]) -> int:
         """An allowed size to trace with: a prime multiple outside `taken` if the range has one."""
-        lowest = max(2, -(-self.min // self.multiple_of) * self.multiple_of)
+        lowest = max(2, self.smallest)
         allowed = [size for prime in EXAMPLES if (size := prime * self.multiple_of) >= lowest and self.admits(size)]
         found = next((size for size in allowed if size not in taken), None)
         if found is not None:
             return found
         stop = lowest + 64 * self.multiple_of if self.max is None else self.max + 1
-        further = range(-(-lowest // self.multiple_of) * self.multiple_of, min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
+        further = range(round_up(lowest, self.multiple_of), min(stop, lowest + 64 * self.multiple_of), self.multiple_of)
         allowed += [size for size in sorted(further, key=lambda size: not _is_prime(size // self.multiple_of)) if self.admits(size)]
         return next((size for size in allowed if size not in taken), allowed[0])
-
-    def largest(self, limit: int) -> int:
-        return limit // self.multiple_of * self.multiple_of
-
-    def __str__(self) -> str:
-        multiple = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
-        return f"[{self.min}, {'oo' if self.max is None else self.max}]{multiple}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lowering.sizes.ranges import Bound
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -33,15 +35,6 @@ class Result:
     dtype: str | None = None
     dims: tuple[int | str, ...] = ()
     value: Any = None
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Promised range of a symbol of the signature: min <= symbol <= max (None: unbounded), and a multiple of `multiple_of`."""
-
-    min: int = 0
-    max: int | None = None
-    multiple_of: int = 1
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,8 @@ def dynamic_shapes(model: Model) -> dict[str, Any]:
 
 
 def _root(name: str, symbol: Symbol) -> Any:
-    step = symbol.multiple_of
-    largest = None if symbol.max is None else symbol.max // step
-    return Dim(name if step == 1 else PHANTOM + name, min=-(-symbol.min // step), max=largest)
+    least, most = symbol.counts
+    return Dim(name if symbol.multiple_of == 1 else PHANTOM + name, min=least, max=most)
 
 
 def _derived(root: Any, scale: int, offset: int) -> Any:

@@ -16,8 +16,9 @@ from lowering import types
 from lowering.eager.outputs import leaf_names
 from lowering.errors import Problem, Unsupported
 from lowering.model import GRADIENT, Model
-from lowering.signature import Argument, Bound, Result, Signature
+from lowering.signature import Argument, Result, Signature
 from lowering.sizes.dims import Affine
+from lowering.sizes.ranges import Bound
 from lowering.types import NUMBERS
 
 _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from torch_mlir import ir
 
-from lowering.legalize.arguments import dim_expression, origins, parse_dim, symbols
+from lowering.errors import Problem, Unsupported
+from lowering.legalize.arguments import argument_shapes, origins
 from lowering.legalize.emitter import SIZE, Emitter, Origin
 from lowering.model import LARGEST
 from lowering.signature import Signature
 from lowering.sizes import expression as ex
-from lowering.sizes.expression import Atom, Expression
+from lowering.sizes import normal
+from lowering.sizes.expression import Atom, Expression, Value
+from lowering.sizes.parsing import Unknown
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,11 @@ class Assertion:
 
 def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
     """Everything that the entry's shapes must satisfy. Sizes are read without assuming what is to be asserted."""
-    bounded = symbols(signature)
-    shapes = [tuple(dim_expression(dim, bounded) for dim in argument.dims) for argument in signature.arguments]
+    bounded = normal.symbols(signature.symbols)
+    shapes = argument_shapes(signature.arguments, bounded)
     raw = _raw_symbols(signature, emitter, origins(signature, arguments, shapes, bounded), bounded)
     found = [*_ranges(signature, raw), *_equalities(signature, emitter, arguments, raw, bounded)]
-    found += [
-        Assertion(_condition(guard, raw), f"the exported program needs {guard}", element=_element(_condition(guard, bounded)))
-        for guard in signature.guards
-        if _condition(guard, bounded).constant != 1  # else the ranges imply it
-    ]
+    found += _guards(signature, raw, bounded)
     return [assertion for assertion in found if assertion.condition.constant != 1]
 
 
@@ -47,7 +45,9 @@ def _element(*expressions: Expression) -> str:
     return "i64" if any(map(_is_large, expressions)) else SIZE
 
 
-def _is_large(expression: Expression) -> bool:
+def _is_large(expression: Value) -> bool:
+    if not isinstance(expression, Expression):
+        return False
     most = sum(abs(factor) * prod(max(LARGEST if atom.high is None else atom.high, -(atom.low or 0)) for atom in monomial)
                for monomial, factor in expression.terms)  # fmt: skip
     return most > LARGEST or any(_is_large(operand) for monomial, _ in expression.terms for atom in monomial for operand in atom.operands)
@@ -103,66 +103,27 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             if any(emitter.origins[known] == origin for known in _known(raw)):
                 continue  # the dim that the symbol is read from
             emitter.origins[atom] = origin
-            size, wanted = ex.of_atom(atom), dim_expression(dim, raw)
+            size, wanted = ex.of_atom(atom), normal.size(dim, raw)
             if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
                 continue
             text = dim if dim in raw else f"{dim}"
             yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}", (size, wanted),
-                            _element(dim_expression(dim, bounded)))
+                            _element(normal.size(dim, bounded)))
+
+
+def _guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str, Expression]) -> Iterator[Assertion]:
+    """The guards that the ranges do not imply; Unsupported names every one that has no form."""
+    problems, divides = [], normal.divides(bounded)
+    for guard in signature.guards:
+        try:
+            if normal.condition(guard, bounded).constant != 1:
+                element = _element(normal.condition(guard, bounded))
+                yield Assertion(normal.condition(guard, raw, divides), f"the exported program needs {guard}", element=element)
+        except Unknown as error:
+            problems.append(Problem(f"guard {guard}", str(error), "without stages.stablehlo.assertions the program takes sizes that break it"))
+    if problems:
+        raise Unsupported(problems)
 
 
 def _known(raw: Mapping[str, Expression]) -> Iterator[Atom]:
     return (atom for size in raw.values() for atom in size.atoms())
-
-
-_COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge",
-}  # fmt: skip
-_CALLS: dict[str, Callable[[Expression, Expression], Expression]] = {
-    "Mod": ex.remainder, "PythonMod": ex.remainder, "FloorDiv": ex.floordiv, "CleanDiv": ex.floordiv, "Max": ex.maximum, "Min": ex.minimum,
-    **{word: (lambda left, right, op=op: ex.compare(op, left, right))  # type: ignore[misc]
-       for word, op in {"Eq": "eq", "Ne": "ne", "Lt": "lt", "Le": "le", "Gt": "gt", "Ge": "ge"}.items()},
-}  # fmt: skip
-
-
-def _condition(guard: str, symbols: dict[str, Expression]) -> Expression:
-    """A guard of the signature (a Python condition on symbols) as 0 or 1; ValueError for what is no such condition."""
-    return _truth(ast.parse(guard, mode="eval").body, symbols)
-
-
-def _truth(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
-    match node:
-        case ast.Compare(left=left, ops=ops, comparators=comparators):
-            operands = [left, *comparators]
-            parts = zip(operands, ops, comparators, strict=False)
-            return ex.product([ex.compare(_COMPARISONS[type(op)], _size(a, symbols), _size(b, symbols)) for a, op, b in parts])
-        case ast.BoolOp(op=ast.And(), values=values):
-            return ex.product([_truth(value, symbols) for value in values])
-        case ast.BoolOp(op=ast.Or(), values=values):
-            return ex.ONE - ex.product([ex.ONE - _truth(value, symbols) for value in values])
-        case ast.BinOp(op=ast.BitAnd(), left=left, right=right):  # as sympy writes `and`, and below `or`
-            return _truth(left, symbols) * _truth(right, symbols)
-        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
-            return ex.ONE - (ex.ONE - _truth(left, symbols)) * (ex.ONE - _truth(right, symbols))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ex.ONE - _truth(operand, symbols)
-        case ast.Call():
-            return _size(node, symbols)
-    raise ValueError(f"'{ast.unparse(node)}' is no condition on sizes")
-
-
-def _size(node: ast.expr, symbols: dict[str, Expression]) -> Expression:
-    match node:
-        case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _CALLS:
-            return _CALLS[name](_size(left, symbols), _size(right, symbols))
-        case ast.BinOp(op=ast.FloorDiv(), left=left, right=right):
-            return ex.floordiv(_size(left, symbols), _size(right, symbols))
-        case ast.BinOp(op=ast.Mod(), left=left, right=right):
-            return ex.remainder(_size(left, symbols), _size(right, symbols))
-        case ast.BinOp(op=ast.Add(), left=left, right=right):
-            return _size(left, symbols) + _size(right, symbols)
-        case ast.BinOp(op=ast.Sub(), left=left, right=right):
-            return _size(left, symbols) - _size(right, symbols)
-        case ast.BinOp(op=ast.Mult(), left=left, right=right):
-            return _size(left, symbols) * _size(right, symbols)
-    return parse_dim(node, symbols)

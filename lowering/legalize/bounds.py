@@ -7,18 +7,18 @@ from typing import Any
 from jaxlib.mlir import ir
 
 from lowering.ir import mlir
-from lowering.legalize import arguments
 from lowering.signature import Signature
+from lowering.sizes import normal
 
 
 def write(module: Any, signature: Signature) -> None:
     """Give each dynamic argument of `@main` with a known upper bound `#mhlo.type_extensions<bounds>`, in place."""
-    symbols = arguments.symbols(signature)
+    atoms = normal.symbols(signature.symbols)
     function = mlir.entry(module)
     block = function.regions[0].blocks[0]
     with module.context:
         for argument, value in zip(signature.arguments, block.arguments, strict=True):
-            highs = [None if isinstance(dim, int) else arguments.dim_expression(dim, symbols).bounds()[1] for dim in argument.dims]
+            highs = [None if isinstance(dim, int) else normal.size(dim, atoms).bounds()[1] for dim in argument.dims]
             if any(high is not None for high in highs):
                 type_ = ir.RankedTensorType(value.type)
                 bounds = ", ".join("?" if high is None else str(high) for high in highs)

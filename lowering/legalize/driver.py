@@ -13,6 +13,7 @@ from lowering.legalize.patterns import control, custom_calls, folds, scalars
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.rules import Rules
 from lowering.signature import Signature
+from lowering.sizes import normal
 
 PATTERNS: Rules[Pattern] = Rules.joined("lowering.legalize.driver", folds.FOLDS, scalars.RULES, control.RULES, custom_calls.RULES)
 
@@ -20,8 +21,8 @@ PATTERNS: Rules[Pattern] = Rules.joined("lowering.legalize.driver", folds.FOLDS,
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
     """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO. See `assertions` for what it then refuses."""
     preparation.mark_unsigned(module)
-    atoms = arguments.symbols(signature)
-    shapes = [tuple(arguments.dim_expression(dim, atoms) for dim in argument.dims) for argument in signature.arguments]
+    atoms = normal.symbols(signature.symbols)
+    shapes = arguments.argument_shapes(signature.arguments, atoms)
     values = list(mlir.entry(module).regions[0].blocks[0].arguments)
     ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, values, strict=True) if argument.value is not None}
     for value in ints:

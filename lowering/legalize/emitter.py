@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch_mlir import ir
 
-from lowering.sizes.expression import ONE, ZERO, Atom, Expression, Monomial
+from lowering.legalize import floats
+from lowering.sizes.expression import ONE, ZERO, Atom, Expression, Monomial, Value
+from lowering.sizes.real import Real
 
 _HOLDS = {"eq": "EQ", "lt": "LT", "le": "LE"}
 _FAILS = {"eq": "NE", "lt": "GE", "le": "GT"}
 
 SIZE = "i32"  # what stablehlo.get_dimension_size gives
+_LARGEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -62,22 +65,23 @@ class Emitter:
             self._types[text] = ir.Type.parse(text)
         return self._types[text]
 
-    def size(self, expression: Expression, element: str = SIZE) -> ir.Value:
-        """`expression` as a `tensor<element>`; ints, or f64 for sizes that take part in floating-point arithmetic."""
-        return self._once(expression, ("size", expression, element), lambda: self._sum(expression, element))
+    def size(self, value: Value, element: str = SIZE) -> ir.Value:
+        """`value` as a `tensor<element>`; ints, or floats for sizes that take part in floating-point arithmetic."""
+        build: Callable[..., ir.Value] = floats.build if isinstance(value, Real) else Emitter._sum
+        return self._once((value,), ("size", value, element), lambda: build(self, value, element))
 
-    def vector(self, expressions: Sequence[Expression], element: str = SIZE) -> ir.Value:
+    def vector(self, expressions: Sequence[Value], element: str = SIZE) -> ir.Value:
         """`expressions` as a `tensor<n x element>`."""
-        constants = [expression.constant for expression in expressions]
+        constants = [expression.constant if isinstance(expression, Expression) else None for expression in expressions]
         if None not in constants:
             written = constants if element.startswith(("i", "ui")) else [f"{constant}.0" for constant in constants]
             return self.constant(f"dense<{_list(written)}>", f"tensor<{len(constants)}x{element}>")
         key = ("vector", tuple(expressions), element)
-        return self._once(_union(expressions), key, lambda: self._concatenate(expressions, element))
+        return self._once(expressions, key, lambda: self._concatenate(expressions, element))
 
     def constant(self, attribute: str, type_: str) -> ir.Value:
         key = ("constant", attribute, type_)
-        return self._once(None, key, lambda: self.op("stablehlo.constant", [], type_, value=ir.Attribute.parse(f"{attribute} : {type_}")))
+        return self._once((), key, lambda: self.op("stablehlo.constant", [], type_, value=ir.Attribute.parse(f"{attribute} : {type_}")))
 
     def op(self, name: str, operands: Sequence[ir.Value], type_: str, **attributes: Any) -> ir.Value:
         """A new op at the current place of insertion."""
@@ -90,13 +94,13 @@ class Emitter:
             parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
             ir.Operation.create(name, results=[], operands=list(operands), attributes=parsed)
 
-    def condition(self, expression: Expression, element: str = SIZE) -> ir.Value:
-        """`expression != 0` as a `tensor<i1>`, computed in ints of type `element`."""
-        return self._once(expression, ("condition", expression, element), lambda: self._truth(expression, element))
+    def condition(self, expression: Value, element: str = SIZE) -> ir.Value:
+        """`expression != 0` as a `tensor<i1>`, computed in ints of type `element`, or wider ones where its bounds need them."""
+        return self._once((expression,), ("condition", expression, element), lambda: self._truth(cast(Expression, expression), element))
 
-    def _once(self, expression: Expression | None, key: Any, build: Callable[[], ir.Value]) -> ir.Value:
-        """Build in the entry block's head if `expression` depends on arguments alone, else just before the op in hand."""
-        hoistable = expression is None or all(self.origins[atom].is_argument for atom in expression.atoms() if not atom.operands)
+    def _once(self, values: Sequence[Value], key: Any, build: Callable[[], ir.Value]) -> ir.Value:
+        """Build in the entry block's head if `values` depend on arguments alone, else just before the op in hand."""
+        hoistable = all(self.origins[atom].is_argument for value in values for atom in value.atoms() if not atom.operands)
         known = self._hoisted if hoistable else self._local
         if key not in known:
             with ir.InsertionPoint(self.head_end if hoistable else self.here), ir.Location.unknown():
@@ -105,8 +109,7 @@ class Emitter:
 
     def _sum(self, expression: Expression, element: str) -> ir.Value:
         if element not in ("i32", "i64"):
-            return self.op("stablehlo.convert", [self.size(expression, "i64")], f"tensor<{element}>") if not _is_ratio(expression) else self._ratio(
-                expression, element)
+            return self.op("stablehlo.convert", [self.size(expression, "i64")], f"tensor<{element}>")
         if expression.constant is not None:
             return self.constant(f"dense<{expression.constant}>", f"tensor<{element}>")
         total: ir.Value | None = None
@@ -134,19 +137,25 @@ class Emitter:
     def _atom(self, atom: Atom, element: str) -> ir.Value:
         if atom.op == "symbol":
             return self._origin(self.origins[atom], element)
-        operands = [self.size(operand, element) for operand in atom.operands]
         type_ = f"tensor<{element}>"
+        if atom.op in _HOLDS:
+            return self.op("stablehlo.convert", [self._compared(atom, _HOLDS, element)], type_)
+        if atom.op == "int":
+            return self.op("stablehlo.convert", [self.size(atom.operands[0], "f64")], type_)  # truncates
+        operands = [self.size(operand, element) for operand in atom.operands]
         match atom.op:
             case "floordiv":
                 divisor = operands[1]
                 if atom.operands[1].constant is None:
                     # no size inside the ranges is 0, but XLA divides before it asks whether the sizes are inside, and dies of a zero
                     divisor = self.op("stablehlo.maximum", [divisor, self.constant("dense<1>", type_)], type_)
-                return self._floordiv(operands[0], divisor, type_, may_be_negative=not atom.operands[0].is_at_least(0))
+                return self._floordiv(operands[0], divisor, type_, may_be_negative=not cast(Expression, atom.operands[0]).is_at_least(0))
             case "max" | "min":
                 return self.op(f"stablehlo.{atom.op}imum", operands, type_)
-            case "eq" | "lt" | "le":
-                return self.op("stablehlo.convert", [self._compare(atom.op.upper(), *operands)], type_)
+            case "pow":
+                return self.op("stablehlo.power", operands, type_)
+            case "and" | "or" | "xor":
+                return self.op(f"stablehlo.{atom.op}", operands, type_)
             case "select":
                 return self.op("stablehlo.select", [self.condition(atom.operands[0], element), *operands[1:]], type_)
         raise KeyError(f"lowering.legalize.emitter has no StableHLO form for '{atom.op}'")
@@ -167,33 +176,30 @@ class Emitter:
         if not may_be_negative:
             return quotient
         rest = self.op("stablehlo.subtract", [left, self.op("stablehlo.multiply", [quotient, right], type_)], type_)
-        below = self._compare("LT", rest, self.constant("dense<0>", type_))
+        below = self.compare("LT", rest, self.constant("dense<0>", type_))
         return self.op("stablehlo.subtract", [quotient, self.op("stablehlo.convert", [below], type_)], type_)
 
-    def _ratio(self, expression: Expression, element: str) -> ir.Value:
-        parts = [self.size(operand, element) for operand in expression.terms[0][0][0].operands]
-        return self.op("stablehlo.divide", parts, f"tensor<{element}>")
-
-    def _compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
+    def compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.op("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
 
     def _truth(self, expression: Expression, element: str) -> ir.Value:
         for truth, directions in ((expression, _HOLDS), (ONE - expression, _FAILS)):
             atom = _lone_atom(truth)
             if atom is not None and atom.op in directions:
-                return self._compare(directions[atom.op], *(self.size(operand, element) for operand in atom.operands))
-        return self._compare("NE", self.size(expression, element), self.constant("dense<0>", f"tensor<{element}>"))
+                return self._compared(atom, directions, _wide(element, *atom.operands))
+        wide = _wide(element, expression)
+        return self.compare("NE", self.size(expression, wide), self.constant("dense<0>", f"tensor<{wide}>"))
 
-    def _concatenate(self, expressions: Sequence[Expression], element: str) -> ir.Value:
+    def _compared(self, atom: Atom, directions: dict[str, str], element: str) -> ir.Value:
+        if any(isinstance(operand, Real) for operand in atom.operands):
+            element = "f64"
+        return self.compare(directions[atom.op], *(self.size(operand, element) for operand in atom.operands))
+
+    def _concatenate(self, expressions: Sequence[Value], element: str) -> ir.Value:
         parts = [self.op("stablehlo.reshape", [self.size(expression, element)], f"tensor<1x{element}>") for expression in expressions]
         if len(parts) == 1:
             return parts[0]
         return self.op("stablehlo.concatenate", parts, f"tensor<{len(parts)}x{element}>", dimension="0 : i64")
-
-
-def _is_ratio(expression: Expression) -> bool:
-    atom = _lone_atom(expression)
-    return atom is not None and atom.op == "ratio"
 
 
 def _lone_atom(expression: Expression) -> Atom | None:
@@ -202,9 +208,18 @@ def _lone_atom(expression: Expression) -> Atom | None:
     return expression.terms[0][0][0] if is_lone else None
 
 
-def _union(expressions: Sequence[Expression]) -> Expression:
-    """An expression that depends on all that `expressions` depend on."""
-    return Expression(tuple(term for expression in expressions for term in expression.terms))
+def _wide(element: str, *values: Value) -> str:
+    """The element type that holds `values`: the given one, unless it is known to be too small."""
+    return "i64" if any(_exceeds(value) for value in values) else element
+
+
+def _exceeds(value: Value) -> bool:
+    if not isinstance(value, Expression):
+        return False
+    known = [bound for bound in value.bounds() if bound is not None] + [factor for _, factor in value.terms]
+    atoms = [atom for monomial, _ in value.terms for atom in monomial]
+    return any(abs(bound) > _LARGEST for bound in known) or any(
+        (atom.op == "pow" and atom.high is None) or any(map(_exceeds, atom.operands)) for atom in atoms)
 
 
 def _list(values: Sequence[Any]) -> str:

@@ -12,6 +12,7 @@ from lowering.ir import mlir
 from lowering.legalize.emitter import Emitter, Origin
 from lowering.legalize.inference import iotas, shapes, values
 from lowering.legalize.inference.known import Known, element_type
+from lowering.sizes import operations
 from lowering.sizes.expression import Atom, Expression, Shape
 
 Pattern: TypeAlias = Callable[[Any, "Rewrite"], None]
@@ -110,13 +111,13 @@ class Rewrite:
         owner = value.owner
         if isinstance(owner, ir.Block) or owner.name.startswith(PURE):
             return value
-        found = self.known.values(value)
+        found = self.known.numbers(value)
         if found is None:
             return value
         element = element_type(value.type)
         text = "i64" if isinstance(element, ir.IndexType) else str(element)
         if text == "i1":
-            built = self.emitter.condition(found[0])
+            built = self.emitter.condition(operations.truth(found[0]))
         elif isinstance(value.type, ir.RankedTensorType) and ir.RankedTensorType(value.type).rank == 1:
             built = self.emitter.vector(found, text)
         else:
@@ -126,8 +127,8 @@ class Rewrite:
 
     def replace(self, value: Any, by: Any) -> None:
         """Use `by` wherever `value` is used; a scalar's uses are turned when they are reached."""
-        if self.known.values(by) is None:
-            self.known.learn_values(by, self.known.values(value))
+        if self.known.numbers(by) is None:
+            self.known.learn_values(by, self.known.numbers(value))
         self._now[value] = by
         if value.type == by.type:
             value.replace_all_uses_with(by)

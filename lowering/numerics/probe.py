@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from lowering.model import Symbol
+from lowering.sizes.ranges import round_down, round_up
 
 MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 24, 32, 48, 64)  # tried one by one where nothing says which it is
 HINTS = 6  # refinements that torch suggests are followed so often
@@ -100,7 +101,7 @@ class _Search:
         self.hinted = False
         for factor in MULTIPLES:
             step = whole.multiple_of * factor
-            lowest = -(-max(2, whole.min) // step) * step
+            lowest = round_up(max(2, whole.min), step)
             narrow = Symbol(lowest, lowest + step, step)
             if lowest + step <= (whole.max or 0) and self.holds(narrow):
                 return narrow
@@ -118,7 +119,7 @@ class _Search:
         """`found`, its `side` (min or max) moved as far towards `end` as it holds."""
         step = found.multiple_of if side == "max" else -found.multiple_of
         good = _size(found, side)
-        last = end // abs(step) * abs(step) if side == "max" else -(-end // abs(step)) * abs(step)
+        last = round_down(end, abs(step)) if side == "max" else round_up(end, abs(step))
         if (last - good) * step <= 0:
             return found
         if self.holds(_moved(found, side, last)):
@@ -156,7 +157,7 @@ class _Search:
 
 def _size(symbol: Symbol, side: str) -> int:
     assert symbol.max is not None
-    return symbol.largest(symbol.max) if side == "max" else -(-symbol.min // symbol.multiple_of) * symbol.multiple_of
+    return symbol.largest(symbol.max) if side == "max" else symbol.smallest
 
 
 def _between(good: int, bad: int, step: int) -> int:

@@ -17,6 +17,7 @@ from lowering import types
 from lowering.custom import bridge, segments
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import mlir
+from lowering.numerics import scalars
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
@@ -73,6 +74,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
                 parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
             _fix(parsed, values)
             passmanager.PassManager.parse(pipeline).run(parsed.operation)
+            scalars.fold(parsed)
         except ir.MLIRError as error:
             cause = _cause(error).removeprefix("'func.func' op ")
             kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from lowering.sizes.parsing import Term, Unreadable, parse
+from lowering.sizes.spelling import spell
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ def parse_dim(declared: int | str | None) -> Dim:
             raise ValueError(f"a static dim is 0 or more, not {declared}")
         return declared
     try:
-        parsed = _affine(ast.parse(declared.strip(), mode="eval").body)
-    except SyntaxError:
-        raise ValueError(f"cannot read the dim expression {declared!r}") from None
+        parsed = _affine(parse(declared))
+    except Unreadable as error:
+        raise ValueError(f"cannot read the dim expression {declared!r}: {error.cause}") from None
     if parsed.symbol == "":
         return parsed.offset
     if parsed.scale < 1:
@@ -47,25 +49,25 @@ def parse_dim(declared: int | str | None) -> Dim:
     return parsed
 
 
-def _affine(node: ast.expr) -> Affine:
-    match node:
-        case ast.Constant(value=int(value)):
-            return Affine("", 0, value)
-        case ast.Name(id=name):
-            return Affine(name)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
+def _affine(term: Term) -> Affine:
+    match term.op, term.operands:
+        case "number", () if isinstance(term.value, int):
+            return Affine("", 0, term.value)
+        case "symbol", ():
+            return Affine(str(term.value))
+        case "neg", (operand,):
             return _combine(Affine("", 0, 0), _affine(operand), -1)
-        case ast.BinOp(op=ast.Add(), left=left, right=right):
+        case "add", (left, right):
             return _combine(_affine(left), _affine(right), 1)
-        case ast.BinOp(op=ast.Sub(), left=left, right=right):
+        case "sub", (left, right):
             return _combine(_affine(left), _affine(right), -1)
-        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+        case "mul", (left, right):
             one, other = _affine(left), _affine(right)
             if one.symbol and other.symbol:
                 raise ValueError(f"'{one.symbol}*{other.symbol}' multiplies two symbols; torch.export derives a dim from one symbol only")
             factor, scaled = (one.offset, other) if not one.symbol else (other.offset, one)
             return Affine(scaled.symbol, scaled.scale * factor, scaled.offset * factor)
-    raise ValueError(f"'{ast.unparse(node)}' is not +, - or * of ints and one symbol")
+    raise ValueError(f"'{spell(term)}' is not +, - or * of ints and one symbol")
 
 
 def _combine(left: Affine, right: Affine, sign: int) -> Affine:

@@ -1,41 +1,67 @@
-"""Dim expressions and guards of a signature, evaluated at sizes of its symbols."""
+"""Evaluate dim expressions and guards at sizes of their symbols, as Python computes them."""
 
 from __future__ import annotations
 
-import ast
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "Max": max, "Min": min, "max": max, "min": min, "Mod": operator.mod, "PythonMod": operator.mod, "FloorDiv": operator.floordiv,
-    "CleanDiv": operator.floordiv, "IntTrueDiv": operator.truediv, "CeilDiv": lambda a, b: -(-a // b), "floor": math.floor,
-    "ceiling": math.ceil, "Abs": abs, "abs": abs,
-    "Eq": operator.eq, "Ne": operator.ne, "Le": operator.le, "Lt": operator.lt, "Ge": operator.ge, "Gt": operator.gt,
-    "And": lambda *parts: all(parts), "Or": lambda *parts: any(parts), "Not": operator.not_,
+from lowering.sizes.parsing import Term, parse
+from lowering.sizes.parsing import Unknown as Unknown
+from lowering.sizes.ranges import ceildiv
+from lowering.sizes.spelling import spell
+
+
+class Undefined(Unknown):
+    """An expression has no value at these sizes: it divides by 0, or takes the root of a negative number."""
+
+
+_LARGEST_EXPONENT = 4096  # a larger power of an int is no size, and takes long
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and exponent > _LARGEST_EXPONENT:
+        raise Unknown(f"{base} ** {exponent} is no size")
+    value = operator.pow(base, exponent)
+    if isinstance(value, complex):
+        raise Undefined(f"{base} ** {exponent} is no real number")
+    return value
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "abs": abs, "max": max, "min": min, "pow": _power,
+    "floordiv": operator.floordiv, "mod": operator.mod, "truediv": operator.truediv, "ceildiv": ceildiv,
+    "modular_indexing": lambda base, divisor, modulus: base // divisor % modulus,
+    "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc, "round": round, "round_decimal": round, "float": float,
+    "lshift": operator.lshift, "rshift": operator.rshift, "bitand": operator.and_, "bitor": operator.or_, "bitxor": operator.xor,
+    "eq": operator.eq, "ne": operator.ne, "le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt, "not": operator.not_,
+    **{name: getattr(math, name)
+       for name in ("sqrt", "exp", "log", "log2", "cos", "sin", "tan", "cosh", "sinh", "tanh", "acos", "asin", "atan", "asinh")},
 }  # fmt: skip
 
-_OPERATORS: dict[type, Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv, ast.Div: operator.truediv,
-    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.USub: operator.neg, ast.Not: operator.not_,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt,
-}  # fmt: skip
 
+def evaluate(expression: int | str | Term, sizes: Mapping[str, int]) -> Any:
+    """The number (of a dim) or bool (of a guard) that `expression` is at `sizes`; Unknown when it cannot be told, Undefined where there is none.
 
-class Unknown(ValueError):
-    """An expression uses a symbol without a size, or a form that is not arithmetic on sizes."""
-
-
-def evaluate(expression: int | str, sizes: Mapping[str, int]) -> Any:
-    """The int (of a dim) or bool (of a guard) that `expression` is at `sizes`; Unknown when it cannot be told."""
+    A float that is whole is given as an int.
+    """
     if isinstance(expression, int):
         return expression
+    term = parse(expression) if isinstance(expression, str) else expression
     try:
-        value = _evaluate(ast.parse(expression, mode="eval").body, sizes)
-    except (SyntaxError, ZeroDivisionError) as error:
-        raise Unknown(f"cannot evaluate '{expression}': {error}") from None
+        value = _evaluate(term, sizes)
+    except Unknown:
+        raise
+    except (ArithmeticError, ValueError) as error:
+        raise Undefined(f"cannot evaluate '{text_of(expression)}': {error}") from None
+    except TypeError as error:  # the bits of a float
+        raise Unknown(f"cannot evaluate '{text_of(expression)}': {error}") from None
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def text_of(expression: int | str | Term) -> str:
+    return spell(expression) if isinstance(expression, Term) else str(expression)
 
 
 def shape_at(dims: Iterable[int | str], sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -44,10 +70,8 @@ def shape_at(dims: Iterable[int | str], sizes: Mapping[str, int]) -> tuple[int, 
 
 
 def symbols_in(expression: int | str) -> set[str]:
-    """The symbols that a dim or guard is written in."""
-    if isinstance(expression, int):
-        return set()
-    return {node.id for node in ast.walk(ast.parse(expression, mode="eval")) if isinstance(node, ast.Name)} - set(FUNCTIONS)
+    """The symbols that a dim or guard is written in; Unknown where it cannot be read."""
+    return set() if isinstance(expression, int) else set(parse(expression).symbols())
 
 
 def text(sizes: Mapping[str, int]) -> str:
@@ -55,24 +79,19 @@ def text(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "its only shape"
 
 
-def _evaluate(node: ast.expr, sizes: Mapping[str, int]) -> Any:
-    match node:
-        case ast.Constant(value=int() | float() as value):
-            return value
-        case ast.Name(id=name):
-            if name not in sizes:
-                raise Unknown(f"symbol '{name}' has no size here")
-            return sizes[name]
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(operand, sizes))
-        case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(left, sizes), _evaluate(right, sizes))
-        case ast.BoolOp(op=op, values=values):
-            parts = [_evaluate(value, sizes) for value in values]
-            return all(parts) if isinstance(op, ast.And) else any(parts)
-        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _OPERATORS for op in ops):
-            terms = [_evaluate(term, sizes) for term in (left, *comparators)]
-            return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(ops, terms, terms[1:], strict=False))
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if name in FUNCTIONS:
-            return FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in args))
-    raise Unknown(f"'{ast.unparse(node)}' is not arithmetic on sizes")
+def _evaluate(term: Term, sizes: Mapping[str, int]) -> Any:
+    match term.op:
+        case "number":
+            return term.value
+        case "symbol":
+            if term.value not in sizes:
+                raise Unknown(f"symbol '{term.value}' has no size here")
+            return sizes[str(term.value)]
+        case "and":  # what a false part guards is not computed
+            return all(_evaluate(part, sizes) for part in term.operands)
+        case "or":
+            return any(_evaluate(part, sizes) for part in term.operands)
+        case "where":
+            condition, then, otherwise = term.operands
+            return _evaluate(then if _evaluate(condition, sizes) else otherwise, sizes)
+    return OPERATIONS[term.op](*(_evaluate(operand, sizes) for operand in term.operands))

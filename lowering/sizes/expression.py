@@ -1,4 +1,7 @@
-"""Sizes as integer polynomials over atoms, in a normal form: equal sizes compare equal, and each is computed once."""
+"""Sizes as integer polynomials over atoms, in a normal form: equal sizes compare equal, and each is computed once.
+
+Divisors are positive here; `operations` has Python's operators for operands of any sign and for floats.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,31 @@ from math import gcd, prod
 Monomial = tuple["Atom", ...]  # sorted, with repetition; () is the constant term
 
 
+class Value:
+    """What is computed from sizes: an Expression, which is an int, or a `real.Real`, which is a float."""
+
+    def atoms(self) -> Iterator[Atom]:
+        """Every atom, those inside operands of atoms included."""
+        raise NotImplementedError
+
+    @property
+    def constant(self) -> int | float | None:
+        """The value, if it does not depend on any atom."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Atom:
-    """A size that is not a polynomial of others: a symbol (op "symbol", `name`), or an op applied to expressions (`floordiv`, `max`, `lt`…).
+    """A size that is not a polynomial of others: a symbol (op "symbol", `name`), or an op applied to values.
+
+    op: floordiv, max, min, eq, lt, le, select, pow, and, or, xor (of the bits); `int` of a Real that is whole. Only eq, lt, le and int take Reals.
 
     low, high: bounds of its value (high None: unbounded).
     """
 
     op: str
     name: str = ""
-    operands: tuple[Expression, ...] = ()
+    operands: tuple[Value, ...] = ()
     low: int | None = 0
     high: int | None = None
 
@@ -45,7 +63,7 @@ class Atom:
 
 
 @dataclass(frozen=True)
-class Expression:
+class Expression(Value):
     """Sum of coefficient * monomial; immutable; `terms` is sorted and has no zero coefficients."""
 
     terms: tuple[tuple[Monomial, int], ...]
@@ -63,13 +81,11 @@ class Expression:
 
     @property
     def constant(self) -> int | None:
-        """The value, if it does not depend on any atom."""
         if not self.terms:
             return 0
         return self.terms[0][1] if len(self.terms) == 1 and self.terms[0][0] == () else None
 
     def atoms(self) -> Iterator[Atom]:
-        """Every atom, those inside operands of atoms included."""
         for monomial, _ in self.terms:
             for atom in monomial:
                 yield atom

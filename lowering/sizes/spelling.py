@@ -1,22 +1,31 @@
-"""torch's symbolic conditions in Python's operators: `Eq(Mod(n, 2), 0)` is `n % 2 == 0`."""
+"""Print expressions of sizes in Python's operators: `Eq(Mod(n, 2), 0)` is `n % 2 == 0`."""
 
 from __future__ import annotations
 
-import ast
+from lowering.sizes.parsing import Term, Unreadable, is_condition, parse
 
-_COMPARED: dict[str, type[ast.cmpop]] = {"Eq": ast.Eq, "Ne": ast.NotEq, "Le": ast.LtE, "Lt": ast.Lt, "Ge": ast.GtE, "Gt": ast.Gt}
-_OPERATORS: dict[str, type[ast.operator]] = {"Mod": ast.Mod, "PythonMod": ast.Mod, "FloorDiv": ast.FloorDiv, "CleanDiv": ast.FloorDiv}
+# How tightly an operator binds, and its sign; as Python's grammar has it.
+_OPERATORS: dict[str, tuple[int, str]] = {
+    "or": (1, "or"), "and": (2, "and"), "not": (3, "not "), "eq": (4, "=="), "ne": (4, "!="), "le": (4, "<="), "lt": (4, "<"), "ge": (4, ">="),
+    "gt": (4, ">"), "bitor": (5, "|"), "bitxor": (6, "^"), "bitand": (7, "&"), "lshift": (8, "<<"), "rshift": (8, ">>"), "add": (9, "+"),
+    "sub": (9, "-"), "mul": (10, "*"), "truediv": (10, "/"), "floordiv": (10, "//"), "mod": (10, "%"), "neg": (11, "-"), "pow": (12, "**"),
+}  # fmt: skip
+_CHOICE, _ATOM = 0, 13
+_BUILT_IN = {"max", "min", "abs", "round", "float", "round_decimal"}
+
+
+def spell(term: Term) -> str:
+    """The Python expression that `term` is."""
+    return _spelled(term, _CHOICE)
 
 
 def spelled(text: str) -> str:
-    """A condition with operators for sympy's functions; what is no condition, or no Python, stays as it is."""
+    """A condition with operators for sympy's functions; other texts stay as they are."""
     try:
-        parsed = ast.parse(text, mode="eval").body
-    except SyntaxError:
+        term = parse(text)
+    except Unreadable:
         return text
-    if isinstance(parsed, ast.Compare | ast.BoolOp) or (isinstance(parsed, ast.Call) and _called(parsed) in _COMPARED):
-        return ast.unparse(ast.fix_missing_locations(_Operators().visit(parsed)))
-    return text
+    return spell(term) if is_condition(term) else text
 
 
 def condensed(text: str) -> str:
@@ -24,16 +33,35 @@ def condensed(text: str) -> str:
     return text.translate({ord(sign): None for sign in " ()\t\n"})
 
 
-class _Operators(ast.NodeTransformer):
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        name = _called(node)
-        if len(node.args) == 2 and name in _COMPARED:
-            return ast.Compare(node.args[0], [_COMPARED[name]()], [node.args[1]])
-        if len(node.args) == 2 and name in _OPERATORS:
-            return ast.BinOp(node.args[0], _OPERATORS[name](), node.args[1])
-        return node
+def _spelled(term: Term, outer: int) -> str:
+    """`term`, in parentheses where it binds less tightly than `outer` asks."""
+    binds, text = _parts(term)
+    return text if binds >= outer else f"({text})"
 
 
-def _called(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else ""
+def _parts(term: Term) -> tuple[int, str]:
+    match term.op, term.operands:
+        case "symbol", _:
+            return _ATOM, str(term.value)
+        case "number", _:
+            text = repr(term.value) if abs(term.value) != float("inf") else f"{'-' * (term.value < 0)}math.inf"  # type: ignore[arg-type, operator]
+            return (_OPERATORS["neg"][0] if text.startswith("-") else _ATOM), text
+        case "where", (condition, then, otherwise):
+            return _CHOICE, f"{_spelled(then, 1)} if {_spelled(condition, 1)} else {_spelled(otherwise, _CHOICE)}"
+        case "ceildiv", (left, right):
+            return _parts(Term("neg", (Term("floordiv", (Term("neg", (left,)), right)),)))
+        case "modular_indexing", (base, divisor, modulus):
+            return _parts(Term("mod", (Term("floordiv", (base, divisor)), modulus)))
+        case ("not" | "neg"), (operand,):
+            binds, sign = _OPERATORS[term.op]
+            return binds, sign + _spelled(operand, binds)
+        case "pow", (base, exponent):
+            return _OPERATORS["pow"][0], f"{_spelled(base, _ATOM)} ** {_spelled(exponent, _OPERATORS['neg'][0])}"
+        case ("or" | "and"), operands:
+            binds, sign = _OPERATORS[term.op]
+            return binds, f" {sign} ".join(_spelled(operand, binds + 1) for operand in operands)
+        case op, (left, right) if op in _OPERATORS:
+            binds, sign = _OPERATORS[op]
+            return binds, f"{_spelled(left, binds + (binds == _OPERATORS['eq'][0]))} {sign} {_spelled(right, binds + 1)}"
+    name = {"round_decimal": "round"}.get(term.op, term.op)
+    return _ATOM, f"{'' if term.op in _BUILT_IN else 'math.'}{name}({', '.join(_spelled(operand, _CHOICE) for operand in term.operands)})"

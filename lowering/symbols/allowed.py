@@ -6,16 +6,15 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from lowering.sizes import evaluation as written
-from lowering.symbols.schema import Range
+from lowering.sizes.ranges import Range
 
 MOST = 4096  # sizes of one range tried to find that only one is left
 
 
 def every(promised: Range, step: int) -> list[int]:
     """All sizes of a range; none where they are too many to try each."""
-    lower = -(-max(0, promised.lower or 0) // step)
-    upper = -1 if promised.upper is None else promised.upper // step
-    return [number * step for number in range(lower, upper + 1)] if upper - lower < MOST else []
+    lower, upper = promised.counts(step)
+    return [number * step for number in range(lower, upper + 1)] if upper is not None and upper - lower < MOST else []
 
 
 def only(conditions: Iterable[str], name: str, sizes: Sequence[int]) -> int | None:
@@ -30,7 +29,7 @@ def only(conditions: Iterable[str], name: str, sizes: Sequence[int]) -> int | No
 def _is_of(condition: str, name: str) -> bool:
     try:
         return written.symbols_in(condition) == {name}
-    except SyntaxError:
+    except written.Unknown:
         return False
 
 

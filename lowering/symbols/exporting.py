@@ -18,10 +18,11 @@ from lowering.eager.inputs import flexible_sizes
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, Dim
+from lowering.sizes.ranges import Range
 from lowering.sizes.spelling import spelled
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
-from lowering.symbols.schema import ITSELF, Range
+from lowering.symbols.schema import ITSELF
 
 NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
@@ -159,7 +160,7 @@ class Export:
             return (self.given(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
         symbol_range = self.model.symbols[dim.dim.symbol]
         step = symbol_range.multiple_of
-        low, high = -(-symbol_range.min // step) * step, None if symbol_range.max is None else symbol_range.largest(symbol_range.max)
+        low, high = symbol_range.smallest, None if symbol_range.max is None else symbol_range.largest(symbol_range.max)
         lower = dim.dim.scale * low + dim.dim.offset
         return Range(lower, None if high is None else dim.dim.scale * high + dim.dim.offset), step * dim.dim.scale
 

@@ -14,6 +14,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, parse_dim
+from lowering.sizes.ranges import round_down, round_up
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of, of_summary
 from lowering.symbols.schema import Failure, Fix, Line
@@ -142,7 +143,7 @@ def _multiple(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, in
     now, match = model.symbols[symbol], _DIM.match(root)
     step = dim.scale * now.multiple_of
     lowest = int(match["min"]) * dim.scale if match and match["min"] else now.min
-    return {"min": max(lowest, -(-now.min // step) * step), "max": None if now.max is None else now.max // step * step, "multiple_of": step}
+    return {"min": max(lowest, round_up(now.min, step)), "max": None if now.max is None else round_down(now.max, step), "multiple_of": step}
 
 
 def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:

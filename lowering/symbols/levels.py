@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.sizes.spelling import condensed
+from lowering.sizes.spelling import condensed, spelled
 from lowering.symbols.allowed import every, only
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 
@@ -165,7 +165,9 @@ def _checked(relation: Relation, standings: Sequence[Standing]) -> Relation:
 
 
 def _says(message: str, relation: Relation) -> bool:
-    return condensed(relation.text) in condensed(message)
+    """Whether an assertion's message holds the relation, however either is spelled."""
+    guard = message.removeprefix(NEEDS)
+    return condensed(spelled(relation.text)) in condensed(message if guard == message else spelled(guard))
 
 
 def _lost(dim: Requested) -> Warned:

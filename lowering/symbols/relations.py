@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import CodeType
-from typing import Any, Literal
+from typing import Literal
 
 import sympy
 
-from lowering.sizes.evaluation import FUNCTIONS
+from lowering.sizes.evaluation import Undefined, evaluate
+from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
+from lowering.sizes.ranges import Range
 from lowering.symbols.allowed import every
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of
-from lowering.symbols.schema import Line, Range, Relation
+from lowering.symbols.schema import Line, Relation
 
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
 Holds = Literal["always", "tried", "no", "unknown"]
@@ -24,7 +24,6 @@ Holds = Literal["always", "tried", "no", "unknown"]
 POINTS = 1024  # sizes tried for one relation
 _WHOLE = 64  # a range up to this long is tried whole
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
-_NAMES: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS}
 
 
 def relations(export: Export) -> tuple[Relation, ...]:
@@ -115,14 +114,14 @@ def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     condition = _condition(expr, export)
     if condition is None:
         return "unknown", {}
-    code, free = condition
+    term, free = condition
     candidates = [probes(*export.choices[name], len(free)) for name in free]
     try:
         for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
             point = dict(zip(free, sizes, strict=True))
-            if not _true_at(code, point):
+            if not _true_at(term, point):
                 return "no", point
-    except (NameError, TypeError):
+    except Unknown:
         return "unknown", {}
     return ("always" if all(whole for _, whole in candidates) else "tried"), {}
 
@@ -146,8 +145,8 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
 def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
     """The size of an input's dim, by torch's name of its symbol, where the chosen sizes are these; None where they do not tell it."""
     try:
-        return int(eval(export.values[symbol], {**_NAMES, **sizes}))  # noqa: S307 - torch's own expressions, no builtins
-    except (KeyError, NameError, SyntaxError):
+        return int(evaluate(export.values[symbol], sizes))
+    except (KeyError, Unknown):
         return None
 
 
@@ -158,33 +157,32 @@ def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> se
         return None
     try:
         return {size for size in sizes if _true_at(condition[0], {name: size})}
-    except (NameError, TypeError):
+    except Unknown:
         return None
 
 
-def _condition(expr: str, export: Export) -> tuple[CodeType, list[str]] | None:
-    """A condition of torch's on the sizes that callers choose, and which these are; None where it depends on data, or is no Python."""
-    if "~" in expr or not set(NAME.findall(expr)) <= export.values.keys():
+def _condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
+    """A condition of torch's on the sizes that callers choose, and which these are; None where it depends on data, or cannot be read."""
+    if not set(NAME.findall(expr)) <= export.values.keys():
         return None
-    text = NAME.sub(lambda match: export.values[match[0]], expr)
-    free = [name for name in export.choices if re.search(rf"\b{name}\b", text)]
     try:
-        return compile(text, "<guard>", "eval"), free
-    except SyntaxError:
+        term = parse(NAME.sub(lambda match: export.values[match[0]], expr))
+    except Unreadable:
         return None
+    used = set(term.symbols())
+    return term, [name for name in export.choices if name in used]
 
 
-def _true_at(condition: CodeType, point: Mapping[str, int]) -> bool:
+def _true_at(condition: Term, point: Mapping[str, int]) -> bool:
     try:
-        return bool(eval(condition, {**_NAMES, **point}))  # noqa: S307 - torch's own expressions, no builtins
-    except ZeroDivisionError:
+        return bool(evaluate(condition, point))
+    except Undefined:
         return False
 
 
 def probes(sizes: Range, step: int, dims: int) -> tuple[list[int], bool]:
     """Sizes of a range worth trying, ends first, and whether they are all of it; fewer for each of many dims."""
-    lower = -(-max(0, sizes.lower or 0) // step)
-    upper = None if sizes.upper is None else sizes.upper // step
+    lower, upper = sizes.counts(step)
     limit = _WHOLE if dims == 1 else max(4, int(POINTS ** (1 / dims)))
     if upper is not None and upper - lower < limit:
         return [number * step for number in range(lower, upper + 1)], True

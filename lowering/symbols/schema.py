@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lowering import files
 from lowering.plain import plain, structured
+from lowering.sizes.ranges import Range
 
 SCHEMA = "shapeline/symbols/1"
 FILE = "symbols.json"
@@ -28,22 +29,6 @@ class Line:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}"
-
-
-@dataclass(frozen=True)
-class Range:
-    """lower <= size <= upper; None: unbounded on that side."""
-
-    lower: int | None = None
-    upper: int | None = None
-
-    def __str__(self) -> str:
-        return f"[{'-oo' if self.lower is None else self.lower}, {'oo' if self.upper is None else self.upper}]"
-
-    def within(self, other: Range) -> bool:
-        """Whether every size of this range is one of `other`."""
-        low = other.lower is None or (self.lower is not None and self.lower >= other.lower)
-        return low and (other.upper is None or (self.upper is not None and self.upper <= other.upper))
 
 
 @dataclass(frozen=True)

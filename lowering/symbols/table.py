@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lowering.sizes.ranges import Range
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import Export, bounds, range_of, range_of_text
 from lowering.symbols.frames import Spot, line_of, lines_of
-from lowering.symbols.schema import Change, Line, Range, SymbolEntry
+from lowering.symbols.schema import Change, Line, SymbolEntry
 
 DECORATED = 40  # lines that decorators may take
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from lowering import files
+from lowering.sizes.ranges import Range
 from lowering.symbols.frames import find
-from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, SymbolRecord
+from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, SymbolRecord
 
 PAGE, SOURCE = "symbols.md", "symbols.source.txt"
 _DIM = ("dim", "asked", "promised", "example", "verdict", "where and why")
@@ -46,12 +48,24 @@ def page(record: SymbolRecord, markdown: bool = False) -> str:
 
 
 def suggested(record: SymbolRecord) -> str:
-    """What would make a failed export pass, on one line: the keys of the model's YAML, else torch's fixes; empty when neither is known."""
+    """What would make a failed export pass, on one line: the code that keeps a size, the keys of the model's YAML, or torch's fixes; may be empty."""
     if record.error is None:
         return ""
+    kept = _kept(record.error.line.code) if record.error.line is not None else ""
     if record.error.refined:
-        return f"in the model's YAML: {', '.join(f'{key}: {_flow(value)}' for key, value in record.error.refined.items())}"
-    return " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
+        keys = f"in the model's YAML: {', '.join(f'{key}: {_flow(value)}' for key, value in record.error.refined.items())}"
+        return f"{kept}; or {keys}" if kept else keys
+    return kept or " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
+
+
+# Python's functions that ask a size for its number, and what computes the same of a size that stays dynamic.
+_KEEPING = {"math.sqrt": "size ** 0.5 or torch.sym_sqrt(size)", "math.pow": "size ** exponent", "float": "torch.sym_float(size)",
+            "int": "math.trunc(size) or torch.sym_int(size)"}  # fmt: skip
+
+
+def _kept(code: str) -> str:
+    found = [f"{keeps} in the place of {name}(size)" for name, keeps in _KEEPING.items() if re.search(rf"(?<![\w.]){re.escape(name)}\(", code)]
+    return f"to keep a size dynamic, {', '.join(found)}" if found else ""
 
 
 def save(record: SymbolRecord, folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lowering.sizes.ranges import Range, round_down, round_up
 from lowering.symbols.exporting import Export
-from lowering.symbols.schema import Line, Range, Relation, Requested, SymbolEntry, Warned
+from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warned
 
 
 def warnings_of(
@@ -49,9 +50,7 @@ def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned
             continue
         promised, factor = export.choices[word][0], int(step or 1)
         traced = Range(_times(symbol.traced.lower, factor), _times(symbol.traced.upper, factor))
-        low = -(-(promised.lower or 0) // factor) * factor
-        high = None if promised.upper is None else promised.upper // factor * factor
-        given = Range(low, high)
+        given = Range(round_up(promised.lower or 0, factor), None if promised.upper is None else round_down(promised.upper, factor))
         if given.within(traced):
             continue
         cause = next((change for change in reversed(symbol.history) if change.what == "range" and change.line), None)

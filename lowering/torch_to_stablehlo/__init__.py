@@ -4,6 +4,7 @@ from lowering.torch_to_stablehlo import complex_numbers as complex_numbers
 from lowering.torch_to_stablehlo import convolution as convolution
 from lowering.torch_to_stablehlo import elementwise as elementwise
 from lowering.torch_to_stablehlo import linear as linear
+from lowering.torch_to_stablehlo import numbers as numbers
 from lowering.torch_to_stablehlo import random as random
 from lowering.torch_to_stablehlo import scattering as scattering
 from lowering.torch_to_stablehlo import slicing as slicing

@@ -11,7 +11,10 @@ from torch_mlir import ir
 from lowering.ir import mlir
 from lowering.rules import Rules
 
+Number = float
 _CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool")
+
+_BACK = {"!torch.int": "torch_c.from_i64", "!torch.float": "torch_c.from_f64", "!torch.bool": "torch_c.from_i1"}
 
 
 class NotConstant(Exception):  # says what it found
@@ -28,6 +31,16 @@ class Call:
         """An operand as a builtin tensor."""
         value = self.op.operands[position]
         return self.make("torch_c.to_builtin_tensor", [value], builtin(value.type))
+
+    def integer(self, position: int) -> ir.Value:
+        """An operand that is a Python int as an i64."""
+        return self.make("torch_c.to_i64", [self.op.operands[position]], "i64")
+
+    def real(self, position: int) -> ir.Value:
+        """An operand that is a Python number as an f64."""
+        if str(self.op.operands[position].type) == "!torch.int":
+            return self.make("arith.sitofp", [self.integer(position)], "f64")
+        return self.make("torch_c.to_f64", [self.op.operands[position]], "f64")
 
     def is_none(self, position: int) -> bool:
         return str(self.op.operands[position].type) == "!torch.none"
@@ -49,7 +62,7 @@ class Call:
         results = [ir.Type.parse(type_) if isinstance(type_, str) else type_ for type_ in types]
         return ir.Operation.create(name, results=results, operands=list(operands), attributes=parsed, regions=regions).results
 
-    def number(self, number: float, element: str) -> ir.Value:
+    def number(self, number: Number, element: str) -> ir.Value:
         """A number as a 0-d tensor of int or float elements."""
         type_ = f"tensor<{element}>"
         return self.make("stablehlo.constant", [], type_, value=f"dense<{number!r}> : {type_}")
@@ -90,7 +103,7 @@ def lower(module: Any) -> None:
             if results is None:
                 continue
             for old, new in zip(op.results, results, strict=True):
-                back = ir.Operation.create("torch_c.from_builtin_tensor", results=[old.type], operands=[new])
+                back = ir.Operation.create(_BACK.get(str(old.type), "torch_c.from_builtin_tensor"), results=[old.type], operands=[new])
                 old.replace_all_uses_with(back.result)
         op.erase()
 

@@ -52,6 +52,20 @@ def floor(builder: Builder, node: Node) -> Value:
     return builder.number(node, "aten::neg", [below], 0)
 
 
+def rounded(builder: Builder, node: Node) -> Value:
+    """The nearest int, the even one of two: TorchScript's is a float."""
+    value = builder.number(node, "aten::round", [builder.scalar(node.args[0])], 0.0)
+    return builder.number(node, "aten::Int", [value], 0)
+
+
+def total(builder: Builder, node: Node) -> Value:
+    """`sym_sum` of a list."""
+    first, *others = (builder.scalar(argument) for argument in node.args[0])  # type: ignore[union-attr]
+    for other in others:
+        first = builder.number(node, "aten::add", [first, other], node.meta["val"])
+    return first
+
+
 def absolute(builder: Builder, node: Node) -> Value:
     """|x| = max(x, -x)."""
     value = builder.scalar(node.args[0])
@@ -106,6 +120,8 @@ RULES: dict[Any, Rule] = {
     torch.sym_not: negation,
     math.floor: floor,
     operator.abs: absolute,
+    round: rounded,
+    torch.sym_sum: total,
     torch.sym_ite: choice,
     operator.lt: compared("aten::lt"),
     operator.le: compared("aten::le"),

@@ -11,7 +11,8 @@ import pytest
 
 from lowering.ir import mlir
 from lowering.legalize import driver
-from lowering.signature import Argument, Bound, Signature
+from lowering.signature import Argument, Signature
+from lowering.sizes.ranges import Bound
 from tests.filecheck.matcher import check
 
 CASES = sorted((Path(__file__).parent / "stablehlo").glob("*.mlir"))

@@ -9,7 +9,7 @@ from torch_mlir import ir
 from lowering.legalize.emitter import Origin
 from lowering.legalize.inference.affine import AffineMap
 from lowering.sizes import expression as ex
-from lowering.sizes.expression import Atom, Expression, Shape
+from lowering.sizes.expression import Atom, Expression, Shape, Value
 
 
 class Known:
@@ -21,7 +21,7 @@ class Known:
     def __init__(self, origins: dict[Atom, Origin]) -> None:
         self._origins = origins
         self._dims: dict[Any, Shape] = {}
-        self._values: dict[Any, tuple[Expression, ...] | None] = {}
+        self._values: dict[Any, tuple[Value, ...] | None] = {}
         self._maps: dict[Any, AffineMap | None] = {}
         self._fresh = 0
         self._made: dict[Atom, int] = {}
@@ -40,9 +40,14 @@ class Known:
         """Record the dims of an argument; its type stays."""
         self._dims[value] = shape
 
-    def values(self, value: Any) -> tuple[Expression, ...] | None:
-        """The elements of a scalar, extent tensor or small tensor, if all are expressions of sizes."""
+    def numbers(self, value: Any) -> tuple[Value, ...] | None:
+        """The elements of a scalar, extent tensor or small tensor, if all are computed from sizes."""
         return self._values.get(value)
+
+    def values(self, value: Any) -> tuple[Expression, ...] | None:
+        """The elements of a scalar, extent tensor or small tensor, if all are whole numbers computed from sizes."""
+        values = self._values.get(value)
+        return values if values is not None and all(isinstance(element, Expression) for element in values) else None  # type: ignore[return-value]
 
     def affine_map(self, value: Any) -> AffineMap | None:
         """The elements of an integer tensor as a function of their index, if they are an affine one."""
@@ -62,7 +67,7 @@ class Known:
             value.set_type(ir.RankedTensorType.get(refined, type_.element_type, type_.encoding))
         self._dims[value] = shape
 
-    def learn_values(self, value: Any, values: tuple[Expression, ...] | None) -> None:
+    def learn_values(self, value: Any, values: tuple[Value, ...] | None) -> None:
         self._values[value] = values
 
     def forget(self, value: Any) -> None:

@@ -13,6 +13,7 @@ from lowering.legalize.preparation import KEPT
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
+from lowering.sizes.ranges import ceildiv
 
 Rule = Callable[[Any, Known], Shape | None]
 
@@ -154,7 +155,7 @@ def _first(op: Any, known: Known) -> Shape | None:
 @_rule("stablehlo.slice")
 def _slice(op: Any, known: Known) -> Shape | None:
     bounds = zip(*(integers(op, name) for name in ("start_indices", "limit_indices", "strides")), strict=True)
-    return tuple(ex.number(-(-(limit - start) // stride)) for start, limit, stride in bounds)
+    return tuple(ex.number(ceildiv(limit - start, stride)) for start, limit, stride in bounds)
 
 
 @_rule("stablehlo.real_dynamic_slice")

@@ -10,24 +10,48 @@ from torch_mlir import ir
 from lowering.legalize.inference.known import Known
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
-from lowering.sizes.expression import Expression
+from lowering.sizes import operations, real
+from lowering.sizes.expression import Expression, Value
+from lowering.sizes.real import Real
 
-Values = tuple[Expression, ...]
+Values = tuple[Value, ...]
 Rule = Callable[[Any, Known], Values | None]
 
 RULES: Rules[Rule] = Rules("lowering.legalize.inference.values")
 _rule = RULES.of
 
 
-def _binary(compute: Callable[[Expression, Expression], Expression]) -> Rule:
+def _ints(op: Any, known: Known) -> list[tuple[Expression, ...]] | None:
+    found = [known.values(operand) for operand in op.operands]
+    return None if None in found else found  # type: ignore[return-value]
+
+
+def _binary(compute: Callable[..., Value]) -> Rule:
     def rule(op: Any, known: Known) -> Values | None:
-        left, right = (known.values(operand) for operand in op.operands)
-        if left is None or right is None:
+        operands = _ints(op, known)
+        if operands is None:
             return None
+        left, right = operands
         width = max(len(left), len(right))
         return tuple(compute(a, b) for a, b in zip(left * (width // len(left) or 1), right * (width // len(right) or 1), strict=True))
 
     return rule
+
+
+def _float(compute: Callable[..., Value]) -> Rule:
+    """Of float64 scalars, as Python computes them."""
+
+    def rule(op: Any, known: Known) -> Values | None:
+        operands = [known.numbers(operand) for operand in op.operands]
+        if not _is_float64(op.operands[-1]) or any(values is None or len(values) != 1 for values in operands):
+            return None
+        return (compute(*(values[0] for values in operands if values is not None)),)
+
+    return rule
+
+
+def _is_float64(value: Any) -> bool:
+    return isinstance(value.type, ir.F64Type)
 
 
 for _names, _compute in {
@@ -41,6 +65,17 @@ for _names, _compute in {
     ("arith.remui",): ex.remainder,
 }.items():
     _rule(*_names)(_binary(_compute))
+
+_OF_FLOATS: dict[str, Callable[..., Value]] = {
+    "arith.addf": operations.add, "arith.subf": operations.subtract, "arith.mulf": operations.multiply, "arith.divf": operations.divide,
+    "arith.negf": operations.negate, "arith.maximumf": operations.maximum, "arith.minimumf": operations.minimum, "math.absf": operations.absolute,
+    "math.powf": lambda left, right: real.apply("pow", left, right), "math.sqrt": operations.function("sqrt"), "math.exp": operations.function("exp"),
+    "math.log": operations.function("log"), "math.log2": operations.function("log2"), "math.cos": operations.function("cos"),
+    "math.sin": operations.function("sin"), "math.tan": operations.function("tan"), "math.tanh": operations.function("tanh"),
+    "math.roundeven": operations.rounded("round"), "math.trunc": operations.rounded("trunc"), "arith.fptosi": operations.rounded("trunc"),
+}
+for _name, _of_floats in _OF_FLOATS.items():
+    _rule(_name)(_float(_of_floats))
 
 
 @_rule("arith.divsi", "arith.remsi")
@@ -59,7 +94,7 @@ def _truncated(op: Any, known: Known) -> Values | None:
 def _constant(op: Any, known: Known) -> Values | None:
     attribute = op.attributes["shape" if op.name == "shape.const_shape" else "value"]
     if isinstance(attribute, ir.IntegerAttr | ir.FloatAttr | ir.BoolAttr):
-        return _whole([attribute.value])
+        return _given(attribute.value) if str(attribute.type) == "f64" else _whole([attribute.value])
     if isinstance(attribute, ir.DenseElementsAttr) and len(attribute) <= _LARGEST:
         return _whole([attribute.get_splat_value().value] * len(attribute) if attribute.is_splat else list(attribute))
     return None
@@ -68,24 +103,27 @@ def _constant(op: Any, known: Known) -> Values | None:
 _LARGEST = 16  # elements; a longer constant is no shape
 
 
+def _given(value: Any) -> Values | None:
+    """A float64 scalar, or whole numbers."""
+    return (real.number(value),) if isinstance(value, float) and not value.is_integer() else _whole([value])
+
+
 def _whole(numbers: list[Any]) -> Values | None:
     if all(number == number and abs(number) < 1 << 62 and int(number) == number for number in numbers):
         return tuple(ex.number(int(number)) for number in numbers)
     return None
 
 
-@_rule("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui", "arith.trunci", "arith.sitofp", "arith.fptosi",
+@_rule("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui", "arith.trunci", "arith.sitofp",
        "tensor.cast", "shape.to_extent_tensor", "shape.from_extent_tensor", "shape.index_to_size", "shape.size_to_index",
        "stablehlo.reshape", "tensor.expand_shape", "tensor.collapse_shape", "shape.value_as_shape")  # fmt: skip
 def _same(op: Any, known: Known) -> Values | None:
-    return known.values(op.operands[0])
+    return known.numbers(op.operands[0])
 
 
 @_rule("stablehlo.convert")
 def _convert(op: Any, known: Known) -> Values | None:
-    values = known.values(op.operands[0])
-    is_fraction = values is not None and any(atom.op == "ratio" for value in values for atom in value.atoms())
-    return None if is_fraction and not known.is_float(op.results[0]) else values
+    return known.numbers(op.operands[0]) if known.is_float(op.results[0]) else known.values(op.operands[0])
 
 
 @_rule("stablehlo.divide")
@@ -97,28 +135,36 @@ def _divide(op: Any, known: Known) -> Values | None:
     if exact is not None:
         return (exact,)
     if known.is_float(op.results[0]):
-        return (ex.of_atom(ex.Atom("ratio", "", (left[0], right[0]), None, None)),) if right[0].is_at_least(1) else None
+        return (real.apply("truediv", left[0], right[0]),) if right[0].is_at_least(1) else None
     is_floor = left[0].is_at_least(0) and right[0].is_at_least(1)
     return (ex.floordiv(left[0], right[0]),) if is_floor else None
 
 
 @_rule("stablehlo.ceil", "math.ceil")
 def _ceil(op: Any, known: Known) -> Values | None:
-    return _rounded(known.values(op.operands[0]), ex.ceildiv)
+    return _rounded("ceil", op, known)
 
 
 @_rule("stablehlo.floor", "math.floor")
 def _floor(op: Any, known: Known) -> Values | None:
-    return _rounded(known.values(op.operands[0]), ex.floordiv)
+    return _rounded("floor", op, known)
 
 
-def _rounded(values: Values | None, divide: Callable[[Expression, Expression], Expression]) -> Values | None:
-    if values is None or len(values) != 1:
+def _rounded(way: str, op: Any, known: Known) -> Values | None:
+    """As an int, which is what becomes of it; of floats of other types only a quotient of sizes, which is taken to be exact."""
+    values = known.numbers(op.operands[0])
+    if values is None or len(values) != 1 or (not _is_float64(op.operands[0]) and isinstance(values[0], Real) and real.quotient(values[0]) is None):
         return None
-    ratio = next((atom for atom in values[0].atoms() if atom.op == "ratio"), None)
-    if ratio is None:
-        return values
-    return (divide(*ratio.operands),) if values[0] == ex.of_atom(ratio) else None
+    return (operations.rounded(way)(values[0]),)
+
+
+_FLOAT_PREDICATES = {1: "eq", 2: "gt", 3: "ge", 4: "lt", 5: "le", 6: "ne", 8: "eq", 9: "gt", 10: "ge", 11: "lt", 12: "le", 13: "ne"}
+
+
+@_rule("arith.cmpf")
+def _compare_floats(op: Any, known: Known) -> Values | None:
+    predicate = _FLOAT_PREDICATES.get(op.attributes["predicate"].value)
+    return None if predicate is None else _float(operations.compare(predicate))(op, known)
 
 
 @_rule("arith.cmpi")
@@ -132,30 +178,29 @@ def _compare(op: Any, known: Known) -> Values | None:
 
 @_rule("arith.select")
 def _select(op: Any, known: Known) -> Values | None:
-    parts = [known.values(operand) for operand in op.operands]
-    return None if None in parts else (ex.select(parts[0][0], parts[1][0], parts[2][0]),)  # type: ignore[index]
-
-
-@_rule("arith.andi")
-def _and(op: Any, known: Known) -> Values | None:
-    left, right = (known.values(operand) for operand in op.operands)
-    return (left[0] * right[0],) if left is not None and right is not None and known.is_bool(op.results[0]) else None
-
-
-@_rule("arith.ori")
-def _or(op: Any, known: Known) -> Values | None:
-    left, right = (known.values(operand) for operand in op.operands)
-    if left is None or right is None or not known.is_bool(op.results[0]):
+    parts = [known.numbers(operand) for operand in op.operands]
+    if None in parts or (known.is_float(op.results[0]) and not _is_float64(op.results[0])):
         return None
-    return (left[0] + right[0] - left[0] * right[0],)
+    return (operations.select(*(part[0] for part in parts)),)  # type: ignore[index]
 
 
-@_rule("arith.xori")
-def _xor(op: Any, known: Known) -> Values | None:
-    left, right = (known.values(operand) for operand in op.operands)
-    if left is None or right is None or not known.is_bool(op.results[0]):
-        return None
-    return (left[0] + right[0] - ex.number(2) * left[0] * right[0],)
+def _bits(op: str, of_bools: Callable[[Expression, Expression], Expression]) -> Rule:
+    """Of ints, and of bools, which are 0 and 1."""
+    of_ints = operations.bits(op)
+
+    def rule(operation: Any, known: Known) -> Values | None:
+        operands = _ints(operation, known)
+        compute = of_bools if known.is_bool(operation.results[0]) else of_ints
+        return None if operands is None else (compute(operands[0][0], operands[1][0]),)
+
+    return rule
+
+
+_rule("arith.andi")(_bits("and", lambda left, right: left * right))
+_rule("arith.ori")(_bits("or", lambda left, right: left + right - left * right))
+_rule("arith.xori")(_bits("xor", lambda left, right: left + right - ex.number(2) * left * right))
+_rule("arith.shli")(_binary(operations.shift_left))
+_rule("arith.shrsi")(_binary(operations.shift_right))
 
 
 @_rule("tensor.dim", "shape.dim")
@@ -206,13 +251,14 @@ def broadcast(left: Values, right: Values) -> Values:
 
 @_rule("tensor.from_elements", "shape.from_extents", "stablehlo.concatenate")
 def _from_elements(op: Any, known: Known) -> Values | None:
-    parts = [known.values(operand) for operand in op.operands]
+    parts = [known.numbers(operand) for operand in op.operands]
     return None if None in parts else tuple(value for part in parts for value in part)  # type: ignore[union-attr]
 
 
 @_rule("tensor.extract")
 def _extract(op: Any, known: Known) -> Values | None:
-    values, *indices = [known.values(operand) for operand in op.operands]
+    values = known.numbers(op.operands[0])
+    indices = [known.values(operand) for operand in list(op.operands)[1:]]
     if values is None or len(indices) > 1 or (indices and (indices[0] is None or indices[0][0].constant is None)):
         return None
     return (values[indices[0][0].constant if indices else 0],)  # type: ignore[index]

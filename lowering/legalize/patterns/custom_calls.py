@@ -10,10 +10,11 @@ from torch_mlir import ir
 from lowering.custom import bridge
 from lowering.custom.naming import DIMS, dims_of
 from lowering.custom.operators import HELD
-from lowering.legalize import arguments
 from lowering.legalize.emitter import Origin
 from lowering.legalize.rewriter import Pattern, Rewrite
+from lowering.sizes import normal
 from lowering.sizes.expression import Expression, Shape
+from lowering.sizes.parsing import Unknown
 
 
 def replace(call: Any, rewrite: Rewrite) -> None:
@@ -76,7 +77,10 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
     atoms = dict(symbols)
-    parsed = arguments.dim_expression(dim, atoms)
+    try:
+        parsed = normal.size(dim, atoms)
+    except Unknown:
+        return str(dim)
     return parsed if len(atoms) == len(symbols) else str(dim)
 
 

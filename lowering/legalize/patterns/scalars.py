@@ -22,7 +22,8 @@ _ELEMENTWISE = {
     "arith.uitofp": "convert", "arith.fptosi": "convert", "arith.extsi": "convert", "arith.extui": "convert", "arith.extf": "convert",
     "arith.truncf": "convert", "arith.trunci": "convert", "arith.index_cast": "convert", "math.ceil": "ceil", "math.floor": "floor",
     "math.sqrt": "sqrt", "math.powf": "power", "math.absf": "abs", "math.absi": "abs", "math.exp": "exponential", "math.log": "log",
-    "math.roundeven": "round_nearest_even", "math.tanh": "tanh",
+    "math.roundeven": "round_nearest_even", "math.tanh": "tanh", "math.cos": "cosine", "math.sin": "sine", "math.tan": "tan",
+    "arith.shli": "shift_left", "arith.shrsi": "shift_right_arithmetic",
 }  # fmt: skip
 
 _FLOAT_PREDICATES = {1: "EQ", 2: "GT", 3: "GE", 4: "LT", 5: "LE", 6: "NE", 8: "EQ", 9: "GT", 10: "GE", 11: "LT", 12: "LE", 13: "NE"}

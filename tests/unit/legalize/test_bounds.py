@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lowering.ir import mlir
 from lowering.legalize import bounds
-from lowering.signature import Argument, Bound, Signature
+from lowering.signature import Argument, Signature
+from lowering.sizes.ranges import Bound
 
 TEXT = """
 func.func @main(%w: tensor<4xf32>, %x: tensor<?x?x4xf32>, %y: tensor<?x4xf32>) -> tensor<?x4xf32> {

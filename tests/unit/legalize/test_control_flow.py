@@ -13,7 +13,8 @@ from lowering.ir import mlir
 from lowering.job import Job
 from lowering.legalize import driver
 from lowering.model import Input, Model, Symbol
-from lowering.signature import Argument, Bound, Result, Signature
+from lowering.signature import Argument, Result, Signature
+from lowering.sizes.ranges import Bound
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO

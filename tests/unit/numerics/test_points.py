@@ -9,8 +9,9 @@ import pytest
 from lowering.eager.inputs import flexible_sizes
 from lowering.model import Input, Model, Symbol
 from lowering.numerics.points import Space, are_all, declined, not_tried, outside, points
-from lowering.signature import Argument, Bound, Result, Signature
+from lowering.signature import Argument, Result, Signature
 from lowering.sizes import evaluation as sizes
+from lowering.sizes.ranges import Bound
 
 LARGE = 1 << 40
 

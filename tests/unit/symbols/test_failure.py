@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lowering.model import Symbol
+from lowering.sizes.ranges import Range
 from lowering.symbols.draft import drafted
 from lowering.symbols.failure import refined
-from lowering.symbols.schema import Fix, Range
+from lowering.symbols.schema import Fix
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import export, line, model
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lowering.model import Symbol
+from lowering.sizes.ranges import Range
 from lowering.symbols import SymbolRecord
-from lowering.symbols.schema import Range
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import FILE, export, line, model
 

@@ -1,0 +1,140 @@
+"""Compute at given shapes what XLA's shape refinement does not: sizes that come of floats, powers, shifts and exclusive ors of sizes.
+
+The refinement folds integer arithmetic alone. Every op here does what StableHLO says of it, on 0-d tensors of the entry's head.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Number = int | float | bool
+
+_WRAPPER = "stablehlo.shape_refinement_operand_wrapper"
+_MISSED = frozenset({"stablehlo.power", "stablehlo.xor", "stablehlo.shift_left", "stablehlo.shift_right_arithmetic"})
+
+
+def fold(module: Any) -> None:
+    """Put constants in the place of ints and bools of @main that are computed from floats, or by an op that XLA does not fold."""
+    from jaxlib.mlir import ir
+
+    main = next(function for function in module.body.operations if function.attributes["sym_name"].value == "main")
+    known: dict[Any, Number] = {}
+    for operation in main.regions[0].blocks[0].operations:
+        op = operation.operation
+        value = _value(op, known)
+        if value is None:
+            continue
+        result = op.results[0]
+        known[result] = value
+        if not isinstance(value, float) and _is_missed(op):
+            with ir.InsertionPoint(op):
+                text = str(value).lower()
+                constant = ir.Operation.create("stablehlo.constant", results=[result.type],
+                                               attributes={"value": ir.Attribute.parse(f"dense<{text}> : {result.type}")})
+            result.replace_all_uses_with(constant.result)
+            known[constant.result] = value
+
+
+def _is_missed(op: Any) -> bool:
+    return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and _element(op.operands[0]) == "f64")
+
+
+def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
+    """The number that an op gives; None where its operands do not tell, or it is no op on 0-d tensors."""
+    if len(op.results) != 1 or not op.name.startswith("stablehlo."):
+        return None
+    name = op.name.removeprefix("stablehlo.")
+    if name == "get_dimension_size":
+        return _dimension(op)
+    element = _element(op.results[0])
+    if element is None:
+        return None
+    if name == "constant":
+        return _constant(op)
+    operands = [known.get(operand) for operand in op.operands]
+    if not operands or None in operands:
+        return None
+    try:
+        return _wrapped(_compute(name, op, element, operands), element)
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _compute(name: str, op: Any, element: str, operands: list[Any]) -> Any:
+    match name:
+        case "convert":
+            return operands[0]
+        case "reshape":
+            return operands[0]
+        case "select":
+            return operands[1] if operands[0] else operands[2]
+        case "compare":
+            return _COMPARED[str(op.attributes["comparison_direction"]).rpartition(" ")[2].rstrip(">")](*operands)
+    table = _OF_FLOATS if element == "f64" else _OF_INTS
+    return table[name](*operands) if name in table else None
+
+
+def _wrapped(value: Any, element: str) -> Number | None:
+    """`value` as the element type holds it; ints wrap around, floats lose their fraction as ints."""
+    if value is None or element == "f64":
+        return None if value is None else float(value)
+    if element == "i1":
+        return bool(value)
+    width = int(element.removeprefix("i"))
+    return (math.trunc(value) + (1 << (width - 1))) % (1 << width) - (1 << (width - 1))
+
+
+def _element(value: Any) -> str | None:
+    """The element type of a 0-d tensor that is computed here."""
+    text = str(value.type)
+    return text[len("tensor<"):-1] if text in ("tensor<f64>", "tensor<i64>", "tensor<i32>", "tensor<i1>") else None
+
+
+def _dimension(op: Any) -> int | None:
+    from jaxlib.mlir import ir
+
+    source = op.operands[0]
+    owner = source.owner
+    if not isinstance(owner, ir.Block) and owner.name == "stablehlo.custom_call" and owner.attributes["call_target_name"].value == _WRAPPER:
+        source = owner.operands[0]
+    position, type_ = op.attributes["dimension"].value, ir.RankedTensorType(source.type)
+    return None if type_.is_dynamic_dim(position) else int(type_.get_dim_size(position))
+
+
+def _constant(op: Any) -> Number | None:
+    from jaxlib.mlir import ir
+
+    attribute = op.attributes["value"]
+    if not isinstance(attribute, ir.DenseIntElementsAttr | ir.DenseFPElementsAttr):
+        return None
+    number = attribute.get_splat_value().value
+    return number if isinstance(number, int | float) else None
+
+
+def _quotient(left: int, right: int) -> int:
+    return abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
+
+
+def _rest(left: int, right: int) -> int:
+    return left - _quotient(left, right) * right
+
+
+_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "EQ": operator.eq, "NE": operator.ne, "LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge,
+}  # fmt: skip
+_EITHER: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "maximum": max, "minimum": min, "negate": operator.neg, "abs": abs,
+}  # fmt: skip
+_OF_INTS: dict[str, Callable[..., Any]] = {
+    **_EITHER, "divide": _quotient, "remainder": _rest, "power": lambda base, exponent: pow(base, exponent, 1 << 64) if exponent >= 0 else None,
+    "and": operator.and_, "or": operator.or_, "xor": operator.xor, "not": lambda value: not value if isinstance(value, bool) else ~value,
+    "shift_left": operator.lshift, "shift_right_arithmetic": operator.rshift,
+}  # fmt: skip
+_OF_FLOATS: dict[str, Callable[..., Any]] = {
+    **_EITHER, "divide": operator.truediv, "remainder": math.fmod, "power": math.pow, "floor": math.floor, "ceil": math.ceil,
+    "round_nearest_even": round, "sqrt": math.sqrt, "exponential": math.exp, "log": math.log, "cosine": math.cos, "sine": math.sin,
+    "tan": math.tan, "tanh": math.tanh,
+}  # fmt: skip
