@@ -48,7 +48,7 @@ def test_a_specialized_dim_is_a_warning_that_names_dim_value_and_line(tmp_path: 
     (remark,) = [remark for remark in result.warnings if remark.code == "became_static"]
     assert (result.outcome, remark.stage, remark.place) == ("ok", "export", "x[0]")
     assert "became 41" in remark.message and f"{FILE}:{line('fixed')}" in remark.message
-    assert report.short(result).startswith("warning: x[0], asked as null, became 41")
+    assert "warning: x[0], asked as null, became 41" in report.short(result)
 
 
 def test_strict_dims_make_it_a_failure_that_names_them_too(tmp_path: Path) -> None:
