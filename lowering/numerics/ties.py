@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # Ops that say which elements they picked, where equal ones may be picked in any order: the position of their indices among the results.
 _PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0, "argsort": 0}
+# Ops that search a sorted sequence, and its position among their operands: where it holds NaN, the result depends on which elements are probed.
+_SEARCHING = {"searchsorted": 0, "bucketize": 1}
 # Ops whose result holds elements of their first operand as they are.
 _MOVING = frozenset((
     "_to_copy", "alias", "clone", "detach", "expand", "flip", "permute", "reshape", "select", "slice", "squeeze", "t", "transpose",
@@ -51,6 +53,8 @@ class Picks(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in _PICKING:
             self._look(func, name, args, kwargs or {}, result)
+        elif name in _SEARCHING and isinstance(sequence := args[_SEARCHING[name]], torch.Tensor):
+            self.ties = self.ties or bool((sequence != sequence).any())
         elif name in _MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
             moved = picked.bases.clone() if name == "_to_copy" else func(picked.bases, *args[1:], **(kwargs or {}))
             self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
