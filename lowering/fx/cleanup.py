@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
+import sympy
 import torch
 from torch.fx import GraphModule, Node
 
@@ -104,17 +105,31 @@ def _wrapper(node: Node) -> int | None:
     return _WRAPPERS.get(str(getattr(node.target, "_name", None) or node.target))
 
 
-def drop_assertions(module: GraphModule) -> int:
-    """Remove assertions on metadata, which tracing has checked and no shape can break, and on places in memory; how many there were."""
+def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
+    """Remove assertions that no shape can break; return how many there were.
+
+    Those are the ones on metadata, which tracing has checked, on places in memory, and on conditions that are `proved`.
+    """
     count = 0
     for body in bodies(module):
-        dropped = [node for node in calls(body) if node.target is torch.ops.aten._assert_tensor_metadata.default or _is_on_storage(node)]
+        dropped = [node for node in calls(body)
+                   if node.target is torch.ops.aten._assert_tensor_metadata.default or _is_on_storage(node) or _is_proved(node, proved)]
         for node in dropped:
             body.graph.erase_node(node)
         if dropped:
             body.graph.eliminate_dead_code()
         count += len(dropped)
     return count
+
+
+def _is_proved(node: Node, proved: Collection[str]) -> bool:
+    """Whether it asserts one of the conditions `proved`, or what tracing has found to be true."""
+    if node.target is not torch.ops.aten._assert_scalar.default:
+        return False
+    condition = node.args[0].meta.get("val") if isinstance(node.args[0], Node) else node.args[0]
+    if isinstance(condition, torch.SymBool):
+        return condition.node.expr is sympy.true or str(condition.node.expr) in proved
+    return condition is True
 
 
 def _is_on_storage(node: Node) -> bool:

@@ -192,6 +192,7 @@ def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, B
 
 
 _INT = re.compile(r"L\['(\w+)'\](?!\[|\.)")
+_FLAT = re.compile(r"L\['flat_args'\]\[(\d+)\]")  # how a strict capture calls an input: its number, constants counted
 _SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
 
 
@@ -201,8 +202,10 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
     values = {given.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     sizes = {name: dims_of(value.shape, names) for name, value in values.items() if isinstance(value, torch.Tensor)}
     ints = {name for name, value in values.items() if isinstance(value, torch.SymInt)}
+    flat = [given.get(str(spec.arg.name), str(spec.arg.name)) for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     found = []
     for code in getattr(program, "_guards_code", None) or ():
+        code = _FLAT.sub(lambda match: f"L['{flat[int(match[1])]}']", code)
         text = _SIZE.sub(lambda match: f"({sizes[match[1]][int(match[2])]})" if match[1] in sizes else match[0], code)
         text = _INT.sub(lambda match: match[1] if match[1] in ints else match[0], text)
         text = re.sub(r"(?<![\w])\((\w+)\)", r"\1", text)
@@ -212,4 +215,5 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
     assumed = (sympy.sympify(expr).subs(names) for expr in getattr(program, "_assumed", ()))
     known = {symbol for meaning in names.values() for symbol in meaning.free_symbols}
     found += [str(expr) for expr in assumed if expr.free_symbols and expr.free_symbols <= known]
+    found += getattr(program, "_deferred", ())
     return tuple(dict.fromkeys(found))

@@ -17,7 +17,7 @@ def functionalize(module: GraphModule) -> bool:
     Sound only where the written tensor is the op's alone: made by an op that returns fresh memory, of the same dtype and shape as the
     result, and not viewed by any op. What writes to inputs, buffers or views needs torch's own functionalization, which retraces.
     """
-    written = [node for node in module.graph.nodes if node.op == "call_function" and _writes(node.target)]
+    written = [node for node in module.graph.nodes if node.op == "call_function" and writes(node.target)]
     replacements = [(node, _functional_form(node)) for node in written]
     if any(form is None for _, form in replacements):
         return False
@@ -36,7 +36,7 @@ def whole_arguments() -> Iterator[None]:
         yield
 
 
-def _writes(target: Any) -> bool:
+def writes(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
@@ -49,16 +49,16 @@ def _functional_form(node: Node) -> torch._ops.OpOverload | None:
     form = getattr(getattr(torch.ops.aten, op._schema.name.removeprefix("aten::").rstrip("_"), None), op._overloadname, None)  # type: ignore[union-attr]
     if form is None or [argument.name for argument in form._schema.arguments] != [argument.name for argument in arguments]:
         return None
-    alone = written.op == "call_function" and _is_fresh(written.target) and not any(_views(user.target) for user in written.users if user is not node)
+    alone = written.op == "call_function" and _is_fresh(written.target) and not any(views(user.target) for user in written.users if user is not node)
     return form if alone and _keeps_type(node) else None
 
 
 def _is_fresh(target: Any) -> bool:
     """Whether an op's result is memory of its own (an in-place op's is its argument's, which was checked when it was reached)."""
-    return isinstance(target, torch._ops.OpOverload) and (not _views(target) or _writes(target))
+    return isinstance(target, torch._ops.OpOverload) and (not views(target) or writes(target))
 
 
-def _views(target: Any) -> bool:
+def views(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return True  # getitem of a list of views, or what this file does not know
     name = target._schema.name

@@ -91,8 +91,7 @@ def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, ke
         mean, squares = wide, (wide - wide).square()
     else:
         mean = wide.sum(dims, keepdim=True) / count
-        centred = wide - mean
-        squares = (centred * centred).sum(dims, keepdim=keepdim)  # a product, as the square of an op is a power at the levels below
+        squares = (wide - mean).square().sum(dims, keepdim=keepdim)
         mean = mean if keepdim else mean.squeeze(dims)
     if correction is not None and correction < 0:
         squares = torch.where(mean == mean, squares, mean)  # no element at all

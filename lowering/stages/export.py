@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,20 +18,21 @@ from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
 from lowering.eager.module import buffers_kept, instantiate, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import aliasing, cleanup, custom_gradients, dynamic_shapes, exported, functional, masks, slices
+from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, writes
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
+from lowering.numerics import branches
 from lowering.numerics.corners import smallest
 from lowering.ops import bags, decompositions, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
-from lowering.symbols import draft, packed, selftest, trace, views
-from lowering.symbols.capture import Settings, capture
+from lowering.symbols import attempts, draft, packed, selftest, trace, views
+from lowering.symbols.attempts import Captured
+from lowering.symbols.capture import Settings
 from lowering.symbols.exporting import NAME
-from lowering.symbols.recording import record
 from lowering.symbols.schema import SymbolRecord
 
 
@@ -41,7 +42,9 @@ class Export(Stage):
 
     decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
     own front end decomposes.
-    strict: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
+    policy: how torch.export is called, until a call succeeds: as `declared`, with `deferred` assertions, `oblivious` of the sizes 0 and 1,
+    `strict` (docs/export.md). Only a failure on sizes leads to the next.
+    strict: the policy [strict]: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
     archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
     torch cannot save the program, a `.pt2-failed.txt` that says why.
@@ -52,6 +55,7 @@ class Export(Stage):
     target: ClassVar[Level] = Level.EXPORTED
 
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
+    policy: Sequence[Literal["declared", "deferred", "oblivious", "strict"]] = ("declared", "deferred", "oblivious")
     strict: bool = False
     explain: bool | None = None
     archive: bool = True
@@ -86,35 +90,32 @@ class Export(Stage):
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
         with _without_kernels():
-            captured, found = self._capture(built.model, built.module, example, note)
-            result = self._functional(captured, built.model, found, note)
+            captured = branches.with_asserted(self._capture(built.model, built.module, example, note), built, note)
+            result = self._functional(captured, built.model, note)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
 
-    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> tuple[ExportedProgram, SymbolRecord]:
+    def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> Captured:
         """torch.export's program, and what became of the dims, which is reported whether the export succeeds or not."""
         arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
-        shapes = dynamic_shapes.dynamic_shapes(model)
-        captured, failure, calls = None, None, []
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
-        with capture(training.written(module), Settings(tuple(self.extended_debug))) as log, recurrent.whole():
-            try:
-                marking: AbstractContextManager[list[Any]] = custom_gradients.marked() if model.mode == "training" else nullcontext([])
-                with marking as calls:
-                    captured = torch.export.export(module, (), arguments, dynamic_shapes=shapes, strict=self.strict)
-            except Exception as error:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
-                failure = error
-        found = record(log, model, captured, failure)
+        with recurrent.whole():
+            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy, Settings(tuple(self.extended_debug)))
+        best = attempts.best(tried)
+        found = best.record
         note.report("symbols", found.to_json())
         for warning in found.warnings:
             note(warning.code, warning.told, warning.place)
-        note.file(".trace.log", files.encode(trace.rendered(log)))
+        if told := attempts.told(tried):
+            note("export_policy", told, f"models.{model.name}")
+        note.file(".trace.log", files.encode(trace.rendered(best.log)))
         if found.fails_on_shapes if self.explain is None else self.explain:
-            found = draft.explained(found, model)
+            found = draft.explained(found, model, min(120.0, 20 + 10 * best.seconds))
             note.report("symbols", found.to_json())
-        if captured is None:
+        if best.program is None:
+            failure = best.error
             assert failure is not None
             if isinstance(failure, ShapelineError):
                 raise failure
@@ -124,15 +125,18 @@ class Export(Stage):
                 raise Unsupported(layers, str(failure)) from failure
             if isinstance(module, Interpreted) and (lines := module.explain()):
                 raise Unsupported(lines, str(failure)) from failure
-            cause = f"{type(failure).__name__}: {failure}"
-            raise StageFailed(Problem(f"{model.name}: torch.export", cause, views.suggested(found))) from failure
-        if calls:
-            cleanup.inline_wrappers(captured.graph_module, detach=True)
-            custom_gradients.restore(captured, calls)
-        return captured, found
+            raise StageFailed(Problem(f"{model.name}: torch.export", attempts.cause(tried), views.suggested(found)), str(failure)) from failure
+        if broken := [one.problem for one in best.deferred if one.verdict in ("never", "unknown")]:
+            raise StageFailed(broken)
+        if best.calls:
+            cleanup.inline_wrappers(best.program.graph_module, detach=True)
+            custom_gradients.restore(best.program, best.calls)
+        return best
 
-    def _functional(self, captured: ExportedProgram, model: Model, found: SymbolRecord, note: Note) -> ExportedProgram:
-        """`captured`, functional and decomposed, in training with its gradients."""
+    def _functional(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
+        """The captured program, functional and decomposed, in training with its gradients."""
+        captured = export.program
+        assert captured is not None
         if refused := cleanup.flexible_attention(captured.graph_module):
             raise Unsupported(refused)
         masks.fold(captured)
@@ -148,13 +152,14 @@ class Export(Stage):
                 decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node),
                           specialized)
             assumed += further
-            _report_specialized(specialized, found, note)
+            _report_specialized(specialized, export.record, note)
         result._assumed = [*assumed, *slices.assumptions(result)]
+        result._deferred = tuple(one.guard for one in export.deferred if one.is_carried)
         functional.free_of_strides(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)
-        cleanup.drop_assertions(result.graph_module)
+        cleanup.drop_assertions(result.graph_module, {one.expr for one in export.deferred if one.verdict == "always"})
         result.graph_module.recompile()
         return result
 
@@ -165,7 +170,7 @@ class Export(Stage):
             return captured
         if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
             functional.free_of_strides(captured.graph_module)
-        with functional.whole_arguments(), aliasing.hidden(captured) as revealed:
+        with functional.whole_arguments(), aliasing.hidden(captured) as revealed, writes.explained(captured):
             revealed.append(captured.run_decompositions(self._table(kept)))
         return revealed[0]
 

@@ -15,6 +15,7 @@ from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import round_down, round_up
+from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import line_of, of_summary
 from lowering.symbols.schema import Failure, Fix, Line
@@ -32,9 +33,83 @@ def failure_of(export: Export) -> Failure | None:
     message = str(error).split("\n\nThe error above occurred when calling torch.export")[0]
     kind = _kind(error)
     fixes = _fixes(message) or _checks(error)
-    violations = tuple(line.strip()[2:] for line in message.splitlines() if line.startswith("  - "))
+    violations = [line.strip()[2:].split("Specializations unexpectedly required")[0] for line in message.splitlines() if line.startswith("  - ")]
+    needs = tuple(_translated(text, export) for text in violations)
+    if (unequal := _unequal(message, export)) is not None:
+        needs, fixes = unequal
+    first = _NOISE.sub("", message.strip().partition("\n")[0])
+    if match := _UNSOLVED.search(first):
+        needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
+    if not needs and (NAME.search(first) or _SOURCE.search(first)):
+        said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), _in_words(first, export))
+        needs = (f"{type(error).__name__}: {said}",)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
-                   violations, fixes, refined(export.model, fixes))
+                   tuple(violations), fixes, refined(export.model, fixes), needs)
+
+
+_SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
+_UNSATISFIED = re.compile(r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
+_SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
+_NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
+_UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.*)")
+_WORDS = (("The values of ", ""), (" must always be equal", " must be equal"), (" must always be related to the values of ", " must follow "),
+          (" by ", " as "))
+_UNEQUAL = re.compile(
+    r"size of tensor a \((?P<left>.*?)\) must match the size of tensor b \((?P<right>.*?)\) at non-singleton dimension (?P<dim>\d+)")
+
+
+def _in_words(text: str, export: Export) -> str:
+    """torch's text with the author's dims for sources: `L['x'].size()[0]` is the symbol of that dim."""
+    def word(match: re.Match[str]) -> str:
+        place = export.place(match[0])
+        dim = next((dim for dim in export.declared if place == (dim.argument, dim.position)), None)
+        if dim is None:
+            return match[0]
+        meaning = dim.id if dim.dim is None else str(dim.dim)
+        return meaning if dim.dim is None or meaning.isidentifier() else f"({meaning})"
+
+    return _SOURCE.sub(word, text)
+
+
+def _translated(text: str, export: Export) -> str:
+    """One of torch's violations in the author's words."""
+    said = re.sub(r"\b(\w+) = \1\b", r"\1", _in_words(text.removesuffix("."), export))
+    if match := _UNSATISFIED.match(said):
+        return f"the code needs {_tidy(match['guard'])}, which not all of {match['range']} satisfy"
+    if match := _SPECIALIZED.match(said):
+        return f"the code takes {match['dim']} = {match['value']} only"
+    for torchs, ours in _WORDS:
+        said = said.replace(torchs, ours)
+    return said
+
+
+def _tidy(guard: str) -> str:
+    """`((-1) + m) != 1` as Python writes it."""
+    try:
+        return spelled(guard)
+    except ValueError:
+        return guard
+
+
+def _unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[Fix, ...]] | None:
+    """What two sizes of an elementwise op must be, and the symbol that one declares for both; None for another message."""
+    match = _UNEQUAL.search(message)
+    if match is None or not NAME.search(f"{match['left']} {match['right']}"):
+        return None
+    left, right = (export.named(re.sub(r": hint = \d+", "", match[side])) for side in ("left", "right"))
+    said = (f"{left} and {right} must be equal at dim {match['dim']}",)
+    for name, spec in ((right, left), (left, right)):
+        if name in export.model.symbols:
+            return said, (Fix(name, spec),)
+    return said, ()
+
+
+def summarized(failure: Failure | None, error: BaseException | None) -> str:
+    """Why an export failed, on one line and in the author's words."""
+    if failure is None:
+        return f"{type(error).__name__}: {error}"
+    said = "; ".join(failure.needs) or f"{failure.error.rpartition('.')[2]}: {failure.message.strip().partition(chr(10))[0]}"
+    return f"{said} ({failure.line})" if failure.line is not None else said
 
 
 def _checks(error: BaseException) -> tuple[Fix, ...]:
@@ -65,7 +140,7 @@ def _kind(error: BaseException) -> str:
     return _SNAKE.sub("_", type(error).__name__).lower()
 
 
-def _line(export: Export, error: BaseException, kind: str, violations: tuple[str, ...]) -> Line | None:
+def _line(export: Export, error: BaseException, kind: str, violations: list[str]) -> Line | None:
     """Where the model's code raised; for a constraint, which torch checks after tracing, where its symbol was tied down."""
     if kind == "constraint_violation":
         accused = _accused(export, "\n".join(violations))

@@ -18,14 +18,14 @@ Spot = tuple[str, int, str]  # file, line, function: what a frame costs least to
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_READER = str(Path(__file__).with_name("capture.py"))
+_READERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "branches.py"))
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Whether frames of `file` are the model's: not generated code, torch, what torch calls, the standard library, or the log's reader."""
-    if file.startswith("<") or file == _READER:
+    """Whether frames of `file` are the model's: not generated code, torch, what torch calls, the standard library, or the log's readers."""
+    if file.startswith("<") or file in _READERS:
         return False
     parts = Path(file).parts
     for folder in _PACKAGES:

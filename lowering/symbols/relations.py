@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Literal
 
 import sympy
@@ -23,6 +24,7 @@ Holds = Literal["always", "tried", "no", "unknown"]
 
 POINTS = 1024  # sizes tried for one relation
 _WHOLE = 64  # a range up to this long is tried whole
+_MOST = 1 << 14  # points tried to prove a condition that torch deferred
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
 
@@ -115,15 +117,42 @@ def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     if condition is None:
         return "unknown", {}
     term, free = condition
-    candidates = [probes(*export.choices[name], len(free)) for name in free]
+    points, whole = _points(free, export)
     try:
-        for sizes in itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS):
-            point = dict(zip(free, sizes, strict=True))
+        for point in points:
             if not _true_at(term, point):
                 return "no", point
     except Unknown:
         return "unknown", {}
-    return ("always" if all(whole for _, whole in candidates) else "tried"), {}
+    return ("always" if whole else "tried"), {}
+
+
+def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
+    """Whether a condition holds for all promised sizes, and for any; None where they are too many to try each, or it cannot be told."""
+    condition = _condition(expr, export)
+    sizes = [every(*export.choices[name]) for name in condition[1]] if condition is not None else []
+    if condition is None or not 0 < prod(map(len, sizes)) <= _MOST:
+        return None
+    try:
+        held = {_true_at(condition[0], dict(zip(condition[1], point, strict=True))) for point in itertools.product(*sizes)}
+    except Unknown:
+        return None
+    return False not in held, True in held
+
+
+def refusals(conditions: Sequence[str], export: Export) -> int:
+    """How many of the sizes that are tried, the same ones for all conditions of a model, break one of the conditions."""
+    read = [condition[0] for expr in conditions if (condition := _condition(expr, export)) is not None]
+    points, _ = _points(list(export.choices), export)
+    return sum(not all(_true_at(term, point) for term in read) for point in points) if read else 0
+
+
+def _points(free: Sequence[str], export: Export) -> tuple[Iterator[dict[str, int]], bool]:
+    """Promised sizes of some names, and whether they are all that are promised."""
+    candidates = [probes(*export.choices[name], len(free)) for name in free]
+    product = itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS)
+    whole = all(whole for _, whole in candidates) and prod(len(sizes) for sizes, _ in candidates) <= POINTS
+    return (dict(zip(free, sizes, strict=True)) for sizes in product), whole
 
 
 def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Relation]]:

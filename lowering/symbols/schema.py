@@ -183,6 +183,7 @@ class Fix:
 class Failure:
     """Why the export failed. kind: constraint_violation, data_dependent, or the snake_case name of the error.
 
+    violations: torch's; needs: the same in the author's words.
     refined: the `symbols` and `inputs` of the model's YAML that the fixes lead to, only where they differ; empty when no fix was read.
     """
 
@@ -193,6 +194,7 @@ class Failure:
     violations: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()
     refined: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

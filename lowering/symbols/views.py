@@ -25,7 +25,7 @@ def page(record: SymbolRecord, markdown: bool = False) -> str:
     if record.error is not None:
         error = record.error
         blocks.append(_section(f"Export failed: {error.kind}{_at(error.line)}", markdown))
-        blocks.append("\n".join([*(f"- {text}" for text in error.violations or error.message.splitlines()[:1]),
+        blocks.append("\n".join([*(f"- {text}" for text in error.needs or error.violations or error.message.splitlines()[:1]),
                                  *(f"- fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)]))
         if error.refined:
             blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _yaml(error.refined, 0)))

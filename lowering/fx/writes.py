@@ -1,0 +1,46 @@
+"""In-place writes that torch cannot make functional, refused by name and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx import Node
+
+from lowering.errors import Problem, Unsupported
+from lowering.fx import cleanup, functional
+from lowering.ir import source_lines
+
+
+@contextmanager
+def explained(program: ExportedProgram) -> Iterator[None]:
+    """Replace an error of a retrace by the writes of `program` that cause it: those to tensors that are no parameters, buffers or inputs."""
+    refused = list(_to_constants(program))  # a retrace changes the graph
+    try:
+        yield
+    except Exception as error:
+        if refused:
+            raise Unsupported(refused) from error
+        raise
+
+
+def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
+    constants = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.kind is InputKind.CONSTANT_TENSOR}
+    for node in cleanup.calls(program.graph_module):
+        root = _written(node)
+        if root is not None and root.op == "placeholder" and root.name in constants:
+            cause = f"writes in place to '{constants[root.name]}', a tensor that is no buffer of the module"
+            yield Problem(str(source_lines.of_fx(node) or node.target), cause,
+                          "register_buffer it, and read it from the module in forward; or pass it as an input and return it")
+
+
+def _written(node: Node) -> Node | None:
+    """The tensor whose memory an op writes to, seen through views; None for an op that writes to none."""
+    if not functional.writes(node.target) or not node.args:
+        return None
+    root = node.args[0]
+    while isinstance(root, Node) and root.op == "call_function" and functional.views(root.target) and root.args:
+        root = root.args[0]
+    return root if isinstance(root, Node) else None

@@ -1,0 +1,78 @@
+"""Find the branches of the model's code that torch decided because it takes no size to be 0 or 1: it neither guards nor logs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+
+from lowering.fx import squeezes
+from lowering.symbols.deferred import Deferred, decided, guarded
+from lowering.symbols.exporting import Export
+from lowering.symbols.frames import Spot, is_model_code, line_of
+from lowering.symbols.relations import judged
+from lowering.symbols.schema import Line
+
+_TORCH = os.path.realpath(torch.__file__)
+_LAYERS = str(Path(_TORCH).parent / "nn") + os.sep  # branches of layers count as the model's own
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A condition on sizes that tracing took to be true, and sizes (in the author's words) where it is not."""
+
+    condition: Deferred
+    fails_at: dict[str, int]
+
+
+@contextmanager
+def watched() -> Iterator[dict[sympy.Basic, Spot]]:
+    """The conditions that code inside branches on, as they were decided, each with its first line."""
+    found: dict[sympy.Basic, Spot] = {}
+    decide = torch.SymBool.__bool__
+
+    def observe(self: torch.SymBool) -> bool:
+        value = bool(decide(self))
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename == _TORCH and frame.f_back is not None:  # of SymInt.__bool__
+            frame = frame.f_back
+        file = frame.f_code.co_filename
+        if is_model_code(file) or file.startswith(_LAYERS):
+            condition = self.node.expr if value else sympy.Not(self.node.expr)
+            found.setdefault(condition, (file, frame.f_lineno, frame.f_code.co_name))
+        return value
+
+    torch.SymBool.__bool__ = observe  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        torch.SymBool.__bool__ = decide  # type: ignore[method-assign]
+
+
+def unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ...]:
+    """The branches that some declared sizes would take otherwise, and which torch did not log as guards."""
+    asserted = {expr for expr, _ in decided(export)}
+    conditions: dict[str, Line | None] = {str(expr): line_of(spot) for expr, spot in seen.items()}
+    if export.program is not None:
+        conditions |= dict(_squeezed(export.program))
+    found: dict[str, Branch] = {}
+    for expr, line in conditions.items():
+        if expr not in asserted and (condition := guarded(expr, line, export)) is not None:
+            holds, fails_at = judged(expr, export)
+            if holds == "no":
+                found.setdefault(condition.guard, Branch(condition, fails_at))
+    return tuple(found.values())
+
+
+def _squeezed(program: ExportedProgram) -> Iterator[tuple[str, Line | None]]:
+    """The dims that a squeeze keeps since they are taken to differ from 1."""
+    for node, dims in squeezes.dynamic(program):
+        for dim in dims:
+            yield str(sympy.Ne(node.args[0].meta["val"].shape[dim].node.expr, 1)), None  # type: ignore[union-attr]
