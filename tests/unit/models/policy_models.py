@@ -1,0 +1,168 @@
+"""Modules that torch.export refuses as declared, or captures wrongly for sizes of 0 and 1, and small nets of their kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lowering.model import Input, Model, Symbol
+
+
+class CeilPools(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return functional.max_pool2d(x, 3, 2, 1, ceil_mode=True), functional.avg_pool2d(x, 2, 2, ceil_mode=True)
+
+
+class Slices(nn.Module):
+    """Slices that are clamped, or have one element, at some sizes."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x[:, 1:] - x[:, :-1], x[:, :3] + 1, x[:, ::2] * 2, x[:, x.shape[1] // 2]
+
+
+class TopOfSize(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.topk(x, min(3, x.shape[1])), torch.topk(x, x.shape[1] // 5)
+
+
+class Windows(nn.Module):
+    """Pads to whole windows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.pad(x, (0, (8 - x.shape[0] % 8) % 8)).view(-1, 8).sum(1)
+
+
+class Pairs(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, 2).sum(1)  # even sizes only
+
+
+class Quadratic(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.shape[0] * x.shape[0] > 4 * x.shape[0] + 1000 else x
+
+
+class BranchOnOne(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.shape[0] == 1 else x - x.mean(0)  # another result at 1
+
+
+class HarmlessBranch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(0, keepdim=True) if x.shape[0] > 1 else x  # the same result at 1
+
+
+class DrawnBranch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        drawn = torch.rand_like(x)
+        return drawn.sum(0, keepdim=True) if x.shape[0] > 1 else drawn
+
+
+class Squeezes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze()
+
+
+class LastSqueeze(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze(0).sum()
+
+
+class Sum(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y  # of two symbols
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x @ y
+
+
+class Strict(nn.Module):
+    """A size that is guarded, behind a constant."""
+
+    def forward(self, x: torch.Tensor, scale: int, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x * scale, y * 2 if y.shape[0] % 43 == 0 else y
+
+
+class Inception(nn.Module):
+    """Branches of convolutions and pools beside each other, then a pool that rounds up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.three = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(torch.cat([self.one(x), self.three(x), functional.avg_pool2d(x, 3, 1, 1)], 1)).mean((2, 3))
+
+
+class DenseNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(7, 4, 3, padding=1), nn.BatchNorm2d(11)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([x, self.first(x)], 1)
+        x = self.norm(torch.cat([x, self.second(x)], 1)).relu()
+        return functional.avg_pool2d(x, 2, 2, ceil_mode=True).mean((2, 3))
+
+
+class ConvNeXt(nn.Module):
+    """A stride-4 stem, depthwise convolution, layer norm of channels, and a shortcut that rounds up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 7, padding=3, groups=8)
+        self.norm, self.mlp = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return functional.avg_pool2d(x + y, 2, 2, ceil_mode=True, count_include_pad=False).mean((2, 3))
+
+
+class EfficientNet(nn.Module):
+    """A convolution padded as TensorFlow does: by what the size lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pads = [max((-(-size // 2) - 1) * 2 + 3 - size, 0) for size in x.shape[-2:]]
+        high, wide = pads
+        return self.conv(functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))).relu().mean((2, 3))
+
+
+class MobileViT(nn.Module):
+    """Folds an image into patches, and attends between the pixels of the same position in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        rows, columns = -(-height // 2), -(-width // 2)
+        resized = functional.interpolate(x, size=(rows * 2, columns * 2), mode="bilinear", align_corners=False)
+        patches = resized.reshape(batch * channels * rows, 2, columns, 2).transpose(1, 2)
+        patches = patches.reshape(batch, channels, rows * columns, 4).transpose(1, 3)
+        patches = functional.scaled_dot_product_attention(patches, patches, self.mix(patches))
+        return patches.mean(2)
+
+
+NETS = (Inception, DenseNet, ConvNeXt, EfficientNet, MobileViT)
+
+
+def model(kind: type[nn.Module], symbols: dict[str, Symbol], constants: dict[str, Any] | None = None, weights: Any = "random",
+          **shapes: tuple[int | str | None, ...]) -> Model:
+    inputs = {name: Input("float32", shape) for name, shape in shapes.items()}
+    return Model(kind.__name__.lower(), {"_target_": f"{__name__}.{kind.__name__}"}, inputs, symbols, constants=constants or {}, weights=weights)
+
+
+def net(kind: type[nn.Module]) -> Model:
+    return model(kind, {"b": Symbol(1, 4), "h": Symbol(16, 64), "w": Symbol(16, 64)}, x=("b", 3, "h", "w"))

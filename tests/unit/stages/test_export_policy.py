@@ -1,0 +1,187 @@
+"""`stages.export.policy`: what torch refuses as declared is deferred and proved, or asserted; branches at sizes of 0 and 1 too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lowering.errors import StageFailed
+from lowering.level import Level, Program
+from lowering.model import Model, Symbol
+from lowering.numerics.verification import Verification
+from lowering.numerics.verifier import verify
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.symbols.levels import asserted
+from tests.unit.models import cache_models
+from tests.unit.models import policy_models as models
+
+N8, M16 = Symbol(1, 8), Symbol(2, 16)
+
+
+class Notes(Silent):
+    """A Note that keeps warnings by code."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, list[str]] = {}
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        self.said.setdefault(code, []).append(message)
+
+    @property
+    def policy(self) -> str:
+        return "; ".join(self.said.get("export_policy", ()))
+
+
+def lowered(model: Model, export: Export | None = None) -> tuple[Program, Notes]:
+    notes = Notes()
+    program = Program(Level.MODEL, model)
+    for stage in (export or Export(archive=False), ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        program = stage.apply(program, notes)
+        assert not stage.ensures(program)
+    return program, notes
+
+
+def exported(model: Model, export: Export | None = None) -> tuple[Program, Notes]:
+    notes = Notes()
+    return (export or Export()).apply(Program(Level.MODEL, model), notes), notes
+
+
+def failure(model: Model, export: Export | None = None) -> str:
+    with pytest.raises(StageFailed) as caught:
+        exported(model, export or Export(explain=False))
+    return str(caught.value)
+
+
+def verified(program: Program) -> Verification:
+    """The comparison with eager, which must agree at four sizes or more, and refuse what is outside."""
+    found, _ = verify(program, levels=(Level.EXPORTED, Level.MHLO))
+    assert len(found.points) >= 4 and not (found.mismatches or found.failures or found.accepted)
+    return found
+
+
+def guards(program: Program) -> tuple[str, ...]:
+    assert program.signature is not None
+    return program.signature.guards
+
+
+def scalar_assertions(program: Program) -> list[Any]:
+    above = program.at(Level.EXPORTED)
+    assert above is not None
+    return [node for node in above.ir.graph.nodes if node.target is torch.ops.aten._assert_scalar.default]
+
+
+@pytest.mark.parametrize(("model", "attempt"), [
+    (models.model(models.CeilPools, {"n": N8, "h": Symbol(8, 40), "w": Symbol(8, 40)}, x=("n", 3, "h", "w")), "deferred"),
+    (models.model(models.Slices, {"n": N8, "m": M16}, x=("n", "m")), "oblivious"),
+    (models.model(models.TopOfSize, {"n": N8, "m": Symbol(5, 64)}, x=("n", "m")), "oblivious"),
+    (models.model(models.Windows, {"n": Symbol(1, 64)}, x=("n",)), "oblivious"),
+], ids=lambda value: value if isinstance(value, str) else value.name)
+def test_what_holds_for_all_sizes_is_proved_and_not_asserted(model: Model, attempt: str) -> None:
+    program, notes = lowered(model)
+    assert notes.policy.startswith(f"exported as {attempt} in ") and "declared refused: the code needs " in notes.policy
+    assert "guard_within_range" not in notes.said
+    assert guards(program) == () and not scalar_assertions(program)
+    verified(program)
+
+
+@pytest.mark.parametrize("kind", models.NETS)
+def test_nets_whose_sizes_round_up(kind: type[torch.nn.Module]) -> None:
+    program, notes = lowered(models.net(kind))
+    assert "guard_within_range" not in notes.said
+    verified(program)
+
+
+def test_a_decode_step_takes_a_cache_of_any_length() -> None:
+    program, notes = lowered(cache_models.decode("llama"))
+    assert notes.policy.startswith("exported as deferred") and "8 + 8 * past" in notes.policy
+    assert "guard_within_range" not in notes.said and not scalar_assertions(program)
+    verified(program)
+
+
+def test_the_first_attempt_that_succeeds_is_the_last() -> None:
+    _, notes = exported(models.model(models.Sum, {"n": N8}, x=("n",), y=("n",)))
+    assert notes.policy == ""
+
+
+def test_one_attempt_can_be_held_fixed() -> None:
+    model = models.model(models.Slices, {"n": N8, "m": M16}, x=("n", "m"))
+    assert "3 <= m" in failure(model, Export(policy=("declared",), explain=False))
+    assert "3 <= m" in failure(model, Export(policy=("deferred",), explain=False))
+    _, notes = exported(model, Export(policy=("oblivious",)))
+    assert notes.policy == ""
+
+
+def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
+    program, notes = lowered(models.model(models.Pairs, {"n": Symbol(2, 65, example=6)}, x=("n",)))
+    assert "n % 2 == 0" in guards(program)
+    assert "the exported program needs n % 2 == 0" in asserted(program.ir)
+    assert any(message.startswith("n % 2 == 0 does not hold at n=3 (") for message in notes.said["guard_within_range"])
+    assert scalar_assertions(program)
+    found = verified(program)
+    assert any("n % 2 == 0" in refused for refused in (*found.refused, *found.declined))
+
+
+def test_a_range_that_is_refused_is_said_once_and_with_its_fix() -> None:
+    text = failure(models.model(models.Quadratic, {"n": Symbol(1, 64, example=50)}, x=("n",)))
+    assert "the code needs n * n > 1000 + 4 * n, which torch cannot solve for a range" in text
+
+
+def test_a_branch_that_is_wrong_at_one_is_asserted() -> None:
+    program, notes = lowered(models.model(models.BranchOnOne, {"n": Symbol(1, 16)}, x=("n", 4)))
+    assert guards(program) == ("n != 1",)
+    assert "the exported program needs n != 1" in asserted(program.ir)
+    (message,) = notes.said["guard_within_range"]
+    assert "takes another branch at n=1 (tests/unit/models/policy_models.py:" in message
+    verified(program)
+
+
+@pytest.mark.parametrize("kind", [models.HarmlessBranch, models.LastSqueeze])
+def test_a_branch_that_is_right_at_one_is_not(kind: type[torch.nn.Module]) -> None:
+    program, notes = lowered(models.model(kind, {"n": N8}, x=("n", 3)))
+    assert guards(program) == () and "guard_within_range" not in notes.said
+    verified(program)
+
+
+def test_random_numbers_are_no_difference() -> None:
+    program, notes = exported(models.model(models.DrawnBranch, {"n": N8}, x=("n", 3)))
+    assert guards(program) == () and "guard_within_range" not in notes.said
+
+
+def test_a_branch_without_values_is_a_warning() -> None:
+    program, notes = exported(models.model(models.BranchOnOne, {"n": Symbol(1, 16)}, weights="none", x=("n", 4)))
+    assert guards(program) == ()
+    (message,) = notes.said["branch_unchecked"]
+    assert "was captured for n != 1" in message
+
+
+def test_a_squeeze_keeps_the_dims_that_may_differ_from_one() -> None:
+    program, notes = lowered(models.model(models.Squeezes, {"n": N8}, x=("n", 1, 3)))
+    assert guards(program) == ("n != 1",)
+    verified(program)
+    wide, notes = lowered(models.model(models.Squeezes, {"n": Symbol(2, 8)}, x=("n", 1, 3)))
+    assert guards(wide) == () and "guard_within_range" not in notes.said
+
+
+def test_two_symbols_that_must_be_equal_are_named() -> None:
+    symbols = {"n": Symbol(1, 16), "k": Symbol(1, 16)}
+    text = failure(models.model(models.Sum, symbols, x=("n", 4), y=("k", 4)))
+    assert "n and k must be equal at dim 0 (tests/unit/models/policy_models.py:" in text
+    assert "in the model's YAML: inputs: {y: {shape: [n, 4]}}" in text
+    product = failure(models.model(models.Product, symbols, x=(3, "n"), y=("k", 4)))
+    assert "k and n must be equal" in product and "same reduction dim, but got [3, n] X [k, 4]" in product
+    for message in (text, product):
+        assert not any(word in message for word in ("s77", "s17", "TORCH_LOGS", "draft_export", "at None"))
+
+
+def test_strict_guards_are_read_like_others() -> None:
+    model = models.model(models.Strict, {}, {"scale": 2}, x=(None,), y=(None,))
+    strict, _ = exported(model, Export(policy=("strict",)))
+    assert guards(strict) == guards(exported(model)[0])
+    assert "(y_0 % 43) == 0" in guards(strict)
