@@ -1,6 +1,7 @@
-"""Custom ops that return what they write (`foo_(Tensor(a!) x) -> Tensor(a!)`, `foo.out`), which torch does not make functional.
+"""Functionalize custom ops that return an argument they write (`foo_(Tensor(a!) x) -> Tensor(a!)`, `foo.out`).
 
-A stand-in of the same arguments that returns the other results alone takes an op's place while the program is retraced.
+torch does not functionalize such ops. While the program is retraced, each is replaced by a stand-in op that takes the same arguments and
+returns only the other results.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _stand_ins: dict[torch._ops.OpOverload, torch._ops.OpOverload] = {}
 
 @contextmanager
 def hidden(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
-    """Inside, such ops of `captured` are stand-ins; those of the programs that the list holds at the end become themselves again."""
+    """Replace such ops of `captured` by stand-ins inside the block.
+
+    The caller appends the retraced programs to the yielded list. When the block ends, the stand-ins in them are turned back into the ops.
+    """
     found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if returns_written(node.target)]
     for node in found:
         _hide(node)
@@ -39,7 +43,7 @@ def hidden(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
 
 
 def returns_written(target: Any) -> bool:
-    """Whether a target is an op outside ATen that gives back an argument which it writes."""
+    """Return whether a target is an op outside ATen that returns an argument it writes."""
     is_custom = isinstance(target, torch._ops.OpOverload) and target.namespace not in ("aten", "prim", "prims")
     return is_custom and any(_writes(result) for result in target._schema.returns)
 
@@ -49,7 +53,7 @@ def _writes(value: Any) -> bool:
 
 
 def _hide(node: Node) -> None:
-    """A call of the stand-in; whoever uses a written result uses the argument that it is."""
+    """Replace a call by a call of the stand-in. Users of a written result use the written argument instead."""
     op: Any = node.target
     with node.graph.inserting_before(node):
         made = node.graph.call_function(_stand_in(op), node.args, node.kwargs)
@@ -74,14 +78,15 @@ def _hide(node: Node) -> None:
 
 
 def _argument(node: Node, result: Any) -> Any:
-    """What is given for the argument that a result shares its memory with."""
+    """Return the argument that a result shares its memory with."""
     for place, formal in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if formal.alias_info is not None and formal.alias_info.before_set == result.alias_info.before_set:
             return node.args[place] if place < len(node.args) else node.kwargs[formal.name]
-    raise KeyError(f"{node.target} returns no argument of its own")
+    raise KeyError(f"{node.target}: no argument of its schema shares memory with the result {result.type}")
 
 
 def _stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
+    """Return the stand-in of an op, defined on first use."""
     if op not in _stand_ins:
         schema = op._schema
         name = "__".join(part for part in (*schema.name.split("::"), schema.overload_name) if part)
@@ -100,7 +105,10 @@ def _stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
 
 
 def _reveal(node: Node, op: torch._ops.OpOverload) -> None:
-    """The op itself in a call on copies: its results are the values after writing, and the copies follow them."""
+    """Turn a call of a stand-in on copies back into a call of the op.
+
+    The op's results are the values after writing; the copies follow them.
+    """
     schema = op._schema
     others = [place for place, result in enumerate(schema.returns) if not _writes(result)]
     written = [formal.name for formal in schema.arguments if _writes(formal) and node.kwargs.get(formal.name) is not None]

@@ -1,4 +1,7 @@
-"""`.pt2`, the exported program as torch.export.save writes it, for less: no weight is copied, and the graph is there to be read again."""
+"""Read and write `.pt2` archives as torch.export.save does, but without copying weights.
+
+The serialized graph can be read back on its own.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive import _package, constants
 from torch.export.pt2_archive._package_weights import TensorProperties, Weights, get_complete_tensor, group_weights
 
-NAME = "model"  # as torch calls the only program of an archive
+NAME = "model"  # torch's name for the only program of an archive
 _GRAPH = constants.MODELS_FILENAME_FORMAT.format(NAME)
 
 
 def save(program: ExportedProgram, path: Path) -> None:
-    """Write `program` for torch.export.load to `path`; raises whatever torch does for what it cannot serialize, and OSError, RuntimeError."""
+    """Write `program` to `path` in the format that torch.export.load reads.
+
+    Raises torch's own errors if the program cannot be serialized, and OSError or RuntimeError if the file cannot be written.
+    """
     saved = serialized(program)
     with _package.PT2ArchiveWriter(str(path)) as writer:
         _package._package_payload_config(writer, _weights(program, writer), constants.WEIGHTS_CONFIG_FILENAME_FORMAT.format(NAME))
@@ -32,23 +38,32 @@ def save(program: ExportedProgram, path: Path) -> None:
 
 
 def serialized(program: ExportedProgram, **options: bool) -> Any:
-    """torch's SerializedArtifact of `program`, tensors aside. Without collections of garbage, which took half of the time and found none."""
+    """Return torch's SerializedArtifact of `program`, without its tensors.
+
+    Garbage collection is off meanwhile: it took half of the time and found nothing to collect.
+    """
     with _uncollected():
         return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
 
 
 def graph(path: Path) -> bytes:
-    """The serialized graph in an archive, what `serialized` gives for its program. Raises OSError; ValueError when it is no archive."""
+    """Return the serialized graph in an archive, equal to the serialization of its program.
+
+    Raises OSError if the file cannot be read, and ValueError if it is not an archive.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             (name,) = (name for name in archive.namelist() if name.partition("/")[2] == _GRAPH)
             return archive.read(name)
     except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{path} holds no exported program: {error}") from error
+        raise ValueError(f"{path} is not an archive of an exported program: {error}") from error
 
 
 def _weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> schema.PayloadConfig:
-    """Each storage once, from where it lies: torch.export.save copies it first, and the largest embedding is then there twice."""
+    """Write each storage once, directly from memory, and return the config of the weights.
+
+    torch.export.save copies each storage first, so that the largest embedding is in memory twice.
+    """
     state = program.state_dict
     if any(_package._should_use_pickle(tensor) or tensor.device.type != "cpu" for tensor in state.values()):
         return _package._package_state_dict(NAME, program, writer)
@@ -58,7 +73,8 @@ def _weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> sch
         file = f"{constants.WEIGHT_FILENAME_PREFIX}{number}"
         storage = get_complete_tensor(group, held).untyped_storage()
         record = storage if storage.nbytes() else b""
-        writer.archive_file.write_record(os.path.join(constants.WEIGHTS_DIR, file), record, storage.nbytes())  # noqa: PTH118 - as torch names it
+        name = os.path.join(constants.WEIGHTS_DIR, file)  # noqa: PTH118 - as torch names it
+        writer.archive_file.write_record(name, record, storage.nbytes())
         for _, name in group:
             tensor, _ = held[NAME].get_weight(name)
             is_parameter = isinstance(tensor, torch.nn.Parameter)
@@ -69,6 +85,7 @@ def _weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> sch
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
+    """Disable garbage collection inside the block."""
     was = gc.isenabled()
     gc.disable()
     try:

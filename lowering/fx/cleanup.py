@@ -1,4 +1,4 @@
-"""FX graph clean-ups that need no retrace: inlining of wrapper regions, removal of ops that do nothing at inference."""
+"""Clean up FX graphs without a retrace: inline wrapper regions and remove ops that do nothing at inference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from torch.fx import GraphModule, Node
 from lowering.errors import Problem
 from lowering.ir import source_lines
 
-# Regions that only change global state that tracing has already acted on; the position of the submodule in the node's arguments.
+# Regions that only change global state, which tracing has already applied -> the position of the submodule in the node's arguments.
 _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
 def is_functional(module: GraphModule) -> bool:
-    """Whether no op of the graph writes to its arguments, in bodies of control flow neither, and no wrapper region or transform is left."""
+    """Return whether the graph writes to no argument and has no wrapper region or functorch transform left.
+
+    Bodies of control flow are included.
+    """
     for node in (node for body in bodies(module) for node in calls(body)):
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
@@ -28,16 +31,17 @@ def is_functional(module: GraphModule) -> bool:
 
 
 def _is_transform(target: Any) -> bool:
-    """Whether a call is part of a transform of torch.func (vmap, grad), which a retrace carries out."""
+    """Return whether a call belongs to a transform of torch.func (vmap, grad), which a retrace resolves."""
     return str(getattr(target, "__module__", "")).startswith(("torch._functorch", "torch._C._functorch"))
 
 
 def calls(module: GraphModule) -> Iterator[Node]:
+    """Yield the `call_function` nodes of a graph."""
     return (node for node in module.graph.nodes if node.op == "call_function")
 
 
 def bodies(module: GraphModule) -> Iterator[GraphModule]:
-    """The graph itself, and those of the branches and loops in it."""
+    """Yield the graph itself, then the graphs of the branches and loops in it."""
     yield module
     for node in module.graph.nodes:
         held = getattr(module, str(node.target), None) if node.op == "get_attr" else None
@@ -46,23 +50,28 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
 
 
 def is_sized_by_data(module: GraphModule) -> bool:
-    """Whether an op gives a size, or a number, that depends on what tensors hold."""
+    """Return whether an op produces a size or a number that depends on the values of tensors."""
     return any(node.meta.get("unbacked_bindings") for body in bodies(module) for node in body.graph.nodes)
 
 
 def flexible_attention(module: GraphModule) -> list[Problem]:
-    """Every `flex_attention` of a program, with its user line: its masks are made by nested vmaps, which the graph does not resolve."""
+    """Report each `flex_attention` of a program, with its user line.
+
+    Its masks are computed by nested vmaps, which the graph does not resolve.
+    """
     return [
         Problem(f"flex_attention at {source_lines.of_fx(node) or 'an unknown line'}", "has no lowering",
-                "use scaled_dot_product_attention, with the mask and the bias that score_mod adds as its attn_mask")
+                "use scaled_dot_product_attention, and pass the mask plus the bias that score_mod adds as attn_mask")
         for body in bodies(module) for node in calls(body) if getattr(node.target, "__name__", "") == "flex_attention"
     ]  # fmt: skip
 
 
 def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
-    """Replace wrapper regions by their bodies, where the body computes the same outside; how many were replaced.
+    """Replace wrapper regions by their bodies, and return how many were replaced.
 
-    detach: what a region without gradients gives is detached, for a graph that gradients are yet to be taken of.
+    A region is kept if its body would compute something else outside of it.
+
+    detach: detach the results of regions without gradients, for a graph that is differentiated later.
     """
     count = 0
     for node in list(calls(module)):
@@ -102,13 +111,14 @@ def _replace_items(node: Node, outputs: Any) -> None:
 
 
 def _wrapper(node: Node) -> int | None:
+    """Return the position of the body among a wrapper region's arguments, or None for other nodes."""
     return _WRAPPERS.get(str(getattr(node.target, "_name", None) or node.target))
 
 
 def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
-    """Remove assertions that no shape can break; return how many there were.
+    """Remove assertions that no shape can violate, and return how many were removed.
 
-    Those are the ones on metadata, which tracing has checked, on places in memory, and on conditions that are `proved`.
+    These are assertions on metadata, which tracing has checked, on storage offsets, and on conditions that are `proved`.
     """
     count = 0
     for body in bodies(module):
@@ -133,7 +143,7 @@ def _is_proved(node: Node, proved: Collection[str]) -> bool:
 
 
 def _is_on_storage(node: Node) -> bool:
-    """Whether it asserts where in its storage a tensor begins, which no later level knows."""
+    """Return whether a node asserts a storage offset, which no later level knows."""
     if node.target is not torch.ops.aten._assert_scalar.default:
         return False
     offset = torch.ops.aten.sym_storage_offset.default

@@ -1,4 +1,4 @@
-"""An exported program taken apart for graph transformations, and put together again: constants as attributes, then as lifted arguments."""
+"""Convert the tensor constants of an exported program to attributes, for graph transformations, and back to lifted arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _ARGUMENTS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer"}
 
 
 def unlifted(program: ExportedProgram) -> GraphModule:
-    """A copy of the program's graph that reads tensor constants as attributes; `meta["argument"]` of each placeholder says its kind."""
+    """Return a copy of the program's graph that reads tensor constants as attributes.
+
+    `meta["argument"]` of each placeholder names its kind.
+    """
     module = copy.deepcopy(program.graph_module)
     written = {spec.target for spec in program.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION}
     placeholders = {node.name: node for node in module.graph.nodes if node.op == "placeholder"}
@@ -27,6 +30,7 @@ def unlifted(program: ExportedProgram) -> GraphModule:
 
 
 def _as_attribute(module: GraphModule, node: Node, tensor: torch.Tensor) -> None:
+    """Replace a constant's placeholder by an attribute."""
     module.register_buffer(f"held_{node.name}", tensor)
     last = [other for other in module.graph.nodes if other.op == "placeholder"][-1]
     with module.graph.inserting_after(last):
@@ -37,12 +41,16 @@ def _as_attribute(module: GraphModule, node: Node, tensor: torch.Tensor) -> None
 
 
 def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
-    """`module` as an exported program with the types and ranges of `program`: attributes become constant arguments, weights that went are gone."""
+    """Return `module` as an exported program with the types and ranges of `program`.
+
+    Attributes become constant arguments. Weights without a placeholder are dropped.
+    """
     placeholders = {node.name for node in module.graph.nodes if node.op == "placeholder"}
     kept = [spec for spec in program.graph_signature.input_specs if spec.arg.name in placeholders]
     constants = {name: value for name, value in program.constants.items() if name in {spec.target for spec in kept}}
     names: dict[str, Node] = {}
-    for node in [node for node in module.graph.nodes if node.op == "get_attr" and isinstance(getattr(module, str(node.target)), torch.Tensor)]:
+    attributes = [node for node in module.graph.nodes if node.op == "get_attr"]
+    for node in [node for node in attributes if isinstance(getattr(module, str(node.target)), torch.Tensor)]:
         name = str(node.target).removeprefix("held_").removeprefix("c_")
         if name not in names:
             names[name] = _as_argument(module, node, name)
@@ -63,17 +71,18 @@ def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
 
 
 def _as_argument(module: GraphModule, node: Node, name: str) -> Node:
-    """A placeholder behind the constants that stand first already."""
+    """Add a placeholder after those of the constants that were added before."""
     places = [other for other in module.graph.nodes if other.op == "placeholder"]
     done = [other for other in places if other.meta.get("argument") == "constant"]
-    with module.graph.inserting_after(done[-1]) if done else module.graph.inserting_before(places[0] if places else next(iter(module.graph.nodes))):
+    first = places[0] if places else next(iter(module.graph.nodes))
+    with module.graph.inserting_after(done[-1]) if done else module.graph.inserting_before(first):
         placeholder = module.graph.placeholder(f"c_{name}")
     placeholder.meta = {**node.meta, "argument": "constant"}
     return placeholder
 
 
 def _outputs(module: GraphModule, program: ExportedProgram) -> list[object]:
-    """The results' specs with the names that the nodes have now."""
+    """Return the specs of the results, with the current names of their nodes."""
     results = next(node for node in module.graph.nodes if node.op == "output").args[0]
     specs = []
     for spec, result in zip(copy.deepcopy(program.graph_signature.output_specs), results, strict=True):

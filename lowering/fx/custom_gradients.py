@@ -1,6 +1,7 @@
-"""Gradients that a model defines itself: each call of a `torch.autograd.Function` is marked in the captured graph, and made again for AOTAutograd.
+"""Keep gradients that a model defines itself, by marking the calls of a `torch.autograd.Function` in the captured graph.
 
-torch.export runs a Function's forward and records its ops alone, so that autograd would derive another gradient from them, without a word.
+torch.export only records the ops of a Function's forward, so autograd would silently derive another gradient from them. The marked ops are
+replaced by a call of the Function before AOTAutograd runs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _ENTER, _LEAVE = torch.ops.shapeline_gradient.enter.default, torch.ops.shapeline
 
 @dataclass
 class Call:
-    """One call of a Function: its arguments (None for the tensors, which the graph holds), how many results, and what stands against it."""
+    """A call of a Function.
+
+    arguments: None for tensors, which the graph holds. results: how many there are. cause: why the call cannot be restored.
+    """
 
     function: type[torch.autograd.Function]
     arguments: list[Any]
@@ -41,7 +45,10 @@ class Call:
 
 @contextmanager
 def marked() -> Iterator[list[Call]]:
-    """Inside, calls of the model's own Functions are marked; in a list that is full at the end. torch's own Functions are left alone."""
+    """Mark calls of the model's own Functions inside the block.
+
+    The yielded list is complete when the block ends. torch's own Functions are not marked.
+    """
     calls: list[Call] = []
     original = torch.autograd.Function.__dict__["apply"]
 
@@ -62,9 +69,11 @@ def _marked_call(cls: type[torch.autograd.Function], run: Callable[..., Any], ar
     number = len(calls)
     call = Call(cls, [None if isinstance(argument, torch.Tensor) else argument for argument in arguments])
     calls.append(call)
-    if named or any(isinstance(leaf, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool) for leaf in pytree.tree_leaves(call.arguments)):
+    leaves = pytree.tree_leaves(call.arguments)
+    if named or any(isinstance(leaf, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool) for leaf in leaves):
         call.cause = "takes sizes, keyword arguments, or tensors in lists"
-    given = [_ENTER(argument, number, place) if isinstance(argument, torch.Tensor) else argument for place, argument in enumerate(arguments)]
+    given = [_ENTER(argument, number, place) if isinstance(argument, torch.Tensor) else argument
+             for place, argument in enumerate(arguments)]  # fmt: skip
     results = run(*given, **named)
     call.is_tuple = isinstance(results, tuple)
     listed = list(results) if isinstance(results, tuple) else [results]
@@ -72,13 +81,16 @@ def _marked_call(cls: type[torch.autograd.Function], run: Callable[..., Any], ar
     if any(result is argument for result in listed for argument in given if isinstance(argument, torch.Tensor)):
         call.cause = "writes to its argument in place"
     if not all(isinstance(result, torch.Tensor) for result in listed):
-        call.cause = "gives results that are no tensors"
+        call.cause = "returns results that are not tensors"
     left = [_LEAVE(result, number, place) if isinstance(result, torch.Tensor) else result for place, result in enumerate(listed)]
     return tuple(left) if call.is_tuple else left[0]
 
 
 def restore(captured: ExportedProgram, calls: list[Call]) -> None:
-    """Put a call of each Function in place of what its forward did. Unsupported names those for which that cannot be done, with the user line."""
+    """Replace the ops of each marked forward by a call of its Function.
+
+    Raises Unsupported if a Function cannot be restored, with all such Functions and their user lines.
+    """
     graph = captured.graph
     found: dict[int, list[Node]] = {}
     for node in graph.nodes:
@@ -86,7 +98,7 @@ def restore(captured: ExportedProgram, calls: list[Call]) -> None:
             found.setdefault(node.args[1], []).append(node)
     inner = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
              if node.target is _LEAVE and node.graph is not graph]  # fmt: skip
-    refused = [_problem(calls[node.args[1]], node, "stands in a branch or loop") for node in inner]  # type: ignore[index]
+    refused = [_problem(calls[node.args[1]], node, "is called in a branch or loop") for node in inner]  # type: ignore[index]
     refused += [_problem(calls[number], nodes[-1], calls[number].cause) for number, nodes in found.items() if calls[number].cause]
     if refused:
         raise Unsupported(list(dict.fromkeys(refused)))
@@ -124,4 +136,5 @@ def _replace(graph: Graph, call: Call, nodes: list[Node]) -> None:
 def _problem(call: Call, node: Node, cause: str) -> Problem:
     line = source_lines.of_fx(node)
     place = f"autograd.Function '{call.function.__qualname__}'"
-    return Problem(f"{place} at {line}" if line else place, f"its own backward cannot be kept: it {cause}", "define the gradient by plain ops")
+    where = f"{place} at {line}" if line else place
+    return Problem(where, f"its own backward cannot be kept: it {cause}", "express the gradient in plain ops")

@@ -1,6 +1,7 @@
-"""Decompose chosen ops of an FX graph in place: each is traced alone on its fake arguments, so the rest of the graph is not retraced.
+"""Decompose chosen ops of an FX graph in place.
 
-Equal ops on arguments of equal types (the layers of a network) are traced once.
+Each op is traced alone on its fake arguments, so the rest of the graph is not retraced. Equal ops on arguments of equal types (the layers
+of a network) are traced once.
 """
 
 from __future__ import annotations
@@ -29,21 +30,24 @@ Choose = Callable[[Node], Decomposition | None]
 
 @dataclass(frozen=True)
 class Specialized:
-    """A symbol of torch that the decomposition of an op made a number."""
+    """A symbol of torch that the decomposition of an op specialized to a number."""
 
     symbol: str
     value: int
     op: str
 
     def problem(self, dim: str) -> Problem:
-        return Problem(self.op, f"its decomposition makes {dim} static: specialized to {self.value}", "keep the op whole, or give the dim one size")
+        cause = f"its decomposition makes {dim} static: specialized to {self.value}"
+        return Problem(self.op, cause, "keep the op whole, or declare the dim static")
 
 
 def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized] | None = None) -> dict[str, int]:
-    """Replace every node for which `choose` gives a decomposition, those that decompositions bring in included; how often each op was.
+    """Replace every node for which `choose` returns a decomposition, and return how often each op was replaced.
 
-    Bodies of branches and loops are decomposed too. New nodes keep the replaced node's user line and module path. Unsupported names every
-    op whose decomposition raises. specialized: gets the symbols that a decomposition makes numbers.
+    Nodes that a decomposition introduces, and the bodies of branches and loops, are decomposed too. New nodes keep the user line and the
+    module path of the node that they replace. Raises Unsupported with every op whose decomposition raises.
+
+    specialized: receives the symbols that a decomposition specializes to numbers.
     """
     counts: dict[str, int] = {}
     traces: dict[Hashable, Graph] = {}
@@ -84,14 +88,14 @@ def _place(node: Node) -> str:
 
 
 def _static_symbols(graph: Graph) -> dict[str, int]:
-    """The symbols that are numbers by now, by torch's names."""
+    """Return the symbols that are specialized to numbers so far, by torch's names."""
     env = getattr(_fake_mode(graph), "shape_env", None)
     replaced = env.replacements if env is not None else {}
     return {str(symbol): int(value) for symbol, value in replaced.items() if value.is_Integer}
 
 
 def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
-    """Put the nodes of `traced`, a function of the node's inputs, in place of `node`; those that may need decomposing in turn."""
+    """Replace `node` by the nodes of `traced`, a function of the node's inputs. Return the new calls, which may need decomposing too."""
     placeholders = [inner for inner in traced.nodes if inner.op == "placeholder"]
     mapping: dict[Node, Any] = dict(zip(placeholders, _inputs(node), strict=True))
     with graph.inserting_before(node):
@@ -108,7 +112,7 @@ def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
 
 
 def _adopt(graph: Graph, attribute: Node, traced: Graph) -> list[Node]:
-    """Hand a branch or loop body of `traced` to the module of `graph`, under a name of its own; the nodes in it."""
+    """Move a branch or loop body of `traced` to the module of `graph` under an unused name, and return the calls in it."""
     body = getattr(traced.owning_module, str(attribute.target))
     if not isinstance(body, GraphModule):
         return []
@@ -123,15 +127,15 @@ def _inputs(node: Node) -> list[Node]:
 
 
 def _traced(node: Node, decomposition: Decomposition, traces: dict[Hashable, Graph]) -> Graph:
-    """The graph of `decomposition` on the node's arguments, from `traces` where an equal one is there."""
+    """Return the graph of `decomposition` on the node's arguments, taken from `traces` if an equal one is there."""
     key = _key(node, decomposition)
     if key in traces:
         return traces[key]
     traced = _trace(node, decomposition)
     values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
-    has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # which only one node can own
+    has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # a body belongs to one node only
     if not has_bodies and not _unbacked(values) - _unbacked([value.meta["val"] for value in _inputs(node)]):
-        traces[key] = traced  # one that makes sizes from data would make the same sizes again
+        traces[key] = traced  # if it made sizes from data, a second use would get the same sizes
     return traced
 
 
@@ -142,11 +146,11 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
     def call(*values: Any) -> Any:
         given = iter(values)
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(leaf, Node) else leaf for leaf in leaves], spec)
-        args = [list(argument) if isinstance(argument, list) else argument for argument in args]  # FX's own lists cannot be changed
+        args = [list(argument) if isinstance(argument, list) else argument for argument in args]  # FX's lists are immutable
         result = decomposition(*args, **kwargs)
-        return tuple(result) if isinstance(result, tuple) else result  # FX would write a call to a named tuple's class into the graph
+        return tuple(result) if isinstance(result, tuple) else result  # FX would record a call of a named tuple's class
 
-    # A dim that is traced at 2 makes others of 1, which are no reason to take it for a number.
+    # A dim that is traced at 2 gives derived dims of 1; without this option, they would make torch specialize it.
     with _fake_mode(node.graph), shapes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
@@ -157,7 +161,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
 
 
 def _functional(call: Decomposition) -> Decomposition:
-    """`call` without writes; `torch.func.functionalize` does not reach what a composite op does inside."""
+    """Return `call` without in-place writes. `torch.func.functionalize` does not reach the ops inside a composite op."""
 
     def run(*values: Any) -> Any:
         with FunctionalTensorMode():
@@ -173,7 +177,10 @@ def _unwrapped(tensor: FunctionalTensor) -> torch.Tensor:
 
 
 def _key(node: Node, decomposition: Decomposition) -> Hashable:
-    """Equal for nodes whose decompositions are equal graphs: what tracing can see of the arguments, and which of them are one."""
+    """Return a key that is equal for nodes whose decompositions are equal graphs.
+
+    It holds all that tracing can see of the arguments, and which of them are the same node.
+    """
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
     inputs = _inputs(node)
     types = tuple((inputs.index(leaf), _type_of(leaf.meta["val"])) if isinstance(leaf, Node) else _type_of(leaf) for leaf in leaves)
@@ -201,7 +208,7 @@ def _is_sized(value: Any) -> bool:
 
 
 def _fake_mode(graph: Graph) -> Any:
-    """The mode of the graph's fake tensors: an op that takes only sizes must make its tensors in it too."""
+    """Return the mode of the graph's fake tensors. An op that takes only sizes must create its tensors in it too."""
     values = (leaf for node in graph.nodes for leaf in pytree.tree_leaves(node.meta.get("val")))
     return next((value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor)), nullcontext())
 

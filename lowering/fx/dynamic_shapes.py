@@ -1,4 +1,4 @@
-"""The dims of a model in torch.export's words: `Dim`s that promise exactly the declared ranges."""
+"""Translate the dims of a model to torch.export's `Dim`s, with exactly the declared ranges."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ PHANTOM = "_"
 
 
 def dynamic_shapes(model: Model) -> dict[str, Any]:
-    """What `torch.export.export(dynamic_shapes=...)` takes: by argument name {position: Dim}; None where all is static, a Dim for an int.
+    """Return the argument `dynamic_shapes` of `torch.export.export`.
 
-    A symbol becomes one named Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that stands in no shape;
-    `null` becomes Dim.AUTO. The model must have no `problems()`.
+    It maps each argument to {position: Dim}, to None if all of its dims are static, or to a Dim if it is an int. A symbol becomes one named
+    Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that occurs in no shape. `null` becomes Dim.AUTO. The
+    model must have no `problems()`.
     """
     roots = {name: _root(name, symbol) for name, symbol in model.symbols.items()}
     shapes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The signature of an ExportedProgram: its arguments and results, with dims in the symbols that the model's author named."""
+"""The signature of an ExportedProgram: its arguments and results, with dims in the symbols that the model declares."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ Names = Mapping[sympy.Symbol, sympy.Expr]
 
 
 def signature_of(program: ExportedProgram, model: Model) -> Signature:
-    """Arguments (those the graph can use: constants passed to forward are baked in and left out), results, symbols and guards.
+    """Return the arguments, results, symbols and guards of `program`.
 
-    Unsupported where forward writes to a parameter.
+    Constants passed to forward are baked into the graph, so they are not among the arguments. Raises Unsupported if forward writes to a
+    parameter.
     """
     if written := [str(spec.target) for spec in program.graph_signature.output_specs if spec.kind is OutputKind.PARAMETER_MUTATION]:
-        raise Unsupported([Problem(f"parameter '{name}'", "forward writes to it", "what forward changes is a buffer: register_buffer")
+        raise Unsupported([Problem(f"parameter '{name}'", "forward writes to it", "register it as a buffer (register_buffer)")
                            for name in written])
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     names, given = symbol_names(program, model), input_names(program)
     arguments = tuple(
-        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec, given), *_argument(placeholders[spec.arg.name], names))  # type: ignore[arg-type]
+        Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec, given),  # type: ignore[arg-type]
+                 *_argument(placeholders[spec.arg.name], names))
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
@@ -47,17 +49,19 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
 
 
 def rename_results(program: ExportedProgram) -> None:
-    """Let the program's own signature name the nodes that give its results now: a decomposition may have replaced them."""
-    for spec, result in zip(program.graph_signature.output_specs, program.graph.output_node().args[0], strict=True):  # type: ignore[arg-type]
+    """Update the output specs to the nodes that now produce the results. A decomposition may have replaced the former ones."""
+    results = program.graph.output_node().args[0]
+    for spec, result in zip(program.graph_signature.output_specs, results, strict=True):  # type: ignore[arg-type]
         if isinstance(result, torch.fx.Node):
             spec.arg.name = result.name
 
 
 @contextmanager
 def guards_kept(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
-    """What is assumed of sizes inside, when ops are traced anew, in a list that is full at the end: `_assumed` of the program that comes of it.
+    """Record the assumptions on sizes that retracing makes inside the block.
 
-    That a size is not 1 is no assumption to keep: a dim of unknown size does not broadcast, which is right at 1 too.
+    The yielded list is complete when the block ends. It becomes `_assumed` of the retraced program. Assumptions that a size is not 0 or 1
+    are left out: a dim of unknown size does not broadcast, which is also right at 1.
     """
     values = (node.meta.get("val") for node in program.graph.nodes)
     env = next((value.fake_mode.shape_env for value in values if isinstance(value, torch._subclasses.FakeTensor)), None)
@@ -69,12 +73,12 @@ def guards_kept(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
 
 
 def argument_name(spec: InputSpec, names: Mapping[str, str]) -> str:
-    """The FQN of a weight, or the name of an input as the user passes it; see `input_names`."""
+    """Return the FQN of a weight, or the name by which the user passes an input (see `input_names`)."""
     return spec.target if spec.kind in _WEIGHT_KINDS and spec.target else names.get(str(spec.arg.name), str(spec.arg.name))
 
 
 def input_names(program: ExportedProgram) -> dict[str, str]:
-    """For each placeholder of an input, the name that the user passes it by: torch's own are in lower case and ASCII."""
+    """Return the name by which the user passes each input, by placeholder. torch's own names are in lower case and ASCII."""
     positional, named = program.call_spec.in_spec.children()  # type: ignore[union-attr]
     words = [""] * positional.num_leaves
     for word, tree in zip(named.context, named.children(), strict=True):
@@ -84,19 +88,19 @@ def input_names(program: ExportedProgram) -> dict[str, str]:
 
 
 def input_values(program: ExportedProgram, model: Model) -> dict[str, Any]:
-    """What tracing knows of each input of the model, by the name that the user passes it by."""
+    """Return the traced value of each input of the model, by the name by which the user passes it."""
     names = input_names(program)
     found = {names.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     return {name: found[name] for name in model.inputs if name in found}
 
 
 def is_static(size: Any) -> bool:
-    """Whether a size, or an input that is an int, is a number: torch may leave a SymInt where it has found one."""
+    """Return whether a size, or an input that is an int, is a number. torch may keep a SymInt after specializing it."""
     return isinstance(size, int) or (isinstance(size, torch.SymInt) and bool(sympy.sympify(size.node.expr).is_number))
 
 
 def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
-    """Parameters, buffers and constants by FQN, in the order of the signature."""
+    """Return the parameters, buffers and constants by FQN, in the order of the signature."""
     weights: dict[str, torch.Tensor] = {}
     for spec in program.graph_signature.input_specs:
         if spec.kind in _WEIGHT_KINDS and spec.target is not None:
@@ -106,7 +110,10 @@ def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
 
 
 def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, sympy.Expr]:
-    """For each symbol of the trace, what it is in the words of the model: `s43 -> batch`, `s9 -> seq/8`; flexible dims get `input_dim`."""
+    """Return each symbol of the trace as an expression in the model's symbols: `s43 -> batch`, `s9 -> seq/8`.
+
+    Flexible dims are named `input_dim`.
+    """
     names: dict[sympy.Symbol, sympy.Expr] = {}
     values = input_values(program, model)
     flexible = []
@@ -134,6 +141,7 @@ def _symbol(word: str) -> sympy.Symbol:
 
 
 def _name(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning: sympy.Expr) -> None:
+    """Solve `expression == meaning` for its only unnamed symbol, and add the solution to `names`."""
     unnamed = [symbol for symbol in expression.free_symbols if symbol not in names]
     if len(unnamed) == 1:
         solutions = sympy.solve(expression.subs(names) - meaning, unnamed[0]) if expression != unnamed[0] else [meaning]
@@ -142,17 +150,18 @@ def _name(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning
 
 
 def dims_of(sizes: Iterator[Any] | tuple[Any, ...] | torch.Size, names: Names) -> tuple[int | str, ...]:
-    """Sizes as ints, or as expressions in the names of the model's symbols."""
+    """Return sizes as ints, or as expressions in the model's symbols."""
     return tuple(_dim(size, names) for size in sizes)
 
 
 def _dim(size: Any, names: Names) -> int | str:
-    """torch leaves a SymInt where it has found a dim to be a number."""
+    """Return a size as an int or an expression. torch keeps a SymInt after specializing a dim."""
     meant = sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else int(size)).subs(names)
     return int(meant) if meant.is_Integer else str(meant)
 
 
 def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
+    """Return the dtype and dims of a tensor or number."""
     if isinstance(value, torch.Tensor):
         return types.name(value.dtype), dims_of(value.shape, names)
     scalar = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
@@ -160,7 +169,7 @@ def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
 
 
 def _argument(value: Any, names: Names) -> tuple[str, tuple[int | str, ...], str | None]:
-    """dtype, dims and value: an int is the symbol of its name."""
+    """Return the dtype, dims and value of an argument. The value of an int is its symbol."""
     if isinstance(value, torch.SymInt):
         return NUMBERS["SymInt"], (), str(sympy.sympify(value.node.expr).subs(names))
     return (*_tensor(value, names), None)
@@ -197,7 +206,10 @@ _SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
 
 
 def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
-    """The guards that torch checks only in `ep.module()`, as Python expressions of the symbols; those that the dims imply are left out."""
+    """Return the guards that torch checks only in `ep.module()`, as Python expressions in the symbols.
+
+    Guards that the dims imply are left out.
+    """
     given = input_names(program)
     values = {given.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     sizes = {name: dims_of(value.shape, names) for name, value in values.items() if isinstance(value, torch.Tensor)}

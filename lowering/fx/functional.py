@@ -1,4 +1,4 @@
-"""In-place ops of an FX graph made functional without a retrace, where it is plain to see that nothing else can notice."""
+"""Functionalize in-place ops of an FX graph without a retrace, where no other op can observe the write."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch.fx import GraphModule, Node
 
 
 def functionalize(module: GraphModule) -> bool:
-    """Replace `x.add_(y)` by `x.add(y)` for each op that writes only to its first argument; False if one could not be, graph untouched.
+    """Replace `x.add_(y)` by `x.add(y)` for each op that writes only to its first argument.
 
-    Sound only where the written tensor is the op's alone: made by an op that returns fresh memory, of the same dtype and shape as the
-    result, and not viewed by any op. What writes to inputs, buffers or views needs torch's own functionalization, which retraces.
+    Return False, with the graph unchanged, if one of them cannot be replaced.
+
+    A replacement is sound only if the op alone uses the written tensor: it was made by an op that returns fresh memory, has the dtype and
+    shape of the result, and no op views it. Writes to inputs, buffers or views need torch's own functionalization, which retraces.
     """
     written = [node for node in module.graph.nodes if node.op == "call_function" and writes(node.target)]
     replacements = [(node, _functional_form(node)) for node in written]
@@ -28,11 +30,15 @@ def functionalize(module: GraphModule) -> bool:
 
 @contextmanager
 def whole_arguments() -> Iterator[None]:
-    """Inside, a retrace makes an op that writes its arguments functional on whole tensors: a written view is scattered back by plain ops."""
-    import torch._inductor.config  # most of a second, which a process that retraces nothing does without
+    """Make a retrace functionalize ops that write their arguments on whole tensors, inside the block.
+
+    A written view is scattered back by plain ops.
+    """
+    import torch._inductor.config  # takes most of a second, which a process that never retraces saves
 
     inductor, export = torch._inductor.config, torch._export.config
-    with inductor.patch(enable_auto_functionalized_v2=False), export.patch(enable_auto_functionalized_v2_for_export=False):  # type: ignore[attr-defined]
+    off = {"enable_auto_functionalized_v2_for_export": False}
+    with inductor.patch(enable_auto_functionalized_v2=False), export.patch(off):  # type: ignore[attr-defined]
         yield
 
 
@@ -46,31 +52,40 @@ def _functional_form(node: Node) -> torch._ops.OpOverload | None:
     written = node.args[0] if node.args else None
     if [argument.is_write for argument in arguments].count(True) != 1 or not arguments[0].is_write or not isinstance(written, Node):
         return None
-    form = getattr(getattr(torch.ops.aten, op._schema.name.removeprefix("aten::").rstrip("_"), None), op._overloadname, None)  # type: ignore[union-attr]
+    name = op._schema.name.removeprefix("aten::").rstrip("_")  # type: ignore[union-attr]
+    form = getattr(getattr(torch.ops.aten, name, None), op._overloadname, None)  # type: ignore[union-attr]
     if form is None or [argument.name for argument in form._schema.arguments] != [argument.name for argument in arguments]:
         return None
-    alone = written.op == "call_function" and _is_fresh(written.target) and not any(views(user.target) for user in written.users if user is not node)
+    is_viewed = any(views(user.target) for user in written.users if user is not node)
+    alone = written.op == "call_function" and _is_fresh(written.target) and not is_viewed
     return form if alone and _keeps_type(node) else None
 
 
 def _is_fresh(target: Any) -> bool:
-    """Whether an op's result is memory of its own (an in-place op's is its argument's, which was checked when it was reached)."""
+    """Return whether an op's result has its own memory.
+
+    That of an in-place op counts too: the op's argument was checked when the op was visited.
+    """
     return isinstance(target, torch._ops.OpOverload) and (not views(target) or writes(target))
 
 
 def views(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
-        return True  # getitem of a list of views, or what this file does not know
+        return True  # getitem of a list of views, or an unknown target
     name = target._schema.name
     return any(result.alias_info is not None and not result.alias_info.is_write for result in target._schema.returns) or name in _MAY_VIEW
 
 
-# Ops whose result may or may not share memory with their argument; their schemas do not say.
-_MAY_VIEW = {f"aten::{name}" for name in ("reshape", "contiguous", "to", "flatten", "dropout", "conj", "real", "expand_as", "type_as", "unflatten")}
+# Ops whose result may share memory with their argument, although their schemas do not say so.
+_MAY_VIEW = {
+    f"aten::{name}" for name in (
+        "reshape", "contiguous", "to", "flatten", "dropout", "conj", "real", "expand_as", "type_as", "unflatten",
+    )
+}  # fmt: skip
 
 
 def _keeps_type(node: Node) -> bool:
-    """Whether the functional op gives the dtype that the written tensor has: type promotion could widen it."""
+    """Return whether the functional op keeps the dtype of the written tensor. Type promotion could widen it."""
     written = node.args[0].meta["val"]  # type: ignore[union-attr]
     others = [argument.meta["val"] for argument in node.all_input_nodes if isinstance(argument.meta.get("val"), torch.Tensor)]
     numbers = [argument for argument in node.args[1:] if isinstance(argument, float | complex)]
@@ -93,7 +108,10 @@ def _replace(module: GraphModule, node: Node, form: torch._ops.OpOverload) -> No
 
 
 def free_of_strides(module: GraphModule) -> None:
-    """`view` as `reshape`: a view may rest on strides that real tensors have not, where it was traced anew or an op before it was decomposed."""
+    """Replace each `view` by a `reshape`.
+
+    A view may rely on strides that the real tensors do not have, if it was retraced or if an op before it was decomposed.
+    """
     for node in module.graph.nodes:
         if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
             node.target = torch.ops.aten.reshape.default

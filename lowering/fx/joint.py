@@ -28,11 +28,13 @@ _MUTATIONS = {InputKind.BUFFER: OutputKind.BUFFER_MUTATION, InputKind.USER_INPUT
 
 
 def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram:
-    """`captured` with the gradient of its output `loss` by every parameter that it depends on, as further results; functional.
+    """Return `captured` with the gradients of its output `loss` as further results.
 
-    `captured` is as torch.export gives it, in train mode; its graph is changed. table: decompositions by op, those of backward included.
-    StageFailed where an op has no gradient, or the loss depends on no parameter.
-    Results are the mutated buffers, the outputs, then the gradients, each kind in the order of the arguments.
+    The results are the mutated buffers, the outputs, then a gradient for each parameter that the loss depends on, each kind in the order of
+    the arguments. The program is functional. `captured` must come from torch.export in train mode; its graph is modified. Raises
+    StageFailed if an op has no gradient, or if the loss depends on no parameter.
+
+    table: decompositions by op, including those of backward ops.
     """
     cleanup.inline_wrappers(captured.graph_module, detach=True)
     _detach_all_but(captured, loss)
@@ -58,26 +60,29 @@ def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram
 
 
 def random_ops(captured: ExportedProgram) -> list[Problem]:
-    """Every op of a program that draws random numbers, which no two levels would draw alike, with its module and user line."""
+    """Report each op of a program that draws random numbers, with its module and user line. No two levels would draw the same numbers."""
     return [
         Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "draws random numbers in training",
-                "set its probability to 0, by the arguments of the factory")
+                "set its probability to 0 in the arguments of the factory")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if _is_random(node)
     ]  # fmt: skip
 
 
 def loops(captured: ExportedProgram) -> list[Problem]:
-    """Every loop of a program, with its user line: its gradient keeps a row of each iteration, as many as only a run tells."""
+    """Report each loop of a program, with its user line.
+
+    Its gradient keeps a row for each iteration, and their number is only known at run time.
+    """
     return [
-        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop whose length is dynamic, which has no gradient here",
-                "make the dim static in training: a loop over it is unrolled then")
+        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop of dynamic length, which has no gradient",
+                "make the dim static in training, so that the loop is unrolled")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
         if node.target is torch.ops.higher_order.while_loop or recurrent.is_dynamic(node)
     ]  # fmt: skip
 
 
 def _is_random(node: Node) -> bool:
-    """Whether an op draws numbers; dropout with a probability of 0, or where it is not in training, does not."""
+    """Return whether an op draws random numbers. Dropout with a probability of 0, or outside of training, does not."""
     op = node.target
     if not isinstance(op, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in op.tags:
         return False
@@ -90,14 +95,14 @@ def _is_random(node: Node) -> bool:
 
 @contextmanager
 def _tracing(values: tuple[Any, ...]) -> Iterator[None]:
-    """In the fake mode of the captured values, attention by plain ops: the fused kernels of a device have no lowering."""
+    """Trace in the fake mode of the captured values, with attention in plain ops. The fused kernels of a device have no lowering."""
     mode = next(value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor))
     with tracing(TracingContext(mode)), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 def _detach_all_but(captured: ExportedProgram, loss: str) -> None:
-    """Let no output but the loss carry a gradient, and none share memory with another value: each is then a result of its own."""
+    """Detach all outputs but the loss, and clone every output, so that no two values share memory."""
     output = captured.graph.output_node()
     results = []
     for result, name in zip(output.args[0], leaf_names(captured.call_spec.out_spec), strict=True):  # type: ignore[arg-type]
@@ -118,7 +123,10 @@ def _call(graph: Graph, op: Any, argument: Node) -> Node:
 
 
 def _flatten(traced: GraphModule, loss: str) -> None:
-    """Arguments and results one by one, without the gradient of the loss by itself, which is one. Backward ops know their modules."""
+    """Pass arguments and results one by one, and replace the gradient of the loss by itself, which is one.
+
+    Backward ops are assigned the modules of their forward ops.
+    """
     graph = traced.graph
     graph.set_codegen(CodeGen())
     tangents = [node for node in graph.nodes if node.op == "placeholder" and isinstance(node.meta.get("desc"), TangentAOTInput)]
@@ -136,7 +144,7 @@ def _flatten(traced: GraphModule, loss: str) -> None:
 
 
 def _rename(graph: Graph, arguments: Sequence[Node]) -> None:
-    """Give the graph's arguments the names that `arguments` have, which the specs of the inputs speak of."""
+    """Rename the graph's placeholders to the names of `arguments`, which the input specs refer to."""
     taken = {argument.name for argument in arguments}
     for node in graph.nodes:
         if node.op != "placeholder" and node.name in taken:
@@ -148,14 +156,14 @@ def _rename(graph: Graph, arguments: Sequence[Node]) -> None:
 
 
 def _results(captured: ExportedProgram, graph: Graph, loss: str) -> list[OutputSpec]:
-    """Let the graph give its results alone, and say what each is."""
+    """Remove the empty results from the graph, and return the specs of the others."""
     output = graph.output_node()
     given, names = captured.graph_signature, leaf_names(captured.call_spec.out_spec)
     specs, results = [], []
     for result, described in zip(output.args[0], output.meta["desc"], strict=True):  # type: ignore[arg-type]
         match described:
             case None | GradAOTOutput() if result is None:
-                continue  # of an argument that is not trained, or that the loss does not depend on
+                continue  # the argument is not trained, or the loss does not depend on it
             case InputMutationAOTOutput(PlainAOTInput(number)):
                 spec = given.input_specs[number]
                 specs.append(OutputSpec(_MUTATIONS[spec.kind], TensorArgument(result.name), spec.target or spec.arg.name))
@@ -166,7 +174,7 @@ def _results(captured: ExportedProgram, graph: Graph, loss: str) -> list[OutputS
             case GradAOTOutput(PlainAOTInput(number)) if given.input_specs[number].kind is InputKind.PARAMETER:
                 specs.append(OutputSpec(OutputKind.GRADIENT_TO_PARAMETER, TensorArgument(result.name), given.input_specs[number].target))
             case _:
-                raise StageFailed(Problem("joint graph", f"AOTAutograd gives a result that has no place in a signature: {described}"))
+                raise StageFailed(Problem("joint graph", f"AOTAutograd returned a result that a signature cannot describe: {described}"))
         results.append(result)
     output.args = (tuple(results),)
     return specs

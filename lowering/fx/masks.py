@@ -1,4 +1,4 @@
-"""Indexing by constant masks: the mask is known, so it becomes the indices of its elements, and sizes that it alone decides become ints."""
+"""Fold constant masks that index tensors: the mask becomes indices, and sizes that depend only on it become ints."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from lowering.fx import cleanup
 
 _MASKS = (torch.bool, torch.uint8)
 _INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
-_KEPT = {torch.ops.aten.detach_.default}  # writes in place, but no element
-_LARGEST = 1 << 20  # elements of a constant that is computed here
+_KEPT = {torch.ops.aten.detach_.default}  # in place, but writes no element
+_LARGEST = 1 << 20  # the most elements of a folded constant
 
 
 def fold(program: ExportedProgram) -> int:
-    """Replace the constant masks that a program, fresh from torch.export, indexes by; how many there were.
+    """Replace the constant masks that index tensors in a program fresh from torch.export, and return how many were replaced.
 
-    A mask is constant if it is a tensor made in forward, computed from such tensors, or from nothing. Buffers are weights, not constants.
+    A mask is constant if it is a tensor created in forward, or computed from such tensors, or from nothing. Buffers are weights, not
+    constants.
     """
     count = 0
     for node in list(cleanup.calls(program.graph_module)):
@@ -37,6 +38,7 @@ def fold(program: ExportedProgram) -> int:
 
 
 def _folded(program: ExportedProgram, node: Node) -> int:
+    """Replace the constant masks of one indexing op, and return how many were replaced."""
     indices: list[Any] = []
     masks: list[torch.Tensor] = []
     for index in node.args[1]:  # type: ignore[union-attr]
@@ -53,9 +55,8 @@ def _folded(program: ExportedProgram, node: Node) -> int:
 
 
 def _value(program: ExportedProgram, node: Node) -> torch.Tensor | None:
-    """What a node holds whatever the inputs are; None where that depends on them."""
-    if any(getattr(user.target, "_schema", None) and user.target._schema.is_mutable and user.args[0] is node and user.target not in _KEPT  # type: ignore[union-attr]
-           for user in node.users):  # fmt: skip
+    """Return the value of a node if it is the same for all inputs, else None."""
+    if any(_writes(user, node) for user in node.users):
         return None
     if node.op == "placeholder":
         spec = next(spec for spec in program.graph_signature.input_specs if spec.arg.name == node.name)
@@ -72,8 +73,13 @@ def _value(program: ExportedProgram, node: Node) -> torch.Tensor | None:
     return op(*args, **kwargs)  # type: ignore[no-any-return, operator]
 
 
+def _writes(user: Node, node: Node) -> bool:
+    schema = getattr(user.target, "_schema", None)
+    return schema is not None and schema.is_mutable and user.args[0] is node and user.target not in _KEPT
+
+
 def _is_computable(node: Node) -> bool:
-    """Whether a call makes one small tensor of constant size from its arguments alone."""
+    """Return whether a call creates one small tensor of constant size from its arguments alone."""
     op, value = node.target, node.meta.get("val")
     if not isinstance(op, torch._ops.OpOverload) or op.namespace != "aten" or not isinstance(value, torch.Tensor):
         return False
@@ -83,7 +89,7 @@ def _is_computable(node: Node) -> bool:
 
 
 def _constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
-    """A new constant argument of the program, last of those that are no inputs."""
+    """Add a constant argument to the program, after all other arguments that are not inputs."""
     specs = program.graph_signature.input_specs
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     place = next((number for number, spec in enumerate(specs) if spec.kind is InputKind.USER_INPUT), len(specs))
@@ -100,7 +106,7 @@ def _constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
 
 
 def _settle(program: ExportedProgram, node: Node, masks: list[torch.Tensor]) -> None:
-    """Let the sizes that torch thought to depend on data be how many elements the masks choose."""
+    """Replace the symbols of data-dependent sizes by the number of elements that the masks select."""
     bindings = node.meta.pop("unbacked_bindings", {})
     count = max(int(mask.to(torch.bool).sum()) for mask in masks)
     for symbol in bindings:

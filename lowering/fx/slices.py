@@ -1,4 +1,7 @@
-"""What the traced lengths of slices assume of sizes: torch traces dims at 2 and more, and a smaller one may clamp a bound."""
+"""Assumptions on sizes in the traced lengths of slices.
+
+torch traces dims at 2 and more, and a smaller size may clamp a bound of a slice.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from torch.fx import Node
 
 from lowering.fx import cleanup
 
-_TRIED = 4096  # sizes that are tried at most: a constant bound beyond them clamps nothing that anyone slices
+_TRIED = 4096  # the most sizes to try: larger constant bounds do not occur in practice
 
 
 def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
-    """`size >= k` for each slice whose traced length is wrong for the smaller sizes that the program promises to take, each once."""
+    """Return `size >= k` for each slice whose traced length is wrong for smaller sizes.
+
+    Only sizes within the ranges of the program are tried. The conditions have no duplicates.
+    """
     lowers = {sympy.sympify(symbol): int(interval.lower) for symbol, interval in program.range_constraints.items()
               if isinstance(interval.lower, int | sympy.Integer)}
     nodes = (node for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
@@ -26,7 +32,9 @@ def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
 
 
 def _assumed(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
-    dim, start, end, step = (node.args[place] if place < len(node.args) else default for place, default in enumerate((0, None, None, 1), 1))
+    """Return the condition under which the traced length of a slice is right, or None if it always is."""
+    defaults = enumerate((0, None, None, 1), 1)
+    dim, start, end, step = (node.args[place] if place < len(node.args) else default for place, default in defaults)
     source, value = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
     if not all(bound is None or isinstance(bound, int) for bound in (start, end, step)) or not isinstance(source.shape[dim], torch.SymInt):
         return None
@@ -41,7 +49,7 @@ def _assumed(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
 
 
 def _tried(lowest: int, *bounds: Any) -> Iterator[int]:
-    """The sizes that can clamp a bound."""
+    """Yield the sizes that can clamp a bound."""
     reach = max(abs(bound) for bound in bounds if bound is not None and abs(bound) < sys.maxsize)
     yield from range(lowest, min(reach + 1, _TRIED))
 

@@ -1,6 +1,6 @@
-"""Transformations of an exported FX graph, for the option of the stage `transform`: each takes and returns a GraphModule.
+"""Transformations of an exported FX graph, for the stage `transform`. Each takes and returns a GraphModule.
 
-They see a program's tensor constants as attributes, and each placeholder's `meta["argument"]` says what it is: `parameter`, `buffer`, `input`.
+The program's tensor constants are attributes. `meta["argument"]` of each placeholder is its kind: `parameter`, `buffer`, `input`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ aten = torch.ops.aten
 
 
 def fold_constants(module: GraphModule, max_elements: int = 1 << 16) -> GraphModule:
-    """Compute what depends on tensor constants and numbers alone, as far as a result has at most `max_elements`; random ops stay."""
+    """Replace nodes that depend only on tensor constants and numbers by their values.
+
+    Results of more than `max_elements` elements and random ops are kept.
+    """
     known: dict[Node, Any] = {node: getattr(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"}
     for node in list(module.graph.nodes):
-        if node.op != "call_function" or not _is_foldable(node, max_elements) or any(source not in known for source in node.all_input_nodes):
+        is_known = all(source in known for source in node.all_input_nodes)
+        if node.op != "call_function" or not _is_foldable(node, max_elements) or not is_known:
             continue
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
         with torch.no_grad():
@@ -44,7 +48,7 @@ def _is_foldable(node: Node, max_elements: int) -> bool:
 
 
 def remove_dead_inputs(module: GraphModule) -> GraphModule:
-    """Drop parameters, buffers and constants that nothing reads; inputs stay, since they are what a caller passes."""
+    """Remove parameters, buffers and constants that no node reads. Inputs are kept, since callers pass them."""
     module.graph.eliminate_dead_code()
     for node in list(module.graph.nodes):
         is_weight = node.op == "get_attr" or (node.op == "placeholder" and node.meta.get("argument") in ("parameter", "buffer"))
@@ -54,9 +58,9 @@ def remove_dead_inputs(module: GraphModule) -> GraphModule:
 
 
 def remove_noop_views(module: GraphModule) -> GraphModule:
-    """Drop reshapes, expansions, slices, casts and copies that give what they take, dynamic dims included.
+    """Remove reshapes, expansions, slices, casts and copies whose result equals their argument, dynamic dims included.
 
-    A copy that lays its elements out otherwise stays: a view behind it may need that.
+    A copy that changes the memory layout is kept, because a later view may need it.
     """
     for node in list(module.graph.nodes):
         if node.op == "call_function" and node.target in _NOOPS and _changes_nothing(node):
@@ -65,12 +69,12 @@ def remove_noop_views(module: GraphModule) -> GraphModule:
     return module
 
 
-# In order of elements, each of these is the identity where dtype and shape stay; the condition says what else must hold.
+# Each of these keeps the elements in order, so it is the identity if dtype and shape stay the same and the condition holds.
 _NOOPS: dict[Any, Callable[[Node], bool]] = {
     **dict.fromkeys((
-        aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default, aten.flatten.using_ints, aten.clone.default,
-        aten.alias.default, aten.detach.default, aten.contiguous.default, aten.squeeze.dim, aten.squeeze.dims, aten.lift_fresh_copy.default,
-        aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default,
+        aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default, aten.flatten.using_ints,
+        aten.clone.default, aten.alias.default, aten.detach.default, aten.contiguous.default, aten.squeeze.dim, aten.squeeze.dims,
+        aten.lift_fresh_copy.default, aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default,
     ), lambda node: True),
     aten.slice.Tensor: lambda node: len(node.args) < 5 or node.args[4] == 1,
     aten.permute.default: lambda node: list(node.args[1]) == sorted(node.args[1]),  # type: ignore[arg-type, type-var]

@@ -1,4 +1,4 @@
-"""What a loop can carry from turn to turn: tensors and numbers of one type, rows of lists, and how they are told apart."""
+"""Values that a loop carries from iteration to iteration: tensors and numbers of one type, rows of lists, and how they are compared."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from lowering.interpreter.lists import Rows
 
 @contextmanager
 def probing(leaves: Sequence[Any]) -> Iterator[None]:
-    """Inside, tensors have shapes alone, and what is computed leaves no trace in the exported graph."""
+    """Compute with shapes only inside the block, without leaving a trace in the exported graph."""
     mode = detect_fake_mode([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
     if mode is None or mode.shape_env is None:
-        raise RuntimeError("a loop over a dynamic dim is only taken while torch.export looks on")
+        raise RuntimeError("a loop over a dynamic dim can only run under torch.export")
     with disable_proxy_modes_tracing(), mode, mode.shape_env.ignore_fresh_unbacked_symbols():
         yield
 
 
 def unknown_int() -> torch.SymInt:
-    """An int of which nothing is known, while probing."""
+    """Return an int of unknown value, for use while probing."""
     mode = detect_fake_mode()
     return mode.shape_env.create_unbacked_symint()  # type: ignore[union-attr]
 
 
 def unbacked(leaves: Sequence[Any]) -> set[Any]:
-    """The sizes among these that only data tells."""
+    """Return the data-dependent sizes among `leaves`."""
     sizes = [size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape]
     return free_unbacked_symbols(sizes) | free_unbacked_symbols([leaf for leaf in leaves if isinstance(leaf, torch.SymInt)])
 
 
 def unassigned(like: Any) -> Any:
-    """A value for what is assigned before it is read."""
+    """Return a value for a variable that is assigned before it is read."""
     if isinstance(like, torch.Tensor):
         return torch.zeros(like.shape, dtype=like.dtype)
     if isinstance(like, bool | torch.SymBool):
@@ -47,7 +47,7 @@ def unassigned(like: Any) -> Any:
 
 
 def kind_of(value: Any) -> tuple[Any, ...] | None:
-    """What must not change from turn to turn; None for what a loop cannot carry."""
+    """Return the properties of a value that no iteration may change, or None if a loop cannot carry it."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.dim()
     if isinstance(value, bool | torch.SymBool):
@@ -58,7 +58,7 @@ def kind_of(value: Any) -> tuple[Any, ...] | None:
 
 
 def same(before: Any, after: Any) -> bool:
-    """Whether a turn gave a value back as it was: the same tensor, or an equal number."""
+    """Return whether an iteration did not change a value: it is the same tensor, or an equal number."""
     if before is after:
         return True
     if isinstance(before, torch.SymInt) and isinstance(after, torch.SymInt | int):
@@ -67,40 +67,44 @@ def same(before: Any, after: Any) -> bool:
 
 
 def equal_shapes(one: Any, other: Any) -> bool:
-    """Whether two values have one shape at all sizes, if both are tensors."""
+    """Return whether two tensors have equal shapes at all sizes. Other values count as equal."""
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return True
     return one.dim() == other.dim() and all(statically_known_true(a == b) for a, b in zip(one.shape, other.shape, strict=True))
 
 
 def told(value: Any) -> str:
-    """A value as a message tells it: a tensor by dtype and shape."""
+    """Describe a value for a message. A tensor is described by its dtype and shape."""
     if isinstance(value, torch.Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape ({', '.join(map(str, value.shape))})"
     return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def version(value: Any) -> int | None:
-    """How often a tensor has been written to, through views too."""
+    """Return how often a tensor has been written to, including through views, or None for other values."""
     return int(value._version) if isinstance(value, torch.Tensor) else None
 
 
 def storage(tensor: torch.Tensor) -> int:
-    """Equal for tensors that share memory."""
+    """Return a number that is equal for tensors that share memory."""
     return int(StorageWeakRef(tensor.untyped_storage()).cdata)
 
 
 def first(values: Sequence[Any]) -> Any:
-    """The first element of a list, of its run if it begins with one."""
+    """Return the first element of a list, which may begin with a run of rows."""
     return values[0].tensor[0] if isinstance(values[0], Rows) else values[0]
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors have one dtype and one shape at all sizes."""
     return one.dtype == other.dtype and equal_shapes(one, other)
 
 
 def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tensor:
-    """`buffer` with `rows` from a place of dim 0 on: several are chosen by a mask, since slices at a place that varies have no lowering."""
+    """Return `buffer` with `rows` written from index `place` of dim 0 on.
+
+    Several rows are selected by a mask, since slices at a variable index have no lowering.
+    """
     count, rank = rows.shape[0], rows.dim()
     if isinstance(count, int) and count == 1:
         return torch.select_scatter(buffer, rows.squeeze(0), 0, place)
@@ -110,7 +114,7 @@ def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tenso
 
 
 def apart(results: Sequence[Any], given: Sequence[Any]) -> Iterator[Any]:
-    """The results of a turn in memory of their own, as `while_loop` wants them."""
+    """Yield the results of an iteration, each in its own memory, as `while_loop` requires."""
     taken = {storage(value) for value in given if isinstance(value, torch.Tensor)}
     for value in results:
         alone = value.clone() if isinstance(value, torch.Tensor) and storage(value) in taken else value

@@ -1,6 +1,6 @@
-"""A TorchScript graph run node by node in Python, on real tensors or on symbolic ones: so that torch.export can see a scripted module.
+"""Run a TorchScript graph node by node in Python, on real or symbolic tensors, so that torch.export can trace a scripted module.
 
-Lists, dicts, submodules and `if` on sizes vanish while it runs, loops unroll, in-place ops run as they are written.
+Lists, dicts, submodules and `if` on sizes disappear during the run, loops are unrolled, and in-place ops run as written.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from lowering.ops import indexing
 from lowering.torchscript.nodes import is_written, nodes, place
 
 Node: TypeAlias = torch._C.Node
-STRUCTURE = frozenset({"prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack"})
+STRUCTURE = frozenset({
+    "prim::Constant", "prim::GetAttr", "prim::SetAttr", "prim::If", "prim::Loop", "prim::TupleUnpack", "prim::ListUnpack",
+})  # fmt: skip
 _LAYOUTS = {0: torch.strided}
 _MEMORY_FORMATS = {0: torch.contiguous_format, 1: torch.preserve_format, 2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
 class Path:
-    """A submodule, by its path from the root; `` is the root."""
+    """The path of a submodule from the root, which is ``."""
 
     name: str = ""
 
@@ -42,7 +44,7 @@ class Path:
 
 
 def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
-    """Every node that this interpreter cannot run, nested blocks included, each with its line."""
+    """Report every node that this interpreter cannot run, with its line. Nested blocks are included."""
     found = []
     for node in graph.nodes():
         kind = node.kind()
@@ -54,18 +56,20 @@ def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
 
 
 class Interpreter:
-    """Runs a graph whose first input is the module itself. `read` and `write` reach the module's attributes by their full names.
+    """Runs a graph whose first input is the module itself.
 
-    `after` is called behind every node: whoever watches a symbolic run learns which line did what.
+    `read` and `write` access the module's attributes by their full names. `after` is called after every node, so that a caller can
+    attribute the effects of a symbolic run to lines.
     """
 
-    def __init__(self, graph: torch._C.Graph, read: Callable[[str], Any], write: Callable[[str, Any], None], after: Callable[[Node], None]) -> None:
+    def __init__(self, graph: torch._C.Graph, read: Callable[[str], Any], write: Callable[[str, Any], None],
+                 after: Callable[[Node], None]) -> None:
         self._graph, self._read, self._write, self._after = graph, read, write, after
-        self._given: dict[str, Any] = {}  # attributes as a loop hands them in
-        self.turns: dict[Any, tuple[Any, Any, Any]] = {}  # of the loops that are not unrolled
+        self._given: dict[str, Any] = {}  # attributes that a loop passes in
+        self.turns: dict[Any, tuple[Any, Any, Any]] = {}  # iterations of the loops that are not unrolled
 
     def run(self, arguments: list[Any]) -> Any:
-        """The graph's result on arguments in its order."""
+        """Return the graph's results on `arguments`, which are in the graph's order."""
         values = {value.unique(): given for value, given in zip(self._graph.inputs(), [Path(), *arguments], strict=True)}
         with preserve_node_meta() if torch.compiler.is_exporting() else nullcontext():
             self._nodes(self._graph.nodes(), values)
@@ -88,7 +92,8 @@ class Interpreter:
         except ShapelineError:
             raise
         except Unreadable as error:
-            raise Unsupported(Problem(place(node), str(error), "see docs/torchscript.md for what a list in such a loop can do")) from error
+            fix = "see docs/torchscript.md for the list operations that such a loop supports"
+            raise Unsupported(Problem(place(node), str(error), fix)) from error
         except Exception as error:  # torch raises many kinds
             message = str(error).strip().partition("\n")[0]
             raise StageFailed(Problem(place(node), f"raised {type(error).__name__}: {message}"), str(error)) from error
@@ -135,19 +140,20 @@ class Interpreter:
                 positional.append(converted)
         takes_overload = not any(isinstance(value, torch.Tensor) and str(formal.type) in _NUMBERS
                                  for formal, value in zip(op._schema.arguments, given, strict=True))
-        return (op if takes_overload else op.overloadpacket)(*positional, **named)  # a number that a loop carries is a tensor
+        return (op if takes_overload else op.overloadpacket)(*positional, **named)  # a loop carries numbers as tensors
 
     def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
-        """The branch that the condition takes, which sizes may decide; on a tensor's values both are computed and one is chosen."""
+        """Run the branch that the condition selects. If it depends on a tensor's values, run both and select a result."""
         accepted, refused = node.blocks()
         if isinstance(condition, torch.Tensor) or is_from_data(condition):
             return self._both(node, condition, accepted, refused, values)
         return self.block(accepted if condition else refused, values)
 
-    def _both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any,
+              values: dict[int, Any]) -> tuple[Any, ...]:
         if (effects := [inner for block in (accepted, refused) for inner in _effects(block)]):
-            raise Unsupported([Problem(place(inner), "stands in a branch that a tensor's values decide, and does more than compute",
-                                       "take it out of the branch") for inner in effects])
+            raise Unsupported([Problem(place(inner), "has a side effect in a branch that depends on a tensor's values",
+                                       "move it out of the branch") for inner in effects])
         pairs = zip(self.block(accepted, values), self.block(refused, values), strict=True)
         return tuple(self._chosen(node, condition, one, other) for one, other in pairs)
 
@@ -161,15 +167,16 @@ class Interpreter:
         if isinstance(one, bool) and isinstance(other, bool):
             if one == other:
                 return one
-            return held(condition) if one else torch.logical_not(held(condition))  # again a truth that a tensor holds
+            return held(condition) if one else torch.logical_not(held(condition))  # again a bool tensor
         first, second = held(one), held(other)
-        if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and first.dim() == second.dim() and first.dtype == second.dtype:
+        are_tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+        if are_tensors and first.dim() == second.dim() and first.dtype == second.dtype:
             return torch.where(held(condition), first, second)
-        raise Unsupported(Problem(place(node), "a tensor's values decide which of two results is taken that differ in kind",
-                                  "give both branches tensors of one dtype and rank"))
+        raise Unsupported(Problem(place(node), "a tensor's values select one of two results that differ in kind",
+                                  "return tensors of one dtype and rank from both branches"))
 
     def _loop(self, node: Node, given: list[Any], values: dict[int, Any]) -> tuple[Any, ...]:
-        """Turn by turn, as long as the count and the condition are known without looking at a tensor's values or at a dynamic dim."""
+        """Unroll a loop while its count and condition are known without tensor values or dynamic dims, then run a `Loop`."""
         count, again, *carried = given
         block = next(node.blocks())
         turn, *inside = block.inputs()
@@ -194,16 +201,16 @@ class Interpreter:
         except Unsettled:
             if isinstance(again, torch.Tensor) or not statically_known_true(again) or not statically_known_true(count > done):
                 raise
-        take_turn()  # what a turn is given can be settled by the first
+        take_turn()  # the first iteration may give the carried values their final types
         return Loop(self, node, values, done, count, again, carried).run()
 
     def block(self, block: torch._C.Block, values: dict[int, Any]) -> tuple[Any, ...]:
-        """The results of a block, whose inputs and what it captures are among `values`."""
+        """Run a block whose inputs and captured values are among `values`, and return its results."""
         self._nodes(block.nodes(), values)
         return tuple(values[output.unique()] for output in block.outputs())
 
     def attributes(self, block: torch._C.Block, values: dict[int, Any]) -> dict[str, Any]:
-        """The module's attributes that a block reads or assigns, by their full names."""
+        """Return the module's attributes that a block reads or assigns, by their full names."""
         found, paths = {}, dict(values)
         for node in nodes(block):
             if node.kind() not in ("prim::GetAttr", "prim::SetAttr"):
@@ -216,7 +223,7 @@ class Interpreter:
         return found
 
     def assign(self, name: str, value: Any) -> None:
-        """Assign an attribute: inside a loop what is handed in, else the module's own."""
+        """Assign an attribute of the module or, inside a loop, of the attributes that were passed to it."""
         if name in self._given:
             self._given[name] = value
         else:
@@ -224,7 +231,7 @@ class Interpreter:
 
     @contextmanager
     def reading(self, attributes: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Inside, these attributes have these values, and are assigned there."""
+        """Use these values for attributes inside the block, and assign to them."""
         outer, self._given = self._given, self._given | attributes
         try:
             yield self._given
@@ -237,13 +244,13 @@ def _is_module(value: torch._C.Value) -> bool:
 
 
 def _constant(value: Any) -> Any:
-    """Traced code holds numbers that sizes are computed with as tensors."""
+    """Return a constant. Traced code keeps numbers that sizes are computed with as tensors."""
     is_number = isinstance(value, torch.Tensor) and value.dim() == 0 and value.dtype == torch.int64
     return value.item() if is_number else value
 
 
 def _effects(block: torch._C.Block) -> Iterator[Node]:
-    """Nodes of a block that write to something."""
+    """Yield the nodes of a block that have a side effect."""
     for node in block.nodes():
         schema = None if node.schema() == "(no schema)" else torch._C.parse_schema(node.schema())
         writes = schema is not None and any(formal.alias_info is not None and formal.alias_info.is_write for formal in schema.arguments)
@@ -254,7 +261,7 @@ def _effects(block: torch._C.Block) -> Iterator[Node]:
 
 
 def _operator(node: Node) -> torch._ops.OpOverload | None:
-    """The op that a node's schema names, or None if torch.ops has none."""
+    """Return the op that a node's schema names, or None if torch.ops does not have it."""
     if node.schema() == "(no schema)":
         return None
     name, _, overload = node.schema().partition("(")[0].partition(".")
@@ -264,7 +271,10 @@ def _operator(node: Node) -> torch._ops.OpOverload | None:
 
 
 def _argument(formal: Any, value: Any) -> Any:
-    """A value as Python passes it to an op: enumerations that TorchScript writes as ints, and numbers that traced code holds as tensors."""
+    """Return a value as Python passes it to an op.
+
+    TorchScript writes enumerations as ints, and traced code keeps numbers as tensors.
+    """
     kind = str(formal.real_type).removeprefix("Optional[").removesuffix("]")
     if isinstance(value, int) and not isinstance(value, bool) and kind in _ENUMERATIONS:
         return _ENUMERATIONS[kind](value)

@@ -1,6 +1,7 @@
-"""Loops of TorchScript whose count or condition only a run tells: `prim::Loop` as torch's `while_loop` while torch.export looks on.
+"""Loops of TorchScript whose count or condition is only known at run time: `prim::Loop` as torch's `while_loop` under torch.export.
 
-What a turn changes is carried, what it only reads is handed in; lists that it appends to are written into tensors row by row.
+Values that an iteration changes are carried, and values that it only reads are passed in. Lists that it appends to are written into
+tensors, row by row.
 """
 
 from __future__ import annotations
@@ -23,26 +24,29 @@ from lowering.interpreter.values import UNINITIALIZED, held
 from lowering.torchscript.nodes import captured, nodes, outputs, place
 
 Node: TypeAlias = torch._C.Node
-FOREVER = 2**63 - 1  # the count of a loop that its condition alone ends
+FOREVER = 2**63 - 1  # the count of a loop that only its condition ends
 
 
 class Unsettled(Unsupported):
-    """A carried value has another dtype, shape or structure after a turn than before it."""
+    """A carried value has another dtype, shape or structure after an iteration than before it."""
 
 
 @dataclass
 class Plan:
-    """What a turn does to the leaves of a state, and to the lists in it."""
+    """Effects of an iteration on the leaves of a state, and on the lists in it."""
 
     varying: set[int] = field(default_factory=set)
-    written: set[int] = field(default_factory=set)  # in place: those are varying too
-    growing: dict[int, list[Any]] = field(default_factory=dict)  # list -> what a turn appends to it
-    made: dict[int, Any] = field(default_factory=dict)  # leaves without a value before the loop -> one like what a turn gives them
+    written: set[int] = field(default_factory=set)  # in place; these vary too
+    growing: dict[int, list[Any]] = field(default_factory=dict)  # list -> the values that an iteration appends to it
+    made: dict[int, Any] = field(default_factory=dict)  # leaves without a value before the loop -> a value like that after an iteration
     conditional: bool = False
 
 
 class Loop:
-    """One `prim::Loop` from turn `start` on. `values` are those around it, `again` is whether the first turn is taken."""
+    """One `prim::Loop` from iteration `start` on.
+
+    `values` are the values of the graph around it. `again` is whether the first iteration runs.
+    """
 
     def __init__(self, machine: Machine, node: Node, values: dict[int, Any], start: int, count: Any, again: Any,
                  carried: Sequence[Any]) -> None:
@@ -58,12 +62,15 @@ class Loop:
         self._is_endless = isinstance(count, int) and count == FOREVER
 
     def run(self) -> tuple[Any, ...]:
-        """The carried values behind the loop; Unsupported says which of them no loop of fixed shapes can carry."""
+        """Return the carried values after the loop.
+
+        Raises Unsupported with the values that a loop of fixed shapes cannot carry.
+        """
         plan = self._planned()
         return self._finished(plan, self._traced(plan))
 
     def _planned(self) -> Plan:
-        """Turn after turn on tensors without data, until no further leaf is found to vary."""
+        """Run iterations on tensors without data until no further leaf is found to vary."""
         plan = Plan(conditional=self._again is not True)
         while True:
             with carry.probing(self._state.leaves):
@@ -79,7 +86,7 @@ class Loop:
             plan.made.clear()
 
     def _noticed(self, plan: Plan, given: list[Any], versions: list[int | None], turned: Turned) -> bool:
-        """Add to the plan what a turn changed; whether that is more than was known."""
+        """Add the changes of an iteration to the plan, and return whether there was a new one."""
         before = (len(plan.varying), len(plan.written), set(plan.growing))
         problems, unsettled = [], []
         for index, value in turned.leaves.items():
@@ -105,12 +112,12 @@ class Loop:
         before = self._state.leaves[index]
         if carry.kind_of(before) is not None and carry.kind_of(before) == carry.kind_of(after) and carry.equal_shapes(before, after):
             return []
-        cause = f"carries '{self._name(index)}', which is {carry.told(before)} before a turn and {carry.told(after)} after it"
+        cause = f"carries '{self._name(index)}', which is {carry.told(before)} before an iteration and {carry.told(after)} after it"
         return [self._problem(self._node, cause, "give it its final shape and dtype before the loop")]
 
     def _unwritable(self, index: int, is_kept: bool) -> list[Problem]:
         if not is_kept:
-            return [self._problem(self._node, f"writes to '{self._name(index)}' in place and then assigns it anew", "do one of the two")]
+            return [self._problem(self._node, f"writes to '{self._name(index)}' in place and then assigns it", "do one of the two")]
         place = carry.storage(self._state.leaves[index])
         others = {self._name(other) for other, leaf in enumerate(self._state.leaves)
                   if other != index and isinstance(leaf, torch.Tensor) and carry.storage(leaf) == place}
@@ -122,14 +129,15 @@ class Loop:
     def _unstackable(self, added: list[Any]) -> list[Problem]:
         rows = [carry.first([value]) for value in added]
         if not all(isinstance(row, torch.Tensor) for row in rows):
-            return [self._problem(self._node, "appends to a list what is no tensor", "append tensors: a list of tuples as several lists")]
+            fix = "append tensors; split a list of tuples into several lists"
+            return [self._problem(self._node, "appends a value that is not a tensor to a list", fix)]
         if not all(carry.alike(row, rows[0]) for row in rows):
             told = " and ".join(map(carry.told, rows))
-            return [self._problem(self._node, f"appends tensors of different shapes to a list: {told}", "append them to lists of their own")]
+            return [self._problem(self._node, f"appends tensors of different shapes to a list: {told}", "append them to separate lists")]
         return []
 
     def _probe(self, index: int, plan: Plan) -> Any:
-        """A leaf as a turn sees it: tensors are copies that may be written to, numbers that vary are unknown."""
+        """Return a leaf as an iteration sees it: a writable copy of a tensor, or an unknown number if it varies."""
         leaf = self._state.leaves[index]
         if isinstance(leaf, torch.Tensor):
             return leaf.detach().clone()
@@ -138,7 +146,7 @@ class Loop:
         return carry.unknown_int() if carry.kind_of(leaf) == (int,) else held(leaf)
 
     def _turned(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
-        """Run the block once: whether it goes on, and what became of the state."""
+        """Run the block once, and return whether the loop goes on and how the state changed."""
         roots, given = self._state.filled(leaves, tuple(plan.growing))
         values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
         values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
@@ -155,25 +163,26 @@ class Loop:
             return again, self._state.turned(behind, given)
         except Changed as changed:
             name = self._root_name(changed.root)
-            cause = f"carries '{name}', which is {changed.before} before a turn and {changed.after} after it"
-            raise Unsettled(self._problem(self._node, cause, "keep its structure in the loop, and append to lists only")) from None
+            cause = f"carries '{name}', which is {changed.before} before an iteration and {changed.after} after it"
+            raise Unsettled(self._problem(self._node, cause, "keep its structure in the loop, and only append to lists")) from None
 
     def _sized_by_turns(self, values: dict[int, Any]) -> list[Problem]:
-        """The nodes that give tensors whose sizes differ from turn to turn."""
+        """Report the nodes that produce tensors whose sizes differ between iterations."""
         known = carry.unbacked(self._state.leaves)
         made = ((node, values[value.unique()]) for node in nodes(self._block) for value in outputs(node) if value.unique() in values)
-        fix = "take a tensor of one size, and mask what does not count"
-        return [self._problem(node, f"gives {carry.told(value)}, whose size differs from turn to turn", fix)
+        fix = "use a tensor of one size, and mask the elements that do not count"
+        return [self._problem(node, f"gives {carry.told(value)}, whose size differs between iterations", fix)
                 for node, value in made if isinstance(value, torch.Tensor) and free_unbacked_symbols(list(value.shape)) - known]
 
     def _traced(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
-        """The loop as an operator: its results by leaf, and the rows of the lists that grew."""
+        """Trace the loop as an operator, and return its results by leaf and the rows of the lists that grew."""
         varying = sorted(plan.varying)
         growing = [] if plan.conditional or self._is_endless else list(plan.growing)
         handed = [index for index, leaf in enumerate(self._state.leaves)
                   if index not in plan.varying and isinstance(leaf, torch.Tensor | torch.SymInt)]
         buffers = [self._buffer(number, plan.growing[number]) for number in growing]
-        start = [self._start, *([held(self._again)] if plan.conditional else []), *(held(self._state.leaves[index]) for index in varying), *buffers]
+        condition = [held(self._again)] if plan.conditional else []
+        start = [self._start, *condition, *(held(self._state.leaves[index]) for index in varying), *buffers]
         counter = self._state.trees[self._carried].index  # type: ignore[union-attr]
         last: list[Turned] = []
 
@@ -209,7 +218,7 @@ class Loop:
         return dict(zip(varying, results, strict=False)), dict(zip(growing, results[len(varying) :], strict=True)), last[0]
 
     def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
-        """Room for a list as it is behind the loop, with the elements that it has before: (length, *shape)."""
+        """Return a tensor for a list as it is after the loop, with its elements from before the loop: (length, *shape)."""
         first, held_before = carry.first(added), self._held_before(number, added)
         length = lists.length(held_before) + (self._count - self._start) * lists.length(added)
         room = torch.zeros([length, *first.shape], dtype=first.dtype)
@@ -220,13 +229,13 @@ class Loop:
         return carry.written(buffer, rows, lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
 
     def _held_before(self, number: int, added: list[Any]) -> list[Any]:
-        """What the list holds before the loop, if it can lie in one tensor with what is appended."""
+        """Return the elements of a list before the loop, if they fit into one tensor with the appended ones."""
         before = self._state.containers[number]
         fits = all(isinstance(value, torch.Tensor | Rows) and carry.alike(carry.first([value]), carry.first(added)) for value in before)
         return list(before) if fits else []
 
     def _finished(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
-        """The carried values, after what the loop did to others is done to them."""
+        """Apply the loop's effects to lists, attributes and tensors, and return the carried values."""
         results, rows, turned = done
         leaves = [results.get(index, leaf) for index, leaf in enumerate(self._state.leaves)]
         for index in plan.written:
@@ -257,7 +266,7 @@ class Loop:
 
 
 def _assigned(container: Any, new: Any) -> Any:
-    """A list or dict that now holds what another holds."""
+    """Replace the content of a list or dict, and return it."""
     if isinstance(container, list):
         container[:] = new
     else:

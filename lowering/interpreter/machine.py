@@ -1,4 +1,4 @@
-"""What a loop needs of the interpreter that runs it: the two call each other."""
+"""The interface of the interpreter that a loop needs. Interpreter and loop call each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Machine(Protocol):
-    """Runs blocks of a graph whose first input is a module. The module's attributes go by their full names."""
+    """Runs blocks of a graph whose first input is a module. Attributes of the module are given by their full names."""
 
     turns: dict[Any, tuple[Any, Any, Any]]  # of loops that are not unrolled, by the symbol of the iteration: (index, first, last)
 
@@ -17,10 +17,10 @@ class Machine(Protocol):
         """Run a block whose inputs and captured values are among `values`; return its results."""
 
     def attributes(self, block: torch._C.Block, values: dict[int, Any]) -> dict[str, Any]:
-        """List the module's attributes that a block reads or assigns."""
+        """Return the module's attributes that a block reads or assigns."""
 
     def reading(self, attributes: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
-        """Use these values of attributes inside, and assign to them."""
+        """Use these values for attributes inside the block, and assign to them."""
 
     def assign(self, name: str, value: Any) -> None:
         """Assign an attribute."""

@@ -1,4 +1,4 @@
-"""What a turn of a loop reads: its values as trees, whose leaves are tensors and numbers, and what a turn made of them."""
+"""Loop state as trees: the values that an iteration reads, with tensors and numbers as leaves, and how it changed them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lowering.interpreter.lists import Growing, Rows
 
 @dataclass(frozen=True)
 class Leaf:
+    """A tensor or number, by its index among the leaves of a state."""
     index: int
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A list, dict or tuple; `number` tells those apart that can be changed in place."""
+    """A list, dict or tuple. `number` identifies containers that can be changed in place."""
 
     kind: type
     keys: tuple[Any, ...]
@@ -27,8 +28,8 @@ class Branch:
 Tree: TypeAlias = Leaf | Branch
 
 
-class Changed(Exception):  # says what became of which root
-    """A turn gives a value another structure than it had."""
+class Changed(Exception):  # holds the root, and its structure before and after
+    """An iteration gave a value another structure than it had."""
 
     def __init__(self, root: int, before: str, after: str) -> None:
         super().__init__(root, before, after)
@@ -37,7 +38,10 @@ class Changed(Exception):  # says what became of which root
 
 @dataclass
 class Turned:
-    """What a turn made of a state: its leaves, what it appended to which list, and which lists and dicts are still the ones that it was given."""
+    """The changes of an iteration to a state.
+
+    leaves: the new values. added: the values appended to each list. kept: the lists and dicts that are still the same objects.
+    """
 
     leaves: dict[int, Any] = field(default_factory=dict)
     added: dict[int, list[Any]] = field(default_factory=dict)
@@ -45,12 +49,12 @@ class Turned:
 
 
 class State:
-    """The values that a loop carries or reads, in order: `roots`. A list that is held twice is one list."""
+    """The values that a loop carries or reads, in order: `roots`. A list that occurs twice is one list."""
 
     def __init__(self, roots: Sequence[Any]) -> None:
         self.roots = list(roots)
         self.leaves: list[Any] = []
-        self.owners: list[int] = []  # the root that each leaf was first found in
+        self.owners: list[int] = []  # the first root that contains each leaf
         self.containers: list[Any] = []
         self._known: dict[int, Branch] = {}
         self.trees = [self._tree(root, position) for position, root in enumerate(roots)]
@@ -68,14 +72,20 @@ class State:
         self._known[id(value)] = Branch(type(value), tuple(value) if isinstance(value, dict) else (), children, number)
         return self._known[id(value)]
 
-    def filled(self, leaves: Sequence[Any], growing: Sequence[int] = (), made: dict[int, Any] | None = None) -> tuple[list[Any], dict[int, Any]]:
-        """The roots again with other leaves, and the containers in them, of which `made` are there already; lists in `growing` take elements
-        and give none."""
+    def filled(self, leaves: Sequence[Any], growing: Sequence[int] = (),
+               made: dict[int, Any] | None = None) -> tuple[list[Any], dict[int, Any]]:
+        """Return the roots with other leaves, and the containers in them.
+
+        `made` are containers that exist already. Lists in `growing` can be appended to, but not read.
+        """
         made = {} if made is None else made
         return [_fill(tree, leaves, growing, made) for tree in self.trees], made
 
     def turned(self, values: Sequence[Any], given: dict[int, Any]) -> Turned:
-        """What became of the roots, whose containers were `given`: `values`. Changed when one has another structure."""
+        """Return the changes from the roots, whose containers were `given`, to `values`.
+
+        Raises Changed if a value has another structure.
+        """
         result = Turned()
         for position, (tree, value) in enumerate(zip(self.trees, values, strict=True)):
             _read(tree, value, given, position, result)

@@ -1,6 +1,6 @@
-"""What TorchScript's ops on numbers, lists, dicts, strings and the properties of tensors compute, as Python functions: one row a kind.
+"""TorchScript's ops on numbers, lists, dicts, strings and tensor properties as Python functions, one row per kind.
 
-Ops on tensors need no row: torch runs them by their schema. Sizes stay symbolic: nothing here turns one into an int.
+Ops on tensors need no row: torch runs them by their schema. Sizes stay symbolic: no function turns one into an int.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lowering import types
 
 Function = Callable[..., Any]
 
-UNINITIALIZED = object()  # what a variable holds that no branch has assigned yet
+UNINITIALIZED = object()  # the value of a variable that no branch has assigned yet
 
 
 def _length(value: Any) -> Any:
@@ -46,7 +46,7 @@ def _float(value: Any) -> Any:
 
 
 def _bool(value: Any) -> Any:
-    """A truth that only a tensor's values tell stays a tensor while torch.export looks on: `if` then computes both branches."""
+    """Return a value as a bool. Under torch.export, a tensor's value stays a tensor, and `if` computes both branches."""
     if isinstance(value, torch.Tensor) and torch.compiler.is_exporting():
         return value.reshape(()) != 0
     value = _number(value)
@@ -80,12 +80,14 @@ def _slice(container: Any, start: Any, stop: Any, step: Any) -> Any:
 
 
 def _maximum(*values: Any) -> Any:
-    """The largest, where its range tells which that is without a choice at run time."""
-    return functools.reduce(lambda one, other: _chosen(torch.sym_max, other, one, one <= other), values[0] if len(values) == 1 else values)
+    """Return the largest value. If the ranges decide which one that is, no choice is left to run time."""
+    given = values[0] if len(values) == 1 else values
+    return functools.reduce(lambda one, other: _chosen(torch.sym_max, other, one, one <= other), given)
 
 
 def _minimum(*values: Any) -> Any:
-    return functools.reduce(lambda one, other: _chosen(torch.sym_min, one, other, one <= other), values[0] if len(values) == 1 else values)
+    given = values[0] if len(values) == 1 else values
+    return functools.reduce(lambda one, other: _chosen(torch.sym_min, one, other, one <= other), given)
 
 
 def _chosen(choose: Function, if_so: Any, if_not: Any, condition: Any) -> Any:
@@ -95,7 +97,7 @@ def _chosen(choose: Function, if_so: Any, if_not: Any, condition: Any) -> Any:
 
 
 def _of_truths(function: Function) -> Function:
-    """A truth that a tensor holds makes one of two."""
+    """Return `function` on bools, which converts both operands to tensors if one of them is a tensor."""
 
     def compute(one: Any, other: Any) -> Any:
         given = (one, other) if not any(isinstance(value, torch.Tensor) for value in (one, other)) else (held(one), held(other))
@@ -105,7 +107,7 @@ def _of_truths(function: Function) -> Function:
 
 
 def held(value: Any) -> Any:
-    """A truth or a float as a 0-d tensor; all else as it is."""
+    """Return a bool or float as a 0-d tensor, and all other values as they are."""
     if isinstance(value, torch.SymBool):
         return torch.scalar_tensor(torch.sym_ite(value, 1, 0), dtype=torch.int64) != 0
     if isinstance(value, bool):
@@ -120,13 +122,16 @@ _FIELD = re.compile(r"(?:^|, )(\w+) : ")
 
 
 def tuple_of(type_: str, values: Sequence[Any]) -> tuple[Any, ...]:
-    """A tuple of the TorchScript type that is written so; a named one's fields keep their names, which name the results of a module."""
+    """Return a tuple of the given TorchScript type.
+
+    A named tuple keeps its field names, which name the results of a module.
+    """
     match = _NAMED.match(type_)
     return tuple(values) if match is None else _named(tuple(_fields(match[1])))(*values)
 
 
 def _fields(text: str) -> Iterator[str]:
-    """The names before the types, those of nested types left out."""
+    """Yield the field names in the text of a named tuple's type, without those of nested types."""
     depth, outer = 0, ""
     for letter in text:
         depth -= letter in ")]"
@@ -140,15 +145,15 @@ def _named(fields: tuple[str, ...]) -> Any:
     return collections.namedtuple("NamedTuple", fields)
 
 
-# Kinds that mean the same whatever they are given.
+# Kinds whose meaning does not depend on the types of their operands.
 ALWAYS: dict[str, Function] = {
     "prim::ListConstruct": lambda *values: list(values),
-    "prim::TupleConstruct": lambda *values: values,  # one without names: see tuple_of
+    "prim::TupleConstruct": lambda *values: values,  # without field names; for named tuples, see tuple_of
     "prim::DictConstruct": lambda *values: dict(zip(values[::2], values[1::2], strict=True)),
     "prim::TupleIndex": operator.getitem,
     "prim::unchecked_cast": lambda value: value,
     "prim::Uninitialized": lambda: UNINITIALIZED,
-    "prim::NumToTensor": lambda value: value,  # a size stays one; an op on tensors that is given a number makes a tensor of it
+    "prim::NumToTensor": lambda value: value,  # a size stays a size; ops on tensors convert numbers to tensors
     "prim::dtype": lambda value: types.of(value.dtype).code,
     "prim::device": lambda value: value.device,
     "prim::layout": lambda value: 0,
@@ -195,7 +200,7 @@ ALWAYS: dict[str, Function] = {
     "aten::__derive_index": lambda place, start, step: start + place * step,
 }
 
-# Kinds that also name ops on tensors: these mean theirs on everything else.
+# Kinds that also name ops on tensors. These functions apply if no operand is a tensor.
 WITHOUT_TENSORS: dict[str, Function] = {
     "aten::add_": operator.iadd,  # of lists
     "aten::add": lambda one, other, alpha=1: one + other if alpha == 1 else one + alpha * other,
@@ -233,7 +238,7 @@ WITHOUT_TENSORS: dict[str, Function] = {
 
 
 def function_of(kind: str, values: list[Any]) -> Function | None:
-    """The row that computes `kind` on `values`; None when torch computes it."""
+    """Return the function that computes `kind` on `values`, or None if torch computes it."""
     if kind in ALWAYS:
         return ALWAYS[kind]
     return WITHOUT_TENSORS.get(kind) if not any(isinstance(value, torch.Tensor) for value in values) else None

@@ -1,4 +1,7 @@
-"""Slices of one length at a place that moves with a loop: torch cannot tell that they never reach beyond the end, their extremes can."""
+"""Slices of fixed length at an index that moves with a loop.
+
+torch cannot tell that such a slice never reaches beyond the end of the dim, but the first and the last iteration can.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,16 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statica
 from lowering.interpreter.lists import is_from_data
 from lowering.ops import indexing
 
-Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's turn -> the turn, the first, the last
+Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's iteration -> the iteration, the first, the last
 
 
 def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
-    """`aten::slice(tensor, dim, start, stop, step)` where it has one length in every turn and lies within the tensor; else None."""
+    """Return `aten::slice(tensor, dim, start, stop, step)` if it lies inside the tensor in every iteration, else None.
+
+    Its length must be the same in every iteration.
+    """
     if not isinstance(given[0], torch.Tensor):
-        return None  # of a list
+        return None  # a slice of a list
     tensor, dim, start, stop, step = given
     if not is_from_data(start) or not is_from_data(stop) or step != 1:
         return None
@@ -33,7 +39,10 @@ def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
 
 
 def _always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:
-    """Whether it holds in every turn: for what is linear in the turn's number, in the first and in the last."""
+    """Return whether a condition holds in every iteration.
+
+    It does if it holds in the first and the last one, because `place` is linear in the iteration.
+    """
     moving = free_unbacked_symbols(place)
     if len(moving) != 1 or not moving <= set(turns):
         return False

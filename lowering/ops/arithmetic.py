@@ -1,4 +1,4 @@
-"""Arithmetic that torch-mlir lowers to other numbers than torch's."""
+"""Arithmetic for which torch-mlir's lowering gives other numbers than torch."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def subtracted_from(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
-    """other - alpha * tensor."""
+    """Return other - alpha * tensor."""
     return torch.add(tensor * -alpha, other)
 
 
 def is_floating(node: Node) -> bool:
-    """Whether a node computes floats."""
+    """Return whether a node computes floats."""
     return node.meta["val"].dtype.is_floating_point  # type: ignore[no-any-return]
 
 
 def prelu(tensor: Tensor, weight: Tensor) -> Tensor:
-    """x where positive, else weight * x; a weight per channel runs along dim 1."""
+    """Return x where it is positive, else weight * x. A weight per channel is aligned with dim 1."""
     if weight.dim() == 1 and weight.shape[0] != 1:
         weight = weight.reshape(-1, *(1 for _ in range(tensor.dim() - 2)))
     return torch.where(tensor > 0, tensor, weight * tensor)
 
 
 def clamp(tensor: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """min(max(tensor, low), high), broadcast."""
+    """Return min(max(tensor, low), high), broadcast."""
     if low is not None:
         tensor = torch.maximum(tensor, low)
     return tensor if high is None else torch.minimum(tensor, high)
 
 
 def is_real(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of real numbers."""
+    """Return whether a node's first argument is a tensor of real numbers."""
     return not node.args[0].meta["val"].dtype.is_complex  # type: ignore[union-attr]
 
 
 def real(tensor: Tensor) -> Tensor:
-    """A real tensor is its own real part."""
+    """Return a copy, since a real tensor is its own real part."""
     return tensor.clone()
 
 
 def hypot(left: Tensor, right: Tensor) -> Tensor:
-    """sqrt(left^2 + right^2), scaled so that squares do not overflow."""
+    """Return sqrt(left^2 + right^2), scaled so that squares do not overflow."""
     first, second = torch.broadcast_tensors(left.abs(), right.abs())
     large, small = torch.maximum(first, second), torch.minimum(first, second)
     ratio = torch.where(large == 0, 0.0, small / large)
@@ -56,12 +56,12 @@ def hypot(left: Tensor, right: Tensor) -> Tensor:
 
 
 def is_trigamma(node: Node) -> bool:
-    """Whether a polygamma node is of order 1."""
+    """Return whether a polygamma node is of order 1."""
     return node.args[0] == 1
 
 
 def trigamma(order: int, tensor: Tensor) -> Tensor:
-    """The second derivative of log gamma, reflected for negative numbers."""
+    """Return the second derivative of log gamma, by reflection for negative numbers."""
     tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
     reflected = tensor < 0.5
     positive = torch.special.polygamma(order, torch.where(reflected, 1 - tensor, tensor))
@@ -69,13 +69,16 @@ def trigamma(order: int, tensor: Tensor) -> Tensor:
 
 
 def digamma(tensor: Tensor) -> Tensor:
-    """The derivative of log gamma; at zero the infinity of the other sign."""
+    """Return the derivative of log gamma. At zero it is the infinity of the opposite sign."""
     tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
     return torch.where(tensor == 0, -1 / tensor, torch.ops.prims.digamma(tensor))
 
 
 def zeta(x: Tensor, q: Tensor) -> Tensor:
-    """The Hurwitz zeta function: infinite at x = 1 and at the poles of q, NaN for x < 1 and where a negative number has no real power."""
+    """Return the Hurwitz zeta function.
+
+    It is infinite at x = 1 and at the poles of q, and NaN for x < 1 and where a negative number has no real power.
+    """
     dtype = torch.promote_types(x.dtype, q.dtype)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     x, q = torch.broadcast_tensors(x.to(dtype), q.to(dtype))
@@ -85,7 +88,7 @@ def zeta(x: Tensor, q: Tensor) -> Tensor:
 
 
 def angle(tensor: Tensor) -> Tensor:
-    """The argument of complex numbers; of real ones 0, pi below 0, NaN for NaN."""
+    """Return the argument of complex numbers. That of real numbers is 0, pi below 0, and NaN for NaN."""
     if tensor.dtype.is_complex:
         return torch.atan2(tensor.imag, tensor.real)
     tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
@@ -93,24 +96,24 @@ def angle(tensor: Tensor) -> Tensor:
 
 
 def view_as_complex(tensor: Tensor) -> Tensor:
-    """(..., 2) real -> (...) complex."""
+    """Return real (..., 2) as complex (...)."""
     return torch.complex(tensor.select(-1, 0), tensor.select(-1, 1))
 
 
 def conjugate(tensor: Tensor) -> Tensor:
-    """The complex conjugate, computed."""
+    """Compute the complex conjugate."""
     parts = torch.view_as_real(tensor)
     return torch.complex(parts.select(-1, 0), -parts.select(-1, 1))
 
 
 def takes_integers(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of integers or bools."""
+    """Return whether a node's first argument is a tensor of integers or bools."""
     dtype = node.args[0].meta["val"].dtype  # type: ignore[union-attr]
     return not dtype.is_floating_point and not dtype.is_complex
 
 
 def on_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A function of one tensor on its elements as numbers of the default dtype."""
+    """Return `function`, applied to elements converted to the default dtype."""
 
     def apply(tensor: Tensor) -> Tensor:
         return function(tensor.to(torch.get_default_dtype()))
@@ -119,24 +122,26 @@ def on_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
 
 
 def always(tensor: Tensor) -> Tensor:
+    """Return True for each element."""
     return torch.ones_like(tensor, dtype=torch.bool)
 
 
 def unchanged(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Return a copy."""
     return tensor.clone()
 
 
 def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
-    """The distance of each row of `left` to each of `right`, in the p-norm."""
+    """Return the distance of each row of `left` to each row of `right`, in the p-norm."""
     return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
 
 
 def becomes_complex(node: Node) -> bool:
-    """Whether a conversion makes complex numbers of real ones."""
+    """Return whether a conversion turns real numbers into complex ones."""
     return node.meta["val"].dtype.is_complex and is_real(node)
 
 
 def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
-    """Real numbers with imaginary parts of 0."""
+    """Convert real numbers to complex numbers with imaginary parts of 0."""
     real_part = tensor.to(dtype.to_real())
     return torch.complex(real_part, torch.zeros_like(real_part))

@@ -21,9 +21,9 @@ def scaled_dot_product(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(query @ key^T * scale + mask) @ value over (..., heads, length, width); a row that is masked throughout gives zeros.
+    """Return softmax(query @ key^T * scale + mask) @ value over (..., heads, length, width), as torch documents it.
 
-    As torch documents it, dropout aside: NotImplementedError for dropout_p > 0.
+    A row that is masked completely gives zeros. Raises NotImplementedError for dropout_p > 0.
     """
     if dropout_p > 0.0:
         raise NotImplementedError("scaled_dot_product_attention with dropout draws random numbers")
@@ -38,7 +38,7 @@ def scaled_dot_product(
 
 
 def _factor(size: Any) -> Any:
-    """One over the square root of a size; math's own root would make a dynamic one static."""
+    """Return one over the square root of a size. math.sqrt would make a dynamic size static."""
     return torch.scalar_tensor(size, dtype=torch.float64).rsqrt() if isinstance(size, torch.SymInt) else 1 / math.sqrt(size)
 
 

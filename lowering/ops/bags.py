@@ -1,4 +1,4 @@
-"""Embedding bags: sums, means and maxima of the rows of a table, of as many rows a bag as its offsets say."""
+"""Embedding bags: sums, means and maxima of rows of a table. The offsets determine the number of rows in each bag."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ SUM, MEAN, MAX = 0, 1, 2
 
 
 def gives_sums_alone(node: Node) -> bool:
-    """Whether only the bags are used of what the op gives, not what its backward reads."""
+    """Return whether only the bags of the op's results are used, and not the results for its backward."""
     return all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
 
 
 def trained(node: Node) -> Callable[..., Any] | None:
-    """The definition of an embedding bag that autograd goes through; None for other nodes, and where counts of ids scale the gradient."""
+    """Return a definition of an embedding bag that autograd can differentiate.
+
+    Return None for other nodes, and if counts of indices scale the gradient.
+    """
     if node.target not in (torch.ops.aten.embedding_bag.default, torch.ops.aten.embedding_bag.padding_idx):
         return None
     is_scaled = node.args[3] if len(node.args) > 3 else node.kwargs.get("scale_grad_by_freq", False)
@@ -30,9 +33,9 @@ def trained(node: Node) -> Callable[..., Any] | None:
 def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM, sparse: bool = False,
                   per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
                   padding_idx: int | None = -1) -> tuple[Tensor, ...]:
-    """(bags, features), a bag without rows is 0; the other results are not the op's, see `gives_sums_alone`.
+    """Return bags (bags, features). A bag without rows is 0.
 
-    Each index is assigned to the last bag that begins at it or before it.
+    Each index belongs to the last bag that begins at or before it. The other results differ from the op's (see `gives_sums_alone`).
     """
     starts = offsets.narrow(0, 0, offsets.shape[0] - 1) if include_last_offset else offsets
     places = torch.arange(indices.shape[0], device=indices.device)

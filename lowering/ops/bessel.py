@@ -1,4 +1,7 @@
-"""Bessel functions and scaled error functions by quadrature of their integrals, which converges exponentially, and by asymptotic series."""
+"""Bessel functions and scaled error functions.
+
+Near zero they are computed by quadrature of their integrals, which converges exponentially, and far from it by asymptotic series.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,26 @@ import torch
 Tensor: TypeAlias = torch.Tensor
 
 _NODES = 32
-_FAR_I, _FAR_J = 64.0, 25.0  # from where on the asymptotic series are exact in float32
+_FAR_I, _FAR_J = 64.0, 25.0  # the asymptotic series are exact in float32 from here on
 
 
 def i0(x: Tensor) -> Tensor:
-    """The modified Bessel function I_0."""
+    """Return the modified Bessel function I_0."""
     return _unscaled(i0e(x), x)
 
 
 def i0e(x: Tensor) -> Tensor:
-    """exp(-|x|) I_0(x)."""
+    """Return exp(-|x|) I_0(x)."""
     return _scaled_i(_floating(x).abs(), 0)
 
 
 def i1(x: Tensor) -> Tensor:
-    """The modified Bessel function I_1."""
+    """Return the modified Bessel function I_1."""
     return _unscaled(i1e(x), x)
 
 
 def i1e(x: Tensor) -> Tensor:
-    """exp(-|x|) I_1(x)."""
+    """Return exp(-|x|) I_1(x)."""
     x = _floating(x)
     square = x * x
     near = x / 2 * (1 + square / 8 * (1 + square / 24 * (1 + square / 48))) * torch.exp(-x.abs())
@@ -37,44 +40,44 @@ def i1e(x: Tensor) -> Tensor:
 
 
 def j0(x: Tensor) -> Tensor:
-    """The Bessel function J_0."""
+    """Return the Bessel function J_0."""
     return _j(_floating(x).abs(), 0)
 
 
 def j1(x: Tensor) -> Tensor:
-    """The Bessel function J_1."""
+    """Return the Bessel function J_1."""
     return _j(_floating(x).abs(), 1) * torch.sign(_floating(x))
 
 
 def k0(x: Tensor) -> Tensor:
-    """The modified Bessel function K_0; infinite at 0, NaN below."""
+    """Return the modified Bessel function K_0. It is infinite at 0 and NaN below."""
     return k0e(x) * torch.exp(-_floating(x))
 
 
 def k0e(x: Tensor) -> Tensor:
-    """exp(x) K_0(x)."""
+    """Return exp(x) K_0(x)."""
     return _scaled_k(_floating(x), 0)
 
 
 def k1(x: Tensor) -> Tensor:
-    """The modified Bessel function K_1; infinite at 0, NaN below."""
+    """Return the modified Bessel function K_1. It is infinite at 0 and NaN below."""
     return k1e(x) * torch.exp(-_floating(x))
 
 
 def k1e(x: Tensor) -> Tensor:
-    """exp(x) K_1(x)."""
+    """Return exp(x) K_1(x)."""
     return _scaled_k(_floating(x), 1)
 
 
 def spherical_j0(x: Tensor) -> Tensor:
-    """sin(x) / x; 1 at 0, 0 at infinity."""
+    """Return sin(x) / x, which is 1 at 0 and 0 at infinity."""
     x = _floating(x)
     ratio = torch.where(x == 0, 1.0, torch.sin(x) / x)
     return torch.where(x.abs() == math.inf, 0.0, ratio)
 
 
 def erfcx(x: Tensor) -> Tensor:
-    """exp(x^2) erfc(x)."""
+    """Return exp(x^2) erfc(x)."""
     x = _floating(x)
     inverse = 1 / (x * x)
     far = (1 + inverse * (-0.5 + inverse * (0.75 + inverse * (-1.875 + 6.5625 * inverse)))) / (x * math.sqrt(math.pi))
@@ -82,13 +85,13 @@ def erfcx(x: Tensor) -> Tensor:
 
 
 def ndtri(p: Tensor) -> Tensor:
-    """The quantiles of the normal distribution."""
+    """Return the quantiles of the normal distribution."""
     p = _floating(p)
     return math.sqrt(2) * torch.special.erfinv(2 * p - 1)
 
 
 def _unscaled(scaled: Tensor, x: Tensor) -> Tensor:
-    """scaled * exp(|x|), in two steps: the product may be finite where the factor is not."""
+    """Return scaled * exp(|x|), in two steps: the product may be finite although the factor is not."""
     half = torch.exp(_floating(x).abs() / 2)
     return scaled * half * half
 
@@ -98,12 +101,12 @@ def _floating(x: Tensor) -> Tensor:
 
 
 def _nodes(x: Tensor, count: int) -> Tensor:
-    """The midpoints of `count` equal parts of [0, 1]."""
+    """Return the midpoints of `count` equal parts of [0, 1]."""
     return (torch.arange(count, device=x.device).to(x.dtype) + 0.5) / count
 
 
 def _scaled_i(x: Tensor, order: int) -> Tensor:
-    """The mean of exp(x (cos t - 1)) cos(order t) over [0, pi], for x >= 0."""
+    """Return the mean of exp(x (cos t - 1)) cos(order t) over [0, pi], for x >= 0."""
     angles = math.pi * _nodes(x, _NODES)
     near = (torch.exp(x.clamp(max=_FAR_I).unsqueeze(-1) * (torch.cos(angles) - 1)) * torch.cos(order * angles)).mean(-1)
     far = _series(1 / (8 * x.clamp(min=_FAR_I)), order, alternating=True) / torch.sqrt(2 * math.pi * x)
@@ -111,7 +114,7 @@ def _scaled_i(x: Tensor, order: int) -> Tensor:
 
 
 def _series(step: Tensor, order: int, alternating: bool) -> Tensor:
-    """1 -+ (m - 1) s + (m - 1)(m - 9) s^2 / 2! -+ ..., m = 4 order^2."""
+    """Return 1 -+ (m - 1) s + (m - 1)(m - 9) s^2 / 2! -+ ..., where m = 4 order^2."""
     total, term = torch.ones_like(step), torch.ones_like(step)
     for number in range(1, 6):
         factor = (4 * order * order - (2 * number - 1) ** 2) / number
@@ -121,7 +124,7 @@ def _series(step: Tensor, order: int, alternating: bool) -> Tensor:
 
 
 def _j(x: Tensor, order: int) -> Tensor:
-    """The mean of cos(order t - x sin t) over [0, pi]; far away Hankel's expansion."""
+    """Return the mean of cos(order t - x sin t) over [0, pi], or Hankel's expansion for large x."""
     angles = math.pi * _nodes(x, _NODES)
     near = torch.cos(order * angles - x.clamp(max=_FAR_J).unsqueeze(-1) * torch.sin(angles)).mean(-1)
     step = 1 / (8 * x.clamp(min=_FAR_J))
@@ -136,7 +139,7 @@ def _j(x: Tensor, order: int) -> Tensor:
 
 
 def _scaled_k(x: Tensor, order: int) -> Tensor:
-    """The integral of exp(-x (cosh t - 1)) cosh(order t) over t >= 0, up to where nothing is left."""
+    """Return the integral of exp(-x (cosh t - 1)) cosh(order t) over t >= 0, up to where the integrand vanishes."""
     positive = torch.where(x > 0, x, 1.0)
     limit = torch.acosh(1 + 40 / positive)
     places = limit.unsqueeze(-1) * _nodes(x, 2 * _NODES)

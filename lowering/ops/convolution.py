@@ -1,4 +1,7 @@
-"""Convolutions by plain ones: a transposed one whose weight has dynamic dims, over an image with zeros between its places; gradients."""
+"""Convolutions in terms of plain ones: transposed convolutions with weights of dynamic size, and the gradients.
+
+A transposed convolution is a plain one over an image with zeros between its elements.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,21 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def is_transposed(node: Node) -> bool:
-    """Whether a convolution node is transposed, with a weight of dynamic size."""
+    """Return whether a convolution node is transposed and has a weight of dynamic size."""
     return bool(node.args[6]) and has_dynamic_weight(node)
 
 
 def has_dynamic_weight(node: Node) -> bool:
+    """Return whether a convolution node has a weight of dynamic size."""
     return any(isinstance(size, torch.SymInt) for size in node.args[1].meta["val"].shape)  # type: ignore[union-attr]
 
 
 def transposed(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
                is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
-    """aten::convolution with transposed=True."""
+    """Compute aten::convolution with transposed=True."""
     rank = image.dim() - 2
-    stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in (stride, padding, dilation, output_padding))
+    settings = (stride, padding, dilation, output_padding)
+    stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in settings)
     pads: list[Any] = []
     for dim in range(rank):
         image = _spread(image, dim + 2, stride[dim])
@@ -34,13 +39,13 @@ def transposed(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Seque
         pads = [reach, reach + output_padding[dim], *pads]
     image = edges.constant(image, pads)
     taken_in, taken_out, *kernel = weight.shape
-    turned = weight.reshape(groups, taken_in // groups, taken_out, *kernel).transpose(1, 2).reshape(groups * taken_out, taken_in // groups, *kernel)
-    turned = turned.flip(list(range(2, rank + 2)))
+    turned = weight.reshape(groups, taken_in // groups, taken_out, *kernel).transpose(1, 2)
+    turned = turned.reshape(groups * taken_out, taken_in // groups, *kernel).flip(list(range(2, rank + 2)))
     return torch.ops.aten.convolution.default(image, turned, bias, [1] * rank, [0] * rank, dilation, False, [0] * rank, groups)
 
 
 def _spread(tensor: Tensor, dim: int, step: int) -> Tensor:
-    """`step - 1` zeros between neighbours along a dim."""
+    """Insert `step - 1` zeros between neighbours along a dim."""
     if step == 1:
         return tensor
     places = torch.arange((tensor.shape[dim] - 1) * step + 1, device=tensor.device)
@@ -48,15 +53,15 @@ def _spread(tensor: Tensor, dim: int, step: int) -> Tensor:
     return torch.where(is_taken, tensor.index_select(dim, torch.div(places, step, rounding_mode="floor")), 0)
 
 
-def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, stride: Sequence[int], padding: Sequence[int],
-             dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int,
+def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, stride: Sequence[int],
+             padding: Sequence[int], dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int,
              output_mask: Sequence[bool]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """aten::convolution_backward: the gradients by image, weight and bias, each None where not asked for."""
+    """Compute aten::convolution_backward: the gradients of image, weight and bias, each None if it is not requested."""
     rank = image.dim() - 2
     stride, padding, dilation = ([*given] * (rank if len(given) == 1 else 1) for given in (stride, padding, dilation))
     by_image = by_weight = by_bias = None
     if output_mask[0]:
-        # A strided convolution leaves out what does not fill a window: the room for it is made, and cut to the size of the image.
+        # A strided convolution skips elements that do not fill a window. Pad for them, then cut to the size of the image.
         room = [0] * rank if is_transposed else [step - 1 for step in stride]
         by_image = torch.ops.aten.convolution.default(gradient, weight, None, stride, padding, dilation, not is_transposed, room, groups)
         by_image = _cut(by_image, image.shape[2:])
@@ -70,13 +75,15 @@ def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequen
 
 def _by_weight(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
                groups: int) -> Tensor:
-    """(batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
+    """Compute (batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
 
-    What a convolution sums over places, this does over steps of the kernel: stride and dilation change places, as do batch and channels.
+    The gradient sums over steps of the kernel where the convolution sums over positions. Therefore stride and dilation are swapped, as are
+    batch and channels.
     """
     batch, channels, *sizes = slid.shape
     rest = list(range(3, slid.dim() + 1))
-    moved = slid.reshape(batch, groups, channels // groups, *sizes).permute(2, 1, 0, *rest).reshape(channels // groups, groups * batch, *sizes)
+    moved = slid.reshape(batch, groups, channels // groups, *sizes).permute(2, 1, 0, *rest)
+    moved = moved.reshape(channels // groups, groups * batch, *sizes)
     found = torch.ops.aten.convolution.default(
         moved, window.transpose(0, 1), None, dilation, padding, stride, False, [0] * len(sizes), groups
     )
@@ -84,7 +91,7 @@ def _by_weight(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequ
 
 
 def _cut(tensor: Tensor, sizes: Sequence[Any]) -> Tensor:
-    """The first places of each spatial dim, as many as `sizes` says."""
+    """Return the first `sizes` elements of each spatial dim."""
     for dim, size in enumerate(sizes, 2):
         tensor = tensor.narrow(dim, 0, size)
     return tensor

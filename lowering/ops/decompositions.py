@@ -1,8 +1,8 @@
-"""Which ops are decomposed at the FX level, and why. Everything else stays whole: torch-mlir lowers it in C++, in milliseconds.
+"""Ops that are decomposed at the FX level, with the reason. All other ops stay whole: torch-mlir lowers them in C++, in milliseconds.
 
-By rule: an op that the torch dialect does not register is decomposed if torch has a decomposition, and so is one of a backward graph, of
-which torch-mlir lowers few forms, and leaky_relu_backward to wrong numbers. By table: an op that is registered,
-but that a later level refuses, or lowers to wrong numbers.
+By rule, an op is decomposed if torch has a decomposition and the torch dialect does not register the op. So are the ops of a backward
+graph: torch-mlir lowers few of their forms, and leaky_relu_backward to wrong numbers. By table, an op is decomposed if it is registered,
+but a later level rejects it or lowers it to wrong numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _torchs(op: Any) -> Decomposition:
 
 @dataclass(frozen=True)
 class Row:
-    """How an op is decomposed, why it cannot stay whole, and in which forms (`when`, of the node)."""
+    """The decomposition of an op, the reason why the op cannot stay whole, and its forms that are decomposed (`when`, of the node)."""
 
     decomposition: Decomposition
     reason: str
@@ -68,14 +68,14 @@ def _composite(op: Any) -> Decomposition:
 
 
 def _torchs_own(op: Any) -> Decomposition | None:
-    """How torch defines an op by others, if it does: as a composite, else in its table."""
+    """Return torch's definition of an op by other ops, as a composite or in its table, or None if there is none."""
     if op._can_decompose():
         return _composite(op)
     return decomposition_table.get(op)
 
 
 def _argument(node: Node, name: str) -> Any:
-    """What an op is given for an argument of its schema, defaults included."""
+    """Return an argument of a node by its name in the schema, defaults included."""
     for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if argument.name == name:
             return node.args[position] if position < len(node.args) else node.kwargs.get(name, argument.default_value)
@@ -87,23 +87,23 @@ def _rounds_up(node: Node) -> bool:
 
 
 def _pads_mean(node: Node) -> bool:
-    """Whether an average pooling counts in a way that torch-mlir does not lower at dynamic sizes."""
+    """Return whether an average pooling counts elements in a way that torch-mlir does not lower at dynamic sizes."""
     return _rounds_up(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
         _argument(node, "divisor_override") is not None
 
 
 def _has_dynamic_arguments(node: Node) -> bool:
-    """Whether a size or place that an op is given is not a constant."""
+    """Return whether a size or index that an op takes is not a constant."""
     return any(isinstance(argument, Node) and isinstance(argument.meta["val"], torch.SymInt) for argument in node.args)
 
 
 def _has_dynamic_sizes(node: Node) -> bool:
-    """Whether one of the sizes in a list is not a constant."""
+    """Return whether one of the sizes in a list is not a constant."""
     return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
 
 
 def _is_from_data(number: Any) -> bool:
-    """Whether an argument is a number that only a tensor's values or the turn of a loop tell."""
+    """Return whether an argument is a number that depends on tensor values or on the iteration of a loop."""
     return isinstance(number, Node) and bool(free_unbacked_symbols(number.meta["val"]))
 
 
@@ -112,7 +112,7 @@ def _selects_by_data(node: Node) -> bool:
 
 
 def _begins_by_data(node: Node) -> bool:
-    """Whether the place is known only from data, and the length is not."""
+    """Return whether the start of a slice is data-dependent, but its length is not."""
     return _is_from_data(_argument(node, "start")) and not free_unbacked_symbols(list(node.meta["val"].shape))
 
 
@@ -180,14 +180,13 @@ TABLE: dict[Any, Row] = {
     aten.special_ndtri.default: Row(bessel.ndtri, _NONE),
     aten.constant_pad_nd.default: Row(padding.constant, "needs constant sizes and real numbers", padding.is_hard),
     aten.convolution.default: Row(convolution.transposed, "needs a constant kernel size", convolution.is_transposed),
-    aten.conv_transpose1d.default: Row(_composite(aten.conv_transpose1d.default), "needs a constant kernel size", convolution.has_dynamic_weight),
-    aten.conv_transpose2d.input: Row(_composite(aten.conv_transpose2d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
-    aten.conv_transpose3d.input: Row(_composite(aten.conv_transpose3d.input), "needs a constant kernel size", convolution.has_dynamic_weight),
+    **{op: Row(_composite(op), "needs a constant kernel size", convolution.has_dynamic_weight)
+       for op in (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)},
     aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
     aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.becomes_complex),
-    aten.index.Tensor: Row(indexing.index, "negative places give wrong numbers", indexing.by_places),
-    aten.index_put.default: Row(indexing.index_put, "negative places give wrong numbers, and masks depend on data", indexing.puts),
-    aten.take.default: Row(indexing.take, "negative places give wrong numbers"),
+    aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.by_places),
+    aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.puts),
+    aten.take.default: Row(indexing.take, "negative indices give wrong numbers"),
     **{getattr(aten.normal, form): Row(random.normal, _NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
     aten.normal.float_float: Row(random.normal_of_size, _NONE),
     aten.rand.default: Row(random.uniform, _NONE),
@@ -208,14 +207,16 @@ TABLE: dict[Any, Row] = {
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
-    aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim", lambda node: not indexing.scatters_within(node)),
+    aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim",
+                                    lambda node: not indexing.scatters_within(node)),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
     aten.fill.Tensor: Row(factories.fill, _NONE),
-    **{getattr(aten, f"conv{rank}d").padding: Row(_composite(getattr(aten, f"conv{rank}d").padding), "an even kernel gives wrong shapes") for rank in (1, 2, 3)},
-    **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static") for form in ("Tensor", "Scalar")},
+    **{op.padding: Row(_composite(op.padding), "an even kernel gives wrong shapes") for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
+    **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static")
+       for form in ("Tensor", "Scalar")},
     aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
-    aten.select.int: Row(indexing.select, "a place that only data tells makes its size depend on data", _selects_by_data),
-    aten.slice.Tensor: Row(indexing.slice_, "a place that only data tells makes its size depend on data", _begins_by_data),
+    aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", _selects_by_data),
+    aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", _begins_by_data),
     aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
     **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
@@ -246,7 +247,8 @@ TABLE: dict[Any, Row] = {
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
     aten.ones.default: Row(factories.ones, "needs a constant shape"),
     aten.full.default: Row(factories.complex_full, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
-    aten.scalar_tensor.default: Row(factories.complex_number, "no constant of complex numbers", lambda node: isinstance(node.args[0], complex)),
+    aten.scalar_tensor.default: Row(factories.complex_number, "no constant of complex numbers",
+                                    lambda node: isinstance(node.args[0], complex)),
     aten.rsub.Scalar: Row(arithmetic.subtracted_from, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
     aten.cumsum.default: Row(scans.cumsum, _NONE),
     aten.cumprod.default: Row(scans.cumprod, _NONE),
@@ -293,16 +295,17 @@ TABLE: dict[Any, Row] = {
     aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _pads_mean),
 }
 
-# Registered in the torch dialect, and decomposed by torch itself into ops that lower.
+# Registered in the torch dialect, and decomposed by torch into ops that have a lowering.
 _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
-        transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose binary_cross_entropy
-        cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward native_dropout_backward
-        rms_norm pad im2col""",
+        transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose
+        binary_cross_entropy cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward
+        native_dropout_backward rms_norm pad im2col""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int grid_sampler
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
-        split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing max_pool2d_with_indices_backward""",
+        split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing
+        max_pool2d_with_indices_backward""",
 }
 
 
@@ -317,7 +320,8 @@ def _row(name: str, reason: str) -> tuple[Any, Row]:
 
 for _letter, _polynomial in {"t": polynomials.first, "u": polynomials.second, "v": polynomials.third, "w": polynomials.fourth}.items():
     for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shifted(_polynomial)}.items():
-        TABLE[getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default] = Row(_given_by, "its recurrence runs as often as the data says")
+        _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
+        TABLE[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")
 
 for _reason, _names in _TORCHS_OWN.items():
     for _op, _given in (_row(name, _reason) for name in _names.split()):
@@ -332,7 +336,7 @@ for _op, (_decomposition, _reason, _when) in number_rows.ROWS.items():
 
 
 def choose(node: Node) -> Decomposition | None:
-    """The decomposition of a node that must not stay whole, else None."""
+    """Return the decomposition of a node that must not stay whole, else None."""
     op = node.target
     if not isinstance(op, torch._ops.OpOverload):
         return None
@@ -352,7 +356,7 @@ def _by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
 
 
 def is_registered(op: torch._ops.OpOverload) -> bool:
-    """Whether the torch dialect has an op of this schema."""
+    """Return whether the torch dialect has an op of this schema."""
     return _context().is_registered_operation(f"torch.{op._schema.name.replace('::', '.')}{_suffix(op)}")  # type: ignore[no-any-return]
 
 
@@ -368,18 +372,18 @@ def _context() -> Any:
 
 
 def core() -> dict[Any, Decomposition]:
-    """All of torch's core ATen decompositions, but those of writes that a loop moves."""
+    """Return torch's core ATen decompositions, except those of writes at an index that varies in a loop."""
     return _with_moving_writes(dict(core_aten_decompositions()))
 
 
 def torch_mlir() -> dict[Any, Decomposition]:
-    """What `torch_mlir.fx.export_and_import` decomposes unless it is told otherwise."""
+    """Return the default decompositions of `torch_mlir.fx.export_and_import`."""
     from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 
     return _with_moving_writes(dict(get_decomposition_table()))
 
 
 def _with_moving_writes(table: dict[Any, Decomposition]) -> dict[Any, Decomposition]:
-    """`table` without select_scatter, whose definition asks on which side of zero its index lies: a rule of our own lowers it."""
+    """Remove select_scatter from `table`. Its definition asks for the sign of its index; we have our own rule for it."""
     table.pop(aten.select_scatter.default, None)
     return table

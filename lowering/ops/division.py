@@ -1,4 +1,4 @@
-"""Division that rounds, and remainders, as eager computes them: the quotient is corrected by the exact remainder, never rounded twice."""
+"""Division that rounds, and remainders, as eager computes them. The exact remainder corrects the quotient, which is never rounded twice."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ REDUCED = (torch.float16, torch.bfloat16)
 
 
 def pair(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two operands, tensors or numbers, as tensors of one dtype and shape."""
-    first, second = (operand.to(dtype) if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=dtype) for operand in (left, right))
-    return tuple(torch.broadcast_tensors(first, second))  # type: ignore[return-value]
+    """Return two operands, tensors or numbers, as tensors of one dtype and shape."""
+    tensors = (each.to(dtype) if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype) for each in (left, right))
+    return tuple(torch.broadcast_tensors(*tensors))  # type: ignore[return-value]
 
 
 def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which eager computes one step on numbers of `dtype`."""
+    """Return the dtype in which eager computes one step on numbers of `dtype`."""
     return torch.float32 if dtype in REDUCED else dtype
 
 
 def fmod(left: Any, right: Any) -> Tensor:
-    """Return the remainder in the sign of the dividend: C's fmod, which is exact."""
+    """Return the remainder with the sign of the dividend: C's fmod, which is exact."""
     dtype = torch.result_type(left, right)
     return torch.ops.prims.fmod(*_rounded(left, right, dtype)).to(dtype)
 
 
 def _rounded(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two operands as eager's remainders take them: numbers too are rounded to the result's dtype first."""
+    """Return two operands as eager's remainders take them, rounded to the result's dtype. Numbers are rounded too."""
     first, second = pair(left, right, dtype)
     return first.to(computed_in(dtype)), second.to(computed_in(dtype))
 
 
 def remainder(left: Any, right: Any) -> Tensor:
-    """Return the remainder in the sign of the divisor."""
+    """Return the remainder with the sign of the divisor."""
     dtype = torch.result_type(left, right)
     dividend, divisor = _rounded(left, right, dtype)
     rest = torch.ops.prims.fmod(dividend, divisor)
@@ -66,19 +66,22 @@ def divide(left: Any, right: Any, *, rounding_mode: str | None = None) -> Tensor
 
 
 def _floor(dividend: Tensor, divisor: Tensor) -> Tensor:
-    """Python's floor division: floor(a / b) would round 1.0 / 0.1 up to 10 first, where 9 tenths are whole."""
+    """Return Python's floor division. floor(a / b) would first round 1.0 / 0.1 up to 10, although only 9 tenths fit."""
     rest = torch.ops.prims.fmod(dividend, divisor)
     quotient = (dividend - rest) / divisor
     quotient = torch.where(_is_opposite(rest, divisor), quotient - 1, quotient)
     floored = torch.floor(quotient)
     floored = torch.where(quotient - floored > 0.5, floored + 1, floored)
     plain = dividend / divisor
-    floored = torch.where(quotient == 0, plain * 0, floored)  # a zero of the quotient's sign
+    floored = torch.where(quotient == 0, plain * 0, floored)  # a zero with the sign of the quotient
     return torch.where(divisor == 0, plain, floored)
 
 
 def rounds_floats(node: Node) -> bool:
-    """Whether a node divides floats and rounds down, or has a number as its dividend, or a reduced float's divisor that is a number."""
+    """Return whether a node needs `divide`.
+
+    It does if it divides floats and rounds down, if its dividend is a number, or if it truncates a reduced float divided by a number.
+    """
     if not isinstance(node.args[0], Node) or not isinstance(node.args[0].meta["val"], torch.Tensor):
         return True
     mode = node.kwargs.get("rounding_mode", "floor")

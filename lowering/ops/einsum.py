@@ -13,7 +13,10 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """Return the letters of each operand and of the result; an ellipsis becomes letters that the equation does not use, aligned at the right."""
+    """Return the letters of each operand and of the result.
+
+    An ellipsis becomes letters that the equation does not use, aligned at the right.
+    """
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
     unused = [letter for letter in string.ascii_letters if letter not in equation]
@@ -27,15 +30,16 @@ def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 
 
 def is_hard(node: Node) -> bool:
-    """Whether an einsum is other than one product of two operands that sums only what both have."""
+    """Return whether an einsum is not a single product of two operands that sums only their common letters."""
     equation, operands = node.args[0], node.args[1]
     terms, output = _parse(equation, [operand.meta["val"].dim() for operand in operands])  # type: ignore[arg-type, union-attr]
     if len(terms) != 2 or "..." in equation or any(len(set(term)) < len(term) for term in terms):  # type: ignore[operator]
         return True
     first, second = map(set, terms)
     if (first ^ second) - set(output) or not (first - second and second - first and first & second - set(output)):
-        return True  # a letter summed alone; or no rows, columns or sum, where a vector aborts the process
-    sizes = [dict(zip(term, operand.meta["val"].shape, strict=True)) for term, operand in zip(terms, operands, strict=True)]  # type: ignore[union-attr, arg-type]
+        return True  # a letter is summed in one operand, or there are no rows, columns or sum; a vector aborts the process
+    pairs = zip(terms, operands, strict=True)  # type: ignore[arg-type]
+    sizes = [dict(zip(term, operand.meta["val"].shape, strict=True)) for term, operand in pairs]  # type: ignore[union-attr]
     return any(_is_one(sizes[0][letter]) != _is_one(sizes[1][letter]) for letter in first & second)
 
 
@@ -60,7 +64,7 @@ def einsum(equation: str, operands: Sequence[Tensor], *, path: Sequence[int] | N
 
 
 def _without_repeats(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
-    """Take the diagonal of dims with one letter."""
+    """Take the diagonal of dims with the same letter."""
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
             first, second = letters.index(letter), letters.rindex(letter)
@@ -70,7 +74,7 @@ def _without_repeats(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
 
 
 def _summed(tensor: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
-    """Sum the dims that nothing else needs."""
+    """Sum the dims that no other operand and not the result needs."""
     dims = [position for position, letter in enumerate(letters) if letter not in kept]
     if not dims:
         return tensor, letters
@@ -78,7 +82,10 @@ def _summed(tensor: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
 
 
 def _product(one: tuple[Tensor, str], other: tuple[Tensor, str], kept: set[str]) -> tuple[Tensor, str]:
-    """Multiply, and sum what both have and nothing else needs: as one batched matrix product (batch, rows, sum) x (batch, sum, columns)."""
+    """Multiply two operands, and sum their common dims that are not needed further.
+
+    This is one batched matrix product (batch, rows, sum) x (batch, sum, columns).
+    """
     (left, first), (right, second) = one, other
     shared = [letter for letter in first if letter in second]
     left, right = _broadcast(left, first, right, second, shared)
@@ -99,7 +106,7 @@ def _product(one: tuple[Tensor, str], other: tuple[Tensor, str], kept: set[str])
 
 
 def _merged(tensor: Tensor, groups: tuple[int, ...]) -> Tensor:
-    """Make three dims of three groups of dims: a group of none is a dim of size 1."""
+    """Merge three groups of dims into three dims. An empty group becomes a dim of size 1."""
     shape, start = [], 0
     for count in groups:
         size = 1
@@ -111,7 +118,7 @@ def _merged(tensor: Tensor, groups: tuple[int, ...]) -> Tensor:
 
 
 def _broadcast(left: Tensor, first: str, right: Tensor, second: str, shared: list[str]) -> tuple[Tensor, Tensor]:
-    """Expand dims of size 1 to the other operand's."""
+    """Expand dims of size 1 to the other operand's size."""
     sizes, others = dict(zip(first, left.shape, strict=True)), dict(zip(second, right.shape, strict=True))
     for letter in shared:
         if _is_one(sizes[letter]):

@@ -9,45 +9,55 @@ import torch
 
 
 def complex_full(size: Sequence[int], fill: complex, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return a tensor filled with a complex number."""
     parts = {torch.complex128: torch.float64}.get(dtype, torch.float32)  # type: ignore[arg-type]
-    real, imaginary = (torch.ops.aten.full.default(size, part, dtype=parts, device=placement.get("device")) for part in (fill.real, fill.imag))
+    device = placement.get("device")
+    real, imaginary = (torch.ops.aten.full.default(size, part, dtype=parts, device=device) for part in (fill.real, fill.imag))
     return torch.complex(real, imaginary)
 
 
 def complex_number(number: complex, **settings: Any) -> torch.Tensor:
+    """Return a complex number as a 0-d tensor."""
     return complex_full((), number, **settings)
 
 
 def zeros(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return zeros."""
     return torch.ops.aten.full.default(size, 0, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
 
 
 def ones(size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return ones."""
     return torch.ops.aten.full.default(size, 1, dtype=dtype or torch.get_default_dtype(), device=placement.get("device"))
 
 
 def zeros_like(tensor: torch.Tensor, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return zeros of the shape of `tensor`."""
     return zeros(tensor.shape, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
 
 
 def new_zeros(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return zeros of the dtype and device of `tensor`."""
     return zeros(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
 
 
 def new_ones(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return ones of the dtype and device of `tensor`."""
     return ones(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
 
 
 def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
-    """Strides say where elements lie, which no later level knows."""
+    """Return zeros. Strides are dropped, since no later level has them."""
     return new_zeros(tensor, size, **settings)
 
 
 def eye(rows: Any, columns: Any = None, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return an identity matrix."""
     row = torch.arange(rows, device=placement.get("device")).unsqueeze(-1)
-    return (row == torch.arange(rows if columns is None else columns, device=placement.get("device"))).to(dtype or torch.get_default_dtype())
+    column = torch.arange(rows if columns is None else columns, device=placement.get("device"))
+    return (row == column).to(dtype or torch.get_default_dtype())
 
 
 def fill(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """A tensor of the shape and dtype of `tensor`, every element of it the one of `value`."""
+    """Return a tensor of the shape and dtype of `tensor`, filled with the element of `value`."""
     return value.to(tensor.dtype).reshape([1] * tensor.dim()).expand(tensor.shape)

@@ -1,4 +1,4 @@
-"""Sums of overlapping windows back into images: `F.fold` with dynamic sizes."""
+"""Sums of overlapping windows into images: `F.fold` with dynamic sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Tensor: TypeAlias = torch.Tensor
 
 def col2im(columns: Tensor, output_size: Sequence[Any], kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int],
            stride: Sequence[int]) -> Tensor:
-    """(..., channels * kernel, windows) -> (..., channels, *output_size): each element is the sum of the windows' elements that lie on it."""
+    """Return (..., channels * kernel, windows) as (..., channels, *output_size).
+
+    Each element of the result is the sum of the windows' elements at its position.
+    """
     settings = list(zip(output_size, kernel_size, dilation, padding, stride, strict=True))
     counts = [(size + 2 * pad - step * (kernel - 1) - 1) // every + 1 for size, kernel, step, pad, every in settings]
     lead, channels = list(columns.shape[:-2]), columns.shape[-2] // (kernel_size[0] * kernel_size[1])
@@ -22,7 +25,7 @@ def col2im(columns: Tensor, output_size: Sequence[Any], kernel_size: Sequence[in
 
 
 def _summed(windows: Tensor, count: Any, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> Tensor:
-    """(..., kernel, windows) -> (..., size): along one dim."""
+    """Sum windows (..., kernel, windows) along one dim to (..., size)."""
     places = torch.arange(size, device=windows.device).unsqueeze(-1) + padding - torch.arange(kernel, device=windows.device) * dilation
     window = torch.div(places, stride, rounding_mode="floor")
     inside = (window >= 0) & (window < count) & (window * stride == places)

@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms at dynamic lengths, as products with the matrix of the transform; quadratic in the length."""
+"""Discrete Fourier transforms at dynamic lengths, as products with the matrix of the transform. The cost is quadratic in the length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parts = tuple[Tensor, Tensor]  # real and imaginary
 
 
 def complex_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, forward: bool) -> Tensor:
-    """aten::_fft_c2c."""
+    """Compute aten::_fft_c2c."""
     parts = _parts(tensor)
     for axis in dim:
         parts = _transformed(parts, axis, forward)
@@ -21,7 +21,7 @@ def complex_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, f
 
 
 def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Tensor:
-    """aten::_fft_r2c; onesided: only the first half of the last axis of `dim` is kept."""
+    """Compute aten::_fft_r2c. If `onesided`, only the first half of the last axis of `dim` is kept."""
     parts = tensor, torch.zeros_like(tensor)
     *others, last = dim
     parts = _transformed(parts, last, forward=True, kept=tensor.shape[last] // 2 + 1 if onesided else None)
@@ -31,7 +31,7 @@ def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, ones
 
 
 def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Tensor:
-    """aten::_fft_c2r: the inverse of a onesided transform whose last axis had `last_dim_size` elements."""
+    """Compute aten::_fft_c2r, the inverse of a onesided transform whose last axis had `last_dim_size` elements."""
     parts = _parts(tensor)
     *others, last = dim
     for axis in others:
@@ -39,7 +39,7 @@ def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last
     half = last_dim_size // 2 + 1
     real, imaginary = (part.narrow(last, 0, half).movedim(last, -1) for part in parts)
     bins = torch.arange(half, device=tensor.device)
-    # each bin but the first, and the middle one of an even length, stands for its conjugate too
+    # each bin represents its conjugate too, except the first one and the middle one of an even length
     weight = torch.where((bins == 0) | (2 * bins == last_dim_size), 1, 2).to(real.dtype)
     cosine, sine = _matrix(half, last_dim_size, last_dim_size, real)
     result = torch.matmul(real * weight, cosine) - torch.matmul(imaginary * weight, sine)
@@ -53,7 +53,7 @@ def _parts(tensor: Tensor) -> Parts:
 
 
 def _transformed(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Parts:
-    """One axis transformed; `kept`: how many bins."""
+    """Transform one axis, and keep the first `kept` bins."""
     real, imaginary = (part.movedim(axis, -1) for part in parts)
     length = real.shape[-1]
     cosine, sine = _matrix(length, length if kept is None else kept, length, real)
@@ -63,7 +63,10 @@ def _transformed(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Pa
 
 
 def _matrix(rows: Any, columns: Any, length: Any, like: Tensor) -> Parts:
-    """cos and sin of 2 pi * row * column / length; the product is reduced in integers first, so that long transforms stay exact."""
+    """Return cos and sin of 2 pi * row * column / length.
+
+    The product is reduced modulo the length in integers, so that long transforms stay exact.
+    """
     product = torch.arange(rows, device=like.device).unsqueeze(-1) * torch.arange(columns, device=like.device)
     turns = torch.remainder(product, length).to(like.dtype) / length
     return torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
@@ -79,7 +82,7 @@ def _factor(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
 
 
 def _factor_of(sizes: Sequence[Any], normalization: int, like: Tensor) -> Tensor:
-    """1, 1 / sqrt(elements) or 1 / elements, for normalization 0, 1 and 2."""
+    """Return 1, 1 / sqrt(elements) or 1 / elements, for normalization 0, 1 and 2."""
     count = torch.ones((), dtype=like.dtype, device=like.device)
     for size in sizes:
         count = count * size

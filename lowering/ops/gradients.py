@@ -1,4 +1,4 @@
-"""Backward ops that torch does not define by others: the gradient of a forward that is made of plain ops, as autograd takes it."""
+"""Backward ops that torch does not define by other ops. Each is the gradient that autograd takes of a forward in plain ops."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def average_pooling(rank: int, gradient: Tensor, tensor: Tensor, *settings: Any) -> Tensor:
-    """aten::avg_pool{2,3}d_backward(gradient, tensor, kernel_size, stride, ...)."""
+    """Compute aten::avg_pool{2,3}d_backward(gradient, tensor, kernel_size, stride, ...)."""
     return _by_autograd(lambda given: pooling.average(rank, given, *settings), tensor, gradient)
 
 
 def adaptive_average_pooling(rank: int, gradient: Tensor, tensor: Tensor) -> Tensor:
-    """aten::_adaptive_avg_pool{2,3}d_backward."""
+    """Compute aten::_adaptive_avg_pool{2,3}d_backward."""
     return _by_autograd(lambda given: pooling.adaptive_average(given, gradient.shape[-rank:]), tensor, gradient)
 
 
 def adaptive_maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, places: Tensor) -> Tensor:
-    """aten::adaptive_max_pool{2,3}d_backward: each gradient goes to the place in the map that its maximum was taken from."""
+    """Compute aten::adaptive_max_pool{2,3}d_backward: each gradient is added at the index of its maximum."""
     flat = torch.zeros_like(tensor).flatten(-rank)
     return flat.scatter_add(-1, places.flatten(-rank), gradient.flatten(-rank)).reshape(tensor.shape)
 
 
 def maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
                     dilation: Sequence[int], ceil_mode: bool, places: Tensor) -> Tensor:
-    """aten::max_pool{2,3}d_with_indices_backward."""
+    """Compute aten::max_pool{2,3}d_with_indices_backward."""
     return adaptive_maximum_pooling(rank, gradient, tensor, places)
 
 
 def replication(op: Any, gradient: Tensor, tensor: Tensor, padding: Sequence[Any]) -> Tensor:
-    """The backward of `op`, a replication_pad."""
+    """Compute the backward of `op`, a replication_pad."""
     return _by_autograd(lambda given: decomposition_table[op](given, padding), tensor, gradient)
 
 
 def upsampling(op: Any, gradient: Tensor, output_size: Sequence[Any], input_size: Sequence[Any], *settings: Any) -> Tensor:
-    """The backward of `op`, an upsample, which is linear: where it is taken does not count."""
+    """Compute the backward of `op`, an upsample. The op is linear, so its gradient is the same for all inputs."""
     return _by_autograd(lambda given: decomposition_table[op](given, output_size, *settings), gradient.new_zeros(input_size), gradient)
 
 

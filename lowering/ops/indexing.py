@@ -1,4 +1,4 @@
-"""Indexing by tensors of places, where negative places count from the end."""
+"""Indexing by tensors of indices, where negative indices count from the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MASKS = (torch.bool, torch.uint8)
 
 
 def by_places(node: Node) -> bool:
-    """Whether a node indexes by integers alone: masks choose a number of elements that only the data tells."""
+    """Return whether a node is indexed by integers only. A mask selects a data-dependent number of elements."""
     return all(index.dtype not in _MASKS for index in _given(node))
 
 
 def puts_by_mask(node: Node) -> bool:
-    """Whether an index_put node has one mask as its only index, and writes values that do not depend on how many elements it chooses."""
+    """Return whether an index_put node has a mask as its only index, and values that do not depend on the number of selected elements."""
     masks, values = _given(node), node.args[2].meta["val"]  # type: ignore[union-attr]
     if len(masks) != 1 or masks[0].dtype not in _MASKS:
         return False
@@ -34,7 +34,7 @@ def puts_by_mask(node: Node) -> bool:
 
 
 def puts(node: Node) -> bool:
-    """Whether `index_put` below decomposes a node."""
+    """Return whether `index_put` below can decompose a node."""
     return by_places(node) or puts_by_mask(node)
 
 
@@ -43,7 +43,7 @@ def _given(node: Node) -> list[Tensor]:
 
 
 def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    """aten::index.Tensor as one index_select over the indexed dims as one."""
+    """Compute aten::index.Tensor as one index_select over the merged indexed dims."""
     chosen = [dim for dim, given in enumerate(indices) if given is not None]
     sizes = [tensor.shape[dim] for dim in chosen]
     places = torch.broadcast_tensors(*(_counted(indices[dim], tensor.shape[dim]) for dim in chosen))
@@ -56,13 +56,16 @@ def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     shape = [*linear.shape, *(tensor.shape[dim] for dim in others)]
     result = taken.reshape(shape)
     if chosen != list(range(chosen[0], chosen[-1] + 1)):
-        return result  # indices apart from each other: their dims come first
+        return result  # the indices are not adjacent, so their dims come first
     width = linear.dim()
     return result.movedim(list(range(width)), list(range(chosen[0], chosen[0] + width))) if width and chosen[0] else result
 
 
 def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
-    """aten::index_put with every place counted from the start; by a mask (see `puts_by_mask`) the choice between old and new elements."""
+    """Compute aten::index_put with all indices counted from the start.
+
+    With a mask (see `puts_by_mask`), it selects between old and new elements.
+    """
     masks = [(dim, given) for dim, given in enumerate(indices) if given is not None and given.dtype in _MASKS]
     if masks:
         return _put_by_mask(tensor, *masks[0], values, accumulate)
@@ -74,7 +77,7 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
 
 
 def _indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any]:
-    """The shape of `tensor[indices]`: the dims of the indices stand first where these are apart from each other."""
+    """Return the shape of `tensor[indices]`. The dims of the indices come first if the indices are not adjacent."""
     chosen = [dim for dim, given in enumerate(indices) if given is not None]
     width = torch.broadcast_shapes(*(given.shape for given in indices if given is not None))
     first = chosen[0] if chosen == list(range(chosen[0], chosen[-1] + 1)) else 0
@@ -83,9 +86,9 @@ def _indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any
 
 
 def _put_by_mask(tensor: Tensor, dim: int, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:
-    """`tensor` with `values` where `mask` is set, a mask over the dims from `dim` on."""
+    """Return `tensor` with `values` where `mask` is set. The mask covers the dims from `dim` on."""
     after = tensor.dim() - dim - mask.dim()
-    if values.dim() > after:  # the dim of the chosen elements becomes the dims of the mask
+    if values.dim() > after:  # the dim of the selected elements becomes the dims of the mask
         place = values.dim() - 1 - after
         values = values.squeeze(place)
         for _ in range(mask.dim()):
@@ -95,19 +98,19 @@ def _put_by_mask(tensor: Tensor, dim: int, mask: Tensor, values: Tensor, accumul
 
 
 def take(tensor: Tensor, places: Tensor) -> Tensor:
-    """The elements at places counted over the whole tensor."""
+    """Return the elements at indices into the flattened tensor."""
     flat = tensor.flatten()
     return flat.index_select(0, _counted(places, flat.shape[0]).flatten()).reshape(places.shape)
 
 
 def select(tensor: Tensor, dim: int, index: Any) -> Tensor:
-    """aten::select at a place that only a run tells."""
+    """Compute aten::select at an index that is only known at run time."""
     places = torch.scalar_tensor(index, dtype=torch.int64).reshape([1])
     return tensor.index_select(dim, _counted(places, tensor.shape[dim])).squeeze(dim)
 
 
 def scatters_within(node: Node) -> bool:
-    """Whether a slice_scatter node writes between constant bounds that lie inside a dim of constant size."""
+    """Return whether a slice_scatter node writes between constant bounds inside a dim of constant size."""
     dim, start, end = (node.args[place] if place < len(node.args) else default for place, default in ((2, 0), (3, None), (4, None)))
     size = node.args[0].meta["val"].shape[dim]  # type: ignore[union-attr, index]
     bounds = (start, end, size)
@@ -115,14 +118,14 @@ def scatters_within(node: Node) -> bool:
 
 
 def slice_scatter(tensor: Tensor, source: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
-    """aten::slice_scatter between any bounds: each element is taken from `source` or from `tensor`, whichever its index says."""
+    """Compute aten::slice_scatter between any bounds. The index of each element decides between `source` and `tensor`."""
     size = tensor.shape[dim]
     first, stop = bound(start, 0, size), bound(end, size, size)
     places = torch.arange(size, device=tensor.device)
     is_inside = (places >= first) & (places < stop)
     if step != 1:
         is_inside = is_inside & (torch.remainder(places - first, step) == 0)
-    # a row before the source's, so that there is one to take where the slice is empty
+    # a row before the source's rows, so that there is one to read if the slice is empty
     row = source.new_zeros([1 if at == dim % tensor.dim() else length for at, length in enumerate(source.shape)])
     offsets = places - first if step == 1 else torch.div(places - first, step, rounding_mode="floor")
     taken = torch.cat([row, source], dim).index_select(dim, torch.where(is_inside, offsets + 1, 0))
@@ -130,19 +133,19 @@ def slice_scatter(tensor: Tensor, source: Tensor, dim: int = 0, start: Any = Non
 
 
 def bound(given: Any, default: Any, size: Any) -> Any:
-    """A bound of a slice as eager reads it: counted from the end where negative, and clamped to the dim."""
+    """Return a bound of a slice as eager reads it: counted from the end if negative, then clamped to the dim."""
     if given is None or (isinstance(given, int) and given == sys.maxsize):
         return default if given is None else size
     if isinstance(given, int):
         return torch.sym_min(given, size) if given >= 0 else torch.sym_max(size + given, 0)
-    # the sign of a bound that is a size is not known when this is traced, and must not be guessed
+    # the sign of a bound that is a size is unknown at trace time, and must not be guarded on
     place = torch.scalar_tensor(given, dtype=torch.int64)
     counted = torch.where(place < 0, place + size, place)
     return torch.clamp(counted, min=0).minimum(torch.scalar_tensor(size, dtype=torch.int64))
 
 
 def roll(tensor: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Tensor:
-    """aten::roll by shifts of any sign and length; over the flattened tensor where no dims are named."""
+    """Compute aten::roll by shifts of any sign and length. Without dims, the flattened tensor is rolled."""
     if not dims:
         return roll(tensor.flatten(), shifts, [0]).reshape(tensor.shape)
     for shift, dim in zip(shifts, dims, strict=True):
@@ -152,7 +155,7 @@ def roll(tensor: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Ten
 
 
 def slice_(tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
-    """aten::slice from a place that only a run tells, as long as torch says."""
+    """Compute aten::slice from a start that is only known at run time. torch determines its length."""
     length = torch.ops.aten.slice.Tensor(tensor, dim, start, end, step).shape[dim]
     places = torch.arange(length) * step + torch.scalar_tensor(start, dtype=torch.int64)
     return tensor.index_select(dim, _counted(places, tensor.shape[dim]))

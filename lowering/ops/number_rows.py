@@ -1,4 +1,4 @@
-"""The rows of ops whose lowering gives other numbers than eager: division, reductions, products, scalars and einsum."""
+"""Decomposition rows of ops whose lowering gives other numbers than eager: division, reductions, products, scalars and einsum."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lowering.ops import division, einsum, products, reductions, scalars
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
-# By op: the decomposition, why the op cannot stay whole, and in which forms.
+# By op: the decomposition, the reason why the op cannot stay whole, and the forms that are decomposed.
 ROWS: dict[Any, tuple[Callable[..., Any], str, Callable[[Node], bool]]] = {}
 
 
 def _add(names: str, decomposition: Any, reason: str, when: Callable[[Node], bool] = lambda node: True) -> None:
-    """Give each op of `names` (`packet` or `packet.overload`) a row; a decomposition of None is torch's own."""
+    """Add a row for each op of `names` (`packet` or `packet.overload`). If `decomposition` is None, torch's own is used."""
     for name in names.split():
         packet, _, overload = name.partition(".")
         op = getattr(getattr(aten, packet), overload or "default")
@@ -32,13 +32,14 @@ _NAN = "NaN is dropped"
 _ZERO = "a factor of 0 keeps NaN of the operand that eager drops"
 _FEW = "fewer elements than the correction give -0 or negative numbers"
 _REDUCED = "float16 overflows in the sum"
+_ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10"
 _BYTES = "bytes and bools are reduced from a signed start: wrong numbers"
 
 _add("remainder.Tensor remainder.Scalar", division.remainder, "has the dividend's sign: wrong for negative operands")
 _add("remainder.Scalar_Tensor", division.remainder, _NUMBER)
 _add("fmod.Tensor fmod.Scalar", division.fmod, "computed as a - trunc(a / b) * b, which is not exact; no lowering of integers")
-_add("floor_divide floor_divide.Scalar", division.floor_divide, "floats are divided, then rounded: 1.0 // 0.1 gives 10", division.rounds_floats)
-_add("div.Tensor_mode div.Scalar_mode", division.divide, "floats are divided, then rounded: 1.0 // 0.1 gives 10", division.rounds_floats)
+_add("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.rounds_floats)
+_add("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.rounds_floats)
 
 _add("frobenius_norm.dim", reductions.frobenius_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
 _add("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
@@ -55,7 +56,8 @@ for _op, _reduce in (("max", torch.amax), ("min", torch.amin)):
     _add(f"a{_op}", reductions.on_signed(_reduce), _BYTES, reductions.is_narrow)
 for _op in ("any", "all"):
     for _form in ("default", "dim", "dims"):
-        _add(f"{_op}.{_form}", reductions.truth_of_bytes(getattr(getattr(aten, _op), _form)), "bytes are no truths: 255", reductions.takes_bytes)
+        _target = getattr(getattr(aten, _op), _form)
+        _add(f"{_op}.{_form}", reductions.truth_of_bytes(_target), "bytes are not read as bools: 255", reductions.takes_bytes)
 
 _add("addmm", products.addmm, f"{_ZERO}; no lowering of integers", products.drops)
 _add("addmv", products.addmv, _ZERO, products.drops)
@@ -64,7 +66,8 @@ _add("baddbmm", products.baddbmm, _ZERO, products.drops_tensor)
 _add("addcmul", products.addcmul, "the product may overflow before it is scaled", products.is_scaled)
 _add("addcdiv", products.addcdiv, "the quotient may overflow before it is scaled", products.is_scaled)
 _add("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, "no lowering to StableHLO")
-_add("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py, "torch's takes no integers with numbers here")
+_add("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py,
+     "torch's decomposition takes no integers with numbers")
 _add("kl_div", products.kl_div, "NaN where the target is 0")
 _add("lerp.Scalar lerp.Tensor", None, "start + weight * (end - start) does not end at the end")
 _add("softshrink", None, "wrong for negative numbers")
@@ -72,18 +75,19 @@ _add("hardshrink threshold", None, _NAN)
 
 for _op in ("mul", "add", "sub", "div"):
     _target = getattr(aten, _op).Tensor
-    _add(f"{_op}.Tensor", scalars.arithmetic(_target), "a bool is no number; one beyond the range of a reduced float is inf or 0", scalars.needs_care)
+    _add(f"{_op}.Tensor", scalars.arithmetic(_target),
+         "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.needs_care)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
     _add(f"{_op}.Scalar", scalars.comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
-         "a bool is no number; constants compared with a number of another kind give wrong truths, or abort the process", scalars.is_mixed)
+         "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process", scalars.is_mixed)
 for _op in ("and", "or", "xor"):
     _target = getattr(aten, f"bitwise_{_op}").Tensor
     _add(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.with_tensors(_target), "no form of a number")
     _add(f"__{_op}__.Tensor", _target, "no lowering to StableHLO")
 for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.bitwise_right_shift.Tensor)):
     _shift = scalars.shift(_target)
-    _add(f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift,
-         "no lowering to StableHLO")
+    _forms = f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor"
+    _add(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, "no lowering to StableHLO")
     _add(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.is_uneven)
 _add("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scalars.changes_dtype)
 _add("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)

@@ -12,12 +12,12 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def is_hard(node: Node) -> bool:
-    """Whether a constant_pad_nd node pads by dynamic sizes, or complex numbers."""
+    """Return whether a constant_pad_nd node pads by dynamic sizes, or pads complex numbers."""
     return any(isinstance(size, Node) for size in node.args[1]) or node.meta["val"].dtype.is_complex  # type: ignore[union-attr]
 
 
 def constant(tensor: Tensor, pad: Sequence[Any], value: Any = 0) -> Tensor:
-    """aten::constant_pad_nd, joined from blocks dim by dim; a negative size takes away."""
+    """Compute aten::constant_pad_nd by concatenating blocks dim by dim. A negative size removes elements."""
     if tensor.dtype.is_complex:
         parts = torch.view_as_real(tensor)
         value = complex(value)

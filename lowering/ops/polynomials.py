@@ -1,4 +1,4 @@
-"""Chebyshev polynomials of every kind in closed form: their recurrences run as often as the data says."""
+"""Chebyshev polynomials of all kinds in closed form. Their recurrences have a data-dependent number of steps."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def first(x: Tensor, n: Tensor) -> Tensor:
-    """T_n(x) = cos(n t) where x = cos t."""
+    """Return T_n(x) = cos(n t) where x = cos t."""
     return _by_angle(x, n, lambda t, n: torch.cos(n * t), lambda t, n: torch.cosh(n * t), lambda n: torch.ones_like(n), 0)
 
 
 def second(x: Tensor, n: Tensor) -> Tensor:
-    """U_n(x) = sin((n + 1) t) / sin(t)."""
+    """Return U_n(x) = sin((n + 1) t) / sin(t)."""
     return _by_angle(x, n, lambda t, n: torch.sin((n + 1) * t) / torch.sin(t), lambda t, n: torch.sinh((n + 1) * t) / torch.sinh(t),
                      lambda n: n + 1, 0)  # fmt: skip
 
 
 def third(x: Tensor, n: Tensor) -> Tensor:
-    """V_n(x) = cos((n + 1/2) t) / cos(t / 2); V_n(-x) = (-1)^n W_n(x)."""
+    """Return V_n(x) = cos((n + 1/2) t) / cos(t / 2), where V_n(-x) = (-1)^n W_n(x)."""
     return _half_angle(x, n, third_kind=True)
 
 
 def fourth(x: Tensor, n: Tensor) -> Tensor:
-    """W_n(x) = sin((n + 1/2) t) / sin(t / 2)."""
+    """Return W_n(x) = sin((n + 1/2) t) / sin(t / 2)."""
     return _half_angle(x, n, third_kind=False)
 
 
 def shifted(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The polynomial of 2x - 1."""
+    """Return the function of the polynomial of 2x - 1."""
 
     def of(x: Tensor, n: Tensor) -> Tensor:
         return polynomial(x + x - 1, n)
@@ -41,7 +41,7 @@ def shifted(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 
 
 def _degree(x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in x's floating dtype, n cut to an integer."""
+    """Return x and n in x's floating dtype, with n truncated to an integer."""
     dtype = torch.promote_types(x.dtype, n.dtype)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     x, n = torch.broadcast_tensors(x.to(dtype), n.to(dtype))
@@ -49,14 +49,17 @@ def _degree(x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sign(x: Tensor, n: Tensor) -> Tensor:
-    """(-1)^n where x is negative, else 1."""
+    """Return (-1)^n where x is negative, else 1."""
     odd = n - 2 * torch.floor(n / 2)
     return torch.where(x < 0, 1 - 2 * odd, 1.0)
 
 
 def _by_angle(x: Tensor, n: Tensor, inside: Callable[..., Tensor], outside: Callable[..., Tensor], at_one: Callable[[Tensor], Tensor],
               below: float) -> Tensor:
-    """A polynomial of the parity of its degree: by the angle of |x|, inside [-1, 1] and outside; `below`: of negative degree."""
+    """Return a polynomial with the parity of its degree.
+
+    It is computed by the angle of |x|, inside and outside of [-1, 1]. below: its value for negative degrees.
+    """
     x, n = _degree(x, n)
     size = x.abs()
     value = torch.where(size < 1, inside(torch.acos(size.clamp(max=1)), n), outside(torch.acosh(size.clamp(min=1)), n))

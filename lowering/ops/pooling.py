@@ -14,13 +14,13 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def to_one(node: Node) -> bool:
-    """Whether an adaptive pooling node pools each map to one value, which is a mean at any size."""
+    """Return whether an adaptive pooling node pools each map to one value, which is a mean at any size."""
     sizes = node.args[1]
     return all(size == 1 for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))  # type: ignore[union-attr]
 
 
 def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:
-    """(..., spatial dims) -> (..., *output_size): the mean over each map's parts, dim by dim."""
+    """Return the mean over each part of a map, dim by dim: (..., spatial dims) -> (..., *output_size)."""
     if all(size == 1 for size in output_size):
         return torch.mean(tensor, list(range(-len(output_size), 0)), keepdim=True)
     for dim, size in zip(range(-len(output_size), 0), output_size, strict=True):
@@ -32,7 +32,7 @@ def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:
 
 
 def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(..., spatial dims) -> the maximum of each part, and its place in the map."""
+    """Return the maximum of each part of a map (..., spatial dims), and its index in the map."""
     spatial = tensor.shape[-len(output_size) :]
     places = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial).expand(tensor.shape)
     for dim, size in reversed(list(zip(range(-len(output_size), 0), output_size, strict=True))):
@@ -45,7 +45,10 @@ def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor
 
 
 def _parts(tensor: Tensor, dim: int, size: int) -> Tensor:
-    """[part, place]: whether a place of `dim` lies in a part, [floor(part * length / size), ceil((part + 1) * length / size))."""
+    """Return whether an index of `dim` is in a part, as (part, index).
+
+    A part is [floor(part * length / size), ceil((part + 1) * length / size)).
+    """
     length = tensor.shape[dim]
     part = torch.arange(size, device=tensor.device).unsqueeze(-1)
     place = torch.arange(length, device=tensor.device)
@@ -56,7 +59,7 @@ def _parts(tensor: Tensor, dim: int, size: int) -> Tensor:
 
 def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
             dilation: Sequence[int] = (1,), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
-    """The maximum of each window over the last `rank` dims, and its place in the map (the first one; NaN beats all)."""
+    """Return the maximum of each window over the last `rank` dims, and its first index in the map. NaN is the largest value."""
     values, inside = _windows(tensor, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
     spatial = tensor.shape[-rank:]
     numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
@@ -67,17 +70,19 @@ def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
 
 
 def maximum_alone(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> Tensor:
-    """The maximum of each window over the last `rank` dims."""
+    """Return the maximum of each window over the last `rank` dims."""
     return maximum(rank, tensor, *settings, **named)[0]
 
 
 def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
             ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
-    """The mean of each window over the last `rank` dims: over its places in the padded map, or in the map itself."""
+    """Return the mean of each window over the last `rank` dims, with the elements of the padding or without them."""
     settings = _settings(rank, kernel_size, stride or kernel_size, padding, (1,))
     last = list(range(-rank, 0))
     if _one_window(tensor.shape[-rank:], settings):
-        return tensor.mean(last, keepdim=True) if divisor_override is None else _divided(tensor.sum(last, keepdim=True), divisor_override)
+        if divisor_override is None:
+            return tensor.mean(last, keepdim=True)
+        return _divided(tensor.sum(last, keepdim=True), divisor_override)
     values, inside = _windows(tensor, settings, ceil_mode)
     total = torch.where(inside, values, 0).sum(last)
     if divisor_override is not None:
@@ -88,13 +93,18 @@ def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
 
 
 def _one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> bool:
-    """Whether a window holds the whole map at every size of its range, as a classifier's last one does: to gather it takes the kernel's memory."""
-    return all(padding == 0 and statically_known_true(size <= kernel) for size, (kernel, _, padding, _) in zip(sizes, settings, strict=True))
+    """Return whether a window covers the whole map at every size of its range.
+
+    The last pooling of a classifier is such a case. Gathering would take memory for the whole kernel.
+    """
+    pairs = zip(sizes, settings, strict=True)
+    return all(padding == 0 and statically_known_true(size <= kernel) for size, (kernel, _, padding, _) in pairs)
 
 
 def _settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
-    """(kernel, stride, padding, dilation) of each spatial dim; a lone value stands for all dims."""
-    widened = [list(values) * (rank if len(values) == 1 else 1) if isinstance(values, list | tuple) else [values] * rank for values in given]
+    """Return (kernel, stride, padding, dilation) of each spatial dim. A single value applies to all dims."""
+    listed = [list(values) if isinstance(values, list | tuple) else [values] for values in given]
+    widened = [values * (rank if len(values) == 1 else 1) for values in listed]
     return list(zip(*widened, strict=True))  # type: ignore[arg-type]
 
 
@@ -103,7 +113,7 @@ def _divided(total: Tensor, divisor: Any) -> Tensor:
 
 
 def _places(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.device) -> Tensor:
-    """[window, step]: places along a dim, those in the padding included."""
+    """Return the indices along a dim as (window, step), including those in the padding."""
     kernel, stride, padding, dilation = settings
     reach = size + 2 * padding - dilation * (kernel - 1) - 1
     count = reach // stride + 1
@@ -116,11 +126,12 @@ def _places(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.d
 
 
 def _fitting(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool, padded: bool = False) -> Tensor:
-    """(*windows, *kernel): whether a place lies in the map (padded: or in its padding, but not beyond)."""
+    """Return whether an index is in the map, as (*windows, *kernel). If `padded`, the padding counts as part of the map."""
     rank = len(settings)
     inside = torch.ones((), dtype=torch.bool, device=tensor.device)
     for dim, given in enumerate(settings):
-        places, size, edge = _places(tensor.shape[dim - rank], given, ceil_mode, tensor.device), tensor.shape[dim - rank], given[2] if padded else 0
+        size, edge = tensor.shape[dim - rank], given[2] if padded else 0
+        places = _places(size, given, ceil_mode, tensor.device)
         axes = [1] * (2 * rank)
         axes[dim], axes[rank + dim] = places.shape
         inside = inside & ((places >= -edge) & (places < size + edge)).reshape(axes)
@@ -128,7 +139,7 @@ def _fitting(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool,
 
 
 def _windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool) -> tuple[Tensor, Tensor]:
-    """(..., *windows, *kernel), and which of these places lie in the map; elsewhere the values are any of the map's."""
+    """Return the windows (..., *windows, *kernel), and which of their elements are in the map. The others have arbitrary values."""
     inside, first = _fitting(tensor, settings, ceil_mode), tensor.dim() - len(settings)
     for dim, given in enumerate(settings, first):
         size = tensor.shape[dim]

@@ -17,12 +17,12 @@ def _is_zero(number: Any) -> bool:
 
 
 def drops(node: Node) -> bool:
-    """Whether a node drops its tensor or its product, or computes integers, of which torch-mlir lowers none."""
+    """Return whether a node drops its tensor or its product, or computes integers, which torch-mlir does not lower."""
     return any(_is_zero(node.kwargs.get(name, 1)) for name in ("beta", "alpha")) or not node.meta["val"].dtype.is_floating_point
 
 
 def drops_tensor(node: Node) -> bool:
-    """Whether a node drops its tensor."""
+    """Return whether a node drops its tensor."""
     return _is_zero(node.kwargs.get("beta", 1))
 
 
@@ -52,34 +52,37 @@ def addbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha:
 
 
 def baddbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """Return beta * tensor + alpha * (left @ right), batch by batch. Unlike the others, it keeps NaN where alpha is 0."""
+    """Return beta * tensor + alpha * (left @ right), batch by batch.
+
+    Unlike the other functions, it keeps NaN if alpha is 0.
+    """
     product = torch.bmm(left, right)
     product = product if alpha == 1 else alpha * product
     return product if _is_zero(beta) else product + (tensor if beta == 1 else beta * tensor)
 
 
 def is_scaled(node: Node) -> bool:
-    """Whether the product of an addcmul or addcdiv has a factor."""
+    """Return whether the product of an addcmul or addcdiv has a factor."""
     return node.kwargs.get("value", 1) != 1
 
 
 def addcmul(tensor: Tensor, left: Tensor, right: Tensor, *, value: Any = 1) -> Tensor:
-    """Return tensor + value * left * right, from the left: left * right alone may overflow."""
+    """Return tensor + value * left * right, evaluated from the left: left * right alone may overflow."""
     return tensor + value * left * right
 
 
 def addcdiv(tensor: Tensor, left: Tensor, right: Tensor, *, value: Any = 1) -> Tensor:
-    """Return tensor + value * left / right, from the left."""
+    """Return tensor + value * left / right, evaluated from the left."""
     return tensor + value * left / right
 
 
 def xlogy(left: Any, right: Any) -> Tensor:
-    """Return left * log(right); 0 where left is 0, unless right is NaN."""
+    """Return left * log(right), or 0 where left is 0 and right is not NaN."""
     return _where_not_zero(left, right, torch.log)
 
 
 def xlog1py(left: Any, right: Any) -> Tensor:
-    """Return left * log1p(right); 0 where left is 0, unless right is NaN."""
+    """Return left * log1p(right), or 0 where left is 0 and right is not NaN."""
     return _where_not_zero(left, right, torch.log1p)
 
 
@@ -106,6 +109,9 @@ def _value(function: Callable[[Tensor], Tensor], number: float) -> float:
 
 
 def kl_div(tensor: Tensor, target: Tensor, reduction: int = 1, *, log_target: bool = False) -> Tensor:
-    """Return the divergence of the target from a tensor of log probabilities: none (0), its mean (1) or its sum (2)."""
+    """Return the divergence of the target from a tensor of log probabilities.
+
+    reduction: 0 for none, 1 for the mean, 2 for the sum.
+    """
     found = target.exp() * (target - tensor) if log_target else xlogy(target, target) - target * tensor
     return found.mean() if reduction == 1 else found.sum() if reduction == 2 else found

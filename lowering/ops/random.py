@@ -1,4 +1,4 @@
-"""Random numbers by way of uniform and normal ones, which are drawn at run time."""
+"""Random numbers in terms of uniform and normal ones, which are drawn at run time."""
 
 from __future__ import annotations
 
@@ -13,42 +13,51 @@ aten = torch.ops.aten
 
 
 def uniform(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+    """Return uniform numbers in [0, 1)."""
     return aten.uniform.default(torch.zeros(size, dtype=dtype or torch.get_default_dtype(), device=device))
 
 
 def uniform_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+    """Return uniform numbers in the shape of a tensor."""
     return uniform(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 
 
 def standard(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+    """Return standard normal numbers."""
     return aten.normal_functional.default(torch.zeros(size, dtype=dtype or torch.get_default_dtype(), device=device))
 
 
 def standard_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+    """Return standard normal numbers in the shape of a tensor."""
     return standard(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 
 
 def normal(mean: Tensor | float, std: Tensor | float = 1.0, *, generator: None = None) -> Tensor:
-    """Normal numbers; one of the two is a tensor, and both together give the shape."""
+    """Return normal numbers. At least one of `mean` and `std` is a tensor, and their broadcast shape is that of the result."""
     return standard_like(mean + std) * std + mean  # type: ignore[arg-type]
 
 
 def normal_of_size(mean: float, std: float, size: Sequence[int], *, generator: None = None, **settings: Any) -> Tensor:
+    """Return normal numbers of the shape `size`."""
     return standard(size, **settings) * std + mean
 
 
 def geometric(tensor: Tensor, p: float, *, generator: None = None) -> Tensor:
-    """How many trials of probability `p` until the first success; 1 - u lies in (0, 1], so that its logarithm is finite."""
+    """Return the number of trials of probability `p` until the first success. 1 - u is in (0, 1], so its logarithm is finite."""
     drawn = uniform_like(tensor, dtype=torch.get_default_dtype())
     return (torch.log1p(-drawn) / math.log1p(-p) + 1).floor().to(tensor.dtype) if p < 1 else torch.ones_like(tensor)
 
 
 def integers(*arguments: Any, dtype: torch.dtype | None = torch.int64, device: torch.device | None = None, **settings: Any) -> Tensor:
-    """randint(high, size) and (low, high, size): integers in [low, high), drawn in f64 so that none below 2**53 is missed."""
+    """Compute randint(high, size) or randint(low, high, size): integers in [low, high).
+
+    They are drawn in f64, so that all integers below 2**53 occur.
+    """
     low, high, size = (0, *arguments) if len(arguments) == 2 else arguments
     return (uniform(size, dtype=torch.float64, device=device) * (high - low) + low).floor().to(dtype or torch.int64)
 
 
-def integers_like(tensor: Tensor, *bounds: int, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
-    """randint_like(self, high) and (self, low, high)."""
+def integers_like(tensor: Tensor, *bounds: int, dtype: torch.dtype | None = None, device: torch.device | None = None,
+                  **settings: Any) -> Tensor:
+    """Compute randint_like(self, high) or randint_like(self, low, high)."""
     return integers(*bounds, tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)

@@ -1,6 +1,7 @@
 """Recurrent layers as loops over time: `aten::lstm`, `aten::gru` and `aten::rnn_*` with a sequence length that may be dynamic.
 
-torch defines them by unrolling, even to learn their shapes, which fixes the length. `whole` keeps them as nodes while torch.export runs.
+torch defines them by unrolling, even to compute their shapes, which makes the length static. `whole` keeps them as nodes under
+torch.export.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from torch.fx import Node
 from torch.nn.functional import linear
 
 Tensor: TypeAlias = torch.Tensor
-State: TypeAlias = tuple[Tensor, ...]  # (batch, hidden size) each; the first one is the step's output
+State: TypeAlias = tuple[Tensor, ...]  # (batch, hidden size) each; the first is the output of the step
 Cell: TypeAlias = Callable[..., State]  # (projected input of the step, state, recurrent weights) -> the next state
 
 aten = torch.ops.aten
 _KEYS = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
-UNROLLED = 8  # steps up to which a layer of constant length stays unrolled: a loop is the smaller program from there on
+UNROLLED = 8  # most steps for which a layer of constant length is unrolled; for more steps, a loop is the smaller program
 
 
 def lstm(inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
          bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """aten::lstm.input; with a projection, the hidden state is narrower than the cell state."""
+    """Compute aten::lstm.input. With a projection, the hidden state is narrower than the cell state."""
     layers = gather_params(params, has_biases, hx[0].size(2) != hx[1].size(2))
     given = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
     output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
@@ -39,17 +40,20 @@ def lstm(inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_bia
 
 def with_one_state(cell: Cell, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
                    train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """aten::gru.input and aten::rnn_*.input."""
+    """Compute aten::gru.input or aten::rnn_*.input."""
     given = [(hidden,) for hidden in hx.unbind(0)]
-    output, last = _rnn_helper(inputs, given, gather_params(params, has_biases, False), has_biases, num_layers, dropout, train, bidirectional,
-                               batch_first, partial(_layer, cell))
+    layers = gather_params(params, has_biases, False)
+    output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
+                               partial(_layer, cell))
     return output, torch.stack([hidden for (hidden,) in last], 0)
 
 
-def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool, reverse: bool = False) -> tuple[Tensor, State]:
-    """One direction of one layer: (time, batch, features) -> the output of every step, (time, batch, hidden size), and the last state.
+def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
+           reverse: bool = False) -> tuple[Tensor, State]:
+    """Run one direction of one layer on (time, batch, features).
 
-    The input projections of all steps are one matmul before the loop. A step reads one row of them and writes one row of the output.
+    Return the output of every step, (time, batch, hidden size), and the last state. The input projections of all steps are one matmul
+    before the loop. A step reads one row of them and writes one row of the output.
     """
     into, recurrent, *rest = params
     biases, projection = (rest[:2], rest[2:]) if has_biases else ([None, None], rest)
@@ -105,7 +109,10 @@ DEFINITIONS: dict[Any, Callable[..., Any]] = {
 
 
 def loop(node: Node) -> Callable[..., Any] | None:
-    """The definition of a recurrent node by a loop over time; a constant length of few steps is unrolled, as torch does it."""
+    """Return the definition of a recurrent node as a loop over time, or None for other nodes.
+
+    A constant length of few steps is unrolled, as torch does.
+    """
     return partial(_chosen, DEFINITIONS[node.target], decomposition_table[node.target]) if node.target in DEFINITIONS else None
 
 
@@ -119,13 +126,13 @@ def _steps(inputs: Any, rest: Sequence[Any]) -> Any:
 
 
 def is_dynamic(node: Node) -> bool:
-    """Whether a node is a recurrent layer over a length that is not constant."""
+    """Return whether a node is a recurrent layer over a length that is not constant."""
     return node.target in DEFINITIONS and not isinstance(_steps(node.args[0].meta["val"], node.args[1:]), int)  # type: ignore[union-attr]
 
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Inside, tracing keeps recurrent layers as one node each, and computes their shapes without running their steps."""
+    """Keep each recurrent layer as one node while tracing inside the block. Shapes are computed without running the steps."""
     torchs = {(op, key): op.py_kernels[key] for op in DEFINITIONS for key in _KEYS}
     try:
         for op, key in torchs:
@@ -138,7 +145,7 @@ def whole() -> Iterator[None]:
 
 def _empty(inputs: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
            bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:
-    """Results of the right shapes: the output, and the last of each state."""
+    """Return results of the right shapes: the output, and the last of each state."""
     states = [hx] if isinstance(hx, torch.Tensor) else list(hx)
     output = inputs.new_empty([*inputs.shape[:2], states[0].shape[2] * (2 if bidirectional else 1)])
     return output, *(torch.empty_like(state) for state in states)

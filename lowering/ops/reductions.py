@@ -1,4 +1,4 @@
-"""Reductions as eager computes them: too few elements, NaN, complex numbers, and sums wider than a reduced float."""
+"""Reductions as eager computes them, for too few elements, NaN, complex numbers, and sums beyond the range of a reduced float."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ def _dtype(node: Node) -> torch.dtype:
 
 
 def is_complex(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of complex numbers."""
+    """Return whether a node's first argument is a tensor of complex numbers."""
     return _dtype(node).is_complex
 
 
 def is_complex_or_reduced(node: Node) -> bool:
-    """Whether a node reduces complex numbers or float16 or bfloat16."""
+    """Return whether a node reduces complex numbers, float16 or bfloat16."""
     return _dtype(node).is_complex or _dtype(node) in REDUCED
 
 
 def is_reduced(node: Node) -> bool:
-    """Whether a node reduces float16 or bfloat16 into the same."""
+    """Return whether a node reduces float16 or bfloat16 to the same dtype."""
     return _dtype(node) in REDUCED and node.meta["val"].dtype in REDUCED
 
 
 def takes_bytes(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of uint8."""
+    """Return whether a node's first argument is a tensor of uint8."""
     return _dtype(node) is torch.uint8
 
 
 def is_narrow(node: Node) -> bool:
-    """Whether a node's first argument is a tensor of uint8 or bool."""
+    """Return whether a node's first argument is a tensor of uint8 or bool."""
     return _dtype(node) in _NARROW
 
 
 def is_unordered_or_narrow(node: Node) -> bool:
-    """Whether a node's first argument may hold NaN, or is a tensor of uint8 or bool."""
+    """Return whether a node's first argument may contain NaN, or is a tensor of uint8 or bool."""
     return _dtype(node).is_floating_point or _dtype(node) in _NARROW
 
 
 def vector_norm(tensor: Tensor, ord: Any = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *,  # noqa: A002 - the schema's
                 dtype: torch.dtype | None = None) -> Tensor:  # fmt: skip
-    """Return the norm of absolute values, computed no narrower than float32."""
+    """Return the norm of absolute values, computed at least in float32."""
     if dtype is not None:
         tensor = tensor.to(dtype)
     tensor = tensor.abs() if tensor.dtype.is_complex else tensor
@@ -66,7 +66,7 @@ def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) ->
 
 
 def widened(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `op`, a sum or mean, computed in float32: one in float16 overflows where its result does not."""
+    """Return `op`, a sum or mean, computed in float32. In float16 it may overflow although its result does not."""
 
     def apply(tensor: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
         return op(tensor.float(), *args, **kwargs).to(dtype or tensor.dtype)  # type: ignore[no-any-return]
@@ -80,7 +80,10 @@ def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
 
 
 def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
-    """Return variance and mean. The divisor is max(0, count - correction): no elements to spare give NaN, or inf."""
+    """Return variance and mean.
+
+    The divisor is max(0, count - correction), so too few elements give NaN or inf.
+    """
     if tensor.dtype.is_complex:
         parts = [_spread(part, dim, correction, keepdim) for part in (tensor.real, tensor.imag)]
         return parts[0][0] + parts[1][0], torch.complex(parts[0][1], parts[1][1])
@@ -94,7 +97,7 @@ def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, ke
         squares = (wide - mean).square().sum(dims, keepdim=keepdim)
         mean = mean if keepdim else mean.squeeze(dims)
     if correction is not None and correction < 0:
-        squares = torch.where(mean == mean, squares, mean)  # no element at all
+        squares = torch.where(mean == mean, squares, mean)  # there are no elements
     return (squares / _spare(count, 1 if correction is None else correction, wide.dtype)).to(result), mean.to(result)
 
 
@@ -105,7 +108,7 @@ def _spare(count: Any, correction: Any, dtype: torch.dtype) -> Any:
 
 
 def _moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the forms of a moment that take `unbiased`, and the one that takes `correction`."""
+    """Return the forms of a moment that take `unbiased`, and the form that takes `correction`."""
 
     def unbiased(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         dim = kwargs.pop("dim", None)
@@ -120,7 +123,7 @@ def _moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any
     return unbiased, corrected
 
 
-# By the name of the op: the forms `default` and `dim`, and the form `correction`.
+# By op name: the function of the forms `default` and `dim`, and that of the form `correction`.
 MOMENTS = {
     "var": _moments(lambda variance, mean: variance),
     "std": _moments(lambda variance, mean: variance.sqrt()),
@@ -130,7 +133,7 @@ MOMENTS = {
 
 
 def extreme(reduce: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return max.dim or min.dim, by amax or amin: values and the first index of each; NaN beats every number."""
+    """Return max.dim or min.dim in terms of amax or amin: the values, and the first index of each. NaN is the extreme if there is one."""
 
     def apply(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         if tensor.dim() == 0:
@@ -143,7 +146,10 @@ def extreme(reduce: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor
 
 
 def index_of(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return argmax or argmin, by amax or amin: the first index of the extreme, or of NaN; of all elements where there is no dim."""
+    """Return argmax or argmin in terms of amax or amin: the first index of the extreme or of NaN.
+
+    Without a dim, it is the index into all elements.
+    """
 
     def apply(tensor: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         if dim is None:
@@ -158,14 +164,14 @@ def index_of(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _first(tensor: Tensor, values: Tensor, dim: int) -> Tensor:
-    """Return the first index along `dim` of the element that `values` holds; the dim is kept."""
+    """Return the first index along `dim` of the element that is in `values`. The dim is kept."""
     length, after = tensor.shape[dim], tensor.dim() - 1 - dim % tensor.dim()
     indices = torch.arange(length, device=tensor.device).reshape(-1, *(1 for _ in range(after)))
     return torch.where((tensor == values) | (tensor != tensor), indices, length).amin(dim, keepdim=True)
 
 
 def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an op on uint8 or bool by way of int16; its results of that type are converted back."""
+    """Return an op on uint8 or bool that computes in int16. Results of that type are converted back."""
 
     def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         results = op(tensor.to(torch.int16), *args, **kwargs)
@@ -175,7 +181,7 @@ def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def truth_of_bytes(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Return any or all of uint8, which are uint8 themselves: 0 or 1."""
+    """Return any or all of uint8, whose results are uint8 too: 0 or 1."""
 
     def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return op(tensor != 0, *args, **kwargs).to(torch.uint8)  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Interpolation at any output size, dim by dim: nearest as a gather of rows, antialiased as weighted windows.
 
-The indices and weights follow eager's CPU kernels to the last bit, so their arithmetic and its dtypes are on purpose.
+Indices and weights equal those of eager's CPU kernels to the last bit. This determines the order of their arithmetic, and its dtypes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Tensor: TypeAlias = torch.Tensor
-Scale: TypeAlias = float | None  # as the user gave it; None: the quotient of the sizes
+Scale: TypeAlias = float | None  # as the user passed it; None: the quotient of the sizes
 
 
 def of_floats(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`ours` of floats, and `torchs` of integers, whose weights eager rounds."""
+    """Return a function that applies `ours` to floats, and `torchs` to integers, whose weights eager rounds."""
 
     def resize(tensor: Tensor, *rest: Any) -> Tensor:
         return ours(tensor, *rest) if tensor.dtype.is_floating_point else torchs(tensor, *rest)
@@ -27,7 +27,10 @@ def of_floats(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Cal
 
 
 def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The form of an op that takes an output size or scale factors (`.vec`), by `sized`, which takes an output size and scales."""
+    """Return the form of an op that takes an output size or scale factors (`.vec`).
+
+    `sized` takes an output size and scales.
+    """
 
     def resize(tensor: Tensor, output_size: Sequence[Any] | None, *rest: Any) -> Tensor:
         *settings, factors = rest
@@ -38,16 +41,17 @@ def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _scaled(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
-    return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in zip(sizes, factors, strict=True)]
+    pairs = zip(sizes, factors, strict=True)
+    return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in pairs]
 
 
 def nearest(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
-    """aten::upsample_nearest1d, 2d, 3d."""
+    """Compute aten::upsample_nearest1d, 2d or 3d."""
     return _nearest(tensor, output_size, scales, exact=False)
 
 
 def nearest_exact(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
-    """aten::_upsample_nearest_exact1d, 2d, 3d."""
+    """Compute aten::_upsample_nearest_exact1d, 2d or 3d."""
     return _nearest(tensor, output_size, scales, exact=True)
 
 
@@ -63,7 +67,10 @@ def _nearest(tensor: Tensor, output_size: Sequence[Any], scales: Sequence[Scale]
 
 
 def _factor(before: Any, after: Any, scale: Scale) -> int | None:
-    """The power of two by which a dim grows at every size, if it does: its scale is exact, so that each element is repeated."""
+    """Return the power of two by which a dim grows at every size, or None.
+
+    Its scale is exact, so that each element is repeated.
+    """
     for factor in (1, 2, 4, 8, 16, 32, 64):
         if statically_known_true(after == before * factor):
             return factor if scale is None or scale == factor else None
@@ -71,7 +78,7 @@ def _factor(before: Any, after: Any, scale: Scale) -> int | None:
 
 
 def _repeated(tensor: Tensor, dim: int, factor: int) -> Tensor:
-    """Each element `factor` times along a dim: a broadcast."""
+    """Repeat each element `factor` times along a dim, by a broadcast."""
     if factor == 1:
         return tensor
     shape = list(tensor.shape)
@@ -80,18 +87,21 @@ def _repeated(tensor: Tensor, dim: int, factor: int) -> Tensor:
 
 
 def _nearest_indices(before: Any, after: Any, scale: Scale, exact: bool, rank: int, like: Tensor) -> Tensor:
-    """The source index of every output index; eager computes it in single precision in 2-d, else in that of the tensor."""
+    """Return the source index of every output index.
+
+    Eager computes it in single precision in 2-d, else in the precision of the tensor.
+    """
     dtype = torch.float64 if like.dtype == torch.float64 and rank != 2 else torch.float32
     step, places = _step(before, after, scale, dtype, like.device), torch.arange(after, device=like.device)
     if not exact:
         found = _floor(places.to(dtype) * step)
-        if rank == 2 and scale is not None:  # shortcuts of eager, which hold where the scale rounds otherwise
+        if rank == 2 and scale is not None:  # eager's shortcuts, which also apply if the scale is rounded
             sizes = torch.scalar_tensor(before, dtype=torch.int64), torch.scalar_tensor(after, dtype=torch.int64)
             found = torch.where(sizes[1] == 2 * sizes[0], places // 2, found)
             found = torch.where(sizes[1] == sizes[0], places, found)
     elif rank == 2:
         found = _floor((places.to(dtype) + 0.5) * step)
-    else:  # a fused multiply-add: rounded once
+    else:  # a fused multiply-add, which rounds once
         found = _floor(((places + 0.5).double() * step.double() - 0.5).to(dtype) + 0.5)
     return found.clamp(max=before - 1)
 
@@ -101,7 +111,7 @@ def _floor(value: Tensor) -> Tensor:
 
 
 def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: torch.device, align_corners: bool = False) -> Tensor:
-    """The distance between two outputs, measured in inputs: a 0-d tensor."""
+    """Return the distance of neighbouring outputs, in units of the input, as a 0-d tensor."""
     if not align_corners and scale is not None and scale > 0:
         return torch.full((), 1.0 / scale, dtype=dtype, device=device)
     first, second = (torch.scalar_tensor(size, dtype=dtype, device=device) for size in (before, after))
@@ -111,18 +121,21 @@ def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: tor
 
 
 def linear(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """aten::upsample_linear1d, upsample_bilinear2d, upsample_trilinear3d of floats."""
+    """Compute aten::upsample_linear1d, upsample_bilinear2d or upsample_trilinear3d of floats."""
     return _tapped(tensor, output_size, align_corners, scales, _linear_taps)
 
 
 def bicubic(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """aten::upsample_bicubic2d of floats."""
+    """Compute aten::upsample_bicubic2d of floats."""
     return _tapped(tensor, output_size, align_corners, scales, _cubic_taps)
 
 
 def _tapped(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
             taps: Callable[[Tensor], list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Each dim on its own: the sum of the few inputs around the source of each output, times their weights."""
+    """Interpolate dim by dim.
+
+    An output is the weighted sum of the few inputs around its source.
+    """
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     result = tensor.to(dtype)
     for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * len(output_size), strict=True), 2):
@@ -130,7 +143,8 @@ def _tapped(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, sca
         places = torch.arange(size, device=tensor.device).to(dtype)
         source = places * step if align_corners else (places + 0.5) * step - 0.5
         around = [-1, *[1] * (tensor.dim() - dim - 1)]
-        parts = [result.index_select(dim, index.clamp(min=0).clamp(max=before - 1)) * weight.reshape(around) for index, weight in taps(source)]
+        parts = [result.index_select(dim, index.clamp(min=0).clamp(max=before - 1)) * weight.reshape(around)
+                 for index, weight in taps(source)]  # fmt: skip
         result = functools.reduce(torch.add, parts)
     return result.to(tensor.dtype)
 
@@ -142,7 +156,7 @@ def _linear_taps(source: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _cubic_taps(source: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys' kernel with a = -0.75, as OpenCV has it."""
+    """Return the indices and weights of Keys' kernel with a = -0.75, as in OpenCV."""
     low, a = source.floor(), -0.75
     t, first = source - low, low.to(torch.int64) - 1
 
@@ -160,24 +174,24 @@ def _triangle(distance: Tensor) -> Tensor:
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Keys' kernel with a = -0.5, as Pillow has it."""
+    """Return Keys' kernel with a = -0.5, as in Pillow."""
     x, a = distance.abs(), -0.5
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     return torch.where(x < 1, near, torch.where(x < 2, far, 0))
 
 
 def bilinear_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """aten::_upsample_bilinear2d_aa of floats."""
+    """Compute aten::_upsample_bilinear2d_aa of floats."""
     return _antialiased(tensor, output_size, align_corners, scales, _triangle, 1)
 
 
 def bicubic_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
-    """aten::_upsample_bicubic2d_aa of floats."""
+    """Compute aten::_upsample_bicubic2d_aa of floats."""
     return _antialiased(tensor, output_size, align_corners, scales, _cubic, 2)
 
 
-def _antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale], kernel: Callable[[Tensor], Tensor],
-                 reach: int) -> Tensor:
+def _antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
+                 kernel: Callable[[Tensor], Tensor], reach: int) -> Tensor:
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     result = tensor.to(dtype)
     for dim, size, scale in reversed(list(zip((2, 3), output_size, scales or (None, None), strict=True))):
@@ -185,8 +199,12 @@ def _antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool
     return result.to(tensor.dtype)
 
 
-def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bool, kernel: Callable[[Tensor], Tensor], reach: int) -> Tensor:
-    """One dim, filtered: (output, place of its window) weights; what lies outside a window does not count, be it infinite."""
+def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bool, kernel: Callable[[Tensor], Tensor],
+              reach: int) -> Tensor:
+    """Filter one dim with weights (output, index in its window).
+
+    Elements outside of the window do not count, even if they are infinite.
+    """
     before, dtype, device = tensor.shape[dim], tensor.dtype, tensor.device
     step = _step(before, size, scale, dtype, device, align_corners)
     support = step.clamp(min=1) * reach
@@ -194,7 +212,7 @@ def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: 
     first = (centers - support + 0.5).to(torch.int64).clamp(min=0)
     behind = (centers + support + 0.5).to(torch.int64).clamp(max=before)
     width = _width(before, size, scale, align_corners, reach)
-    if width is None:  # the window may be any: it is the whole dim
+    if width is None:  # the width of the window is unknown, so it is the whole dim
         places = torch.arange(before, device=device).unsqueeze(0)
     else:
         places = first.unsqueeze(1) + torch.arange(width, device=device)
@@ -211,7 +229,7 @@ def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: 
 
 
 def _width(before: Any, after: Any, scale: Scale, align_corners: bool, reach: int) -> int | None:
-    """How many inputs an output can depend on, where that is one number at all sizes."""
+    """Return the number of inputs that an output can depend on, if it is the same at all sizes, else None."""
     if not align_corners and scale is not None and scale > 0:
         step = 1.0 / scale
     elif isinstance(before, int) and isinstance(after, int):

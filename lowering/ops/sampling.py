@@ -1,4 +1,4 @@
-"""Samples of images and volumes at coordinates that data tells: `grid_sample` in every mode and padding."""
+"""Samples of images and volumes at data-dependent coordinates: `grid_sample` in every mode and padding."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ZEROS, BORDER, REFLECTION = 0, 1, 2
 
 
 def grid_sample(tensor: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
-    """aten::grid_sampler_2d and 3d: (n, c, spatial dims), (n, output dims, rank) -> (n, c, output dims).
+    """Compute aten::grid_sampler_2d or 3d: (n, c, spatial dims), (n, output dims, rank) -> (n, c, output dims).
 
-    The last coordinate of a point is that of the first spatial dim; -1 and 1 are the edges of a map.
+    The last coordinate of a point belongs to the first spatial dim. -1 and 1 are the edges of a map.
     """
     sizes = tensor.shape[2:]
     at = [_located(grid.select(-1, len(sizes) - 1 - dim), size, align_corners) for dim, size in enumerate(sizes)]
@@ -34,7 +34,7 @@ def grid_sample(tensor: Tensor, grid: Tensor, interpolation_mode: int, padding_m
 
 
 def _located(coordinates: Tensor, size: Any, align_corners: bool) -> Tensor:
-    """Coordinates in [-1, 1] as places along a dim."""
+    """Convert coordinates in [-1, 1] to positions along a dim."""
     if align_corners:
         return (coordinates + 1) * ((size - 1) / 2)
     return (coordinates + 1) * (size / 2) - 0.5
@@ -45,12 +45,12 @@ def _padded(places: Tensor, size: Any, padding_mode: int, align_corners: bool) -
         return places
     if padding_mode == REFLECTION:
         places = _reflected(places, 0, size - 1) if align_corners else _reflected(places, -0.5, size)
-    places = torch.where(places != places, 0, places)  # as eager clips them
+    places = torch.where(places != places, 0, places)  # as eager clips NaN
     return places.clamp(min=0).clamp(max=size - 1)
 
 
 def _reflected(places: Tensor, low: float, span: Any) -> Tensor:
-    """Places reflected at `low` and `low + span` until they lie between."""
+    """Reflect positions at `low` and `low + span` until they are between the two."""
     distance, period = (places - low).abs(), torch.scalar_tensor(2 * span, dtype=places.dtype)
     rest = distance - (distance / period).trunc() * period
     inside = torch.minimum(rest, period - rest) + low
@@ -58,7 +58,7 @@ def _reflected(places: Tensor, low: float, span: Any) -> Tensor:
 
 
 def _taken(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> Tensor:
-    """The elements at places, 0 outside the map, times their weights."""
+    """Return the elements at the given indices, times their weights. They are 0 outside of the map."""
     sizes = tensor.shape[2:]
     inside = functools.reduce(torch.logical_and, ((place >= 0) & (place <= size - 1) for place, size in zip(places, sizes, strict=True)))
     index: Any = 0
@@ -68,7 +68,7 @@ def _taken(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> 
     flat = index.flatten(1).unsqueeze(1).expand(batch, channels, index.flatten(1).shape[1])
     found = tensor.flatten(2).gather(2, flat).reshape(batch, channels, *index.shape[1:])
     found = torch.where(inside.unsqueeze(1), found, 0)
-    return found if weights is None else found * weights.unsqueeze(1)  # NaN at a coordinate that is none, as eager
+    return found if weights is None else found * weights.unsqueeze(1)  # a NaN coordinate gives NaN, as in eager
 
 
 def _bicubic(tensor: Tensor, at: Sequence[Tensor], padding_mode: int, align_corners: bool) -> Tensor:
@@ -84,7 +84,7 @@ def _bicubic(tensor: Tensor, at: Sequence[Tensor], padding_mode: int, align_corn
 
 
 def _cubic(place: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The four places around one along a dim, and their weights (Keys' kernel with a = -0.75)."""
+    """Return the four indices around a position along a dim, with their weights (Keys' kernel with a = -0.75)."""
     low, a = place.floor(), -0.75
     t = place - low
 

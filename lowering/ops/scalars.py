@@ -1,4 +1,4 @@
-"""Numbers as operands: bools, numbers wider than the tensor's dtype, bits and shifts."""
+"""Numbers as operands: bools, numbers outside of the range of the tensor's dtype, bits and shifts."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def has_bool(node: Node) -> bool:
-    """Whether a node is given a bool as a number, of which TorchScript's ops take none."""
+    """Return whether a node takes a bool as a number, which TorchScript's ops do not accept."""
     return any(isinstance(argument, bool) for argument in node.args[:2])
 
 
 def with_tensors(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `op` with its numbers made 0-d tensors of the dtype that both operands promote to."""
+    """Return `op` with its numbers converted to 0-d tensors of the dtype that both operands promote to."""
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
         dtype = torch.result_type(left, right)
-        return op(*(operand if isinstance(operand, torch.Tensor) else torch.scalar_tensor(operand, dtype=dtype) for operand in (left, right)), **kwargs)
+        tensors = [each if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype) for each in (left, right)]
+        return op(*tensors, **kwargs)
 
     return apply
 
 
 def is_too_wide(node: Node) -> bool:
-    """Whether a number overflows or vanishes in the reduced float that a node computes: eager computes such a step in float32."""
+    """Return whether a number overflows or vanishes in the reduced float that a node computes.
+
+    Eager computes such a step in float32.
+    """
     number, dtype = node.args[1], node.meta["val"].dtype
     if dtype not in REDUCED or not isinstance(number, int | float) or not math.isfinite(number):
         return False
@@ -48,12 +52,12 @@ def in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def needs_care(node: Node) -> bool:
-    """Whether a number is a bool or too wide."""
+    """Return whether a number is a bool or too wide."""
     return has_bool(node) or is_too_wide(node)
 
 
 def arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `op` for the forms of which `needs_care` holds."""
+    """Return `op` for the forms that need care (see `needs_care`)."""
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
         chosen = with_tensors if isinstance(left, bool) or isinstance(right, bool) else in_float32
@@ -63,12 +67,12 @@ def arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def changes_dtype(node: Node) -> bool:
-    """Whether a node's result has another dtype than its first argument."""
+    """Return whether a node's result has another dtype than its first argument."""
     return node.meta["val"].dtype is not node.args[0].meta["val"].dtype  # type: ignore[union-attr]
 
 
 def clamp(tensor: Tensor, low: Any = None, high: Any = None) -> Tensor:
-    """Clamp integers by floats: in the dtype that both promote to."""
+    """Clamp integers by floats, in the dtype that both promote to."""
     dtype = tensor.dtype
     for bound in (low, high):
         dtype = dtype if bound is None else torch.promote_types(dtype, torch.result_type(tensor, bound))
@@ -81,7 +85,7 @@ def clamp_max(tensor: Tensor, high: Any) -> Tensor:
 
 
 def shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a shift of integers by integers; bytes are shifted as int32, which has their bits and no sign."""
+    """Return a shift of integers by integers. Bytes are shifted as int32, which has their bits and no sign."""
 
     def apply(left: Any, right: Any) -> Tensor:
         dtype = torch.result_type(left, right)
@@ -92,7 +96,7 @@ def shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def is_uneven(node: Node) -> bool:
-    """Whether the operands of a shift are not two tensors of one shape, or are bytes."""
+    """Return whether the operands of a shift are not two tensors of one shape, or are bytes."""
     if not all(isinstance(argument, Node) for argument in node.args) or node.meta["val"].dtype is torch.uint8:
         return True
     left, right = (argument.meta["val"] for argument in node.args)  # type: ignore[union-attr]
@@ -100,7 +104,7 @@ def is_uneven(node: Node) -> bool:
 
 
 def product(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype | None = None) -> Tensor:
-    """Return the product along dims; prims.prod."""
+    """Return the product along dims, as prims.prod does."""
     dtype = output_dtype or (tensor.dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else torch.int64)
     for dim in sorted((dim % tensor.dim() for dim in (range(tensor.dim()) if dims is None else dims)), reverse=True):
         tensor = torch.prod(tensor, dim, dtype=dtype)
@@ -108,12 +112,15 @@ def product(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype
 
 
 def is_root(node: Node) -> bool:
-    """Whether a power of floats is a square root or its reciprocal."""
+    """Return whether a power of floats is a square root or its reciprocal."""
     return node.args[1] in (0.5, -0.5) and node.meta["val"].dtype.is_floating_point
 
 
 def root(tensor: Tensor, exponent: float) -> Tensor:
-    """Return tensor ** 0.5 or tensor ** -0.5, which eager computes by sqrt and rsqrt: NaN of -inf, -inf of -0."""
+    """Return tensor ** 0.5 or tensor ** -0.5.
+
+    Eager computes them by sqrt and rsqrt, which give NaN for -inf and -inf for -0.
+    """
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
 
 
@@ -123,12 +130,15 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 
 def copysign(tensor: Tensor, number: float) -> Tensor:
-    """Return a tensor, integers as floats, with the sign of a number."""
+    """Return a tensor with the sign of a number. Integers are converted to floats."""
     return torch.copysign(*pair(tensor, number, torch.result_type(tensor, float(number))))
 
 
 def comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A comparison with a bool as one of tensors, and with a number of another kind as one of floats."""
+    """Return a comparison with a number.
+
+    A bool is compared as a tensor, and a number of another kind as a float.
+    """
 
     def decomposed(tensor: Tensor, other: Any) -> Tensor:
         if isinstance(other, bool):
@@ -139,7 +149,7 @@ def comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Te
 
 
 def is_mixed(node: Node) -> bool:
-    """Whether a node compares with a bool, floats with an int, or integers with a float."""
+    """Return whether a node compares with a bool, floats with an int, or integers with a float."""
     tensor, other = node.args[0].meta["val"], node.args[1]  # type: ignore[union-attr]
     if isinstance(other, bool):
         return has_bool(node)

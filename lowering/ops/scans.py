@@ -1,4 +1,7 @@
-"""Cumulative ops at dynamic lengths, in ops that every level has: masked reductions, quadratic in the length, but fused by compilers."""
+"""Cumulative ops at dynamic lengths, as masked reductions that every level supports.
+
+They are quadratic in the length, but compilers fuse them.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def cumsum(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Running sums along `dim`; a masked element is no summand, so there is no 0 * inf."""
+    """Return running sums along `dim`. A masked element is not a summand, so 0 * inf does not occur."""
     dtype = dtype or _accumulated(tensor)
     return _scan(tensor.to(dtype), dim, 0, lambda counted: counted.sum(-2, dtype=dtype))
 
 
 def cumprod(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Running products along `dim`."""
+    """Return running products along `dim`."""
     dtype = dtype or _accumulated(tensor)
     return _scan(tensor.to(dtype), dim, 1, lambda counted: counted.prod(-2, dtype=dtype))
 
 
 def logcumsumexp(tensor: Tensor, dim: int) -> Tensor:
-    """Running log-sum-exps along `dim`."""
+    """Return running log-sum-exps along `dim`."""
     return _scan(tensor, dim, -math.inf, lambda counted: _logsumexp(counted, -2))
 
 
@@ -35,17 +38,20 @@ def _logsumexp(tensor: Tensor, dim: int) -> Tensor:
 
 
 def cummax(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Running maxima along `dim`, and the last place of each; NaN once seen stays."""
+    """Return running maxima along `dim`, and the last index of each. The maximum stays NaN after the first NaN."""
     return _extremes(tensor, dim, lambda a, b: a >= b)
 
 
 def cummin(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Running minima along `dim`, and the last place of each."""
+    """Return running minima along `dim`, and the last index of each."""
     return _extremes(tensor, dim, lambda a, b: a <= b)
 
 
 def _extremes(tensor: Tensor, dim: int, beats: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """A place holds the running extreme of [0, i] if it beats every earlier one; the last such place up to i is the index."""
+    """Return running extremes and their indices.
+
+    An element is the running extreme of [0, i] if it beats all earlier ones. The last such index up to i is the result's.
+    """
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     moved = tensor.transpose(dim, -1)
@@ -62,7 +68,7 @@ def _accumulated(tensor: Tensor) -> torch.dtype:
 
 
 def _scan(tensor: Tensor, dim: int, neutral: float, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-    """`reduce` over dim -2 of (..., from, to), in which what comes after `to` is `neutral`."""
+    """Apply `reduce` over dim -2 of (..., from, to), where elements after `to` are `neutral`."""
     if tensor.dim() == 0:
         return tensor.clone()
     moved = tensor.transpose(dim, -1)

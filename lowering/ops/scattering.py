@@ -1,4 +1,4 @@
-"""Ops that write to places told by data, as one scatter."""
+"""Ops that write to data-dependent indices, as one scatter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def index_reduce(tensor: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
-    """Reduce the slices of `source` into those of `tensor` that `index` names."""
+    """Reduce the slices of `source` into those of `tensor` at `index`."""
     if tensor.dim() == 0:
         return index_reduce(tensor.unsqueeze(0), 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self).squeeze(0)
     dim = dim % tensor.dim()
@@ -21,20 +21,20 @@ def index_reduce(tensor: Tensor, dim: int, index: Tensor, source: Tensor, reduce
 
 
 def has_larger_source(node: Node) -> bool:
-    """Whether a scatter node's source has other sizes than its index, which eager takes the first elements of."""
+    """Return whether a scatter node's source has other sizes than its index. Eager uses the first elements of the source."""
     index, source = (node.args[place].meta["val"] for place in (2, 3))  # type: ignore[union-attr]
     return index.dim() == source.dim() and tuple(index.shape) != tuple(source.shape)
 
 
 def within_index(op: Any, tensor: Tensor, dim: int, index: Tensor, source: Tensor, *settings: Any, **named: Any) -> Tensor:
-    """The scatter `op` from the elements of `source` that have an index."""
+    """Apply the scatter `op` to the elements of `source` that have an index."""
     for place, size in enumerate(index.shape):
         source = source.narrow(place, 0, size)
     return op(tensor, dim, index, source, *settings, **named)  # type: ignore[no-any-return]
 
 
 def put(tensor: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """Write to places counted over all elements; negative ones count from the end."""
+    """Write to indices into the flattened tensor. Negative indices count from the end."""
     flat, places = tensor.flatten(), index.flatten()
     places = torch.where(places < 0, places + flat.shape[0], places)
     written = flat.scatter_add(0, places, source.flatten()) if accumulate else flat.scatter(0, places, source.flatten())

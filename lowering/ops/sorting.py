@@ -1,4 +1,4 @@
-"""Ops that pick elements by their order, by a sort: NaN counts as the largest number."""
+"""Ops that select elements by their order, by a sort. NaN counts as the largest number."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 Tensor: TypeAlias = torch.Tensor
 
 
-def topk(tensor: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:  # noqa: A002 - the schema's
-    """The k first elements of the sorted tensor, and their places."""
+def topk(tensor: Tensor, k: int, dim: int = -1, largest: bool = True,
+         sorted: bool = True) -> tuple[Tensor, Tensor]:  # noqa: A002 - the schema's
+    """Return the first k elements of the sorted tensor, and their indices."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim, descending=largest)
@@ -18,7 +19,7 @@ def topk(tensor: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bo
 
 
 def kthvalue(tensor: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The k-th smallest element along a dim, counted from 1, and its place."""
+    """Return the k-th smallest element along a dim, counted from 1, and its index."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
@@ -26,12 +27,12 @@ def kthvalue(tensor: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tu
 
 
 def median(tensor: Tensor) -> Tensor:
-    """The lower median of all elements; NaN if there is one."""
+    """Return the lower median of all elements, or NaN if there is one."""
     return median_along(tensor.flatten(), 0)[0]
 
 
 def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The lower median along a dim and its place; NaN, and the first one's place, where there is one."""
+    """Return the lower median along a dim and its index, or NaN and its first index if there is one."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
@@ -42,12 +43,12 @@ def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tenso
 
 
 def nanmedian(tensor: Tensor) -> Tensor:
-    """The lower median of all elements that are numbers."""
+    """Return the lower median of all elements that are not NaN."""
     return nanmedian_along(tensor.flatten(), 0)[0]
 
 
 def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The lower median along a dim of the elements that are numbers, and its place."""
+    """Return the lower median along a dim of the elements that are not NaN, and its index."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
@@ -57,7 +58,7 @@ def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Te
 
 
 def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The smallest of the most frequent elements along a dim, and one of its places."""
+    """Return the smallest of the most frequent elements along a dim, and one of its indices."""
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
@@ -69,7 +70,7 @@ def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
 
 def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                  sorter: Tensor | None = None) -> Tensor:
-    """Where each value belongs in its sorted sequence: how many elements lie before it."""
+    """Return the position of each value in its sorted sequence: the number of elements before it."""
     if sorter is not None:
         sequence = sequence.gather(-1, sorter)
     wanted = values.unsqueeze(-1)
@@ -79,20 +80,21 @@ def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, r
 
 
 def searchsorted_number(sequence: Tensor, value: Any, **settings: Any) -> Tensor:
-    """Where a number belongs in a sorted sequence."""
+    """Return the position of a number in a sorted sequence."""
     return searchsorted(sequence, torch.full((), value, device=sequence.device), **settings)
 
 
 def bucketize(values: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """The bucket of each value (or of a number) between sorted boundaries."""
+    """Return the bucket of each value (or of a number) between sorted boundaries."""
     tensor = values if isinstance(values, torch.Tensor) else torch.full((), values, device=boundaries.device)
     return searchsorted(boundaries, tensor, out_int32=out_int32, right=right)
 
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Whether each element is among the test elements; either may be a number."""
+    """Return whether each element is among the test elements. Either may be a number."""
     tensor = elements if isinstance(elements, torch.Tensor) else torch.full((), elements, device=test_elements.device)
-    found = (tensor == test_elements) if not isinstance(test_elements, torch.Tensor) else (tensor.unsqueeze(-1) == test_elements.flatten()).any(-1)
+    is_number = not isinstance(test_elements, torch.Tensor)
+    found = (tensor == test_elements) if is_number else (tensor.unsqueeze(-1) == test_elements.flatten()).any(-1)
     return ~found if invert else found
 
 

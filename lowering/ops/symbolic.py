@@ -1,4 +1,4 @@
-"""FX calls on sizes and other Python scalars -> the TorchScript op that computes the same. Tensor ops need no row: their schema names them."""
+"""FX calls on sizes and other Python scalars -> equivalent TorchScript ops. Tensor ops need no row, since their schema names them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-# The kind; TorchScript picks the overload (int, float, bool, Scalar) from the operands' types.
+# Kinds by target. TorchScript selects the overload (int, float, bool, Scalar) by the types of the operands.
 KINDS: dict[Any, str] = {
     torch.ops.aten.sym_size.int: "aten::size",
     torch.ops.aten.sym_stride.int: "aten::stride",
@@ -54,7 +54,7 @@ _BY_NAME = {f"{kind.__module__}.{kind.__name__}": kind for kind in KINDS if not 
 
 
 def kind_of(target: Any) -> str | None:
-    """The TorchScript kind of an FX call target, or None if this table has no row for it."""
+    """Return the TorchScript kind of an FX call target, or None if this table has no row for it."""
     if target in KINDS:
         return KINDS[target]
     return KINDS.get(_BY_NAME.get(f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"))

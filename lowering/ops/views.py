@@ -1,4 +1,4 @@
-"""Views of strides that no later level has, as gathers; lengths may be dynamic."""
+"""Views by strides, which no later level has, as gathers. Lengths may be dynamic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Tensor: TypeAlias = torch.Tensor
 
 
 def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of the matrices in `dim1` and `dim2`, as the last dim."""
+    """Return the diagonal of the matrices in `dim1` and `dim2`, as the last dim."""
     moved = tensor.movedim((dim1, dim2), (-2, -1))
     rows, columns = moved.shape[-2], moved.shape[-1]
     length = torch.sym_max(torch.sym_min(rows, columns - offset) if offset >= 0 else torch.sym_min(rows + offset, columns), 0)
@@ -22,7 +22,7 @@ def diagonal(tensor: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> T
 
 
 def split_with_sizes(tensor: Tensor, sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
-    """Parts of these sizes, one behind the other."""
+    """Split a dim into consecutive parts of the given sizes."""
     parts, start = [], 0
     for size in sizes:
         parts.append(tensor.narrow(dim, start, size))
@@ -31,7 +31,7 @@ def split_with_sizes(tensor: Tensor, sizes: Sequence[int], dim: int = 0) -> list
 
 
 def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """`tensor` with the diagonal in `dim1` and `dim2` taken from the last dim of `source`."""
+    """Return `tensor` with the diagonal in `dim1` and `dim2` taken from the last dim of `source`."""
     moved = tensor.movedim((dim1, dim2), (-2, -1))
     rows, columns = (torch.arange(size, device=tensor.device) for size in moved.shape[-2:])
     places = (rows if offset >= 0 else columns).clamp(max=source.shape[-1] - 1)
@@ -40,7 +40,7 @@ def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int 
 
 
 def diag_embed(tensor: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices in `dim1` and `dim2` that hold the last dim on their diagonal, and zeros."""
+    """Return matrices in `dim1` and `dim2` with the last dim on their diagonal, and zeros elsewhere."""
     size = tensor.shape[-1] + abs(offset)
     rows, columns = (torch.arange(size, device=tensor.device).unsqueeze(dim) for dim in (-1, 0))
     edges = (abs(offset), 0) if offset >= 0 else (0, abs(offset))
@@ -50,7 +50,7 @@ def diag_embed(tensor: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) 
 
 
 def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """Windows of `size` along a dim, `step` apart, as the last dim."""
+    """Return windows of `size` along a dim, `step` apart, as the last dim."""
     if tensor.dim() == 0:
         return tensor.unsqueeze(0)
     dimension = dimension % tensor.dim()
@@ -63,13 +63,13 @@ def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 def is_whole(node: Node) -> bool:
-    """Whether an as_strided node's tensor is all of its memory in order, so that strides can be read as places in it."""
+    """Return whether an as_strided node's tensor is all of its memory in order, so that strides determine indices into it."""
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     return isinstance(value, torch.Tensor) and value.is_contiguous() and value.storage_offset() == 0
 
 
 def as_strided(tensor: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """The elements at offset + sum(index * stride) of a tensor for which `is_whole` holds."""
+    """Return the elements at offset + sum(index * stride) of a tensor. `is_whole` must hold for it."""
     places: Any = storage_offset or 0
     for dim, (length, step) in enumerate(zip(size, stride, strict=True)):
         steps = torch.arange(length, device=tensor.device) * step
@@ -80,7 +80,7 @@ def as_strided(tensor: Tensor, size: Sequence[int], stride: Sequence[int], stora
 
 
 def pixel_shuffle(tensor: Tensor, upscale_factor: int) -> Tensor:
-    """(..., c * r^2, h, w) -> (..., c, h * r, w * r)."""
+    """Rearrange (..., c * r^2, h, w) to (..., c, h * r, w * r)."""
     *lead, channels, height, width = tensor.shape
     factor, kept = upscale_factor, len(lead)
     parted = tensor.reshape(*lead, channels // factor**2, factor, factor, height, width)
@@ -89,7 +89,7 @@ def pixel_shuffle(tensor: Tensor, upscale_factor: int) -> Tensor:
 
 
 def pixel_unshuffle(tensor: Tensor, downscale_factor: int) -> Tensor:
-    """(..., c, h * r, w * r) -> (..., c * r^2, h, w)."""
+    """Rearrange (..., c, h * r, w * r) to (..., c * r^2, h, w)."""
     *lead, channels, height, width = tensor.shape
     factor, kept = downscale_factor, len(lead)
     parted = tensor.reshape(*lead, channels, height // factor, factor, width // factor, factor)
@@ -98,24 +98,25 @@ def pixel_unshuffle(tensor: Tensor, downscale_factor: int) -> Tensor:
 
 
 def channel_shuffle(tensor: Tensor, groups: int) -> Tensor:
-    """(n, groups * c, ...) -> the same with the channels of the groups taken in turn."""
+    """Interleave the channels of the groups of (n, groups * c, ...)."""
     batch, channels, *spatial = tensor.shape
     return tensor.reshape(batch, groups, channels // groups, *spatial).transpose(1, 2).reshape(batch, channels, *spatial)
 
 
 def keeps_dim(node: Node) -> bool:
-    """Whether a squeeze node names a dim of more than one element, which it leaves as it is."""
+    """Return whether a squeeze node names a dim of more than one element, so that it changes nothing."""
     size = node.args[0].meta["val"].shape[node.args[1]] if node.args[0].meta["val"].dim() else 1  # type: ignore[union-attr, index]
     return isinstance(size, int) and size != 1
 
 
 def unsqueezed(tensor: Tensor, dim: int) -> Tensor:
-    """The tensor itself: only dims of one element are squeezed."""
+    """Return the tensor itself: only dims of one element are squeezed."""
     return torch.ops.aten.alias.default(tensor)
 
 
-def as_strided_scatter(tensor: Tensor, source: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """`source` written where `as_strided` would read, in a tensor for which `is_whole` holds."""
+def as_strided_scatter(tensor: Tensor, source: Tensor, size: Sequence[int], stride: Sequence[int],
+                       storage_offset: int | None = None) -> Tensor:
+    """Write `source` to the elements that `as_strided` would read. `is_whole` must hold for the tensor."""
     flat = tensor.flatten()
     places = as_strided(torch.arange(flat.shape[0], device=tensor.device), size, stride, storage_offset)
     return flat.scatter(0, places.flatten(), source.flatten()).reshape(tensor.shape)

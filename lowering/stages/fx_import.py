@@ -1,4 +1,4 @@
-"""EXPORTED -> TORCH by torch-mlir's own FX importer: the baseline beside TorchScript and our importer (`route: fx`)."""
+"""EXPORTED -> TORCH with torch-mlir's own FX importer: the baseline for TorchScript and our importer (`route: fx`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lowering.torch_dialect.backend_contract import ToBackendContract
 class FromFX(ToBackendContract):
     """Import the exported graph with `torch_mlir.extras.fx_importer`, and simplify it as `torch_mlir.fx.export_and_import` does.
 
-    Weights stay arguments: the importer gets the graph in which they are placeholders, where export_and_import copies them into the IR.
+    Weights stay arguments, because the importer gets the graph in which they are placeholders. export_and_import copies them into the IR.
     The graph should be decomposed by torch-mlir's own table (`stages.export.decompose: torch_mlir`).
     """
 
@@ -34,7 +34,10 @@ _CONSTANTS = (type(None), bool, int, float, str)
 
 
 def _signature_only(module: GraphModule) -> GraphModule:
-    """A copy (the importer rewrites its graph) that takes and gives what the signature says: no constants among arguments and results."""
+    """Return a copy of the graph with the arguments and results of the signature, without constants among them.
+
+    The importer modifies its graph.
+    """
     graph = copy.deepcopy(module.graph)
     for node in list(graph.nodes):
         if node.op == "placeholder" and not node.users and isinstance(node.meta["val"], _CONSTANTS):
@@ -45,7 +48,7 @@ def _signature_only(module: GraphModule) -> GraphModule:
 
 
 def _imported(module: GraphModule, context: Any) -> Any:
-    """The MLIR module that the importer makes; what it raises, of whatever kind, becomes StageFailed."""
+    """Return the MLIR module that the importer builds. Raises StageFailed for all of its errors."""
     from torch_mlir.extras.fx_importer import FxImporter
     from torch_mlir.ir import UnitAttr
 
@@ -53,7 +56,7 @@ def _imported(module: GraphModule, context: Any) -> Any:
     try:
         with mlir.diagnosed(context, "torch_mlir.extras.fx_importer"):
             function = importer.import_graph_module(module)
-            function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as its import_program does
+            function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as the importer's import_program does
             importer.module.operation.verify()
     except ShapelineError:
         raise

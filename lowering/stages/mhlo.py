@@ -1,4 +1,4 @@
-"""STABLEHLO -> MHLO: into jaxlib's build of MLIR, and through XLA's own conversion."""
+"""STABLEHLO -> MHLO: move the module to jaxlib's build of MLIR, and run XLA's conversion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PIPELINE = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to
 
 @dataclass(frozen=True)
 class ToMHLO(Stage):
-    """Convert StableHLO to MHLO; dims stay dynamic.
+    """Convert StableHLO to MHLO. Dims stay dynamic.
+
 
     bounds: write the upper bound of each dynamic argument dim into its type, `tensor<?x16xf32, #mhlo.type_extensions<bounds = [64, ?]>>`.
     """

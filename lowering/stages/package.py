@@ -1,4 +1,7 @@
-"""MHLO -> MHLO: writes what it takes to run the program elsewhere (signature, portable StableHLO, weights); changes nothing."""
+"""MHLO -> MHLO: write the files that are needed to run the program elsewhere (signature, portable StableHLO, weights).
+
+The IR is unchanged.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from lowering.store import weights
 
 @dataclass(frozen=True)
 class Package(Stage):
-    """Write the artifact that `shapeline exec` runs. Weights go once, by digest, to the store beside `runs` (else into the job's folder).
+    """Write the artifact that `shapeline exec` runs.
 
-    keep_weights: false leaves their bytes out; the artifact can then be read but not run.
+    Weights are stored once, by digest, in the store beside `runs`, or in the job's folder if there is none.
+
+    keep_weights: if false, the artifact contains no weights, and can be read but not run.
     """
 
     source: ClassVar[Level] = Level.MHLO
@@ -31,19 +36,19 @@ class Package(Stage):
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
         if program.signature is None or top is None or not isinstance(top.ir, Built):
-            return [Problem("package", "the program does not descend from a model, so its inputs are not known", "drop this stage")]
+            return [Problem("package", "the program was not lowered from a model, so its inputs are unknown", "remove this stage")]
         return []
 
     def apply(self, program: Program, note: Note) -> Program:
         if self.keep_weights and weights.fakes(program.weights):
-            note("weights_faked", "the weights are fake, so the artifact holds none and cannot be run")
+            note("weights_faked", "the weights are fake, so the artifact contains none and cannot be run")
         return program
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"model", "weights"})
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """signature.json and program.stablehlo in the job's folder; Unsupported, StageFailed, InfraError."""
+        """Write signature.json and program.stablehlo to the job's folder. Raises Unsupported, StageFailed or InfraError."""
         keep = self.keep_weights and not weights.fakes(program.weights)
         return artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
 

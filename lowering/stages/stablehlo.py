@@ -1,4 +1,7 @@
-"""TORCH -> STABLEHLO: torch-mlir's conversion, then our legalization: only func and stablehlo ops, each size computed once."""
+"""TORCH -> STABLEHLO: run torch-mlir's conversion, then our legalization.
+
+The result has only func and stablehlo ops, and computes each size once.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,17 @@ from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
 
-# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts: CHLO ops that MHLO has too are put aside behind the first. Its passes
-# that refine shapes are left out (the legalization knows more), and what canonicalize and the conversion of types take quadratic time for
-# (opening the regions that guard broadcasts, arguments that are weights) is done between the parts: 96 layers take a quarter of the time.
+# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts. After the first part, CHLO ops that MHLO has too are set aside. The
+# passes that refine shapes are left out, since the legalization knows more. Two steps run between the parts because canonicalize and the
+# conversion of types take quadratic time for them: opening the regions that guard broadcasts, and converting the arguments that are
+# weights. 96 layers take a quarter of the time.
 CONVERT = "builtin.module(func.func(convert-torch-to-stablehlo{{allow-non-finites={allow}}}))"
 UNGUARD = "builtin.module(func.func(chlo-legalize-to-stablehlo,remove-shape-constraints))"
 SIMPLIFY = "builtin.module(func.func(convert-torch-to-arith,cse,canonicalize,cse))"
 VERIFY = "torch-verify-stablehlo-backend-contract,"
 TYPES = (
-    "builtin.module(torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
+    "builtin.module(torch-func-backend-type-conversion-for-stablehlo,"
+    "func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
     f"{VERIFY}func.func(stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
 )
 FINISH = mlir.joined(UNGUARD, SIMPLIFY, TYPES)
@@ -33,10 +38,11 @@ FINISH = mlir.joined(UNGUARD, SIMPLIFY, TYPES)
 
 @dataclass(frozen=True)
 class ToStableHLO(Stage):
-    """Convert the torch dialect to StableHLO and make it pure.
+    """Convert the torch dialect to StableHLO, and legalize it.
+
 
     allow_non_finites: keep infinities in constants (masks use them).
-    assertions: the program refuses shapes outside the declared ranges and the exported program's guards.
+    assertions: let the program reject shapes outside of the declared ranges and of the exported program's guards.
     """
 
     source: ClassVar[Level] = Level.TORCH
@@ -55,7 +61,7 @@ class ToStableHLO(Stage):
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
         for row in operators.unused(module, program.model):
-            note("custom_call_unused", "the program has no such op when it comes to StableHLO", f"custom_calls.{row}")
+            note("custom_call_unused", "the program has no such op when it is lowered to StableHLO", f"custom_calls.{row}")
         branches = any(operation.name in control.OPS for operation in mlir.operations(module))
         if branches:
             control.keep_conditions(module)
@@ -70,16 +76,17 @@ class ToStableHLO(Stage):
             preparation.open_assumptions(module)
             mlir.run(module, SIMPLIFY, "stablehlo")
             preparation.convert_arguments(module)
-            # torch-mlir's verifier knows no calls and no regions; what it would refuse beside them is refused by the legalization
+            # torch-mlir's verifier rejects calls and regions; all else that it rejects, the legalization rejects too
             mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.outlined(module) else TYPES, "stablehlo")
         assert program.signature is not None
         problems = driver.legalize(module, program.signature, self.assertions)
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
-        scaling.separate(module.body)  # here, because only now every constant is one op
+        scaling.separate(module.body)  # not earlier, because only now every constant is one op
         for op, line in custom_calls.sized_by_data(module):
-            note("size_from_data", f"no input's size tells that of what {op} gives; XLA runs the program in segments", line)
+            message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"
+            note("size_from_data", message, line)
         return program.lowered(Level.STABLEHLO, module)
 
     def reads(self) -> frozenset[Read]:

@@ -1,4 +1,4 @@
-"""TORCHSCRIPT -> TORCH: our importer, then torch-mlir's passes to the backend contract."""
+"""TORCHSCRIPT -> TORCH: run our importer, then torch-mlir's passes to the backend contract."""
 
 from __future__ import annotations
 

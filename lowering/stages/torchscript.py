@@ -1,4 +1,4 @@
-"""EXPORTED -> TORCHSCRIPT: the graph built directly, parameters as inputs; beside it a deployable `.pt` with named parameters."""
+"""EXPORTED -> TORCHSCRIPT: build the graph directly, with parameters as inputs, and a deployable `.pt` with named parameters."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from lowering.torchscript.nodes import nodes
 
 @dataclass(frozen=True)
 class ToTorchScript(Stage):
-    """Build a `torch._C.Graph` from the FX graph; nothing is traced or scripted, so no size can be burned in.
+    """Build a `torch._C.Graph` from the FX graph. Nothing is traced or scripted, so no size can be burned in.
 
-    deployable: also write a `.pt` that loads with `torch.jit.load`, in Python or in C++ without it (holds the weights' bytes;
-    a model without weights has none).
-    optimized: beside it a frozen `.optimized.pt`: weights are constants of the code, what depends on them alone is computed, dead code is gone.
+
+    deployable: also write a `.pt` for `torch.jit.load` in Python or C++. It contains the weights; a model without weights has none.
+    optimized: also write a frozen `.optimized.pt`. Weights are constants of the code, values that depend only on them are precomputed, and
+    dead code is removed.
     """
 
     source: ClassVar[Level] = Level.EXPORTED
@@ -50,21 +51,22 @@ class ToTorchScript(Stage):
         return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        """Every node has a schema, or is one of TorchScript's structural kinds; `lint` passes."""
+        """Check that every node has a schema or is of a structural kind, and that `lint` passes."""
         program.ir.lint()
         return [
-            Problem(f"{node.kind()} at {source_lines.of_script(node)}", "TorchScript has no overload for these operand types", str(node).strip())
+            Problem(f"{node.kind()} at {source_lines.of_script(node)}", "TorchScript has no overload for these operand types",
+                    str(node).strip())
             for node in nodes(program.ir)
             if node.schema() == "(no schema)" and node.kind() not in STRUCTURAL
         ]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The graph's text (`.ts`), and the deployable module (`.pt`), as it is and optimized, as asked."""
+        """Write the graph's text (`.ts`), and the deployable and optimized modules (`.pt`) if they are enabled."""
         text = stem.with_name(stem.name + Level.TORCHSCRIPT.suffix)
         text.write_text(str(program.ir), encoding="utf-8")
         saved = [text]
         if weights.fakes(program.weights) or not (self.deployable or self.optimized):
-            return saved  # a module without its weights' bytes cannot be deployed
+            return saved  # a module without weights cannot be deployed
         if program.model and program.model.weights == "lazy":
             return saved  # the file would be a copy of the checkpoint
         module = deployable.module_of(program)
@@ -80,7 +82,7 @@ class ToTorchScript(Stage):
         return dict(Counter(node.kind() for node in nodes(program.ir)))
 
 
-# Kinds without a schema: what they do is in their blocks, attributes or types.
+# Kinds without a schema: their blocks, attributes or types define their meaning.
 STRUCTURAL = frozenset({
     "prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct",
     "prim::If", "prim::Loop", "prim::GetAttr", "prim::CallMethod", "prim::CallFunction", "prim::unchecked_cast",

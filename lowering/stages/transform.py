@@ -1,4 +1,4 @@
-"""EXPORTED -> EXPORTED: transformations of the FX graph, in order, each recorded with its diff."""
+"""EXPORTED -> EXPORTED: transform the FX graph in steps, and record the diff of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lowering.stage import Note, Read, Stage
 
 @dataclass(frozen=True)
 class Transformed(Program):
-    """A program whose graph was transformed, and what each step changed: (name, unified diff)."""
+    """A program whose graph was transformed, with the change of each step as (name, unified diff)."""
 
     diffs: tuple[tuple[str, str], ...] = ()
 
@@ -30,8 +30,9 @@ class Transformed(Program):
 class Transform(Stage):
     """Run graph transformations.
 
-    steps: each names by `_target_` a function that takes a GraphModule (and the step's other keys) and returns one; see
-    lowering.fx.transformations for those that are here.
+
+    steps: each names a function by `_target_`, which takes a GraphModule and the step's other keys, and returns a GraphModule.
+    lowering.fx.transformations contains such functions.
     """
 
     source: ClassVar[Level] = Level.EXPORTED
@@ -47,7 +48,7 @@ class Transform(Stage):
         return frozenset({"model"})
 
     def requires(self, program: Program) -> Sequence[Problem]:
-        """Every step names a callable."""
+        """Check that every step names a callable."""
         problems = []
         for number, step in enumerate(self.steps):
             try:
@@ -68,19 +69,20 @@ class Transform(Stage):
             diffs.append((name, "\n".join(lines)))
         result = constants.lifted(module, program.ir)
         built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
-        lowered = program.lowered(Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result))
+        signature, weights = exported.signature_of(result, built.model), exported.weights_of(result)
+        lowered = program.lowered(Level.EXPORTED, result, signature=signature, weights=weights)
         return Transformed(**{field.name: getattr(lowered, field.name) for field in fields(lowered)}, diffs=tuple(diffs))
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        """Still functional, and its results are those that it had."""
+        """Check that the graph is still functional and that the results are the same."""
         before = program.above.signature.results if program.above and program.above.signature else ()
-        problems = [] if cleanup.is_functional(program.ir.graph_module) else [Problem("transform", "the graph writes in place now")]
+        problems = [] if cleanup.is_functional(program.ir.graph_module) else [Problem("transform", "the transformed graph writes in place")]
         if program.signature is not None and program.signature.results != before:
-            problems.append(Problem("transform", "a step changed what the program returns", "transformations keep the results"))
+            problems.append(Problem("transform", "a step changed the results of the program", "keep the results in each transformation"))
         return problems
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The graph as readable code, and the diff of each step that changed something."""
+        """Write the graph as readable code, and the diff of each step that changed the graph."""
         readable = stem.with_name(stem.name + ".py")
         readable.write_text(_readable(program.ir.graph_module), encoding="utf-8")
         saved = [readable]

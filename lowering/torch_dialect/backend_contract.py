@@ -1,4 +1,4 @@
-"""The way into the torch level, whichever importer takes it: a raw import, brought to torch-mlir's backend contract, and both written."""
+"""Lower to the torch level, with any importer: simplify a raw import to torch-mlir's backend contract, and write both."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
 
-# Left whole, because no level below has their results and a refusal shall name them, not what torch-mlir would make of them.
+# Left whole, because no lower level can express their results, and an error must name these ops, not their decompositions.
 SIZED_BY_DATA = ("aten.nonzero",)
 
 
 @dataclass(frozen=True)
 class ToBackendContract(Stage):
-    """A stage that ends at the torch level: what it imports, simplified to value tensors of known rank and dtype.
+    """A stage that imports a program and simplifies it to value tensors of known rank and dtype.
 
-    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage: `aten.batch_norm`, which StableHLO has as one op
-    of its own (decomposed it is four broadcasts).
+
+    backend_legal_ops: ops that torch-mlir's decomposition passes leave whole for the next stage, such as `aten.batch_norm`, which is one op
+    in StableHLO and four broadcasts if it is decomposed.
     """
 
     target: ClassVar[Level] = Level.TORCH
@@ -32,7 +33,7 @@ class ToBackendContract(Stage):
     backend_legal_ops: tuple[str, ...] = ("aten.batch_norm",)
 
     def imported(self, program: Program) -> Any:
-        """The MLIR module of `program` as an importer leaves it, in the torch dialect; raises Unsupported or StageFailed."""
+        """Return the MLIR module of `program` as an importer produces it, in the torch dialect. Raises Unsupported or StageFailed."""
         raise NotImplementedError
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -53,9 +54,11 @@ class ToBackendContract(Stage):
 
 
 def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
-    """`program` at the torch level: value tensors of known rank and dtype; `above` it the raw import as text. Raises Unsupported, StageFailed.
+    """Return `program` at the torch level: value tensors of known rank and dtype.
 
-    legal_ops: what torch-mlir's decomposition passes leave whole, beside the operators that have a rule in lowering.torch_to_stablehlo.
+    The raw import is kept as text in `above`. Raises Unsupported or StageFailed.
+
+    legal_ops: ops that torch-mlir's decomposition passes leave whole, besides those with a rule in lowering.torch_to_stablehlo.
     """
     raw = program.lowered(Level.TORCH, mlir.annotated(module))
     options = f"backend-legal-ops={','.join((*torch_to_stablehlo.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
@@ -67,14 +70,17 @@ def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
 
 
 def _drop_assertions(module: Any) -> None:
-    """Decompositions assert what torch's own shape rules demand, which export has checked, or guards, for all shapes."""
+    """Remove the assertions of decompositions.
+
+    They repeat torch's shape rules, which torch.export has checked, or guards, for all shapes.
+    """
     for operation in list(mlir.operations(module)):
         if operation.name == "torch.runtime.assert":
             operation.erase()
 
 
 def _save(program: Program, stem: Path) -> list[Path]:
-    """The backend contract, and the raw import beside it."""
+    """Write the backend contract, and the raw import beside it."""
     contract = mlir.save(program.ir, stem, Level.TORCH.suffix)
     raw = stem.with_name(stem.name + "-raw" + Level.TORCH.suffix)
     raw.write_text(program.above.ir, encoding="utf-8")  # type: ignore[union-attr]

@@ -1,4 +1,7 @@
-"""A TorchScript graph as a module of the torch dialect. Op names come from schemas; only structural kinds have rules of their own."""
+"""Import a TorchScript graph as a module of the torch dialect.
+
+Op names come from schemas. Only structural kinds have their own rules.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ class TypeTable:
         self._parsed: dict[str, ir.Type] = {}
 
     def of(self, type_: torch._C.Type) -> ir.Type:
+        """Return the MLIR type of a TorchScript type."""
         return self.parse(f"!torch.{self.word(type_)}")
 
     def parse(self, text: str) -> ir.Type:
@@ -33,7 +37,7 @@ class TypeTable:
         return self._parsed[text]
 
     def word(self, type_: torch._C.Type) -> str:
-        """The type without its `!torch.`, as it stands inside lists and optionals."""
+        """Return the type without its `!torch.`, as it is written inside lists and optionals."""
         kind = type_.kind()
         if kind == "TensorType":
             return _tensor_word(type_)
@@ -66,7 +70,7 @@ def _tensor_word(type_: torch._C.Type) -> str:
 
 
 def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
-    """Every node and argument that has no form in the torch dialect, in nested blocks too, each with its user line."""
+    """Report every node and argument that the torch dialect cannot express, with its user line. Nested blocks are included."""
     found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name, cause in _untyped(graph.inputs())]
     for node in graph.nodes():
         found += _refused(node)
@@ -80,12 +84,12 @@ def _refused(node: Node) -> list[Problem]:
     unruled = kind not in _REFUSED and kind not in _STRUCTURAL and node.schema() == "(no schema)"
     odd = kind == "prim::Constant" and not _is_literal(node.output().toIValue())
     if not (kind in _REFUSED or unruled or odd or untyped):
-        return []  # nearly always; to look up the line takes longer than all the rest
+        return []  # the usual case; looking up the line would take longer than everything else
     line = source_lines.of_script(node)
     place = f"{kind} at {line}" if line else kind
     found = [Problem(place, _REFUSED[kind])] if kind in _REFUSED else []
     if unruled:
-        found.append(Problem(place, "has no schema, and the importer no rule for it", str(node).strip().splitlines()[0]))
+        found.append(Problem(place, "has no schema, and the importer has no rule for it", str(node).strip().splitlines()[0]))
     found += [Problem(f"{name} ({place})", cause) for name, cause in untyped]
     if odd:
         found.append(Problem(place, f"the torch dialect has no constant of type {node.output().type()}"))
@@ -93,7 +97,7 @@ def _refused(node: Node) -> list[Problem]:
 
 
 def _untyped(values: Iterable[torch._C.Value]) -> list[tuple[str, str]]:
-    """Name of each value whose type has no word in the torch dialect, and why."""
+    """Return the name of each value whose type the torch dialect does not have, and the reason."""
     table, found = TypeTable(), []
     for value in values:
         try:
@@ -109,9 +113,9 @@ def _is_literal(value: Any) -> bool:
     return any(isinstance(value, kind) for kind, _, _ in _LITERALS)
 
 
-# Kinds of an object graph or of a training or debugging run: they have no meaning in one function of tensors.
+# Kinds of object graphs and of training or debugging runs, which have no meaning in a function of tensors.
 _REFUSED = {
-    "prim::GetAttr": "reads an attribute of an object; a foreign module's are made arguments before it is imported",
+    "prim::GetAttr": "reads an attribute of an object; those of a scripted module become arguments before it is imported",
     "prim::SetAttr": "writes an attribute of an object",
     "prim::CallMethod": "calls a method that was not inlined",
     "prim::CallFunction": "calls a function that was not inlined",
@@ -125,20 +129,20 @@ _REFUSED = {
 
 _STRUCTURAL = {
     kind: f"torch.{kind.replace('::', '.')}" for kind in (
-        "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct", "prim::Uninitialized",
-        "prim::unchecked_cast", "prim::TupleIndex",
+        "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct",
+        "prim::Uninitialized", "prim::unchecked_cast", "prim::TupleIndex",
     )
 } | {"prim::Constant": "", "prim::If": "torch.prim.If", "prim::Loop": "torch.prim.Loop"}  # fmt: skip
 
 
-_UNNAMED = ("prim::Constant", "prim::ListConstruct")  # no value of the exported program, but operands of one
+_UNNAMED = ("prim::Constant", "prim::ListConstruct")  # operands, but not values of the exported program
 
-# Ops of the dialect without a lowering -> the one that computes the same and has one.
+# Ops of the dialect without a lowering -> an equivalent op that has one.
 _ALIASES = {"aten.Int.float": "aten.Int.Scalar"}
 
 
 def import_graph(graph: torch._C.Graph, context: ir.Context) -> ir.Module:
-    """The graph as `func.func @main`, user lines and names of values as locations; result tuples are flattened into several results."""
+    """Return the graph as `func.func @main`. User lines and names of values become locations, and a result tuple several results."""
     with context, ir.Location.unknown(), mlir.diagnosed(context, "torch"):
         module = ir.Module.create()
         GraphImporter(context).function(graph, module)
@@ -171,7 +175,8 @@ class GraphImporter:
         attributes = {
             "sym_name": ir.StringAttr.get(mlir.ENTRY),
             "function_type": ir.TypeAttr.get(ir.FunctionType.get(input_types, output_types)),
-            "torch.assume_strict_symbolic_shapes": ir.UnitAttr.get(),  # dims of unknown size do not broadcast: export proved or guarded it
+            # dims of unknown size do not broadcast: torch.export proved or guarded it
+            "torch.assume_strict_symbolic_shapes": ir.UnitAttr.get(),
         }
         function = ir.Operation.create("func.func", attributes=attributes, regions=1, ip=ir.InsertionPoint(module.body))
         block = function.regions[0].blocks.append(*input_types)
@@ -189,7 +194,10 @@ class GraphImporter:
             self._rules.get(node.kind(), self._by_schema)(node)
 
     def _by_schema(self, node: Node) -> None:
-        """`aten::add.Tensor` -> `torch.aten.add.Tensor` where the dialect has it and it is no custom op, else a `torch.operator`."""
+        """Import `aten::add.Tensor` as `torch.aten.add.Tensor` if the dialect has it, else as `torch.operator`.
+
+        Custom ops always become `torch.operator`.
+        """
         name = node.schema().partition("(")[0].replace("::", ".")
         name = _ALIASES.get(name, name)
         if self._registered(f"torch.{name}") and not node.hasAttribute(DIMS):
@@ -198,7 +206,10 @@ class GraphImporter:
             self._operator(node, name)
 
     def _operator(self, node: Node, name: str) -> None:
-        """`torch.operator "ns.op"`: lists among the results as their elements, then the new values of what the op writes."""
+        """Create a `torch.operator "ns.op"`.
+
+        Its results are those of the node, with lists as their elements, then the new values of the arguments that the op writes.
+        """
         results = [element for value in outputs(node) for element in _unpacked(value)]
         written = _written(node)
         attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
@@ -208,7 +219,7 @@ class GraphImporter:
             self._values[value.unique()] = result
 
     def _list_unpack(self, node: Node) -> None:
-        """Of a custom op's list there is nothing left to unpack."""
+        """Import an unpacked list. The list of a custom op is unpacked already."""
         if any(value.unique() not in self._values for value in outputs(node)):
             self._structural("torch.prim.ListUnpack")(node)
 
@@ -219,7 +230,7 @@ class GraphImporter:
         return rule
 
     def _if(self, node: Node) -> None:
-        """Two regions; each yields its results as the node's types."""
+        """Import an `if` as two regions, each of which yields its results with the node's types."""
         created = ir.Operation.create("torch.prim.If", results=self._result_types(node), operands=self._operands(node), regions=2)
         for region, block in zip(created.regions, node.blocks(), strict=True):
             with ir.InsertionPoint(region.blocks.append()):
@@ -228,7 +239,10 @@ class GraphImporter:
         self._bind(node, created)
 
     def _loop(self, node: Node) -> None:
-        """One region over the turn's number and the carried values, which have the types of the node's results throughout."""
+        """Import a loop as one region over the iteration number and the carried values.
+
+        The carried values have the types of the node's results throughout.
+        """
         count, first, *carried = inputs(node)
         types_ = self._result_types(node)
         start = [self._as(self._values[value.unique()], type_) for value, type_ in zip(carried, types_, strict=True)]
@@ -255,7 +269,10 @@ class GraphImporter:
         ir.Operation.create(name, operands=[*leading, *given])
 
     def _as(self, value: ir.Value, type_: ir.Type) -> ir.Value:
-        """`value` as another type of the same kind: a block's boundary is where static knowledge is dropped, or an optional made."""
+        """Convert `value` to another type of the same kind.
+
+        Static information is dropped, or an optional created, at the boundary of a block.
+        """
         if value.type == type_:
             return value
         is_tensor = "tensor<" in str(value.type) and str(type_).startswith(("!torch.vtensor", "!torch.tensor"))
@@ -263,7 +280,7 @@ class GraphImporter:
         return ir.Operation.create(name, results=[type_], operands=[value]).result
 
     def _dict(self, node: Node) -> None:
-        """TorchScript interleaves keys and values; the dialect takes the keys first."""
+        """Import a dict. TorchScript interleaves keys and values; the dialect takes the keys first."""
         operands = self._operands(node)
         given = [*operands[::2], *operands[1::2]]
         attributes = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands) // 2] * 2)}
@@ -307,7 +324,10 @@ class GraphImporter:
         return self._names[name]
 
     def _location(self, node: Node) -> ir.Location:
-        """The user's line, around it the module that ran it, around that the TorchScript value: `"%mul"("encoder"("model.py":12:0))`."""
+        """Return a node's location, such as `"%mul"("encoder"("model.py":12:0))`.
+
+        It consists of the TorchScript value, the module that ran the line, and the user line.
+        """
         line = source_lines.of_script(node)
         here = ir.Location.unknown() if line is None else ir.Location.file(line.file, line.line, 0)
         if line is not None and line.module:
@@ -331,29 +351,35 @@ _LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
 
 
 def _unpacked(value: torch._C.Value) -> list[torch._C.Value]:
-    """A result, or the elements of a list of tensors, which must be unpacked: nothing else tells how many there are."""
+    """Return a result, or the elements of a list of tensors.
+
+    The list must be unpacked, because nothing else tells how many elements it has.
+    """
     if value.type().kind() != "ListType":
         return [value]
     unpacking = [use.user for use in value.uses() if use.user.kind() == "prim::ListUnpack"]
     if not unpacking:
-        raise StageFailed(Problem(value.node().kind(), "gives a list of unknown length", "unpack it where the op is called"))
+        raise StageFailed(Problem(value.node().kind(), "returns a list of unknown length", "unpack the list where the op is called"))
     return outputs(unpacking[0])
 
 
 def _written(node: Node) -> list[torch._C.Value]:
-    """What a node writes: copies that it alone writes, else the values of before would be lost to others that hold them."""
+    """Return the arguments that a node writes.
+
+    Each must be a copy that only this node writes. Otherwise other users would lose its former value.
+    """
     written = []
     for formal, value in zip(torch._C.parse_schema(node.schema()).arguments, inputs(node), strict=True):
         if formal.alias_info is not None and formal.alias_info.is_write and value.type().kind() != "NoneType":
             written += inputs(value.node()) if value.node().kind() == "prim::ListConstruct" else [value]
     for value in written:
         if value.node().kind() != "aten::clone":
-            raise StageFailed(Problem(node.kind(), f"writes %{value.debugName()}, which others may hold", "give it a clone"))
+            raise StageFailed(Problem(node.kind(), f"writes %{value.debugName()}, which other nodes may use", "pass a clone to it"))
     return written
 
 
 def _results(graph: torch._C.Graph) -> list[torch._C.Value]:
-    """The function's results: the elements of the returned tuple, or the one value returned."""
+    """Return the function's results: the elements of the returned tuple, or the returned value."""
     returned = list(graph.outputs())
     if len(returned) == 1 and returned[0].node().kind() == "prim::TupleConstruct":
         return inputs(returned[0].node())

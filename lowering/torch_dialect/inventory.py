@@ -1,4 +1,4 @@
-"""Everything that a pass pipeline refuses in a module, not only what it stumbled over first: each kind of op is tried on its own."""
+"""Find all ops of a module that a pass pipeline rejects, not only the first: each kind of op is tried separately."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any
 from lowering.errors import Problem, StageFailed, Unsupported
 from lowering.ir import mlir
 
-_ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a place in MLIR text that nobody wrote
+_ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a location in MLIR text, which no user wrote
 _FILE = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):\d+')
 _CAUSE = re.compile(r" at loc\(.*", re.DOTALL)
-_SIZED_BY_DATA = "the size of its result depends on what its tensors hold, and no op of StableHLO makes such a tensor"
+_SIZED_BY_DATA = "the size of its result depends on the values of its tensors, and no op of StableHLO produces such a tensor"
 _ILLEGAL = re.compile(r"failed to legalize operation '")
 
 
 def indexes_by_data(module: Any) -> bool:
-    """Whether an index of the module is a mask, which torch-mlir would read as row numbers."""
+    """Return whether an index of the module is a mask, which torch-mlir would read as row numbers."""
     return any(_name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation) for operation in mlir.operations(module))
 
 
 @contextmanager
 def complete(module: Any, pipeline: str) -> Iterator[None]:
-    """Inside, passes that make up `pipeline` run on `module`: a StageFailed leaves as Unsupported with every op that the pipeline refuses,
-    or as it is where each op would pass alone."""
+    """Report every op that `pipeline` rejects in `module`, if its passes fail inside the block.
+
+    A StageFailed is replaced by an Unsupported with these ops. It is raised unchanged if each op passes separately.
+    """
     before = module.operation.clone()
     try:
         yield
@@ -37,9 +39,9 @@ def complete(module: Any, pipeline: str) -> Iterator[None]:
 
 
 def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem]:
-    """For each kind of op (name, attributes, types) of `@main` that `pipeline` refuses by itself: the op, its user lines, the cause.
+    """Report each kind of op (name, attributes, types) of `@main` that `pipeline` rejects: the op, its user lines, the cause.
 
-    Empty when every op passes alone, so that it is their combination that fails.
+    The result is empty if every op passes separately, so that only their combination fails.
     """
     found: dict[str, tuple[str, list[str], str]] = {}
     tried: dict[str, str | None] = {}
@@ -59,7 +61,10 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
 
 
 def _computes(operation: Any) -> bool:
-    """Whether the op makes tensors, or is none of the dialect's: numbers, lists and sizes go along with the ops that use them."""
+    """Return whether an op produces tensors, or is a `torch.operator`.
+
+    Numbers, lists and sizes are tried together with the ops that use them.
+    """
     counts = operation.name == "torch.operator" or any(_is_tensor(result.type) for result in operation.results)
     return counts and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
 
@@ -69,7 +74,7 @@ def _is_tensor(kind: Any) -> bool:
 
 
 def _in_regions(value: Any) -> bool:
-    """Whether a number comes out of an op with regions: then the op that takes it cannot be tried by itself."""
+    """Return whether a number is the result of an op with regions. Ops that take such a number cannot be tried separately."""
     owner = getattr(value.owner, "operation", None)
     if owner is None or _is_given(value):
         return owner is None and "tensor" not in str(value.type)
@@ -77,7 +82,7 @@ def _in_regions(value: Any) -> bool:
 
 
 def _name(operation: Any) -> str:
-    """`aten.add.Tensor`, of a registered op or of a `torch.operator`."""
+    """Return `aten.add.Tensor`, for a registered op or a `torch.operator`."""
     if operation.name == "torch.operator":
         return str(operation.attributes["name"]).strip('"')
     return operation.name.removeprefix("torch.").removesuffix("_hacked_twin")  # type: ignore[no-any-return]
@@ -90,7 +95,10 @@ def _line(location: Any) -> str:
 
 
 def _alone(operation: Any) -> str:
-    """A module with the op by itself: tensors come in as arguments, all else it needs is computed there. The text is the same for equals."""
+    """Return the text of a module that contains only one op.
+
+    Tensors are arguments, and all other operands are computed in the module. Equal ops have equal texts.
+    """
     arguments: dict[Any, str] = {}
     lines: list[str] = []
     names: dict[Any, str] = {}
@@ -111,11 +119,12 @@ def _alone(operation: Any) -> str:
     kinds = ", ".join(str(result.type) for result in operation.results)
     taken = ", ".join(f"{name}: {value.type}" for value, name in arguments.items())
     body = "\n  ".join(lines)
-    return f"func.func @main({taken}) -> ({kinds}) attributes {{torch.assume_strict_symbolic_shapes}} {{\n  {body}\n  return {returned} : {kinds}\n}}"
+    head = f"func.func @main({taken}) -> ({kinds}) attributes {{torch.assume_strict_symbolic_shapes}}"
+    return f"{head} {{\n  {body}\n  return {returned} : {kinds}\n}}"
 
 
 def _needed(operation: Any) -> Iterator[Any]:
-    """The op last, before it the ops whose results it takes that are no tensors, in order."""
+    """Yield the ops whose non-tensor results an op takes, in order, then the op itself."""
     for operand in operation.operands:
         if not _is_given(operand):
             yield from _needed(operand.owner.operation)
@@ -123,15 +132,15 @@ def _needed(operation: Any) -> Iterator[Any]:
 
 
 def _is_given(value: Any) -> bool:
-    """Whether a value is taken as an argument: a tensor that is no constant, or an argument already."""
+    """Return whether a value is passed as an argument: a tensor that is not a constant, or an argument already."""
     owner = getattr(value.owner, "operation", None)
     if owner is None:
-        return True  # a block's argument
+        return True  # an argument of a block
     return "vtensor" in str(value.type) and "list<" not in str(value.type) and not owner.name.endswith(".literal")
 
 
 def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
-    """What `pipeline` says against the module of one op; None when it passes."""
+    """Return the reason why `pipeline` rejects the module of one op, or None if it passes."""
     if _name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation):
         return _SIZED_BY_DATA
     try:
@@ -146,7 +155,7 @@ def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
 
 
 def _is_sized_by_data(operation: Any) -> bool:
-    """Whether torch says so of the op; of an index, whether it takes a mask."""
+    """Return whether torch marks the op's output shape as data-dependent. An index op must also take a mask."""
     import torch
 
     name, _, overload = _name(operation).removeprefix("aten.").removesuffix("_hacked_twin").partition(".")

@@ -1,4 +1,4 @@
-"""Torch ops that are lowered to StableHLO here, one rule an op: those that torch-mlir does not lower with dynamic dims."""
+"""Lower torch ops to StableHLO, one rule per op, where torch-mlir has no lowering with dynamic dims."""
 
 from lowering.torch_to_stablehlo import complex_numbers as complex_numbers
 from lowering.torch_to_stablehlo import convolution as convolution
@@ -13,5 +13,5 @@ from lowering.torch_to_stablehlo import updating as updating
 from lowering.torch_to_stablehlo.rewriting import RULES as RULES
 from lowering.torch_to_stablehlo.rewriting import lower as lower
 
-# What torch-mlir would decompose on the way, into a form that has no lowering.
+# Ops that torch-mlir would decompose into a form that has no lowering.
 WHOLE = ("aten.normal_functional", "aten.select_scatter")

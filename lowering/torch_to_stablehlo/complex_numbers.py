@@ -1,4 +1,4 @@
-"""Arithmetic and functions of complex tensors, which torch-mlir takes for real ones only."""
+"""Arithmetic and functions of complex tensors, which torch-mlir lowers for real tensors only."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from torch_mlir import ir
 
 from lowering.torch_to_stablehlo.rewriting import Call, Rule, rule
 
-_ARITHMETIC = {"add": "chlo.broadcast_add", "sub": "chlo.broadcast_subtract", "mul": "chlo.broadcast_multiply", "div": "chlo.broadcast_divide"}
+_ARITHMETIC = {
+    "add": "chlo.broadcast_add", "sub": "chlo.broadcast_subtract", "mul": "chlo.broadcast_multiply", "div": "chlo.broadcast_divide",
+}  # fmt: skip
 _FUNCTIONS = {
-    "exp": "exponential", "expm1": "exponential_minus_one", "log": "log", "log1p": "log_plus_one", "sqrt": "sqrt", "rsqrt": "rsqrt", "sin": "sine",
-    "cos": "cosine", "tanh": "tanh", "neg": "negate", "abs": "abs",
+    "exp": "exponential", "expm1": "exponential_minus_one", "log": "log", "log1p": "log_plus_one", "sqrt": "sqrt", "rsqrt": "rsqrt",
+    "sin": "sine", "cos": "cosine", "tanh": "tanh", "neg": "negate", "abs": "abs",
 }  # fmt: skip
 
 
 def _arithmetic(name: str) -> Rule:
     def apply(call: Call) -> Sequence[ir.Value] | None:
-        """op(self, other), and for a sum op(self, other, alpha) with alpha 1; operands of lower rank are broadcast."""
+        """Lower op(self, other), or a sum op(self, other, alpha) with alpha 1. Operands of lower rank are broadcast."""
         if not _is_complex(call.result()) or (len(call.op.operands) == 3 and call.constant(2) != 1):
             return None
         element = str(ir.RankedTensorType(call.result()).element_type)
@@ -27,14 +29,14 @@ def _arithmetic(name: str) -> Rule:
 
 
 def _operand(call: Call, position: int, element: str) -> ir.Value:
-    """A tensor, or a real number, as complex elements."""
+    """Return an operand, a tensor or a real number, with complex elements."""
     if "tensor<" in str(call.op.operands[position].type):
         return call.converted(call.tensor(position), element)
     return real_number(call, float(call.constant(position)), element)
 
 
 def real_number(call: Call, number: float, element: str) -> ir.Value:
-    """A real number as a 0-d complex tensor; MLIR's Python takes no complex constants."""
+    """Return a real number as a 0-d complex tensor. MLIR's Python bindings take no complex constants."""
     part = element.removeprefix("complex<").removesuffix(">")
     return call.make("stablehlo.complex", [call.number(number, part), call.number(0.0, part)], f"tensor<{element}>")
 
@@ -49,7 +51,7 @@ def _function(name: str) -> Rule:
 
 @rule("aten.reciprocal")
 def _reciprocal(call: Call) -> Sequence[ir.Value] | None:
-    """One over a complex tensor."""
+    """Lower the reciprocal of a complex tensor."""
     given = call.tensor(0)
     if not _is_complex(given.type):
         return None

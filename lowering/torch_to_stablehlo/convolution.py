@@ -1,4 +1,4 @@
-"""Convolution whose weight is an argument with dynamic dims, which torch-mlir wants to know."""
+"""Convolution with a weight that is an argument with dynamic dims. torch-mlir only lowers static weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lowering.torch_to_stablehlo.rewriting import Call, builtin, rule
 
 @rule("aten.convolution")
 def _convolution(call: Call) -> Sequence[ir.Value] | None:
-    """aten::convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups); None where torch-mlir does it."""
+    """Lower aten::convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups).
+
+    Return None if torch-mlir lowers it.
+    """
     if call.constant(6) or ir.RankedTensorType(builtin(call.op.operands[1].type)).has_static_shape:
         return None
     image, weight = call.tensor(0), call.tensor(1)
@@ -27,7 +30,8 @@ def _convolution(call: Call) -> Sequence[ir.Value] | None:
     )  # fmt: skip
     if call.is_none(2):
         return [result]
-    bias = call.make("stablehlo.dynamic_broadcast_in_dim", [call.tensor(2), call.shape(result)], call.result(), broadcast_dimensions=_array([1]))
+    operands = [call.tensor(2), call.shape(result)]
+    bias = call.make("stablehlo.dynamic_broadcast_in_dim", operands, call.result(), broadcast_dimensions=_array([1]))
     return [call.make("stablehlo.add", [result, bias], call.result())]
 
 

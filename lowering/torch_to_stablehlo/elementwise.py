@@ -1,4 +1,4 @@
-"""Functions of one or two tensors for which CHLO or StableHLO has an op, and torch-mlir no way to it."""
+"""Functions of one or two tensors that are an op of CHLO or StableHLO, but have no lowering in torch-mlir."""
 
 from __future__ import annotations
 
@@ -35,13 +35,16 @@ def _function(name: str) -> Rule:
 
 
 def _is_elementwise(operands: Sequence[ir.Value]) -> bool:
-    """Whether the operands have one shape: a dim of unknown size does not broadcast, and is the same where the other is known."""
+    """Return whether the operands have one shape.
+
+    A dim of unknown size does not broadcast, so it equals the known size of the other operand.
+    """
     shapes = [list(ir.RankedTensorType(operand.type).shape) for operand in operands]
     unknown = ir.ShapedType.get_dynamic_size()
-    return all(
-        len(shape) == len(shapes[0]) and all(a == b or (unknown in (a, b) and 1 not in (a, b)) for a, b in zip(shape, shapes[0], strict=True))
-        for shape in shapes
-    )
+    if any(len(shape) != len(shapes[0]) for shape in shapes):
+        return False
+    pairs = (pair for shape in shapes for pair in zip(shape, shapes[0], strict=True))
+    return all(a == b or (unknown in (a, b) and 1 not in (a, b)) for a, b in pairs)
 
 
 for _torch, _name in _FUNCTIONS.items():
@@ -50,7 +53,7 @@ for _torch, _name in _FUNCTIONS.items():
 
 @rule("aten.polygamma")
 def _polygamma(call: Call) -> Sequence[ir.Value]:
-    """The digamma function's derivative of a constant order, 0 or more."""
+    """Lower a derivative of the digamma function, of a constant order of at least 0."""
     element = str(ir.RankedTensorType(call.result()).element_type)
     given = call.converted(call.tensor(1), element)
     if call.constant(0) == 0:
@@ -61,7 +64,7 @@ def _polygamma(call: Call) -> Sequence[ir.Value]:
 
 @rule("aten.view.dtype")
 def _reinterpret(call: Call) -> Sequence[ir.Value] | None:
-    """The same bits as another type of the same width."""
+    """Lower a view of the same bits as another type of the same width."""
     given = call.tensor(0)
     widths = [_width(type_) for type_ in (given.type, call.result())]
     if widths[0] is None or widths[0] != widths[1]:
@@ -77,7 +80,7 @@ def _width(type_: ir.Type) -> int | None:
 
 @rule("aten.view_as_real")
 def _parts(call: Call) -> Sequence[ir.Value]:
-    """(..., 2): the real and the imaginary part side by side."""
+    """Lower a complex tensor to a real one (..., 2), with the real and the imaginary part side by side."""
     given = call.tensor(0)
     type_ = ir.RankedTensorType(call.result())
     shape, element = list(type_.shape), str(type_.element_type)

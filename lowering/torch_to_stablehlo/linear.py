@@ -12,21 +12,26 @@ from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
 
 @rule("aten.linalg_cholesky_ex")
 def _cholesky(call: Call) -> Sequence[ir.Value] | None:
-    """aten::linalg_cholesky_ex(self, upper, check_errors), lower; None where `info` is wanted: XLA does not say which minor fails."""
+    """Lower aten::linalg_cholesky_ex(self, upper, check_errors) for a lower factor.
+
+    Return None if `info` is used: XLA does not report which minor fails.
+    """
     if call.constant(1) or list(call.op.results[1].uses):
         return None
     given = call.tensor(0)
     factor = call.make("stablehlo.cholesky", [given], given.type, lower="true")
-    return [_lower(call, factor), call.make("stablehlo.dynamic_broadcast_in_dim", [call.number(0, "i32"), _batch(call, given)], call.result(1),
-                                            broadcast_dimensions="array<i64>")]  # fmt: skip
+    lower = _lower(call, factor)
+    operands = [call.number(0, "i32"), _batch(call, given)]
+    return [lower, call.make("stablehlo.dynamic_broadcast_in_dim", operands, call.result(1), broadcast_dimensions="array<i64>")]
 
 
 def _lower(call: Call, matrix: ir.Value) -> ir.Value:
-    """Zeros above the diagonal, where XLA may leave anything."""
+    """Set the elements above the diagonal to zero. XLA may leave any values there."""
     type_ = ir.RankedTensorType(matrix.type)
     places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
               for dim in (type_.rank - 2, type_.rank - 1)]
-    kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"), comparison_direction="#stablehlo<comparison_direction GE>")
+    kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"),
+                     comparison_direction="#stablehlo<comparison_direction GE>")  # fmt: skip
     element = str(type_.element_type)
     zero = real_number(call, 0.0, element) if "complex" in element else call.number(0.0, element)
     zeros = call.make("stablehlo.dynamic_broadcast_in_dim", [zero, call.shape(matrix)], matrix.type, broadcast_dimensions="array<i64>")
@@ -34,7 +39,7 @@ def _lower(call: Call, matrix: ir.Value) -> ir.Value:
 
 
 def _batch(call: Call, matrix: ir.Value) -> ir.Value:
-    """The sizes of all dims but the last two."""
+    """Return the sizes of all dims but the last two."""
     count = ir.RankedTensorType(matrix.type).rank - 2
     places = [call.make("arith.constant", [], "index", value=f"{position} : index") for position in range(count)]
     sizes = [call.make("tensor.dim", [matrix, place], "index") for place in places]
@@ -43,9 +48,9 @@ def _batch(call: Call, matrix: ir.Value) -> ir.Value:
 
 @rule("aten.linalg_solve_triangular")
 def _solve_triangular(call: Call) -> Sequence[ir.Value] | None:
-    """aten::linalg_solve_triangular(self, B, upper, left, unitriangular); None where batch dims would have to be broadcast."""
+    """Lower aten::linalg_solve_triangular(self, B, upper, left, unitriangular). Return None if batch dims would have to be broadcast."""
     matrix, right = call.tensor(0), call.tensor(1)
-    if any(a != b for a, b in zip(_batch_dims(matrix), _batch_dims(right), strict=False)) or len(_batch_dims(matrix)) != len(_batch_dims(right)):
+    if _batch_dims(matrix) != _batch_dims(right):
         return None
     upper, left, unit = (call.constant(position) for position in (2, 3, 4))
     return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_word(left), lower=_word(not upper),

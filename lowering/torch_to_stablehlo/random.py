@@ -1,4 +1,4 @@
-"""Random numbers, drawn by XLA's own generator: their distribution is that of torch, the numbers are others."""
+"""Random numbers from XLA's generator. They have torch's distribution, but other values."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lowering.torch_to_stablehlo.rewriting import Call, rule
 
 @rule("aten.uniform")
 def _uniform(call: Call) -> Sequence[ir.Value]:
-    """aten::uniform(self, from, to, generator): in [from, to)."""
+    """Lower aten::uniform(self, from, to, generator), in [from, to)."""
     return [_drawn(call, "UNIFORM")]
 
 
 @rule("aten.normal_functional")
 def _normal(call: Call) -> Sequence[ir.Value]:
-    """aten::normal_functional(self, mean, std, generator)."""
+    """Lower aten::normal_functional(self, mean, std, generator)."""
     return [_drawn(call, "NORMAL")]
 
 
 def _drawn(call: Call, distribution: str) -> ir.Value:
-    """Numbers in the shape of the op's first operand, by its two parameters."""
+    """Draw numbers in the shape of the op's first operand, with its two parameters."""
     given = call.tensor(0)
     element = str(ir.RankedTensorType(given.type).element_type)
     parameters = [call.number(float(call.constant(position)), element) for position in (1, 2)]

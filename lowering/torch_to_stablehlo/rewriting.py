@@ -1,4 +1,4 @@
-"""The walk that puts StableHLO in the place of torch ops that have a rule, inside a module of the torch dialect."""
+"""Replace the torch ops that have a rule by StableHLO, inside a module of the torch dialect."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _CONSTANTS = ("torch.constant.int", "torch.constant.float", "torch.constant.bool
 _BACK = {"!torch.int": "torch_c.from_i64", "!torch.float": "torch_c.from_f64", "!torch.bool": "torch_c.from_i1"}
 
 
-class NotConstant(Exception):  # says what it found
-    """A rule needs a constant where the op is given a value that is only known at run time."""
+class NotConstant(Exception):  # has no message: the rule is skipped
+    """A rule needs a constant, but the op takes a value that is only known at run time."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A torch op with its operands as a rule wants them; ops it makes are put before it, at its location."""
+    """A torch op with its operands in the form that rules need. New ops are inserted before it, at its location."""
 
     op: Any
 
     def tensor(self, position: int) -> ir.Value:
-        """An operand as a builtin tensor."""
+        """Return an operand as a builtin tensor."""
         value = self.op.operands[position]
         return self.make("torch_c.to_builtin_tensor", [value], builtin(value.type))
 
@@ -46,33 +46,34 @@ class Call:
         return str(self.op.operands[position].type) == "!torch.none"
 
     def constant(self, position: int) -> Any:
-        """An int, float, bool, None, or list of these; NotConstant where it is none."""
+        """Return an operand as an int, float, bool, None, or list of these. Raises NotConstant if it is not a constant."""
         return _constant(self.op.operands[position])
 
     def result(self, position: int = 0) -> ir.Type:
-        """A result's type as a builtin tensor."""
+        """Return the type of a result as a builtin tensor."""
         return builtin(self.op.results[position].type)
 
     def make(self, name: str, operands: Sequence[ir.Value], type_: ir.Type | str, regions: int = 0, **attributes: Any) -> ir.Value:
-        """The first result of a new op; attributes as MLIR text or attributes."""
+        """Create an op and return its first result. Attributes are MLIR text or attributes."""
         return self.make_all(name, operands, [type_], regions, **attributes)[0]
 
     def make_all(self, name: str, operands: Sequence[ir.Value], types: Sequence[ir.Type | str], regions: int = 0, **attributes: Any) -> Any:
+        """Create an op and return its results."""
         parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
         results = [ir.Type.parse(type_) if isinstance(type_, str) else type_ for type_ in types]
         return ir.Operation.create(name, results=results, operands=list(operands), attributes=parsed, regions=regions).results
 
     def number(self, number: Number, element: str) -> ir.Value:
-        """A number as a 0-d tensor of int or float elements."""
+        """Create a number as a 0-d tensor of int or float elements."""
         type_ = f"tensor<{element}>"
         return self.make("stablehlo.constant", [], type_, value=f"dense<{number!r}> : {type_}")
 
     def shape(self, value: ir.Value) -> ir.Value:
-        """The dims of a builtin tensor as a 1-d tensor."""
+        """Create the dims of a builtin tensor as a 1-d tensor."""
         return self.make("shape.shape_of", [value], f"tensor<{ir.RankedTensorType(value.type).rank}xindex>")
 
     def converted(self, value: ir.Value, element: str) -> ir.Value:
-        """`value` with elements of another type."""
+        """Convert `value` to elements of another type."""
         type_ = ir.RankedTensorType(value.type)
         if str(type_.element_type) == element:
             return value
@@ -83,12 +84,12 @@ Rule = Callable[[Call], "Sequence[ir.Value] | None"]
 
 RULES: Rules[Rule] = Rules("lowering.torch_to_stablehlo")
 
-# The rule of ops, by their names in the torch dialect without `torch.`. It gives the results, or None to leave the op alone.
+# Decorates the rule of ops, by their names in the torch dialect without `torch.`. A rule returns the results, or None to keep the op.
 rule = RULES.of
 
 
 def lower(module: Any) -> None:
-    """Replace every op of `@main` that has a rule and fits it."""
+    """Replace every op of `@main` that has a rule, if the rule applies."""
     found = [op for op in mlir.operations(module) if _name(op) in RULES]
     if not found:
         return
@@ -115,20 +116,20 @@ def _name(op: Any) -> str:
 
 
 def _load_dialects(context: ir.Context) -> None:
-    """torch_c and CHLO have no registration of their own in Python: a pass that makes their ops loads them."""
+    """Load torch_c and CHLO, by a pass that creates their ops. Python has no registration for them."""
     empty = ir.Module.parse("func.func @main() { return }", context)
     mlir.run(empty, "builtin.module(func.func(convert-torch-to-stablehlo))", "stablehlo")
 
 
 def builtin(type_: ir.Type) -> ir.Type:
-    """`!torch.vtensor<[?,4],si64>` as `tensor<?x4xi64>`."""
+    """Return `!torch.vtensor<[?,4],si64>` as `tensor<?x4xi64>`."""
     shape, _, element = str(type_).removeprefix("!torch.vtensor<[").removesuffix(">").partition("],")
     sizes = "".join(f"{size}x" for size in shape.split(",") if size)
     return ir.Type.parse(f"tensor<{sizes}{'i' + element[2:] if element.startswith('si') else element}>")
 
 
 def tensor(shape: Sequence[int], element: str) -> ir.Type:
-    """A builtin tensor type; MLIR's own number stands for a dynamic dim."""
+    """Return a builtin tensor type. A dynamic dim is MLIR's own number for it."""
     return ir.RankedTensorType.get(list(shape), ir.Type.parse(element))
 
 

@@ -1,4 +1,4 @@
-"""Reductions of elements into places told by data."""
+"""Reductions of elements into data-dependent indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OPS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", 
 
 @rule("aten.scatter_reduce.two")
 def _scatter_reduce(call: Call) -> Sequence[ir.Value] | None:
-    """aten::scatter_reduce.two(self, dim, index, src, reduce, include_self); None where src may be larger than index."""
+    """Lower aten::scatter_reduce.two(self, dim, index, src, reduce, include_self). Return None if src may be larger than index."""
     owner = getattr(call.op.operands[4].owner, "operation", None)
     if owner is None or owner.name != "torch.constant.str":
         return None
@@ -41,7 +41,7 @@ def _scatter_reduce(call: Call) -> Sequence[ir.Value] | None:
 
 
 def _divided(call: Call, total: ir.Value, count: ir.Value) -> ir.Value:
-    """The quotient; of integers the floor."""
+    """Divide, and round the quotient of integers down."""
     quotient = call.make("stablehlo.divide", [total, count], total.type)
     type_ = ir.RankedTensorType(total.type)
     if not isinstance(type_.element_type, ir.IntegerType):
@@ -54,7 +54,7 @@ def _divided(call: Call, total: ir.Value, count: ir.Value) -> ir.Value:
 
 
 def _places(call: Call, index: ir.Value, dim: int) -> ir.Value:
-    """(..., rank): the whole coordinates of each element, its own in all dims but `dim`."""
+    """Return the full coordinates of each element (..., rank). Only those along `dim` come from `index`."""
     type_ = ir.RankedTensorType(index.type)
     shape = list(type_.shape)
     columns = []
@@ -66,11 +66,15 @@ def _places(call: Call, index: ir.Value, dim: int) -> ir.Value:
         columns.append(call.make("stablehlo.dynamic_reshape", [column, wanted], tensor([*shape, 1], str(type_.element_type))))
     if len(columns) == 1:
         return columns[0]
-    return call.make("stablehlo.concatenate", columns, tensor([*shape, len(columns)], str(type_.element_type)), dimension=f"{type_.rank} : i64")
+    joined = tensor([*shape, len(columns)], str(type_.element_type))
+    return call.make("stablehlo.concatenate", columns, joined, dimension=f"{type_.rank} : i64")
 
 
 def _scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, op: str | None) -> ir.Value:
-    """`updates` written to `places` of `given`, combined by `op`; None: they replace what is there."""
+    """Write `updates` to the coordinates `places` of `given`.
+
+    They are combined with the old elements by `op`, or replace them if `op` is None.
+    """
     rank = ir.RankedTensorType(given.type).rank
     every = ", ".join(map(str, range(rank)))
     numbers = f"#stablehlo.scatter<inserted_window_dims = [{every}], scatter_dims_to_operand_dims = [{every}], index_vector_dim = {rank}>"
@@ -88,7 +92,7 @@ def _scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, o
 
 
 def _neutral(reduce: str, element: str) -> float | int:
-    """What a reduction starts from."""
+    """Return the neutral element of a reduction."""
     if reduce in ("sum", "mean"):
         return 0
     if reduce == "prod":
@@ -103,7 +107,7 @@ def _neutral(reduce: str, element: str) -> float | int:
 
 
 def _filled(call: Call, like: ir.Value, number: float | int) -> ir.Value:
-    """A tensor of one number, of the dims and elements of `like`."""
+    """Return a tensor of one number, with the dims and element type of `like`."""
     element = str(ir.RankedTensorType(like.type).element_type)
     if isinstance(number, float):
         attribute = ir.FloatAttr.get(ir.Type.parse(element), number)

@@ -1,4 +1,4 @@
-"""Slices, whose bounds torch-mlir clamps otherwise than eager: an end of 0 is read as the end of the dim."""
+"""Slices with bounds clamped as eager does. torch-mlir reads an end of 0 as the end of the dim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from lowering.torch_to_stablehlo.rewriting import Call, NotConstant, rule
 
 @rule("aten.slice.Tensor")
 def _slice(call: Call) -> Sequence[ir.Value]:
-    """aten::slice(self, dim, start, end, step), for a constant dim and step: bounds are counted from the end where negative, then clamped."""
+    """Lower aten::slice(self, dim, start, end, step) with a constant dim and step.
+
+    Negative bounds count from the end. Then all bounds are clamped.
+    """
     given = call.tensor(0)
     rank = ir.RankedTensorType(given.type).rank
     dim, step = call.constant(1) % rank, call.constant(4)
@@ -28,7 +31,7 @@ def _slice(call: Call) -> Sequence[ir.Value]:
 
 
 def _bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
-    """The bound in [0, size] that an operand means."""
+    """Return an operand as a bound in [0, size]."""
     if call.is_none(position):
         return default
     try:
@@ -39,14 +42,14 @@ def _bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.V
         return size
     if number >= 0:
         return call.make("arith.minsi", [_index(call, number), size], "index")
-    if number < -sys.maxsize // 2:  # adding the size would not bring it above 0, and might wrap
+    if number < -sys.maxsize // 2:  # it stays below 0 even with the size added, and the sum might overflow
         return _index(call, 0)
     counted = call.make("arith.addi", [size, _index(call, number)], "index")
     return call.make("arith.maxsi", [counted, _index(call, 0)], "index")
 
 
 def _counted(call: Call, position: int, size: ir.Value) -> ir.Value:
-    """A bound that is a number of the program, counted from the start."""
+    """Return a bound that is only known at run time, counted from the start."""
     number = call.make("torch_c.to_i64", [call.op.operands[position]], "i64")
     place = call.make("arith.index_cast", [number], "index")
     from_end = call.make("arith.addi", [place, size], "index")

@@ -1,4 +1,4 @@
-"""Sorting along a dim, with the places that the elements came from."""
+"""Sorting along a dim, with the indices of the sorted elements."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
 
 @rule("aten.sort")
 def _sort(call: Call) -> Sequence[ir.Value] | None:
-    """aten::sort(self, dim, descending)."""
+    """Lower aten::sort(self, dim, descending)."""
     return sort(call, call.constant(1), call.constant(2))
 
 
 @rule("aten.sort.stable")
 def _sort_stable(call: Call) -> Sequence[ir.Value] | None:
-    """aten::sort.stable(self, stable, dim, descending): ours is always stable."""
+    """Lower aten::sort.stable(self, stable, dim, descending). The sort is always stable."""
     return sort(call, call.constant(2), call.constant(3))
 
 
 def sort(call: Call, dim: int, descending: bool) -> Sequence[ir.Value] | None:
-    """Values and int64 places; NaN counts as the largest number; equal elements keep their order. None for a scalar."""
+    """Return the sorted values and their int64 indices, or None for a scalar.
+
+    NaN counts as the largest number. Equal elements keep their order.
+    """
     values = call.tensor(0)
     type_ = ir.RankedTensorType(values.type)
     if type_.rank == 0:
@@ -38,14 +41,14 @@ def sort(call: Call, dim: int, descending: bool) -> Sequence[ir.Value] | None:
 
 
 def _comparator(call: Call, region: ir.Region, element: ir.Type, descending: bool) -> None:
-    """Whether the first of two elements comes first."""
+    """Build the comparison that returns whether the first of two elements comes first."""
     scalar, place = ir.RankedTensorType.get([], element), ir.Type.parse("tensor<i64>")
     block = region.blocks.append(scalar, scalar, place, place)
     left, right = (block.arguments[1], block.arguments[0]) if descending else (block.arguments[0], block.arguments[1])
     with ir.InsertionPoint(block):
         before = _compare(call, "LT", left, right)
         if isinstance(element, ir.FloatType):
-            # a number comes before NaN
+            # numbers come before NaN
             is_nan = _compare(call, "NE", right, right)
             is_number = _compare(call, "EQ", left, left)
             before = call.make("stablehlo.or", [before, call.make("stablehlo.and", [is_number, is_nan], "tensor<i1>")], "tensor<i1>")
@@ -53,4 +56,5 @@ def _comparator(call: Call, region: ir.Region, element: ir.Type, descending: boo
 
 
 def _compare(call: Call, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
-    return call.make("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
+    attribute = f"#stablehlo<comparison_direction {direction}>"
+    return call.make("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=attribute)

@@ -1,4 +1,4 @@
-"""Writes of one slice of a tensor, at an index that a loop may move."""
+"""Writes to one slice of a tensor, at an index that may vary in a loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lowering.torch_to_stablehlo.rewriting import Call, NotConstant, rule
 
 @rule("aten.select_scatter")
 def _select_scatter(call: Call) -> Sequence[ir.Value]:
-    """aten::select_scatter(self, src, dim, index): an update of that slice alone, where a mask would rewrite the whole tensor."""
+    """Lower aten::select_scatter(self, src, dim, index) to an update of that slice. A mask would rewrite the whole tensor."""
     given, source = call.tensor(0), call.tensor(1)
     type_ = ir.RankedTensorType(given.type)
     dim = call.constant(2) % type_.rank
@@ -25,7 +25,7 @@ def _select_scatter(call: Call) -> Sequence[ir.Value]:
 
 
 def _start(call: Call, given: ir.Value, dim: int) -> ir.Value:
-    """The index as a 0-d tensor; a negative one counts from the end."""
+    """Return the index as a 0-d tensor. A negative index counts from the end."""
     try:
         index = call.constant(3)
     except NotConstant:

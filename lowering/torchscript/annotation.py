@@ -1,4 +1,4 @@
-"""The dims of a custom op's results, written into its node: no later level could know them."""
+"""Annotate the nodes of custom ops with the dims of their results, which no later level could know."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lowering.fx import exported
 
 @dataclass(frozen=True)
 class Annotation:
-    """names: the trace's symbols in the model's words; kept: ops of PyTorch's own that stay whole (see `is_custom`)."""
+    """names: the trace's symbols as expressions in the model's symbols. kept: ATen ops that stay whole (see `is_custom`)."""
 
     names: exported.Names = field(default_factory=dict)
     kept: Collection[str] = ()
 
     def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
-        """Write the dims of its results into the node of a custom op; leave other nodes."""
+        """Write the dims of its results into the node of a custom op. Other nodes are not changed."""
         if is_custom(op._schema.name, op._schema.overload_name, self.kept):
             shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
             created.s_(DIMS, dims_text(shapes))
 
 
-UNNAMED = Annotation()  # symbols stay torch's, and nothing is kept
+UNNAMED = Annotation()  # symbols keep torch's names, and no ATen op is kept
 
 
 def leaves(values: Iterable[Any]) -> Sequence[Any]:
-    """Replace the lists in `values` by their elements."""
+    """Return `values` with each list replaced by its elements."""
     return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else [value])]

@@ -1,4 +1,7 @@
-"""What rules build a TorchScript graph with: values of FX nodes, arguments by schema type, constants, regions, source lines."""
+"""Services that rules share to build a TorchScript graph.
+
+They are: values of FX nodes, arguments by schema type, constants, regions, source lines.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ ITEMS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default
 
 
 class Builder:
-    """Builds one `torch._C.Graph` from an FX graph whose placeholders hold weights and inputs alike: the services that rules share.
+    """Builds one `torch._C.Graph` from an FX graph whose placeholders hold both weights and inputs.
 
-    It knows no rule: `convert` gives what an FX call turns into. annotation: for custom ops.
+    It knows no rule: `convert` returns the value (or list of values) of an FX call. annotation: for custom ops.
     """
 
     def __init__(self, module: GraphModule, annotation: Annotation, convert: Callable[[Builder, Node], Any]) -> None:
@@ -33,16 +36,16 @@ class Builder:
         self._constants: dict[tuple[type, Any], Value] = {}
 
     def add_argument(self, node: Node) -> None:
-        """Take a placeholder as an argument of the graph."""
+        """Add a placeholder to the arguments of the graph."""
         value = node.meta["val"]
         if not isinstance(value, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool):
-            self._values[node] = value  # a constant given to forward: the graph holds it where it is used
+            self._values[node] = value  # a constant passed to forward: the graph holds it where it is used
             return
         self._values[node] = self.graph.addInput(node.name)
         self._values[node].setType(script_type(value))
 
     def body(self, module: GraphModule) -> list[Value]:
-        """Insert the nodes of a graph whose placeholders have values already; return its results, constants left out."""
+        """Insert the nodes of a graph whose placeholders have values already, and return its results without constants."""
         results: Sequence[Any] = ()
         for node in module.graph.nodes:
             if node.op == "get_attr":
@@ -55,7 +58,7 @@ class Builder:
         return [self._values[result] for result in results if isinstance(result, Node)]
 
     def region(self, module: GraphModule, operands: Sequence[Any]) -> list[Value]:
-        """The body of a higher-order op at the place of insertion, its placeholders standing for `operands` (values or numbers)."""
+        """Insert the body of a higher-order op, with `operands` (values or numbers) for its placeholders, and return its results."""
         placeholders = (node for node in module.graph.nodes if node.op == "placeholder")
         for node, operand in zip(placeholders, operands, strict=True):
             self._values[node] = operand
@@ -63,14 +66,18 @@ class Builder:
 
     @contextmanager
     def inside(self, block: torch._C.Block) -> Iterator[None]:
-        """Insert into `block`; constants made there are not seen outside of it."""
+        """Insert into `block`. Constants that are created in it are not visible outside of it."""
         outer = dict(self._constants)
         with self.graph.insert_point_guard(block):  # type: ignore[arg-type]
             yield
         self._constants = outer
 
-    def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any], written: Sequence[Any] = ()) -> list[Any]:
-        """Insert a call of `op`; its results, lists as their elements. `written`: the new values of what it writes."""
+    def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any],
+                   written: Sequence[Any] = ()) -> list[Any]:
+        """Insert a call of `op`, and return its results, with lists as their elements.
+
+        written: the new values of the arguments that it writes.
+        """
         created = self.graph.create(op._schema.name, arguments, len(values))
         self._annotation.mark(created, op, [*values, *written])
         outputs = self._place(node, created, values)
@@ -82,7 +89,7 @@ class Builder:
         return self._place(node, unpack, elements)
 
     def call(self, node: Node, kind: str, arguments: list[Value], values: Sequence[Any]) -> list[Value]:
-        """Insert an op of no schema, with results typed as the FX `values`."""
+        """Insert an op without a schema, with results typed as the FX `values`."""
         return self._place(node, self.graph.create(kind, arguments, len(values)), values)
 
     def _place(self, node: Node, created: torch._C.Node, values: Sequence[Any]) -> list[Value]:
@@ -95,7 +102,7 @@ class Builder:
         return outputs
 
     def number(self, node: Node, kind: str, arguments: list[Value], like: Any) -> Value:
-        """Insert an op on numbers; its result has the type of `like`."""
+        """Insert an op on numbers, whose result has the type of `like`."""
         created = self.graph.create(kind, arguments, 1)
         self.insert(node, created)
         created.output().setType(script_type(like))
@@ -109,16 +116,16 @@ class Builder:
         self.graph.insertNode(created)
 
     def argument(self, given: Any, formal: torch._C.Type) -> Value:
-        """The value passed for a schema argument of type `formal`."""
+        """Return the value to pass for a schema argument of type `formal`."""
         if formal.kind() == "OptionalType":
             return self.constant(None) if given is None else self.argument(given, formal.getElementType())
         if formal.kind() == "ListType":
             elements = given if isinstance(given, list | tuple) else [given]
             return self._list(elements, formal.getElementType())
         if formal.kind() == "TensorType" and _is_truth(given):
-            return self._values[given.args[0]]  # the tensor that it was taken from: a bool is no number in TorchScript
+            return self._values[given.args[0]]  # the tensor that it was read from: a bool is not a number in TorchScript
         if formal.kind() == "NumberType" and isinstance(given, bool):
-            return self.constant(int(given))  # a bool is no number in TorchScript
+            return self.constant(int(given))  # a bool is not a number in TorchScript
         if formal.kind() == "FloatType" and isinstance(given, int) and not isinstance(given, bool):
             return self.constant(float(given))
         return self.scalar(given)
@@ -127,23 +134,26 @@ class Builder:
         return self.list_of([self.argument(element, element_type) for element in elements], element_type)
 
     def list_of(self, values: list[Value], element_type: torch._C.Type) -> Value:
-        """A list of values."""
+        """Insert a list of values."""
         created = self.graph.create("prim::ListConstruct", values, 1)
         self.graph.insertNode(created)
         created.output().setType(torch._C.ListType(element_type))
         return created.output()
 
     def scalar(self, given: Any) -> Any:
-        """The value of a node, or the constant that a number is."""
+        """Return the value of a node, or a number as a constant."""
         value = self._values[given] if isinstance(given, Node) else given
         return value if isinstance(value, torch._C.Value) else self.constant(value)
 
     def held(self, given: Any) -> Any:
-        """What a node stands for: a value, a list of them, or a graph."""
+        """Return the value of a node: a value, a list of values, or a graph."""
         return self._values[given] if isinstance(given, Node) else given
 
     def size(self, size: int | torch.SymInt) -> Value:
-        """A dim as a value: a constant, or read from the first tensor so far that has it; Unsupported when none has."""
+        """Return a dim as a value: a constant, or the size of the first tensor so far that has it.
+
+        Raises Unsupported if no tensor has it.
+        """
         if isinstance(size, int):
             return self.constant(size)
         for node, value in list(self._values.items()):
@@ -156,9 +166,10 @@ class Builder:
                     self.graph.insertNode(read)
                     read.output().setType(torch._C.IntType.get())
                     return read.output()
-        raise Unsupported(Problem(f"size {size}", "the result of a scan or map has it, but no tensor before the loop does"))
+        raise Unsupported(Problem(f"size {size}", "the result of a scan or map has this size, but no tensor before the loop does"))
 
     def constant(self, given: Any) -> Value:
+        """Return a constant, which is inserted on first use."""
         given = as_constant(given)
         key = (type(given), repr(given))
         if key not in self._constants:

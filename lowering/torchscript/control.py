@@ -1,4 +1,4 @@
-"""Higher-order ops of FX as TorchScript's blocks: `cond` -> `prim::If`; `while_loop`, `scan` and `map` -> `prim::Loop`."""
+"""Convert higher-order ops of FX to TorchScript's blocks: `cond` -> `prim::If`; `while_loop`, `scan` and `map` -> `prim::Loop`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lowering.torchscript.types import script_type
 
 Value: TypeAlias = torch._C.Value
 
-FOREVER = 2**63 - 1  # trip count of a loop that its condition alone ends
+FOREVER = 2**63 - 1  # the trip count of a loop that only its condition ends
 
 
 def cond(builder: Builder, node: Node) -> list[Value]:
-    """`cond(predicate, true_graph, false_graph, operands)`."""
+    """Convert `cond(predicate, true_graph, false_graph, operands)`."""
     predicate, accepted, refused, operands = node.args[:4]
     choice = builder.graph.create("prim::If", [_as_bool(builder, node, builder.scalar(predicate))], 0)
     builder.insert(node, choice)
@@ -31,7 +31,10 @@ def cond(builder: Builder, node: Node) -> list[Value]:
 
 
 def while_loop(builder: Builder, node: Node) -> list[Value]:
-    """`while_loop(condition_graph, body_graph, carried, additional)`: the condition is computed before the loop and at the end of each turn."""
+    """Convert `while_loop(condition_graph, body_graph, carried, additional)`.
+
+    The condition is computed before the loop and at the end of each iteration.
+    """
     condition, body, carried, additional = (builder.held(argument) for argument in node.args[:4])
     start = [builder.scalar(value) for value in carried]
     more = [builder.scalar(value) for value in additional]
@@ -46,8 +49,10 @@ def while_loop(builder: Builder, node: Node) -> list[Value]:
 
 
 def scan(builder: Builder, node: Node) -> list[Value]:
-    """`scan(combine_graph, init, xs, additional)`: a turn takes the carried values and one slice of each xs along dim 0, and gives the
-    carried values and one slice of each result."""
+    """Convert `scan(combine_graph, init, xs, additional)`.
+
+    An iteration takes the carried values and one slice of each xs along dim 0. It returns the carried values and one slice of each result.
+    """
     combine, init, stacked, additional = (builder.held(argument) for argument in node.args[:4])
     carried = [builder.scalar(value) for value in init]
     results = list(node.meta["val"])
@@ -55,17 +60,21 @@ def scan(builder: Builder, node: Node) -> list[Value]:
 
 
 def map_(builder: Builder, node: Node) -> list[Value]:
-    """`map(body_graph, xs, additional)`: a turn takes one slice of each xs along dim 0 and gives one slice of each result."""
+    """Convert `map(body_graph, xs, additional)`.
+
+    An iteration takes one slice of each xs along dim 0, and returns one slice of each result.
+    """
     body, stacked, additional = (builder.held(argument) for argument in node.args[:3])
     return _sliced_loop(builder, node, body, [], [builder.scalar(value) for value in stacked], additional, list(node.meta["val"]))
 
 
 def _sliced_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
                  additional: Sequence[Any], results: list[Any]) -> list[Value]:
-    """A loop over dim 0 of `stacked`; each turn writes its slice of every result that is not carried."""
+    """Build a loop over dim 0 of `stacked`. Each iteration writes its slice of every result that is not carried."""
     zero, more = builder.constant(0), [builder.scalar(value) for value in additional]
     count = _insert(builder, node, "aten::size", [stacked[0], zero], torch._C.IntType.get())
-    made = [_empty(builder, node, count, value, result) for value, result in zip(results[len(carried) :], _slices(body, len(carried)), strict=True)]
+    pairs = zip(results[len(carried) :], _slices(body, len(carried)), strict=True)
+    made = [_empty(builder, node, count, value, result) for value, result in pairs]
     loop, block = _loop(builder, node, count, builder.constant(True), [*carried, *made])
     with builder.inside(block):
         turn, *values = block.inputs()
@@ -78,31 +87,36 @@ def _sliced_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carri
 
 
 def _slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
-    """What the body gives for one turn, as FX values, behind the carried ones."""
+    """Return the results of one iteration of the body, as FX values, without the carried ones."""
     returned = next(node for node in body.graph.nodes if node.op == "output").args[0]
     return [result.meta["val"] for result in returned[carried:]]
 
 
 def _empty(builder: Builder, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
-    """Zeros of the shape of a stacked result; its dims behind the first are ints, or sizes that the graph has named already."""
+    """Insert zeros of the shape of a stacked result.
+
+    Its dims after the first are ints, or sizes of tensors that exist before the loop.
+    """
     sizes = [count, *(builder.size(size) for size in slice_.shape)]
     listed = _insert(builder, node, "prim::ListConstruct", sizes, torch._C.ListType(torch._C.IntType.get()))
     none = builder.constant(None)
-    return _insert(builder, node, "aten::full", [listed, builder.constant(0), builder.constant(value.dtype), none, none, none], script_type(value))
+    settings = [builder.constant(0), builder.constant(value.dtype), none, none, none]
+    return _insert(builder, node, "aten::full", [listed, *settings], script_type(value))
 
 
 def _written(builder: Builder, node: Node, target: Value, row: Value, turn: Value) -> Value:
-    """`target` with `row` at index `turn` of dim 0."""
+    """Insert a copy of `target` with `row` at index `turn` of dim 0."""
     return _insert(builder, node, "aten::select_scatter", [target, row, builder.constant(0), turn], target.type())
 
 
 def _row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:
-    """Slice `turn` of dim 0, gathered: a slice at a place that varies has no lowering."""
+    """Gather slice `turn` of dim 0: a slice at a variable index has no lowering."""
     zero, rest = builder.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
     long = torch._C.TensorType.get().with_dtype(torch.int64)  # type: ignore[attr-defined]
     place = _insert(builder, node, "prim::NumToTensor", [turn], long.with_sizes([]))
     places = _insert(builder, node, "aten::unsqueeze", [place, zero], long.with_sizes([1]))
-    rows = _insert(builder, node, "aten::index_select", [value, zero, places], value.type().with_sizes([1, *rest]))  # type: ignore[attr-defined]
+    one_row = value.type().with_sizes([1, *rest])  # type: ignore[attr-defined]
+    rows = _insert(builder, node, "aten::index_select", [value, zero, places], one_row)
     return _insert(builder, node, "aten::squeeze", [rows, zero], value.type().with_sizes(rest))  # type: ignore[attr-defined]
 
 
@@ -114,7 +128,7 @@ def _insert(builder: Builder, node: Node, kind: str, inputs: list[Value], type_:
 
 
 def _loop(builder: Builder, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
-    """A loop whose block takes the turn's number and the carried values."""
+    """Insert a loop whose block takes the iteration number and the carried values."""
     loop = builder.graph.create("prim::Loop", [count, first, *carried], 0)
     builder.insert(node, loop)
     block = loop.addBlock()
@@ -130,14 +144,14 @@ def _end_turn(block: torch._C.Block, again: Value, carried: Sequence[Value]) -> 
 
 
 def _as_bool(builder: Builder, node: Node, value: Value) -> Value:
-    """A predicate as a bool: that of a tensor of one element is read."""
+    """Return a predicate as a bool. The element of a tensor is read."""
     if value.type().kind() == "BoolType":
         return value
     return _insert(builder, node, "aten::Bool", [value], torch._C.BoolType.get())
 
 
 def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
-    """The results of a node with blocks, typed as the FX node's."""
+    """Add the results of a node with blocks, typed as those of the FX node."""
     results = []
     for value in node.meta["val"]:
         output = created.addOutput()

@@ -1,4 +1,4 @@
-"""Custom ops in a TorchScript graph: which arguments have no form there, and ops that write to their arguments."""
+"""Custom ops in a TorchScript graph: arguments that it cannot express, and ops that write to their arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCALAR_FORMS = (*_FORMS, "NumberType", "ScalarTypeType", "DeviceObjType", "Layo
 
 
 def refusals(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
-    """Every argument of a custom op that has no attribute form, with the op, its library and the user's line."""
+    """Report every argument of a custom op that cannot be an attribute, with the op, its library and the user line."""
     found = []
     for node in module.graph.nodes:
         op = node.args[0] if node.target is torch.ops.higher_order.auto_functionalized else node.target
@@ -51,7 +51,10 @@ def _has_form(type_: Any, given: Any) -> bool:
 
 
 def mutating(builder: Builder, node: Node) -> list[Any]:
-    """`auto_functionalized(op, **arguments)`: the op on copies of what it writes; its results (None if it has none), then the copies."""
+    """Convert `auto_functionalized(op, **arguments)` to the op on copies of the arguments that it writes.
+
+    Return its results (None if it has none), then the copies.
+    """
     op: torch._ops.OpOverload = node.args[0]  # type: ignore[assignment]
     returned = len(op._schema.returns)
     values = list(node.meta["val"])

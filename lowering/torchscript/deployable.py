@@ -1,4 +1,4 @@
-"""A TorchScript module with named parameters around a lowered graph: what a Python-free libtorch loads."""
+"""Build a TorchScript module with named parameters around a lowered graph, for libtorch without Python."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from lowering.level import Program
 
 
 def module_of(program: Program) -> torch.jit.ScriptModule:
-    """A module whose parameters and buffers bear their FQNs, and whose `forward` takes the inputs in the signature's order."""
+    """Return a module whose parameters and buffers have their FQNs.
+
+    Its `forward` takes the inputs in the order of the signature.
+    """
     assert program.signature is not None
     root = torch.nn.Module()
     for argument in program.signature.weights:
         _place(root, argument.name.split("."), argument.kind, program.weights[argument.name])
     lowered = torch._C._create_function_from_graph("__torch__.lowered", program.ir.copy())
-    # a type of its own: torch shares one among modules of equal attributes, and it can hold only one forward
+    # not shared: modules of equal attributes would share one type, which can hold only one forward
     scripted = torch.jit._recursive.create_script_module(root, lambda module: [], share_types=False)
     scripted._c._define(scripted._concrete_type, _forward(program), {"lowered": lowered}.get)
     torch._C._jit_pass_inline(scripted.graph)  # the module does not own the function it calls
@@ -22,6 +25,7 @@ def module_of(program: Program) -> torch.jit.ScriptModule:
 
 
 def _place(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Tensor) -> None:
+    """Register a weight at its path, and create the modules that lead to it."""
     for name in path[:-1]:
         if name not in module._modules:
             module.add_module(name, torch.nn.Module())
@@ -33,7 +37,7 @@ def _place(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Te
 
 
 def _forward(program: Program) -> str:
-    """The source of `forward`: the inputs by name, then the lowered graph called with every weight read from its module."""
+    """Return the source of `forward`: it takes the inputs by name, and calls the lowered graph with the weights read from the module."""
     assert program.signature is not None
     inputs = [(argument, value) for argument, value in zip(program.signature.arguments, program.ir.inputs(), strict=True)
               if argument.kind == "input"]  # fmt: skip
@@ -47,7 +51,7 @@ def _annotation(type_: torch._C.Type) -> str:
 
 
 def _read(path: list[str]) -> str:
-    """`self.a.0.b` with names that are no identifiers (a ModuleList's) read by getattr."""
+    """Return the expression `self.a.0.b`, in which names that are not identifiers (a ModuleList's) are read by getattr."""
     code = "self"
     for name in path:
         code = f"{code}.{name}" if name.isidentifier() else f'getattr({code}, "{name}")'

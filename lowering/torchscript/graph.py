@@ -1,4 +1,4 @@
-"""An FX graph as a TorchScript graph: node by node, every schema argument filled in, dims that are symbolic left `*`."""
+"""Convert an FX graph to a TorchScript graph, node by node. Every schema argument is filled in, and symbolic dims are left `*`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Value: TypeAlias = torch._C.Value
 
 HIGHER_ORDER: dict[str, Callable[[Builder, Node], Any]] = {**control.RULES, "auto_functionalized": mutating}
 
-# Checks without a result. What those of tracing protect is in the signature's ranges and guards; linear algebra that fails gives NaN below.
+# Checks without a result. The signature's ranges and guards cover the checks of tracing; failing linear algebra gives NaN at lower levels.
 CHECKS = {
     torch.ops.aten._assert_scalar.default,
     torch.ops.aten._assert_async.msg,
@@ -33,14 +33,14 @@ CHECKS = {
 
 
 def refusals(module: GraphModule) -> list[Problem]:
-    """Every node that has no TorchScript form, those in the bodies of higher-order ops included, each with its user line."""
+    """Report every node that TorchScript cannot express, with its user line. Bodies of higher-order ops are included."""
     found = []
     for node in module.graph.nodes:
         held = getattr(module, str(node.target), None) if node.op == "get_attr" else None
         if isinstance(held, GraphModule):
             found += refusals(held)
         elif node.op == "get_attr":
-            found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that the export did not lift to an argument"))
+            found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that torch.export did not lift to an argument"))
         elif node.op == "call_function" and not _is_expressible(node.target):
             found.append(_problem(node, _word(node.target), _cause(node.target)))
     return found
@@ -49,18 +49,20 @@ def refusals(module: GraphModule) -> list[Problem]:
 def _is_expressible(target: Any) -> bool:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return target.name() in HIGHER_ORDER
-    return isinstance(target, torch._ops.OpOverload) or target is operator.getitem or target in numbers.RULES or kind_of(target) is not None
+    is_op = isinstance(target, torch._ops.OpOverload)
+    return is_op or target is operator.getitem or target in numbers.RULES or kind_of(target) is not None
 
 
 def _cause(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"this higher-order op has no TorchScript form; those that have: {', '.join(sorted(HIGHER_ORDER))}"
+        return f"this higher-order op has no TorchScript form; supported: {', '.join(sorted(HIGHER_ORDER))}"
     return "has no schema and no row in lowering/ops/symbolic.py"
 
 
 def _word(target: Any) -> str:
-    """How a call's target is named: an op as torch does, a function by its module."""
-    named = callable(target) and hasattr(target, "__qualname__") and not isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
+    """Return the name of a call's target: an op by torch's name, a function by its module and name."""
+    is_op = isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
+    named = callable(target) and hasattr(target, "__qualname__") and not is_op
     return f"{target.__module__}.{target.__qualname__}" if named else str(target)
 
 
@@ -70,7 +72,7 @@ def _problem(node: Node, what: str, cause: str) -> Problem:
 
 
 def build(module: GraphModule, annotation: Annotation = UNNAMED) -> torch._C.Graph:
-    """Build the TorchScript graph of an FX graph whose placeholders hold weights and inputs alike; `annotation` is for its custom ops."""
+    """Build the TorchScript graph of an FX graph whose placeholders hold both weights and inputs. `annotation` is for its custom ops."""
     builder = Builder(module, annotation, _convert)
     for node in module.graph.nodes:
         if node.op == "placeholder":
@@ -84,7 +86,7 @@ def build(module: GraphModule, annotation: Annotation = UNNAMED) -> torch._C.Gra
 
 
 def _convert(builder: Builder, node: Node) -> Any:
-    """What an FX call turns into: a value, or a list of them."""
+    """Convert an FX call to a value or a list of values."""
     target: Any = node.target
     if target in CHECKS:
         return None
@@ -114,7 +116,7 @@ def _schema_call(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any
 
 
 def _complex(builder: Builder, given: complex, node: Node) -> Value:
-    """A complex number as a 0-d tensor of the result's dtype: below this level there is no other."""
+    """Insert a complex number as a 0-d tensor of the result's dtype, the only form that it has below this level."""
     dtype = node.meta["val"].dtype
     parts = [_full(builder, part, torch.float64 if dtype is torch.complex128 else torch.float32) for part in (given.real, given.imag)]
     made = builder.graph.create("aten::complex", parts, 1)
@@ -124,7 +126,7 @@ def _complex(builder: Builder, given: complex, node: Node) -> Value:
 
 
 def _full(builder: Builder, given: float, dtype: torch.dtype) -> Value:
-    """A number as a 0-d tensor."""
+    """Insert a number as a 0-d tensor."""
     settings = [builder.constant(setting) for setting in (dtype, None, None, None)]
     made = builder.graph.create("aten::full", [builder.list_of([], torch._C.IntType.get()), builder.constant(given), *settings], 1)
     builder.graph.insertNode(made)

@@ -1,5 +1,8 @@
-"""What the nodes of a TorchScript graph take, give and hold. The bindings' own iterators end in a C++ exception, which costs more than all
-else that is done with most nodes: here values are taken by position, and blocks are only looked for where there can be some."""
+"""Inputs, outputs and blocks of the nodes of a TorchScript graph.
+
+The iterators of torch's bindings end in a C++ exception, which costs more than all other work on most nodes. Therefore values are read by
+position, and blocks only where a node may have some.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _PLAIN = ("prim::Constant", "prim::ListConstruct", "prim::ListUnpack", "prim::Tu
 
 
 def nodes(graph: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
-    """All nodes, those of nested blocks included, in program order."""
+    """Yield all nodes in program order, those of nested blocks included."""
     for node in graph.nodes():
         yield node
         for block in blocks(node):
@@ -21,27 +24,29 @@ def nodes(graph: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
 
 
 def inputs(node: torch._C.Node) -> list[torch._C.Value]:
+    """Return the inputs of a node."""
     return [node.inputsAt(position) for position in range(node.inputsSize())]
 
 
 def outputs(node: torch._C.Node) -> list[torch._C.Value]:
+    """Return the outputs of a node."""
     return [node.outputsAt(position) for position in range(node.outputsSize())]
 
 
 def blocks(node: torch._C.Node) -> Sequence[torch._C.Block]:
-    """The blocks of a node: only kinds of `prim` have any."""
+    """Return the blocks of a node. Only kinds of `prim` have any."""
     kind = node.kind()
     return list(node.blocks()) if kind.startswith("prim::") and kind not in _PLAIN else ()
 
 
 def place(node: torch._C.Node) -> str:
-    """A node's kind and the line that it stands for."""
+    """Return the kind of a node, with its user line."""
     line = source_lines.of_script(node)
     return f"{node.kind()} at {line}" if line else node.kind()
 
 
 def captured(block: torch._C.Block) -> list[int]:
-    """The values, by their numbers, that a block uses and does not make."""
+    """Return the values, by number, that a block uses but does not define."""
     used: dict[int, None] = {}
     made = {value.unique() for value in block.inputs()}
     _gather(block, used, made)
@@ -59,7 +64,7 @@ def _gather(block: torch._C.Block, used: dict[int, None], made: set[int]) -> Non
 
 
 def is_written(value: torch._C.Value) -> bool:
-    """Whether an op writes to a tensor or to a view of it; where it goes by lists and attributes is not followed."""
+    """Return whether an op writes to a tensor or to a view of it. Uses through lists and attributes are not followed."""
     for use in value.uses():
         if use.user.schema() == "(no schema)":
             continue

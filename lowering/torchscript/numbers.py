@@ -1,4 +1,4 @@
-"""Functions of sizes that TorchScript or the levels below have in another form: each row inserts what computes the same."""
+"""Rules for functions of sizes that TorchScript or a later level has in another form: each inserts ops that compute the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rule = Callable[[Builder, Node], Value]
 
 
 def power(builder: Builder, node: Node) -> Value:
-    """TorchScript's power of ints is a float: that of a size is a product."""
+    """Insert a power. TorchScript's power of ints is a float, so a power of a size is a product."""
     factor, exponent = builder.scalar(node.args[0]), node.args[1]
     if not _is_int(node) or not isinstance(exponent, int):
         given = [builder.scalar(argument) for argument in node.args]
@@ -30,7 +30,10 @@ def power(builder: Builder, node: Node) -> Value:
 
 
 def modulo(builder: Builder, node: Node) -> Value:
-    """The remainder has the divisor's sign; below this level it has the dividend's, so where that can be negative it is computed otherwise."""
+    """Insert a remainder with the sign of the divisor.
+
+    At lower levels it has the sign of the dividend, so it is computed by a floor division if the dividend can be negative.
+    """
     dividend, divisor = (builder.scalar(argument) for argument in node.args)
     if not _is_int(node) or _is_never_negative(node.args[0]):
         return builder.number(node, "aten::remainder", [dividend, divisor], node.meta["val"])
@@ -39,12 +42,12 @@ def modulo(builder: Builder, node: Node) -> Value:
 
 
 def negation(builder: Builder, node: Node) -> Value:
-    """`not` of a bool, which has no lowering, as `!= True`."""
+    """Insert `!= True` for the `not` of a bool, which has no lowering."""
     return builder.number(node, "aten::ne", [builder.scalar(node.args[0]), builder.constant(True)], True)
 
 
 def floor(builder: Builder, node: Node) -> Value:
-    """floor(x) = -ceil(-x): only ceil has a lowering."""
+    """Insert floor(x) as -ceil(-x): only ceil has a lowering."""
     value = builder.scalar(node.args[0])
     if value.type().kind() == "IntType":
         return value
@@ -67,13 +70,13 @@ def total(builder: Builder, node: Node) -> Value:
 
 
 def absolute(builder: Builder, node: Node) -> Value:
-    """|x| = max(x, -x)."""
+    """Insert |x| as max(x, -x)."""
     value = builder.scalar(node.args[0])
     return builder.number(node, "prim::max", [value, builder.number(node, "aten::neg", [value], node.meta["val"])], node.meta["val"])
 
 
 def choice(builder: Builder, node: Node) -> Value:
-    """`sym_ite(condition, one, other)`."""
+    """Insert `sym_ite(condition, one, other)`."""
     condition, *given = (builder.scalar(argument) for argument in node.args)
     chosen = builder.graph.create("prim::If", [condition], 1)
     builder.insert(node, chosen)
@@ -84,13 +87,13 @@ def choice(builder: Builder, node: Node) -> Value:
 
 
 def item(builder: Builder, node: Node) -> Value:
-    """The number that a tensor of one element holds: below this level an item of unknown kind has no lowering."""
+    """Insert the read of a one-element tensor, by its kind of number. An item of unknown kind has no lowering."""
     kinds = {torch.SymInt: "aten::Int", torch.SymFloat: "aten::Float", torch.SymBool: "aten::Bool"}
     return builder.number(node, kinds[type(node.meta["val"])], [builder.scalar(node.args[0])], node.meta["val"])
 
 
 def compared(kind: str) -> Rule:
-    """A comparison of an int with a float compares floats."""
+    """Return the rule of a comparison. Floats are compared if one operand is an int and the other a float."""
 
     def rule(builder: Builder, node: Node) -> Value:
         given = [builder.scalar(argument) for argument in node.args]

@@ -1,4 +1,4 @@
-"""TorchScript graphs as text and back, exactly: `parse_ir` alone forgets the names of values and the user's lines."""
+"""Print TorchScript graphs and parse them again without loss. `parse_ir` alone drops the names of values and the user lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE = re.compile(r" # (?P<file>\S[^#]*):(?P<line>\d+):0$")
 
 
 def parse(text: str) -> Graph:
-    """The graph that prints as `text` (`str(graph)` of a named graph); RuntimeError where it is not TorchScript."""
+    """Return the graph that prints as `text` (`str(graph)` of a named graph). Raises RuntimeError if it is not TorchScript."""
     graph = read(text)
     definitions = iter(_definitions(text))
     _restore(graph.nodes(), definitions)
@@ -30,7 +30,10 @@ def parse(text: str) -> Graph:
 
 
 def read(text: str) -> Graph:
-    """`parse_ir`, also for nodes without results (ops that write in place), which it refuses in every form; names are not kept."""
+    """Return the graph of `text` without the names of its values.
+
+    Unlike `parse_ir`, it accepts nodes without results (ops that write in place).
+    """
     numbers = itertools.count()
     graph = torch._C.parse_ir(_SILENT.sub(lambda match: f"{match[1]}%{_STANDING_IN}{next(numbers)} : NoneType = {_STANDING_IN}", text))
     _silence(graph, graph.nodes())
@@ -38,7 +41,7 @@ def read(text: str) -> Graph:
 
 
 def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
-    """Put nodes of the kinds that the text had in the place of those that stand in for them with a result."""
+    """Replace the nodes that stand in for nodes without results by the originals."""
     for node in list(nodes):
         for block in blocks(node):
             _silence(graph, block.nodes())
@@ -50,7 +53,7 @@ def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
 
 
 def name_values(graph: Graph) -> None:
-    """Name every value that has only a number: numbers are given anew when text is parsed, names are kept."""
+    """Name every value that only has a number. Parsing assigns numbers again, but keeps names."""
     for number, value in enumerate(_values(graph.nodes())):
         if value.debugName().isdigit():
             value.setDebugName(f"v{number}")
@@ -65,7 +68,7 @@ def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
 
 
 def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
-    """Of each line that defines values or begins a block: the names, and the user's line."""
+    """Yield the names and the user line of each line that defines values or begins a block."""
     for line in text.splitlines()[1:]:
         stripped = line.strip()
         if stripped.startswith("block"):

@@ -13,11 +13,11 @@ _MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.c
 
 
 def script_type(value: Any) -> torch._C.Type:
-    """The TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
+    """Return the TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
     if isinstance(value, torch.Tensor):
         sizes = [int(size) if isinstance(size, int) or size.node.expr.is_number else None for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
-    if isinstance(value, list | tuple):  # of an op that returns a list, torch keeps either
+    if isinstance(value, list | tuple):  # torch keeps either for an op that returns a list
         return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
     if value is None:
         return torch._C.NoneType.get()
@@ -32,7 +32,7 @@ def _scalar_type(word: str) -> torch._C.Type:
 
 
 def as_constant(given: Any) -> Any:
-    """Convert dtypes, layouts and memory formats to the ints that they are in TorchScript; leave all else."""
+    """Return dtypes, layouts and memory formats as TorchScript's ints, and all other values as they are."""
     if isinstance(given, torch.dtype):
         return types.of(given).code
     if isinstance(given, torch.layout):

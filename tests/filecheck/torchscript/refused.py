@@ -12,5 +12,5 @@ class Case(torch.nn.Module):
         return y + hints_wrapper(lambda x: x.cos(), (x,), {}, hints={"fuse": True})
 
 
-# REFUSED: refused.py:11: this higher-order op has no TorchScript form; those that have:
+# REFUSED: refused.py:11: this higher-order op has no TorchScript form; supported:
 # REFUSED: refused.py:12: this higher-order op has no TorchScript form

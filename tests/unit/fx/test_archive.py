@@ -74,5 +74,5 @@ def test_no_weight_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "01-export.pt2"
     path.write_text("no zip")
-    with pytest.raises(ValueError, match=r"01-export\.pt2 holds no exported program"):
+    with pytest.raises(ValueError, match=r"01-export\.pt2 is not an archive of an exported program"):
         archive.graph(path)

@@ -48,11 +48,11 @@ def test_a_loop_reaches_mhlo_with_its_length_dynamic(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("name", "code", "words"), [
-    ("Longer", "for _ in range", ("prim::Loop", "carries 'h", "before a turn and", "give it its final shape")),
-    ("Prefixes", "outs.append(x[:, : t + 1]", ("aten::slice", "whose size differs from turn to turn")),
+    ("Longer", "for _ in range", ("prim::Loop", "carries 'h", "before an iteration and", "give it its final shape")),
+    ("Prefixes", "outs.append(x[:, : t + 1]", ("aten::slice", "whose size differs between iterations")),
     ("ReadsWhatItFills", "outs.append(outs[-1]", ("aten::__getitem__", "carry the element that is needed")),
-    ("UnknownLength", "torch.stack(outs)", ("aten::stack", "decided by a tensor's values")),
-    ("Uneven", "for t in range", ("appends tensors of different shapes", "lists of their own")),
+    ("UnknownLength", "torch.stack(outs)", ("aten::stack", "depends on a tensor's values")),
+    ("Uneven", "for t in range", ("appends tensors of different shapes", "append them to separate lists")),
     ("Aliases", "for t in range", ("shares memory with", "clone")),
 ])
 def test_what_no_loop_can_carry_is_refused_with_its_line(name: str, code: str, words: tuple[str, ...], tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_torchs_own_layers(name: str, shape: tuple[str | int, ...], tmp_path: Pa
 @pytest.mark.parametrize(("name", "owner", "code", "words"), [
     ("burned_view", "BurnedView", "view(len(x)", ("aten::view", "12*x.size(0), 5", "script the module")),
     ("burned_addend", "BurnedAddend", "x + torch.ones", ("aten::add", "x.size(0), 5")),
-    ("append_in_branch_on_data", "AppendInBranchOnData", "append", ("aten::append", "take it out of the branch")),
+    ("append_in_branch_on_data", "AppendInBranchOnData", "append", ("aten::append", "move it out of the branch")),
 ])
 def test_what_cannot_be_dynamic_is_refused_with_its_line(name: str, owner: str, code: str, words: tuple[str, ...], tmp_path: Path) -> None:
     lines, first = inspect.getsourcelines(getattr(foreign_modules, owner))
