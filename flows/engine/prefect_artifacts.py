@@ -39,7 +39,7 @@ Made = TypeVar("Made")
 
 
 def key(*words: str) -> str:
-    """Return an artifact's key: lowercase letters, digits and dashes, and a digest if the words cannot be recovered from these."""
+    """Return an artifact's key: lowercase letters, digits and dashes, with a digest where other words would give the same key."""
     text = "-".join(("shapeline", *words))
     plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     usual = re.sub(r"[-_.]+", "-", text.lower()).strip("-")

@@ -65,7 +65,7 @@ def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: P
     (["explain", "broken--other"], "holds no symbol log"),
     (["explain", "branch", "--run", "nowhere"], "has no report of a run 'nowhere'"),
     (["exec", "scaled", "--size", "batch", "--size", "seq=x"], "--size seq=x"),
-    (["exec", "scaled", "--size", "batch=3", "--size", "batch=4"], "'batch' has a size already: 3"),
+    (["exec", "scaled", "--size", "batch=3", "--size", "batch=4"], "'batch' was already given the size 3"),
     (["exec", "scaled", "--size", "batch=65"], "is outside [1, 64]"),
     (["exec", "scaled", "--size", "bach=3"], "symbols: batch"),
 ])
