@@ -1,4 +1,4 @@
-"""The flow that lowers a suite: one Prefect task per job, each in its own child process. Stored results are taken from the store in batches."""
+"""The flow that lowers a suite: one Prefect task per job, each in its own child process. Results in the store are taken in batches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ READING = Need(None, 0, False)  # of a task that only reads results from the sto
 def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | dict[str, Any]) -> State[Any]:
     """Lower a `Prepared` job, given as plain data, and return a state with its outcome.
 
-    The full result is in the job's folder. where: the slots of the flow's machine, or the run's environment, which a cluster worker must match.
+    The full result is in the job's folder.
+    where: the slots of the flow's machine, or the run's environment, which a cluster worker must match.
     """
     if client.stopped():
         return Failed(message="not_run: the run was interrupted")
@@ -126,7 +127,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
 
 
 def all_held(run: Record, cluster: Cluster) -> bool:
-    """Return whether the store seems to hold all unfinished jobs. If so, the compilers are loaded only when a job turns out to need them."""
+    """Return whether the store seems to have all unfinished jobs. If so, the compilers are loaded only when a job needs them after all."""
     todo = run.unfinished()
     return len(attempts.held(run, todo, schedule.needs(run), slots.lay_out(cluster))) == len(todo)
 
@@ -158,7 +159,8 @@ def lower_suite(run: Run) -> Path:
             raise ServerLost(stop.problem) from None
         if isinstance(error, ShapelineError | KeyboardInterrupt):
             raise
-        fix = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one" if os.environ.get("PREFECT_API_URL") else ""
+        remedy = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one"
+        fix = remedy if os.environ.get("PREFECT_API_URL") else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began

@@ -75,10 +75,12 @@ def summary(folder: Path) -> str:
     """Return a summary of a run in Markdown: totals, and the changes since the previous run and since the baseline."""
     data, found = files.read(folder / REPORT), _changes(folder)
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
-    verdict = "regressions" if any(told["regression"] for told in found.values()) else "as expected" if data["as_expected"] else "not as expected"
+    regressed = any(told["regression"] for told in found.values())
+    verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
     lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{folder / 'report.html'}`"]
     for name, told in found.items():
-        lines += ["", f"## Since the {'previous run' if name == 'previous' else 'baseline'} (`{told['old']['run']}`)", "", told["summary"], ""]
+        other = "previous run" if name == "previous" else "baseline"
+        lines += ["", f"## Since the {other} (`{told['old']['run']}`)", "", told["summary"], ""]
         kinds = [kind for kind in told["kinds"] if kind["rows"]]
         for kind in kinds:
             title = f"{kind['title']}: {len(kind['rows'])}"
@@ -102,8 +104,9 @@ def post(text: str, folder: Path, settings: Nightly) -> list[str]:
             refused.append(f"the webhook did not accept the summary: {error}")
     if settings.command:
         try:
-            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS, check=False,
-                                  env={**os.environ, "SHAPELINE_RUN": str(folder)})  # fmt: skip
+            variables = {**os.environ, "SHAPELINE_RUN": str(folder)}
+            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS,
+                                  check=False, env=variables)  # fmt: skip
             if done.returncode:
                 refused.append(f"the command for the summary exited with status {done.returncode}: {done.stderr.strip()[-300:]}")
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -114,7 +117,10 @@ def post(text: str, folder: Path, settings: Nightly) -> list[str]:
 
 
 def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
-    """Serve the schedule of `plan` until interrupted. Raises ConfigError if no persistent server is configured or the schedule is invalid."""
+    """Serve the schedule of `plan` until interrupted.
+
+    Raises ConfigError if no persistent server is configured or the schedule is invalid.
+    """
     settings = structured(Nightly, plan.config.get("nightly") or {})
     if not PREFECT_API_URL.value():
         fix = "start one (prefect server start) and set its URL: export PREFECT_API_URL=http://127.0.0.1:4200/api"

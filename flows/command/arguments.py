@@ -27,7 +27,7 @@ def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
                         help="also look in DIR/model, DIR/suite, ... (searched before Shapeline's own; repeatable)")
     parser.add_argument("--shard", metavar="i/n", help="only the i-th of n shards of the jobs, the same on every machine")
-    parser.add_argument("--durations", metavar="RUN", help="balance the shards by the durations in this earlier run (its folder or report.json)")
+    parser.add_argument("--durations", metavar="RUN", help="balance the shards by the durations in this run's folder or report.json")
     parser.add_argument("--output", metavar="DIR", help="folder or URL for runs and the store (default: artifacts)")
     return parser
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser("cache", DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc")
     ls = commands.add_parser("ls", help="list the results in the store, most recently used first")
-    why = commands.add_parser("why", help="explain for each stage of a job which run made its result, or why it was not taken from the store")
+    why = commands.add_parser("why", help="explain for each stage of a job which run made its result, or why the store had none")
     why.add_argument("job", help="a job's id, or a part of it")
     why.add_argument("--run", default="latest", help="a run's id (default: the newest)")
     gc = commands.add_parser("gc", help="remove the least recently used results until the store is small enough")
@@ -96,7 +96,8 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
         print(json.dumps({"removed": done.entries, "weights": done.weights, "before": done.before, "after": done.after}))
         return
     where = url if options.at_url else store.root
-    print(f"{len(done.entries)} results and {len(done.weights)} files of weights removed from {where}: {size(done.before)} -> {size(done.after)}")
+    removed = f"{len(done.entries)} results and {len(done.weights)} files of weights removed"
+    print(f"{removed} from {where}: {size(done.before)} -> {size(done.after)}")
     if done.after > options.max_bytes:
         print(f"still larger than {size(options.max_bytes)}: the remaining results were used recently, or by a run given with --keep")
 

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_job_parser("exec", "Run the lowered program of a job at any sizes, on inputs filled as the model declares; "
                                   "the model's Python code is not needed.")
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
-    parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager's results")
+    parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)

@@ -14,7 +14,8 @@ from lowering.symbols.schema import FILE
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = make_job_parser("explain", "Explain what happened to every dim that a job declares as dynamic, or to one symbol or dim in detail.")
+    """Run the command. Raises ConfigError if the job, its symbol log or the symbol does not exist."""
+    parser = make_job_parser("explain", "Explain what became of every dim that a job declares as dynamic, or of one symbol or dim.")
     parser.add_argument("symbol", nargs="?", metavar="SYMBOL", help="a symbol (seq, s77, u0) or a dim (input_ids[1])")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
@@ -33,9 +34,10 @@ def recorded(folder: Path) -> SymbolRecord:
     try:
         return SymbolRecord.load(folder)
     except FileNotFoundError as error:
-        raise ConfigError(Problem(str(folder / FILE), "is missing: the job has no result yet", "wait for it, or run the job again")) from error
+        cause, fix = "is missing: the job has no result yet", "wait for it, or run the job again"
+        raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
     except (OSError, ValueError, TypeError) as error:
-        cause = f"holds no symbol log: {error}"
+        cause = f"contains no symbol log: {error}"
         fix = f"see {folder / 'log.txt'} for how far the job came: the symbol log begins with its export"
         raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
 

@@ -43,7 +43,8 @@ class Sweep:
     error: ConfigError | None = None
 
     def __call__(self, config: Any) -> None:
-        raise ConfigError(Problem("hydra/launcher", "lowers one job at a time", "omit it: the default, prefect, lowers all jobs as one run"))
+        fix = "omit it: the default, prefect, lowers all jobs as one run"
+        raise ConfigError(Problem("hydra/launcher", "lowers one job at a time", fix))
 
     def launch(self, combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Lower the jobs of all combinations as one run, and return {job id: outcome} for each.
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; exit 1 if a job of any batch did not end as expected. ConfigError passes through."""
     own = [text for text in arguments if text.startswith(("-", "hydra")) and not text.startswith(SEARCHPATH)]
     given, problems = overrides.parse([text for text in arguments if text not in own and not text.startswith(SEARCHPATH)])
-    problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", "use shapeline run, which accepts it and sweeps too")
+    fix = "use shapeline run, which accepts it and sweeps too"
+    problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", fix)
                  for override in given if override.how == "delete"]
     if problems:
         raise ConfigError(problems)
@@ -104,7 +106,8 @@ def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = 
         for text in combination:
             key, _, value = text.partition("=")
             columns.setdefault(key, {})[value] = None
-    texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})" for key, values in columns.items())]
+    texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})"
+                       for key, values in columns.items())]
     planned = plan(texts)
     wanted = {name for combination in combinations for name in jobs_of(planned, combination)}
     if wanted == {job_id(job) for job in planned.jobs}:
@@ -115,7 +118,8 @@ def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = 
 def jobs_of(planned: Plan, combination: Sequence[str]) -> list[str]:
     """Return the ids of the jobs of one combination."""
     given, _ = overrides.parse(list(combination))
-    return [name for job in planned.jobs if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
+    return [name for job in planned.jobs
+            if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
 
 
 def _stands(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:

@@ -38,9 +38,10 @@ BUDGETS = {"budget_elements": 1 << 26, "budget_seconds": 5.0}
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; exit 1 if less than the declared range is accepted."""
-    parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and the cause of failure beyond each edge.")
+    parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and why it fails beyond.")
     parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol to probe")
-    parser.add_argument("--limit", type=int, metavar="SIZE", help=f"also try sizes beyond the declared max, up to SIZE (default without a max: {LIMIT})")
+    parser.add_argument("--limit", type=int, metavar="SIZE",
+                        help=f"also try sizes beyond the declared max, up to SIZE (without a max: {LIMIT})")
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)
     name, *options.overrides = options.overrides or [""]
@@ -63,7 +64,8 @@ def lines(symbol: str, found: Finding, folder: Path) -> list[str]:
         return [f"{symbol}: no range was accepted", f"  {found.edges['max']}", f"attempts: {folder}"]
     said = [f"{symbol}: accepted in {found.range}" + (", as declared" if not found.narrower else "")]
     top, step = found.range.largest(found.range.max or 0), found.range.multiple_of
-    beyond = {"max": f"at {top + step}", "min": f"at {max(0, found.range.min - step)}", "multiple_of": f"at sizes that are not multiples of {step}"}
+    below = max(0, found.range.min - step)
+    beyond = {"max": f"at {top + step}", "min": f"at {below}", "multiple_of": f"at sizes that are not multiples of {step}"}
     said += [f"  {beyond[side]}: {attempt}" for side, attempt in found.edges.items()]
     if "max" not in found.edges:
         said.append(f"  no size beyond {top} was tried (see --limit)")
@@ -169,7 +171,8 @@ def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
     found = [job for job in planned.jobs if wanted in ("", job_id(job), job["model"]["name"])]
     if len(found) == 1:
         return planned, found[0]
-    fix = f"name one: {', '.join(_ids(planned)[:8])}" if found else near_miss(name, _ids(planned)) or f"jobs: {', '.join(_ids(planned)[:8])}"
+    some = ", ".join(_ids(planned)[:8])
+    fix = f"name one: {some}" if found else near_miss(name, _ids(planned)) or f"jobs: {some}"
     raise ConfigError(Problem(f"probe {name}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
 
 

@@ -17,6 +17,7 @@ from lowering.ir import text_files
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Run the command. Raises ConfigError if the job or the level does not exist."""
     parser = make_job_parser("show", "Print the program of a job at one level; without LEVEL, list the levels.")
     parser.add_argument("level", nargs="?", metavar="LEVEL", help="a stage, with or without its number: mhlo, 03-torch-raw")
     parser.add_argument("--plain", action="store_true", help="omit the comments that name code lines and values")

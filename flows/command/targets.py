@@ -33,7 +33,8 @@ def find_job(name: str, run: str, output: Path) -> Path:
     if len(matches) == 1:
         return found.job_folder(matches[0])
     if matches:
-        raise ConfigError(Problem(name, f"is part of the ids of {len(matches)} jobs of run {found.data['run']}", f"name one of {_listed(matches)}"))
+        cause = f"is part of the ids of {len(matches)} jobs of run {found.data['run']}"
+        raise ConfigError(Problem(name, cause, f"name one of {_listed(matches)}"))
     fix = near_miss(name, found.ids) or f"jobs: {_listed(found.ids)}"
     raise ConfigError(Problem(name, f"is neither a job of run {found.data['run']} nor the folder of a job", fix))
 

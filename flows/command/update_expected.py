@@ -54,7 +54,8 @@ def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expect
     changes: dict[str, tuple[Expectation | None, Expectation | None]] = {}
     for name, result in results.items():
         before = held[name]
-        if result.outcome in UNJUDGED or (before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))):
+        same = before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))
+        if result.outcome in UNJUDGED or same:
             continue
         changes[name] = (None if before.outcome == UNSPECIFIED else before, _observed(result))
     if run.data.get("whole"):

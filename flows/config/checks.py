@@ -24,7 +24,8 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
         target = spec.get(TARGET)
         if not isinstance(target, str):
             others = [other for other in stages if stages[other].get(TARGET)]
-            found.append(Problem(place(keys), f"has no {TARGET}", near_miss(name, others) or "set it to the stage's class, or remove the key"))
+            fix = near_miss(name, others) or "set it to the stage's class, or remove the key"
+            found.append(Problem(place(keys), f"has no {TARGET}", fix))
             continue
         try:
             declared[name] = declarations.stage(target)
@@ -76,7 +77,8 @@ def loss_problems(loss: Any, place: Place) -> list[Problem]:
     missing = sorted(options.required - set(given))
     known = f"it takes {', '.join(options.types)}"
     found = [Problem(place(given[name]), f"{target} has no argument '{name}'", near_miss(name, options.types) or known) for name in unknown]
-    return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"set outputs: {{{name}: NAME}}, or a target") for name in missing]
+    return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"set outputs: {{{name}: NAME}}, or a target")
+                    for name in missing]
 
 
 def _recipe_misfits(spec: Any, keys: Keys) -> Iterator[Misfit]:

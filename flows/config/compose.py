@@ -34,7 +34,7 @@ class Folders:
         return next((file for path in self.paths if (file := path / group / f"{name}.yaml").is_file()), None)
 
     def name(self, group: str, file: Path) -> str | None:
-        """Return the name that chooses `file` in its group; None if the group's folders lack it or another file of that name comes first."""
+        """Return the name that chooses `file` in its group; None if it is outside the group's folders or hidden by another file."""
         inside = next((path / group for path in self.paths if file.is_relative_to(path / group)), None)
         name = str(file.relative_to(inside).with_suffix("")) if inside else ""
         return name if name and self.file(group, name) == file else None

@@ -19,13 +19,15 @@ from lowering.errors import ConfigError, near_miss
 from lowering.level import Level
 
 # The names that annotations of options may use.
-VOCABULARY: dict[str, Any] = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, object, list, tuple, dict, Mapping, Sequence)}
+VOCABULARY: dict[str, Any] = {
+    kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, object, list, tuple, dict, Mapping, Sequence)
+}
 VOCABULARY |= {"Any": Any, "Optional": typing.Optional, "Union": typing.Union}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a target. types: by name (Any if unknown). required: names that must be given. open: whether it accepts other names."""
+    """The options of a target. types: by name (Any if unknown); required: names without a default; open: whether it accepts other names."""
 
     types: Mapping[str, Any]
     required: frozenset[str]
@@ -87,7 +89,7 @@ def _read_stage(path: str) -> StageDeclaration | None:
 
 
 def _lineage(path: str) -> list[ast.ClassDef]:
-    """Return the bases of the class at a dotted path, from the direct subclass of Stage, then the class itself; empty if not shown by source."""
+    """Return the class at a dotted path, after its bases up to the direct subclass of Stage; empty if the source does not show them."""
     node = _definition(path)
     if not isinstance(node, ast.ClassDef) or len(node.bases) != 1:
         return []
@@ -99,7 +101,7 @@ def _lineage(path: str) -> list[ast.ClassDef]:
 
 
 def _origin(module: str, name: str) -> str | None:
-    """Return the dotted path of `name` in a module: that of its import, or of the module's own class; None if it is neither."""
+    """Return the dotted path of `name` in a module: its import or the module's own class; None if it is neither."""
     for node in _statements(module) or ():
         if isinstance(node, ast.ImportFrom) and not node.level:
             imported = next((item.name for item in node.names if (item.asname or item.name) == name), None)
@@ -146,7 +148,7 @@ def _module_file(module: str) -> Path | None:
     spec = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
-        # Only the first name is looked up through all import hooks (an editable install has one): for the others that imports their parents.
+        # Look up only the first name through all import hooks (an editable install has one): for the others that imports their parents.
         name = ".".join(parts[:depth])
         try:
             spec = importlib.util.find_spec(name) if depth == 1 else importlib.machinery.PathFinder.find_spec(name, search)

@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines that run jobs. runner: how the flow's tasks are started. workers: concurrent jobs (None: as many as the machine can hold).
+    """The machines that run jobs. runner: how the flow's tasks are started. workers: concurrent jobs (None: as many as fit the machine).
 
     For threads: gpus are the ids to use, one per job that needs a GPU (None: all); memory_bytes limits the memory of all jobs together
     (None: the free memory). For dask and ray: address of a running cluster; without it a local cluster is made, by cluster_class

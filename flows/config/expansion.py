@@ -1,4 +1,4 @@
-"""Expansion of a suite into jobs: for each model and point, the checked tree (file, variant, sweep, command line) as `Job.to_json` writes it."""
+"""Expansion of a suite into jobs: for each model and point a checked tree (file, variant, sweep, command line), as by `Job.to_json`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class _Expanding:
             if name in bases:
                 own = self._exclusions(keys, entry)
                 points = sweeps[name].points(entry.get("variants", {}), whole=total <= limit)
-                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]  # sum, not any: every exclusion must see every point
+                # sum, not any: every exclusion must see every point
+                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]
                 self._model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
                 self.problems += [problem for exclusion in own for problem in exclusion.problems()] if total <= limit else []
         if bases and total <= limit:
@@ -133,7 +134,7 @@ class _Expanding:
         return file.parent if file else Path.cwd()
 
     def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
-        """Return the sweeps of one model: by the suite, then its entry, then the command line. Later ones replace earlier ones of the same key."""
+        """Return the sweeps of a model: by the suite, its entry, the command line. Later ones replace earlier ones with the same key."""
         found: dict[str, Axis] = {}
         groups: list[tuple[Axis, ...]] = []
         for at, said in (((), self.suite.data), (keys, entry)):
@@ -198,7 +199,9 @@ class _Expanding:
             trees, problems = compose.trees_of("stages", [file], self.asked.folders) if file else ({}, [])
             self.problems += problems if file else [request.missing("stages", name, place, self.asked.folders)]
             readable = file is not None and file in trees
-            self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1) if file and readable else None
+            self.option_files[name] = None
+            if file and readable:
+                self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1)
         return self.option_files[name]
 
     def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
@@ -239,5 +242,6 @@ def _explained(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
     """Return `misfit`, with a specific fix if a structure is given as an input."""
     match misfit.keys:
         case ("inputs", name, part) if misfit.fix.startswith("known:") and isinstance(tree["inputs"][name][part], Mapping):
-            return misfit._replace(fix="an input is one tensor: for a structure, wrap the module so that each part is an argument of forward")
+            fix = "an input is one tensor: for a structure, wrap the module so that each part is an argument of forward"
+            return misfit._replace(fix=fix)
     return misfit

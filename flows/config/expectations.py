@@ -65,10 +65,12 @@ def read(file: Path) -> Expectations:
         raise ConfigError(Problem(place, f"cannot be read: {getattr(error, 'problem', error)}")) from None
     layer = Layer(label, data, file=file)
     problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in misfits(Expectations, data)]
-    problems += [Problem(f"{label}:{line} {name}", f"is already given in line {first}", "remove one of them") for name, line, first in _twice(root)]
+    problems += [Problem(f"{label}:{line} {name}", f"is already given in line {first}", "remove one of them")
+                 for name, line, first in _twice(root)]
     if problems:
         raise ConfigError(problems)
-    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry) for name, entry in data.get("expect", {}).items()}
+    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry)
+               for name, entry in data.get("expect", {}).items()}
     return Expectations(data.get("strict", True), entries)
 
 

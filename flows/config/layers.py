@@ -60,7 +60,7 @@ class Layers:
         return Layers((*self.layers, layer), merged(self.data, layer.data))
 
     def place(self, keys: Keys) -> str:
-        """Return the place where the value at `keys` was set last; for a key that no layer has, that of its nearest parent."""
+        """Return the place where the value at `keys` was set last, or its nearest parent if no layer has `keys`."""
         said = [layer for layer in self.layers if layer.says(keys) == len(keys)]
         return (said[-1] if said else max(self.layers, key=lambda layer: layer.says(keys))).place(keys)
 

@@ -82,7 +82,8 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     if suite is not None and (suite_file := suite.layers[0].file) is not None:
         altered = any(override.group == "suite" or override.how == "sweep" for override in asked.values)
         file = expectations.file_of(suite_file, asked.folders)
-        expected, found = expectations.of_plan(file, [expansion.job_id(job) for job in expanded.jobs], complete=not altered and not problems)
+        ids = [expansion.job_id(job) for job in expanded.jobs]
+        expected, found = expectations.of_plan(file, ids, complete=not altered and not problems)
         problems += found
         file = None if altered else file
     if problems:

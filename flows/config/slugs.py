@@ -64,7 +64,8 @@ def refusal(name: str, place: str) -> Problem:
     """Return the problem of a name that cannot be a folder, as the names of models and variants must."""
     if len(name) > MOST and NAME.fullmatch(name[:MOST]):
         return Problem(place, f"'{name[:20]}…{name[-10:]}' has {len(name)} characters", f"shorten it to {MOST}: it is a folder's name")
-    return Problem(place, f"'{name}' cannot be a folder's name", "use letters, digits, . _ + = and single -, and begin with a letter or digit")
+    fix = "use letters, digits, . _ + = and single -, and begin with a letter or digit"
+    return Problem(place, f"'{name}' cannot be a folder's name", fix)
 
 
 def spelled(value: Any) -> str:

@@ -103,7 +103,7 @@ class Sweeps:
         return max(1, len(variants)) * (math.prod(map(len, self.steps())) + len(self.included))
 
     def points(self, variants: Mapping[str, Mapping[str, Any] | None], whole: bool = True) -> Iterator[Point]:
-        """Yield every variant with every combination of the axes' values, then the included points. Without any, yield one point, `default`.
+        """Yield every variant with every combination of the axes' values, then the included points. Without any, yield the point `default`.
 
         whole: if false, yield each value once, with the first values of the other axes: enough to check every value.
         """

@@ -30,7 +30,7 @@ LOOKS = 8  # concurrent reads of the notes of a store at a URL: each takes long
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job as its task receives it. need: resources it waits for on the flow's machine; url: the original of its folder, if that is a copy."""
+    """A job as its task receives it. need: the resources it waits for on the flow's machine; url: the original, if its folder is a copy."""
 
     folder: str
     need: Need
@@ -74,7 +74,10 @@ def concluded(place: Path, before: JobResult | None, result: JobResult, url: str
 
 
 def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[str]:
-    """Return the `jobs` that ended well with the run's store before, according to its notes. Does not check that all results are still there."""
+    """Return the `jobs` that ended well before, according to the notes of the run's store.
+
+    Does not check that the store still has all of their results.
+    """
     if run.store is None:
         return []
     store = Store(run.store)

@@ -1,5 +1,7 @@
-"""Dispatch of a run's jobs. Jobs in the store are taken in batches, the others run one by one; jobs that ended in `infra` are retried after
-a pause, until the deadline."""
+"""Dispatch of a run's jobs.
+
+Jobs in the store are taken in batches, the others run one by one. Jobs that ended in `infra` are retried after a pause, until the deadline.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
 
 
 def _rest(seconds: float, deadline: float | None) -> bool:
-    """Pause, and return whether there is time for another attempt. Returns False at once if the deadline comes first."""
+    """Sleep until the next attempt and return True; return False at once if the deadline comes first or the run is stopped."""
     end = time.time() + seconds
     if client.stopped() or (deadline is not None and end >= deadline):
         return False
@@ -68,6 +70,6 @@ def _rest(seconds: float, deadline: float | None) -> bool:
 def _lost(run: Record, job: str, deadline: float | None) -> None:
     """Record the outcome of a job that has no result after all attempts."""
     late = deadline is not None and time.time() >= deadline
-    problem = Problem("worker", "was lost before it wrote a result" if not late else "had not started the job when the run's deadline passed",
-                      "see the log of the cluster" if not late else "raise limits.run_seconds")
+    cause = "was lost before it wrote a result" if not late else "had not started the job when the run's deadline passed"
+    problem = Problem("worker", cause, "see the log of the cluster" if not late else "raise limits.run_seconds")
     watch.lost(run.job_folder(job), "not_run" if late else "infra", problem)

@@ -45,7 +45,8 @@ class Stop:
     def _interrupted(self, *_: object) -> None:
         if not self._asked.is_set():
             self._asked.set()
-            threading.Thread(target=self._insist, daemon=True).start()  # in a thread, as the main one may hold locks that stopping the jobs needs
+            # In a thread: the main thread may hold locks that stopping the jobs needs.
+            threading.Thread(target=self._insist, daemon=True).start()
         raise KeyboardInterrupt
 
     def _insist(self) -> None:

@@ -20,8 +20,9 @@ def matrix(results: Sequence[JobResult], title: str) -> str:
     width, height = max(5, len(stages)) * WIDTH, HEAD * 2 + line * len(results)
     parts = "".join(_column(number, name, results, line) for number, name in enumerate(stages))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="#fff"/><text x="4" y="16" fill="#1c1f23">{escape(title)}</text>{parts}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
+        f'<text x="4" y="16" fill="#1c1f23">{escape(title)}</text>{parts}</svg>'
     )
 
 
@@ -32,7 +33,8 @@ def as_address(picture: str) -> str:
 
 def _column(number: int, stage: str, results: Sequence[JobResult], line: float) -> str:
     spans = "".join(
-        f'<rect x="{number * WIDTH + 1}" y="{HEAD * 2 + line * start:g}" width="{WIDTH - 2}" height="{line * length:g}" fill="{COLOURS[kind]}"/>'
+        f'<rect x="{number * WIDTH + 1}" y="{HEAD * 2 + line * start:g}" width="{WIDTH - 2}" height="{line * length:g}" '
+        f'fill="{COLOURS[kind]}"/>'
         for start, length, kind in _spans([_kind(result, stage) for result in results])
     )
     return f'<text x="{number * WIDTH + 4}" y="{HEAD * 2 - 6}" fill="#5a626c">{escape(stage)}</text>{spans}'

@@ -56,7 +56,8 @@ def job_page(result: JobResult) -> None:
 
 def taken_page(results: Sequence[JobResult], name: str) -> None:
     """Create the page of a batch of jobs taken from the store, as Markdown, under the key `name`."""
-    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)} for result in results]
+    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)}
+            for result in results]
     said = f"{report.counted(len(results), 'job')} taken from the store"
     text = "\n".join([f"# {said}", "", *report.table(rows)])
     _patiently(lambda: create_markdown_artifact(text, key=name, description=said))
@@ -91,7 +92,8 @@ def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]
     yield ""
     yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
     yield ""
-    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)} for result in failed[:SHOWN]]
+    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)}
+             for result in failed[:SHOWN]]
     yield from report.table(named)
     if failed:
         yield ""

@@ -119,7 +119,8 @@ class Progress:
         """Print the last lines: totals, the command that reruns the unexpected jobs, and the path of the report."""
         self.line(f"{report.summary(results)}, in {seconds:.0f} s")
         if lost:
-            self.line(f"Prefect's server has not recorded the end of {report.counted(lost, 'task run')}; the record in the run's folder is complete")
+            unrecorded = report.counted(lost, "task run")
+            self.line(f"Prefect's server has not recorded the end of {unrecorded}; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
         if url := mirror.url_of(self.run.folder):

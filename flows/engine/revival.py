@@ -1,5 +1,8 @@
-"""Supervision of Prefect's server during a run. An embedded server that dies is restarted on the same port and exits with the run's process;
-a remote server that does not answer ends the run."""
+"""Supervision of Prefect's server during a run.
+
+An embedded server that dies is restarted on the same port; it exits with the run's process. A remote server that does not answer ends
+the run.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,8 @@ def embedded() -> SubprocessASGIServer | None:
 
 def _listens(address: str) -> bool:
     parts = urlsplit(address)
-    with suppress(OSError), socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=LOOK):
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with suppress(OSError), socket.create_connection((parts.hostname, port), timeout=LOOK):
         return True
     return False
 

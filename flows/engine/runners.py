@@ -87,7 +87,7 @@ def _ray_has_gpus() -> bool:
 
 
 def _ray_memory() -> int:
-    """Return the largest memory that a task can request, that of the largest node, in bytes."""
+    """Return the memory of the largest node in bytes: the most that a task can request."""
     import ray
 
     sizes: list[float] = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]

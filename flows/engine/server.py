@@ -1,5 +1,5 @@
-"""Prefect's server: the settings that must be in the environment before prefect is imported, the server that cluster workers report to,
-and a check that no task run was lost."""
+"""Prefect's server: settings that must be in the environment before prefect is imported, the server that cluster workers report to, and
+a check that no task run was lost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def shared(cluster: Cluster) -> Iterator[None]:
         return
     if not _is_here(cluster.address):
         fix = "start one there (prefect server start --host 0.0.0.0) and set its URL: export PREFECT_API_URL=http://HOST:4200/api"
-        raise InfraError(Problem(f"cluster.address={cluster.address}", "workers on other machines need a Prefect server that they can reach", fix))
+        cause = "workers on other machines need a Prefect server that they can reach"
+        raise InfraError(Problem(f"cluster.address={cluster.address}", cause, fix))
     from prefect.server.api.server import SubprocessASGIServer  # imported here: it takes seconds, and other runs do not need it
 
     own = SubprocessASGIServer()

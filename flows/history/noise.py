@@ -47,7 +47,8 @@ def judge(new: float, before: Sequence[float], measure: Measure) -> Verdict:
     margin = max(measure.part * usual, measure.least)
     if len(before) >= KNOWN:
         apart = sorted(abs(value - usual) for value in before)
-        margin = max(margin, SPREADS * NORMAL * statistics.median(apart), SEEN * apart[-2])  # two earlier outliers widen the margin, one does not
+        # apart[-2]: two earlier outliers widen the margin, one does not.
+        margin = max(margin, SPREADS * NORMAL * statistics.median(apart), SEEN * apart[-2])
     else:
         margin = max(margin, 2 * measure.least, (measure.unknown - 1) * usual if new > usual else (1 - 1 / measure.unknown) * usual)
     change = new - usual

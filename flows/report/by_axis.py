@@ -23,7 +23,8 @@ def tables(jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
     keys = dict.fromkeys(key for job in jobs for key in job.get("axes", {}) if key != VARIANT)
     found = {}
     for key in keys:
-        rows = [row for model in dict.fromkeys(job["model"] for job in jobs) for row in _rows([job for job in jobs if job["model"] == model], key)]
+        models = dict.fromkeys(job["model"] for job in jobs)
+        rows = [row for model in models for row in _rows([job for job in jobs if job["model"] == model], key)]
         if rows:
             found[key] = rows
     return found

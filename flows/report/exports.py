@@ -56,11 +56,11 @@ def junit(data: Mapping[str, Any]) -> bytes:
 
 
 def table(data: Mapping[str, Any]) -> str:
-    """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and for the seconds of each stage (`seconds STAGE`)."""
+    """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and the seconds of each stage (`seconds STAGE`)."""
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
-    columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes", "warnings",
-               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", *stages, "cause"]
+    columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes",
+               "warnings", "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", *stages, "cause"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -107,7 +107,8 @@ def _ending(job: Job) -> tuple[str, str] | None:
         return "failure", said if job["expected"] == "ok" else f"{said}, expected: {_expected(job)}"
     if job["outcome"] == "ok":
         return None
-    return "skipped", f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
+    reason = f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
+    return "skipped", reason
 
 
 def _expected(job: Job) -> str:

@@ -15,7 +15,7 @@ EARLIER = 30  # number of earlier runs compared with
 
 
 def found(run: Record, results: Sequence[JobResult]) -> dict[str, list[dict[str, str]]]:
-    """Write endings.json, and return by job id the earlier endings (`run`, `outcome`, `stage`) that differ, newest first. Raises OSError."""
+    """Write endings.json, and return by job id the differing earlier endings (`run`, `outcome`, `stage`), newest first. Raises OSError."""
     keys = {name: row.get("key") for name, row in run.rows.items()}
     judged = {result.id: result for result in results if result.outcome not in UNJUDGED and keys[result.id]}
     files.write(run.folder / ENDINGS, {name: [keys[name], result.outcome, result.stage] for name, result in judged.items()})
@@ -33,8 +33,8 @@ def _end(result: JobResult) -> tuple[str, str]:
 
 
 def _earlier(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    before = sorted((other for other in folder.parent.glob(f"*/{ENDINGS}") if other.parent.name < folder.name and not other.parent.is_symlink()),
-                    reverse=True)
+    others = folder.parent.glob(f"*/{ENDINGS}")
+    before = sorted((other for other in others if other.parent.name < folder.name and not other.parent.is_symlink()), reverse=True)
     for file in before[:EARLIER]:
         try:
             yield file.parent, dict(files.read(file))

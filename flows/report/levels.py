@@ -39,7 +39,8 @@ def present(folder: Path) -> list[Path]:
     """Return the IR files in a job's folder, plain or compressed, in the order in which they were written."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if text_files.kind(path) in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
+    files_here = (path for path in folder.iterdir() if not path.is_symlink())
+    return sorted(path for path in files_here if text_files.kind(path) in IR and _STAGE_FILE.match(path.name))
 
 
 def of(folder: Path) -> list[LevelFile]:
@@ -77,7 +78,7 @@ def size(path: Path) -> int:
 
 
 def normalized(text: str, suffix: str) -> str:
-    """Return IR text with its names numbered in order of appearance, without locations, comments and blank lines: equal for equal programs."""
+    """Return IR text with its names numbered in order, without locations, comments and blank lines, so that equal programs are equal."""
     if suffix == ".py":
         return _python(text)
     lines = code_lines.strip(text).splitlines()

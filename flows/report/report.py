@@ -112,7 +112,7 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def short(result: JobResult, limit: int = 160) -> str:
-    """Return the first line of the first problem and the number of further ones, or the warning about static dims if there is no problem."""
+    """Return the first line of the first problem and the number of further ones; without problems, the warning about static dims."""
     lines = (str(result.problems[0]) if result.problems else remarks.lost(result)).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"

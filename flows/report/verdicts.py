@@ -14,7 +14,8 @@ def lines(run: Record, results: Sequence[JobResult], unsteady: Mapping[str, Sequ
     expected = [result for result in results if result.expected not in ("ok", UNSPECIFIED)]
     new = [result for result in results if result.expected == UNSPECIFIED]
     if failing := [result for result in expected if result.outcome != "ok" and result.as_expected]:
-        yield from _section("Fail as expected", [{"job": result.id, "end": end(result), "reason": result.expect.reason} for result in failing])
+        yield from _section("Fail as expected", [
+            {"job": result.id, "end": end(result), "reason": result.expect.reason} for result in failing])
     if passing := [result for result in expected if result.outcome == "ok"]:
         yield from _section("Pass, but were expected to fail", [
             {"job": result.id, "expected": str(result.expect), "reason": result.expect.reason} for result in passing])
@@ -27,7 +28,8 @@ def lines(run: Record, results: Sequence[JobResult], unsteady: Mapping[str, Sequ
     if unsteady:
         now = {result.id: result for result in results}
         yield from _section("Flaky: the same job and code ended differently before", [
-            {"job": name, "now": end(now[name]), "before": "; ".join(f"{one['outcome']} in {one['stage']} ({one['run']})" for one in earlier[:3])}
+            {"job": name, "now": end(now[name]),
+             "before": "; ".join(f"{one['outcome']} in {one['stage']} ({one['run']})" for one in earlier[:3])}
             for name, earlier in unsteady.items()])
 
 

@@ -79,7 +79,8 @@ def concluded(folder: Path) -> None:
         return
     beside = [path for path in folder.parent.iterdir() if path.is_file() and path.suffix in (".html", ".json")]
     (folder.parent / "latest.txt").write_text(folder.name)
-    mirror.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
+    found = (*folder.iterdir(), *beside, folder.parent / "latest.txt")
+    mirror.publish([path for path in found if path.is_file() and not path.name.startswith(".")])
 
 
 def bring_results(top: Path, name: str) -> str:

@@ -48,7 +48,7 @@ def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], 
 
 
 def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature."""
+    """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature."""
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {

@@ -205,5 +205,5 @@ def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], na
 def test_a_structure_of_inputs_says_to_wrap_the_module(folder: Path) -> None:
     write(folder / "model/nested.yaml", TINY.replace("features: {dtype", "features: {part: {dtype: float32, shape: [batch]}, fil: {randint: [0, 3]}, dtype"))
     found = refused(f"hydra.searchpath=['{folder}']", "model=nested")
-    assert not_said(["inputs.features.part: is not a known key (an input is one tensor; of a structure, wrap the module",
+    assert not_said(["inputs.features.part: is not a known key (an input is one tensor: for a structure, wrap the module",
                      "inputs.features.fil: is not a known key (did you mean 'fill'?)"], found) == ""
