@@ -1,4 +1,4 @@
-"""The command `shapeline`, also `python -m flows`. Exit 0: all as expected; 1: something is not; 2: usage or configuration."""
+"""The command `shapeline`, also `python -m flows`. Exit status 0: all as expected; 1: something is not; 2: usage or configuration error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lowering.errors import ConfigError, InfraError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line `arguments` (sys.argv's by default) and return its exit status.
+    """Run the command line `arguments` (default: sys.argv) and return its exit status.
 
-    Modules in the working directory can be named in configurations.
+    The working directory is added to sys.path, so that configurations can name its modules.
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE_ERROR
     except InfraError as error:
         print(printing.problems(error.problems), file=sys.stderr, flush=True)
-        if isinstance(error, ServerLost):  # Prefect's threads go on asking the server for minutes, which nobody need wait for
+        if isinstance(error, ServerLost):  # Prefect's threads keep polling the server for minutes: do not wait for them
             sys.stdout.flush()
             os._exit(UNEXPECTED)
         return UNEXPECTED

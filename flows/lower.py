@@ -1,4 +1,4 @@
-"""The flow: lower a suite with one Prefect task per job, each in its own child process; what the store holds is taken in batches."""
+"""The flow that lowers a suite: one Prefect task per job, each in its own child process. Results in the store are taken in batches."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ from lowering.record.folder import Limits
 from lowering.record.result import JobResult
 from lowering.worker import client, watch
 
-READING = Need(None, 0, False)  # of a task that takes jobs from the store
+READING = Need(None, 0, False)  # of a task that only reads results from the store
 
 
 @task(name="lower", cache_policy=NO_CACHE)
 def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | dict[str, Any]) -> State[Any]:
-    """Lower a `Prepared` job (plain); the state says how it ended, the record holds everything.
+    """Lower a `Prepared` job, given as plain data, and return a state with its outcome.
 
-    where: the slots of the flow's machine, or the run's environment, which a worker of a cluster must match.
+    The full result is in the job's folder.
+    where: the slots of the flow's machine, or the run's environment, which a cluster worker must match.
     """
     if client.stopped():
         return Failed(message="not_run: the run was interrupted")
@@ -68,9 +69,9 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
 
 @task(name="take", cache_policy=NO_CACHE)
 def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any], where: Slots | dict[str, Any]) -> State[Any]:
-    """Take from the store what it holds of the `Prepared` jobs (plain); what it does not hold is left to `lower_job`.
+    """Take the results of `Prepared` jobs, given as plain data, from the store.
 
-    page: the key of the artifact that shows them; where: as of `lower_job`.
+    Jobs with no stored result are left to `lower_job`. page: key of the artifact that lists the taken jobs. where: as in `lower_job`.
     """
     log, taken = get_run_logger(), []
     for result in attempts.take([structured(Prepared, one) for one in prepared], where, limits["deadline"]):
@@ -82,9 +83,9 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
 
 @flow(name="lower", validate_parameters=False)
 def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
-    """Lower every job of a run: of the one begun in `folder`, else of a new one from `overrides`. A failed job stops no other.
+    """Lower every job of the run in `folder`, or of a new run made from `overrides`.
 
-    The state's data is the number of tasks that this took.
+    A failed job does not stop the others. The state's data is the number of tasks submitted.
     """
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = structured(Cluster, run.data["cluster"])
@@ -94,7 +95,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     here, remote = slots.lay_out(cluster), cluster.runner != "threads"
     where = run.data["environment"] if remote else here
 
-    taken: dict[str, str] = {}  # by job, the page of the batch that it is in
+    taken: dict[str, str] = {}  # job id -> key of the page of its batch
 
     def take(jobs: Sequence[tuple[str, Need]], number: int) -> Any:
         page = prefect_artifacts.key("taken", run.data["suite"], str(number))
@@ -126,21 +127,21 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
 
 
 def all_held(run: Record, cluster: Cluster) -> bool:
-    """Whether the store seems to hold what the run has yet to do: no compiler is loaded then until a job turns out to need it."""
+    """Return whether the store seems to have all unfinished jobs. If so, the compilers are loaded only when a job needs them after all."""
     todo = run.unfinished()
     return len(attempts.held(run, todo, schedule.needs(run), slots.lay_out(cluster))) == len(todo)
 
 
 def lower_suite(run: Run) -> Path:
-    """Execute `run`, showing its progress on stdout, and write its report; the run's folder. ConfigError and InfraError pass through.
+    """Execute `run`, show its progress on stdout, write its report, and return its folder.
 
-    Whatever interrupts it, the report is written, with a row for every job.
+    The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
     """
     began = time.monotonic()
     server.check_home()
     plan, begun = run.plan, begin.begin(run)
     if plan.cluster.runner == "threads" and not all_held(begun, plan.cluster):
-        client.server()  # loads the compilers while Prefect's server starts
+        client.server()  # load the compilers while Prefect's server starts
     progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:
         with progress, server.shared(plan.cluster), revival.watched(stop), stop.listening():
@@ -148,7 +149,7 @@ def lower_suite(run: Run) -> Path:
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(plan.overrides), str(begun.folder), return_state=True)
             tasks = state.result(raise_on_failure=False)
-            if not isinstance(tasks, int):  # the flow did not come to its end
+            if not isinstance(tasks, int):  # the flow did not finish
                 state.result(raise_on_failure=True)
             elif state.state_details.flow_run_id:
                 lost = server.missing_records(state.state_details.flow_run_id, tasks)
@@ -158,7 +159,8 @@ def lower_suite(run: Run) -> Path:
             raise ServerLost(stop.problem) from None
         if isinstance(error, ShapelineError | KeyboardInterrupt):
             raise
-        fix = "is the server at PREFECT_API_URL running? Unset it to use one of the run's own" if os.environ.get("PREFECT_API_URL") else ""
+        remedy = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one"
+        fix = remedy if os.environ.get("PREFECT_API_URL") else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began
@@ -171,4 +173,4 @@ def lower_suite(run: Run) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit("python -m flows.lower is now shapeline run, and with -m shapeline multirun")
+    sys.exit("python -m flows.lower was replaced by `shapeline run`, and by `shapeline multirun` for -m")

@@ -1,6 +1,6 @@
-"""A suite on a schedule: a served deployment that runs one night at a time, compares it with the last, and tells those who asked.
+"""A scheduled suite: a served deployment that runs one night at a time, compares each run with the previous one, and posts a summary.
 
-For a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 * * *" --param overrides='["suite=full"]'`.
+To use a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 * * *" --param overrides='["suite=full"]'`.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ HOOK_SECONDS = 120.0
 
 @flow(name="nightly", validate_parameters=False)
 def night(overrides: list[str]) -> State[Any]:
-    """Run the suite that `overrides` choose, and post its summary. A run that was missed is left out when a later one is due as well."""
+    """Run the suite chosen by `overrides` and post its summary. A missed run is skipped if a later one is also due."""
     if later := _due_after_this():
         return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
-    from flows import lower  # here: it needs this process's Prefect set up
+    from flows import lower  # imported here because it needs Prefect to be configured in this process
 
     run = config.load(overrides)
     folder = lower.lower_suite(run)
@@ -72,13 +72,15 @@ def night(overrides: list[str]) -> State[Any]:
 
 
 def summary(folder: Path) -> str:
-    """A run in Markdown for those who did not watch it: totals, and what changed since the run before and the baseline."""
+    """Return a summary of a run in Markdown: totals, and the changes since the previous run and since the baseline."""
     data, found = files.read(folder / REPORT), _changes(folder)
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
-    verdict = "regressions" if any(told["regression"] for told in found.values()) else "as expected" if data["as_expected"] else "not as expected"
+    regressed = any(told["regression"] for told in found.values())
+    verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
     lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{folder / 'report.html'}`"]
     for name, told in found.items():
-        lines += ["", f"## Since the {'previous run' if name == 'previous' else 'baseline'} (`{told['old']['run']}`)", "", told["summary"], ""]
+        other = "previous run" if name == "previous" else "baseline"
+        lines += ["", f"## Since the {other} (`{told['old']['run']}`)", "", told["summary"], ""]
         kinds = [kind for kind in told["kinds"] if kind["rows"]]
         for kind in kinds:
             title = f"{kind['title']}: {len(kind['rows'])}"
@@ -88,7 +90,10 @@ def summary(folder: Path) -> str:
 
 
 def post(text: str, folder: Path, settings: Nightly) -> list[str]:
-    """Hand the summary to the webhook (POST of {"text": …}) and the command (stdin; SHAPELINE_RUN names the folder); what they refused."""
+    """Post the summary to the webhook and the command of `settings`, and return a message for each failure.
+
+    The webhook receives a POST of {"text": …}. The command reads the text on stdin and the run's folder in SHAPELINE_RUN.
+    """
     refused = []
     if settings.webhook:
         request = urllib.request.Request(settings.webhook, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
@@ -96,13 +101,14 @@ def post(text: str, folder: Path, settings: Nightly) -> list[str]:
             with urllib.request.urlopen(request, timeout=HOOK_SECONDS):
                 pass
         except (OSError, ValueError) as error:
-            refused.append(f"the webhook did not take the summary: {error}")
+            refused.append(f"the webhook did not accept the summary: {error}")
     if settings.command:
         try:
-            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS, check=False,
-                                  env={**os.environ, "SHAPELINE_RUN": str(folder)})  # fmt: skip
+            variables = {**os.environ, "SHAPELINE_RUN": str(folder)}
+            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS,
+                                  check=False, env=variables)  # fmt: skip
             if done.returncode:
-                refused.append(f"the command for the summary left with {done.returncode}: {done.stderr.strip()[-300:]}")
+                refused.append(f"the command for the summary exited with status {done.returncode}: {done.stderr.strip()[-300:]}")
         except (OSError, subprocess.TimeoutExpired) as error:
             refused.append(f"the command for the summary failed: {error}")
     for problem in refused:
@@ -111,11 +117,14 @@ def post(text: str, folder: Path, settings: Nightly) -> list[str]:
 
 
 def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
-    """Serve the schedule of `plan` until interrupted. ConfigError when no persistent server is named, or the schedule is not valid."""
+    """Serve the schedule of `plan` until interrupted.
+
+    Raises ConfigError if no persistent server is configured or the schedule is invalid.
+    """
     settings = structured(Nightly, plan.config.get("nightly") or {})
     if not PREFECT_API_URL.value():
-        fix = "start one (prefect server start) and name it: export PREFECT_API_URL=http://127.0.0.1:4200/api"
-        raise ConfigError(Problem("nightly", "a schedule needs a Prefect server that stays", fix))
+        fix = "start one (prefect server start) and set its URL: export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        raise ConfigError(Problem("nightly", "a schedule needs a persistent Prefect server", fix))
     try:
         schedule = Cron(settings.cron, timezone=ZoneInfo(settings.timezone).key)
     except (ValueError, ZoneInfoNotFoundError) as error:
@@ -126,7 +135,7 @@ def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
 
 
 def _due_after_this() -> int:
-    """How many later runs of this run's deployment are due already: then this one is of the past."""
+    """Return how many later runs of this run's deployment are already due. If any is, this run is out of date."""
     deployment, expected = runtime.deployment.id, runtime.flow_run.scheduled_start_time
     if not deployment or expected is None:
         return 0

@@ -1,4 +1,4 @@
-"""Watching while something else goes on."""
+"""A context manager that runs a watcher in the background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def watching(watch: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Runs `watch` in a thread of its own until the block is left, which its event tells it; it is waited for."""
+    """Run `watch` in a thread while the block runs. On exit its event is set and the thread is joined."""
     ended = threading.Event()
     thread = threading.Thread(target=watch, args=(ended,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The arguments that several verbs take, each with one meaning and one default."""
+"""Arguments shared by several commands, each with one meaning and one default."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb that plans jobs: overrides of the configuration, and the options that stand for some of them."""
+    """Return the parser of a command that plans jobs: configuration overrides, and options that are short for some of them."""
     parser = make_parser(verb, description)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the configuration, in Hydra's grammar")
-    parser.add_argument("-k", dest="select", metavar="EXPR", help="only jobs whose id has these words: 'bert and not image'")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides, in Hydra's grammar")
+    parser.add_argument("-k", dest="select", metavar="EXPR", help="only jobs whose id contains these words: 'bert and not image'")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
-                        help="also look in DIR/model, DIR/suite, ... (before Shapeline's own; may be given again)")
-    parser.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the jobs, the same on every machine")
-    parser.add_argument("--durations", metavar="RUN", help="an earlier run's folder or report.json, to balance shards by")
-    parser.add_argument("--output", metavar="DIR", help="where runs go (default: artifacts)")
+                        help="also look in DIR/model, DIR/suite, ... (searched before Shapeline's own; repeatable)")
+    parser.add_argument("--shard", metavar="i/n", help="only the i-th of n shards of the jobs, the same on every machine")
+    parser.add_argument("--durations", metavar="RUN", help="balance the shards by the durations in this run's folder or report.json")
+    parser.add_argument("--output", metavar="DIR", help="folder or URL for runs and the store (default: artifacts)")
     return parser
 
 
 def make_run_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb about one finished run: RUN, --output."""
+    """Return the parser of a command about one finished run: RUN, --output."""
     parser = make_parser(verb, description)
     parser.add_argument("run", nargs="?", default="latest", help=NEWEST)
     add_output(parser)
@@ -41,22 +41,22 @@ def make_run_parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def make_job_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb about one job of a finished run: JOB, --run, --output."""
+    """Return the parser of a command about one job of a finished run: JOB, --run, --output."""
     parser = make_parser(verb, description)
-    parser.add_argument("job", metavar="JOB", help="a job's id, a part of it that no other has, or its folder")
+    parser.add_argument("job", metavar="JOB", help="a job's id, a unique part of it, or its folder")
     parser.add_argument("--run", default="latest", help=NEWEST)
     add_output(parser)
     return parser
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add --output: where finished runs and the store are."""
+    """Add --output: the folder or URL of finished runs and the store."""
     parser.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
-                        help="what holds runs/ and store/ (default: artifacts)")
+                        help="folder or URL that holds runs/ and store/ (default: artifacts)")
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Return the options of a plan parser as overrides: these alone describe a run, so that it can be started again from anywhere."""
+    """Return the options of a plan parser as overrides. They fully describe a run, so that it can be repeated from any directory."""
     texts = list(options.overrides)
     if options.config_dir:
         texts.append(f"hydra.searchpath=[{','.join(quoted(folder) for folder in options.config_dir)}]")
@@ -72,13 +72,13 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
 
 
 def folders_of(options: argparse.Namespace) -> Folders:
-    """Return the folders in which the options of a plan parser look for configurations."""
+    """Return the folders that the options of a plan parser search for configurations."""
     return Folders((*(Path(folder).resolve() for folder in options.config_dir), CONFIGS))
 
 
 def parse_size(text: str) -> int:
-    """Return `20G`, `500M` or `1.5 GiB` in bytes, for use as the type of an option; units are powers of 1024."""
+    """Convert `20G`, `500M` or `1.5 GiB` to bytes; units are powers of 1024. Used as the type of an argparse option."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size: a number with K, M, G or T, such as 500M or 20G")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write a number with K, M, G or T, such as 500M or 20G")
     return int(float(match[1]) * UNITS[match[2].upper()])

@@ -1,4 +1,4 @@
-"""`shapeline cache`: what the store holds, why a stage was not taken from it, and keeping it within a size."""
+"""`shapeline cache`: list the store's results, explain cache misses, and limit the store's size."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from lowering.record.result import JobResult
 from lowering.store import eviction, mirror, mirror_eviction
 from lowering.store.entries import Store
 
-DESCRIPTION = "The store of stage results: what it holds, why a stage was not taken from it, and keeping it within a size."
+DESCRIPTION = "Inspect the store of stage results: list it, explain why a stage was not taken from it, and limit its size."
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one of ls, why, gc. ConfigError when something named is not there."""
+    """Run one of ls, why, gc. Raises ConfigError if a named run or job does not exist."""
     parser = make_parser("cache", DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc")
-    ls = commands.add_parser("ls", help="the results in the store, last used first")
-    why = commands.add_parser("why", help="for each stage of a job: taken from which run, or what had changed")
-    why.add_argument("job", help="a job's id, or words in it")
+    ls = commands.add_parser("ls", help="list the results in the store, most recently used first")
+    why = commands.add_parser("why", help="explain for each stage of a job which run made its result, or why the store had none")
+    why.add_argument("job", help="a job's id, or a part of it")
     why.add_argument("--run", default="latest", help="a run's id (default: the newest)")
-    gc = commands.add_parser("gc", help="remove what was used longest ago until the store is small enough")
-    gc.add_argument("--max-bytes", required=True, type=parse_size, metavar="SIZE", help="what may stay: 500M, 20G")
-    gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep what this run used (may be given again)")
-    gc.add_argument("--at-url", action="store_true", help="free the URL of --output, which all machines share; else it is this machine's copy")
-    gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS", help="keep what was used within (default: an hour)")
+    gc = commands.add_parser("gc", help="remove the least recently used results until the store is small enough")
+    gc.add_argument("--max-bytes", required=True, type=parse_size, metavar="SIZE", help="maximum size of the store: 500M, 20G")
+    gc.add_argument("--keep", action="append", default=[], metavar="RUN", help="keep the results that this run used (repeatable)")
+    gc.add_argument("--at-url", action="store_true",
+                    help="clean the store at the URL of --output, which all machines share, instead of this machine's copy")
+    gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS",
+                    help="keep results used within the last SECONDS (default: 3600)")
     for command in (ls, why, gc):
         add_output(command)
-        command.add_argument("--json", action="store_true", help="as JSON")
+        command.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     store = Store(options.output / STORE)
     if options.command == "ls":
@@ -84,7 +86,7 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
     runs = options.output / RUNS
     url = mirror.url_of(store.root)
     if options.at_url and url is None:
-        raise ConfigError(Problem("--at-url", f"{options.output} is a folder of this machine", "--output s3://bucket/prefix; or leave --at-url out"))
+        raise ConfigError(Problem("--at-url", f"{options.output} is a local folder", "use --output s3://bucket/prefix, or omit --at-url"))
     kept = [copies.bring_results(options.output, run) for run in options.keep]
     results = [result for run in kept for result in map(JobResult.load, _jobs(options.output, run)) if result]
     keep = {stage.key for result in results for stage in result.stages}
@@ -94,13 +96,14 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
         print(json.dumps({"removed": done.entries, "weights": done.weights, "before": done.before, "after": done.after}))
         return
     where = url if options.at_url else store.root
-    print(f"{len(done.entries)} results and {len(done.weights)} files of weights removed from {where}: {size(done.before)} -> {size(done.after)}")
+    removed = f"{len(done.entries)} results and {len(done.weights)} files of weights removed"
+    print(f"{removed} from {where}: {size(done.before)} -> {size(done.after)}")
     if done.after > options.max_bytes:
-        print(f"more than {size(options.max_bytes)} is left: the rest was used lately, or by a run that is kept")
+        print(f"still larger than {size(options.max_bytes)}: the remaining results were used recently, or by a run given with --keep")
 
 
 def _jobs(output: Path, run: str) -> Iterator[Path]:
-    """The folders of the jobs of a run that have ended; ConfigError when there is no such run."""
+    """Return the folders of the finished jobs of a run. Raises ConfigError if there is no such run."""
     folder = output / RUNS / run
     if not folder.is_dir():
         known = sorted(path.name for path in (output / RUNS).glob("*") if path.is_dir() and not path.is_symlink())

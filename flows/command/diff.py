@@ -18,15 +18,15 @@ from lowering.errors import ConfigError, Problem
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 1 when something regressed."""
-    parser = make_parser("diff", "Compare two runs; exit 1 when something regressed.")
-    parser.add_argument("old", help="a run's folder or id; or `previous`, `baseline` of NEW")
+    """Run the command; exit 1 if something regressed."""
+    parser = make_parser("diff", "Compare two runs; exit 1 if something regressed.")
+    parser.add_argument("old", help="a run's folder or id, or `previous` or `baseline` relative to NEW")
     parser.add_argument("new", nargs="?", default="latest", help=NEWEST)
     add_output(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    form.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page to FILE")
     options = parser.parse_args(arguments)
     new = targets.find_run(options.new, options.output)
     with_others = new.parent if new.parent.name == RUNS else None
@@ -54,7 +54,7 @@ def _old(name: str, output: Path, new: Path) -> Path:
     else:
         other = publish.baselines(new.parent).get(files.read(new / REPORT)["suite"])
     if not other:
-        fix = "name a run" if name == "previous" else "shapeline pin RUN makes one"
+        fix = "name a run" if name == "previous" else "make one with shapeline pin RUN"
         raise ConfigError(Problem(str(new), f"has no {name} run", fix))
     return targets.find_run(other, output)
 

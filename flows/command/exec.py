@@ -1,4 +1,4 @@
-"""`shapeline exec JOB --size batch=3`: runs what a job was lowered to, without the model's code."""
+"""`shapeline exec JOB --size batch=3`: run the lowered program of a job, without the model's code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lowering.numerics.xla import PLATFORMS
 
 
 def main(arguments: Sequence[str]) -> int:
-    """1: it cannot be run, or differs from the recorded results; 2: a size that the program does not take."""
-    parser = make_job_parser("exec", "Run the artifact of a job at any sizes, on inputs filled as the model declares; "
+    """Run the command; exit 1 if the program fails or differs from the recorded results, 2 if it does not accept the sizes."""
+    parser = make_job_parser("exec", "Run the lowered program of a job at any sizes, on inputs filled as the model declares; "
                                   "the model's Python code is not needed.")
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
-    parser.add_argument("--compare", action="store_true", help="run the recorded inputs of these sizes, and compare with eager's results")
-    parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="where XLA runs (default: cpu)")
+    parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
+    parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     sizes = _sizes(options.size)
@@ -56,7 +56,7 @@ def _sizes(given: Sequence[str]) -> dict[str, int]:
         if not (equals and name and size.isdecimal()):
             wrong.append(Problem(f"--size {text}", "is not SYMBOL=N", "for example --size batch=3"))
         elif name in found:
-            wrong.append(Problem(f"--size {text}", f"'{name}' has a size already: {found[name]}", "give each symbol once"))
+            wrong.append(Problem(f"--size {text}", f"'{name}' was already given the size {found[name]}", "give each symbol once"))
         else:
             found[name] = int(size)
     if wrong:
@@ -65,7 +65,7 @@ def _sizes(given: Sequence[str]) -> dict[str, int]:
 
 
 def _row(done: Execution, name: str) -> dict[str, Any]:
-    """A result: what it is, a few numbers that tell it from another, and how it compares."""
+    """Return the row of a result: its type, a few summary numbers, and the comparison with eager if there is one."""
     value = done.results[name]
     row: dict[str, Any] = {"result": name, "type": f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}", **_summary(value)}
     if done.compared is not None and name not in done.compared:

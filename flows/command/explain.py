@@ -1,4 +1,4 @@
-"""`shapeline explain JOB [SYMBOL]`: what became of the dims of a job, from the code line to MHLO."""
+"""`shapeline explain JOB [SYMBOL]`: trace the dims of a job from the code line to MHLO."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from lowering.symbols.schema import FILE
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = make_job_parser("explain", "Say what became of every dim of a job that was asked to be dynamic; or all about one symbol or dim.")
+    """Run the command. Raises ConfigError if the job, its symbol log or the symbol does not exist."""
+    parser = make_job_parser("explain", "Explain what became of every dim that a job declares as dynamic, or of one symbol or dim.")
     parser.add_argument("symbol", nargs="?", metavar="SYMBOL", help="a symbol (seq, s77, u0) or a dim (input_ids[1])")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--timeline", action="store_true", help="print the events in order")
-    form.add_argument("--source", action="store_true", help="print the model's source with the symbols and guards born on each line")
+    form.add_argument("--source", action="store_true", help="print the model's source with the symbols and guards that each line created")
     options = parser.parse_args(arguments)
     if options.symbol and (options.markdown or options.source):
-        parser.error("--markdown and --source show the whole job: leave SYMBOL out")
+        parser.error("--markdown and --source show the whole job: omit SYMBOL")
     folder = targets.find_job(options.job, options.run, options.output)
     print(_text(recorded(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
     return OK
 
 
 def recorded(folder: Path) -> SymbolRecord:
-    """The symbol log of the job in `folder`; ConfigError when it has none that can be read."""
+    """Return the symbol log of the job in `folder`. Raises ConfigError if it is missing or cannot be read."""
     try:
         return SymbolRecord.load(folder)
     except FileNotFoundError as error:
-        raise ConfigError(Problem(str(folder / FILE), "is missing: the job has no result yet", "wait for it, or run it again")) from error
+        cause, fix = "is missing: the job has no result yet", "wait for it, or run the job again"
+        raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
     except (OSError, ValueError, TypeError) as error:
-        cause = f"holds no symbol log: {error}"
-        fix = f"{folder / 'log.txt'} says how far the job came: the log begins with its export"
+        cause = f"contains no symbol log: {error}"
+        fix = f"see {folder / 'log.txt'} for how far the job came: the symbol log begins with its export"
         raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
 
 

@@ -12,12 +12,12 @@ from flows.config.plan import plan
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print a line per job, or the names that can be chosen in a group."""
+    """Run the command: print a line per job, or the names that can be chosen in a group."""
     parser = make_plan_parser("list", "Print the jobs that a run would have, with the ranges of their symbols.")
-    parser.add_argument("--json", action="store_true", help="the jobs as JSON: what each child process is given")
-    parser.add_argument("--digests", action="store_true", help="a column that is equal for equal jobs, whatever they are called")
-    parser.add_argument("--models", action="store_true", help="the names that model=NAME and suites can use")
-    parser.add_argument("--suites", action="store_true", help="the names that suite=NAME can use")
+    parser.add_argument("--json", action="store_true", help="print the jobs as JSON, as each child process receives them")
+    parser.add_argument("--digests", action="store_true", help="add a column with a digest of each job, independent of its name")
+    parser.add_argument("--models", action="store_true", help="print the names that model=NAME and suites can use")
+    parser.add_argument("--suites", action="store_true", help="print the names that suite=NAME can use")
     options = parser.parse_intermixed_args(arguments)
     groups = [group for group, asked in (("model", options.models), ("suite", options.suites)) if asked]
     if groups:

@@ -1,4 +1,4 @@
-"""`shapeline multirun KEY=V1,V2 ...`: Hydra's own way to sweep. One of its sweepers makes the combinations, one flow run lowers them all."""
+"""`shapeline multirun KEY=V1,V2 ...`: sweep with Hydra. One of its sweepers makes the combinations, and one flow run lowers all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flows.runs import record
 from lowering.errors import ConfigError, Problem
 
 APP = "shapeline_multirun"  # the (empty) primary config: pipeline.yaml is composed by the plan
-# Hydra's logging would take over the process; its folder holds multirun.yaml only, what the jobs leave is in the run's folder.
+# Hydra's logging would replace the process's own. Its sweep folder holds only multirun.yaml; the jobs' files are in the run's folder.
 SETTINGS = ("hydra/launcher=prefect", "hydra/sweeper=pipeline", "hydra/hydra_logging=disabled", "hydra/job_logging=disabled",
             "hydra.output_subdir=null")
 SEARCHPATH = "hydra.searchpath="
@@ -31,9 +31,10 @@ SEARCHPATH = "hydra.searchpath="
 
 @dataclass
 class Sweep:
-    """The function that Hydra sweeps; its launcher has it lower all combinations as one run.
+    """The task function that Hydra sweeps. The launcher makes it lower all combinations as one run.
 
-    fixed: overrides that only the plan reads; single: keys that have one value and are not swept; as_expected: whether all jobs so far are.
+    fixed: overrides that only the plan reads. single: keys with one value, which are not swept.
+    as_expected: whether all jobs so far ended as expected.
     """
 
     fixed: Sequence[str] = ()
@@ -42,16 +43,20 @@ class Sweep:
     error: ConfigError | None = None
 
     def __call__(self, config: Any) -> None:
-        raise ConfigError(Problem("hydra/launcher", "lowers one job at a time", "leave it out: the default, prefect, lowers all as one run"))
+        fix = "omit it: the default, prefect, lowers all jobs as one run"
+        raise ConfigError(Problem("hydra/launcher", "lowers one job at a time", fix))
 
     def launch(self, combinations: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        """Lower the jobs of all combinations (the first is number `first`) as one run. Each return value is {job id: outcome}."""
-        from flows import lower  # here: a sweep that is refused starts without Prefect
+        """Lower the jobs of all combinations as one run, and return {job id: outcome} for each.
+
+    first: number of the first combination.
+    """
+        from flows import lower  # imported here so that an invalid sweep is refused without starting Prefect
         from flows.report import report
 
         try:
             planned = planned_of(combinations, self.single, self.fixed)
-        except ConfigError as error:  # Hydra would print a traceback: `main` raises it again
+        except ConfigError as error:  # Hydra would print a traceback: `main` re-raises it instead
             self.error = error
             return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
         folder = lower.lower_suite(config.build(planned))
@@ -67,10 +72,11 @@ class Sweep:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 1 when a job of any batch did not end as expected. ConfigError passes through."""
+    """Run the command; exit 1 if a job of any batch did not end as expected. ConfigError passes through."""
     own = [text for text in arguments if text.startswith(("-", "hydra")) and not text.startswith(SEARCHPATH)]
     given, problems = overrides.parse([text for text in arguments if text not in own and not text.startswith(SEARCHPATH)])
-    problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", "shapeline run takes it, and sweeps too")
+    fix = "use shapeline run, which accepts it and sweeps too"
+    problems += [Problem(f"command line {override.text}", "Hydra cannot remove a key in a multirun", fix)
                  for override in given if override.how == "delete"]
     if problems:
         raise ConfigError(problems)
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     output = next((str(override.value) for override in given if override.keys == ("output",)), "artifacts")
     settings = [text for text in SETTINGS if not any(text.split("=")[0] == mine.split("=")[0] for mine in own)]
     folder = f"hydra.sweep.dir={output}/multirun/${{now:%Y%m%dT%H%M%S}}"
-    # To Hydra a single value is a sweep of one: it then looks for no such key in its own config.
+    # A single value is given to Hydra as a sweep of one value: Hydra then does not look for the key in its own config.
     tasks = [override.text if override.how == "sweep" else "{}=choice({})".format(*override.text.split("=", 1)) for override in given]
     ConfigStore.instance().store(name=APP, node={})
     multirun = [] if {"-m", "--multirun"} & set(own) else ["-m"]
@@ -91,16 +97,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = (), fixed: Sequence[str] = ()) -> Plan:
-    """The plan that has the jobs of these combinations and no other, named as those of one sweep over all their values.
+    """Return the plan of exactly the jobs of these combinations, named as in one sweep over all their values.
 
-    single: keys whose one value is no sweep; fixed: further overrides.
+    single: keys with one value, which are not swept. fixed: further overrides.
     """
     columns: dict[str, dict[str, None]] = {}
     for combination in combinations:
         for text in combination:
             key, _, value = text.partition("=")
             columns.setdefault(key, {})[value] = None
-    texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})" for key, values in columns.items())]
+    texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})"
+                       for key, values in columns.items())]
     planned = plan(texts)
     wanted = {name for combination in combinations for name in jobs_of(planned, combination)}
     if wanted == {job_id(job) for job in planned.jobs}:
@@ -109,13 +116,14 @@ def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = 
 
 
 def jobs_of(planned: Plan, combination: Sequence[str]) -> list[str]:
-    """The ids of the jobs that one combination stands for."""
+    """Return the ids of the jobs of one combination."""
     given, _ = overrides.parse(list(combination))
-    return [name for job in planned.jobs if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
+    return [name for job in planned.jobs
+            if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
 
 
 def _stands(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:
-    """Whether a job with these axes is one of an override's; what is no axis concerns all jobs."""
+    """Return whether an override selects a job with these axes. An override of a key that is not an axis selects all jobs."""
     if override.keys == ("model",):
         return bool(Path(str(override.value)).stem == model)
     override = expansion.named(override, [model])

@@ -11,13 +11,13 @@ from flows.config import run as config
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until interrupted. ConfigError when no persistent server is named, or the schedule is not valid."""
+    """Run the command: serve until interrupted. Raises ConfigError if no persistent server is configured or the schedule is invalid."""
     parser = make_parser("nightly", "Serve a schedule (nightly.cron in nightly.timezone) that runs a suite, one run at a time.")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what to run: overrides as of shapeline run")
-    parser.add_argument("--name", help="of the deployment (default: the suite)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the suite to run: overrides as in shapeline run")
+    parser.add_argument("--name", help="name of the deployment (default: the suite's)")
     parser.add_argument("--once", action="store_true", help="run one night now, without a schedule, and exit")
     options = parser.parse_intermixed_args(arguments)
-    plan = config.load(options.overrides).plan  # everything that is wrong is reported now, not at night
+    plan = config.load(options.overrides).plan  # report every configuration error now, not at night
     overrides = list(options.overrides)
     if not any(text.startswith("output=") for text in overrides):
         overrides.append(f"output={plan.output.absolute()}")

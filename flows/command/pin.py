@@ -11,8 +11,8 @@ from flows.history import publish
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the run into baselines.json."""
-    options = make_run_parser("pin", "Make a run the baseline that every later run of its suite is compared with.").parse_args(arguments)
+    """Run the command: write the run into baselines.json."""
+    options = make_run_parser("pin", "Make a run the baseline of its suite: every later run is compared with it.").parse_args(arguments)
     folder = targets.find_run(options.run, options.output)
     print(f"{folder.name} is the baseline of {publish.pin(folder)}")
     return OK

@@ -1,4 +1,4 @@
-"""What the command prints: jobs as a table, problems as a list."""
+"""The text that commands print: jobs as a table, problems as a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from lowering.recipe import TARGET
 
 
 def jobs(planned: Plan, digests: bool = False) -> str:
-    """A line a job (id, a column for each axis, symbols with their ranges, the level it ends at, digests if asked for), and a total."""
+    """Return a table of the jobs of a plan, and a total.
+
+    Columns: id, one column per axis, symbols with their ranges, the last level, and the digest if `digests`.
+    """
     listed = [expansion.job_id(job) for job in planned.jobs]
     swept = list(dict.fromkeys(key for job in listed for key in planned.axes.get(job, {}) if key != VARIANT))
     rows = []
@@ -30,7 +33,7 @@ def jobs(planned: Plan, digests: bool = False) -> str:
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """Of each dotted key as many of its last words as tell it from the others."""
+    """Return for each dotted key its shortest suffix that differs from those of the other keys."""
     found = []
     for key in keys:
         words = key.split(".")
@@ -45,12 +48,12 @@ def _value(value: Any) -> str:
 
 
 def symbols(declared: Mapping[str, Any]) -> str:
-    """`batch [1, 64]  seq [1, 512], a multiple of 8`."""
+    """Return symbols as text: `batch [1, 64]  seq [1, 512], a multiple of 8`."""
     return "  ".join(f"{name} {Symbol(**symbol)}" for name, symbol in declared.items()) or "none (static)"
 
 
 def problems(found: Sequence[Problem]) -> str:
-    """Every problem with its place on one line, cause and fix below."""
+    """Return a list of problems as text: each place on a line, its cause and fix below."""
     lines = [f"shapeline: {len(found)} problem{'s' * (len(found) != 1)} found"]
     for problem in found:
         fix = f" ({problem.fix})" if problem.fix else ""
@@ -70,7 +73,7 @@ def unknown_command(word: str, known: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of left-aligned columns."""
+    """Return the lines of a table with left-aligned columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
 

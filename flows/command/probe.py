@@ -1,4 +1,4 @@
-"""`shapeline probe JOB --symbol SYMBOL`: what range a symbol of a model bears, by lowering and verifying one range after the other."""
+"""`shapeline probe JOB --symbol SYMBOL`: find the widest range of a symbol by lowering and verifying one range after another."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.worker import watch
 
-LIMIT = 1 << 16  # how far a symbol without a max is followed
+LIMIT = 1 << 16  # the largest size tried of a symbol without a max
 SAID = 300  # characters of a cause
-# The sizes at the edge are what a probe is about: they are run unless they are far too large. The job's own options come first.
+# A probe is about the sizes at the edges, so these run unless they are far too large. The job's own options take precedence.
 BUDGETS = {"budget_elements": 1 << 26, "budget_seconds": 5.0}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 1 when less than the declared range is accepted."""
-    parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and what stops it at the edges.")
-    parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol whose range is looked for")
-    parser.add_argument("--limit", type=int, metavar="SIZE", help=f"look that far beyond the declared max, too (without a max: {LIMIT})")
+    """Run the command; exit 1 if less than the declared range is accepted."""
+    parser = make_plan_parser("probe", "Find the widest range of a symbol of JOB that lowers and verifies, and why it fails beyond.")
+    parser.add_argument("--symbol", required=True, metavar="NAME", help="the symbol to probe")
+    parser.add_argument("--limit", type=int, metavar="SIZE",
+                        help=f"also try sizes beyond the declared max, up to SIZE (without a max: {LIMIT})")
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)
     name, *options.overrides = options.overrides or [""]
@@ -58,17 +59,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def lines(symbol: str, found: Finding, folder: Path) -> list[str]:
-    """What was found, in words: the range, what stops it at each edge, the YAML that says it."""
+    """Return the finding as text: the accepted range, the cause of failure at each edge, and the YAML that declares the range."""
     if found.range is None:
-        return [f"{symbol} holds in no range", f"  {found.edges['max']}", f"attempts: {folder}"]
-    said = [f"{symbol} holds in {found.range}" + (", as declared" if not found.narrower else "")]
+        return [f"{symbol}: no range was accepted", f"  {found.edges['max']}", f"attempts: {folder}"]
+    said = [f"{symbol}: accepted in {found.range}" + (", as declared" if not found.narrower else "")]
     top, step = found.range.largest(found.range.max or 0), found.range.multiple_of
-    beyond = {"max": f"at {top + step}", "min": f"at {max(0, found.range.min - step)}", "multiple_of": f"at sizes that are no multiple of {step}"}
+    below = max(0, found.range.min - step)
+    beyond = {"max": f"at {top + step}", "min": f"at {below}", "multiple_of": f"at sizes that are not multiples of {step}"}
     said += [f"  {beyond[side]}: {attempt}" for side, attempt in found.edges.items()]
     if "max" not in found.edges:
-        said.append(f"  beyond {top} nothing was tried (--limit)")
+        said.append(f"  no size beyond {top} was tried (see --limit)")
     if found.verified is not None and found.verified < top:
-        said.append(f"  sizes above {found.verified} were lowered but not run: stages.verify.budget_elements and budget_seconds cap them")
+        said.append(f"  sizes above {found.verified} were lowered but not run: stages.verify.budget_elements and budget_seconds limit them")
     declared = {key: value for key, value in plain(found.range).items() if value not in (None, 1) or key == "min"}
     said.append(f"symbols: {yaml.safe_dump({symbol: declared}, default_flow_style=True).strip()}")
     return [*said, f"attempts: {folder}"]
@@ -81,7 +83,7 @@ def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
 
 
 def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
-    """Lowers `job` with one range after the other, each in a child process and a folder of its own."""
+    """Return a function that lowers `job` with a given range, each time in a new child process and folder."""
     store = planned.output.absolute() / STORE if planned.cache else None
     limits = begin.limits_of_job(planned.limits)
     count = 0
@@ -103,7 +105,7 @@ def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, 
 
 
 def with_symbol(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str, Any]:
-    """The job with that range; its traced size stays what it was where the range allows it."""
+    """Return `job` with the range `tried`. The example size is kept if the range admits it."""
     model = job["model"]
     example = model["symbols"][symbol].get("example")
     kept = dataclasses.replace(tried, example=example if example is not None and tried.admits(example) else None)
@@ -113,7 +115,7 @@ def with_symbol(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str,
 
 
 def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
-    """What a job's end says about a range."""
+    """Return the attempt at a range that a job's result describes."""
     error = (result.symbols.get("error") if isinstance(result.symbols, Mapping) else None) or {}
     suggested = (error.get("refined") or {}).get("symbols", {}).get(symbol)
     hint = structured(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
@@ -124,7 +126,7 @@ def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
     cause, line = own[:SAID] + "…" * (len(own) > SAID), error.get("line") or {}
     outcome, stage = result.outcome, "" if result.outcome == "ok" else result.stage
     if not error and (guard := _broken(result, symbol, sizes if outcome == "ok" else ())) is not None:
-        if outcome == "ok":  # verification leaves out what the program refuses
+        if outcome == "ok":  # verification skips the sizes that the program refuses
             outcome, stage = "refused", "export"
         needs = f"the program needs {guard['text']}, which does not hold at {symbol} = {guard['fails_at'][symbol]}"
         cause, line, hint = f"{needs}; {cause}" if cause else needs, guard.get("line") or {}, _hint(guard["text"], symbol, tried)
@@ -132,7 +134,7 @@ def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
 
 
 def _broken(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str, Any] | None:
-    """The first guard that a size of the symbol's range breaks; a size that ran, and was right, breaks none that matters."""
+    """Return the first guard that a size of the symbol's range breaks. Sizes in `ran` ran correctly, so they break no relevant guard."""
     for relation in result.symbols.get("relations", ()) if isinstance(result.symbols, Mapping) else ():
         fails_at = relation.get("fails_at") or {}
         if relation.get("holds") == "no" and symbol in fails_at and fails_at[symbol] not in ran:
@@ -141,7 +143,7 @@ def _broken(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str
 
 
 def _hint(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
-    """The range that a guard of the symbol alone leaves."""
+    """Return the range that satisfies a guard on this symbol alone; None for other guards."""
     match = re.fullmatch(rf"{re.escape(symbol)} (<=|<|>=|>|%) (\d+)( == 0)?", guard)
     if match is None:
         return None
@@ -158,7 +160,7 @@ def _place(line: Mapping[str, Any]) -> str:
 
 
 def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
-    """The plan that has the job called `name` (an id, a model of one job, or a model's file), and the job's data."""
+    """Return the job called `name` and its plan. name: a job's id, a model with a single job, or a model's file."""
     chosen = any(text.startswith(("suite=", "model=")) for text in texts)
     if name.endswith((".yaml", ".yml")):
         planned, wanted = plan([f"model={name}", *texts]), ""
@@ -169,7 +171,8 @@ def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
     found = [job for job in planned.jobs if wanted in ("", job_id(job), job["model"]["name"])]
     if len(found) == 1:
         return planned, found[0]
-    fix = f"name one: {', '.join(_ids(planned)[:8])}" if found else near_miss(name, _ids(planned)) or f"jobs: {', '.join(_ids(planned)[:8])}"
+    some = ", ".join(_ids(planned)[:8])
+    fix = f"name one: {some}" if found else near_miss(name, _ids(planned)) or f"jobs: {some}"
     raise ConfigError(Problem(f"probe {name}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
 
 

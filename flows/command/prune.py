@@ -12,12 +12,13 @@ from flows.output import RUNS
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Remove what the limits do not keep."""
-    parser = make_parser("prune", "Remove old runs. The newest run of a suite and pinned ones stay.")
-    parser.add_argument("--ir-runs", type=int, metavar="N", help="keep the IR of N runs of each suite, and of all that were not green")
+    """Run the command: remove the runs that no limit keeps."""
+    parser = make_parser("prune", "Remove old runs. The newest run of each suite and pinned runs are always kept.")
+    parser.add_argument("--ir-runs", type=int, metavar="N", help="keep the IR of N runs of each suite, and of all runs that were not green")
     parser.add_argument("--runs", type=int, metavar="N", help="keep N runs of each suite")
     parser.add_argument("--days", type=float, metavar="D", help="keep runs of the last D days")
-    parser.add_argument("--bytes", type=parse_size, metavar="SIZE", help="keep at most so much in all: 500M, 20G; IR of old green runs goes first")
+    parser.add_argument("--bytes", type=parse_size, metavar="SIZE",
+                        help="keep at most SIZE in total: 500M, 20G; the IR of old green runs is removed first")
     parser.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
     add_output(parser)
     options = parser.parse_args(arguments)

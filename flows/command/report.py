@@ -15,7 +15,7 @@ from lowering import files
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 1 when a job of the run did not end as expected."""
+    """Run the command; exit 1 if a job of the run did not end as expected."""
     parser = make_run_parser("report", "Print the report of a run again, and rewrite its files.")
     parser.add_argument("--json", action="store_true", help="print report.json")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`shapeline rerun-failed`: lower the jobs of a run that are not as expected again."""
+"""`shapeline rerun-failed`: lower again the jobs of a run that did not end as expected."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flows.runs import record
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit as `shapeline run` of these jobs does; 0 when there are none."""
-    parser = make_run_parser("rerun-failed", "Lower the jobs of a run that are not as expected again.")
+    """Run the command; exit as `shapeline run` of these jobs does, or 0 if there are none."""
+    parser = make_run_parser("rerun-failed", "Lower again the jobs of a run that did not end as expected.")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     options = parser.parse_args(arguments)
     folder = targets.find_run(options.run, options.output)

@@ -12,16 +12,16 @@ from flows.config.plan import plan
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 1 when a job did not end as expected."""
-    parser = make_plan_parser("run", "Lower the jobs of a suite: a model that fails is one red row, the others go on.")
+    """Run the command; exit 1 if a job did not end as expected."""
+    parser = make_plan_parser("run", "Lower the jobs of a suite. A model that fails is one row of the report; the others continue.")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
-    parser.add_argument("--no-cache", action="store_true", help="take no result from the store, and leave none there")
+    parser.add_argument("--no-cache", action="store_true", help="neither read results from the store nor write them")
     options = parser.parse_intermixed_args(arguments)
     planned = plan(overrides_of(options) + (["cache=false"] if options.no_cache else []))
     if options.dry_run:
         print(printing.jobs(planned))
         return OK
-    from flows import lower  # here: a dry run starts without Prefect
+    from flows import lower  # imported here so that a dry run starts without Prefect
     from flows.report import report
 
     return OK if report.as_expected(lower.lower_suite(config.build(planned))) else UNEXPECTED

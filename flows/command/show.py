@@ -1,4 +1,4 @@
-"""`shapeline show JOB [LEVEL]`: the program of a job at a level, as text, whether its file is compressed or not."""
+"""`shapeline show JOB [LEVEL]`: print the program of a job at a level as text, decompressed if needed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from lowering.ir import text_files
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = make_job_parser("show", "Print the program of a job at one level; without LEVEL, say which there are.")
+    """Run the command. Raises ConfigError if the job or the level does not exist."""
+    parser = make_job_parser("show", "Print the program of a job at one level; without LEVEL, list the levels.")
     parser.add_argument("level", nargs="?", metavar="LEVEL", help="a stage, with or without its number: mhlo, 03-torch-raw")
-    parser.add_argument("--plain", action="store_true", help="leave out the comments that tell code lines and values")
+    parser.add_argument("--plain", action="store_true", help="omit the comments that name code lines and values")
     options = parser.parse_args(arguments)
     folder = targets.find_job(options.job, options.run, options.output)
     found = {path.name.split(".", 1)[0]: path for path in levels.present(folder)}
     if not found:
-        raise ConfigError(Problem(str(folder), "has no IR: the job did not come to a level, or the IR of its run was removed", "run it again"))
+        raise ConfigError(Problem(str(folder), "has no IR: the job reached no level, or the IR of its run was removed", "run it again"))
     if options.level is None:
         rows = [(stem, path.name, f"{levels.size(path):,}", f"{path.stat().st_size:,}") for stem, path in found.items()]
         print("\n".join(table(("level", "file", "bytes of text", "bytes on disk"), rows)))
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _chosen(level: str, found: dict[str, Path]) -> Path:
-    """The file of a level, by its stem or that without the number."""
+    """Return the file of a level, named by its stem with or without the number."""
     named = {stem.partition("-")[2]: path for stem, path in found.items()}
     if (path := found.get(level) or named.get(level)) is None:
-        raise ConfigError(Problem(level, "is no level of this job", near_miss(level, tuple(named)) or f"levels: {', '.join(named)}"))
+        raise ConfigError(Problem(level, "is not a level of this job", near_miss(level, tuple(named)) or f"levels: {', '.join(named)}"))
     return path

@@ -1,4 +1,4 @@
-"""Find the folder of a finished run, or of one of its jobs, from what a user types."""
+"""Lookup of the folder of a finished run, or of one of its jobs, by a name from the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 8
 
 
 def find_run(name: str, output: Path) -> Path:
-    """Return the folder of a finished run, by path, id, or `latest`; ConfigError says which runs there are."""
+    """Return the folder of a finished run, given its path, id, or `latest`. Raises ConfigError, listing the runs, if there is none."""
     copies.bring_run(output, name)
     for folder in (output / RUNS / name, Path(name)):
         if (folder / REPORT).is_file():
@@ -25,7 +25,7 @@ def find_run(name: str, output: Path) -> Path:
 
 
 def find_job(name: str, run: str, output: Path) -> Path:
-    """Return the folder of the job `name` of `run`; ConfigError says which jobs there are when it is none or more than one."""
+    """Return the folder of the job `name` of `run`. Raises ConfigError, listing the jobs, unless exactly one matches."""
     if (Path(name) / JOB).is_file():
         return Path(name).resolve()
     found = record.load(find_run(run, output))
@@ -33,9 +33,10 @@ def find_job(name: str, run: str, output: Path) -> Path:
     if len(matches) == 1:
         return found.job_folder(matches[0])
     if matches:
-        raise ConfigError(Problem(name, f"is part of the ids of {len(matches)} jobs of run {found.data['run']}", f"one of {_listed(matches)}"))
+        cause = f"is part of the ids of {len(matches)} jobs of run {found.data['run']}"
+        raise ConfigError(Problem(name, cause, f"name one of {_listed(matches)}"))
     fix = near_miss(name, found.ids) or f"jobs: {_listed(found.ids)}"
-    raise ConfigError(Problem(name, f"is no job of run {found.data['run']}, and no job's folder", fix))
+    raise ConfigError(Problem(name, f"is neither a job of run {found.data['run']} nor the folder of a job", fix))
 
 
 def _listed(jobs: Sequence[str]) -> str:

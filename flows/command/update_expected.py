@@ -1,4 +1,4 @@
-"""`shapeline update-expected`: write into a suite's expectations how the jobs of a run ended, where that differs."""
+"""`shapeline update-expected`: update a suite's expectations to the outcomes of a run, where they differ."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; exit 0 when the file says what the run did."""
-    said = "Make the expectations of a suite say how the jobs of a run ended: only what differs is written, sorted; comments stay."
+    """Run the command; exit 0 if the file agrees with the run afterwards."""
+    said = "Update the expectations of a suite to the outcomes of a run. Only entries that differ are written, sorted; comments are kept."
     parser = make_run_parser("update-expected", said)
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
     options = parser.parse_args(arguments)
     run = record.load(targets.find_run(options.run, options.output))
     file = _file(run)
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, (before, after) in changes.items():
         print(f"{name}: {before or 'no entry'} -> {after or 'no entry'}")
     if unjudged:
-        print(f"left as they are, for nothing is known of them: {', '.join(unjudged)}")
+        print(f"unchanged, because the run has no verdict on them: {', '.join(unjudged)}")
     if changes and not options.dry_run:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -37,14 +37,15 @@ def main(arguments: Sequence[str]) -> int:
         files.write_bytes(file, files.encode(edited))
     done = "would change" if options.dry_run else "changed"
     print(f"{compose.label(file)}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} {done}" if changes
-          else f"{compose.label(file)}: says already how the jobs of {run.folder.name} end")
+          else f"{compose.label(file)}: already agrees with the outcomes of {run.folder.name}")
     return OK
 
 
 def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expectation | None]], list[str]]:
-    """By name what the file says and what it should say (None: no entry), sorted, and the jobs of which the run says nothing.
+    """Return the changes that the expectations need, and the jobs on which the run has no verdict.
 
-    A whole run also removes the entries of jobs that the suite has no longer.
+    The changes map each name to its entry before and after (None: no entry), sorted by name. A run of the whole suite also removes the
+    entries of jobs that the suite no longer has.
     """
     file = _file(run)
     found = expectations.read(file) if file.exists() else expectations.Expectations()
@@ -53,7 +54,8 @@ def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expect
     changes: dict[str, tuple[Expectation | None, Expectation | None]] = {}
     for name, result in results.items():
         before = held[name]
-        if result.outcome in UNJUDGED or (before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))):
+        same = before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))
+        if result.outcome in UNJUDGED or same:
             continue
         changes[name] = (None if before.outcome == UNSPECIFIED else before, _observed(result))
     if run.data.get("whole"):
@@ -73,6 +75,6 @@ def _observed(result: JobResult) -> Expectation:
 def _file(run: Record) -> Path:
     data: Mapping[str, object] = run.data
     if not data.get("expectations"):
-        fix = "only runs of a suite's file, without sweeps on the command line, have expectations"
-        raise ConfigError(Problem(str(run.folder), "its jobs are not those of a suite's file", fix))
+        fix = "name a run of a suite's file, without sweeps on the command line: only those have expectations"
+        raise ConfigError(Problem(str(run.folder), "its jobs do not come from a suite's file", fix))
     return Path(str(data["expectations"]))

@@ -1,4 +1,4 @@
-"""`shapeline validate`: check the configuration and report everything that is wrong with it."""
+"""`shapeline validate`: check the configuration and report all of its errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lowering.errors import ConfigError, Problem
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 2 when something is wrong."""
-    parser = make_plan_parser("validate", "Check the configuration without running anything; all its errors are listed at once.")
-    parser.add_argument("--json", action="store_true", help="the problems as JSON: place, cause, fix")
-    parser.add_argument("--all", action="store_true", help="check every suite and every model there is, not one suite")
+    """Run the command; exit 2 if the configuration has errors."""
+    parser = make_plan_parser("validate", "Check the configuration without running anything, and list all of its errors at once.")
+    parser.add_argument("--json", action="store_true", help="print the problems as JSON: place, cause, fix")
+    parser.add_argument("--all", action="store_true", help="check every suite and every model, not one suite")
     options = parser.parse_intermixed_args(arguments)
     plans, found = _every(options) if options.all else _one(overrides_of(options))
     if options.json:
@@ -39,7 +39,7 @@ def _one(texts: Sequence[str]) -> tuple[list[Plan], tuple[Problem, ...]]:
 
 
 def _every(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, ...]]:
-    """Plan every suite, and all models together; the plans, and what is wrong with any."""
+    """Plan every suite, and all models together; return the plans and all problems found."""
     plans: list[Plan] = []
     found: list[Problem] = []
     folders = folders_of(options)

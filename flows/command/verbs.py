@@ -1,26 +1,26 @@
-"""The table of the verbs of `shapeline`. A verb's module is imported when it is used, so that each loads only what it needs."""
+"""The table of the commands of `shapeline`. A command's module is imported on use, so that each command loads only its own dependencies."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
 
-VERBS = {  # verb -> its line in the usage; the module of a verb is flows.command.VERB, with _ for -
+VERBS = {  # command -> its line in the usage; its module is flows.command.VERB, with _ for -
     "run": "lower the jobs of a suite and write a report",
     "list": "print the jobs that a run would have",
-    "validate": "check the configuration and report everything that is wrong with it",
+    "validate": "check the configuration and report all of its errors",
     "report": "print the report of a run again",
-    "rerun-failed": "lower the jobs of a run that are not as expected again",
-    "multirun": "run a sweep of Hydra's, by any of its sweepers",
-    "probe": "find the widest range of a symbol that lowers and verifies, and what stops it",
-    "explain": "print what became of the dims of a job, from the code line to MHLO",
+    "rerun-failed": "lower again the jobs of a run that did not end as expected",
+    "multirun": "run a Hydra sweep, with any of its sweepers",
+    "probe": "find the widest range of a symbol that lowers and verifies",
+    "explain": "trace the dims of a job, from the code line to MHLO",
     "show": "print the program of a job at a level",
     "exec": "run the lowered program of a job, at any sizes",
     "diff": "compare two runs; exit 1 on a regression",
-    "update-expected": "write how the jobs of a run ended into the expectations of its suite",
+    "update-expected": "update the expectations of a suite to the outcomes of a run",
     "pin": "make a run the baseline of its suite",
-    "prune": "remove old runs, the IR of old green runs first",
-    "cache": "look into the store of stage results: ls, why, gc",
+    "prune": "remove old runs, starting with the IR of old green runs",
+    "cache": "inspect the store of stage results: ls, why, gc",
     "nightly": "serve a schedule that runs a suite",
 }
 
@@ -36,7 +36,7 @@ KEY=VALUE overrides the configuration, in Hydra's grammar:
   shapeline run model=llama until=torchscript
   shapeline run model=./mine.yaml stages.export.decompose=core
 
-`shapeline COMMAND --help` lists the options. Exit status: 0 all as expected, 1 something is not, 2 usage or configuration.
+`shapeline COMMAND --help` lists the options. Exit status: 0 all as expected, 1 something is not, 2 usage or configuration error.
 """
 
 

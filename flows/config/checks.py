@@ -1,4 +1,4 @@
-"""Checks what the configuration builds: stages with their options, their order, and model factories."""
+"""Checks of stages, their options and order, model factories and losses, from their declarations alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Place = Callable[[Keys], str]
 
 
 def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, place: Place) -> list[Problem]:
-    """Everything that is wrong with the stages: targets, options, the order of their levels, and the level to stop at."""
+    """Return all problems of the stages: their targets, options, the order of their levels, and the level to stop at."""
     found: list[Problem] = []
     declared: dict[str, StageDeclaration] = {}
     for name, spec in stages.items():
@@ -24,7 +24,8 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
         target = spec.get(TARGET)
         if not isinstance(target, str):
             others = [other for other in stages if stages[other].get(TARGET)]
-            found.append(Problem(place(keys), f"has no {TARGET}", near_miss(name, others) or "name the stage's class, or remove the key"))
+            fix = near_miss(name, others) or "set it to the stage's class, or remove the key"
+            found.append(Problem(place(keys), f"has no {TARGET}", fix))
             continue
         try:
             declared[name] = declarations.stage(target)
@@ -38,32 +39,32 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
     words = [stage.target.word for stage in declared.values()]
     if until is not None and until not in words:
         fix = near_miss(until, words) or f"levels: {', '.join(words)}"
-        found.append(Problem(place(("until",)), f"no stage gives the level '{until}'", fix))
+        found.append(Problem(place(("until",)), f"no stage produces the level '{until}'", fix))
     return found
 
 
 def dropped_problems(changes: Mapping[str, Any], stages: Mapping[str, Any], place: Place) -> list[Problem]:
-    """A problem for each stage that `changes` drops (sets to null) though `stages` has none of that name."""
+    """Return a problem for each stage that `changes` drops (sets to null) although `stages` has no stage of that name."""
     unknown = [name for name, spec in changes.items() if spec is None and name not in stages]
     return [Problem(place(("stages", name)), f"drops '{name}', but there is no such stage",
                     near_miss(name, stages) or f"stages: {', '.join(stages)}") for name in unknown]
 
 
 def factory_problems(factory: Mapping[str, Any], place: Place) -> list[Problem]:
-    """Everything that is wrong with a model's factory as far as its declaration tells."""
+    """Return all problems of a model's factory that its declaration shows."""
     if TARGET not in factory:
-        return [Problem(place(("factory",)), f"has no {TARGET}", "name the callable that builds the model, as package.module.name")]
+        return [Problem(place(("factory",)), f"has no {TARGET}", "set it to the callable that builds the model, as package.module.name")]
     return _placed(_recipe_misfits(factory, ("factory",)), place)
 
 
 def loss_problems(loss: Any, place: Place) -> list[Problem]:
-    """Everything that is wrong with a model's loss as far as the declaration of its callable tells; `Model.problems` tells the rest."""
+    """Return all problems of a model's loss that the declaration of its callable shows. `Model.problems` checks the rest."""
     parts = {key: loss.get(key, {}) for key in ("outputs", "targets")} if isinstance(loss, Mapping) else {}
     if not isinstance(loss, Mapping) or TARGET not in loss or not all(isinstance(part, Mapping) for part in parts.values()):
         return []
     target = loss[TARGET]
     if not isinstance(target, str):
-        return [Problem(place(("loss", TARGET)), f"{shown(target)} is not a dotted path", "package.module.name")]
+        return [Problem(place(("loss", TARGET)), f"{shown(target)} is not a dotted path", "write package.module.name")]
     try:
         options = declarations.callable_options(target)
     except Undeclared as error:
@@ -76,11 +77,12 @@ def loss_problems(loss: Any, place: Place) -> list[Problem]:
     missing = sorted(options.required - set(given))
     known = f"it takes {', '.join(options.types)}"
     found = [Problem(place(given[name]), f"{target} has no argument '{name}'", near_miss(name, options.types) or known) for name in unknown]
-    return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"outputs: {{{name}: NAME}}, or a target") for name in missing]
+    return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"set outputs: {{{name}: NAME}}, or a target")
+                    for name in missing]
 
 
 def _recipe_misfits(spec: Any, keys: Keys) -> Iterator[Misfit]:
-    """Of every `_target_` in `spec`, the outer ones first."""
+    """Yield the misfits of every `_target_` in `spec`, the outer ones first."""
     if isinstance(spec, list | tuple):
         for index, item in enumerate(spec):
             yield from _recipe_misfits(item, (*keys, index))

@@ -1,4 +1,4 @@
-"""The only door to Hydra's composition: pipeline.yaml with its groups, as plain data."""
+"""Composition with Hydra: pipeline.yaml and its groups as plain data. No other module calls Hydra's compose."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lowering.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository, or where Shapeline is installed
 CONFIGS = ROOT / "configs"
-PIPELINE = CONFIGS / "pipeline.yaml"  # in the repository a link to the one at its root
+PIPELINE = CONFIGS / "pipeline.yaml"  # in the repository, a link to pipeline.yaml at its root
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the groups (`model/`, `suite/`, ...) are looked for: the first folder that has a file wins."""
+    """The folders searched for groups (`model/`, `suite/`, ...). The first folder that has a file wins."""
 
     paths: tuple[Path, ...] = (CONFIGS,)
 
@@ -34,21 +34,21 @@ class Folders:
         return next((file for path in self.paths if (file := path / group / f"{name}.yaml").is_file()), None)
 
     def name(self, group: str, file: Path) -> str | None:
-        """What to choose `file` by in its group; None when it is not (or not the first of that name) in the group's folders."""
+        """Return the name that chooses `file` in its group; None if it is outside the group's folders or hidden by another file."""
         inside = next((path / group for path in self.paths if file.is_relative_to(path / group)), None)
         name = str(file.relative_to(inside).with_suffix("")) if inside else ""
         return name if name and self.file(group, name) == file else None
 
     def names(self, group: str) -> list[str]:
-        """What can be chosen in a group, sorted."""
+        """Return the names that can be chosen in a group, sorted."""
         folders = [path / group for path in self.paths]
         return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
 
 
 def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
-    """pipeline.yaml with `choices` (Hydra overrides that choose group files), interpolations unresolved, and the name chosen in each group.
+    """Compose pipeline.yaml with `choices`, Hydra overrides that choose group files.
 
-    ConfigError when Hydra refuses.
+    Returns the tree, with interpolations unresolved, and the name chosen in each group. Raises ConfigError if Hydra refuses.
     """
     searchpath = ",".join(quoted(f"file://{path}") for path in folders.paths)
     try:
@@ -61,9 +61,9 @@ def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], 
 
 
 def trees_of(group: str, files: Collection[Path], folders: Folders) -> tuple[dict[Path, Any], list[Problem]]:
-    """The contents of files of a group, and a problem for each that cannot be read.
+    """Return the contents of files of a group, and a problem for each that cannot be read.
 
-    Hydra composes those that lie in a folder of the group, together where that works; a file from anywhere else is read as it is.
+    Hydra composes the files in the group's folders, all at once if possible. Files from elsewhere are read without Hydra.
     """
     named = {file: name for file in files if (name := folders.name(group, file))}
     found, problems = {}, []
@@ -96,7 +96,10 @@ def plain(config: Any) -> Any:
 
 
 def resolved(tree: Any, at: Sequence[str] = ()) -> Any:
-    """The node of `tree` at `at` with its interpolations resolved against the whole; ConfigError names the key that cannot be."""
+    """Return the node of `tree` at `at` with its interpolations resolved against the whole tree.
+
+    Raises ConfigError, naming the key, if one cannot be resolved.
+    """
     if "${" not in repr(tree):
         for key in at:
             tree = tree[key]
@@ -111,7 +114,7 @@ def resolved(tree: Any, at: Sequence[str] = ()) -> Any:
 
 
 def label(file: Path) -> str:
-    """A file as the user knows it: relative to the working directory or the project where it lies inside, else absolute."""
+    """Return the path of a file for messages: relative to the working directory or to the project if inside, else absolute."""
     file = file.resolve()
     for folder in (Path.cwd(), ROOT):
         if file.is_relative_to(folder):
@@ -125,14 +128,14 @@ def _read(file: Path, group: str) -> Any:
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(_problem(error, label(file))) from error
     if isinstance(tree, dict) and "defaults" in tree:
-        fix = f"put the file into DIR/{group}/ and use --config-dir DIR"
-        raise ConfigError(Problem(f"{label(file)} defaults", "is only read in a group's folder", fix))
+        fix = f"move the file to DIR/{group}/ and use --config-dir DIR"
+        raise ConfigError(Problem(f"{label(file)} defaults", "is only supported in a group's folder", fix))
     return tree
 
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Compose without disturbing a Hydra that is running already: its state is process-global."""
+    """Initialize Hydra for the block, and restore a Hydra that is already running: its state is global to the process."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -1,4 +1,4 @@
-"""What a `_target_` declares, read from its source without importing it: checking a config must not load torch."""
+"""The declaration of a `_target_`, read from its source without importing it: checking a config must not load torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from lowering import recipe
 from lowering.errors import ConfigError, near_miss
 from lowering.level import Level
 
-# What annotations of options may spell.
-VOCABULARY: dict[str, Any] = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, object, list, tuple, dict, Mapping, Sequence)}
+# The names that annotations of options may use.
+VOCABULARY: dict[str, Any] = {
+    kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, object, list, tuple, dict, Mapping, Sequence)
+}
 VOCABULARY |= {"Any": Any, "Optional": typing.Optional, "Union": typing.Union}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a target takes: type by name (Any where unknown), which of them must be given, whether any other name is taken too."""
+    """The options of a target. types: by name (Any if unknown); required: names without a default; open: whether it accepts other names."""
 
     types: Mapping[str, Any]
     required: frozenset[str]
@@ -42,7 +44,7 @@ class StageDeclaration:
 
 
 class Undeclared(Exception):
-    """The target does not exist or is not what it should be; the text says why, `fix` what to try."""
+    """Error of a target that does not exist or is of the wrong kind. The text is the cause; `fix` suggests a remedy."""
 
     def __init__(self, cause: str, fix: str = ""):
         self.fix = fix
@@ -51,13 +53,16 @@ class Undeclared(Exception):
 
 @lru_cache
 def stage(path: str) -> StageDeclaration:
-    """The stage class at a dotted path; Undeclared when there is none."""
+    """Return the declaration of the stage class at a dotted path. Raises Undeclared if there is none."""
     return _read_stage(path) or _imported_stage(path)
 
 
 @lru_cache
 def callable_options(path: str) -> Options | None:
-    """The arguments of the function or class at a dotted path; None when only calling it can tell. Undeclared when it does not exist."""
+    """Return the arguments of the function or class at a dotted path; None if its source does not show them.
+
+    Raises Undeclared if it does not exist.
+    """
     node = _definition(path)
     if isinstance(node, ast.ClassDef):
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
@@ -68,7 +73,7 @@ def callable_options(path: str) -> Options | None:
 
 
 def _read_stage(path: str) -> StageDeclaration | None:
-    """The stage class at a dotted path as its source and those of its bases declare it; None where they do not show it."""
+    """Return the declaration of a stage class, from its source and its bases' sources; None if they do not show it."""
     levels: dict[str, Level | None] = {}
     types: dict[str, Any] = {}
     required: frozenset[str] = frozenset()
@@ -84,7 +89,7 @@ def _read_stage(path: str) -> StageDeclaration | None:
 
 
 def _lineage(path: str) -> list[ast.ClassDef]:
-    """The class at a dotted path behind its bases, from the one that inherits Stage; empty where a source does not show it."""
+    """Return the class at a dotted path, after its bases up to the direct subclass of Stage; empty if the source does not show them."""
     node = _definition(path)
     if not isinstance(node, ast.ClassDef) or len(node.bases) != 1:
         return []
@@ -96,7 +101,7 @@ def _lineage(path: str) -> list[ast.ClassDef]:
 
 
 def _origin(module: str, name: str) -> str | None:
-    """The dotted path of what a module calls `name`: from where it imports it, or its own class; None for neither."""
+    """Return the dotted path of `name` in a module: its import or the module's own class; None if it is neither."""
     for node in _statements(module) or ():
         if isinstance(node, ast.ImportFrom) and not node.level:
             imported = next((item.name for item in node.names if (item.asname or item.name) == name), None)
@@ -108,7 +113,7 @@ def _origin(module: str, name: str) -> str | None:
 
 
 def _definition(path: str) -> ast.stmt | None:
-    """The statement that defines the last name of `path` in its module; None when the source does not show it."""
+    """Return the statement that defines the last name of `path` in its module; None if the source does not show it."""
     module, name = path.rpartition(".")[::2]
     body = _statements(module)
     if body is None:
@@ -126,28 +131,28 @@ def _definition(path: str) -> ast.stmt | None:
 
 
 def _statements(module: str) -> list[ast.stmt] | None:
-    """Return the statements of a module; None if it is no plain source file. Undeclared when it cannot be parsed."""
+    """Return the statements of a module; None if it is not a plain source file. Raises Undeclared if it cannot be parsed."""
     file = _module_file(module)
     try:
-        return ast.parse(file.read_bytes()).body if file else None  # bytes: Python then reads them by their coding line
+        return ast.parse(file.read_bytes()).body if file else None  # as bytes, so that Python honours the file's coding line
     except SyntaxError as error:
         at = f" in line {error.lineno}" if error.lineno else ""
         raise Undeclared(f"{module} has a syntax error{at}: {error.msg}") from None
 
 
 def _module_file(module: str) -> Path | None:
-    """The source file of a module, found without importing its packages; None if it is no plain source file."""
+    """Return the source file of a module, found without importing its packages; None if it is not a plain source file."""
     if not module:
-        raise Undeclared("is not a dotted path", "package.module.name")
+        raise Undeclared("is not a dotted path", "write package.module.name")
     search: list[str] | None = None
     spec = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
-        # Only the first name is looked up through every import hook (an editable install has one): that imports the parents of the others.
+        # Look up only the first name through all import hooks (an editable install has one): for the others that imports their parents.
         name = ".".join(parts[:depth])
         try:
             spec = importlib.util.find_spec(name) if depth == 1 else importlib.machinery.PathFinder.find_spec(name, search)
-        except KeyError:  # a package without __init__.py inside another: only importing it finds it
+        except KeyError:  # a nested package without __init__.py: only an import finds it
             return None
         if spec is None and depth == 1:
             return None
@@ -164,7 +169,7 @@ def _locate(path: str) -> Any:
         return recipe.locate(path)
     except ConfigError as error:
         raise Undeclared("; ".join(problem.cause for problem in error.problems)) from None
-    except Exception as error:  # noqa: BLE001 - importing runs anyone's code
+    except Exception as error:  # noqa: BLE001 - an import runs arbitrary code
         raise Undeclared(f"importing it fails: {type(error).__name__}: {error}") from None
 
 
@@ -182,7 +187,7 @@ def _level(node: ast.expr) -> Level | None:
 
 
 def _record_options(node: ast.ClassDef) -> Options | None:
-    """The fields of a dataclass without bases that add any; None when an annotation needs the module to be read."""
+    """Return the fields of a dataclass, without those of its bases; None if an annotation uses names outside VOCABULARY."""
     declared = [item for item in node.body if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation)]
     try:
         kinds = {item.target.id: _kind(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
@@ -206,7 +211,7 @@ def _function_options(node: ast.FunctionDef, skip: int = 0) -> Options | None:
 
 
 def _kind(node: ast.expr) -> Any:
-    """Return the type that an annotation spells with the names of VOCABULARY; NameError where it uses others."""
+    """Return the type of an annotation that uses only names in VOCABULARY. Raises NameError for other names."""
     match node:
         case ast.Name(name) if name in VOCABULARY:
             return VOCABULARY[name]
@@ -232,7 +237,7 @@ def _imported_stage(path: str) -> StageDeclaration:
     if not (inspect.isclass(found) and issubclass(found, Stage)):
         raise Undeclared("is not a stage", "a stage is a frozen dataclass that inherits lowering.stage.Stage")
     if not (hasattr(found, "source") and hasattr(found, "target")):
-        raise Undeclared("does not say its levels", "source and target are ClassVars of a stage")
+        raise Undeclared("does not declare its levels", "declare source and target as ClassVars of the stage")
     needed = {field.name for field in dataclasses.fields(found) if field.default is field.default_factory is dataclasses.MISSING}
     hints = typing.get_type_hints(found)
     options = Options({field.name: hints[field.name] for field in dataclasses.fields(found)}, frozenset(needed))

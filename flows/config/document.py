@@ -1,4 +1,4 @@
-"""The shape of the configuration: what may stand in pipeline.yaml and in a file of configs/model; `flows.config.suite` has the suite's."""
+"""The schema of pipeline.yaml and of a file of configs/model. The schema of a suite is in `flows.config.suite`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ MAIN_ROUTE = ROUTES[0]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use: wall seconds of one stage, bytes of resident memory of its process (None: no limit). And what a run may:
-    run_seconds (then what is unfinished is `not_run`), and how often a job that ended in `infra` is tried again, after retry_seconds.
-    compress_bytes: IR text that long or longer is written compressed, as `.zst` (None: none is).
+    """Limits of a job and of a run. None means no limit.
+
+    stage_seconds: wall time of one stage. memory_bytes: resident memory of a job's process.
+    run_seconds: wall time of the run; jobs unfinished by then are `not_run`.
+    retries: how many times a job that ended in `infra` is retried, retry_seconds: the pause before the first retry.
+    compress_bytes: IR text of at least this size is written compressed, as `.zst` (None: never).
     """
 
     stage_seconds: float = more_than(0, 900.0)
@@ -32,11 +35,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where jobs run. `runner`: how the flow's tasks are started; `workers`: jobs at a time (None: as many as the machine bears).
+    """The machines that run jobs. runner: how the flow's tasks are started. workers: concurrent jobs (None: as many as fit the machine).
 
-    threads: gpus are the ids to lend, one to a job that wants one (None: all there are), memory_bytes what all jobs together may need
-    (None: what is free). dask, ray: address of a running cluster; without one, a local cluster is made: by cluster_class (a dotted name)
-    with `options` for Dask, by ray.init(**options) for Ray. gpu_per_job: what a job that wants a GPU asks the cluster for.
+    For threads: gpus are the ids to use, one per job that needs a GPU (None: all); memory_bytes limits the memory of all jobs together
+    (None: the free memory). For dask and ray: address of a running cluster; without it a local cluster is made, by cluster_class
+    (a dotted name) with `options` for Dask, by ray.init(**options) for Ray. gpu_per_job: the GPU share that a job that needs one requests.
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
@@ -51,14 +54,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class SymbolLog:
-    """What the symbol log keeps beyond what it always does. extended_debug: as the option of stage export."""
+    """Optional details of the symbol log. extended_debug: as the option of stage export."""
 
     extended_debug: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Nightly:
-    """The schedule of `shapeline nightly`: five cron fields in a time zone; where the summary goes: a URL (POST), a shell command (stdin)."""
+    """The schedule of `shapeline nightly`: five cron fields in a time zone, and receivers of the summary.
+
+    webhook: a URL that receives it by POST. command: a shell command that receives it on stdin.
+    """
 
     cron: str = "0 2 * * *"
     timezone: str = "UTC"
@@ -70,8 +76,8 @@ class Nightly:
 class Document:
     """The root of the composed configuration: the keys of pipeline.yaml and its groups.
 
-    route: by which way the exported program comes to the torch level; one other than `torchscript` is a file of configs/stages.
-    strict_dims: whether a job fails when a dim asked to be dynamic becomes static (None: as its suite says, else it is a warning).
+    route: the way from the exported program to the torch level; a route other than `torchscript` is a file of configs/stages.
+    strict_dims: whether a job fails if a dim declared as dynamic becomes static, instead of warning (None: as its suite says).
     explain: as the option of stage export.
     """
 
@@ -96,4 +102,4 @@ ModelConfig = make_dataclass("ModelConfig", [
       for item in fields(Model) if item.name != "name"),
     ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
 ], frozen=True)
-ModelConfig.__doc__ = "A file of configs/model: what Model declares, but its name, and options of stages that differ for this model."
+ModelConfig.__doc__ = "A file of configs/model: the fields of Model except its name, and the stage options that differ for this model."

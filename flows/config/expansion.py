@@ -1,4 +1,4 @@
-"""The jobs of a suite: for each model and point its tree (file, variant, sweep, command line), checked, as `Job.to_json` writes it."""
+"""Expansion of a suite into jobs: for each model and point a checked tree (file, variant, sweep, command line), as by `Job.to_json`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lowering.plain import plain, structured
 
 
 def job_id(job: Mapping[str, Any]) -> str:
-    """As `Job.id`, of a job's plain data."""
+    """Return the id of a job given as plain data, equal to `Job.id`."""
     return f"{job['model']['name']}--{job['variant']}"
 
 
 def digest(job: Mapping[str, Any]) -> str:
-    """Of a job's plain data: equal for equal jobs, whatever they are called and however they were asked for."""
+    """Return a digest of a job's plain data that does not depend on the variant's name or on the way the job was requested."""
     told = {key: value for key, value in job.items() if key != "variant"}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def named(override: Override, models: Collection[str]) -> Override:
-    """Return an override of `model.NAME.KEY` with NAME as one key: the longest of `models` that it begins with, as names may have dots."""
+    """Return an override of `model.NAME.KEY` with NAME joined into one key. Names may have dots: the longest match in `models` is taken."""
     if override.group != "model":
         return override
     rest = override.keys[1:]
@@ -44,14 +44,14 @@ def named(override: Override, models: Collection[str]) -> Override:
 
 @dataclass
 class Expansion:
-    """The jobs of a suite. axes: by job id, the variant and the swept values that distinguish it, by key."""
+    """The jobs of a suite. axes: by job id, the variant and the swept values, by key."""
 
     jobs: list[dict[str, Any]] = field(default_factory=list)
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[Expansion, list[Problem]]:
-    """The jobs of a well-formed suite, and everything that is wrong with its models, variants, sweeps and the overrides of models."""
+    """Expand a well-formed suite into jobs; also return all problems of its models, variants, sweeps and model overrides."""
     expanding = _Expanding(suite, asked, root, document)
     expanding.run()
     return expanding.found, expanding.problems
@@ -76,21 +76,22 @@ class _Expanding:
         total = sum(sweeps[name].count(entry.get("variants", {})) for name, (_, entry) in entries.items())
         limit = self.suite.data.get("max_jobs", MAX_JOBS)
         if total > limit:
-            fix = f"at most {limit}; drop values, or raise max_jobs"
+            fix = f"at most {limit} are allowed: drop values, or raise max_jobs"
             self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", fix))
         shared = self._exclusions((), self.suite.data)
         for name, (keys, entry) in entries.items():
             if name in bases:
                 own = self._exclusions(keys, entry)
                 points = sweeps[name].points(entry.get("variants", {}), whole=total <= limit)
-                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]  # each is asked
+                # sum, not any: every exclusion must see every point
+                kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]
                 self._model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
                 self.problems += [problem for exclusion in own for problem in exclusion.problems()] if total <= limit else []
         if bases and total <= limit:
             self.problems += [problem for exclusion in shared for problem in exclusion.problems()]
 
     def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
-        """The command line's overrides by model; `model.KEY` without a name and swept `stages.KEY` go to all of them."""
+        """Return the command line's overrides by model. `model.KEY` without a name and swept `stages.KEY` apply to all models."""
         given: dict[str, list[Override]] = {name: [] for name in entries}
         fields = field_names(ModelConfig)
         for override in (named(override, entries) for override in self.asked.values):
@@ -105,7 +106,7 @@ class _Expanding:
                 for overridden in given.values():
                     overridden.append(override)
             elif keys[1] in entries:
-                fix = f"-k 'not {keys[1]}' leaves it out" if override.how == "delete" else f"say which key: model.{keys[1]}.KEY=VALUE"
+                fix = f"exclude it with -k 'not {keys[1]}'" if override.how == "delete" else f"write model.{keys[1]}.KEY=VALUE"
                 self.problems.append(Problem(f"{LABEL} {override.text}", "does not name a key of the model", fix))
             else:
                 known = [*entries, *fields]
@@ -114,7 +115,7 @@ class _Expanding:
         return given
 
     def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
-        """The content of each model's file; a problem, and no entry, where there is none that can be read."""
+        """Return the content of each model's file. A missing or unreadable file adds a problem and has no entry."""
         files: dict[str, Path] = {}
         for name, (keys, entry) in entries.items():
             wanted = entry.get("model") or name
@@ -128,12 +129,12 @@ class _Expanding:
         return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
 
     def _beside(self) -> Path:
-        """Where paths in the suite start: its file's folder, or the working directory of a run without a file."""
+        """Return the base of relative paths in the suite: its file's folder, or the working directory if it has no file."""
         file = self.suite.layers[0].file
         return file.parent if file else Path.cwd()
 
     def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
-        """What one model is swept over: by the suite, its entry, the command line; the later replace the earlier of the same key."""
+        """Return the sweeps of a model: by the suite, its entry, the command line. Later ones replace earlier ones with the same key."""
         found: dict[str, Axis] = {}
         groups: list[tuple[Axis, ...]] = []
         for at, said in (((), self.suite.data), (keys, entry)):
@@ -192,17 +193,19 @@ class _Expanding:
         return layers
 
     def _option_file(self, name: str, place: str) -> Layer | None:
-        """What a file of configs/stages, which a value of the key `stages` names, says of the stages; None, and a problem, when it cannot."""
+        """Return the layer of a file of configs/stages, named by a value of the key `stages`; None, with a problem added, if unreadable."""
         if name not in self.option_files:
             file = request.chosen("stages", name, self.asked.folders, self._beside())
             trees, problems = compose.trees_of("stages", [file], self.asked.folders) if file else ({}, [])
             self.problems += problems if file else [request.missing("stages", name, place, self.asked.folders)]
             readable = file is not None and file in trees
-            self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1) if file and readable else None
+            self.option_files[name] = None
+            if file and readable:
+                self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1)
         return self.option_files[name]
 
     def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
-        """The job of one point, or None (and problems)."""
+        """Return the job of one point; None, with problems added, if its tree does not fit."""
         try:
             tree = compose.resolved({**self.document, "model": {name: layers.data}}, ("model", name))
         except ConfigError as error:
@@ -236,8 +239,9 @@ class _Expanding:
 
 
 def _explained(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
-    """Return a misfit, and of a structure in place of an input what to do about it."""
+    """Return `misfit`, with a specific fix if a structure is given as an input."""
     match misfit.keys:
         case ("inputs", name, part) if misfit.fix.startswith("known:") and isinstance(tree["inputs"][name][part], Mapping):
-            return misfit._replace(fix="an input is one tensor; of a structure, wrap the module so that each part is an argument of forward")
+            fix = "an input is one tensor: for a structure, wrap the module so that each part is an argument of forward"
+            return misfit._replace(fix=fix)
     return misfit

@@ -1,4 +1,4 @@
-"""Changes a file of expectations in its text: entries come and go, in the order of their names; comments stay where they are."""
+"""Textual edits of a file of expectations: entries are set or removed, in the order of their names; comments are kept in place."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from flows.config.expectations import as_data
 from lowering.record.result import Expectation
 
 HEAD = """\
-# How the jobs of this suite are expected to end; `shapeline update-expected RUN` writes what differs. Comments are kept.
-strict: true  # a job that passes although another end was expected makes the run fail
+# The expected outcomes of the jobs of this suite. `shapeline update-expected RUN` updates entries that differ and keeps comments.
+strict: true  # a job that passes although another outcome was expected makes the run fail
 """
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 
 
 @dataclass
 class _Entry:
-    """above: the comments over it; text: its lines; comment: what follows on its last line."""
+    """An entry. above: the comment lines before it; text: its lines; comment: the comment at the end of its last line."""
 
     name: str
     above: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class _Entry:
 
 
 def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
-    """`text` (a sound file of expectations, or empty) with the entries of `changes` set, or removed where None."""
+    """Return `text`, a valid file of expectations or empty, with the entries of `changes` set, or removed if None."""
     lines = (text or HEAD).splitlines()
     root = yaml.compose(text or HEAD, Loader=yaml.SafeLoader)
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
@@ -53,7 +53,7 @@ def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
 
 
 def _entries(lines: list[str], value: yaml.Node, at: int) -> tuple[dict[str, _Entry], int]:
-    """The entries of the mapping `value`, whose key stands in line `at`, and the line behind the last."""
+    """Return the entries of the mapping `value`, whose key is on line `at`, and the line after the last entry."""
     found: dict[str, _Entry] = {}
     reached = at + 1
     for key, node in value.value if isinstance(value, yaml.MappingNode) else ():
@@ -72,7 +72,7 @@ def _entries(lines: list[str], value: yaml.Node, at: int) -> tuple[dict[str, _En
 
 
 def _end(node: yaml.Node) -> int:
-    """The last line of a node; a block's mark stands behind the blank lines and comments that follow it."""
+    """Return the last line of a node. A block's end mark comes after the blank lines and comments that follow it."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
         return _end(node.value[-1][1])
     return int(node.end_mark.line)
@@ -97,7 +97,7 @@ def _flow(data: Any) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML, on one line."""
+    """Return a string as YAML on one line."""
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
     return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf"))).strip()

@@ -1,4 +1,4 @@
-"""How the jobs of a suite are expected to end: one file a suite, checked against the jobs that the suite has."""
+"""The expected outcomes of the jobs of a suite: one file per suite, checked against the suite's jobs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lowering.plain import structured
 from lowering.record.result import UNSPECIFIED, Expectation
 
 GROUP = "expect"
-Outcome = Literal["ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error"]  # OUTCOMES but for UNJUDGED
+Outcome = Literal["ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error"]  # OUTCOMES without UNJUDGED
 EXPECTED: tuple[str, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """An entry in full; a bare outcome stands for one without a stage and reason."""
+    """An entry in full form. A bare outcome is short for an entry without stage and reason."""
 
     outcome: Outcome
     stage: str = ""
@@ -33,9 +33,9 @@ class Ending:
 
 @dataclass(frozen=True)
 class Expectations:
-    """A file of configs/expect. expect: by job id, or by model for all of its jobs that have no entry of their own.
+    """A file of configs/expect. expect: by job id, or by model for all of its jobs without an entry.
 
-    strict: a job that passes although another end was expected makes the run fail.
+    strict: whether a job that passes although another outcome was expected makes the run fail.
     """
 
     strict: bool = True
@@ -43,7 +43,7 @@ class Expectations:
 
 
 def file_of(suite: Path, folders: Folders) -> Path:
-    """Where the expectations of a suite's file stand: in `expect/` beside the folder `suite/`, or `NAME.expect.yaml` beside any other file."""
+    """Return the file of a suite's expectations: in `expect/` next to the folder `suite/`, or `NAME.expect.yaml` next to any other file."""
     for path in folders.paths:
         if suite.is_relative_to(path / "suite"):
             return path / GROUP / suite.relative_to(path / "suite")
@@ -51,7 +51,7 @@ def file_of(suite: Path, folders: Folders) -> Path:
 
 
 def read(file: Path) -> Expectations:
-    """The expectations in `file`; ConfigError with everything that is wrong with it: YAML, keys, outcomes, names that stand twice."""
+    """Read the expectations in `file`. Raises ConfigError with all of its problems: YAML, keys, outcomes, duplicate names."""
     label = compose.label(file)
     try:
         text = file.read_text(encoding="utf-8")
@@ -65,15 +65,20 @@ def read(file: Path) -> Expectations:
         raise ConfigError(Problem(place, f"cannot be read: {getattr(error, 'problem', error)}")) from None
     layer = Layer(label, data, file=file)
     problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in misfits(Expectations, data)]
-    problems += [Problem(f"{label}:{line} {name}", f"already stands in line {first}", "say it once") for name, line, first in _twice(root)]
+    problems += [Problem(f"{label}:{line} {name}", f"is already given in line {first}", "remove one of them")
+                 for name, line, first in _twice(root)]
     if problems:
         raise ConfigError(problems)
-    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry) for name, entry in data.get("expect", {}).items()}
+    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry)
+               for name, entry in data.get("expect", {}).items()}
     return Expectations(data.get("strict", True), entries)
 
 
 def of_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, Expectation], list[Problem]]:
-    """What `file` (which need not be there) says of the jobs of its suite. complete: whether these are all, so that other names are wrong."""
+    """Return what `file`, if it exists, expects of the jobs of its suite, and all problems.
+
+    complete: whether `jobs` are all jobs of the suite, so that other names are errors.
+    """
     if not file.is_file():
         return {}, []
     try:
@@ -84,16 +89,16 @@ def of_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, 
 
 
 def of_jobs(found: Expectations, jobs: Iterable[str]) -> dict[str, Expectation]:
-    """What is expected of each job, by id; UNSPECIFIED of those that nothing names."""
+    """Return the expectation of each job, by id; UNSPECIFIED for jobs without an entry."""
     return {job: _expectation(found, found.expect.get(job, found.expect.get(job.split("--")[0]))) for job in jobs}
 
 
 def unknown(found: Expectations, file: Path, jobs: Collection[str]) -> list[Problem]:
-    """A problem for each name that is neither a job nor a model of the suite."""
+    """Return a problem for each name that is neither a job nor a model of the suite."""
     models = dict.fromkeys(job.split("--")[0] for job in jobs)
     layer = Layer(compose.label(file), {"expect": found.expect}, file=file)
     return [Problem(layer.place(("expect", name)), f"the suite has no job or model '{name}'",
-                    near_miss(name, [*jobs, *models]) or "remove the entry, or write the file anew with shapeline update-expected")
+                    near_miss(name, [*jobs, *models]) or "remove the entry, or update the file with shapeline update-expected")
             for name in found.expect if name not in jobs and name not in models]
 
 
@@ -105,7 +110,7 @@ def _expectation(found: Expectations, entry: Outcome | Ending | None) -> Expecta
 
 
 def _twice(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
-    """(name, line, line where it stood first) of every key of a mapping that is there already."""
+    """Yield (name, line, line of its first occurrence) for every repeated key of a mapping."""
     if not isinstance(root, yaml.MappingNode):
         return
     seen: dict[str, int] = {}
@@ -118,7 +123,7 @@ def _twice(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
 
 
 def as_data(expectation: Expectation) -> Any:
-    """The entry that says this: the bare outcome where it says all."""
+    """Return the entry of an expectation as plain data: the bare outcome if it has no stage and reason."""
     said = (("outcome", expectation.outcome), ("stage", expectation.stage), ("reason", expectation.reason))
     told = {key: value for key, value in said if value}
     return expectation.outcome if len(told) == 1 else told

@@ -1,4 +1,4 @@
-"""A configuration tree merged from layers (files, variants, the command line) that still knows which layer said what."""
+"""A configuration tree merged from layers (files, variants, the command line) that records which layer set each value."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lowering.errors import Problem
 
 @dataclass(frozen=True)
 class Layer:
-    """Part of a configuration: `label` is the file as the user knows it, or `command line`.
+    """Part of a configuration. label: the file's path for messages, or `command line`.
 
-    inside: where in the file `data` stands; drop: how many of the first keys of `data` the file itself has not.
+    inside: keys at which `data` is in the file. drop: how many leading keys of `data` are not in the file.
     """
 
     label: str
@@ -28,7 +28,7 @@ class Layer:
     drop: int = 0
 
     def says(self, keys: Keys) -> int:
-        """How many of `keys`, from the first, this layer has."""
+        """Return how many of the leading `keys` this layer has."""
         node = self.data
         for depth, key in enumerate(keys):
             inside = key in node if isinstance(node, Mapping) else isinstance(node, list) and isinstance(key, int) and key < len(node)
@@ -38,7 +38,7 @@ class Layer:
         return len(keys)
 
     def place(self, keys: Keys) -> str:
-        """`configs/model/bert.yaml:12 symbols.seq.max`."""
+        """Return the place of `keys` for messages, as `configs/model/bert.yaml:12 symbols.seq.max`."""
         written = (*self.inside, *keys[self.drop:])
         line = _line(self.file, written) if self.file else 0
         return f"{self.label}{f':{line}' if line else ''} {dotted(written)}".rstrip()
@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """`data` is the merge of all layers, the later over the earlier."""
+    """Layers of a configuration. data: their merge, later layers over earlier ones."""
 
     layers: tuple[Layer, ...]
     data: Any
@@ -56,28 +56,28 @@ class Layers:
         return Layers((layer,), layer.data)
 
     def over(self, layer: Layer) -> Layers:
-        """These with `layer` on top."""
+        """Return these layers with `layer` on top."""
         return Layers((*self.layers, layer), merged(self.data, layer.data))
 
     def place(self, keys: Keys) -> str:
-        """Where the value at `keys` was said last; for a key that nobody wrote, where its nearest parent was."""
+        """Return the place where the value at `keys` was set last, or its nearest parent if no layer has `keys`."""
         said = [layer for layer in self.layers if layer.says(keys) == len(keys)]
         return (said[-1] if said else max(self.layers, key=lambda layer: layer.says(keys))).place(keys)
 
     def problems(self, found: Iterable[Misfit]) -> list[Problem]:
-        """Misfits as problems, each at the file and line that said it."""
+        """Return misfits as problems, each at the file and line that set the value."""
         return [Problem(self.place(misfit.keys), misfit.cause, misfit.fix) for misfit in found]
 
 
 def merged(below: Any, above: Any) -> Any:
-    """`above` laid over `below`: mappings key by key, anything else replaced."""
+    """Merge `above` over `below`: mappings key by key; anything else is replaced."""
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
     return {**below, **{key: merged(below[key], value) if key in below else value for key, value in above.items()}}
 
 
 def nested(keys: Keys, value: Any) -> Any:
-    """The tree that has `value` at `keys` and nothing else."""
+    """Return the tree that has only `value`, at `keys`."""
     for key in reversed(keys):
         value = {key: value}
     return value
@@ -89,7 +89,7 @@ def dotted(keys: Keys) -> str:
 
 
 def _line(file: Path, keys: Keys) -> int:
-    """The line on which `keys` (or the last of their parents that the file has) stands; 0 when not even the first is there."""
+    """Return the line of `keys`, or of their nearest parent in the file; 0 if the file does not have the first key."""
     node, line = _nodes(file, file.stat().st_mtime_ns), 0
     for key in keys:
         if isinstance(node, yaml.MappingNode):
@@ -105,5 +105,5 @@ def _line(file: Path, keys: Keys) -> int:
 
 
 @lru_cache(maxsize=64)
-def _nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - a file that changed is read again
+def _nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
     return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)

@@ -1,4 +1,4 @@
-"""Command-line overrides in Hydra's grammar: read all of them, say everything that is wrong, lay them over a tree."""
+"""Command-line overrides in Hydra's grammar: parse them, report all errors, and apply them to a tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL = "command line"
 
 @dataclass(frozen=True)
 class Override:
-    """`text` as typed: set `keys` to `value`, add it (a key that need not exist), delete it, or sweep it over a list of values."""
+    """An override, with its `text` as typed. how: set `keys` to `value`, add it (the key may be new), delete it, or sweep its values."""
 
     text: str
     keys: Keys
@@ -37,7 +37,7 @@ class Override:
 
 
 def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
-    """The overrides in order, and a problem for each that cannot be read or says again what another said."""
+    """Parse overrides; return them in order, and a problem for each that is malformed or repeats a key."""
     found: list[Override] = []
     problems = []
     parser = OverridesParser.create()
@@ -47,21 +47,21 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
             override = _plain(hydra, text)
         except (HydraException, ValueError) as error:
             quoting = _quoting(text)
-            cause = "has characters that mean something else in Hydra's grammar" if quoting else str(error).splitlines()[0]
-            problems.append(Problem(f"{LABEL} {text}", cause, quoting or "an override is key=value, +key=value or ~key"))
+            cause = "has characters with a special meaning in Hydra's grammar" if quoting else str(error).splitlines()[0]
+            problems.append(Problem(f"{LABEL} {text}", cause, quoting or "write an override as key=value, +key=value or ~key"))
             continue
         twin = next((other for other in found if other.keys == override.keys), None)
         if twin is not None:
-            problems.append(Problem(f"{LABEL} {text}", f"'{twin.text}' already sets this key", "say it once"))
+            problems.append(Problem(f"{LABEL} {text}", f"'{twin.text}' already sets this key", "set it once"))
             continue
         found.append(override)
     return found, problems
 
 
 def lay(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequence[str] = ()) -> tuple[Layers, list[Problem]]:
-    """Lay the override's value over `tree` (of type `kind`) at `keys`; without a `+` every key must be there or be a field of a dataclass.
+    """Apply an override to `tree` (of type `kind`) at `keys`. Without a `+`, every key must exist or be a field of a dataclass.
 
-    others: first keys that are handled elsewhere, to be suggested for a misspelt one.
+    others: first keys that are handled elsewhere, suggested for a misspelt one.
     """
     problem = None if override.how == "add" else _unknown(tree.data, override, keys, kind, others)
     if problem is not None:
@@ -73,20 +73,20 @@ def lay(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequenc
 
 
 def as_option(override: Override) -> Override:
-    """An override of an option that a stage or factory declares: it need not stand in the file, the declaration is checked later."""
+    """Return an override of an option of a stage or factory. Its key may be absent from the file: the declaration is checked later."""
     return replace(override, how="add") if override.how == "set" else override
 
 
 def quoted(text: str) -> str:
-    """`text` as a value of the grammar: bare where that reads the same, else in single quotes."""
+    """Return `text` as a value of the grammar: bare if that parses to the same text, else in single quotes."""
     if re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./:-]*", text) and text.lower() not in ("null", "true", "false", "inf", "nan"):
         return text
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)  # only before a quote is \ special
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)  # \ is special only before a quote
     return f"'{escaped}'"
 
 
 def _quoting(text: str) -> str:
-    """Return how to write an override whose value reads once it is quoted; empty when quoting does not help."""
+    """Return a fix for an override that parses once its value is quoted; empty if quoting does not help."""
     key, equals, value = text.partition("=")
     if not equals or value.startswith(("'", '"', "[", "{")) or value.endswith(")"):
         return ""
@@ -101,10 +101,10 @@ def _quoting(text: str) -> str:
 
 def _plain(hydra: HydraOverride, text: str) -> Override:
     if hydra.package is not None:
-        raise ValueError(f"'@{hydra.package}' is not used here; models and variants are named in the suite")
+        raise ValueError(f"'@{hydra.package}' is not supported; models and variants are named in the suite")
     keys: Keys = tuple(hydra.key_or_group.replace("/", ".").split("."))
     if not all(keys):
-        raise ValueError("the key is not complete")
+        raise ValueError("the key is incomplete")
     if hydra.is_delete():
         return Override(text, keys, None, "delete")
     if hydra.is_sweep_override():
@@ -123,7 +123,7 @@ def _value(value: Any) -> Any:
 
 
 def _unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
-    """The problem that `keys` is not in `data`, or None."""
+    """Return the problem that `data` lacks `keys`, or None if it has them."""
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
             return Problem(f"{override.label} {override.text}".strip(), f"'{dotted(keys[:depth])}' is {shown(data)}, not a mapping")
@@ -140,5 +140,5 @@ def _missing(override: Override, parent: Keys, key: str, known: Collection[str],
     cause = f"'{dotted(parent)}' has no key '{key}'" if parent else f"there is no key '{key}'"
     fixes = [near_miss(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
     if override.how == "set" and not closed:
-        fixes.append(f"a new key is added with +{override.text}")
+        fixes.append(f"add a new key with +{override.text}")
     return Problem(f"{override.label} {override.text}".strip(), cause, "; ".join(filter(None, fixes)))

@@ -1,4 +1,4 @@
-"""From overrides to a plan: compose, lay the overrides over it, expand the suite, check everything; torch is not imported."""
+"""Planning: compose the configuration, apply overrides, expand the suite, and check everything, without importing torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lowering.record.result import Expectation
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked configuration whose jobs are still plain data (`Job.from_json` takes each); it costs no import of torch.
+    """A checked configuration whose jobs are plain data, for `Job.from_json`, so that planning does not import torch.
 
     output: the folder that holds `runs/` and `store/`.
-    overrides: strings from which `plan` gives this again (the flow's parameter, and the command that runs it again).
-    config: the resolved configuration as plain data. total: jobs before `select`.
-    axes, expected: by job id, the variant and the swept values that distinguish it, by key; and how it should end (absent: ok).
-    expectations: the file that says so, when the jobs are its suite's own, unswept by the command line.
+    overrides: strings from which `plan` makes an equal plan: the flow's parameter, and the command that repeats the run.
+    config: the resolved configuration as plain data. total: number of jobs before `select`.
+    axes: by job id, the variant and the swept values, by key. expected: by job id, the expectation (absent: ok).
+    expectations: the file of the expectations, if the jobs are the suite's own, not swept by the command line.
     """
 
     suite: str
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def whole(self) -> bool:
-        """Whether these are all jobs of the suite."""
+        """Whether the plan has all jobs of the suite."""
         return len(self.jobs) == self.total
 
     @property
@@ -55,7 +55,7 @@ class Plan:
 
 
 def plan(texts: Sequence[str] = ()) -> Plan:
-    """What pipeline.yaml describes under overrides in Hydra's grammar; ConfigError holds every problem found."""
+    """Return the plan of pipeline.yaml with overrides in Hydra's grammar. Raises ConfigError with every problem found."""
     asked, problems = request.read(texts)
     try:
         parts = _composed(asked)
@@ -82,7 +82,8 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     if suite is not None and (suite_file := suite.layers[0].file) is not None:
         altered = any(override.group == "suite" or override.how == "sweep" for override in asked.values)
         file = expectations.file_of(suite_file, asked.folders)
-        expected, found = expectations.of_plan(file, [expansion.job_id(job) for job in expanded.jobs], complete=not altered and not problems)
+        ids = [expansion.job_id(job) for job in expanded.jobs]
+        expected, found = expectations.of_plan(file, ids, complete=not altered and not problems)
         problems += found
         file = None if altered else file
     if problems:
@@ -94,12 +95,12 @@ def plan(texts: Sequence[str] = ()) -> Plan:
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """In the order found, each once: the variants of a model share what is wrong with it."""
+    """Return problems without duplicates, in order: all variants of a model report its problems."""
     return tuple(dict.fromkeys(problems))
 
 
 def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
-    """`root` resolved, so that the rest can be checked with it; a key that is not as it should be has its default, and a problem."""
+    """Resolve `root`, with invalid keys set to their defaults, so that the rest can be checked; also return all problems."""
     found = list(misfits(Document, root.data))
     wrong = {misfit.keys[0] for misfit in found}
     problems = root.problems(found)
@@ -111,12 +112,12 @@ def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _defaults(names: Collection[str | int]) -> dict[str, Any]:
-    """The defaults of keys of the configuration, of those that have one."""
+    """Return the defaults of those keys of the configuration that have one."""
     return {item.name: plain(item.default) for item in fields(Document) if item.name in names and item.default is not MISSING}
 
 
 def _composed(asked: Request) -> dict[str, Layers]:
-    """`root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
+    """Compose `root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
     choices = []
     for group in ("suite", "cluster"):
         file = asked.files.get(group)
@@ -146,7 +147,7 @@ def _composed(asked: Request) -> dict[str, Layers]:
 
 
 def _routed(root: Layers, asked: Request) -> Layers:
-    """`root` with the stages that its `route` changes; the command line's stages and options come over them."""
+    """Return `root` with the stages of its `route`. The command line's stages and options are applied on top later."""
     said = [override.value for override in asked.values if override.keys == ("route",)]
     route = said[-1] if said else root.data.get("route", MAIN_ROUTE)
     file = compose.Folders().file("stages", route) if route in ROUTES and route != MAIN_ROUTE else None
@@ -161,7 +162,7 @@ def _read(group: str, file: Path, asked: Request) -> Any:
 
 
 def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
-    """Lays the overrides of everything but models over `parts`; the problems found."""
+    """Apply all overrides except those of models to `parts`, and return the problems found."""
     problems = []
     for override in asked.values:
         if override.group == "model" or (override.group == "stages" and override.how == "sweep"):
@@ -180,13 +181,13 @@ def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
 
 
 def _selected(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """The jobs that `select` names, and of these one `shard`."""
+    """Return the jobs that `select` matches, restricted to one `shard`, and all problems."""
     expression = document.get("select", "")
     place = root.place(("select",))
     try:
         predicate = selection.parse(expression)
     except ValueError as error:
-        return [], [Problem(place, f"cannot read '{expression}': {error}", "words joined with and, or, not and parentheses")]
+        return [], [Problem(place, f"cannot parse '{expression}': {error}", "join words with and, or, not and parentheses")]
     selected = {job_id: job for job in jobs if predicate(job_id := expansion.job_id(job))}
     if jobs and not selected:
         some = ", ".join([expansion.job_id(job) for job in jobs[:8]] + ["..."] * (len(jobs) > 8))

@@ -1,4 +1,4 @@
-"""What a command line asks for, sorted: the folders to look in, the file chosen in each group, and the values to lay over them."""
+"""A parsed command line: the folders to search, the file chosen in each group, and the values to override."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ SEARCHPATH = ("hydra", "searchpath")
 
 @dataclass(frozen=True)
 class Request:
-    """`files`: the YAML chosen for a group on the command line; `models`: files of models to lower without a suite.
+    """A request of the command line.
 
-    texts: the overrides as typed, paths made absolute, so that they mean the same from any working directory.
+    texts: the overrides as typed, with absolute paths, so that they mean the same from any working directory.
+    files: the YAML chosen for each group. models: files of models to lower without a suite.
+    values: the remaining overrides. failed: groups whose choice does not exist.
     """
 
     folders: Folders
@@ -32,7 +34,7 @@ class Request:
 
 
 def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
-    """The request in `texts`, and everything that is wrong with it; `failed` holds the groups whose choice is."""
+    """Parse the request in `texts`; also return all of its problems."""
     given, problems = overrides.parse(texts)
     folders, found = _folders(given)
     problems += found
@@ -73,12 +75,12 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
             values.append(override)
         said.append(text)
     if models and "suite" in files:
-        problems.append(Problem(f"{LABEL} model=…", "a run lowers a suite or the models named, not both", "drop suite= or model="))
+        problems.append(Problem(f"{LABEL} model=…", "a run lowers either a suite or the named models, not both", "drop suite= or model="))
     return Request(folders, tuple(said), files, models, tuple(values), frozenset(failed)), problems
 
 
 def chosen(group: str, name: str, folders: Folders, beside: Path) -> Path | None:
-    """The file that `name` means: a path (relative to `beside`), or a name in the group's folders; None when there is no such file."""
+    """Return the file of `name`: a path relative to `beside`, or a name in the group's folders; None if it does not exist."""
     if is_path(name):
         file = (beside / Path(name).expanduser()).resolve()
         return file if file.is_file() else None

@@ -1,4 +1,4 @@
-"""Overrides in, a checked `Run` out: everything that is wrong is found, and reported at once, before anything starts."""
+"""A checked `Run` made from overrides. All errors are found and reported together, before anything starts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lowering.job import Job
 
 @dataclass(frozen=True)
 class Run:
-    """A suite about to be executed: its plan, and the plan's jobs built."""
+    """A suite ready to execute: its plan, and the plan's jobs with their stages instantiated."""
 
     plan: Plan
     jobs: tuple[Job, ...]
 
 
 def load(overrides: Sequence[str] = ()) -> Run:
-    """Return the run that pipeline.yaml describes under `overrides` (Hydra's grammar); ConfigError holds every problem found."""
+    """Return the run of pipeline.yaml with `overrides` in Hydra's grammar. Raises ConfigError with every problem found."""
     return build(plan(overrides))
 
 
 def build(planned: Plan) -> Run:
-    """Instantiate the stages of a plan; ConfigError when a stage refuses its options."""
+    """Instantiate the stages of a plan. Raises ConfigError if a stage refuses its options."""
     problems: list[Problem] = []
     jobs: list[Job] = []
     for data in planned.jobs:

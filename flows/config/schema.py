@@ -1,4 +1,4 @@
-"""Does plain data fit a dataclass or type? Everything that does not, with the key and what would fit."""
+"""Checks of plain data against dataclasses and types. Each misfit names the key and the expected kind of value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or f
 
 @dataclass(frozen=True)
 class Least:
-    """The least value of a numeric field; strict: it must be more."""
+    """The lower bound of a numeric field. strict: whether the bound itself is excluded."""
 
     value: float
     strict: bool = False
@@ -33,17 +33,17 @@ class Least:
 
 
 def at_least(value: float, default: Any) -> Any:
-    """Return a dataclass field whose numbers are `value` or more."""
+    """Return a dataclass field for numbers of at least `value`."""
     return dataclasses.field(default=default, metadata={"least": Least(value)})
 
 
 def more_than(value: float, default: Any) -> Any:
-    """Return a dataclass field whose numbers are more than `value`."""
+    """Return a dataclass field for numbers greater than `value`."""
     return dataclasses.field(default=default, metadata={"least": Least(value, strict=True)})
 
 
 class Misfit(typing.NamedTuple):
-    """At `keys` stands something wrong: `cause`, and how to put it right."""
+    """A wrong value at `keys`, with its cause and a fix."""
 
     keys: Keys
     cause: str
@@ -51,7 +51,7 @@ class Misfit(typing.NamedTuple):
 
 
 def misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
-    """Every place where `data` (mappings, lists, scalars) does not fit `kind` (a dataclass or a type of plain values)."""
+    """Yield every misfit of `data` (mappings, lists, scalars) with `kind` (a dataclass or a type of plain values)."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         yield from _unfilled(data, keys)
@@ -81,7 +81,7 @@ def misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
 
 
 def describe(kind: Any) -> str:
-    """`kind` in words: `an integer or null`, `one of lazy, core`."""
+    """Return `kind` in words: `an integer or null`, `one of lazy, core`."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
@@ -95,19 +95,19 @@ def describe(kind: Any) -> str:
 
 
 def shown(data: Any) -> str:
-    """A value as YAML would write it, cut to fit a line."""
+    """Return a value as YAML would write it, shortened to fit a line."""
     text = {None: "null", True: "true", False: "false"}.get(data, repr(data)) if isinstance(data, bool | None) else repr(data)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def field_names(kind: Any) -> tuple[str, ...]:
-    """The keys that a mapping of type `kind` declares; none for a free mapping."""
+    """Return the keys that a mapping of type `kind` declares; none for a free mapping."""
     record = _member(kind, is_dataclass)
     return tuple(field.name for field in fields(record)) if record else ()
 
 
 def inner(kind: Any, key: str) -> Any:
-    """The type of the value at `key` of a mapping of type `kind`; Any where nothing is declared."""
+    """Return the type of the value at `key` of a mapping of type `kind`; Any if it is not declared."""
     record = _member(kind, is_dataclass)
     if record:
         return type_hints(record).get(key, Any)
@@ -116,12 +116,12 @@ def inner(kind: Any, key: str) -> Any:
 
 
 def split(dotted: str) -> Keys:
-    """`inputs.x.shape[0]` as keys."""
+    """Split a dotted path such as `inputs.x.shape[0]` into keys."""
     return tuple(int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", dotted))
 
 
 def without(data: Any, keys: Keys) -> Any:
-    """`data` less what stands at `keys`, if anything does."""
+    """Return `data` without the value at `keys`, if it has one."""
     if isinstance(data, Mapping) and keys and keys[0] in data:
         kept = {key: value for key, value in data.items() if key != keys[0]}
         return kept if len(keys) == 1 else {**data, keys[0]: without(data[keys[0]], keys[1:])}
@@ -133,7 +133,7 @@ def required(field: Field[Any]) -> bool:
 
 
 def _member(kind: Any, test: Callable[[Any], bool]) -> Any:
-    """`kind`, or the first member of the union `kind`, that passes; None if none does."""
+    """Return `kind`, or the first member of the union `kind`, that passes `test`; None if none does."""
     members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     return next((member for member in members if test(member)), None)
 
@@ -162,7 +162,7 @@ def _union(members: tuple[Any, ...], data: Any, keys: Keys) -> Iterator[Misfit]:
     found = [list(misfits(member, data, keys)) for member in members]
     if not all(found):
         return
-    # The member that data came nearest to says most: one whose complaints lie inside data, else a choice of words, else all of them.
+    # Report the member closest to data: one whose misfits are inside data, else one that suggests words, else the whole union.
     inside = [complaints for complaints in found if all(complaint.keys != keys for complaint in complaints)]
     worded = [complaints for complaints in found if complaints[0].fix]
     if inside or worded:

@@ -1,4 +1,4 @@
-"""`-k EXPR`: which jobs to run, by words in their ids joined with `and`, `or`, `not` and parentheses, as pytest does; `=ID` is one job."""
+"""Selection of jobs with `-k EXPR`: words of their ids joined with `and`, `or`, `not` and parentheses, as in pytest; `=ID` is one job."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ TOKEN = re.compile(r"\s*(?:([()])|([^\s()]+))")
 
 
 def parse(expression: str) -> Predicate:
-    """A test of job ids; ValueError says what cannot be read. A word holds when the id contains it, `=word` when it is it, letter case
-    aside; '' takes all."""
+    """Return a predicate on job ids. Raises ValueError if the expression is malformed.
+
+    A word matches ids that contain it, `=word` the id equal to it, ignoring case. The empty expression matches all ids.
+    """
     tokens = ["".join(pair) for pair in TOKEN.findall(expression)]
     if not tokens:
         return lambda job: True
@@ -31,7 +33,7 @@ def _all_of(tokens: list[str]) -> tuple[Predicate, list[str]]:
 
 
 def _chain(tokens: list[str], word: str, part: Parser, holds: Callable[[Iterable[bool]], bool]) -> tuple[Predicate, list[str]]:
-    """What `part` reads, as often as `word` joins another to it; and what is left."""
+    """Parse operands with `part`, joined by `word`; return their predicate and the remaining tokens."""
     first, rest = part(tokens)
     parts = [first]
     while rest and rest[0] == word:

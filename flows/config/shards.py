@@ -1,4 +1,4 @@
-"""`shard=i/n`: the part of a suite that one of n machines runs; all parts together are the suite, each job once."""
+"""Shards of a suite, `shard=i/n`: the part that one of n machines runs. Each job is in exactly one shard."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _SHARD = re.compile(r"(\d+)/(\d+)")
 
 
 def parse(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4); ValueError says what is wrong with it."""
+    """Parse `2/4` to (2, 4). Raises ValueError if the text is malformed or out of range."""
     match = _SHARD.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"'{text}' is not i/n")
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
-        raise ValueError(f"'{text}' is none of 1/{count} to {count}/{count}")
+        raise ValueError(f"'{text}' is not one of 1/{count} to {count}/{count}")
     return number, count
 
 
 def durations(path: Path) -> dict[str, float]:
-    """Seconds by job id: of a run's folder or report.json (jobs that were taken from the store say nothing), or of plain JSON.
+    """Read seconds by job id from a run's folder, its report.json, or plain JSON.
 
-    Raises OSError and ValueError.
+    Jobs taken from the store are skipped. Raises OSError and ValueError.
     """
     data = files.read(path / REPORT if path.is_dir() else path)
     if isinstance(data, Mapping) and isinstance(data.get("jobs"), list):
@@ -36,13 +36,13 @@ def durations(path: Path) -> dict[str, float]:
         return {job["id"]: float(job["seconds"]) for job in ran if job["seconds"]}
     if isinstance(data, Mapping) and all(isinstance(value, int | float) for value in data.values()):
         return {str(job): float(seconds) for job, seconds in data.items()}
-    raise ValueError("holds neither a report nor seconds by job")
+    raise ValueError("contains neither a report nor seconds by job")
 
 
 def split(jobs: Sequence[str], count: int, known: Mapping[str, float]) -> list[list[str]]:
-    """`jobs` in `count` parts of about equal seconds, each in the order given; an unknown job takes as long as the median known one.
+    """Split `jobs` into `count` parts of about equal seconds, each in the given order. Unknown jobs count as the median of the known ones.
 
-    The same for the same set of jobs, however it is ordered: machines that share nothing but the configuration agree.
+    The split does not depend on the order of `jobs`, so that machines that share only the configuration agree on it.
     """
     usual = median([known[job] for job in jobs if job in known] or [1.0])
     loads, part = [0.0] * count, dict.fromkeys(jobs, 0)
@@ -54,14 +54,17 @@ def split(jobs: Sequence[str], count: int, known: Mapping[str, float]) -> list[l
 
 
 def chosen(jobs: Sequence[str], shard: str | None, source: str | None, places: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
-    """The jobs of one shard, with the durations of `source`; places: where `shard` and `durations` were said."""
+    """Return the jobs of one shard, balanced by the durations in `source`, and all problems.
+
+    places: where `shard` and `durations` were set, for messages.
+    """
     known: dict[str, float] = {}
     problems = []
     if source is not None:
         try:
             known = durations(Path(source).expanduser())
         except (OSError, ValueError, KeyError, TypeError) as error:
-            fix = "a run's folder, its report.json, or JSON with seconds by job id"
+            fix = "name a run's folder, its report.json, or JSON with seconds by job id"
             problems.append(Problem(places["durations"], f"{source} cannot be read: {error}", fix))
     if shard is None:
         return list(jobs), problems
@@ -70,6 +73,6 @@ def chosen(jobs: Sequence[str], shard: str | None, source: str | None, places: M
     except ValueError as error:
         return list(jobs), [*problems, Problem(places["shard"], str(error), "the first of four shards is 1/4")]
     if count > len(jobs) > 0:
-        problems.append(Problem(places["shard"], f"{count} shards of {len(jobs)} jobs leave some empty", f"at most {len(jobs)}"))
+        problems.append(Problem(places["shard"], f"{count} shards of {len(jobs)} jobs leave some empty", f"use at most {len(jobs)}"))
         return list(jobs), problems
     return split(jobs, count, known)[number - 1], problems

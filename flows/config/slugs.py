@@ -1,4 +1,4 @@
-"""Names of variants: short words for the values of axes, the same whatever else is swept and in whatever order."""
+"""Names of variants: short words for the values of axes, independent of the other axes and of their order."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 from flows.config.schema import Keys
 from lowering.errors import Problem
 
-MOST = 120  # characters of a name
+MOST = 120  # maximum number of characters of a name
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=-]{{0,{MOST - 1}}}")
-LONGEST = 80  # characters of a slug that is spelled out
+LONGEST = 80  # maximum number of characters of a slug before its end becomes a digest
 SYMBOL_PARTS = {"max": "", "min": "min", "multiple_of": "mult", "example": "at"}
-# What a reader looks for first comes first.
+# The axes that readers look for first come first.
 ORDER = ("symbols", "inputs", "factory", "constants", "stages")
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
 def rank(keys: Keys) -> tuple[int, Keys]:
-    """Sorts axes: the same order however they were written."""
+    """Return the sort key of an axis, independent of the order in which axes were written."""
     return (ORDER.index(str(keys[0])) if keys[0] in ORDER else len(ORDER), tuple(map(str, keys)))
 
 
 def slug(words: Sequence[str]) -> str:
-    """The words as one name; of a long one the end becomes a digest."""
+    """Join words into one name. The end of a long name becomes a digest."""
     text = "-".join(words) or "default"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 9].rstrip('-')}-{_digest(text)}"
 
 
 def word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
-    """How a value reads in a slug: `seq128`, `core`, `deployable`, `no-deployable`; a digest where it has no short form.
+    """Return the word of a value in a slug: `seq128`, `core`, `deployable`, `no-deployable`, or a digest if it has no short form.
 
-    others: keys of the other axes, from which the label must tell this one.
+    others: keys of the other axes, from which the label must differ.
     """
     label = _label(keys)
     if any(_label(other) == label for other in others if other != keys):
@@ -44,7 +44,7 @@ def word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
         text = label if value else f"no-{label}"
     elif isinstance(value, int | float):
         text = f"{label}{value}".replace("-", "m")
-    elif isinstance(value, str) and _WORD.fullmatch(value) and not value.startswith((label, "no")):  # as the other forms begin
+    elif isinstance(value, str) and _WORD.fullmatch(value) and not value.startswith((label, "no")):  # the other forms begin with these
         text = value
     elif isinstance(value, list | tuple) and len(value) > 1 and all(type(item) is int for item in value):
         text = f"{label}{'_'.join(map(str, value))}".replace("-", "m")
@@ -54,21 +54,22 @@ def word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
 
 
 def problems(name: str, taken: Collection[str], place: str) -> list[Problem]:
-    """Why a variant cannot be called `name`: it is no folder's name, or `taken` (case-folded names) has it."""
+    """Return the problems of `name` as a variant: it is in `taken` (case-folded names), or cannot be a folder's name."""
     if name.casefold() in taken:
-        return [Problem(place, f"two variants would be called '{name}'", "rename a variant, or sweep other values")]
+        return [Problem(place, f"two variants would have the name '{name}'", "rename a variant, or sweep other values")]
     return [refusal(name, place)] if not NAME.fullmatch(name) else []
 
 
 def refusal(name: str, place: str) -> Problem:
-    """Return why `name` cannot be the name of a model or variant, which become folders."""
+    """Return the problem of a name that cannot be a folder, as the names of models and variants must."""
     if len(name) > MOST and NAME.fullmatch(name[:MOST]):
-        return Problem(place, f"'{name[:20]}…{name[-10:]}' has {len(name)} characters", f"at most {MOST} fit a folder's name")
-    return Problem(place, f"'{name}' cannot be a folder's name", "letters, digits, . _ + = and single -, no sign first")
+        return Problem(place, f"'{name[:20]}…{name[-10:]}' has {len(name)} characters", f"shorten it to {MOST}: it is a folder's name")
+    fix = "use letters, digits, . _ + = and single -, and begin with a letter or digit"
+    return Problem(place, f"'{name}' cannot be a folder's name", fix)
 
 
 def spelled(value: Any) -> str:
-    """A value of a configuration as text: equal for equal values, whatever the order of their keys."""
+    """Return a configuration value as text that is equal for equal values, independent of the order of keys."""
     return json.dumps(value, sort_keys=True, default=str)
 
 

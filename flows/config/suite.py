@@ -1,4 +1,4 @@
-"""A suite: which models, in which variants, swept over which values; expanded to the points that become jobs."""
+"""The schema of a suite (models, variants and sweeps), and its expansion to points, each of which becomes a job."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from flows.config.slugs import NAME, spelled
 from lowering.errors import Problem, near_miss
 
 MAX_JOBS = 20_000
-VARIANT = "variant"  # stands for the variant's name where values of axes are named
+VARIANT = "variant"  # the key of the variant's name among the values of axes
 
 Values = Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a suite: `model` names its file where it is not the entry's own name (or a path beside the suite's file).
+    """One model of a suite. model: the name of its file, or a path relative to the suite's file (None: the entry's name).
 
     variants: override trees of the model by name, one job each.
-    sweep: dotted keys of the model with lists of values; their product. zip: the same, but walked side by side, as one axis.
-    include: further jobs, each by its values. exclude: values (or lists of them); a job that has them all is left out.
+    sweep: dotted keys of the model with lists of values, whose product is taken. zip: the same, but iterated in parallel, as one axis.
+    include: further jobs, each by its values. exclude: values (or lists of them); a job that has all of them is left out.
     """
 
     model: str | None = None
@@ -40,9 +40,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """`models`: names or globs of models, each with its Entry or null; sweep, zip and exclude apply to all of them.
+    """A suite. models: names or globs of models, each with its Entry or null. sweep, zip and exclude apply to all models.
 
-    max_jobs: more than that are refused. strict_dims: what pipeline.yaml's key of that name is for these jobs, where it is null.
+    max_jobs: a suite with more jobs is refused. strict_dims: the value for these jobs if strict_dims is null in pipeline.yaml.
     """
 
     models: tuple[str, ...] | Mapping[str, Entry | None]
@@ -55,7 +55,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Axis:
-    """A dotted key of the model and the values it takes; `place` is where that was said."""
+    """A dotted key of the model and its values. place: where they were set, for messages."""
 
     key: str
     values: Sequence[Any]
@@ -80,20 +80,20 @@ class Point:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """What distinguishes it: the variant and the swept values, by key."""
+        """The variant and the swept values, by key."""
         return ({VARIANT: self.variant} if self.variant else {}) | {axis.key: value for axis, value in self.values}
 
 
 @dataclass(frozen=True)
 class Sweeps:
-    """What one model is swept over. zipped: groups of axes of one length, walked side by side; included: points beside the product."""
+    """The sweeps of one model. zipped: groups of axes of equal length, iterated in parallel; included: points beyond the product."""
 
     axes: tuple[Axis, ...] = ()
     zipped: tuple[tuple[Axis, ...], ...] = ()
     included: tuple[Choice, ...] = ()
 
     def steps(self) -> list[list[Choice]]:
-        """The choices of each axis, or of each group of zipped ones; in an order that does not depend on how they were written."""
+        """Return the choices of each axis or group of zipped axes, in an order independent of the order in the file."""
         groups = [*((axis,) for axis in self.axes), *self.zipped]
         groups.sort(key=lambda group: min(slugs.rank(axis.keys) for axis in group))
         return [[tuple(zip(group, values, strict=True)) for values in zip(*(axis.values for axis in group), strict=True)]
@@ -103,9 +103,9 @@ class Sweeps:
         return max(1, len(variants)) * (math.prod(map(len, self.steps())) + len(self.included))
 
     def points(self, variants: Mapping[str, Mapping[str, Any] | None], whole: bool = True) -> Iterator[Point]:
-        """Every variant with every combination of the axes' values, and the included ones. Without any: one point, `default`.
+        """Yield every variant with every combination of the axes' values, then the included points. Without any, yield the point `default`.
 
-        whole: false gives each value once, beside the first ones of the other axes: enough to see what is wrong with them.
+        whole: if false, yield each value once, with the first values of the other axes: enough to check every value.
         """
         steps = self.steps()
         named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
@@ -136,7 +136,10 @@ def _star(steps: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
 
 
 def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Keys, Mapping[str, Any]]], list[Problem]]:
-    """The models of a (well-formed) suite: name -> (where its entry stands, the entry); globs are matched with `available`."""
+    """Return the models of a well-formed suite as name -> (keys of its entry, the entry), and all problems.
+
+    Globs are matched with `available`.
+    """
     declared = suite.data["models"]
     listed: list[tuple[str, Keys, Mapping[str, Any]]]
     if isinstance(declared, Mapping):
@@ -144,7 +147,7 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
     else:
         listed = [(name, ("models", index), {}) for index, name in enumerate(declared)]
     found: dict[str, tuple[Keys, Mapping[str, Any]]] = {}
-    problems = [Problem(suite.place(("models",)), "names no model", "list at least one")] if not listed else []
+    problems = [Problem(suite.place(("models",)), "is empty: the suite has no models", "list at least one")] if not listed else []
     plain = {name for name, _, _ in listed if not _is_glob(name)}
     for name, keys, entry in listed:
         matches = [name]
@@ -164,32 +167,32 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
 
 
 def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[list[Axis], list[Problem]]:
-    """The axes of a sweep; a problem for each that has no value or the same value twice. places: where each key was said."""
+    """Return the axes of a sweep, and a problem for each without values or with a duplicate. places: where each key was set."""
     found, problems = [], []
     for key, values in sweep.items():
         texts = [spelled(value) for value in values]
         if not values:
-            problems.append(Problem(places[key], "has no values", "a list of at least one"))
+            problems.append(Problem(places[key], "has no values", "list at least one"))
         elif len(set(texts)) < len(texts):
             twice = next(text for text in texts if texts.count(text) > 1)
-            problems.append(Problem(places[key], f"lists {twice} twice", "once"))
+            problems.append(Problem(places[key], f"lists {twice} twice", "list it once"))
         else:
             found.append(Axis(key, values, places[key]))
     return found, problems
 
 
 def zipped(group: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[tuple[Axis, ...], list[Problem]]:
-    """The axes of a zip, which may repeat values; a problem, and none of them, where their lengths differ or are 0."""
+    """Return the axes of a zip, which may repeat values; no axes, and a problem, if their lengths differ or are 0."""
     lengths = {key: len(values) for key, values in group.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} {length}" for key, length in lengths.items())
-        return (), [Problem(next(iter(places.values())), f"zips lists of different lengths: {said}", "one value of each a job")]
-    empty = [Problem(places[key], "has no values", "a list of at least one") for key, length in lengths.items() if not length]
+        return (), [Problem(next(iter(places.values())), f"zips lists of different lengths: {said}", "give each the same number of values")]
+    empty = [Problem(places[key], "has no values", "list at least one") for key, length in lengths.items() if not length]
     return () if empty else tuple(Axis(key, values, places[key]) for key, values in group.items()), empty
 
 
 class Exclusion:
-    """One item of `exclude`: leaves out the points that have all its values; `place` is where it was said."""
+    """One item of `exclude`, which leaves out the points that have all of its values. place: where it was set, for messages."""
 
     def __init__(self, values: Mapping[str, Any], place: str):
         self.values, self.place, self.known, self.hits = values, place, set[str](), 0
@@ -201,14 +204,14 @@ class Exclusion:
         return taken
 
     def problems(self) -> list[Problem]:
-        """Why it left out nothing, once all points were asked."""
+        """Return the problems of an item that left out no point, after all points were tested."""
         if self.hits:
             return []
         unknown = [key for key in self.values if key not in self.known]
         if unknown:
             swept = f"swept: {', '.join(sorted(self.known)) or 'nothing'}"
-            return [Problem(self.place, f"'{key}' is no key that is swept", near_miss(key, self.known) or swept) for key in unknown]
-        return [Problem(self.place, "leaves out no job", "its values occur together in none")]
+            return [Problem(self.place, f"'{key}' is not a swept key", near_miss(key, self.known) or swept) for key in unknown]
+        return [Problem(self.place, "leaves out no job: no job has all of its values", "correct the values, or remove the item")]
 
 
 def _matches(value: Any, wanted: Any) -> bool:

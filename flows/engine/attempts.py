@@ -1,4 +1,4 @@
-"""What surrounds the work of one attempt at a job, wherever its task runs; and jobs that need none, as the store holds all their results."""
+"""Steps before and after one attempt at a job, on any machine, and the replay of jobs whose results are all in the store."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from lowering.store import mirror, reuse
 from lowering.store.entries import Store
 from lowering.worker import client, replay
 
-LOOKS = 8  # at a time at the notes of a store at a URL, which takes its time for each
+LOOKS = 8  # concurrent reads of the notes of a store at a URL: each takes long
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job as its task is given it. need: what it waits for on the flow's machine; url: of what its folder is a copy."""
+    """A job as its task receives it. need: the resources it waits for on the flow's machine; url: the original, if its folder is a copy."""
 
     folder: str
     need: Need
@@ -43,35 +43,41 @@ def prepared(run: Record, job: str, need: Need) -> Prepared:
 
 
 def ended_before(place: Path) -> JobResult | None:
-    """The result of an earlier attempt, if it counts."""
+    """Return the result of an earlier attempt, if it has a verdict on the job."""
     found = JobResult.load(place)
     return found if found is not None and found.outcome not in UNJUDGED else None
 
 
 def refusals(place: Path, environment: Mapping[str, Any]) -> list[Problem]:
-    """Why this worker of a cluster must not take the job of `place`; environment: the run's."""
+    """Return the problems that forbid this cluster worker to take the job in `place`. environment: the run's."""
     return workers.problems(environment, place, store_of(files.read(place / JOB), place))
 
 
 def concluded(place: Path, before: JobResult | None, result: JobResult, url: str | None) -> JobResult:
-    """`result`, ready for its readers: with a remark where the attempt `before` it ended in infra, with its view, its files at `url`."""
+    """Finish an attempt: write the job's view and upload its files to `url`. Return `result` with its final remarks.
+
+    before: the result of the previous attempt; a remark is added if it ended in infra.
+    """
     if before is not None and before.outcome == InfraError.outcome:
         result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
         with suppress(OSError):
             result.save(place)
-    with suppress(OSError):  # the report makes the missing views, and says so if the disk refuses
+    with suppress(OSError):  # the report writes missing views, and reports it if the disk refuses
         views.write(place, result)
     try:
         copies.ended(place)
     except OSError as error:
-        result = with_remark(result, Remark("output", f"its files could not be put to {url}: {error}", stage=result.stage))
+        result = with_remark(result, Remark("output", f"its files could not be uploaded to {url}: {error}", stage=result.stage))
         with suppress(OSError):
             result.save(place)
     return result
 
 
 def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[str]:
-    """Those of `jobs` that have ended well with the run's store before, as its notes tell; whether all is still there is not looked at."""
+    """Return the `jobs` that ended well before, according to the notes of the run's store.
+
+    Does not check that the store still has all of their results.
+    """
     if run.store is None:
         return []
     store = Store(run.store)
@@ -79,7 +85,7 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slo
     def known(job: str) -> bool:
         try:
             return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
-        except (OSError, ValueError):  # an attempt of the job's own will say what is wrong
+        except (OSError, ValueError):  # the job's own attempt will report the error
             return False
 
     if mirror.url_of(run.store) is None:
@@ -89,14 +95,14 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slo
 
 
 def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: float | None) -> Iterator[JobResult]:
-    """The results of those of `jobs` that the store holds all of, committed one by one; what cannot be had so is passed over.
+    """Commit and yield the results of the `jobs` that are completely in the store, one by one; skip the others.
 
-    where: the slots of the flow's machine, or on a worker of a cluster the run's environment. Stops at the run's deadline (seconds since the epoch).
+    where: the slots of the flow's machine, or on a cluster worker the run's environment. deadline: of the run, in seconds since the epoch.
     """
     for job in jobs:
         if client.stopped() or (deadline is not None and time.time() >= deadline):
             return
-        with suppress(OSError, ValueError, ShapelineError):  # an attempt of the job's own will say what is wrong
+        with suppress(OSError, ValueError, ShapelineError):  # the job's own attempt will report the error
             if (result := _taken(job, where)) is not None:
                 yield result
 

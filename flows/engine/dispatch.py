@@ -1,5 +1,7 @@
-"""Takes a run's jobs to their ends: what the store holds in batches, the others one by one, and those that ended in `infra` again after a
-pause, until the deadline."""
+"""Dispatch of a run's jobs.
+
+Jobs in the store are taken in batches, the others run one by one. Jobs that ended in `infra` are retried after a pause, until the deadline.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,18 @@ from lowering.errors import Problem
 from lowering.record.result import JobResult
 from lowering.worker import client, watch
 
-GROWTH = 4.0  # of the pause from one attempt to the next
-BATCH = 50  # jobs that one task takes from the store: a task of its own for each costs the server more than all else together
+GROWTH = 4.0  # factor of the pause from one attempt to the next
+BATCH = 50  # jobs that one task takes from the store: one task per job would cost the server more than everything else
 Take = Callable[[Sequence[tuple[str, Need]], int], Any]
 Submit = Callable[[str, Need, int], Any]
 Wait = Callable[[list[Any]], Any]
 
 
 def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None, here: Slots) -> int:
-    """Submit every unfinished job of `run`, the longest first, and wait; how many tasks that took. All have a result then.
+    """Submit every unfinished job of `run`, longest first, and wait. Return the number of tasks submitted; all jobs have a result then.
 
-    take: starts to take a batch of jobs from the store, ([(id, need), …], number of the batch) -> future; submit: starts one attempt at a
-    job, (id, need, attempt) -> future; wait: until futures are done, however they end; here: the slots of the flow's machine.
+    take: starts taking a batch of jobs from the store, ([(id, need), …], number of the batch) -> future. submit: starts one attempt at a
+    job, (id, need, attempt) -> future. wait: waits until futures are done, however they end. here: the slots of the flow's machine.
     """
     patience = run.data["patience"]
     needed = schedule.needs(run)
@@ -54,7 +56,7 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
 
 
 def _rest(seconds: float, deadline: float | None) -> bool:
-    """Whether there is time for another attempt after a pause; the pause is over then."""
+    """Sleep until the next attempt and return True; return False at once if the deadline comes first or the run is stopped."""
     end = time.time() + seconds
     if client.stopped() or (deadline is not None and end >= deadline):
         return False
@@ -66,8 +68,8 @@ def _rest(seconds: float, deadline: float | None) -> bool:
 
 
 def _lost(run: Record, job: str, deadline: float | None) -> None:
-    """Record the end of a job whose worker left no result in any attempt."""
+    """Record the outcome of a job that has no result after all attempts."""
     late = deadline is not None and time.time() >= deadline
-    problem = Problem("worker", "was lost, and the job with it" if not late else "had not begun when the run's deadline passed",
-                      "the log of the cluster says more" if not late else "raise limits.run_seconds")
+    cause = "was lost before it wrote a result" if not late else "had not started the job when the run's deadline passed"
+    problem = Problem("worker", cause, "see the log of the cluster" if not late else "raise limits.run_seconds")
     watch.lost(run.job_folder(job), "not_run" if late else "infra", problem)

@@ -1,6 +1,6 @@
-"""Ctrl-C, and whatever else ends a run before its time, told to the main thread until it has listened.
+"""Interruption of a run by Ctrl-C or by an error: the main thread is signalled until it reacts.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be; inside a callback of a library it is printed and lost.
+Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a callback of a library it is printed and lost.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from lowering.errors import Problem
 from lowering.worker import client
 
-AGAIN = 5.0  # seconds until the main thread is told again
+AGAIN = 5.0  # seconds until the main thread is signalled again
 
 
 class Stop:
-    """Ends the run of this process. problem: why, when it was not the user."""
+    """Stops the run of this process when called. problem: the cause, unless the user interrupted."""
 
     def __init__(self) -> None:
         self.problem: Problem | None = None
@@ -25,13 +25,13 @@ class Stop:
         self._asked = threading.Event()
 
     def __call__(self, problem: Problem) -> None:
-        """End the run from any thread: its jobs at once, its flow by a KeyboardInterrupt in the main thread."""
+        """Stop the run, from any thread: its jobs at once, its flow by a KeyboardInterrupt in the main thread."""
         self.problem = self.problem or problem
         self._tell()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """An interrupt that arrives inside comes out of it as KeyboardInterrupt, and has ended all jobs by then."""
+        """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -45,7 +45,8 @@ class Stop:
     def _interrupted(self, *_: object) -> None:
         if not self._asked.is_set():
             self._asked.set()
-            threading.Thread(target=self._insist, daemon=True).start()  # a thread: the main one may hold the locks that ending jobs takes
+            # In a thread: the main thread may hold locks that stopping the jobs needs.
+            threading.Thread(target=self._insist, daemon=True).start()
         raise KeyboardInterrupt
 
     def _insist(self) -> None:
@@ -56,4 +57,4 @@ class Stop:
     def _tell(self) -> None:
         main = threading.main_thread()
         if main.ident is not None and not self._listened.is_set():
-            signal.pthread_kill(main.ident, signal.SIGINT)  # a real signal: it also ends a wait for a lock
+            signal.pthread_kill(main.ident, signal.SIGINT)  # a real signal also interrupts a wait for a lock

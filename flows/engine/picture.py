@@ -1,4 +1,4 @@
-"""The matrix of a run as a small SVG picture: a column a stage, a line a job, coloured by how the stage ended."""
+"""The matrix of a run as a small SVG picture: one column per stage, one line per job, coloured by the outcome of the stage."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from xml.sax.saxutils import escape
 from lowering.record.result import UNJUDGED, JobResult
 
 COLOURS = {"ok": "#4c9a63", "hit": "#8fbf9d", "bad": "#cf4a3f", "apart": "#9a77c7", "none": "#e3e5e8"}
-WIDTH, HEAD, HEIGHT = 96, 24, 480  # of a column, of the head, of all lines together
+WIDTH, HEAD, HEIGHT = 96, 24, 480  # width of a column, height of the head, height of all lines together
 
 
 def matrix(results: Sequence[JobResult], title: str) -> str:
-    """The picture. However many jobs there are, it stays small: neighbours that ended alike are one rectangle."""
+    """Return the picture as SVG. It stays small for any number of jobs: neighbours with the same outcome share a rectangle."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
     line = max(0.25, min(12.0, HEIGHT / max(1, len(results))))
     width, height = max(5, len(stages)) * WIDTH, HEAD * 2 + line * len(results)
     parts = "".join(_column(number, name, results, line) for number, name in enumerate(stages))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="#fff"/><text x="4" y="16" fill="#1c1f23">{escape(title)}</text>{parts}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
+        f'<text x="4" y="16" fill="#1c1f23">{escape(title)}</text>{parts}</svg>'
     )
 
 
 def as_address(picture: str) -> str:
-    """The picture as a `data:` address, which needs no server."""
+    """Return the picture as a `data:` URL, which needs no server."""
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode('ascii')}"
 
 
 def _column(number: int, stage: str, results: Sequence[JobResult], line: float) -> str:
     spans = "".join(
-        f'<rect x="{number * WIDTH + 1}" y="{HEAD * 2 + line * start:g}" width="{WIDTH - 2}" height="{line * length:g}" fill="{COLOURS[kind]}"/>'
+        f'<rect x="{number * WIDTH + 1}" y="{HEAD * 2 + line * start:g}" width="{WIDTH - 2}" height="{line * length:g}" '
+        f'fill="{COLOURS[kind]}"/>'
         for start, length, kind in _spans([_kind(result, stage) for result in results])
     )
     return f'<text x="{number * WIDTH + 4}" y="{HEAD * 2 - 6}" fill="#5a626c">{escape(stage)}</text>{spans}'

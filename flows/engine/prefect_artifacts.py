@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's UI: a table with links to the jobs' pages, its progress, and a picture of its matrix."""
+"""Artifacts of a run in Prefect's UI: a table with links to the jobs' pages, its progress, and a picture of its matrix."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from flows.watching import watching
 from lowering.record.folder import MANIFEST
 from lowering.record.result import JobResult
 
-LOOK = 2.0  # seconds between two looks at how many jobs have ended
-PAGE = 200  # artifacts that the server gives at a time
-PATIENCE = 60.0  # seconds for a server to come back
-SHOWN = 200  # failures that the Markdown of a run lists; the table has every job
+LOOK = 2.0  # seconds between two counts of the ended jobs
+PAGE = 200  # artifacts per page of the server's answer
+PATIENCE = 60.0  # seconds to wait for a restarted server
+SHOWN = 200  # failures listed in the Markdown of a run; the table has every job
 
 Made = TypeVar("Made")
 
 
 def key(*words: str) -> str:
-    """An artifact's key: lowercase letters, digits and dashes; where that would make one of two, a digest tells them apart."""
+    """Return an artifact's key: lowercase letters, digits and dashes, with a digest where other words would give the same key."""
     text = "-".join(("shapeline", *words))
     plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     usual = re.sub(r"[-_.]+", "-", text.lower()).strip("-")
@@ -49,26 +49,27 @@ def key(*words: str) -> str:
 
 
 def job_page(result: JobResult) -> None:
-    """The page of a job, as Markdown."""
+    """Create the page of a job, as Markdown."""
     text = "\n".join(report.page(result))
     _patiently(lambda: create_markdown_artifact(text, key=key("job", result.id), description=result.outcome))
 
 
 def taken_page(results: Sequence[JobResult], name: str) -> None:
-    """The page of jobs that were taken from the store, as Markdown, under the key `name`."""
-    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)} for result in results]
+    """Create the page of a batch of jobs taken from the store, as Markdown, under the key `name`."""
+    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)}
+            for result in results]
     said = f"{report.counted(len(results), 'job')} taken from the store"
     text = "\n".join([f"# {said}", "", *report.table(rows)])
     _patiently(lambda: create_markdown_artifact(text, key=name, description=said))
 
 
 def makers(result: JobResult) -> str:
-    """The jobs (`run/job`) from which the stages of `result` were taken."""
+    """Return the jobs (`run/job`) that made the stored stages of `result`."""
     return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
 
 
 def run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
-    """The table, the list of failures and the picture of a run. taken: by job, the key of the page of those that it was taken with."""
+    """Create the table, the list of failures and the picture of a run. taken: by job, the key of the page of its batch."""
     suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
     made = _patiently(_pages)
     pages = {key("job", job): made[page] for job, page in taken.items() if page in made} | made
@@ -78,20 +79,21 @@ def run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str
 
 
 def table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every job, what is not as expected first, with a link to its page: the UI reads every text of a table as Markdown."""
+    """Return a row for every job, unexpected outcomes first, with a link to its page. The UI renders all text of a table as Markdown."""
     listed = sorted(results, key=lambda result: result.as_expected)
     rows = zip(report.rows(listed), listed, strict=True)
     return [{**row, "job": f"[{_shown(result.id)}]({_link(result, pages)})", "cause": _shown(row["cause"])} for row, result in rows]
 
 
 def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
-    """What is not as expected as Markdown, each with a link to its page. pages: ids of artifacts by key."""
+    """Yield the lines of the failures of a run as Markdown, each with a link to its page. pages: ids of artifacts by key."""
     failed = report.unexpected(results)
     yield f"# {run.data['suite']}: {report.summary(results)}"
     yield ""
     yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
     yield ""
-    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)} for result in failed[:SHOWN]]
+    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)}
+             for result in failed[:SHOWN]]
     yield from report.table(named)
     if failed:
         yield ""
@@ -102,7 +104,7 @@ def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]
 
 @contextmanager
 def progressing(run: Record) -> Iterator[None]:
-    """A progress bar in the UI while the block runs."""
+    """Show a progress bar in the UI while the block runs."""
     said = run.data["run"]
     made = cast(UUID, _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=said)))
     with watching(partial(_watch, run, made)):
@@ -116,7 +118,7 @@ def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
         done = sum((run.job_folder(job) / MANIFEST).exists() for job in run.ids)
         share = round(100.0 * done / max(1, len(run.ids)), 1)
         if share != last:
-            with suppress(httpx.TransportError):  # a server that is being started again gets the next look's
+            with suppress(httpx.TransportError):  # while the server restarts; the next iteration updates it
                 update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
                 last = share
         if over:
@@ -124,7 +126,7 @@ def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
 
 
 def _patiently(ask: Callable[[], Made]) -> Made:
-    """What the server answers; one that died is given time to come back, which Prefect's client grants to a server it knows only."""
+    """Call `ask` and retry while the server is down. Prefect's client itself retries only with a server that answered before."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -136,7 +138,7 @@ def _patiently(ask: Callable[[], Made]) -> Made:
 
 
 def _pages() -> dict[str, str]:
-    """The artifacts that this flow run has made so far: key -> id of the newest."""
+    """Return the artifacts of this flow run so far: key -> id of the newest."""
     found: dict[str, str] = {}
     seen = 0
     asked = {"artifacts": {"flow_run_id": {"any_": [str(runtime.flow_run.id)]}}, "sort": "CREATED_DESC", "limit": PAGE}
@@ -150,11 +152,11 @@ def _pages() -> dict[str, str]:
 
 
 def _link(result: JobResult, pages: Mapping[str, str]) -> str:
-    """Where the page of a job is; its list of versions where the page itself is not known."""
+    """Return the address of a job's page, or of the list of its versions if the page is unknown."""
     name = key("job", result.id)
     return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
 
 
 def _shown(text: str) -> str:
-    """A name as the text of a Markdown link."""
+    """Escape a name for the text of a Markdown link."""
     return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

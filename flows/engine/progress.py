@@ -1,4 +1,4 @@
-"""Shows a run while it goes on, from the files its jobs write: a live table on a terminal, one line a finished job elsewhere."""
+"""Progress of a run, read from the files its jobs write: a live table on a terminal, one line per finished job elsewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lowering.record.result import START, JobResult
 from lowering.store import mirror
 
 COLOURS = {"ok": "green", "not_run": "dim", "infra": "magenta", "unsupported": "yellow"}
-LOOK = 0.2  # seconds between two looks at the jobs' files, at least
-SHARE = 30  # looking takes at most one of as many seconds of a core, however many jobs there are
+LOOK = 0.2  # minimum seconds between two reads of the jobs' files
+SHARE = 30  # reading takes at most 1/SHARE of a core's time, for any number of jobs
 
 
 @dataclass
 class _Row:
-    """One job as last seen: waiting (began None), running, or ended (result)."""
+    """The last known state of a job: waiting (began is None), running, or ended (it has a result)."""
 
     events: files.Tail
     began: float | None = None
@@ -39,7 +39,7 @@ class _Row:
 
 @dataclass
 class Progress:
-    """A context in which a run is shown on `stream`; it only reads, so that it shows jobs wherever they run."""
+    """A context manager that shows a run on `stream`. It only reads files, so it shows jobs on any machine."""
 
     run: Record
     stream: TextIO
@@ -76,7 +76,7 @@ class Progress:
         self.look()
 
     def look(self) -> None:
-        """Bring the rows up to date, and say which jobs have ended since."""
+        """Update the rows, and print a line for each job that has ended since."""
         for job, row in self.rows.items():
             if row.result is not None:
                 continue
@@ -85,7 +85,7 @@ class Progress:
                     row.began = row.began or event["time"]
                     if event["event"] == "stage":
                         row.stage = event["stage"]
-            except ValueError:  # in the middle of a line: another attempt has begun the file anew, and written more than was read
+            except ValueError:  # in the middle of a line: another attempt restarted the file and wrote more than was read
                 row.events = files.Tail(row.events.path)
             row.result = self.run.result(job)
             if row.result is not None and not self.live:
@@ -98,7 +98,7 @@ class Progress:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def table(self) -> Table:
-        """The jobs that fit on the screen: what runs and what went wrong before the rest."""
+        """Return a table of the jobs that fit on the screen, preferring running and failed jobs."""
         done = sum(row.result is not None for row in self.rows.values())
         title = f"{done}/{len(self.rows)} jobs, {time.monotonic() - self.began:.0f} s"
         shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -116,10 +116,11 @@ class Progress:
         return shown
 
     def conclude(self, results: list[JobResult], lost: int, seconds: float) -> None:
-        """The last lines: totals, where the report is, and the command that runs again what was not as expected."""
+        """Print the last lines: totals, the command that reruns the unexpected jobs, and the path of the report."""
         self.line(f"{report.summary(results)}, in {seconds:.0f} s")
         if lost:
-            self.line(f"Prefect's server has not recorded how {report.counted(lost, 'task run')} ended; the record in the run's folder is complete")
+            unrecorded = report.counted(lost, "task run")
+            self.line(f"Prefect's server has not recorded the end of {unrecorded}; the record in the run's folder is complete")
         if failed := report.unexpected(results):
             self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
         if url := mirror.url_of(self.run.folder):
@@ -144,7 +145,7 @@ def _urgency(row: _Row) -> int:
 
 
 def _near(run: Record) -> str:
-    """The run's folder as one would type it from here."""
+    """Return the run's folder, relative to the working directory if inside."""
     try:
         return str(run.folder.relative_to(Path.cwd()))
     except ValueError:

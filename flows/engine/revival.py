@@ -1,5 +1,8 @@
-"""Prefect's server while a run goes on: an embedded one that dies is started again where it was, and does not outlive the run's process;
-one that stays silent ends the run."""
+"""Supervision of Prefect's server during a run.
+
+An embedded server that dies is restarted on the same port; it exits with the run's process. A remote server that does not answer ends
+the run.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,18 @@ from lowering.errors import InfraError, Problem
 if TYPE_CHECKING:
     from prefect.server.api.server import SubprocessASGIServer
 
-LOOK = 2.0  # seconds between two looks at the server
-SILENCE = 60.0  # seconds without an answer after which a server counts as gone: Prefect's client asks again for about as long
-REVIVALS = 10  # of an embedded server in one run
+LOOK = 2.0  # seconds between two checks of the server
+SILENCE = 60.0  # seconds without an answer after which a server counts as lost; Prefect's client retries for about as long
+REVIVALS = 10  # maximum number of restarts of an embedded server in one run
 
 
 class ServerLost(InfraError):
-    """Prefect's server is gone for good."""
-
+    """Error of a Prefect server that is lost permanently."""
 
 
 @contextmanager
 def watched(stop: Callable[[Problem], None]) -> Iterator[None]:
-    """Keeps the run's server going inside; `stop` is told why when it is gone for good."""
+    """Keep the run's server running while the block runs. `stop` is called with the cause if the server is lost permanently."""
     with watching(partial(_watch, stop)):
         yield
 
@@ -50,7 +52,7 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                     if revived == REVIVALS:
                         return stop(_gone(server.api_url, f"died {revived + 1} times"))
                     revived += 1
-                    # At the same port, on the same database: clients ask again and find it.
+                    # On the same port and database, so that clients reach it when they retry.
                     server.server_process = process = server._run_uvicorn_command()
                 if process.pid != leashed:
                     leashed = process.pid
@@ -58,14 +60,14 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
             elif remote and server is None:
                 if _listens(remote):
                     answered = time.monotonic()
-                elif answered and time.monotonic() - answered > SILENCE:  # where it never did, there may be a proxy in between
-                    return stop(_gone(remote, f"has not been there for {SILENCE:.0f} s"))
+                elif answered and time.monotonic() - answered > SILENCE:  # if it never answered, a proxy may be in between
+                    return stop(_gone(remote, f"has not answered for {SILENCE:.0f} s"))
     return None
 
 
 @contextmanager
 def _leash(pid: int) -> Iterator[None]:
-    """Process `pid` ends when this process does, however that ends: Prefect's server would stay for ever after a kill -9."""
+    """Make process `pid` end when this process does, however it ends: Prefect's server would otherwise survive a kill -9."""
     holder = subprocess.Popen(["/bin/sh", "-c", 'read -r _; kill "$0"', str(pid)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               start_new_session=True)
     try:
@@ -76,8 +78,8 @@ def _leash(pid: int) -> Iterator[None]:
 
 
 def embedded() -> SubprocessASGIServer | None:
-    """The server that this process has started, if any."""
-    if "prefect.server.api.server" not in sys.modules:  # loading it takes seconds, and whoever has not loaded it has started none
+    """Return the server that this process started, if any."""
+    if "prefect.server.api.server" not in sys.modules:  # importing it takes seconds, and no server was started without it
         return None
     from prefect.server.api.server import SubprocessASGIServer
 
@@ -86,10 +88,11 @@ def embedded() -> SubprocessASGIServer | None:
 
 def _listens(address: str) -> bool:
     parts = urlsplit(address)
-    with suppress(OSError), socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=LOOK):
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with suppress(OSError), socket.create_connection((parts.hostname, port), timeout=LOOK):
         return True
     return False
 
 
 def _gone(address: str, what: str) -> Problem:
-    return Problem(f"Prefect's server {address}", what, "start it again and give the same command: what has ended is kept")
+    return Problem(f"Prefect's server {address}", what, "restart it and repeat the command: finished jobs are kept")

@@ -1,4 +1,4 @@
-"""The engines that start the flow's tasks: threads of this process, a Dask cluster, or a Ray cluster, through Prefect's task runners."""
+"""Task runners of Prefect that start the flow's tasks: threads of this process, a Dask cluster, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flows.config.document import Cluster
 from flows.engine.schedule import Need
 from lowering.errors import InfraError, Problem
 
-# A worker that dies takes its task with it, and the flow decides what becomes of the job: the engine shall not run it again by itself,
-# nor give up a worker that is merely busy. Child processes are the jobs' own: workers must be allowed to have them.
+# If a worker dies, the flow decides whether to retry the job: the cluster must not rerun the task by itself, nor give up a worker that is
+# merely busy. Jobs run in child processes, so workers must be allowed to start them.
 DASK = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "120s", "distributed.worker.daemon": False,
         "distributed.comm.timeouts.connect": "60s", "distributed.comm.retry.count": 3}
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_health_check_failure_threshold": "12",
@@ -24,7 +24,7 @@ LOCAL_CLUSTER = "distributed.LocalCluster"
 
 
 def of(cluster: Cluster, workers: int) -> TaskRunner[Any]:
-    """The task runner of `cluster`; InfraError when what it needs is not installed."""
+    """Return the task runner of `cluster`. Raises InfraError if its package is not installed."""
     if cluster.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     return {"dask": _dask, "ray": _ray}[cluster.runner](cluster, workers)
@@ -62,7 +62,7 @@ def _extra(module: str, extra: str) -> Any:
 
 @contextmanager
 def resources(cluster: Cluster, need: Need) -> Iterator[None]:
-    """Tasks submitted inside ask the cluster for what the job needs, and run at most once."""
+    """Make tasks submitted inside the block request the job's resources from the cluster, and run at most once."""
     if cluster.runner == "ray":
         from prefect_ray.context import remote_options
 
@@ -80,14 +80,14 @@ def resources(cluster: Cluster, need: Need) -> Iterator[None]:
 
 
 def _ray_has_gpus() -> bool:
-    """A request that no worker can meet waits for ever, so nothing is asked for that is not there."""
+    """Return whether the cluster has GPUs. A request that no worker can meet would wait forever."""
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0)) > 0
 
 
 def _ray_memory() -> int:
-    """The memory of the largest node that a task can ask for, in bytes."""
+    """Return the memory of the largest node in bytes: the most that a task can request."""
     import ray
 
     sizes: list[float] = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]

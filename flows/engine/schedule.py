@@ -1,4 +1,4 @@
-"""In which order the jobs of a run start, and what each is expected to need, from what they took before."""
+"""The order in which the jobs of a run start, and the resources each is expected to need, estimated from earlier runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from flows.runs.record import Record
 from lowering.store.entries import Store
 from lowering.store.reuse import STAGES
 
-UNKNOWN_BYTES = 4 << 30  # what a job is expected to need when nothing is known of it
-MARGIN = 1.15  # over the highest resident size seen
+UNKNOWN_BYTES = 4 << 30  # expected memory of a job that never ran
+MARGIN = 1.15  # factor over the highest resident size measured
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a job is expected to take: seconds (None: nothing is known), bytes of memory, and whether it wants a GPU."""
+    """The resources that a job is expected to need: seconds (None: unknown), bytes of memory, and whether it needs a GPU."""
 
     seconds: float | None
     memory_bytes: int
@@ -23,14 +23,14 @@ class Need:
 
 
 def needs(run: Record) -> dict[str, Need]:
-    """What every job is expected to need; a memory cap bounds what nothing is known of."""
+    """Return the expected need of every job, by id. The job's memory limit, if set, bounds the estimate."""
     store = Store(run.store) if run.store else None
     cap = run.data["limits"].get("memory_bytes")
     return {job["id"]: _need(store, job["id"], bool(job.get("gpu")), cap) for job in run.data["jobs"]}
 
 
 def longest_first(jobs: Iterable[str], needed: dict[str, Need]) -> list[str]:
-    """The jobs nothing is known of before all others, as one of them may be the longest; then by falling seconds."""
+    """Sort jobs by descending seconds. Jobs of unknown length come first, as one of them may be the longest."""
     def urgency(job: str) -> float:
         seconds = needed[job].seconds
         return float("-inf") if seconds is None else -seconds

@@ -1,5 +1,5 @@
-"""Prefect's server: the settings that have to stand in the environment before prefect loads, which server the workers of a cluster report
-to, and the check that nothing was lost."""
+"""Prefect's server: settings that must be in the environment before prefect is imported, the server that cluster workers report to, and
+a check that no task run was lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import UUID
 from flows.config.document import Cluster
 from lowering.errors import InfraError, Problem
 
-# Defaults only: whatever the user has set stays. With PREFECT_API_URL set, that server is used and none is started.
+# Defaults: settings of the user take precedence. If PREFECT_API_URL is set, that server is used and none is started.
 SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
@@ -23,13 +23,13 @@ SETTINGS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "DO_NOT_TRACK": "1",
 }
-# The terminal shows the table; the server gets the logs all the same.
+# The terminal shows the table of jobs instead; the server still receives the logs.
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def configure() -> None:
-    """Set the defaults; to be called before the first import of prefect."""
+    """Set the defaults. Must be called before the first import of prefect."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
@@ -38,7 +38,10 @@ def configure() -> None:
 
 
 def check_home() -> None:
-    """InfraError when the run would start a server of its own and Prefect's home, which holds its database, cannot be written."""
+    """Check that Prefect's home, which holds the database of an embedded server, is writable. Raises InfraError if it is not.
+
+    Does nothing if PREFECT_API_URL names a server.
+    """
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
     if PREFECT_API_URL.value():
@@ -49,15 +52,15 @@ def check_home() -> None:
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError as error:
-        fix = "name another: export PREFECT_HOME=FOLDER"
+        fix = "use another folder: export PREFECT_HOME=FOLDER"
         raise InfraError(Problem(f"Prefect's home {home}", f"cannot be written: {error.strerror}", fix)) from error
 
 
 @contextmanager
 def shared(cluster: Cluster) -> Iterator[None]:
-    """Has the workers of a cluster report to the run's own server inside: else each would start one of its own.
+    """Make cluster workers report to the run's embedded server while the block runs. Otherwise each worker would start its own.
 
-    InfraError when they cannot reach it.
+    Raises InfraError if the workers cannot reach it.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -65,28 +68,31 @@ def shared(cluster: Cluster) -> Iterator[None]:
         yield
         return
     if not _is_here(cluster.address):
-        fix = "start one there (prefect server start --host 0.0.0.0) and name it: export PREFECT_API_URL=http://HOST:4200/api"
-        raise InfraError(Problem(f"cluster.address={cluster.address}", "workers on other machines need a Prefect server that they can reach", fix))
-    from prefect.server.api.server import SubprocessASGIServer  # here: seconds that a run with a server elsewhere need not spend
+        fix = "start one there (prefect server start --host 0.0.0.0) and set its URL: export PREFECT_API_URL=http://HOST:4200/api"
+        cause = "workers on other machines need a Prefect server that they can reach"
+        raise InfraError(Problem(f"cluster.address={cluster.address}", cause, fix))
+    from prefect.server.api.server import SubprocessASGIServer  # imported here: it takes seconds, and other runs do not need it
 
     own = SubprocessASGIServer()
     own.start()
     os.environ["PREFECT_API_URL"] = own.api_url  # for processes that the cluster starts
     try:
-        with temporary_settings(updates={PREFECT_API_URL: own.api_url}):  # for tasks, which bring the settings of their flow
+        with temporary_settings(updates={PREFECT_API_URL: own.api_url}):  # for tasks, which inherit the settings of their flow
             yield
     finally:
         del os.environ["PREFECT_API_URL"]
 
 
 def _is_here(address: str | None) -> bool:
-    """Whether a cluster at `address` (None, auto: one that Dask or Ray makes or finds here) is on this machine."""
+    """Return whether the cluster at `address` is on this machine. None and auto mean that Dask or Ray starts or finds one here."""
     return address in (None, "auto", "local") or urlsplit(str(address)).hostname in ("localhost", "127.0.0.1", "::1", platform.node())
 
 
 def missing_records(flow_run: UUID, submitted: int, patience: float = 60.0) -> int:
-    """How many ended tasks of a flow run the server still has not recorded after `patience` seconds: an embedded server loses
-    what is on its way when the process ends."""
+    """Return how many ended tasks of a flow run the server has not recorded after `patience` seconds.
+
+    An embedded server loses the events in flight when the process ends.
+    """
     from prefect.client.orchestration import get_client
 
     runs = {"flow_runs": {"id": {"any_": [str(flow_run)]}}, "task_runs": {"state": {"type": {"any_": list(ENDED)}}}}

@@ -1,4 +1,4 @@
-"""Memory and GPUs of this machine, lent to the jobs of a run: a job waits until what it is expected to need is free."""
+"""Slots for the jobs of a run: memory and GPUs of this machine. A job waits until the resources it is expected to need are free."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from flows.runs.environment import available_bytes
 
 
 class Slots:
-    """What the jobs of a run may take at a time. memory_bytes: of all together; gpus: ids, each for one job.
+    """The resources that concurrent jobs share. memory_bytes: the total of all jobs; gpus: ids, each for one job at a time.
 
-    A job that needs more memory than there is starts when no other runs, so that none waits for ever.
+    A job that needs more memory than the total starts when no other job runs, so that no job waits forever.
     """
 
     def __init__(self, memory_bytes: int, gpus: Sequence[str] = ()):
@@ -27,7 +27,10 @@ class Slots:
 
     @contextmanager
     def take(self, need: Need) -> Iterator[dict[str, str]]:
-        """Hold what `need` asks for, and yield the environment variables of the job's process. Only a job that wants a GPU sees one."""
+        """Take the resources of `need` for the block, and yield the environment variables of the job's process.
+
+        Only a job that needs a GPU sees one.
+        """
         wants = need.gpu and self.has_gpus
         with self.changed:
             self.changed.wait_for(lambda: (self.taken == 0 or need.memory_bytes <= self.free) and (not wants or bool(self.gpus)))
@@ -45,12 +48,12 @@ class Slots:
                 self.changed.notify_all()
 
     def sight(self, need: Need) -> dict[str, str]:
-        """Return the variables that `take` would yield, but for which of the GPUs; nothing is taken."""
+        """Return the variables that `take` would yield, except for the choice of GPU, without taking anything."""
         return {"CUDA_VISIBLE_DEVICES": (self.first_gpu if need.gpu else None) or ""} if self.has_gpus else {}
 
 
 def lay_out(cluster: Cluster) -> Slots:
-    """Return what this machine has for the jobs of a run."""
+    """Return the slots of this machine for the jobs of a run."""
     gpus = gpus_here() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus]
     return Slots(cluster.memory_bytes or available_bytes(), gpus)
 
@@ -65,5 +68,5 @@ def gpus_here() -> list[str]:
 
 @contextmanager
 def given() -> Iterator[dict[str, str]]:
-    """Yield the job's variables where a cluster engine has placed the task: the GPUs that it gave, and none where it gave none."""
+    """Yield the environment variables of a job on a cluster worker: only the GPUs that the cluster assigned are visible."""
     yield {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")} if gpus_here() or "RAY_JOB_ID" in os.environ else {}

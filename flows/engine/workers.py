@@ -1,4 +1,4 @@
-"""What a worker on another machine must have in common with the run before it takes a job: versions, and the folders it writes to."""
+"""Checks of a worker on another machine before it takes a job: the run's versions, and write access to the run's folders."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from flows.runs import environment
 from lowering.errors import Problem
 from lowering.store import mirror
 
-FRESH = 60.0  # seconds for which an answer holds
+FRESH = 60.0  # seconds for which a result is cached
 
 
 def problems(expected: Mapping[str, Any], folder: Path, store: Path | None) -> list[Problem]:
-    """Everything that keeps this process from lowering the job of `folder` as the run's own process would.
+    """Return all problems that keep this process from lowering the job in `folder` as the run's own process would.
 
     expected: the run's `environment`.
     """
@@ -31,14 +31,14 @@ def problems(expected: Mapping[str, Any], folder: Path, store: Path | None) -> l
                      "install the same versions on every worker")
              for name, version in wanted.items() if here.get(name) != version]
     found += [Problem(f"worker {host}", f"cannot write to {mirror.url_of(path) or path}: {cause}",
-                      "runs and store lie on a path or URL that every worker can write to: output=PATH")
+                      "set output=PATH to a path or URL that every worker can write to")
               for path in (folder, store) if path is not None and (cause := _refusal(path, int(time.monotonic() // FRESH)))]
     return found
 
 
 @lru_cache(maxsize=64)
 def _refusal(path: Path, _tick: int) -> str:
-    """Why no file can be made in `path`, and where it is the copy of; empty when one can, as it was tried."""
+    """Try to write a file to `path` and to its original URL; return the cause of failure, or an empty string."""
     probe = path / f".probe-{platform.node()}-{os.getpid()}-{threading.get_ident()}"
     try:
         path.mkdir(parents=True, exist_ok=True)

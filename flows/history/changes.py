@@ -1,4 +1,4 @@
-"""A run against an earlier one: every kind of change, once, over the jobs that ran in both; what is a regression is said."""
+"""Comparison of a run with an earlier one: the changes of each job, by kind, some of which are regressions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from flows.history import noise
 from flows.history.database import Past
 from lowering.record.result import UNJUDGED
 
-EARLIER = 10  # runs by which noise and flakiness are judged
-FLIPS = 2  # how often a job's verdict changed within these for the job to count as flaky
+EARLIER = 10  # earlier runs from which noise and flakiness are judged
+FLIPS = 2  # changes of a job's verdict within these runs that make the job flaky
 Row = dict[str, str]
 Job = Mapping[str, Any]
-# kind -> title, whether it is a regression; in the order they are shown
+# kind -> (title, whether it is a regression), in display order
 KINDS = {
     "new_failures": ("New failures", True),
-    "earlier_stage": ("Fail at an earlier stage than before", True),
+    "earlier_stage": ("Fail at an earlier stage", True),
     "dims_lost": ("Dims newly specialized or lost", True),
     "slower": ("Slower", True),
     "larger": ("More memory", True),
-    "flaky": ("Flaky: change their outcome again and again", False),
-    "infra": ("Ended by the machines, not judged", False),
-    "other_failure": ("Fail otherwise than before", False),
+    "flaky": ("Flaky: outcome changes repeatedly", False),
+    "infra": ("Ended by the infrastructure, no verdict", False),
+    "other_failure": ("Fail differently", False),
     "still_failing": ("Still failing", False),
     "missing": ("Missing jobs", False),
     "new": ("New jobs", False),
@@ -38,7 +38,7 @@ KINDS = {
 
 @dataclass
 class Changes:
-    """What differs between two runs. kinds: rows by kind (job, what, was, now, note); summary: totals over the jobs in both."""
+    """The differences between two runs. kinds: rows by kind (job, what, was, now, note); summary: totals over the jobs in both runs."""
 
     old: Mapping[str, Any]
     new: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Changes:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing changed; a failure that is still there is no change."""
+        """Whether nothing changed. A persistent failure is not a change."""
         return not any(rows for kind, rows in self.kinds.items() if kind != "still_failing")
 
     def add(self, kind: str, job: str, what: str = "", was: str = "", now: str = "", note: str = "") -> None:
@@ -67,7 +67,10 @@ class Changes:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str, Sequence[Past]] | None = None) -> Changes:
-    """`old` and `new`: report.json of two runs. earlier: what the runs before `new` say of each job, for noise and flakiness."""
+    """Compare two runs, given as the data of their report.json.
+
+    earlier: by job, its results in the runs before `new`, from which noise and flakiness are judged.
+    """
     found, past = Changes(old, new), earlier or {}
     before, after = ({job["id"]: job for job in run["jobs"]} for run in (old, new))
     for name, job in before.items():
@@ -132,7 +135,7 @@ def _levels(found: Changes, name: str, old: Job, new: Job) -> None:
 
 
 def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
-    """Only jobs that ended alike, and did the work: what comes from the cache costs nothing."""
+    """Compare time and memory, only of jobs that ended alike and took no result from the cache, which costs nothing."""
     if old["outcome"] != new["outcome"] or old["stage"] != new["stage"] or _cached(old) or _cached(new):
         return
     like = [one for one in past if one.outcome == new["outcome"] and not one.cached]
@@ -152,7 +155,7 @@ def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -
         if was is None or now is None:
             continue
         verdict = noise.judge(now, before or [was], measure)
-        # Against the other run as well: else a change that is already in it would be told again every night.
+        # Compare with the other run as well: a change that it already has would otherwise be reported every night.
         if (
             verdict.change
             and noise.judge(now, [was], noise.Measure(measure.part, measure.least / 2, 1 + measure.part)).change * verdict.change > 0
@@ -163,7 +166,7 @@ def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -
 
 
 def markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
-    """The lines of a Markdown page; `limit` rows of each kind."""
+    """Yield the lines of a Markdown page, with at most `limit` rows of each kind."""
     yield f"# {changes.new['suite']}: {_verdict_line(changes)}"
     yield ""
     yield f"`{changes.old['run']}` → `{changes.new['run']}`: {changes.summary}."
@@ -181,7 +184,7 @@ def markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
 
 
 def text(changes: Changes, limit: int = 20) -> Iterator[str]:
-    """The lines for a terminal."""
+    """Yield the lines for a terminal, with at most `limit` rows of each kind."""
     yield f"{changes.old['run']} -> {changes.new['run']}: {_verdict_line(changes)}"
     yield changes.summary
     for kind, (title, bad) in KINDS.items():
@@ -203,7 +206,7 @@ def _verdict_line(changes: Changes) -> str:
 
 
 def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
-    """Totals over the jobs that ran to the same end in both, so that they compare."""
+    """Return totals over the jobs that ended alike in both runs, so that the totals are comparable."""
     both = [
         (before[name], job)
         for name, job in after.items()

@@ -1,4 +1,4 @@
-"""The runs of a folder in one embedded database, made from their report.json, which stay the truth; a lost one is made anew."""
+"""An embedded database of the runs of a folder. It is an index of their report.json files, and is rebuilt if lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ create index by_signature on jobs (signature) where signature != '';
 
 @dataclass(frozen=True)
 class Past:
-    """A job in an earlier run."""
+    """The result of a job in an earlier run."""
 
     run: str
     outcome: str
@@ -40,7 +40,7 @@ class Past:
 
 @contextmanager
 def opened(runs: Path) -> Iterator[sqlite3.Connection]:
-    """The database of `runs`, brought up to date with the runs that lie there. Raises OSError, or sqlite3.Error when the disk refuses."""
+    """Open the database of the folder `runs`, updated to the runs in it. Raises OSError, and sqlite3.Error if the disk refuses."""
     try:
         connection = _connected(runs)
     except sqlite3.DatabaseError:
@@ -51,7 +51,7 @@ def opened(runs: Path) -> Iterator[sqlite3.Connection]:
 
 
 def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
-    """Runs, newest first. until: no run that started later than this time."""
+    """Return runs, newest first, of all suites or of `suite`. until: leave out runs that started later than this time."""
     found = connection.execute(
         "select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
         "where (? is null or suite = ?) and started <= ? order by started desc, run desc limit ?",
@@ -62,7 +62,7 @@ def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int =
 
 
 def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
-    """Every model of every suite with a point for each of its last runs, oldest first; jobs that say nothing about it are left out."""
+    """Return every model of every suite, with a point for each of its last runs, oldest first. Jobs without a verdict are left out."""
     found = connection.execute(f"""
         select runs.suite, jobs.model, runs.started, count(*), sum(jobs.good), sum(jobs.seconds),
                max(jobs.peak), sum(jobs.ir_bytes)
@@ -75,7 +75,7 @@ def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, An
 
 
 def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
-    """Signature of a failure -> the first run of the suite that had it."""
+    """Return the first run of the suite that had each failure, by the failure's signature."""
     found = connection.execute(
         "select jobs.signature, runs.run, min(runs.started) from jobs join runs using (run) "
         "where runs.suite = ? and jobs.signature != '' group by jobs.signature",
@@ -85,7 +85,7 @@ def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str
 
 
 def previous(connection: sqlite3.Connection, run: str) -> str | None:
-    """The run of the same suite before this one."""
+    """Return the run of the same suite before this one; None if it is the first."""
     found = connection.execute(
         "select other.run from runs as other, runs as this where this.run = ? and other.suite = this.suite "
         "and (other.started, other.run) < (this.started, this.run) order by other.started desc, other.run desc limit 1",
@@ -96,7 +96,7 @@ def previous(connection: sqlite3.Connection, run: str) -> str | None:
 
 
 def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, list[Past]]:
-    """What is known of each job from the `count` runs of the suite before this one, oldest first."""
+    """Return the results of each job in the last `count` runs of the suite before this one, oldest first."""
     found = connection.execute(
         """
         select jobs.job, jobs.run, jobs.outcome, jobs.good, jobs.seconds, jobs.peak, jobs.cached from jobs join
@@ -131,7 +131,7 @@ def _connected(runs: Path) -> sqlite3.Connection:
 
 
 def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
-    """Read the reports that are new or were written again; forget the runs whose folders are gone."""
+    """Read new and rewritten reports, and forget the runs whose folders are gone."""
     known = dict(connection.execute("select run, stamp from runs").fetchall())
     there = {path.parent.name: path for path in runs.glob(f"*/{REPORT}") if not path.parent.is_symlink()}
     for run in known.keys() - there.keys():
@@ -145,7 +145,7 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
             data = files.read(path)
             rows = [_row(run, job) for job in data["jobs"]]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # not a report of this version: it takes no part
+            continue  # not a report of this version: skip it
         _remember(connection, run, stamp, data, rows)
 
 

@@ -1,4 +1,4 @@
-"""Whether a time or a size is really another one: judged by how much the same job varied in the runs before."""
+"""Noise of times and sizes: whether a change is significant, judged by the job's variation in earlier runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-KNOWN = 3  # earlier runs from which on the noise counts as known
-SPREADS = 5.0  # how many (normal) standard deviations from the median still are noise
-SEEN = 1.1  # what was seen twice, and a little more, is noise: some jobs have two usual times
-NORMAL = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
+KNOWN = 3  # minimum number of earlier runs to estimate the noise
+SPREADS = 5.0  # deviations from the median up to this many (normal) standard deviations are noise
+SEEN = 1.1  # deviations up to this factor of one seen twice are noise: some jobs have two usual times
+NORMAL = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A kind of cost. part and least: a smaller change, relative and absolute, never counts; unknown: how many times as much counts
-    where the noise is not known."""
+    """A kind of cost. part, least: relative and absolute changes below these are never significant.
+
+    unknown: the factor that is significant if the noise is unknown.
+    """
 
     part: float
     least: float
@@ -28,7 +30,10 @@ MEMORY = Measure(part=0.1, least=64 << 20, unknown=1.5)
 
 @dataclass(frozen=True)
 class Verdict:
-    """usual: the median before; margin: what is noise around it; change: new less usual, 0 within the margin; runs: judged by how many."""
+    """The judgement of a new value. usual: the median of earlier values; margin: the noise around it; runs: number of earlier values.
+
+    change: new value minus usual, or 0 if within the margin.
+    """
 
     usual: float
     margin: float
@@ -37,12 +42,13 @@ class Verdict:
 
 
 def judge(new: float, before: Sequence[float], measure: Measure) -> Verdict:
-    """`new` against what was measured `before` (at least once)."""
+    """Judge `new` against the values measured `before`, at least one."""
     usual = statistics.median(before)
     margin = max(measure.part * usual, measure.least)
     if len(before) >= KNOWN:
         apart = sorted(abs(value - usual) for value in before)
-        margin = max(margin, SPREADS * NORMAL * statistics.median(apart), SEEN * apart[-2])  # one odd run before excuses nothing, two do
+        # apart[-2]: two earlier outliers widen the margin, one does not.
+        margin = max(margin, SPREADS * NORMAL * statistics.median(apart), SEEN * apart[-2])
     else:
         margin = max(margin, 2 * measure.least, (measure.unknown - 1) * usual if new > usual else (1 - 1 / measure.unknown) * usual)
     change = new - usual

@@ -1,4 +1,4 @@
-"""All that is written of a run when it ends: report.json, report.md, report.html, changes.json, and the index of all runs beside it."""
+"""Files written when a run ends: report.json, report.md, report.html, changes.json, and the index of all runs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from lowering import files
 from lowering.errors import InfraError, Problem
 
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
-NAMED = 6  # jobs that a command names
-SHOWN = 30  # runs in the trend of a run's page
+NAMED = 6  # maximum number of jobs named in a command
+SHOWN = 30  # number of runs in the trend of a run's page
 
 
 def write(run: Record, seconds: float | None = None) -> Path:
-    """Write the report of a run in all its forms, compared with the runs before; the path of report.md. Raises OSError and InfraError."""
+    """Write the report of a run in all formats, with comparisons to earlier runs. Return the path of report.md.
+
+    Raises OSError and InfraError.
+    """
     results = run.results()
     data = report.write_results(run, results, seconds)
     runs = run.folder.parent
     context: dict[str, Any] = {}
-    if runs.name == RUNS:  # a run that was copied elsewhere stands alone
+    if runs.name == RUNS:  # a run copied elsewhere has no other runs to compare with
         context = _with_the_others(run, runs, data)
     if failed := report.unexpected(results):
         context["again"] = _again(run, [result.id for result in failed])
@@ -38,7 +41,7 @@ def write(run: Record, seconds: float | None = None) -> Path:
 
 
 def _again(run: Record, failed: list[str]) -> str:
-    """The command that runs the failures again, short enough to be read."""
+    """Return the command that reruns the failures, short enough to read."""
     if len(failed) <= NAMED or run.folder.parent.name != RUNS:
         return record.again(run, failed)
     output = str((run.data.get("config") or {}).get("output", "artifacts"))
@@ -46,7 +49,7 @@ def _again(run: Record, failed: list[str]) -> str:
 
 
 def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the other runs say about this one, for its page; changes.json and the index are written by the way."""
+    """Compare a run with the other runs, write changes.json and the index, and return the data for the run's page."""
     try:
         with database.opened(runs) as known:
             found = compared(runs, run.folder.name, known)
@@ -58,14 +61,14 @@ def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[s
             write_index(runs, known)
     except sqlite3.Error as error:
         raise InfraError(
-            Problem(str(runs / database.DATABASE), f"the history of runs cannot be kept: {error}", "remove the file, or free the disk")
+            Problem(str(runs / database.DATABASE), f"the history of runs cannot be written: {error}", "remove the file, or free disk space")
         ) from error
     files.write(run.folder / CHANGES, {name: told.to_json() for name, told in found.items()})
     return context
 
 
 def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
-    """The comparisons of a run with the one before it (`previous`) and with its suite's pinned one (`baseline`), where there are such."""
+    """Compare a run with the one before it (`previous`) and with its suite's pinned run (`baseline`), as far as they exist."""
     new = files.read(runs / run / REPORT)
     others = {"previous": database.previous(known, run), "baseline": baselines(runs).get(new["suite"])}
     past = database.earlier(known, run, changes.EARLIER)
@@ -77,7 +80,7 @@ def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Chang
 
 
 def baselines(runs: Path) -> dict[str, str]:
-    """Suite -> the run that is pinned as its baseline."""
+    """Return the pinned baseline run of each suite."""
     try:
         told = files.read(runs / BASELINES)
     except (OSError, ValueError):
@@ -86,14 +89,14 @@ def baselines(runs: Path) -> dict[str, str]:
 
 
 def pin(folder: Path) -> str:
-    """Make a finished run the baseline of its suite; the suite. Raises OSError."""
+    """Make a finished run the baseline of its suite, and return the suite. Raises OSError."""
     suite = str(files.read(folder / REPORT)["suite"])
     files.write(folder.parent / BASELINES, {**baselines(folder.parent), suite: folder.name})
     return suite
 
 
 def write_index(runs: Path, known: sqlite3.Connection) -> None:
-    """Write index.html over all runs of a folder. Raises OSError."""
+    """Write index.html, the overview of all runs of a folder. Raises OSError."""
     payload = {
         "kind": "index",
         "title": "Shapeline runs",

@@ -1,4 +1,4 @@
-"""Old runs removed, by count, age and size; the IR of old runs that ended as expected goes first."""
+"""Removal of old runs by count, age and size. The IR of old green runs is removed first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from flows.report import levels
 from flows.report.dashboard import views
 from lowering import files
 
-BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # what a stage leaves beside its text
+BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # files that a stage writes besides its text
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept of each suite; None: no limit. ir_runs: runs whose IR stays, if they were green; bytes: of all runs together."""
+    """Limits for the runs that are kept; None: no limit. runs, days: of each suite. bytes: of all runs together.
+
+    ir_runs: number of green runs of each suite whose IR is kept.
+    """
 
     ir_runs: int | None = None
     runs: int | None = None
@@ -28,7 +31,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Removal:
-    """What is to go: the IR of a run (`whole` False) or all of it. size: bytes freed; why: the limit that says so."""
+    """The removal of a whole run, or of its IR only. size: bytes freed; why: the limit that requires it."""
 
     folder: Path
     whole: bool
@@ -47,7 +50,10 @@ class _Kept:
 
 
 def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | None = None) -> list[Removal]:
-    """What `keep` asks to remove, oldest first. Pinned runs and the newest of each suite stay; a run without a report is still going on."""
+    """Return the removals that `keep` requires, oldest first.
+
+    Pinned runs and the newest run of each suite are kept, and runs without a report, which are still in progress.
+    """
     found = sorted(_finished(runs), key=lambda run: (run.started, run.folder.name))
     newest = {run.suite: run.folder.name for run in found}
     free = [run for run in found if run.folder.name not in pinned and newest[run.suite] != run.folder.name]
@@ -72,7 +78,7 @@ def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | N
 
 
 def apply(removals: Sequence[Removal]) -> None:
-    """Raises OSError. A run that goes is renamed first, so that nobody finds half of one."""
+    """Carry out removals. A whole run is renamed first, so that no reader finds half of it. Raises OSError."""
     for removal in removals:
         if removal.whole:
             gone = removal.folder.rename(removal.folder.with_name(f".removed-{removal.folder.name}"))
@@ -83,8 +89,8 @@ def apply(removals: Sequence[Removal]) -> None:
 
 
 def _to_fit(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Removal], ir: dict[Path, Removal]) -> None:
-    """IR of green runs first, oldest first, then whole runs."""
-    why = f"more than {limit:,} bytes in all"
+    """Add removals until the runs fit `limit`: the IR of green runs first, then whole runs, each oldest first."""
+    why = f"more than {limit:,} bytes in total"
     for run in rest:
         if left > limit and run.green and run.ir_size and run.folder not in ir:
             ir[run.folder] = Removal(run.folder, False, run.ir_size, why)
@@ -111,11 +117,11 @@ def _finished(runs: Path) -> Iterator[_Kept]:
                 sum(file.stat().st_size for file in _ir_files(folder)),
             )
         except (OSError, ValueError, KeyError):
-            continue  # not a run of this version: it is nobody's to remove
+            continue  # not a run of this version: do not remove it
 
 
 def _ir_files(folder: Path) -> list[Path]:
-    """IR, its binary forms, and the packed views of it; what is known of it stays in report.json and levels.json."""
+    """Return the IR files of a run, their binary forms and their packed views. Their metadata is kept in report.json and levels.json."""
     found = []
     for job in (folder / "jobs").glob("*/"):
         found += levels.present(job)

@@ -1,4 +1,4 @@
-"""What a run sweeps, and where it does not say so, the keys in which the jobs of one model differ; with the value of each job."""
+"""The axes of a run and their values for each job: the swept keys, or else the keys in which the jobs of a model differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Values = dict[str, Any]
 
 
 def of(run: Record) -> dict[str, Values]:
-    """Job id -> {dotted key: value}: the axes of the run's record, else the keys whose values differ among the jobs of its model."""
+    """Return job id -> {dotted key: value}: the axes in the run's record, or else the keys that differ among the jobs of a model."""
     declared = {job["id"]: dict(job.get("axes") or {}) for job in run.data["jobs"]}
     if any(declared.values()):
         return declared
@@ -22,7 +22,7 @@ def of(run: Record) -> dict[str, Values]:
         try:
             told = files.read(run.job_folder(job["id"]) / JOB)
         except (OSError, ValueError):
-            continue  # a job that was never prepared differs in nothing
+            continue  # the job was never prepared
         flat = dict(_flat({"stages": told["stages"], **told["model"]}))
         families.setdefault(job["model"], {})[job["id"]] = flat
     found: dict[str, Values] = {}

@@ -1,4 +1,4 @@
-"""A sweep by its axes: for every value how its jobs ended, which dims stayed dynamic, and what it costs; made from report.json's jobs."""
+"""Tables of a sweep by axis: outcomes, dynamic dims and costs of every value, from the jobs of report.json."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ Job = Mapping[str, Any]
 
 
 def tables(jobs: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
-    """By axis (a dotted key that takes more than one value in some model) a row for every model and value, values in their order.
+    """Return for each axis a row for every model and value, sorted by value. An axis is a dotted key with several values in some model.
 
-    seconds and peak: medians over the jobs that ran, not those taken from the store; ops: of the last level, of the jobs that ended ok.
+    seconds, peak: medians over the jobs that ran, without those taken from the store. ops: of the last level, over the jobs that ended ok.
     """
     keys = dict.fromkeys(key for job in jobs for key in job.get("axes", {}) if key != VARIANT)
     found = {}
     for key in keys:
-        rows = [row for model in dict.fromkeys(job["model"] for job in jobs) for row in _rows([job for job in jobs if job["model"] == model], key)]
+        models = dict.fromkeys(job["model"] for job in jobs)
+        rows = [row for model in models for row in _rows([job for job in jobs if job["model"] == model], key)]
         if rows:
             found[key] = rows
     return found
 
 
 def lines(found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
-    """The section of report.md with these tables; nothing for a run that sweeps nothing."""
+    """Yield the section of report.md with these tables; nothing for a run without axes."""
     if found:
         yield ""
         yield "## By axis"
@@ -42,7 +43,7 @@ def lines(found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
 
 
 def _rows(jobs: Sequence[Job], key: str) -> list[dict[str, Any]]:
-    """One row a value; none where a model has but one."""
+    """Return a row for each value of the axis `key`; no rows if there is only one value."""
     groups: dict[str, list[Job]] = {}
     for job in sorted((job for job in jobs if key in job.get("axes", {})), key=lambda job: _order(job["axes"][key])):
         groups.setdefault(spelled(job["axes"][key]), []).append(job)
@@ -69,7 +70,7 @@ def _summary(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def _bytes(job: Job) -> float | None:
-    """KiB of the last level's text."""
+    """Return the size of the last level's text in KiB."""
     sizes = [level["size"] for level in job.get("levels", ())]
     return sizes[-1] / 1024 if sizes else None
 

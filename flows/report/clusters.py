@@ -1,4 +1,4 @@
-"""Failures of one cause under one name: the signature of a problem, which neither numbers, names nor paths change."""
+"""Clusters of failures with the same cause: the signature of a problem, independent of numbers, names and paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RULES = (
 
 
 def signature(result: JobResult) -> str:
-    """Outcome, stage, and the first problem in general terms; empty for a job that ended as expected."""
+    """Return outcome, stage and the generalized first problem of a job; empty for a job that ended as expected."""
     if result.as_expected:
         return ""
     cause = result.problems[0].cause.strip().split("\n", 1)[0] if result.problems else "ended otherwise than expected"
@@ -27,7 +27,7 @@ def signature(result: JobResult) -> str:
 
 
 def general(cause: str) -> str:
-    """A message without what differs from job to job."""
+    """Return a message without the parts that vary between jobs."""
     for pattern, word in _RULES:
         cause = pattern.sub(word, cause)
     return cause.strip()[:200]

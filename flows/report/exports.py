@@ -1,4 +1,4 @@
-"""The outcome of a run for other programs: junit.xml, jobs.csv (a row a job), jobs.jsonl (a line a job); all made from report.json's data."""
+"""Exports of a run for other programs, made from report.json: junit.xml, jobs.csv (one row per job), jobs.jsonl (one line per job)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lowering import files
 from lowering.record.result import UNJUDGED
 
 JUNIT, CSV, LINES = "junit.xml", "jobs.csv", "jobs.jsonl"
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML 1.0 does not allow
 Job = Mapping[str, Any]
 
 
 def write(folder: Path, data: Mapping[str, Any], rows: Sequence[str]) -> None:
-    """Write the three files of the run in `folder`; data: report.json's; rows: the JSON of each of its jobs. Raises OSError."""
+    """Write the three files to `folder`, the run's. data: the data of report.json; rows: the JSON of each job. Raises OSError."""
     files.write_bytes(folder / JUNIT, junit(data))
     files.write_bytes(folder / CSV, files.encode(table(data)))
     run = files.dumps({"run": data["run"]}, indent=None).removesuffix("}")
@@ -27,8 +27,11 @@ def write(folder: Path, data: Mapping[str, Any], rows: Sequence[str]) -> None:
 
 
 def junit(data: Mapping[str, Any]) -> bytes:
-    """A test suite for each job, for only a suite has properties: one test case that passes, fails, errs (nothing is known of the model),
-    or is skipped (it fails as expected, or nothing is expected of it yet). Valid for the xUnit plugin's junit-10.xsd."""
+    """Return junit.xml: a test suite with one test case for each job, as only suites have properties.
+
+    The case passes, fails, errs (no verdict on the model), or is skipped (fails as expected, or has no expectation yet).
+    Valid for the xUnit plugin's junit-10.xsd.
+    """
     root = ElementTree.Element("testsuites", name=data["suite"])
     for job in data["jobs"]:
         case = ElementTree.Element("testcase", classname=job["model"], name=job["variant"], time=_seconds(job))
@@ -53,7 +56,7 @@ def junit(data: Mapping[str, Any]) -> bytes:
 
 
 def table(data: Mapping[str, Any]) -> str:
-    """CSV: what is known of every job, a column for each axis (`axis KEY`) and for the seconds of each stage (`seconds STAGE`)."""
+    """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and the seconds of each stage (`seconds STAGE`)."""
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
     columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes", "warnings",
@@ -67,7 +70,7 @@ def table(data: Mapping[str, Any]) -> str:
 
 
 def dims(job: Job) -> tuple[int, int] | None:
-    """How many of the requested dims the result takes any size in, and how many were requested; None when nothing is known."""
+    """Return how many of the requested dims stayed dynamic, and how many were requested; None if unknown."""
     requested = (job["symbols"] or {}).get("requested")
     if not requested:
         return None
@@ -75,7 +78,7 @@ def dims(job: Job) -> tuple[int, int] | None:
 
 
 def operations(job: Job) -> int | None:
-    """Ops of the last level that the job reached."""
+    """Return the number of ops of the last level that the job reached."""
     counted = [sum(stage["ops"].values()) for stage in job["stages"] if stage["ops"]]
     return counted[-1] if counted else None
 
@@ -97,7 +100,7 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def _ending(job: Job) -> tuple[str, str] | None:
-    """The element of junit.xml that says how a job ended, and its message; None for one that simply passed."""
+    """Return the junit.xml element of a job's outcome and its message; None for a job that passed."""
     said = f"{job['outcome']} in {job['stage']}"
     if job["outcome"] in UNJUDGED:
         return "error", said
@@ -105,7 +108,8 @@ def _ending(job: Job) -> tuple[str, str] | None:
         return "failure", said if job["expected"] == "ok" else f"{said}, expected: {_expected(job)}"
     if job["outcome"] == "ok":
         return None
-    return "skipped", f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
+    reason = f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
+    return "skipped", reason
 
 
 def _expected(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Jobs that ended otherwise than an earlier attempt with the same key: the same job, by the same code, with the same tools."""
+"""Flaky jobs: jobs whose outcome differs from that of an earlier run with the same key (the same job, code and tools)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import UNJUDGED, JobResult
 
-ENDINGS = "endings.json"  # of a run: {job: [key, outcome, stage]}, what later runs compare with
-EARLIER = 30  # runs that are looked at
+ENDINGS = "endings.json"  # a run's {job: [key, outcome, stage]}, with which later runs compare
+EARLIER = 30  # number of earlier runs compared with
 
 
 def found(run: Record, results: Sequence[JobResult]) -> dict[str, list[dict[str, str]]]:
-    """By job id the earlier endings (`run`, `outcome`, `stage`) that differ, newest first; this run's are noted. Raises OSError."""
+    """Write endings.json, and return by job id the differing earlier endings (`run`, `outcome`, `stage`), newest first. Raises OSError."""
     keys = {name: row.get("key") for name, row in run.rows.items()}
     judged = {result.id: result for result in results if result.outcome not in UNJUDGED and keys[result.id]}
     files.write(run.folder / ENDINGS, {name: [keys[name], result.outcome, result.stage] for name, result in judged.items()})
@@ -33,10 +33,10 @@ def _end(result: JobResult) -> tuple[str, str]:
 
 
 def _earlier(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    before = sorted((other for other in folder.parent.glob(f"*/{ENDINGS}") if other.parent.name < folder.name and not other.parent.is_symlink()),
-                    reverse=True)
+    others = folder.parent.glob(f"*/{ENDINGS}")
+    before = sorted((other for other in others if other.parent.name < folder.name and not other.parent.is_symlink()), reverse=True)
     for file in before[:EARLIER]:
         try:
             yield file.parent, dict(files.read(file))
         except (OSError, ValueError):
-            continue  # cut short, or another version's: says nothing
+            continue  # truncated, or of another version: skip it

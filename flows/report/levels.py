@@ -1,4 +1,4 @@
-"""The IR files of a job: which there are, and a digest of each that neither names nor locations change."""
+"""The IR files of a job, with a digest of each that is independent of names and locations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARAMETER = re.compile(r"[(,]\s*(\w+)(?=: \"|\s*[,)])")
 
 @dataclass(frozen=True)
 class LevelFile:
-    """One IR file of a job's folder. stem: `04-stablehlo`; size: bytes of its text; digest: of that without SSA names, locations and comments."""
+    """An IR file of a job. stem: `04-stablehlo`; size: bytes of its text; digest: of its text without SSA names, locations and comments."""
 
     stem: str
     file: str
@@ -36,23 +36,24 @@ class LevelFile:
 
 
 def present(folder: Path) -> list[Path]:
-    """The IR files in a job's folder, plain or compressed, in the order they were written."""
+    """Return the IR files in a job's folder, plain or compressed, in the order in which they were written."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if text_files.kind(path) in IR and _STAGE_FILE.match(path.name) and not path.is_symlink())
+    files_here = (path for path in folder.iterdir() if not path.is_symlink())
+    return sorted(path for path in files_here if text_files.kind(path) in IR and _STAGE_FILE.match(path.name))
 
 
 def of(folder: Path) -> list[LevelFile]:
-    """What is known of a job's IR files. It is kept in levels.json, so that it outlives the files. Raises OSError."""
+    """Return the metadata of a job's IR files. It is stored in levels.json, so that it outlives the files. Raises OSError."""
     record, manifest = folder / LEVELS, folder / MANIFEST
     try:
         if record.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
             return [LevelFile(**level) for level in files.read(record)]
     except (OSError, ValueError, TypeError):
-        pass  # absent, older than the job's result, or of another version: made anew
+        pass  # missing, older than the job's result, or of another version: rebuild it
     found = [_measured(path) for path in present(folder)]
     if folder.is_dir():
-        files.write_bytes(record, files.encode(files.dumps(plain(found)) + "\n"), durable=False)  # what is not whole is made anew
+        files.write_bytes(record, files.encode(files.dumps(plain(found)) + "\n"), durable=False)  # a truncated file is rebuilt
     return found
 
 
@@ -61,7 +62,7 @@ def as_json(folder: Path) -> list[dict[str, Any]]:
 
 
 def text(path: Path) -> str:
-    """The text of an IR file; of one that is damaged, a line that says so. Raises OSError."""
+    """Return the text of an IR file, or an error line if the file is damaged. Raises OSError."""
     try:
         return text_files.read(path)
     except ValueError as error:
@@ -69,7 +70,7 @@ def text(path: Path) -> str:
 
 
 def size(path: Path) -> int:
-    """Bytes of its text; of a damaged file its own. Raises OSError."""
+    """Return the bytes of the text of an IR file, or of the file itself if it is damaged. Raises OSError."""
     try:
         return text_files.size(path)
     except ValueError:
@@ -77,7 +78,7 @@ def size(path: Path) -> int:
 
 
 def normalized(text: str, suffix: str) -> str:
-    """IR text with its names numbered in order of appearance, without locations, comments and blank lines: equal for equal programs."""
+    """Return IR text with its names numbered in order, without locations, comments and blank lines, so that equal programs are equal."""
     if suffix == ".py":
         return _python(text)
     lines = code_lines.strip(text).splitlines()
@@ -87,7 +88,7 @@ def normalized(text: str, suffix: str) -> str:
 
 
 def _python(text: str) -> str:
-    """FX code: what it defines is renamed, as are its parameters."""
+    """Return FX code with its parameters and the names it defines renamed."""
     body = "\n".join(line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     head, _, rest = body.partition("):\n")
     defined = dict.fromkeys([*_PARAMETER.findall(head), *_DEFINED.findall(rest)])

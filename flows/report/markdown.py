@@ -1,4 +1,4 @@
-"""Markdown tables, and counted words."""
+"""Markdown tables and counted nouns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A Markdown table of rows with the same keys; nothing for no rows."""
+    """Yield a Markdown table of rows with the same keys; nothing without rows."""
     if not lines:
         return
     yield "| " + " | ".join(lines[0]) + " |"
@@ -21,5 +21,5 @@ def counted(number: int, word: str) -> str:
 
 
 def cell(text: str) -> str:
-    """A text that cannot break the table it stands in."""
+    """Escape text for a cell of a Markdown table."""
     return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")

@@ -1,4 +1,4 @@
-"""The warnings of a run, so that the many of one kind do not hide the few of another."""
+"""The warnings of a run, grouped so that frequent ones do not hide rare ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from lowering.record.result import JobResult, Remark
 
-COMMON = ("promised_wider_than_traced",)  # what nearly every job has: one line for all of them
-LOST = ("became_static", "example_0_or_1", "no_symbol", "lost_at_level")  # a dim takes one size only
-PLACES = 4  # named in one line
+COMMON = ("promised_wider_than_traced",)  # nearly every job has these: one line for all jobs
+LOST = ("became_static", "example_0_or_1", "no_symbol", "lost_at_level")  # a dim accepts only one size
+PLACES = 4  # maximum number of places in a line
 
 
 def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
-    """A line for each code and job, in the order of the jobs; after them one line for each common code."""
+    """Return a line for each common code, then a line for each code and job, in the order of the jobs."""
     grouped: dict[tuple[str, str], list[tuple[str, Remark]]] = {}
     for result in results:
         for remark in result.warnings:
@@ -24,7 +24,7 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def lost(result: JobResult) -> str:
-    """What the row of a job says of the dims that were asked to be dynamic and are not; empty when there are none."""
+    """Return the warning in a job's row about dims that were declared as dynamic and are not; empty if there are none."""
     found = [remark.message for remark in result.warnings if remark.code in LOST]
     return f"warning: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if found else ""
 

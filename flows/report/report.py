@@ -1,4 +1,4 @@
-"""The outcome of a run: report.json for machines, report.md for people; a row for every job, whatever became of it."""
+"""The report of a run: report.json for programs, report.md for readers, with a row for every job."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MARKDOWN = "report.md"
 
 
 def write(run: Record, seconds: float | None = None) -> Path:
-    """Write report.json and report.md beside run.json from what the jobs' folders hold now; the path of report.md. Raises OSError.
+    """Write report.json and report.md from the current results of the jobs. Return the path of report.md. Raises OSError.
 
-    `publish.write` does this, and writes the pages that need the other runs.
+    `publish.write` also writes the pages that need the other runs.
     """
     write_results(run, run.results(), seconds)
     return run.folder / MARKDOWN
 
 
 def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
-    """The same for results that were read already; report.json's data."""
+    """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError."""
     data = as_json(run, results, seconds)
     data |= {"flaky": flaky.found(run, results), "by_axis": by_axis.tables(data["jobs"])}
     rows = [files.dumps(job, indent=None) for job in data["jobs"]]
@@ -43,7 +43,7 @@ def write_results(run: Record, results: Sequence[JobResult], seconds: float | No
 
 
 def _with_rows(data: Mapping[str, Any], rows: Sequence[str]) -> str:
-    """JSON with a line for each job: indenting what thousands of jobs say takes longer than all else of a report."""
+    """Return the JSON of a report with one line per job: indenting thousands of jobs takes longer than the rest of the report."""
     head = files.dumps({name: value for name, value in data.items() if name != "jobs"}).removesuffix("\n}")
     jobs = ",\n".join(f"  {row}" for row in rows)
     return f'{head},\n "jobs": [\n{jobs}\n ]\n}}\n'
@@ -55,9 +55,10 @@ def as_expected(folder: Path) -> bool:
 
 
 def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
-    """`jobs` has one entry a job: JobResult, its `folder` (its files are relative to it), its failure's `signature`, its IR as `levels`.
+    """Return the data of report.json. seconds: wall time of the run.
 
-    seconds: wall time of the run.
+    `jobs` has one entry per job: its JobResult, its `folder`, to which its files are relative, the `signature` of its failure, and its IR
+    files as `levels`.
     """
     return {
         "schema": SCHEMA,
@@ -81,7 +82,7 @@ def _job(run: Record, result: JobResult) -> dict[str, Any]:
 
 
 def totals(results: Sequence[JobResult]) -> dict[str, int]:
-    """How many jobs ended in each outcome that occurs, in the order of OUTCOMES."""
+    """Return the number of jobs with each outcome that occurs, in the order of OUTCOMES."""
     counts = Counter(result.outcome for result in results)
     return {outcome: counts[outcome] for outcome in OUTCOMES if counts[outcome]}
 
@@ -91,14 +92,14 @@ def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
 
 
 def summary(results: Sequence[JobResult]) -> str:
-    """`7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
+    """Return totals as text: `7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
     parts = [f"{count} {outcome}" for outcome, count in totals(results).items()] or ["nothing ran"]
     new = sum(result.expected == UNSPECIFIED for result in results)
     return f"{counted(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
 
 
 def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
-    """The table of a run as plain data: job, outcome, stage, seconds, peak MiB, warnings, cause."""
+    """Return the table of a run as plain data: job, outcome, stage, seconds, peak MiB, warnings, cause."""
     return [{
         "job": result.id,
         "outcome": result.outcome,
@@ -111,7 +112,7 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def short(result: JobResult, limit: int = 160) -> str:
-    """The first line of the first problem, and how many more there are; without one, that nothing was verified, and the dims that became static."""
+    """Return the first line of the first problem and the number of further ones; without problems, why it is unverified and static dims."""
     said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "", remarks.lost(result))))
     lines = (str(result.problems[0]) if result.problems else said).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
@@ -119,7 +120,7 @@ def short(result: JobResult, limit: int = 160) -> str:
 
 
 def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of report.md; told: report.json's data."""
+    """Yield the lines of report.md. told: the data of report.json."""
     seconds = told["seconds"]
     data = run.data
     yield f"# {data['suite']}: {summary(results)}"
@@ -158,7 +159,7 @@ def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, An
 
 
 def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
-    """One job in Markdown: how it ended, everything that was found, and its stages. folder: where its files are linked."""
+    """Yield the Markdown page of a job: its outcome, problems and stages. folder: the base of the links to its files, if any."""
     yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
     yield ""
     for problem in result.problems:

@@ -1,4 +1,4 @@
-"""What a report says about expectations: failures that were expected, passes that were not, jobs of which nothing is expected, flaky ones."""
+"""The sections of a report about expectations: expected failures, unexpected passes, jobs without an expectation, and flaky jobs."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from lowering.record.result import UNJUDGED, UNSPECIFIED, JobResult
 
 
 def lines(run: Record, results: Sequence[JobResult], unsteady: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[str]:
-    """The sections of report.md about expectations; none for a run whose jobs all passed as expected."""
+    """Yield the sections of report.md about expectations; nothing for a run whose jobs all passed as expected."""
     expected = [result for result in results if result.expected not in ("ok", UNSPECIFIED)]
     new = [result for result in results if result.expected == UNSPECIFIED]
     if failing := [result for result in expected if result.outcome != "ok" and result.as_expected]:
-        yield from _section("Fail as expected", [{"job": result.id, "end": end(result), "reason": result.expect.reason} for result in failing])
+        yield from _section("Fail as expected", [
+            {"job": result.id, "end": end(result), "reason": result.expect.reason} for result in failing])
     if passing := [result for result in expected if result.outcome == "ok"]:
-        yield from _section("Pass, though they were expected to fail", [
+        yield from _section("Pass, but were expected to fail", [
             {"job": result.id, "expected": str(result.expect), "reason": result.expect.reason} for result in passing])
         yield ""
-        yield f"`shapeline update-expected {run.folder.name}` takes them off the list."
+        yield f"`shapeline update-expected {run.folder.name}` removes their entries."
     if new:
-        yield from _section("Nothing is expected of yet", [{"job": result.id, "end": end(result)} for result in new])
+        yield from _section("Without an expectation", [{"job": result.id, "end": end(result)} for result in new])
         yield ""
         yield f"`shapeline update-expected {run.folder.name}` adds them."
     if unsteady:
         now = {result.id: result for result in results}
-        yield from _section("Flaky: the same job, by the same code, has ended otherwise", [
-            {"job": name, "now": end(now[name]), "before": "; ".join(f"{one['outcome']} in {one['stage']} ({one['run']})" for one in earlier[:3])}
+        yield from _section("Flaky: the same job and code ended differently before", [
+            {"job": name, "now": end(now[name]),
+             "before": "; ".join(f"{one['outcome']} in {one['stage']} ({one['run']})" for one in earlier[:3])}
             for name, earlier in unsteady.items()])
 
 

@@ -1,4 +1,4 @@
-"""Begin a run: lock its folder `runs/<run-id>/`, prepare a folder for each job, or continue a run that was cut short; and end it."""
+"""Begin and end a run: lock its folder `runs/<run-id>/` and prepare a folder for each job, or continue an incomplete run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ENDED, LOCK = "ended.json", ".lock"
 
 
 def begin(run: Run) -> Record:
-    """Return the record of a run that is about to start, locked, with its jobs prepared; InfraError when the disk refuses.
+    """Return the locked record of a run that is about to start, with its jobs prepared. Raises InfraError if the disk refuses.
 
-    A run of the same jobs, by the same code, that was cut short continues in its own record; otherwise a new one is written.
+    An incomplete run of the same jobs with the same code is continued in its own record; otherwise a new record is written.
     """
     started, plan = datetime.now(UTC), run.plan
     codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
@@ -58,29 +58,29 @@ def begin(run: Run) -> Record:
         _point(runs / "latest", folder.name)
     except OSError as error:
         raise InfraError(Problem(str(error.filename or plan.output), f"the run's record cannot be written: {error.strerror}",
-                                 "free or choose another disk: output=FOLDER")) from error
+                                 "free disk space, or choose another disk: output=FOLDER")) from error
     return replace(record.load(folder), lock=lock)
 
 
 def end(run: Record, seconds: float) -> None:
-    """Note that the run is complete and unlock it: the same command starts another from now on. Raises OSError."""
+    """Mark the run as complete and unlock it, so that the same command starts a new run. Raises OSError."""
     files.write(run.folder / ENDED, {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)})
     if run.lock is not None:
         os.close(run.lock)
 
 
 def limits_of_job(limits: Limits) -> folders.Limits:
-    """Return the part of a configuration's limits that holds for each job."""
+    """Return the limits that apply to each job."""
     return folders.Limits(limits.stage_seconds, limits.memory_bytes, compress_bytes=limits.compress_bytes)
 
 
 def workers_here(jobs: int) -> int:
-    """Return how many jobs this machine runs at a time at most: as many as it has cores; each also waits for the memory it needs."""
+    """Return the maximum number of concurrent jobs on this machine: its cores. Each job also waits for the memory it needs."""
     return max(1, min(len(os.sched_getaffinity(0)), jobs))
 
 
 def wants_gpu(job: Job) -> bool:
-    """Return whether an option of one of the job's stages asks for a GPU, if there is one."""
+    """Return whether an option of one of the job's stages requests a GPU."""
     options = [value for stage in job.stages.values() for value in plain(stage).values()]
     return any(value in ("gpu", "cuda") or (isinstance(value, list) and {"gpu", "cuda"}.intersection(map(str, value))) for value in options)
 
@@ -105,7 +105,7 @@ def _described(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> d
 
 
 def _fresh(runs: Path, name: str) -> tuple[Path, int | None]:
-    """Make and lock a new folder called `name`; a run of the same second and jobs gets a number."""
+    """Make and lock a new folder called `name`, with a number appended if the name is taken."""
     number = 1
     while True:
         folder = runs / (name if number == 1 else f"{name}-{number}")
@@ -117,7 +117,7 @@ def _fresh(runs: Path, name: str) -> tuple[Path, int | None]:
 
 
 def _cut_short(runs: Path, name: str, identity: str) -> tuple[Path, int | None] | None:
-    """Lock the newest run of that identity, if it is not complete and no other process holds it."""
+    """Lock the newest run with this identity, if it is incomplete and no other process has locked it."""
     for folder in sorted(runs.glob(f"*-{name}*"), reverse=True):
         with suppress(OSError, ValueError):
             if files.read(folder / record.RUN).get("identity") != identity:
@@ -132,9 +132,9 @@ def _cut_short(runs: Path, name: str, identity: str) -> tuple[Path, int | None] 
 
 
 def _lock(folder: Path) -> int | None:
-    """Hold the run in `folder` for this process until it exits, however it ends; BlockingIOError when another holds it.
+    """Lock the run in `folder` until this process exits. Raises BlockingIOError if another process has locked it.
 
-    None on a file system without locks: two runs of one identity at the same time are then not told apart.
+    Returns None on a file system without locks, where two concurrent runs with the same identity are not detected.
     """
     file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -1,4 +1,4 @@
-"""Runs and stores at a URL (`output=s3://bucket/prefix`): every machine keeps a copy of what it needs, and puts there what it makes."""
+"""Runs and stores at a URL (`output=s3://bucket/prefix`): each machine downloads the files it needs and uploads the files it makes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flows.watching import watching
 from lowering.record.folder import JOB, MANIFEST, REPRO
 from lowering.store import mirror
 
-LOOK = 5.0  # seconds between two looks for jobs that ended elsewhere
+LOOK = 5.0  # seconds between two checks for jobs that ended on other machines
 
 
 def begun(run: Record) -> None:
-    """Put the record of a new run, and what its workers need, where its output is. Raises OSError."""
+    """Upload the record of a new run and the files that its workers need. Raises OSError."""
     if mirror.url_of(run.folder) is None:
         return
     folders = [run.job_folder(job) for job in run.ids]
@@ -26,19 +26,19 @@ def begun(run: Record) -> None:
 
 
 def here(folder: str, url: str | None) -> Path:
-    """The folder of a job on this machine: `folder`, or where its output is at a URL, that in the copy that this machine has. Raises OSError."""
+    """Return the folder of a job on this machine: `folder`, or if `url` is given, its place in the local copy. Raises OSError."""
     if url is None:
         return Path(folder)
     root, _, name = url.rpartition(f"/{output.RUNS}/")
     found = output.locate(root) / output.RUNS / name
     if not (found / JOB).exists() and not mirror.bring(found / JOB):
-        raise FileNotFoundError(2, "the job is not there", f"{url}/{JOB}")
+        raise FileNotFoundError(2, "there is no such job", f"{url}/{JOB}")
     mirror.bring(found / MANIFEST)
     return found
 
 
 def ended(folder: Path) -> None:
-    """Put all that is in a job's folder where its output is, the manifest last. Raises OSError."""
+    """Upload all files of a job's folder, the manifest last. Raises OSError."""
     if mirror.url_of(folder) is None:
         return
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST and not path.name.startswith("."))
@@ -46,7 +46,7 @@ def ended(folder: Path) -> None:
 
 
 def gather(run: Record, jobs: Sequence[str]) -> None:
-    """Bring what ended on other machines of these jobs. Raises OSError."""
+    """Download the files of those `jobs` that ended on other machines. Raises OSError."""
     for folder in map(run.job_folder, jobs):
         content = mirror.read(folder / MANIFEST)
         if content is None or ((folder / MANIFEST).exists() and (folder / MANIFEST).read_bytes() == content):
@@ -59,14 +59,14 @@ def gather(run: Record, jobs: Sequence[str]) -> None:
 
 @contextmanager
 def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
-    """Brings what ends on other machines while the block runs, so that it is shown. elsewhere: whether jobs may run on any."""
+    """Download jobs that end on other machines while the block runs, so that progress shows them. elsewhere: whether jobs may run there."""
     if not elsewhere or mirror.url_of(run.folder) is None:
         yield
         return
 
     def watch(over: threading.Event) -> None:
         while not over.wait(LOOK):
-            with suppress(OSError):  # the end of the run looks again, and says so
+            with suppress(OSError):  # the end of the run tries again and reports the error
                 gather(run, run.unfinished())
 
     with watching(watch):
@@ -74,16 +74,20 @@ def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
 
 
 def concluded(folder: Path) -> None:
-    """Put the reports of a run, and the index of all runs, where its output is. Raises OSError."""
+    """Upload the reports of a run and the index of all runs. Raises OSError."""
     if mirror.url_of(folder) is None:
         return
     beside = [path for path in folder.parent.iterdir() if path.is_file() and path.suffix in (".html", ".json")]
     (folder.parent / "latest.txt").write_text(folder.name)
-    mirror.publish([path for path in (*folder.iterdir(), *beside, folder.parent / "latest.txt") if path.is_file() and not path.name.startswith(".")])
+    found = (*folder.iterdir(), *beside, folder.parent / "latest.txt")
+    mirror.publish([path for path in found if path.is_file() and not path.name.startswith(".")])
 
 
 def bring_results(top: Path, name: str) -> str:
-    """Bring how the jobs of a run ended (`latest`: of the one that ended last), where it is at a URL; the run's name. Raises OSError."""
+    """Download the results of a run's jobs, if its output is at a URL, and return the run's name. Raises OSError.
+
+    name: `latest` is the run that ended last.
+    """
     if mirror.url_of(top) is None or not (there := _run_there(top, name)):
         return name
     for file in mirror.names(top / output.RUNS / there):
@@ -93,7 +97,7 @@ def bring_results(top: Path, name: str) -> str:
 
 
 def bring_run(top: Path, name: str) -> None:
-    """Bring a run (`latest`: the one that ended last) that another machine made, if it is there and not here. Raises OSError."""
+    """Download a run made by another machine, unless it is here already. `latest` is the run that ended last. Raises OSError."""
     runs = top / output.RUNS
     if mirror.url_of(runs) is None or (runs / name / output.REPORT).exists():
         return
@@ -105,7 +109,7 @@ def bring_run(top: Path, name: str) -> None:
 
 
 def _run_there(top: Path, name: str) -> str:
-    """The run at the URL of `top` that is called `name`; empty where there can be none."""
+    """Return the name of the run `name` at the URL of `top`; empty if `name` cannot be a run."""
     if name == "latest":
         name = (mirror.read(top / output.RUNS / "latest.txt") or b"").decode()
     return "" if "/" in name else name

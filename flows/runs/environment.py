@@ -1,4 +1,4 @@
-"""Where a run took place: versions, machine, and the state of the source, as plain data for its record."""
+"""The environment of a run: versions, machine, and the state of the source, as plain data for its record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def describe() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """host, system, cpu, cores (that this process may use), memory_bytes, gpus (names)."""
+    """Return host, system, cpu, cores (that this process may use), memory_bytes, gpus (names)."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def available_bytes() -> int:
-    """Memory that new processes can take without swapping."""
+    """Return the bytes of memory that new processes can use without swapping."""
     return int((_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
 
 
@@ -52,7 +52,7 @@ def _field(path: str, name: str) -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Return the commit this code runs from and whether it was changed since; None where it is not part of a repository."""
+    """Return the commit this code runs from and whether it was modified since; None if it is not part of a repository."""
     def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True)
@@ -61,7 +61,7 @@ def _git() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     commit = ask("rev-parse", "HEAD")
-    if commit is None or ask("ls-files", "--error-unmatch", Path(__file__).name) is None:  # installed inside a repository of something else
+    if commit is None or ask("ls-files", "--error-unmatch", Path(__file__).name) is None:  # installed inside another project's repository
         return None
     changes = ask("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "modified": None if changes is None else bool(changes)}

@@ -1,4 +1,4 @@
-"""Read the folder of a run: `runs/<run-id>/` with run.json and one folder per job."""
+"""The record of a run, read from its folder `runs/<run-id>/` with run.json and one folder per job."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RUN = "run.json"
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder describes it. workers: jobs at a time; ids: the jobs in order.
+    """A run as its folder describes it. workers: number of concurrent jobs; ids: the jobs in order.
 
-    lock: the open file by which this process holds the run; None for a run that is only read.
+    lock: the open file with which this process locks the run; None for a run that is only read.
     """
 
     folder: Path
@@ -48,17 +48,17 @@ class Record:
         return (self.folder / self.data["store"]).resolve() if self.data.get("store") else None
 
     def unfinished(self) -> list[str]:
-        """The jobs that have no result yet, or one that says nothing about the model."""
+        """Return the jobs without a result, or with one that has no verdict on the model."""
         results = {job: JobResult.load(self.job_folder(job)) for job in self.ids}
         return [job for job, result in results.items() if result is None or result.outcome in UNJUDGED]
 
     def results(self) -> list[JobResult]:
-        """A row for every job; one without a committed result is `not_run`."""
+        """Return a result for every job; `not_run` for a job without a committed result."""
         return [self.result(job["id"]) or replace(not_run(job["model"], job["variant"]), expect=self.expectation(job["id"]))
                 for job in self.data["jobs"]]
 
     def result(self, job: str) -> JobResult | None:
-        """What was committed of a job, and what was expected of it; None when there is nothing yet."""
+        """Return the committed result of a job, with its expectation; None if there is no result yet."""
         found = JobResult.load(self.job_folder(job))
         return found and replace(found, expect=self.expectation(job))
 
@@ -67,29 +67,29 @@ class Record:
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """What run.json says of each job, by id: its `axes`, what to `expect`, and its `key`: equal when job, code and tools are."""
+        """The jobs of run.json by id, with their `axes`, `expect`, and `key`, which is equal if job, code and tools are."""
         return {job["id"]: job for job in self.data["jobs"]}
 
 
 def load(folder: Path) -> Record:
-    """The record in `folder`; InfraError when it is none."""
+    """Load the record in `folder`. Raises InfraError if it is not the folder of a run."""
     try:
         data = files.read(folder / RUN)
     except (OSError, ValueError) as error:
-        raise InfraError(Problem(str(folder), f"is not the folder of a run: {error}", "name one of artifacts/runs/")) from error
+        raise InfraError(Problem(str(folder), f"is not the folder of a run: {error}", "name a folder in artifacts/runs/")) from error
     if data.get("schema") != SCHEMA:
-        raise InfraError(Problem(str(folder / RUN), f"has schema {data.get('schema')}, this version reads {SCHEMA}"))
+        raise InfraError(Problem(str(folder / RUN), f"has schema {data.get('schema')}, but this version reads schema {SCHEMA}"))
     return Record(folder, data)
 
 
 def folder_name(text: str) -> str:
-    """`text` as the name of a folder: what a shell or a file system would trip over becomes `_`, with a digest to stay distinct."""
+    """Return `text` as the name of a folder. Characters special to shells or file systems become `_`, and a digest keeps names distinct."""
     plainer = re.sub(r"[^A-Za-z0-9_.=,+-]", "_", text)[:120].lstrip(".")
     return plainer if plainer == text else f"{plainer}-{hashlib.sha256(files.encode(text)).hexdigest()[:6]}"
 
 
 def again(record: Record, jobs: Sequence[str]) -> str:
-    """The command that runs `jobs` of this run again."""
+    """Return the command that reruns `jobs` of this run."""
     if len(jobs) == len(record.ids):
         return shlex.join(["shapeline", "run", *record.data["overrides"]])
     overrides = [override for override in record.data["overrides"] if not override.startswith("select=")]

@@ -1,4 +1,4 @@
-"""Hydra's plugins for `shapeline multirun`: `hydra/launcher=prefect` runs all jobs of a sweep in one flow run."""
+"""Hydra plugins of `shapeline multirun`: `hydra/launcher=prefect` runs all jobs of a sweep in one flow run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hydra.plugins.launcher import Launcher
 
 
 class PrefectLauncher(Launcher):
-    """Lower the jobs of a sweep as one run; the return value of each combination is {job id: outcome}."""
+    """A launcher that lowers the jobs of a sweep as one run. The return value of each combination is {job id: outcome}."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep the function that is swept, which lowers the combinations; the plan composes its own configuration."""
+        """Store the swept task function, which lowers the combinations. The plan composes its own configuration."""
         if not hasattr(task_function, "launch"):
-            raise HydraException("hydra/launcher=prefect lowers the sweeps of `shapeline multirun`, not those of other applications")
+            raise HydraException("hydra/launcher=prefect supports only the sweeps of `shapeline multirun`")
         self.sweep = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -27,10 +27,10 @@ class PrefectLauncher(Launcher):
 
 
 class PipelineSweeper(BasicSweeper):
-    """Hydra's own sweeper, without its check of each job: the plan of all of them reports what is wrong, at once."""
+    """Hydra's basic sweeper, without its check of each job: planning all combinations together reports all errors at once."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Left to the launcher: the keys of models are not Hydra's."""
+        """Do nothing: the launcher checks the overrides, since Hydra does not know the keys of models."""
 
 
 for group, name, kind in (("launcher", "prefect", PrefectLauncher), ("sweeper", "pipeline", PipelineSweeper)):

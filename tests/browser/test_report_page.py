@@ -21,7 +21,7 @@ def rows(page: Any) -> Any:
 def test_the_headline_keeps_the_machines_apart(watched: Watched, run: Path) -> None:
     page = watched.open(run)
     assert page.locator(".headline h1").inner_text() == f"{BAD} jobs not as expected"
-    assert "2 jobs ended by the machines" in page.locator(".headline").inner_text()
+    assert "2 jobs ended by the infrastructure" in page.locator(".headline").inner_text()
     assert page.locator("#shown").inner_text() == f"{len(MIXED)} jobs"
 
 
@@ -258,7 +258,7 @@ def test_a_page_alone_says_what_is_missing(watched: Watched, run: Path, tmp_path
     alone.write_text(text[:start] + text[text.index("</script>", start) + 9 :])
     page = watched.open(alone, "#/job/bert--default")
     page.wait_for_selector(".notice")
-    assert "jobs/bert--default/view.js is not beside this page" in page.locator(".notice").inner_text()
+    assert "jobs/bert--default/view.js was not found next to this page" in page.locator(".notice").inner_text()
     assert [text for text in watched.said if "ERR_FILE_NOT_FOUND" not in text] == []
     watched.said.clear()
 

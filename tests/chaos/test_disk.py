@@ -107,7 +107,7 @@ def test_a_store_that_is_read_only_still_gives(tmp_path: Path, disk: Disk) -> No
 
 def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) -> None:
     disk.become("ro")
-    with pytest.raises(InfraError, match=r"cannot be written: Read-only file system \(free or choose another disk: output=FOLDER\)"):
+    with pytest.raises(InfraError, match=r"cannot be written: Read-only file system \(free disk space, or choose another disk: output=FOLDER\)"):
         begin.begin(Run(Plan("toys", output=disk.at), (toys.job(),)))
 
 

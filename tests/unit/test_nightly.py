@@ -75,7 +75,7 @@ def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tu
     settings = Nightly(webhook=f"{listener[0]}/full", command="echo no disk >&2; exit 3")
     refused = nightly.post("text", nights[0], settings)
     assert "507" in refused[0]
-    assert refused[1] == "the command for the summary left with 3: no disk"
+    assert refused[1] == "the command for the summary exited with status 3: no disk"
     assert capsys.readouterr().err.count("shapeline: ") == 2
 
 
@@ -96,7 +96,7 @@ def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]
     if os.environ.get("PREFECT_API_URL"):
         pytest.skip("a server is named in this environment")
     assert main(["nightly", "model=mlp"]) == 2
-    assert "needs a Prefect server that stays" in capsys.readouterr().err
+    assert "needs a persistent Prefect server" in capsys.readouterr().err
 
 
 def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""report.html: the styles, the scripts and the data of a run in one file that asks the network for nothing."""
+"""report.html: the styles, the scripts and the data of a run in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCRIPTS = (
     "history.js",
     "app.js",
 )
-# Nothing but what stands in the page and, on demand, the scripts beside it.
+# Allow only the page's own contents and, on demand, the scripts next to it.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'self' file:; "
     "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -38,7 +38,7 @@ POLICY = (
 
 
 def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]] = ()) -> str:
-    """The page. payload: what the overview shows; views: jobs' folder names with their views, for jobs that open without files beside."""
+    """Return the page. payload: the data of the overview; views: (folder name, view) of the jobs whose views are embedded."""
     styles = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     scripts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     embedded = "\n".join(f'<script type="application/json" data-view="{html.escape(name)}">{view}</script>' for name, view in views)
@@ -58,7 +58,7 @@ def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]
 <body>
 <a class="skip" href="#main">Skip to the content</a>
 <div id="app"></div>
-<noscript>This page is drawn by its own scripts; report.md beside it says the same without.</noscript>
+<noscript>This page needs JavaScript. report.md next to it has the same contents as text.</noscript>
 <script type="application/json" id="payload">{script_json(payload)}</script>
 {embedded}
 <script>
@@ -70,5 +70,5 @@ def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]
 
 
 def script_json(data: Any) -> str:
-    """JSON that no text in it can break out of its script element."""
+    """Return JSON that is safe in a script element: no text in it can close the element."""
     return files.dumps(data, indent=None).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""What report.html of a run holds: a row for every job, its clusters and axes, what changed since, and the views of some jobs."""
+"""The data of report.html: a row for every job, with its cluster and axes, the changes since earlier runs, and the views of some jobs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from lowering import files
 from lowering.record.result import OUTCOMES, JobResult
 
 HTML = "report.html"
-EMBEDDED = 2 << 20  # bytes of views that the page itself holds, failures first; the others load from the jobs' folders
-SAID = 300  # characters of a cause in a row
+EMBEDDED = 2 << 20  # maximum bytes of views embedded in the page, failures first; the others load from the jobs' folders
+SAID = 300  # maximum characters of a cause in a row
 
 
 def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Path:
-    """Write report.html, and the views that are missing or old; its path. data: report.json's; context: of the history. Raises OSError."""
+    """Write report.html and the missing or outdated views of jobs. Return the path of report.html. Raises OSError.
+
+    data: the data of report.json; context: the data from other runs.
+    """
     for result in results:
         folder = run.job_folder(result.id)
         if folder.is_dir() and not views.fresh(folder):
@@ -29,7 +32,7 @@ def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], co
 
 
 def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
-    """The overview's data. `jobs` are short rows, see row()."""
+    """Return the data of the overview. `jobs` are rows with short keys, as `row` makes them."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
     swept = axes.of(run)
     return {
@@ -45,7 +48,7 @@ def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], 
 
 
 def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
-    """One job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: its failure's signature;
+    """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature;
     u: why it is unverified."""
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
@@ -61,7 +64,7 @@ def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[st
 
 
 def _dims(symbols: Any) -> list[int] | None:
-    """How many of the requested dims stayed dynamic, of how many; None when nothing is known."""
+    """Return how many of the requested dims stayed dynamic, and how many were requested; None if unknown."""
     requested = symbols.get("requested") if isinstance(symbols, Mapping) else None
     if not requested:
         return None
@@ -70,7 +73,7 @@ def _dims(symbols: Any) -> list[int] | None:
 
 
 def _embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[str, str]]:
-    """As many views as the page may hold."""
+    """Return (folder name, view) of as many jobs as the page may embed."""
     found, room = [], EMBEDDED
     for result in sorted(results, key=lambda result: result.as_expected):
         path = run.job_folder(result.id) / views.VIEW

@@ -1,4 +1,4 @@
-"""The view of one job: everything its page shows, packed into view.js beside the job's files (a page from disk may load only scripts)."""
+"""The view of a job: the data of its page, packed into view.js in the job's folder. A page opened from disk can load only scripts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lowering.symbols.schema import SymbolRecord
 VIEW = "view.js"
 END = ");\n"
 SCHEMA = 1
-LARGEST = 64 << 20  # bytes of an IR file beyond which a page only links it
+LARGEST = 64 << 20  # larger IR files, in bytes, are only linked by the page
 LOG_KEPT = 256 << 10
 
 
 def write(folder: Path, result: JobResult) -> None:
-    """Write view.js of the job in `folder`, and levels.json. Raises OSError."""
+    """Write view.js and levels.json of the job in `folder`. Raises OSError."""
     levels.of(folder)
     content = f"shapelineView({json.dumps(folder.name)}, {text(folder, result)}{END}".encode("ascii")
     files.write_bytes(folder / VIEW, content, durable=False)
 
 
 def text(folder: Path, result: JobResult) -> str:
-    """The view as JSON in ASCII that can stand in a script element: its parts are zlib and base64."""
+    """Return the view as ASCII JSON that is safe in a script element. Its parts are packed with zlib and base64."""
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -41,7 +41,7 @@ def text(folder: Path, result: JobResult) -> str:
 
 
 def fresh(folder: Path) -> bool:
-    """Whether view.js is there, whole, and not older than the job's result."""
+    """Return whether view.js exists, is complete, and is not older than the job's result."""
     try:
         with (folder / VIEW).open("rb") as view:
             view.seek(-len(END), os.SEEK_END)
@@ -52,7 +52,7 @@ def fresh(folder: Path) -> bool:
 
 
 def detail(folder: Path, result: JobResult) -> dict[str, Any]:
-    """A job's page but for its IR."""
+    """Return the data of a job's page without its IR."""
     data = result.to_json()
     return {
         "problems": data["problems"],
@@ -80,17 +80,17 @@ def _level(path: Path) -> dict[str, Any]:
 
 
 def _annotated(symbols: Any) -> str:
-    """The model's source with its symbols, where the record is one and the source is still on this machine."""
+    """Return the model's source annotated with its symbols; empty if the record or the source cannot be read."""
     if not symbols:
         return ""
     try:
         return symbol_views.annotated(SymbolRecord.from_json(symbols))
     except (ValueError, TypeError, KeyError, OSError, AttributeError):
-        return ""  # a record of another version: its table is shown as it is
+        return ""  # a record of another version: the page shows only its table
 
 
 def _log(path: Path) -> str:
-    """The end of a log."""
+    """Return the end of a log; empty if it cannot be read."""
     try:
         with path.open("rb") as log:
             size = path.stat().st_size

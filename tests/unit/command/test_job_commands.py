@@ -60,12 +60,12 @@ def test_explain_prints_the_page_one_symbol_the_timeline_or_the_source(output: P
 @pytest.mark.parametrize(("arguments", "words"), [
     (["explain", "branch", "m"], "'m' is no symbol or dim of branch; there are n, s77, x[0]"),
     (["explain", "brnch--default"], "did you mean 'branch--default'?"),
-    (["explain", "broken"], "is part of the ids of 2 jobs of run 20260101T000000Z-some-abcdef (one of broken--default, broken--other)"),
+    (["explain", "broken"], "is part of the ids of 2 jobs of run 20260101T000000Z-some-abcdef (name one of broken--default, broken--other)"),
     (["explain", "broken--default"], "is missing: the job has no result yet"),
-    (["explain", "broken--other"], "holds no symbol log"),
+    (["explain", "broken--other"], "contains no symbol log"),
     (["explain", "branch", "--run", "nowhere"], "has no report of a run 'nowhere'"),
     (["exec", "scaled", "--size", "batch", "--size", "seq=x"], "--size seq=x"),
-    (["exec", "scaled", "--size", "batch=3", "--size", "batch=4"], "'batch' has a size already: 3"),
+    (["exec", "scaled", "--size", "batch=3", "--size", "batch=4"], "'batch' was already given the size 3"),
     (["exec", "scaled", "--size", "batch=65"], "is outside [1, 64]"),
     (["exec", "scaled", "--size", "bach=3"], "symbols: batch"),
 ])

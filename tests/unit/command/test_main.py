@@ -163,5 +163,5 @@ def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "G", "20X", "-1G", "20GG", "1e9"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a size: a number with K, M, G or T"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size; write a number with K, M, G or T"):
         parse_size(text)

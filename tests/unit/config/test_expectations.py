@@ -66,7 +66,7 @@ def test_a_job_s_own_entry_counts_before_its_model_s_and_the_others_are_unspecif
 def test_everything_wrong_with_a_file_is_said_at_once(folder: Path) -> None:
     found = refused(folder, "strict: perhaps\nexpect:\n  one: okay\n  two: {outcome: ok, stag: mhlo}\n  one: okay\n  two--default: infra\n")
     for said in ("mine.yaml:1 strict: 'perhaps' is not true or false", "expect.one: 'okay' is not", "expect.two.stag: is not a known key",
-                 "mine.yaml:5 one: already stands in line 3", "expect.two--default: 'infra' is not"):
+                 "mine.yaml:5 one: is already given in line 3", "expect.two--default: 'infra' is not"):
         assert any(said in problem for problem in found), (said, found)
 
 
@@ -74,7 +74,7 @@ def test_names_that_the_suite_has_not_are_errors_with_their_near_miss(folder: Pa
     assert refused(folder, "expect: {one--sed1: ok,\n  twoo: ok, three: ok}") == [
         "mine.yaml:1 expect.one--sed1: the suite has no job or model 'one--sed1' (did you mean 'one--seed1'?)",
         "mine.yaml:2 expect.twoo: the suite has no job or model 'twoo' (did you mean 'two'?)",
-        "mine.yaml:2 expect.three: the suite has no job or model 'three' (remove the entry, or write the file anew with shapeline update-expected)",
+        "mine.yaml:2 expect.three: the suite has no job or model 'three' (remove the entry, or update the file with shapeline update-expected)",
     ]
 
 
@@ -164,9 +164,9 @@ expect:
 """
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == ["bad--default: no entry -> unsupported in script", "gone--default: ok -> no entry", "mends--default: error in script -> ok"]
-    assert "left as they are, for nothing is known of them: lost--default" in said
+    assert "unchanged, because the run has no verdict on them: lost--default" in said
     assert main(["update-expected", "--output", str(tmp_path)]) == 0
-    assert "says already how the jobs" in capsys.readouterr().out
+    assert "already agrees with the outcomes" in capsys.readouterr().out
 
 
 def test_a_run_of_part_of_the_suite_removes_no_entry(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_report_tells_expected_failures_new_jobs_and_passes_apart(tmp_path: 
     assert {job["id"]: (job["expected"], job["as_expected"]) for job in data["jobs"]}["new--default"] == (UNSPECIFIED, True)
     text = (run.folder / "report.md").read_text()
     assert text.startswith("# toys: 4 jobs: 2 ok, 1 unsupported, 1 error (1 unspecified)\n")
-    for title in ("## Fail as expected", "## Pass, though they were expected to fail", "## Nothing is expected of yet"):
+    for title in ("## Fail as expected", "## Pass, but were expected to fail", "## Without an expectation"):
         assert title in text
     assert "## Not as expected" not in text
     strict = finished(tmp_path / "strict", tmp_path / "expect.yaml", {"mends": "ok"}, {"mends--default": Expectation("error")})

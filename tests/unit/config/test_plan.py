@@ -114,7 +114,7 @@ def test_a_loss_is_checked_as_far_as_its_declaration_tells(folder: Path) -> None
 def test_until_names_a_level_of_the_ladder() -> None:
     assert only(plan(["model=mlp", "until=torchscript"]))["until"] == "torchscript"
     assert refused("model=mlp", "until=torchscritp") == [
-        "command line until: no stage gives the level 'torchscritp' (did you mean 'torchscript'?)"
+        "command line until: no stage produces the level 'torchscritp' (did you mean 'torchscript'?)"
     ]
 
 

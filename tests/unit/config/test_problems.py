@@ -45,10 +45,10 @@ models:
         "command line x=1: there is no key 'x'",
         "command line limits.stage_seconds: 'soon' is not a number",
         "command line stages.export.decomose: lowering.stages.export.Export has no option 'decomose' (did you mean 'decompose'?)",
-        "command line until: no stage gives the level 'mhol' (did you mean 'mhlo'?)",
+        "command line until: no stage produces the level 'mhol' (did you mean 'mhlo'?)",
         "command line model.rang.seed=1: the suite has no model 'rang' (did you mean 'range'?)",
         "command line model.range.factory.widht_in: lowering.sources.mlp.MLP has no option 'widht_in' (did you mean 'width_in'?)",
-        "command line select: cannot read '(a': a '(' is not closed",
+        "command line select: cannot parse '(a': a '(' is not closed",
         f"{suite}:3 models.tpyo: there is no model 'tpyo' (did you mean 'typo'?)",
         f"{suite}:7 models.range.variants.odd name!: 'odd name!' cannot be a folder's name",
         f"{suite}:8 models.range.variants.sized.seed: 'one' is not an integer",
@@ -106,13 +106,13 @@ def test_a_sweep_too_large_is_refused_before_it_is_expanded(folder: Path) -> Non
 def test_two_variants_of_one_name_are_refused(folder: Path) -> None:
     write(folder / "suite/twins.yaml", "models: {tiny: {variants: {a: {}, a-no: {}}, sweep: {stages.export.strict: [true, false]}}}")
     found = refused(f"hydra.searchpath=['{folder}']", "suite=twins")
-    assert any("two variants would be called 'a-no-strict'" in problem for problem in found), found
+    assert any("two variants would have the name 'a-no-strict'" in problem for problem in found), found
     assert any("lists 2 twice" in problem for problem in refused("model=mlp", "model.mlp.seed=2,2"))
 
 
 def test_an_empty_suite_or_selection_is_refused(folder: Path) -> None:
     write(folder / "suite/empty.yaml", "models: []")
-    assert any("names no model" in problem for problem in refused(f"hydra.searchpath=['{folder}']", "suite=empty"))
+    assert any("is empty: the suite has no models" in problem for problem in refused(f"hydra.searchpath=['{folder}']", "suite=empty"))
     (problem,) = refused("model=mlp", "select=bert")
     assert "'bert' selects none of the 1 jobs (ids: mlp--default)" in problem
 
@@ -134,10 +134,10 @@ def test_a_wrong_setting_does_not_hide_what_else_is_wrong() -> None:
     (["modle=mlp"], "command line modle=mlp: there is no key 'modle' (did you mean 'model'?)"),
     (["model=mlp", "ouput=x"], "did you mean 'output'?"),
     (["model=./epoch=3-step=7.yaml"], "quote the value, for Hydra and the shell: \"model='./epoch=3-step=7.yaml'\""),
-    (["model=./epoch=3-step=7.yaml"], "has characters that mean something else in Hydra's grammar"),
+    (["model=./epoch=3-step=7.yaml"], "has characters with a special meaning in Hydra's grammar"),
     (["model=./x#1.yaml"], "quote the value, for Hydra and the shell: \"model='./x#1.yaml'\""),
     (["model=./it's $5.yaml"], r"""quote the value, for Hydra and the shell: 'model='"'"'./it\'"'"'s $5.yaml'"'"''"""),
-    (["model=[mlp"], "an override is key=value, +key=value or ~key"),
+    (["model=[mlp"], "write an override as key=value, +key=value or ~key"),
 ])
 def test_a_value_that_cannot_be_is_refused_with_what_would_do(overrides: list[str], said: str) -> None:
     (problem,) = refused(*overrides)
@@ -156,7 +156,7 @@ def test_a_name_that_is_too_long_says_how_long_it_may_be(folder: Path) -> None:
     write(folder / "suite/mine.yaml", f"models:\n  {'a' * 121}:\n  {'b' * 120}:\n")
     found = refused(f"hydra.searchpath=['{folder}']", "suite=mine")
     assert [problem.split(": ", 1)[1] for problem in found] == [
-        f"'{'a' * 20}…{'a' * 10}' has 121 characters (at most 120 fit a folder's name)",
+        f"'{'a' * 20}…{'a' * 10}' has 121 characters (shorten it to 120: it is a folder's name)",
     ]
 
 
@@ -205,5 +205,5 @@ def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], na
 def test_a_structure_of_inputs_says_to_wrap_the_module(folder: Path) -> None:
     write(folder / "model/nested.yaml", TINY.replace("features: {dtype", "features: {part: {dtype: float32, shape: [batch]}, fil: {randint: [0, 3]}, dtype"))
     found = refused(f"hydra.searchpath=['{folder}']", "model=nested")
-    assert not_said(["inputs.features.part: is not a known key (an input is one tensor; of a structure, wrap the module",
+    assert not_said(["inputs.features.part: is not a known key (an input is one tensor: for a structure, wrap the module",
                      "inputs.features.fil: is not a known key (did you mean 'fill'?)"], found) == ""

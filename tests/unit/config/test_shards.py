@@ -43,8 +43,8 @@ def test_the_shards_of_a_suite_are_all_of_it_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("overrides", "said"), [
-    (["shard='0/3'"], "'0/3' is none of 1/3 to 3/3"),
-    (["shard='4/3'"], "'4/3' is none of 1/3 to 3/3"),
+    (["shard='0/3'"], "'0/3' is not one of 1/3 to 3/3"),
+    (["shard='4/3'"], "'4/3' is not one of 1/3 to 3/3"),
     (["shard=third"], "'third' is not i/n (the first of four shards is 1/4)"),
     (["model=mlp", "shard='1/2'"], "2 shards of 1 jobs leave some empty"),
     (["durations=nowhere.json"], "nowhere.json cannot be read"),

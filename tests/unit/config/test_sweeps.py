@@ -102,7 +102,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
     for name, text in (("narrow", TINY), ("twins", TINY), ("range", TINY.replace("max: 64}", "max: 64, example: 40}"))):
         write(folder / f"model/{name}.yaml", text)
     expected = [
-        "suite/mine.yaml:3 models: expands to 20 jobs (at most 10; drop values, or raise max_jobs)",
+        "suite/mine.yaml:3 models: expands to 20 jobs (at most 10 are allowed: drop values, or raise max_jobs)",
         "suite/mine.yaml:6 models.tiny.sweep.symbols.batch.mxa: 'symbols.batch' has no key 'mxa' (did you mean 'max'?)",
         "suite/mine.yaml:7 models.tiny.sweep.stages: there is no file of configs/stages 'cores' (did you mean 'core'?)",
         "suite/mine.yaml:8 models.tiny.sweep.seed seed: 'one' is not an integer",
@@ -111,7 +111,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
         "suite/mine.yaml:12 models.narrow.zip.seed: zips lists of different lengths: seed 2, symbols.batch.max 3",
         "symbols.batch.example: 40 is not an allowed size of 2 or more ([1, 8])",
         "suite/mine.yaml:13 models.range.sweep.seed: lists 1 twice",
-        "two variants would be called 'a-no-strict'",
+        "two variants would have the name 'a-no-strict'",
     ]
     found = refused(*chosen(folder, BAD))
     assert not not_said(expected, found), not_said(expected, found)
@@ -124,12 +124,12 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
 
 def test_an_exclusion_that_leaves_out_nothing_is_a_mistake(folder: Path) -> None:
     found = refused(*chosen(folder, "models: {tiny: {sweep: {seed: [1, 2]}, exclude: [{sead: 1}, {seed: 3}]}}"))
-    assert any("exclude[0]: 'sead' is no key that is swept (did you mean 'seed'?)" in problem for problem in found), found
+    assert any("exclude[0]: 'sead' is not a swept key (did you mean 'seed'?)" in problem for problem in found), found
     assert any("exclude[1]: leaves out no job" in problem for problem in found), found
 
 
 def test_names_that_differ_by_case_only_are_one_folder_on_some_disks(folder: Path) -> None:
-    assert any("two variants would be called 'A'" in problem for problem in refused(*chosen(folder, "models: {tiny: {variants: {a: {}, A: {}}}}")))
+    assert any("two variants would have the name 'A'" in problem for problem in refused(*chosen(folder, "models: {tiny: {variants: {a: {}, A: {}}}}")))
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=60))

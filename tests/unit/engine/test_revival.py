@@ -33,8 +33,8 @@ def test_a_server_that_is_gone_for_good_ends_the_run_with_a_reason(listener: soc
     told: list[Problem] = []
     threading.Timer(0.5, listener.close).start()
     revival._watch(told.append, threading.Event())
-    assert "has not been there" in told[0].cause
-    assert told[0].fix == "start it again and give the same command: what has ended is kept"
+    assert "has not answered" in told[0].cause
+    assert told[0].fix == "restart it and repeat the command: finished jobs are kept"
 
 
 def test_the_command_does_not_wait_for_those_who_ask_a_server_that_is_gone() -> None:

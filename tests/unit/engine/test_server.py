@@ -27,7 +27,7 @@ def test_workers_here_can_have_the_runs_own(address: str | None) -> None:
 
 def test_a_home_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = r"file/home: cannot be written: Not a directory \(name another: export PREFECT_HOME=FOLDER\)"
+    said = r"file/home: cannot be written: Not a directory \(use another folder: export PREFECT_HOME=FOLDER\)"
     with temporary_settings({PREFECT_HOME: tmp_path / "file/home"}, restore_defaults={PREFECT_API_URL}), pytest.raises(InfraError, match=said):
         server.check_home()
     with temporary_settings({PREFECT_HOME: tmp_path / "home"}, restore_defaults={PREFECT_API_URL}):

@@ -178,7 +178,7 @@ def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path,
     assert set(json.loads(capsys.readouterr().out)["removed"]) == keys(gone)
     with pytest.raises(ConfigError, match="has no run 'nosuch'"):
         caching.main(["gc", "--max-bytes", "0", "--keep", "nosuch", "--output", URL, "--at-url"])
-    with pytest.raises(ConfigError, match=r"--at-url: .* is a folder of this machine"):
+    with pytest.raises(ConfigError, match=r"--at-url: .* is a local folder"):
         caching.main(["gc", "--max-bytes", "0", "--output", str(tmp_path), "--at-url"])
 
 

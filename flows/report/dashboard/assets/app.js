@@ -1,4 +1,4 @@
-// Draws the page that the address names: #/ the run, #/job/ID one job. Runs last.
+// Routing: draws the page of the address, #/ for the run, #/job/ID for a job. Runs last.
 function route() {
   const [path, query] = location.hash.replace(/^#/, "").split("?");
   const app = document.getElementById("app");
@@ -26,9 +26,9 @@ function themeButton() {
 }
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  try { localStorage.setItem("shapeline-theme", theme); } catch { /* a browser may keep nothing for pages from disk: the choice then lasts as long as the page */ }
+  try { localStorage.setItem("shapeline-theme", theme); } catch { /* some browsers store nothing for pages from disk: the choice then lasts until the page is closed */ }
 }
-try { const kept = localStorage.getItem("shapeline-theme"); if (THEMES.includes(kept)) setTheme(kept); } catch { /* the same */ }
+try { const kept = localStorage.getItem("shapeline-theme"); if (THEMES.includes(kept)) setTheme(kept); } catch { /* as above */ }
 addEventListener("hashchange", () => { if (!location.hash || location.hash.startsWith("#/")) route(); });
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName) && document.getElementById("search")) { event.preventDefault(); document.getElementById("search").focus(); document.getElementById("search").scrollIntoView({ block: "center" }); }

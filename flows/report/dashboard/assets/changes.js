@@ -1,4 +1,4 @@
-// What changed between two runs: the same kinds, in the same order, as `shapeline diff` prints.
+// The changes between two runs: the same kinds, in the same order, as `shapeline diff` prints.
 function changesSection() {
   const parts = [["previous", "the previous run"], ["baseline", "the pinned baseline"]].filter(([key]) => PAYLOAD[key]);
   return section("changes", "Changes", parts.map(([key, name]) => comparison(PAYLOAD[key], `Since ${name}`, PAYLOAD.kind === "run")));

@@ -1,4 +1,4 @@
-// Failures of one signature together: what broke, how often, since when.
+// Failures grouped by signature: the cause, the number of jobs, and the first run with it.
 function clustersSection(jobs) {
   const groups = new Map();
   for (const job of jobs) if (job.k) groups.set(job.k, [...(groups.get(job.k) || []), job]);
@@ -6,10 +6,10 @@ function clustersSection(jobs) {
   const bad = rows.filter(([, members]) => kindOf(members[0]) === "bad");
   const apart = rows.filter(([, members]) => kindOf(members[0]) === "apart");
   return section("failures", "Failures by cause",
-    clusterTable(bad), apart.length > 0 && [h("h3", null, "Of the machines, not of a model"), clusterTable(apart)]);
+    clusterTable(bad), apart.length > 0 && [h("h3", null, "Infrastructure failures"), clusterTable(apart)]);
 }
 function clusterTable(rows) {
-  if (!rows.length) return h("p", null, "No failure that says something about a model.");
+  if (!rows.length) return h("p", null, "No model failed unexpectedly.");
   return h("div", { class: "clusters" }, rows.map(([signature, members]) => {
     const first = PAYLOAD.first_seen?.[signature];
     const fresh = first && first.run === PAYLOAD.run;

@@ -1,4 +1,4 @@
-// Where the time and the memory of a run went.
+// The time and memory of a run, by stage and by job.
 function costSection(jobs) {
   const slowest = [...jobs].sort((one, other) => other.s - one.s).slice(0, 10);
   const largest = [...jobs].filter((job) => job.p).sort((one, other) => other.p - one.p).slice(0, 10);
@@ -14,5 +14,5 @@ function costSection(jobs) {
 function bars(title, rows) {
   const most = Math.max(...rows.map((row) => row[1]), 1e-9);
   return h("div", { class: "bars" }, h("h3", null, title), rows.length ? h("ol", null, rows.map(([name, value, text]) => h("li", null,
-    h("span", { class: "name" }, name), h("span", { class: "value" }, text), h("span", { class: "bar", "aria-hidden": "true", style: `--part:${(100 * value / most).toFixed(1)}%` })))) : h("p", null, "nothing was measured"));
+    h("span", { class: "name" }, name), h("span", { class: "value" }, text), h("span", { class: "bar", "aria-hidden": "true", style: `--part:${(100 * value / most).toFixed(1)}%` })))) : h("p", null, "no measurements"));
 }

@@ -1,5 +1,5 @@
 "use strict";
-// Elements are made from text alone: nothing that a model, a file or an error is called is ever read as markup.
+// Elements are made from text only: names of models and files and texts of errors are never parsed as markup.
 function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) {

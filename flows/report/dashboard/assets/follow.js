@@ -1,9 +1,9 @@
-// What can be followed through the levels: a value, a line of the user's code, a symbol.
+// Following a value, a line of the user's code, or a symbol through the levels.
 const FOOTER = "// Code lines: ";
 const PY_LINE = /^\s*# File: (.+?):(\d+)(?: in |,|$)/;
 const TS_LINE = / # (\S+):(\d+):\d+$/;
 
-// What a level's text says: lines, the code line of each, what each defines, the entry's arguments.
+// Parses a level's text: lines, the code line of each, the values each defines, the entry's arguments.
 function analysed(text, file) {
   const language = languageOf(file);
   const cut = text.lastIndexOf(FOOTER);
@@ -39,7 +39,7 @@ function fromFooter(footer) {
   }
   return found;
 }
-// Which value of the exported program a line of MLIR computes.
+// The value of the exported program that each line of MLIR computes.
 function valuesOf(footer) {
   const line = footer.split("\n").find((one) => one.startsWith("// values: "));
   return new Map(line ? numbered(line.slice(11)) : []);
@@ -69,8 +69,8 @@ function argumentsOf(lines, language) {
   return [...head.matchAll(/(%[\w$.-]+): ([^%]*)/g)].map((match) => ({ name: match[1], type: match[2] }));
 }
 
-// What stands at another level for the value called `name`: {names, lines, exact}. The argument in the same place; else the lines that compute
-// the same value of the exported program, of which the last one has it; else, not exact, what comes from the same line of code.
+// The counterpart of the value `name` at another level: {names, lines, exact}. It is the argument at the same position, or the lines that compute
+// the same value of the exported program, the last of which defines it, or, not exact, the lines that come from the same line of code.
 function counterpart(name, from, to) {
   if (from === to) return { names: [name], lines: [], exact: true };
   const place = from.arguments.findIndex((argument) => argument.name === name);
@@ -90,7 +90,7 @@ function computing(origin, level) {
   const at = level.definition.get(level.language === "py" ? origin : `%${origin}`);
   return at === undefined ? [] : [at];
 }
-// The lines to mark and the names to emphasize at `level` for what is followed: {kind, what, from}.
+// The lines to mark and the names to emphasize at `level` for the followed item: {kind, what, from}.
 function traced(followed, level) {
   if (!followed) return { lines: new Set(), names: new Set(), exact: true };
   if (followed.kind === "line") return { exact: true, lines: new Set([...level.code].filter(([, line]) => line === followed.what).map(([index]) => index)), names: new Set() };
@@ -107,7 +107,7 @@ function using(level, names) {
   if (names.size) level.lines.forEach((line, index) => { if (tokens(line, level.language).some(([, , name]) => name && names.has(name))) lines.add(index); });
   return { lines, names };
 }
-// A symbol: where it stands in types, the arguments that have it, and what reads their size.
+// The occurrences of a symbol: in types, in the arguments that have it, and in the ops that read their size.
 function symbolLines(followed, level) {
   const lines = new Set(), names = new Set();
   const word = new RegExp(`\\b(?:${followed.what.split(" ").join("|")})\\b`);
@@ -131,14 +131,14 @@ function symbolLines(followed, level) {
   sizes.lines.forEach((index) => lines.add(index));
   return { lines, names, exact: true };
 }
-// Argument numbers and dims in which a symbol stands, from the exported program's argument types.
+// The argument numbers and dims that contain a symbol, from the exported program's argument types.
 function placesOf(symbols, exported) {
   return exported.arguments.flatMap(({ type }, argument) => {
     const dims = /\[(.*)\]/.exec(type)?.[1].split(",") || [];
     return dims.flatMap((dim, index) => (symbols.some((symbol) => new RegExp(`\\b${symbol}\\b`).test(dim)) ? [{ argument, dim: index }] : []));
   });
 }
-// The symbols to choose from, once each: [names in the program, text]. One that became an expression of others stands in the program as those.
+// The symbols to choose from, once each: [names in the program, text]. A symbol that became an expression of others appears under their names.
 function rootsOf(symbols) {
   const found = new Map();
   for (const symbol of symbols) {

@@ -1,4 +1,4 @@
-// Splits a line of IR into coloured tokens. `name` is the value that a token stands for, where it stands for one.
+// Splits a line of IR into coloured tokens. `name` is the value that a token denotes, if any.
 const TOKENS = {
   mlir: /(\/\/.*$)|("(?:[^"\\]|\\.)*")|(%[\w$.-]+(?:#\d+)?)|(@[\w$.-]+)|(!?[\w.]*tensor<[^>]*>+|![\w.]+(?:<[^>]*>)?)|(\b[a-z_]+\.[\w.]+)|(-?\b\d[\w.+]*)|(#[\w.]+)/g,
   ts: /(#.*$)|("(?:[^"\\]|\\.)*")|(%[\w.]+)|(\b(?:graph|return|block\d+)\b)|(\b(?:Float|Long|Int|Double|Half|Bool|Tensor|BFloat16|Byte|Char|Short)(?:\([^)]*\))?|\b(?:int|bool|float|str|Device|NoneType|None|number)(?:\[\])?\b\??)|(\b[a-z_]+::\w+)|(-?\b\d[\d.e+-]*)/g,
@@ -29,7 +29,7 @@ function tokens(text, language) {
 }
 const bare = (name) => name.replace(/#\d+$/, "");
 
-// A line as elements; marked: names of values to emphasize.
+// Renders a line as elements. marked: names of values to emphasize.
 function drawLine(text, language, marked, search) {
   const cut = text.length > 6000 ? text.slice(0, 6000) : text;
   const drawn = tokens(cut, language).map(([kind, content, name]) => {

@@ -1,7 +1,7 @@
-// The page of a job: how it ended, its stages, its IR side by side, what became of its dims, what was compared.
+// The page of a job: its outcome, stages, IR side by side, dims, and the comparison with eager.
 function jobPage(id, query) {
   const index = PAYLOAD.jobs.findIndex((job) => job.id === id);
-  if (index < 0) return [h("h1", null, "No such job"), h("p", { class: "wrap" }, `This run has no job '${id}'.`), h("p", null, h("a", { href: "#/" }, "To the run"))];
+  if (index < 0) return [h("h1", null, "No such job"), h("p", { class: "wrap" }, `This run has no job '${id}'.`), h("p", null, h("a", { href: "#/" }, "Back to the run"))];
   const job = PAYLOAD.jobs[index];
   const neighbour = (step, text) => { const other = PAYLOAD.jobs[index + step]; return other ? h("a", { href: jobLink(other.id), rel: step < 0 ? "prev" : "next", title: other.id }, text) : null; };
   const folder = `jobs/${encodeURIComponent(job.f)}`;
@@ -10,7 +10,7 @@ function jobPage(id, query) {
     (error) => body.replaceChildren(h("p", { class: "notice" }, `${error.message}. Keep report.html in the run's folder to see IR, symbols and log.`), h("p", { class: "wrap" }, job.c)));
   return [h("nav", { class: "crumbs", "aria-label": "Jobs" }, h("a", { href: "#/" }, `‹ ${PAYLOAD.suite}`), neighbour(-1, "previous job"), neighbour(1, "next job")),
     h("header", { class: `job-head ${kindOf(job)}` }, h("h1", null, job.id),
-      h("p", null, badge(job.o, kindOf(job)), ` in ${job.g}`, job.e !== "ok" || !expected(job) ? `, expected ${job.e}` : "", job.u ? ` · unverified: ${job.u}` : "", ` · ${seconds(job.s)} · ${bytes(job.p)} at most`),
+      h("p", null, badge(job.o, kindOf(job)), ` in ${job.g}`, job.e !== "ok" || !expected(job) ? `, expected ${job.e}` : "", job.u ? ` · unverified: ${job.u}` : "", ` · ${seconds(job.s)} · peak ${bytes(job.p)}`),
       h("p", null, "Lower it again: ", command(`sh ${folder}/${job.r}`, "the command that lowers this job again"), h("small", null, " from the run's folder"))),
     body];
 }
@@ -18,7 +18,7 @@ function jobBody(job, view, folder, query) {
   const { detail, levels } = view;
   const link = (name) => (detail.files.includes(name) ? h("a", { href: `${folder}/${encodeURIComponent(name)}` }, name) : name);
   return [
-    detail.problems.length > 0 && section("problems", detail.problems.length === 1 ? "What is wrong" : `What is wrong (${detail.problems.length})`,
+    detail.problems.length > 0 && section("problems", detail.problems.length === 1 ? "Problem" : `Problems (${detail.problems.length})`,
       h("ol", { class: "problems" }, detail.problems.map((problem) => h("li", null, problem.place && h("b", null, problem.place), h("pre", null, problem.cause),
         problem.fix && h("p", { class: "fix" }, `→ ${problem.fix}`))))),
     section("ladder", "Stages", ladder(detail.stages, levels, link)),
@@ -28,7 +28,7 @@ function jobBody(job, view, folder, query) {
     detail.warnings.length > 0 && section("warnings", `Warnings (${detail.warnings.length})`, table(["stage", "code", "place", "message"].map((text) => ({ text })),
       detail.warnings.map((one) => [one.stage, one.code, h("span", { class: "wrap" }, one.place), h("span", { class: "wrap" }, one.message)]), { label: "Warnings" })),
     section("log", "Log", detail.log ? h("details", { open: detail.log.length < 4000 && !expected(job) }, h("summary", null, `${count(detail.log.split("\n").length - 1, "line")}`),
-      h("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Log" }, detail.log)) : h("p", null, "The job said nothing."), ),
+      h("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Log" }, detail.log)) : h("p", null, "The log is empty."), ),
     section("files", "Files", h("ul", { class: "names" }, detail.files.map((name) => h("li", null, link(name))))),
   ];
 }

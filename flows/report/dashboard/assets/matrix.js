@@ -1,4 +1,4 @@
-// The table model x stage. Rows are drawn as they are needed; filters work on the data, so they stay quick with thousands of jobs.
+// The table of jobs by stage. Rows are drawn on demand and filters work on the data, so both stay fast with thousands of jobs.
 const CHUNK = 50;
 const matrix = { q: "", outcome: "", stage: "", group: "", sort: "order", down: false, cell: "seconds", closed: new Set() };
 

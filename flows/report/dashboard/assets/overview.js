@@ -1,4 +1,4 @@
-// The first screen of a run: is it as expected, what happened, where did the time go.
+// The first screen of a run: verdict, outcomes, changes, and costs.
 function overview() {
   const jobs = PAYLOAD.jobs;
   const wrong = jobs.filter((job) => kindOf(job) === "bad");
@@ -19,7 +19,7 @@ function headline(jobs, wrong, apart) {
   const hits = stages.filter((stage) => stage[4] === "hit").length;
   const cached = stages.filter((stage) => stage[4] !== "off").length;
   const dims = jobs.filter((job) => job.d).reduce(([kept, all], job) => [kept + job.d[0], all + job.d[1]], [0, 0]);
-  const verdict = wrong.length ? `${count(wrong.length, "job")} not as expected` : apart.length ? "Nothing says that a model is worse" : "Everything as expected";
+  const verdict = wrong.length ? `${count(wrong.length, "job")} not as expected` : apart.length ? "No model failed unexpectedly" : "Everything as expected";
   const tile = (label, value, note) => h("div", { class: "tile" }, h("dt", null, label), h("dd", null, value, note && h("small", null, note)));
   return h("section", { class: `headline ${wrong.length ? "bad" : apart.length ? "apart" : "good"}`, "aria-label": "Headline" },
     h("h1", null, verdict),
@@ -27,7 +27,7 @@ function headline(jobs, wrong, apart) {
     h("div", { class: "outcomes", role: "group", "aria-label": "Jobs by outcome: choose one to see its jobs" },
       totals.map(([outcome, number]) => h("button", { type: "button", class: "outcome", onclick: () => showJobs({ outcome, q: "", group: "" }) },
         badge(outcome), h("b", null, number.toLocaleString("en"))))),
-    apart.length > 0 && h("p", null, `${count(apart.length, "job")} ended by the machines (infra, not run): they say nothing about the models.`),
+    apart.length > 0 && h("p", null, `${count(apart.length, "job")} ended by the infrastructure (infra, not run), without a verdict on the model.`),
     h("dl", { class: "tiles" },
       tile("jobs", jobs.length.toLocaleString("en"), PAYLOAD.workers ? `${PAYLOAD.workers} at a time` : ""),
       PAYLOAD.seconds !== null && PAYLOAD.seconds !== undefined && tile("wall time", seconds(PAYLOAD.seconds)),
@@ -35,7 +35,7 @@ function headline(jobs, wrong, apart) {
       cached > 0 && tile("cache hits", `${hits.toLocaleString("en")} of ${cached.toLocaleString("en")}`),
       dims[1] > 0 && tile("dims kept dynamic", `${dims[0].toLocaleString("en")} of ${dims[1].toLocaleString("en")}`),
       tile("warnings", jobs.reduce((sum, job) => sum + job.w, 0).toLocaleString("en"))),
-    PAYLOAD.again && h("p", { class: "again" }, "Run what failed again: ", command(PAYLOAD.again, "the command that runs the failures again")));
+    PAYLOAD.again && h("p", { class: "again" }, "Rerun the failures: ", command(PAYLOAD.again, "the command that reruns the failures")));
 }
 function environmentSection() {
   const found = PAYLOAD.environment;

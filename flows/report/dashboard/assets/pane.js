@@ -1,4 +1,4 @@
-// One level's text: only the lines in sight are drawn, so size does not matter. Arrow keys move, Enter follows.
+// The text of one level. Only visible lines are drawn, so it can be of any size. Arrow keys move, Enter follows.
 const LINE_HEIGHT = 19;
 const PRINTED = 20000; // lines of a level on paper
 class Pane {

@@ -1,4 +1,4 @@
-// The data of the page, and the views of jobs: from the page itself, or from view.js in the job's folder.
+// The data of the page and the views of jobs, loaded from the page itself or from view.js in the job's folder.
 const PAYLOAD = JSON.parse(document.getElementById("payload").textContent);
 const views = new Map();
 const waiting = new Map();
@@ -17,7 +17,7 @@ function find(folder) {
     waiting.set(folder, resolve);
     const script = document.createElement("script");
     script.src = `jobs/${encodeURIComponent(folder)}/view.js`;
-    script.onerror = () => { views.delete(folder); reject(new Error(`${decodeURIComponent(script.getAttribute("src"))} is not beside this page`)); };
+    script.onerror = () => { views.delete(folder); reject(new Error(`${decodeURIComponent(script.getAttribute("src"))} was not found next to this page`)); };
     script.onload = () => script.remove();
     document.head.append(script);
   });

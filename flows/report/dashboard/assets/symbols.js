@@ -1,10 +1,10 @@
-// What became of every dim that was asked to be dynamic.
+// The verdict on every dim that was declared as dynamic.
 const spanOf = (range) => (range ? `[${range.lower ?? "-oo"}, ${range.upper ?? "oo"}]` : "");
 const placeOf = (line) => (line ? `${line.file}:${line.line} in ${line.function}` : "");
 const LOST = new Set(["specialized", "never_symbol", "refused", "undecided"]);
 
 function symbolsOf(record, annotated) {
-  if (!record || !record.requested) return h("p", null, "No symbol record: the job did not come so far, or entered below the export.");
+  if (!record || !record.requested) return h("p", null, "No symbol record: the job ended before the export, or started below it.");
   const lines = (line) => line && h("code", { class: "wrap", title: line.code }, placeOf(line));
   const parts = [];
   if (record.error) {
@@ -30,9 +30,9 @@ function symbolsOf(record, annotated) {
       spanOf(symbol.created), spanOf(symbol.traced), spanOf(symbol.promised), lines(symbol.line)]), { label: "Symbols" }));
   }
   if (record.relations.length) {
-    parts.push(h("h3", null, "Relations that torch took for granted"), table(["kind", "relation", "holds", "checked by", "code line"].map((text) => ({ text })), record.relations.map((one) => [one.kind,
+    parts.push(h("h3", null, "Relations assumed by torch"), table(["kind", "relation", "holds", "checked by", "code line"].map((text) => ({ text })), record.relations.map((one) => [one.kind,
       h("code", { class: "wrap" }, one.text), one.holds === "no" ? `not at ${Object.entries(one.fails_at).map(([name, size]) => `${name}=${size}`).join(", ")}` : one.holds,
-      one.checked_by.join(", ") || "nobody", lines(one.line)]), { label: "Relations" }));
+      one.checked_by.join(", ") || "none", lines(one.line)]), { label: "Relations" }));
   }
   if (record.events.length) {
     parts.push(h("details", null, h("summary", null, `Timeline (${count(record.events.length, "event")})`), table([{ text: "at", class: "num" }, { text: "event" }, { text: "what" }, { text: "code line" }],

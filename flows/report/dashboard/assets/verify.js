@@ -1,4 +1,4 @@
-// What was run, at which sizes, and how far it was from eager.
+// The runs of verification: levels, sizes, and errors relative to eager.
 function verificationOf(found) {
   if (!found || !Array.isArray(found.points)) return h("p", null, "Nothing was compared with eager.");
   const levels = [...new Set(found.points.flatMap((point) => Object.keys(point.levels)))];
@@ -17,12 +17,12 @@ function verificationOf(found) {
     table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], [...found.points, ...(found.special || [])].map((point) => [point.kind,
       h("span", null, h("code", null, Object.entries(point.sizes).map(([name, size]) => `${name}=${size}`).join(" ")), point.note && h("small", null, ` ${point.note}`)),
       ...levels.map((level) => cell(point.levels[level])), seconds(point.eager_seconds)]), { label: "Verification points" }),
-    list("Sizes inside the ranges that a guard of the program refuses: nothing is compared there", found.declined?.map(({ sizes, guard }) =>
+    list("Sizes inside the ranges that a guard of the program refuses (not compared)", found.declined?.map(({ sizes, guard }) =>
       `${Object.entries(sizes).map(([name, size]) => `${name}=${size}`).join(" ")}: ${guard}`)),
     list("Results that descend from random numbers", found.random),
     list("Special values that were not compared", found.left_out && Object.entries(found.left_out).map(([word, why]) => `${word}: ${why}`)),
     list("Classes of sizes that no point has", found.not_tried),
     list("Dtypes whose tolerance is weaker than the default", found.weakened && Object.entries(found.weakened).map(([dtype, why]) => `${dtype}: ${why || "no reason is given"}`)),
-    list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that it took", found.accepted)];
+    list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that the program accepted", found.accepted)];
 }
 const list = (title, items) => items?.length > 0 && h("details", null, h("summary", null, `${title} (${items.length})`), h("ul", null, items.map((item) => h("li", { class: "wrap" }, String(item)))));

@@ -1,4 +1,4 @@
-// Two levels side by side; what is followed on one side is shown on the other. On paper both stand whole, one after the other.
+// Two levels side by side: an item followed on one side is shown on the other. In print both are complete, one after the other.
 let panesInView = [];
 class Viewer {
   constructor(job, view, folder, query) {
