@@ -1,4 +1,4 @@
-"""The typed errors of the project: each says where, why, and what to do, and knows the outcome it stands for."""
+"""Typed errors: each names the place, the cause and the fix of its problems, and carries the outcome of a job that ends with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: `place` (file and key, op, user line), `cause`, and `fix` (may be empty)."""
+    """A single problem: its `place` (file and key, op, or user line), its `cause`, and a `fix`, which may be empty."""
 
     place: str
     cause: str
@@ -25,13 +25,13 @@ class Problem:
 
 
 def near_miss(word: str, words: Iterable[str]) -> str:
-    """`did you mean 'seq'?` when one of `words` is close to `word`, else an empty string: the fix of a Problem."""
+    """Return `did you mean 'seq'?` if one of `words` is close to `word`, else an empty string; meant as the fix of a Problem."""
     close = difflib.get_close_matches(word, [str(known) for known in words], 1)
     return f"did you mean '{close[0]}'?" if close else ""
 
 
 class ShapelineError(Exception):
-    """Root of the project's errors; `problems` holds everything that was found, never only the first."""
+    """Root of the project's errors. `problems` lists every problem found, not only the first."""
 
     outcome: ClassVar[str] = "error"
 
@@ -42,42 +42,42 @@ class ShapelineError(Exception):
 
 
 class ConfigError(ShapelineError):
-    """The configuration is wrong; raised before any work starts."""
+    """The configuration is wrong. Raised before any work starts."""
 
     outcome = "config"
 
 
 class LoadError(ShapelineError):
-    """The model cannot be built, or fails in eager mode on its own example inputs."""
+    """The model cannot be built, or fails in eager mode on its example inputs."""
 
     outcome = "load_error"
 
 
 class Unsupported(ShapelineError):
-    """A stage cannot lower its input; `problems` is the full inventory."""
+    """A stage cannot lower its input. `problems` lists every construct that it does not support."""
 
     outcome = "unsupported"
 
 
 class StageFailed(ShapelineError):
-    """A pass, torch, or a stage's own `ensures` raised; `log` holds the diagnostic and the reproducer."""
+    """A pass, torch, or a stage's `ensures` failed. `log` holds the diagnostics and the reproducer."""
 
     outcome = "error"
 
 
 class Mismatch(ShapelineError):
-    """A level computes other numbers than eager."""
+    """The numerics of a level differ from eager."""
 
     outcome = "mismatch"
 
 
 class Refused(ShapelineError):
-    """A program was given arguments that it does not take; `problems` holds its own messages."""
+    """A program rejected its arguments. `problems` holds the program's own messages."""
 
     outcome = "error"
 
 
 class InfraError(ShapelineError):
-    """The worker, disk or network failed; says nothing about the model."""
+    """The worker, the disk or the network failed. Says nothing about the model."""
 
     outcome = "infra"

@@ -1,4 +1,4 @@
-"""JSON files that are whole or absent: written under a temporary name, then renamed."""
+"""JSON files written atomically: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from typing import Any
 
 
 def dumps(data: Any, indent: int | None = 1) -> str:
-    """Strict JSON in one encoding for every file: `nan` and `inf` become strings, what JSON has no form for becomes its repr."""
+    """Encode `data` as strict JSON, the same way for every file.
+
+    `nan` and `inf` become strings. Values without a JSON form become their repr.
+    """
     try:
         text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False, default=_container)
         text.encode("utf-8")
-    except (TypeError, ValueError):  # a key that is no text, a number that is none, a lone surrogate: rare, so only then is all of it looked at
+    except (TypeError, ValueError):  # a non-string key, nan or inf, or a lone surrogate: rare, so only then is all the data walked
         return json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
     return text
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which no file can hold, becomes its escape."""
+    """Encode `text` as UTF-8. Lone surrogates, which UTF-8 cannot represent, are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -32,12 +35,15 @@ def readable(text: str) -> str:
 
 
 def write(path: Path, data: Any) -> None:
-    """Write `data` as JSON to `path`; a reader sees the old file, no file, or all of the new one. Raises OSError."""
+    """Write `data` as JSON to `path`, atomically: readers see the old file or the complete new one. Raises OSError."""
     write_bytes(path, encode(dumps(data) + "\n"))
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
-    """The same for any content. durable: false may lose it when the machine stops; whoever reads it must then be able to tell."""
+    """Write `content` to `path` atomically. Raises OSError.
+
+    durable: if False, skip fsync. The content may then be lost or torn when the machine stops, so its readers must be able to detect that.
+    """
     with drafted(path) as draft, draft.open("wb") as file:
         file.write(content)
         if durable:
@@ -47,7 +53,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """A name beside `path` for a file that takes its place when the block is left, and that is gone when the block raises. Raises OSError."""
+    """Yield a temporary path beside `path`. It replaces `path` when the block exits, and is deleted if the block raises. Raises OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         yield draft
@@ -58,12 +64,12 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> Any:
-    """The data of a JSON file; raises OSError or ValueError."""
+    """Read a JSON file. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def size(path: Path) -> int:
-    """In bytes; 0 for a file that cannot be looked at."""
+    """Return the size of a file in bytes, or 0 if it cannot be read."""
     try:
         return path.stat().st_size
     except OSError:
@@ -71,7 +77,10 @@ def size(path: Path) -> int:
 
 
 class Tail:
-    """Reads a growing file of JSON lines; a line that is not whole yet waits. A file that is begun anew is read from its beginning."""
+    """Reads a growing file of JSON lines.
+
+    An incomplete last line is left for the next read. If the file shrinks, reading restarts at its beginning.
+    """
 
     def __init__(self, path: Path):
         self.path, self.read = path, 0

@@ -1,4 +1,4 @@
-"""A job: one model with one set of ranges, and the stages it goes through. Frozen, JSON both ways."""
+"""A job: one model with one set of ranges, and the stages that lower it. Frozen; converts to and from JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from lowering.stage import Stage
 
 @dataclass(frozen=True)
 class Job:
-    """`stages` in the order they run, by name; `variant` tells jobs of one model apart; `until` is the last level wanted.
+    """A model and the stages that lower it.
 
-    strict_dims: a requested dim that a stage makes static ends the job there; else it is a warning.
+    stages: by name, in the order they run.
+    variant: distinguishes the jobs of one model.
+    until: the last level wanted.
+    strict_dims: whether the job fails when a stage makes a requested dim static. Otherwise that is a warning.
     """
 
     model: Model

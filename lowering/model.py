@@ -1,4 +1,4 @@
-"""What is to be lowered: a factory, the inputs by name, and the dynamic dims with their ranges."""
+"""Declaration of a model to lower: a factory, the inputs by name, and the dynamic dims with their ranges."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from lowering.sizes.ranges import Bound, round_up
 from lowering.types import DTYPES, NUMBERS
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
-LOSS = "loss"  # the name of the output that is the loss, unless another is named
-GRADIENT = "grad."  # what the name of a parameter gets to name its gradient
+LOSS = "loss"  # default name of the output that is the loss
+GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of its gradient
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
-LARGEST = 2**31 - 1  # size of a dim that a program can take: StableHLO counts in 32 bits
-LOOSEST = 1.0  # the largest atol and rtol: with more, a result of zeros would do
+LARGEST = 2**31 - 1  # largest size of a dim in a program: StableHLO counts in 32 bits
+LOOSEST = 1.0  # largest atol and rtol: with more, a result of zeros would pass
 
-# Example sizes of dynamic dims: primes, so that a size that was burned in stands out, and no product of two is a third.
+# Example sizes of dynamic dims. Primes make a burned-in size easy to spot, and no product of two of them is a third.
 EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 
 
 @dataclass(frozen=True)
 class Symbol(Bound):
-    """A dynamic dim: `min <= size <= max` (max None: unbounded), a multiple of `multiple_of`; `example` is the traced size."""
+    """A dynamic dim with `min <= size <= max` and `size % multiple_of == 0`. max: None if unbounded; example: the size used for tracing."""
 
     min: int = 1
     example: int | None = None
 
     def problems(self, place: str) -> list[Problem]:
-        """Everything that is wrong with the range itself."""
+        """List all problems of the range."""
         found = []
         if self.min < 0:
             found.append(Problem(f"{place}.min", f"is {self.min}", "sizes are 0 or more"))
         if self.min > LARGEST:
             found.append(Problem(f"{place}.min", f"is {self.min}", f"sizes are at most {LARGEST}"))
         if self.multiple_of < 1:
-            found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "1 or more"))
+            found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "use 1 or more"))
             return found
         if self.max is not None and self.max <= self.min:
-            found.append(Problem(place, f"min {self.min} is not below max {self.max}", "for one size write the int into the shape"))
+            found.append(Problem(place, f"min {self.min} is not below max {self.max}", "for a single size, write the int into the shape"))
         elif self.max is not None and self.largest(self.max) < max(2, self.min):
             found.append(Problem(place, f"no size of 2 or more in [{self.min}, {self.max}] is a multiple of {self.multiple_of}",
                                  "torch.export traces dynamic dims at 2 or more"))
@@ -53,7 +53,7 @@ class Symbol(Bound):
         return found
 
     def pick(self, taken: Collection[int]) -> int:
-        """An allowed size to trace with: a prime multiple outside `taken` if the range has one."""
+        """Pick an allowed size for tracing: a prime multiple outside `taken` if the range has one."""
         lowest = max(2, self.smallest)
         allowed = [size for prime in EXAMPLES if (size := prime * self.multiple_of) >= lowest and self.admits(size)]
         found = next((size for size in allowed if size not in taken), None)
@@ -67,10 +67,10 @@ class Symbol(Bound):
 
 @dataclass(frozen=True)
 class Input:
-    """One argument of forward: torch dtype name, shape (ints, symbols, expressions, None for a flexible dim), fill.
+    """An argument of forward: a torch dtype name, a shape (ints, symbols, expressions, None for a flexible dim), and a fill.
 
-    A dtype of types.NUMBERS makes it a Python number, without a shape: a SymInt is the symbol of its own name, in its range and without
-    a fill; a SymFloat and a SymBool are known only when the program runs.
+    A dtype in types.NUMBERS declares a Python number, which has no shape. A SymInt is the symbol of the same name: it takes the symbol's
+    range and has no fill. A SymFloat or a SymBool is known only at run time.
     """
 
     dtype: str
@@ -87,7 +87,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """|got - want| <= atol + rtol * |want|; `reason` says why the default of the dtype does not do."""
+    """Numeric tolerance: |got - want| <= atol + rtol * |want|. reason: why the default of the dtype is not enough."""
 
     atol: float
     rtol: float
@@ -96,7 +96,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Library:
-    """Ops registered with TORCH_LIBRARY: C++ `sources` that are built (with `flags`) when they change, or a Python `module` to import."""
+    """Ops registered with TORCH_LIBRARY: either C++ `sources`, rebuilt (with `flags`) when they change, or a Python `module` to import."""
 
     sources: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -104,31 +104,36 @@ class Library:
 
     def problems(self, place: str) -> list[Problem]:
         if bool(self.sources) == (self.module is not None):
-            return [Problem(place, "names sources and a module" if self.sources else "names neither sources nor a module",
-                            "sources: [ops.cpp], or module: package.ops, or the path of a built .so")]
+            return [Problem(place, "gives both sources and a module" if self.sources else "gives neither sources nor a module",
+                            "use sources: [ops.cpp], or module: package.ops, or the path of a built .so")]
         if self.flags and not self.sources:
-            return [Problem(f"{place}.flags", "are for sources", "remove them")]
-        return [_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources) if not Path(path).expanduser().is_file()]
+            return [Problem(f"{place}.flags", "apply to sources only", "remove them")]
+        return [_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
+                if not Path(path).expanduser().is_file()]
 
 
 @dataclass(frozen=True)
 class CustomCall:
-    """How an op becomes a custom call: `target` is the name it is called by (None: the op's own)."""
+    """How to lower an op to a custom call. target: the name of the call target (None: the name of the op)."""
 
     target: str | None = None
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model as declared: `factory` is a recipe (lowering.recipe), `inputs` go to forward by name, as do `constants`.
+    """A model as declared.
 
-    `seed` seeds weights and inputs. `tolerances` overrides the default of a dtype name.
-    `weights`: `random` draws them from the seed; `none` builds the model without any, so that size costs nothing and nothing can be run;
-    `lazy` maps them from `checkpoint`, a safetensors file or a folder of them, unread until something computes with them.
-    `mode`: `training` lowers forward and backward of the module in train mode. Its `loss` is the name of an output, or a recipe of a callable
-    that gets `outputs` of the module and `targets` (inputs that forward does not take), each argument: name, and what else the recipe says.
-    `libraries` (a string is the path of a built .so) are loaded before the factory runs; each op of theirs becomes a custom call.
-    `custom_calls`, by op (`ns.op` or `ns.op.overload`), renames the target, or keeps an op of PyTorch's own as a custom call.
+    factory: recipe (lowering.recipe) that builds the module.
+    inputs, constants: arguments of forward, by name.
+    seed: seeds both weights and inputs.
+    tolerances: override the default tolerance of a dtype, by dtype name.
+    weights: `random` draws them from the seed. `none` builds the model without weights, so size costs nothing and nothing can run. `lazy`
+        maps them from `checkpoint`, a safetensors file or a folder of them; they are not read until something computes with them.
+    mode: `training` lowers forward and backward of the module in train mode.
+    loss: name of the output that is the loss, or the recipe of a callable. Its `outputs` (of the module) and `targets` (inputs that forward
+        does not take) map arguments of the callable to names; other keys of the recipe are passed on.
+    libraries: loaded before the factory runs; a string is the path of a built .so. Each of their ops becomes a custom call.
+    custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
     """
 
     name: str
@@ -147,11 +152,11 @@ class Model:
 
     @property
     def ints(self) -> tuple[str, ...]:
-        """The inputs that are Python ints; each is the symbol of its name."""
+        """Names of the inputs that are Python ints. Each is also the name of a symbol."""
         return tuple(name for name, declared in self.inputs.items() if declared.dtype == "SymInt")
 
     def examples(self) -> dict[str, int]:
-        """The traced size of each symbol: inside its range, a multiple where asked, >= 2, distinct from the others' where possible."""
+        """Pick the size to trace each symbol with: in its range, a multiple if required, >= 2, and distinct from the others if possible."""
         taken: set[int] = set()
         sizes: dict[str, int] = {}
         for name, symbol in self.symbols.items():
@@ -160,7 +165,7 @@ class Model:
         return sizes
 
     def uses(self, symbol: str) -> list[tuple[str, int, Affine]]:
-        """Where a symbol stands: (input, position, expression)."""
+        """List the uses of a symbol in input shapes, as (input, position, expression)."""
         return [
             (name, position, dim)
             for name, declared in self.inputs.items()
@@ -169,12 +174,12 @@ class Model:
         ]
 
     def problems(self, place: str = "model") -> list[Problem]:
-        """Everything that can be known to be wrong without building the model."""
+        """List all problems that can be found without building the model."""
         found = []
         if not self.inputs:
-            found.append(Problem(f"{place}.inputs", "is empty", "a model has at least one input"))
+            found.append(Problem(f"{place}.inputs", "is empty", "a model needs at least one input"))
         if not -(1 << 63) <= self.seed < 1 << 64:
-            found.append(Problem(f"{place}.seed", f"{self.seed} does not fit into 64 bits", "torch seeds with -2**63 to 2**64 - 1"))
+            found.append(Problem(f"{place}.seed", f"{self.seed} does not fit into 64 bits", "torch accepts seeds from -2**63 to 2**64 - 1"))
         for name, symbol in self.symbols.items():
             found += symbol.problems(f"{place}.symbols.{name}")
         examples = {} if found else self.examples()
@@ -200,7 +205,7 @@ class Model:
             found += _fill_problems(f"{place}.inputs.{name}", declared)
         for name in self.symbols:
             if name not in used and not found:
-                found.append(Problem(f"{place}.symbols.{name}", "is in no input's shape", "use it in a shape or remove it"))
+                found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
         for index, library in enumerate(self.libraries):
             where = f"{place}.libraries[{index}]"
             if isinstance(library, Library):
@@ -211,26 +216,29 @@ class Model:
         found += _loss_problems(f"{place}.loss", self)
         for dtype, tolerance in self.tolerances.items():
             found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
-        return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op", "namespace.op or namespace.op.overload: aten.layer_norm")
+        return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op",
+                                "use namespace.op or namespace.op.overload, such as aten.layer_norm")
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
     def _number_problems(self, place: str, name: str, declared: Input) -> list[Problem]:
         if declared.shape:
             cause = f"a {declared.dtype} is a Python number and has no shape"
-            return [Problem(f"{place}.shape", cause, f"remove it, or dtype: {NUMBERS[declared.dtype]}")]
+            return [Problem(f"{place}.shape", cause, f"remove it, or use dtype: {NUMBERS[declared.dtype]}")]
         if declared.dtype != "SymInt":
             return []
         found = []
         if name not in self.symbols:
-            found.append(Problem(place, "a SymInt is a symbol, and none of its name is declared", f"add symbols.{name}: {{min: 1, max: …}}"))
+            found.append(Problem(place, "a SymInt needs a symbol of the same name, and none is declared",
+                                 f"add symbols.{name}: {{min: 1, max: …}}"))
         elif self.symbols[name].multiple_of != 1:
-            found.append(Problem(f"{place.rpartition('.inputs.')[0]}.symbols.{name}.multiple_of", "torch.export makes no ints of multiples",
-                                 "multiply in forward"))
+            found.append(Problem(f"{place.rpartition('.inputs.')[0]}.symbols.{name}.multiple_of",
+                                 "torch.export does not support ints that are multiples", "multiply in forward"))
         if uses := self.uses(name):
-            cause = f"the symbol '{name}' stands in the shape of '{uses[0][0]}' too, and torch.export cannot say that they are equal"
+            cause = (f"the symbol '{name}' is also used in the shape of '{uses[0][0]}', "
+                     "and torch.export cannot express that the two are equal")
             found.append(Problem(place, cause, f"take the size from the tensor: {uses[0][0]}.shape[{uses[0][1]}]"))
         if declared.fill is not None:
-            found.append(Problem(f"{place}.fill", "the symbol's range is what a SymInt can be", "remove it"))
+            found.append(Problem(f"{place}.fill", "a SymInt takes its values from the symbol's range", "remove it"))
         return found
 
     def _range_problems(self, place: str, dim: Affine, example: int) -> list[Problem]:
@@ -245,16 +253,17 @@ class Model:
 
 def _checkpoint_problems(place: str, model: Model) -> list[Problem]:
     if model.weights == "lazy" and model.checkpoint is None:
-        return [Problem(f"{place}.weights", "are to be mapped, but from no file", f"name a safetensors file or folder as {place}.checkpoint")]
+        return [Problem(f"{place}.weights", "are lazy, but no checkpoint is given",
+                        f"name a safetensors file or folder as {place}.checkpoint")]
     if model.weights != "lazy" and model.checkpoint is not None:
-        return [Problem(f"{place}.checkpoint", f"is not read with weights: {model.weights}", "weights: lazy")]
+        return [Problem(f"{place}.checkpoint", f"is not used with weights: {model.weights}", "use weights: lazy")]
     if model.checkpoint is not None and not Path(model.checkpoint).expanduser().exists():
         return [_missing_file(f"{place}.checkpoint", model.checkpoint)]
     return []
 
 
 def _missing_file(place: str, path: str) -> Problem:
-    return Problem(place, f"there is no file {path}", f"paths start at the working directory, {Path.cwd()}")
+    return Problem(place, f"file {path} does not exist", f"paths are relative to the working directory, {Path.cwd()}")
 
 
 def _fill_problems(place: str, declared: Input) -> list[Problem]:
@@ -266,35 +275,37 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
     fill = declared.fill
     kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
     if fill is not None and kind not in FILLS:
-        fix = f"one of {', '.join(FILLS)}; randint, uniform and constant take a value"
+        fix = f"use one of {', '.join(FILLS)}; randint, uniform and constant take a value"
         found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", fix))
     elif kind in ("randint", "uniform") and not (isinstance(fill, Mapping) and _is_pair(fill[kind])):
         found.append(Problem(f"{place}.fill", f"{kind} takes [low, high]", f"{kind}: [0, 10]"))
     elif kind == "constant" and not (isinstance(fill, Mapping) and isinstance(fill[kind], int | float)):
-        found.append(Problem(f"{place}.fill", "constant takes a number", "constant: 3"))
+        found.append(Problem(f"{place}.fill", "constant takes a single number", "constant: 3"))
     elif kind in ("randn", "ones", "zeros", "arange", "padding") and isinstance(fill, Mapping):
         found.append(Problem(f"{place}.fill", f"{kind} takes no value", f"fill: {kind}"))
     elif kind in ("randn", "uniform") and dtype in DTYPES and "float" not in dtype and "complex" not in dtype:
         found.append(Problem(f"{place}.fill", f"{kind} needs a floating dtype, not {declared.dtype}", "randint: [0, 10]"))
     elif kind in ("arange", "padding") and not declared.shape:
-        found.append(Problem(f"{place}.fill", f"{kind} runs along the last dim; a scalar has none", "constant: 3"))
+        found.append(Problem(f"{place}.fill", f"{kind} fills along the last dim, and a scalar has none", "constant: 3"))
     return found
 
 
 def _loss_problems(place: str, model: Model) -> list[Problem]:
     if model.mode == "inference":
-        return [] if model.loss == LOSS else [Problem(place, "is for models in training", "mode: training")]
+        return [] if model.loss == LOSS else [Problem(place, "is only for models in training", "use mode: training")]
     if isinstance(model.loss, str):
         return []
     found = []
     for key, needed in (("_target_", True), ("outputs", True), ("targets", False)):
         value = model.loss.get(key)
         if value is None and needed:
-            found.append(Problem(place, f"has no {key}", "{_target_: torch.nn.functional.mse_loss, outputs: {input: output}, targets: {target: y}}"))
+            found.append(Problem(place, f"has no {key}",
+                                 "{_target_: torch.nn.functional.mse_loss, outputs: {input: output}, targets: {target: y}}"))
         elif value is not None and key != "_target_" and not isinstance(value, Mapping):
-            found.append(Problem(f"{place}.{key}", f"{value!r} is not a mapping", "argument of the loss: name"))
+            found.append(Problem(f"{place}.{key}", f"{value!r} is not a mapping", "map each argument of the loss to a name"))
     targets = model.loss.get("targets")
-    return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is no input", near_miss(str(name), model.inputs) or "declare it under inputs")
+    return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is not an input",
+                            near_miss(str(name), model.inputs) or "declare it under inputs")
                     for argument, name in (targets.items() if isinstance(targets, Mapping) else ()) if name not in model.inputs]
 
 
@@ -317,7 +328,7 @@ def _is_pair(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Built:
-    """A model and its instance: the `ir` of a MODEL-level program once the export stage has run the factory."""
+    """A model and its module: the `ir` of a MODEL-level program after the export stage has run the factory."""
 
     model: Model
-    module: Any  # torch.nn.Module; this file must not need torch
+    module: Any  # torch.nn.Module, but this file must not import torch

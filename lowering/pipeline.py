@@ -1,4 +1,7 @@
-"""Runs the stages of a job one after the other in this process, and records what each did; whatever a model does is data, not an exception."""
+"""Run the stages of a job in order in this process, and record the result of each.
+
+A model's errors become part of the result, never exceptions.
+"""
 
 from __future__ import annotations
 
@@ -28,37 +31,44 @@ from lowering.symbols import levels
 
 
 def check(stages: Mapping[str, Rung], entry: Level = Level.MODEL) -> list[Problem]:
-    """Everything that is wrong with the ladder: each stage must take the level that the one before it gives."""
+    """List the problems of the ladder: each stage must take the level that the stage before it gives."""
     if not stages:
         return [Problem("stages", "is empty", "list at least one stage in pipeline.yaml")]
     found, given, giver = [], entry, "the job's entry"
     for name, stage in stages.items():
         if stage.source is not given:
-            others = [other for other, candidate in stages.items() if candidate.target is stage.source and candidate.source is not stage.source]
+            others = [other for other, candidate in stages.items()
+                      if candidate.target is stage.source and candidate.source is not stage.source]
             found.append(Problem(f"stages.{name}", f"takes {stage.source.word}, but {giver} gives {given.word}",
-                                 f"it belongs behind {others[0]}" if others else f"put a stage that gives {stage.source.word} before it"))
+                                 f"move it after {others[0]}" if others else f"put a stage that gives {stage.source.word} before it"))
         elif stage.target.rank < stage.source.rank:
-            found.append(Problem(f"stages.{name}", f"climbs from {stage.source.word} to {stage.target.word}", "stages go down the ladder"))
+            found.append(Problem(f"stages.{name}", f"goes up from {stage.source.word} to {stage.target.word}",
+                                 "each stage must lower to a level further down"))
         given, giver = stage.target, name
     return found
 
 
 def wanted(job: Job) -> dict[str, Stage]:
-    """The job's stages up to its `until` level; ValueError when there is no such level."""
+    """Return the job's stages up to its `until` level. Raises ValueError if there is no such level."""
     if job.until is None:
         return dict(job.stages)
     ranks = {level.word: level.rank for level in Level}
     if job.until not in ranks:
-        raise ValueError(f"until: '{job.until}' is not a level; one of {', '.join(ranks)}")
+        raise ValueError(f"until: '{job.until}' is not a level; use one of {', '.join(ranks)}")
     return {name: stage for name, stage in job.stages.items() if stage.target.rank <= ranks[job.until]}
 
 
-def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None, compress_bytes: int | None = text_files.LARGE) -> JobResult:
-    """Lower `job` through its stages; each saves `NN-stage<suffix>` in `folder`, tracebacks go to its log.txt.
+def run(
+    job: Job, folder: Path, emit: Emit | None = None, store: Path | None = None, compress_bytes: int | None = text_files.LARGE
+) -> JobResult:
+    """Lower `job` through its stages and return the result, without saving it.
 
-    `emit` gets one plain mapping an event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens. With a `store`,
-    a stage whose result it holds is skipped, and what the others make is put there. Text of `compress_bytes` or more is compressed (None: none is).
-    Raises nothing but KeyboardInterrupt: the result says how and where it ended. It is returned, not saved.
+    Each stage saves `NN-stage<suffix>` in `folder`. Tracebacks go to its log.txt.
+    Never raises, except KeyboardInterrupt: the result says how and where the job ended.
+
+    emit: called with a plain mapping for each event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens.
+    store: results are looked up there, in which case the stage is skipped, and new results are stored there.
+    compress_bytes: texts of at least this many bytes are compressed (None: no text is).
     """
     reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
     recorder = Recorder(folder, History(job.model.name, job.variant), emit or (lambda event: None))
@@ -68,8 +78,8 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
         stages = wanted(job)
         if problems := check(stages):
             raise StageFailed(problems)
-        if job.model.libraries:  # also where every stage comes from the store: their IR is read with the libraries' schemas
-            from lowering.custom import libraries  # loads torch, which many a caller of this module does without
+        if job.model.libraries:  # even if every stage comes from the store: reading their IR needs the libraries' schemas
+            from lowering.custom import libraries  # imports torch, which many users of this module do not need
 
             libraries.load(job.model)
         program = Program(Level.MODEL, job.model)
@@ -80,21 +90,22 @@ def run(job: Job, folder: Path, emit: Emit | None = None, store: Path | None = N
         client.finish()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that is data
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, and that becomes its result
         return recorder.fail(error)
     return recorder.history.result("ok")
 
 
 def maker_of(folder: Path) -> str:
-    """What the store calls the maker of results in a job's folder: `run/job`, or the folder outside a run."""
+    """Return the name that the store records as the maker of a folder's results: `run/job`, or the folder if it is not in a run."""
     return f"{folder.parent.parent.name}/{folder.name}" if folder.parent.name == "jobs" else str(folder)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the store has for a stage. parts: what the stage's result depends on (None: it cannot be told, or there is no store).
+    """Result of looking up a stage in the store.
 
-    entry: the stored result; why: what changed since the last time, where there is none.
+    parts: the inputs that the stage's result depends on (None: they cannot be determined, or there is no store).
+    entry: the stored result, if there is one. why: if there is none, the changes since the last time.
     """
 
     parts: dict[str, Any] | None = None
@@ -108,25 +119,28 @@ class Found:
 
 @dataclass
 class StoreClient:
-    """Looks up results of a job's stages in the store, and puts them there. A store that refuses one costs a warning, not the job."""
+    """Looks up the results of a job's stages in the store, and adds new ones.
+
+    If the store rejects one, the job gets a warning and goes on.
+    """
 
     reuse: Reuse | None
     recorder: Recorder
 
     def look_up(self, name: str, stage: Stage) -> Found:
-        """Find the result of `stage` on the program reached."""
+        """Look up the result of `stage` applied to the current program."""
         if self.reuse is None or (parts := self.reuse.parts(stage)) is None:
             return Found()
         entry = find(self.reuse.store, keys.of(parts))
         return Found(parts, entry, "" if entry else self.reuse.why(name, parts))
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
-        """The program that a stored result stands for, read when a stage looks at it."""
+        """Return the program of a stored result. It is read when a stage first accesses it."""
         assert self.reuse is not None
         return self.reuse.take(name, entry, program)
 
     def keep(self, found: Found, given: Program, made: Program, done: StageResult, saved: list[Path]) -> None:
-        """Put what a stage made of `given`, the files it saved, and what it said into the store."""
+        """Store the result of a stage applied to `given`, with the files that it saved and the events that it emitted."""
         if self.reuse is None:
             return
         stem = self.recorder.stem
@@ -135,32 +149,32 @@ class StoreClient:
             self.reuse.keep(done.name, found.parts, given, made, record, stem, [*saved, *self.recorder.filed])
         except (OSError, InfraError) as error:
             self.reuse.lose()
-            message = f"the result could not be stored, so this stage and those after it run again next time: {error}"
+            message = f"the result could not be stored, so this stage and all later ones will run again next time: {error}"
             self.recorder("store", message, str(self.reuse.store.root))
 
     def remember(self, found: Found, done: StageResult) -> None:
-        """Remember what a stage that ran was made of and took."""
+        """Record the dependencies and the cost of a stage that ran."""
         if self.reuse is not None and done.cache != "hit":
-            with suppress(OSError):  # only the next run's schedule and explanations need it
+            with suppress(OSError):  # only the schedule and the explanations of the next run need it
                 self.reuse.note(done.name, found.parts if done.outcome == "ok" else None, done.seconds, done.peak_rss_bytes)
 
     def finish(self) -> None:
-        """Remember the whole job, which ended well."""
+        """Record that the whole job succeeded."""
         if self.reuse is not None:
-            with suppress(OSError):  # the next run then looks at stage by stage
+            with suppress(OSError):  # the next run then looks up each stage by itself
                 self.reuse.finish()
 
 
 @dataclass
 class Runner:
-    """Runs single stages: each is taken from the store, or checked, run, saved and measured."""
+    """Runs single stages: takes each from the store, or checks, runs, saves and measures it."""
 
     recorder: Recorder
     store: StoreClient
     compress_bytes: int | None = text_files.LARGE
 
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
-        """Run one stage, or take its result from the store; its StageResult is recorded however it ends."""
+        """Run one stage, or take its result from the store. Its StageResult is recorded in any case."""
         watch = Watch()
         self.recorder.begin(name, stem, watch.source)
         done, found = StageResult(name, "error"), Found()
@@ -176,7 +190,7 @@ class Runner:
             with watch.phase("ensures"):
                 broken = tuple(stage.ensures(result))
             saved: list[Path] = []
-            try:  # a broken result is saved too: it is what one wants to look at
+            try:  # save an invalid result too: it is the one worth looking at
                 with watch.phase("save"):
                     saved = [text_files.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
                     done = replace(done, artifact=saved[0].relative_to(self.recorder.folder).as_posix() if saved else None,
@@ -197,9 +211,9 @@ class Runner:
         return result
 
     def apply(self, name: str, stage: Stage, program: Program, watch: Watch) -> Program:
-        """Apply a stage to a program that it takes; the result is of the level that it promises."""
+        """Apply a stage to `program`, and check that the result has the level that the stage declares."""
         with watch.phase("load"):
-            _ = program.ir  # one from the store is read when it is first looked at
+            _ = program.ir  # reads a program from the store, which happens on first access
         with watch.phase("requires"):
             refusals = tuple(stage.requires(program))
         if refusals:
@@ -207,16 +221,16 @@ class Runner:
         with watch.phase("apply"):
             result = stage.apply(program, self.recorder)
         if result.level is not stage.target:
-            raise StageFailed(Problem(name, f"gave {result.level.word} where it promises {stage.target.word}"))
+            raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
         if result.ir is not program.ir:
             self.report_standing(result)
         return result
 
     def report_standing(self, made: Program) -> None:
-        """Say where the inputs stand in a new program; when the log fails at that, it is a warning."""
+        """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
         try:
             standing = levels.standing_of(made)
-        except Exception:  # noqa: BLE001 - what the log cannot read may still be a good program
+        except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
             self.recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
             return
         if standing is not None:
@@ -224,7 +238,7 @@ class Runner:
 
 
 def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
-    """Put the files of a stored result into the job's folder, and say again what its stage said; a hit's StageResult. Raises OSError."""
+    """Link the files of a stored result into the job's folder, replay its events, and return the StageResult of the hit. Raises OSError."""
     _clear(stem)
     entry.place(stem)
     for event in entry.data["said"]:
@@ -235,7 +249,7 @@ def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
 
 
 def _clear(stem: Path) -> None:
-    """Remove what an earlier attempt left: its files may share their bytes with the store, and must not be written over."""
+    """Remove files of an earlier attempt. They may be hard links into the store, so they must not be overwritten in place."""
     for path in stem.parent.iterdir():
-        if path.name.removeprefix(".").startswith(stem.name):  # a draft of a file begins with a dot
+        if path.name.removeprefix(".").startswith(stem.name):  # the temporary name of a file begins with a dot
             path.unlink()

@@ -1,4 +1,4 @@
-"""Dataclasses as plain JSON data and back."""
+"""Conversion of dataclasses to plain JSON data and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Turn a dataclass of plain values into JSON data, without type names."""
+    """Convert a dataclass of plain values to JSON data, without type names."""
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -37,13 +37,13 @@ def type_hints(kind: type) -> Mapping[str, Any]:
 
 
 def structured(kind: Any, data: Any) -> Any:
-    """Build an instance of the dataclass or container type `kind` from `data`; the inverse of `plain`. The data must fit already."""
+    """Build an instance of the dataclass or container type `kind` from `data`. The inverse of `plain`; the data must already fit."""
     return _reader(kind)(data)
 
 
 @cache
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """Make the function that turns plain data into a `kind`: once for each type, since a report reads the same types some 100,000 times."""
+    """Build the function that converts plain data to a `kind`. Cached by type, because a report reads the same types some 100,000 times."""
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass_reader(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -1,6 +1,6 @@
-"""Objects from plain data and back: `{"_target_": "package.module.name", **arguments}`.
+"""Objects described by plain data: `{"_target_": "package.module.name", **arguments}`.
 
-The same form that Hydra uses, resolved here without Hydra, so that a job is one JSON file that any process can run.
+The form is Hydra's, but it is resolved here without Hydra, so a job is one JSON file that any process can run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TARGET = "_target_"
 
 
 def locate(path: str) -> Any:
-    """The object at a dotted path; ConfigError when no part of the path imports or the attribute is missing."""
+    """Return the object at a dotted path. Raises ConfigError if no prefix of the path can be imported, or an attribute is missing."""
     parts = path.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])
@@ -25,7 +25,7 @@ def locate(path: str) -> Any:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
-                continue  # a shorter prefix may be the module, the rest attributes
+                continue  # a shorter prefix may be the module, and the rest attributes
             raise
         for part in parts[cut:]:
             if not hasattr(found, part):
@@ -36,7 +36,7 @@ def locate(path: str) -> Any:
 
 
 def build(spec: Any) -> Any:
-    """`spec` with every mapping that has a `_target_` replaced by the call it describes, innermost first."""
+    """Replace every mapping in `spec` that has a `_target_` with the result of the call it describes, innermost first."""
     if isinstance(spec, Mapping):
         arguments = {key: build(value) for key, value in spec.items() if key != TARGET}
         return locate(spec[TARGET])(**arguments) if TARGET in spec else arguments
@@ -46,7 +46,7 @@ def build(spec: Any) -> Any:
 
 
 def describe(value: Any) -> Any:
-    """The JSON form of a frozen dataclass made of plain values; the inverse of `build` for such a class."""
+    """Return the JSON form of a frozen dataclass of plain values. The inverse of `build` for such classes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {TARGET: f"{type(value).__module__}.{type(value).__qualname__}", **fields}

@@ -1,4 +1,4 @@
-"""A table of rules by op name that fills itself as its modules are imported."""
+"""A table of rules by op name, filled by the modules that define the rules when they are imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 class Rules(dict[str, R]):
-    """One rule an op; `owner`, a dotted module name, says in errors whose table it is."""
+    """One rule per op. owner: dotted module name of the table, used in errors."""
 
     def __init__(self, owner: str) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class Rules(dict[str, R]):
 
     @staticmethod
     def joined(owner: str, *tables: Mapping[str, R]) -> Rules[R]:
-        """Join tables into one. Raises KeyError where two have a rule for the same op."""
+        """Join tables into one. Raises KeyError if two of them have a rule for the same op."""
         found: Rules[R] = Rules(owner)
         for table in tables:
             for name, rule in table.items():
@@ -25,7 +25,7 @@ class Rules(dict[str, R]):
         return found
 
     def of(self, *names: str) -> Callable[[R], R]:
-        """Decorator: the rule of these ops. Raises KeyError where one has a rule already."""
+        """Return a decorator that registers the rule of these ops. Raises KeyError if one of them has a rule already."""
 
         def register(rule: R) -> R:
             for name in names:

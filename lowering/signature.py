@@ -1,4 +1,4 @@
-"""What a lowered program takes and gives: arguments in order, outputs, ranges; the same at every level, JSON both ways."""
+"""Interface of a lowered program: arguments in order, results and ranges. The same at every level; converts to and from JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from lowering.sizes.ranges import Bound
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of the entry function.
+    """An argument of the entry function.
 
-    kind: `parameter`, `buffer`, `constant` (a weight, passed by name) or `input`; name: FQN of a weight, or the input's name.
-    dims: an int, or the expression of a dynamic dim in the symbols of the signature (`batch`, `8*_seq`, `s0 + 1`).
-    value: the symbol that a Python int is; its dtype is then int64 and it has no dims: a 0-d tensor from StableHLO on.
+    kind: `parameter`, `buffer`, `constant` (all three are weights, passed by name) or `input`.
+    name: FQN of the weight, or name of the input.
+    dims: ints, or expressions of dynamic dims in the symbols of the signature (`batch`, `8*_seq`, `s0 + 1`).
+    value: for a Python int, its symbol. Its dtype is then int64 and it has no dims; from StableHLO on it is a 0-d tensor.
     """
 
     kind: Literal["parameter", "buffer", "constant", "input"]
@@ -27,8 +28,11 @@ class Argument:
 
 @dataclass(frozen=True)
 class Result:
-    """One result: a user output (name: its path in the output pytree), the new value of a mutated buffer or input (name: which), or the
-    gradient of the loss by a parameter (name: `grad.` and the parameter's)."""
+    """A result of the entry function.
+
+    name: for a user output, its path in the output pytree. For a mutation, the buffer or input whose new value it is. For a gradient of the
+        loss, `grad.` and the name of the parameter.
+    """
 
     kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant"]
     name: str
@@ -39,9 +43,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Signature:
-    """Arguments (weights first, then inputs), results, and for every symbol in a dim its bound.
+    """Arguments (weights first, then inputs), results, and the range of each symbol used in a dim.
 
-    guards: the exported program's guards that no dim expresses, in terms of the symbols (`Eq(Mod(s, 2), 0)`).
+    guards: guards of the exported program that no dim expresses, in terms of the symbols (`Eq(Mod(s, 2), 0)`).
     """
 
     arguments: tuple[Argument, ...]

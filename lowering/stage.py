@@ -1,4 +1,4 @@
-"""The contract of a stage: a frozen dataclass whose fields are its options, turning one level into the next."""
+"""Interface of a stage: a frozen dataclass of options that lowers a program from one level to the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowering.level import Level, Program
 
 
 class Rung(Protocol):
-    """What a ladder is checked by: the level that a stage takes and the one that it gives."""
+    """The part of a stage that a ladder is checked by: the level it takes and the level it gives."""
 
     @property
     def source(self) -> Level: ...
@@ -22,11 +22,11 @@ class Rung(Protocol):
 
 
 class Note(Protocol):
-    """What a stage says while it works; it is recorded at once, so that it survives whatever ends the stage.
+    """Logger passed to a stage. Everything is recorded immediately, so it survives any end of the stage.
 
-    Called: a warning of the job; `code` is a stable short word, `place` a user line, dim or op.
-    `report`: data for the job's record under `symbols` (the symbol log) or `verify` ({points, max_abs, max_rel}); the last one counts.
-    `file`: a file beside the stage's others, under its name with `suffix`; it stays however the stage ends. Raises OSError.
+    `__call__`: warn. `code` is a short, stable word; `place` is a user line, dim or op.
+    `report`: add data to the job's record under `symbols` (the symbol log) or `verify` ({points, max_abs, max_rel}); the last call counts.
+    `file`: write a file beside the stage's other files, under its name with `suffix`; it is kept even if the stage fails. Raises OSError.
     """
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
@@ -37,7 +37,7 @@ class Note(Protocol):
 
 
 class Silent:
-    """A Note that keeps nothing, for lowering from a REPL or a benchmark."""
+    """A Note that discards everything, for lowering from a REPL or a benchmark."""
 
     def __call__(self, code: str, message: str, place: str = "") -> None:
         pass
@@ -49,42 +49,43 @@ class Silent:
         pass
 
 
-# What a stage can depend on beyond its options, its code, and its input's IR and signature.
+# Dependencies that a stage can have beyond its options, its code, and the IR and signature of its input.
 Read = Literal["model", "interface", "weights", "levels", "devices"]
 EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "levels", "devices"))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step down the ladder. Subclasses are frozen dataclasses of plain values in lowering/stages/, one file each."""
+    """One step down the ladder. Subclasses are frozen dataclasses of plain values, one per file of lowering/stages/."""
 
     source: ClassVar[Level]
     target: ClassVar[Level]
 
     def requires(self, program: Program) -> Sequence[Problem]:
-        """Everything in `program` that this stage cannot take; an empty list lets `apply` run."""
+        """List everything in `program` that this stage cannot lower. `apply` runs only if the list is empty."""
         return ()
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program` at the target level; raises Unsupported or StageFailed."""
+        """Lower `program` to the target level. Raises Unsupported or StageFailed."""
         raise NotImplementedError
 
     def ensures(self, program: Program) -> Sequence[Problem]:
-        """What is wrong with this stage's own result; anything here fails the stage."""
+        """List the problems of this stage's result. Any problem fails the stage."""
         return ()
 
     def reads(self) -> frozenset[Read]:
-        """What its result and files depend on beyond its options, its code, and its input's IR and signature.
+        """Return the dependencies of the result and its files beyond the options, the code, and the IR and signature of the input.
 
-        The less, the more often they can be taken from the store. `model`: all that it declares, and its code; `interface`: what it
-        declares but for factory and seed; `weights`: their values; `levels`: programs above its input; `devices`: the GPUs there are.
+        The fewer there are, the more often results can be taken from the store. `model`: the whole declaration and its code; `interface`:
+        the declaration without factory and seed; `weights`: their values; `levels`: the programs above the input; `devices`: the available
+        GPUs.
         """
         return EVERYTHING
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """Write the level's files beside `stem` (stem.with_name(stem.name + suffix)); the first is the one to look at."""
+        """Write the level's files beside `stem` (stem.with_name(stem.name + suffix)). The first one returned is the main one."""
         return []
 
     def ops(self, program: Program) -> dict[str, int]:
-        """How often each op occurs in the result."""
+        """Count the occurrences of each op in the result."""
         return {}

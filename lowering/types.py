@@ -1,4 +1,4 @@
-"""The one table of dtypes: torch's, TorchScript's, the torch dialect's, StableHLO's and numpy's names for each."""
+"""Table of dtypes, with their names in torch, TorchScript, the torch dialect, StableHLO and numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DType:
-    """`name`: torch's; `script`: TorchScript IR's name; `code`: the int that stands for it in schemas; `torch_mlir`/`hlo`: element types."""
+    """A dtype. name: in torch; script: in TorchScript IR; code: its int in op schemas; torch_mlir, hlo: MLIR element types."""
 
     name: str
     script: str
@@ -22,7 +22,7 @@ class DType:
 
     @property
     def torch(self) -> TorchDType:
-        import torch  # here, so that checking a config needs no torch
+        import torch  # imported here, so that checking a config does not need torch
 
         return getattr(torch, self.name)
 
@@ -45,12 +45,12 @@ DTYPES: dict[str, DType] = {row.name: row for row in (
 )}
 
 
-# Python's numbers as inputs, in torch's words for dynamic ones: the 0-d tensor that each is at the levels of MLIR.
+# Python numbers as inputs, by torch's names for dynamic ones. Each is a 0-d tensor of this dtype at the MLIR levels.
 NUMBERS = {"SymInt": "int64", "SymFloat": "float64", "SymBool": "bool"}
 
 
 def of(dtype: TorchDType) -> DType:
-    """The row of a torch dtype; KeyError names this table."""
+    """Return the row of a torch dtype. Raises KeyError if there is none."""
     if name(dtype) not in DTYPES:
         raise KeyError(f"lowering.types.DTYPES has no row for {dtype}")
     return DTYPES[name(dtype)]

@@ -1,1 +1,1 @@
-"""Ops registered with TORCH_LIBRARY (from C++ or Python): their libraries, their calls at each level, and how XLA executes them."""
+"""Ops registered with TORCH_LIBRARY (from C++ or Python): their libraries, their calls at each level, and their execution by XLA."""

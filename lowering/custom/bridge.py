@@ -1,4 +1,4 @@
-"""The bridge from XLA to PyTorch's dispatcher: an FFI handler, built once, registered for each target of custom calls that name an op."""
+"""The bridge from XLA to PyTorch's dispatcher: an FFI handler, built once and registered for each custom call target that names an op."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lowering.ir import mlir
 
 SOURCE = Path(__file__).with_name("bridge.cpp")
 PLATFORMS = ("cpu",)
-SHAPES = "indices_of_shape_operands"  # attribute: which operands are the shapes of the results, as far as sizes tell them
-TYPED_FFI = 4  # the api_version of custom calls that XLA's FFI serves
+SHAPES = "indices_of_shape_operands"  # attribute: the operands that are the shapes of the results, where sizes determine them
+TYPED_FFI = 4  # api_version of the custom calls that XLA's FFI handles
 
 _registered: set[str] = set()
 
 
 def calls(module: Any) -> list[Any]:
-    """The custom calls of a StableHLO or MHLO module that stand for ops of PyTorch."""
+    """List the custom calls of a StableHLO or MHLO module that represent PyTorch ops."""
     return [operation for operation in mlir.operations(module) if is_call(operation)]
 
 
 def is_call(operation: Any) -> bool:
-    """Whether an operation is a custom call whose backend_config names a PyTorch op."""
+    """Return whether an operation is a custom call whose backend_config names a PyTorch op."""
     if not operation.name.endswith("hlo.custom_call") or "backend_config" not in operation.attributes:
         return False
     config = operation.attributes["backend_config"]
@@ -33,24 +33,24 @@ def is_call(operation: Any) -> bool:
 
 
 def may_call(code: str | bytes) -> bool:
-    """False where a module, as text or bytecode, surely holds no such call: a look that costs nothing."""
+    """Return False if a module, as text or bytecode, certainly holds no such call. A cheap check without parsing."""
     mark = "overload"  # a key of the configuration
     return (mark if isinstance(code, str) else mark.encode()) in code  # type: ignore[operator]
 
 
 def is_open(call: Any) -> bool:
-    """Whether only the op's data tells the size of a result: dims are left open, and no operand gives them."""
+    """Return whether the size of a result depends on the op's data: it has dynamic dims that no operand gives."""
     return SHAPES not in call.attributes and any("?" in str(result.type) for result in call.results)
 
 
 def serve(module: Any, platform: str) -> None:
-    """Make XLA on `platform` execute the custom calls of `module`; StageFailed on a platform that the bridge does not reach."""
+    """Register a handler on `platform` for the custom calls of `module`. Raises StageFailed if the bridge does not support the platform."""
     targets = {operation.attributes["call_target_name"].value for operation in calls(module)} - _registered
     if not targets:
         return
     if platform not in PLATFORMS:
         raise StageFailed(Problem(f"XLA on {platform}", f"has no handler for {', '.join(sorted(targets))}",
-                                  "custom ops are executed on cpu: stages.verify.platforms=[cpu]"))
+                                  "custom ops run only on cpu: use stages.verify.platforms=[cpu]"))
     import jax
 
     for target in targets:
@@ -64,10 +64,10 @@ def _handler() -> Any:
 
     headers = Path(jaxlib.__file__).parent / "include"
     try:
-        # the macro tells builds for different versions of jaxlib apart
+        # the macro distinguishes builds for different versions of jaxlib
         built = compiler.build("bridge", [SOURCE], (f"-DJAXLIB={jaxlib.__version__}",), [headers])
     except LoadError as error:
         cause = f"cannot execute custom ops: {'; '.join(problem.cause for problem in error.problems)}"
-        fix = "without it the program is lowered all the same: ~stages.verify"
+        fix = "to lower the program without running it, remove the stage: ~stages.verify"
         raise StageFailed(Problem("the bridge to PyTorch", cause, fix), error.log) from error
     return ctypes.CDLL(str(built)).shapeline_torch_op

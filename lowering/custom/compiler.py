@@ -1,4 +1,4 @@
-"""C++ compiled to shared libraries against PyTorch's headers, once for equal sources, flags, compiler and torch."""
+"""Compiler of C++ sources to shared libraries against PyTorch's headers, cached by sources, flags, compiler and torch version."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
 
 
 def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include: Sequence[Path] = ()) -> Path:
-    """The shared library built of `sources`, from the cache if they have not changed; LoadError holds the compiler's output.
+    """Build a shared library from `sources`, or return it from the cache. Raises LoadError with the compiler's output.
 
-    name: what messages call it; flags: for the compiler and the linker alike; include: folders of headers, beside PyTorch's.
+    name: used in messages; flags: passed to both compiler and linker; include: folders of headers, in addition to PyTorch's.
     """
     compiler = _compiler(name)
     folder = cache() / digest(compiler, sources, flags)
@@ -37,12 +37,12 @@ def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include
 
 
 def cache() -> Path:
-    """Where built libraries lie: `$XDG_CACHE_HOME/shapeline/libraries`."""
+    """Return the folder of built libraries: `$XDG_CACHE_HOME/shapeline/libraries`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapeline" / "libraries"
 
 
 def command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
-    """The compiler call, but for its output."""
+    """Return the compiler command without its output option."""
     root = Path(torch.__file__).parent
     headers = [root / "include", root / "include/torch/csrc/api/include", *include]
     return [
@@ -53,7 +53,7 @@ def command(compiler: str, sources: Sequence[Path], flags: Sequence[str], includ
 
 
 def digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
-    """Changes with the sources, the headers of theirs that they include, the flags, the compiler and torch."""
+    """Return a digest of the sources, the headers that they include by a relative path, the flags, the compiler and torch."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     parts = [version.partition("\n")[0], torch.__version__, *flags]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in with_headers(sources)]
@@ -64,7 +64,7 @@ def _compiler(name: str) -> str:
     wanted = os.environ.get("CXX")
     found = shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if found is None:
-        cause = f"CXX={wanted} is not there" if wanted else "there is no C++ compiler here"
+        cause = f"CXX={wanted} does not exist" if wanted else "no C++ compiler was found"
         fix = "install g++ or clang++, or name a built .so under libraries"
         raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", fix))
     return found
@@ -77,6 +77,6 @@ def _compile(name: str, arguments: list[str], library: Path) -> None:
         log = f"$ {' '.join([*arguments, '-o', str(library)])}\n{done.stdout}{done.stderr}"
         if done.returncode:
             first = _ERROR.search(done.stdout + done.stderr)
-            cause = f"does not build: {first[0].strip() if first else f'{arguments[0]} left with {done.returncode}'}"
+            cause = f"does not build: {first[0].strip() if first else f'{arguments[0]} exited with code {done.returncode}'}"
             raise LoadError(Problem(f"library '{name}'", cause, "the compiler's output is in the job's log"), log)
         unfinished.rename(library)

@@ -1,10 +1,10 @@
-"""The arguments of a custom op as an XLA typed-FFI configuration: constants as attributes, tensors and dynamic sizes as operands.
+"""Encoding of a custom op's arguments as an XLA typed-FFI configuration: constants as attributes, tensors and dynamic sizes as operands.
 
     {op = "ns::name", overload = "", arguments = {x = {position = 0, operand = 0}, eps = {position = 1, value = 1.0e-5},
      parts = {position = 2, operands = [1, 2]}, bias = {position = 3, none = true}}}
 
-Every argument of the schema is there. `operands` of a list with an absent element has -1 for it; a ScalarType is torch's name of the dtype;
-a list of strings is a dictionary by index.
+Every argument of the schema is present. In `operands` of a list, -1 stands for an absent element. A ScalarType is the torch name of the
+dtype. A list of strings is a dictionary by index.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPERANDS = ("!torch.vtensor", "!torch.int", "!torch.float", "!torch.bool")
 
 @dataclass
 class Call:
-    """What a `torch.operator` is as a custom call: its operands, its configuration, and what has no form in it."""
+    """A `torch.operator` as a custom call: its operands, its configuration, and the arguments that cannot be encoded."""
 
     schema: Any
     operands: list[Any] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Call:
     written: list[int] = field(default_factory=list)  # operands whose new values are the last results
 
     def attribute(self, target: str, operator: Any) -> ir.Attribute:
-        """All that the custom call needs beside its operands and result types."""
+        """Return the attributes that the custom call needs in addition to its operands and result types."""
         name, overload = self.schema.name, self.schema.overload_name
         config = {"op": _string(name), "overload": _string(overload), "arguments": ir.DictAttr.get(self.arguments)}
         held = {
@@ -52,9 +52,9 @@ class Call:
 
 
 def has_side_effect(schema: Any) -> bool:
-    """Whether a call must stay although nothing uses its results: it draws random numbers, or gives nothing and writes no argument.
+    """Return whether a call must stay even if its results are unused: it draws random numbers, or has no results and writes no argument.
 
-    What an op writes is a result of its call, so writing alone is no side effect.
+    The new value of a written argument is a result of the call, so a write alone is not a side effect.
     """
     packet = getattr(getattr(torch.ops, schema.name.partition("::")[0]), schema.name.partition("::")[2])
     tags = getattr(packet, schema.overload_name or "default").tags
@@ -63,14 +63,14 @@ def has_side_effect(schema: Any) -> bool:
 
 
 def encode(schema: Any, operator: Any) -> Call:
-    """The call of a `torch.operator` of this schema, in its context; an argument without a form is a problem that names it."""
+    """Encode a `torch.operator` of this schema, in its context. Each argument that cannot be encoded becomes a problem that names it."""
     call = Call(schema)
     for position, (formal, value) in enumerate(zip(schema.arguments, operator.operands, strict=True)):
         first = len(call.operands)
         try:
             entry = _argument(call, _unwrapped(value), _plain_type(formal.real_type))
         except Formless as error:
-            cause = f"argument '{formal.name}' ({formal.real_type}) has no attribute form: {error}"
+            cause = f"argument '{formal.name}' ({formal.real_type}) cannot be encoded as an attribute: {error}"
             call.problems.append(Problem("", cause, f"pass it as a tensor, number or string; schema: {schema}"))
             continue
         call.arguments[formal.name] = ir.DictAttr.get({"position": _integer(position), **entry})
@@ -80,7 +80,7 @@ def encode(schema: Any, operator: Any) -> Call:
 
 
 class Formless(Exception):
-    """A value that is neither a constant of a known kind nor a tensor or number; the text says what it is."""
+    """A value is neither a constant of a known type nor a tensor or number. The message describes it."""
 
 
 def _writes(formal: Any) -> bool:
@@ -136,7 +136,7 @@ def _operand(call: Call, value: Any) -> int:
 
 
 def _unwrapped(value: Any) -> Any:
-    """Without the casts to an optional type."""
+    """Strip casts to an optional type from a value."""
     while _maker(value) == "torch.derefine":
         value = value.owner.operands[0]
     return value

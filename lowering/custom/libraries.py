@@ -1,4 +1,4 @@
-"""The op libraries of a model, loaded into this process, and which of them registered which op."""
+"""Loader of a model's op libraries, and the record of the library that registered each op."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lowering.custom.naming import parts
 from lowering.errors import LoadError, Problem, ShapelineError, near_miss
 from lowering.model import Library, Model
 
-_owners: dict[str, str] = {}  # op -> the library whose loading registered it
+_owners: dict[str, str] = {}  # op -> library that registered it
 _loaded: set[str] = set()
 _FEW = 20  # ops of a namespace that a message lists
 
 
 def load(model: Model) -> None:
-    """Load every library of `model` that this process has not; LoadError lists each that cannot be built or loaded.
+    """Load all libraries of `model` that this process has not loaded. Raises LoadError, which lists each that cannot be built or loaded.
 
-    Then every op that its `custom_calls` name must be there.
+    Also raises LoadError if an op in `custom_calls` is not registered afterwards.
     """
     problems: list[Problem] = []
     logs: list[str] = []
@@ -60,13 +60,14 @@ def _file(name: str, library: str | Library) -> Path:
 
 def _open(name: str, path: Path) -> None:
     if not path.is_file():
-        raise LoadError(Problem(f"library '{name}'", "there is no such file", f"paths start at the working directory, {Path.cwd()}"))
+        raise LoadError(Problem(f"library '{name}'", "file does not exist", f"paths are relative to the working directory, {Path.cwd()}"))
     try:
         torch.ops.load_library(str(path.resolve()))
     except Exception as error:
         cause = error.__cause__ or error.__context__ or error
         text = str(cause).strip().splitlines()[0]
-        fix = "it was built for another torch: build it again" if "undefined symbol" in text else "ldd tells which libraries it misses"
+        fix = ("it was built for another version of torch: build it again" if "undefined symbol" in text
+               else "run ldd to find missing libraries")
         raise LoadError(Problem(f"library '{name}'", f"does not load: {text}", fix), str(cause)) from error
 
 
@@ -78,7 +79,7 @@ def _import(module: str) -> None:
 
 
 def label(library: str | Library) -> str:
-    """What a library is called in messages: its path, its module, or its sources."""
+    """Return the name of a library in messages: its path, its module, or its sources."""
     if isinstance(library, str):
         return library
     return library.module or ", ".join(library.sources)
@@ -89,12 +90,12 @@ def _ops() -> set[str]:
 
 
 def owner(op: str) -> str:
-    """In words, where the op `ns::name` comes from: `library 'ops.cpp'`, or how to find out."""
+    """Describe where the op `ns::name` was registered: `library 'ops.cpp'`, or outside the model's libraries."""
     return f"library '{_owners[op]}'" if op in _owners else "registered outside the model's libraries"
 
 
 def unknown_op(name: str, model: Model | None, place: str = "") -> Problem:
-    """`ns::name` is no op of this process: where it may come from."""
+    """Return the problem of an op `ns::name` that is not registered, with hints where it may come from."""
     namespace = name.partition("::")[0]
     known = sorted(op for op in _ops() if op.startswith(f"{namespace}::"))
     listed = ", ".join(map(label, model.libraries if model else ())) or "none"
@@ -107,7 +108,7 @@ _MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
 
 
 def explain(error: BaseException, model: Model) -> Problem | None:
-    """The problem behind an error that a missing op or a missing fake kernel raised; None for any other error."""
+    """Return the problem if a missing op or fake kernel caused `error`, else None."""
     for link in _chain(error):
         missing = _MISSING.search(str(link)) if isinstance(link, AttributeError) else None
         if missing:
@@ -116,7 +117,7 @@ def explain(error: BaseException, model: Model) -> Problem | None:
         if isinstance(op, torch._ops.OpOverload):
             name = op._schema.name
             fix = (f"register one: TORCH_LIBRARY_IMPL({op.namespace}, Meta, m) in C++, or @torch.library.register_fake('{name}') "
-                   "in a Python module listed under libraries")  # fmt: skip
+                   "in a Python module that is listed under libraries")  # fmt: skip
             return Problem(f"op '{name}' ({owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
     return None
 

@@ -1,7 +1,8 @@
-"""`torch.operator`s on their way through torch-mlir's pipelines, which know none: there each is a call of a function of its own.
+"""Protection of `torch.operator`s in torch-mlir's pipelines, which do not support them: each becomes a call of its own function.
 
-At the torch level they are hidden (calls with the same operands) and revealed again; on the way to StableHLO each becomes a call that takes
-tensors and dynamic sizes only, and whose function holds the rest: the custom call to be (see `legalize.custom_calls`).
+At the torch level they are hidden (calls with the same operands) and restored afterwards. For the conversion to StableHLO each becomes a
+call
+that takes only tensors and dynamic sizes, and whose function holds the rest: the future custom call (see `legalize.custom_calls`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from lowering.ir import mlir
 from lowering.model import Model
 
 OPERATOR = "torch.operator"
-HELD = "custom_call"  # attribute of a stand-in function: what its call will be
+HELD = "custom_call"  # attribute of a stand-in function: the custom call that its call will become
 
 
 @contextmanager
 def hidden(module: Any, kept: Collection[str] = ()) -> Iterator[None]:
-    """Inside, every `torch.operator` of a custom op, or of a name in `kept`, is a call of a private function."""
+    """Replace every `torch.operator` of a custom op, or of a name in `kept`, with a call of a private function inside the block."""
     names: dict[str, dict[str, ir.Attribute]] = {}
     concerned = [operator for operator in _operators(module) if _is_custom(operator) or operator.attributes["name"].value in kept]
     for number, operator in enumerate(concerned):
@@ -42,7 +43,10 @@ def hidden(module: Any, kept: Collection[str] = ()) -> Iterator[None]:
 
 
 def outline(module: Any, model: Model | None) -> list[Problem]:
-    """Make every `torch.operator` a call that StableHLO's pipeline can convert; the problems of those that cannot be custom calls."""
+    """Convert every `torch.operator` to a call that StableHLO's pipeline can convert.
+
+    Return the problems of those that cannot be custom calls.
+    """
     problems: list[Problem] = []
     with module.context, ir.Location.unknown():
         for number, operator in enumerate(_operators(module)):
@@ -51,14 +55,14 @@ def outline(module: Any, model: Model | None) -> list[Problem]:
 
 
 def unused(module: Any, model: Model | None) -> list[str]:
-    """The rows of `custom_calls` that no call of an outlined module follows."""
+    """List the rows of `custom_calls` that match no call of an outlined module."""
     functions = [operation.operation for operation in module.body.operations if HELD in operation.operation.attributes]
     called = {function.attributes[HELD]["config"]["op"].value for function in functions}
     return [key for key in (model.custom_calls if model else ()) if parts(key)[0] not in called]
 
 
 def outlined(module: Any) -> bool:
-    """Whether the module has custom calls to be."""
+    """Return whether the module holds outlined custom calls."""
     return any(HELD in operation.operation.attributes for operation in module.body.operations)
 
 
@@ -70,8 +74,8 @@ def _outlined(module: Any, symbol: str, operator: Any, model: Model | None) -> l
     except RuntimeError:
         return [libraries.unknown_op(name, model)]
     if not _is_custom(operator):
-        return [Problem(f"{operator.attributes['name'].value} at {operator.location}", "is no op of the torch dialect",
-                        f"decompose it, or keep it as a custom call: custom_calls: {{{dotted(name, overload)}: {{}}}}")]
+        return [Problem(f"{operator.attributes['name'].value} at {operator.location}", "is not an op of the torch dialect",
+                        f"decompose it, or lower it to a custom call: custom_calls: {{{dotted(name, overload)}: {{}}}}")]
     call = encoding.encode(schema, operator)
     if not call.problems:
         rows = model.custom_calls if model else {}
@@ -97,7 +101,7 @@ def _callee(call: Any) -> str:
 
 
 def _stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: dict[str, ir.Attribute]) -> None:
-    """Put a call of a new private function `symbol`, declared with `attributes`, in the operator's place."""
+    """Replace the operator with a call of a new private function `symbol`, declared with `attributes`."""
     results = [result.type for result in operator.results]
     with module.context, ir.Location.unknown():
         type_ = ir.TypeAttr.get(ir.FunctionType.get([operand.type for operand in operands], results))

@@ -1,6 +1,6 @@
-"""Programs with an op whose result size only its data tells: run up to the op, the op by PyTorch, and the rest on what it gave.
+"""Execution of programs with an op whose result size depends on data: XLA runs the program up to the op, PyTorch the op, and XLA the rest.
 
-XLA compiles static shapes only. Everything but the op itself is still what XLA computes of the program.
+XLA compiles static shapes only. Everything except the op itself is still computed by XLA.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Run = Callable[[str | bytes, Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]
 
 
 def run(module: str | bytes, arguments: Sequence[torch.Tensor], whole: Run, context: Any) -> tuple[torch.Tensor, ...]:
-    """What `module` computes on `arguments`; `whole` runs a program whose sizes follow from its arguments' shapes."""
+    """Run `module` on `arguments`. whole: runs a program whose sizes all follow from its arguments' shapes."""
     if not bridge.may_call(module):
         return whole(module, arguments)
     rest = mlir.parse(module, context)
@@ -34,7 +34,10 @@ def run(module: str | bytes, arguments: Sequence[torch.Tensor], whole: Run, cont
 
 
 def invoke(config: Any, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The op that a call's backend_config names, run by PyTorch: its results, then the new values of what it writes; StageFailed."""
+    """Run the op of a call's backend_config in PyTorch.
+
+    Return its results, then the new values of written arguments. Raises StageFailed.
+    """
     name, overload = config["op"].value, config["overload"].value
     namespace, _, rest = name.partition("::")
     arguments, written = [], []
@@ -59,7 +62,7 @@ def invoke(config: Any, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _decoded(entry: Any, type_: Any, operands: Sequence[torch.Tensor]) -> Any:
-    """The value of an argument as `encoding` wrote it."""
+    """Decode the value of an argument from the form that `encoding` writes."""
     while type_.kind() == "OptionalType":
         type_ = type_.getElementType()
     if "none" in entry:
@@ -86,7 +89,7 @@ def _number(operand: torch.Tensor, type_: Any) -> Any:
 
 
 def _open_call(module: Any) -> Any:
-    """The first call whose result sizes are not told by operands, if there is one."""
+    """Return the first call whose result sizes are not given by operands, or None."""
     for operation in mlir.entry(module).regions[0].blocks[0].operations:
         if bridge.is_call(operation.operation) and bridge.is_open(operation.operation):
             return operation.operation
@@ -94,7 +97,7 @@ def _open_call(module: Any) -> Any:
 
 
 def _head(module: Any) -> bytes:
-    """The program up to its first open call, giving that call's operands."""
+    """Return the program up to its first open call. Its results are the operands of that call."""
     from jaxlib.mlir import ir
 
     part = mlir.copy(module)
@@ -114,7 +117,7 @@ def _head(module: Any) -> bytes:
 
 
 def _make_arguments(module: Any, call: Any) -> None:
-    """The results of `call` as further arguments of the program."""
+    """Turn the results of `call` into additional arguments of the program."""
     from jaxlib.mlir import ir
 
     function = mlir.entry(module)

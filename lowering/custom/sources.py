@@ -1,4 +1,4 @@
-"""The C++ files that a library is built of."""
+"""The C++ files that a library is built from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 def with_headers(sources: Iterable[Path]) -> Iterator[Path]:
-    """`sources`, and the headers that they include by a path of their own (in quotes), each once."""
+    """Yield `sources` and the headers that they include by a relative path (in quotes), without duplicates."""
     pending, seen = list(sources), set()
     while pending:
         path = pending.pop(0)

@@ -1,4 +1,4 @@
-"""Weights mapped from safetensors files: a module is built without its parameters' bytes, and gets them where they lie on disk, unread."""
+"""Weights mapped from safetensors files: a module is built without memory for its parameters, which are then mapped from disk, unread."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lowering import types
 from lowering.errors import LoadError, Problem, near_miss
 
 SUFFIX = ".safetensors"
-NAMED = 20  # problems of one kind that an error lists
+NAMED = 20  # maximum number of problems of one kind in an error
 
 
 @contextmanager
 def without_parameters() -> Iterator[None]:
-    """Parameters of modules built meanwhile are on the meta device as soon as their module has them; buffers are computed as ever."""
+    """Create parameters of modules on the meta device inside the block, as soon as they are assigned. Buffers are computed as usual."""
 
     def emptied(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
         return parameter if parameter.is_meta else torch.nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
@@ -32,9 +32,9 @@ def without_parameters() -> Iterator[None]:
 
 
 def fill(module: torch.nn.Module, path: Path) -> None:
-    """Give every parameter and persistent buffer of `module` its tensor of the same name, mapped from `path` (a file, or a folder of them).
+    """Assign the tensor of the same name to every parameter and persistent buffer of `module`, mapped from `path` (a file or a folder).
 
-    LoadError names everything that is missing, or has another shape or dtype. Parameters that are tied stay so: one of their names is enough.
+    Raises LoadError with all that are missing or differ in shape or dtype. Tied parameters stay tied: one of their names is enough.
     """
     where = located(path)
     owners: dict[int, list[str]] = {}
@@ -42,7 +42,8 @@ def fill(module: torch.nn.Module, path: Path) -> None:
     for name, tensor in held.items():
         owners.setdefault(id(tensor), []).append(name)
     stored = {names[0]: next((name for name in names if name in where), None) for names in owners.values()}
-    missing = [Problem(f"weight '{name}'", f"is not in {path}", near_miss(name, where) or "the factory must build the module that was saved")
+    missing = [Problem(f"weight '{name}'", f"is not in {path}",
+                       near_miss(name, where) or "the factory must build the module that was saved")
                for name, found in stored.items() if found is None]
     if missing:
         raise LoadError([*missing[:NAMED], *_more(missing)])
@@ -54,19 +55,20 @@ def fill(module: torch.nn.Module, path: Path) -> None:
         tensor = mapped[stored[names[0]] or ""]
         _place(module, names, held[names[0]], tensor)
     if left := [name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.is_meta]:
-        raise LoadError([Problem(f"weight '{name}'", "is no part of the module's state dict, so no file can hold it") for name in left])
+        cause = "is not part of the module's state dict, so a checkpoint cannot contain it"
+        raise LoadError([Problem(f"weight '{name}'", cause) for name in left])
 
 
 def unused(module: torch.nn.Module, path: Path) -> list[str]:
-    """The names in the files that the module does not have."""
+    """List the names in the files that the module does not have."""
     return sorted(located(path).keys() - module.state_dict().keys())
 
 
 def located(path: Path) -> dict[str, Path]:
-    """Tensor name -> the file that holds it; LoadError when a file cannot be read, or two hold the same name."""
+    """Map each tensor name to its file. Raises LoadError if a file cannot be read, or if two files contain the same name."""
     paths = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
     if not paths:
-        raise LoadError(Problem(str(path), f"has no *{SUFFIX} file", "name a file or a folder of a checkpoint in safetensors"))
+        raise LoadError(Problem(str(path), f"has no *{SUFFIX} file", "give a file or folder of a safetensors checkpoint"))
     found: dict[str, Path] = {}
     for file in paths:
         try:
@@ -75,7 +77,7 @@ def located(path: Path) -> dict[str, Path]:
         except (OSError, SafetensorError) as error:
             raise LoadError(Problem(str(file), f"cannot be read as safetensors: {error}")) from error
         if twice := sorted(found.keys() & set(names)):
-            raise LoadError(Problem(str(file), f"holds '{twice[0]}', which {found[twice[0]].name} holds too", "name one of the files"))
+            raise LoadError(Problem(str(file), f"contains '{twice[0]}', and so does {found[twice[0]].name}", "give only one of the files"))
         found |= dict.fromkeys(names, file)
     return found
 
@@ -93,7 +95,7 @@ def _unfit(name: str, wanted: torch.Tensor, stored: torch.Tensor) -> Iterator[Pr
         yield Problem(f"weight '{name}'", f"has shape {list(stored.shape)} in the file and {list(wanted.shape)} in the module")
     if wanted.dtype != stored.dtype:
         yield Problem(f"weight '{name}'", f"is {types.name(stored.dtype)} in the file and {types.name(wanted.dtype)} in the module",
-                      f"build the module in {types.name(stored.dtype)}: a conversion would read all of it")
+                      f"build the module in {types.name(stored.dtype)}: a conversion would read the whole tensor")
 
 
 def _place(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor: torch.Tensor) -> None:
@@ -101,7 +103,8 @@ def _place(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor:
     value = torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if parameter else tensor
     for name in names:
         owner, _, leaf = name.rpartition(".")
-        (module.get_submodule(owner)._parameters if parameter else module.get_submodule(owner)._buffers)[leaf] = value  # type: ignore[index]
+        part = module.get_submodule(owner)
+        (part._parameters if parameter else part._buffers)[leaf] = value  # type: ignore[index]
 
 
 def _more(problems: list[Problem]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Example inputs of a model at any sizes: seeded, and filled as declared."""
+"""Example inputs of a model for any sizes, seeded and filled as declared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lowering.model import Input, Model
 from lowering.sizes.dims import Affine
 from lowering.types import DTYPES, NUMBERS
 
-# Sizes of `null` dims: primes of their own, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another.
+# Sizes of `null` dims: other primes, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another flexible dim.
 FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
 def flexible_sizes(model: Model) -> dict[str, int]:
-    """The example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
+    """Return the example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
     dims = {f"{name}[{position}]": dim for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims())}
     places = [place for place, dim in dims.items() if dim is None]
     if not places:
@@ -28,9 +28,9 @@ def flexible_sizes(model: Model) -> dict[str, int]:
 
 
 def shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of every input at `sizes`: each symbol's size, and optionally `input[position]` for a `null` dim (else its example).
+    """Return the shape of every input at `sizes`, which gives each symbol's size, and optionally `input[position]` for a `null` dim.
 
-    ValueError names the symbols that `sizes` lacks, the keys that the model does not have, and dims below 0.
+    `null` dims default to their example size. Raises ValueError for missing symbols, unknown keys, and negative dims.
     """
     given = {**flexible_sizes(model), **sizes}
     missing = [symbol for symbol in model.symbols if symbol not in given]
@@ -49,9 +49,10 @@ def shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]
 
 
 def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dict[str, torch.Tensor]:
-    """Inputs by name at `sizes` (see `shapes`), filled as declared; the same for equal seed (None: the model's), input name and shape.
+    """Create inputs by name at `sizes` (see `shapes`), filled as declared. Equal seed (None: the model's), input name and shape give equal
+    values.
 
-    A Python number is a 0-d tensor here; that of a SymInt holds the size of its symbol.
+    A Python number is a 0-d tensor here. For a SymInt it holds the size of its symbol.
     """
     seed = model.seed if seed is None else seed
     made = {name: filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
@@ -64,10 +65,10 @@ def _generator(seed: int, name: str) -> torch.Generator:
 
 
 def filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """A tensor of the declared dtype: default randn for floats and complex, ones for bool, zeros for ints.
+    """Create a tensor of the declared dtype. Default fills: randn for floats and complex, ones for bool, zeros for ints.
 
-    randint [low, high) and uniform [low, high); arange counts along the last dim; padding is a mask over the last dim: each row a drawn
-    number of ones, at least one, then zeros.
+    randint and uniform draw from [low, high). arange counts along the last dim. padding is a mask over the last dim: each row holds a
+    random number of ones, at least one, followed by zeros.
     """
     dtype = DTYPES[NUMBERS.get(declared.dtype, declared.dtype)].torch
     floating = dtype.is_floating_point or dtype.is_complex
@@ -90,5 +91,5 @@ def filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) 
         case "ones" | "zeros" | "constant":
             drawn = torch.full(shape, {"ones": 1, "zeros": 0}.get(kind, value), dtype=torch.float64 if isinstance(value, float) else None)
         case _:
-            raise ValueError(f"'{kind}' is not a fill; Model.problems() tells beforehand")
+            raise ValueError(f"'{kind}' is not a fill; call Model.problems() to check the model first")
     return drawn.to(dtype)

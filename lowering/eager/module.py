@@ -1,4 +1,4 @@
-"""A model as an `nn.Module`: built with its seed, and run in eager mode."""
+"""A model as an `nn.Module`, built with its seed and run in eager mode."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from lowering.model import Model
 
 
 def instantiate(model: Model) -> torch.nn.Module:
-    """The module that the factory builds, weights drawn from `model.seed` or mapped from its checkpoint, in eval mode, or in train mode with
-    its loss; LoadError names the factory and the cause."""
+    """Build the module with the factory, weights drawn from `model.seed` or mapped from its checkpoint, in the model's mode.
+
+    That is eval mode, or train mode with its loss. Raises LoadError with the factory and the cause.
+    """
     place = f"models.{model.name}.factory ({model.factory.get(recipe.TARGET, f'no {recipe.TARGET}')})"
     libraries.load(model)
     with torch.random.fork_rng(devices=[]):
@@ -27,19 +29,19 @@ def instantiate(model: Model) -> torch.nn.Module:
         try:
             with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
                 module = recipe.build(model.factory)
-        except (LoadError, Unsupported):  # of a factory that says itself what is wrong
+        except (LoadError, Unsupported):  # raised by a factory that explains the error itself
             raise
         except Exception as error:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
     if not isinstance(module, torch.nn.Module):
-        raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory returns a torch.nn.Module"))
+        raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
     return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
 
 
 def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
-    """`module`, called with the 0-d tensors that `make` gives for Python numbers, and given numbers: an int, float or bool, known or symbolic."""
+    """Wrap `module` so that the 0-d tensors of `make` for Python numbers become an int, float or bool, known or symbolic."""
     names = [name for name, declared in model.inputs.items() if declared.is_number]
 
     def unpack(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -52,7 +54,7 @@ def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
 
 @contextmanager
 def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
-    """What forward does to the module's buffers inside is undone."""
+    """Restore the module's buffers at the end of the block."""
     before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     try:
         yield
@@ -63,7 +65,7 @@ def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
 
 
 def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
-    """What `module` computes on `inputs` and the model's constants (in training, for autograd); LoadError when it raises, naming the shapes."""
+    """Run `module` on `inputs` and the model's constants (in training, with autograd). Raises LoadError, with the shapes, if it fails."""
     try:
         with torch.set_grad_enabled(model.mode == "training"):
             returned = module(**inputs, **model.constants)
@@ -71,6 +73,7 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
         raise
     except Exception as error:
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
-        raise LoadError(libraries.explain(error, model) or Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}",
-                                "check inputs, fills, constants and ranges; dims that must be equal share a symbol")) from error
+        fix = "check inputs, fills, constants and ranges; dims that must be equal need the same symbol"
+        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}", fix)
+        raise LoadError(libraries.explain(error, model) or problem) from error
     return outputs_of(returned)

@@ -1,4 +1,4 @@
-"""What a module's forward returns: leaves by name."""
+"""The outputs of a module's forward: leaves by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Outputs:
-    """What forward returned: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree itself.
+    """Outputs of forward: leaves by their path in the output pytree (tensors, or other values such as None), and the pytree spec.
 
-    positional: the same leaves by their paths where named tuples are plain ones (`0` for `logits`).
+    positional: the same leaves by their paths with named tuples read as plain ones (`0` for `logits`).
     """
 
     leaves: Mapping[str, Any]
@@ -42,7 +42,7 @@ def _unnamed(tree: Any) -> Any:
 
 
 def leaf_names(spec: pytree.TreeSpec) -> list[str]:
-    """The name of each leaf of an output pytree: its path joined by dots (`last_hidden_state`, `0.keys`); `output` for a lone leaf."""
+    """Return the name of each leaf of a pytree: its path joined by dots (`last_hidden_state`, `0.keys`), or `output` for a lone leaf."""
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     paths, _ = pytree.tree_flatten_with_path(tree)
     return [".".join(_step(key) for key in path) or "output" for path, _ in paths]

@@ -1,4 +1,4 @@
-"""Modules in training: the loss among their outputs, and what eager autograd gives as its gradients."""
+"""Modules in training: the loss as one of their outputs, and the gradients of eager autograd."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from lowering.model import GRADIENT, LOSS, Model
 
 
 class WithLoss(torch.nn.Module):
-    """A module whose forward takes the targets too, and gives a dict: the loss, and the outputs of `module` by their names.
+    """A module whose forward also takes the targets, and returns a dict of the loss and the outputs of `module` by name.
 
-    Parameters, buffers and submodules are those of `module`, by the same names. `loss` is a model's (see `Model.loss`), `place` names it.
+    Parameters, buffers and submodules are those of `module`, by the same names. loss: of a model (see `Model.loss`); place: names it in
+    errors.
     """
 
     def __init__(self, module: torch.nn.Module, loss: Mapping[str, Any], place: str) -> None:
         super().__init__()
-        self.__dict__["module"] = module  # not a submodule: names of weights stay as they are
+        self.__dict__["module"] = module  # not a submodule, so that names of weights do not change
         for held in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[held] = module.__dict__[held]
         self._place = place
@@ -47,44 +48,44 @@ class WithLoss(torch.nn.Module):
 
 
 def prepared(module: torch.nn.Module, model: Model) -> torch.nn.Module:
-    """`module` in train mode, with its loss among its outputs."""
+    """Return `module` in train mode, with its loss as an output."""
     module.train()
     return module if isinstance(model.loss, str) else WithLoss(module, model.loss, f"models.{model.name}.loss")
 
 
 def written(module: torch.nn.Module) -> torch.nn.Module:
-    """The module that the model's author wrote."""
+    """Return the original module of the model's author."""
     return module.module if isinstance(module, WithLoss) else module  # type: ignore[return-value]
 
 
 def loss_name(model: Model) -> str:
-    """The name of the output that is the loss."""
+    """Return the name of the output that is the loss."""
     return model.loss if isinstance(model.loss, str) else LOSS
 
 
 def loss_of(outputs: Outputs, model: Model) -> torch.Tensor:
-    """The loss among a module's outputs; LoadError when it is none that gradients can be taken of."""
+    """Return the loss of a module's outputs. Raises LoadError if it cannot be differentiated."""
     place, name = f"models.{model.name}.loss", loss_name(model)
     if name not in outputs.leaves:
         raise LoadError(_missing(place, name, outputs.leaves))
     loss = outputs.leaves[name]
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         shown = f"{loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-        raise LoadError(Problem(place, f"output '{name}' is {shown}", "a loss is one floating number: reduce it by mean or sum"))
+        raise LoadError(Problem(place, f"output '{name}' is {shown}", "a loss must be one floating-point number: reduce it by mean or sum"))
     if not loss.requires_grad:
-        raise LoadError(Problem(place, f"output '{name}' depends on no trainable parameter", "parameters need requires_grad=True"))
+        raise LoadError(Problem(place, f"output '{name}' depends on no trainable parameter", "set requires_grad=True on the parameters"))
     return loss
 
 
 def gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
-    """The gradient of every trainable parameter by `grad.<name>`, as autograd gives it; zeros where the loss does not depend on it."""
+    """Compute the gradient of every trainable parameter with autograd, by `grad.<name>`; zeros if the loss does not depend on it."""
     trained = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     found = torch.autograd.grad(loss_of(outputs, model), list(trained.values()), materialize_grads=True)
     return {f"{GRADIENT}{name}": gradient for name, gradient in zip(trained, found, strict=True)}
 
 
 def _signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:
-    """What forward takes, and the targets by name."""
+    """Return the signature of forward, with the targets added by name."""
     taken = list(inspect.signature(module.forward).parameters.values())
     last = len(taken) - any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken)
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in targets]

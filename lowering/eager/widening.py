@@ -1,4 +1,4 @@
-"""A module of narrower floats run in float64 without a second copy of its weights: each op gets its operands widened, and gives them back."""
+"""Runs a module of narrower floats in float64 without a second copy of its weights: operands of each op are widened, and freed after it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from torch.utils._pytree import tree_map
 from lowering.eager import duplicates
 from lowering.model import Model
 
-# They give elements as they are, so that widening what they give is as good, and less.
+# These return elements unchanged, so their results can be widened instead of their operands, which is cheaper.
 _MOVING = {"embedding", torch.ops.aten.embedding.default, torch.ops.aten._to_copy.default}
 WIDE = {torch.float32: torch.float64, torch.bfloat16: torch.float64, torch.float16: torch.float64, torch.complex64: torch.complex128}
 
 
 @contextmanager
 def widened() -> Iterator[None]:
-    """Inside, every float operand of 2 or 4 bytes and every such float that is asked for is float64, complex numbers likewise.
+    """Replace every float operand and requested float dtype of 2 or 4 bytes inside the block with float64, and likewise for complex numbers.
 
-    RuntimeError where an op writes to a tensor of a narrower float: what it wrote would be lost.
+    Raises RuntimeError if an op writes to a tensor of a narrower float, because the result would be lost.
     """
     with _Ops(), _Functions():
         yield
 
 
 class _Functions(TorchFunctionMode):
-    """What Python calls: convolutions and recurrent layers compare the dtypes of their operands before any op is run."""
+    """Calls from Python: convolutions and recurrent layers compare the dtypes of their operands before any op runs."""
 
-    def __torch_function__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         name = getattr(func, "__name__", "")
-        if args and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):  # `+=` and its like are called add_
+        if args and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):  # `+=` is called add_
             _refuse_narrow(args[0], name)
         return _called(func, args, kwargs, _wide_dtype if name in _MOVING else _wide)
 
 
 class _Ops(TorchDispatchMode):
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         for position, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 _refuse_narrow(args[position] if position < len(args) else (kwargs or {}).get(argument.name), func)
@@ -48,13 +52,13 @@ class _Ops(TorchDispatchMode):
 
 
 def suits(module: torch.nn.Module) -> bool:
-    """Whether floats that can be widened are all that the module computes in, and what it runs are PyTorch's ops one by one."""
+    """Return whether the module computes only in floats that can be widened, and runs individual PyTorch ops only."""
     is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
     return is_plain and all(weight.dtype in WIDE for weight in module.parameters() if weight.is_floating_point() or weight.is_complex())
 
 
 def sharing(module: torch.nn.Module, model: Model) -> torch.nn.Module:
-    """A copy of `module` that has its parameters, and buffers and other tensors of its own, which are widened."""
+    """Copy `module` with the same parameters, and with separate, widened copies of buffers and other tensors."""
     copied = duplicates.duplicate(module, model, shared=True)
     for part in copied.modules():
         for held in (part._buffers, vars(part)):

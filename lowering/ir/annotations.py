@@ -1,5 +1,7 @@
-"""Which code line, and which value of the exported program, each line of a saved MLIR module comes from, as comments at the end of the file:
-one file, and it still parses."""
+"""Annotations of saved MLIR modules: comments at the end of the file map each line to a code line and to a value of the exported program.
+
+The annotated file is a single file that still parses.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ from typing import Any, NamedTuple
 
 HEAD = "// Code lines: `5=12` and `5-7=12` say that line 5, or lines 5 to 7, of this file come from line 12 of the code."
 FILE = "// lines of "
-VALUES = "// values: "  # and `5-7=linear_3`, that these lines compute the value that the exported program and TorchScript call so
-VALUE = "%"  # before the name of a value in a location: names without it are of modules
+VALUES = "// values: "  # and `5-7=linear_3`: these lines compute the value with that name in the exported program and in TorchScript
+VALUE = "%"  # prefix of value names in locations; names without it are modules
 _ALIAS = "#loc"
-_LOCATION = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"(?::(?P<line>\d+):\d+)?|(?P<alias>#loc\d*)')  # what a location is made of
-_PART = re.compile(r'"(?:[^"\\]|\\.)*"| loc\(|\(|\)')  # what tells where the location of an argument begins and ends
+_LOCATION = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"(?::(?P<line>\d+):\d+)?|(?P<alias>#loc\d*)')  # the parts of a location
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"| loc\(|\(|\)')  # tokens that delimit the location of an argument
 
 
 class Origin(NamedTuple):
-    """Where a location comes from: a code line (file, number), and a value of the exported program; None where it names none."""
+    """Origin of a location: a code line (file, number) and a value of the exported program, each None if the location names none."""
 
     position: tuple[str, int] | None
     value: str | None
@@ -27,7 +29,7 @@ _NOWHERE = Origin(None, None)
 
 
 def annotate(traced: str) -> str:
-    """Turn the locations of a module's text, printed as aliases, into comments at its end."""
+    """Convert the locations of a module's text, printed as aliases, to comments at its end."""
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
     body = []
@@ -44,9 +46,9 @@ def annotate(traced: str) -> str:
 
 
 def _placed(lines: list[str]) -> Iterator[tuple[str, Origin]]:
-    """Each line of the module itself without locations, and where the op that ends there comes from."""
+    """Yield each line of the module itself without locations, with the origin of the op that ends there."""
     origins = {"unknown": _NOWHERE}
-    for line in lines:  # an alias stands behind those that it is made of, but maybe also behind the ops that it is for
+    for line in lines:  # an alias comes after those that it refers to, but possibly also after the ops that use it
         if line.startswith(_ALIAS):
             alias, _, location = line.partition(" = ")
             origins[alias] = _origin(location, origins)
@@ -60,7 +62,7 @@ def _placed(lines: list[str]) -> Iterator[tuple[str, Origin]]:
 
 
 def _without(line: str) -> str:
-    """The line without the locations of arguments, which are no aliases; what looks like one in a string stays."""
+    """Return the line without the locations of arguments, which are not aliases. Similar text in strings stays."""
     kept, start, depth = [], 0, 0
     for part in _PART.finditer(line):
         if depth == 0 and part[0] == " loc(":
@@ -73,7 +75,7 @@ def _without(line: str) -> str:
 
 
 def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
-    """What a location names itself, before what the aliases in it do; the first of several."""
+    """Return the origin that a location names directly, or else that of the aliases in it. The first one of several wins."""
     position = value = None
     nested = []
     for part in _LOCATION.finditer(location):
@@ -81,7 +83,7 @@ def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
         if alias:
             nested.append(origins[alias])
         elif line:
-            if position is None and name != "-":  # how the parser calls text of its own
+            if position is None and name != "-":  # the parser's name for source text without a file
                 position = name, int(line)
         elif value is None and name.startswith(VALUE):
             value = name.removeprefix(VALUE)
@@ -90,7 +92,7 @@ def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
 
 
 def read(text: str) -> dict[int, tuple[str, int]]:
-    """Line of the text -> (file, line) of the code, from the comments of `annotate`; empty when it has none."""
+    """Parse the comments of `annotate` into a map from line of the text to (file, line) of the code. Empty if there are none."""
     found = {}
     for line in _comments(text, FILE):
         file, _, spans = line.rpartition(": ")
@@ -99,7 +101,7 @@ def read(text: str) -> dict[int, tuple[str, int]]:
 
 
 def values(text: str) -> dict[int, str]:
-    """Line of the text -> the value of the exported program that it computes, from the same comments."""
+    """Parse the same comments into a map from line of the text to the value of the exported program that it computes."""
     return {number: value for line in _comments(text, VALUES) for number, value in _numbered(line)}
 
 
@@ -118,7 +120,7 @@ def _numbered(spans: str) -> Iterator[tuple[int, str]]:
 
 
 def strip(text: str) -> str:
-    """The text without the comments of `annotate`."""
+    """Remove the comments of `annotate`."""
     return text[: text.rfind(HEAD)] if HEAD in text else text
 
 

@@ -1,4 +1,4 @@
-"""The only door to both MLIR builds: torch_mlir's (torch dialect, StableHLO) and jaxlib's (StableHLO, MHLO)."""
+"""Interface to both MLIR builds: torch_mlir's (torch dialect, StableHLO) and jaxlib's (StableHLO, MHLO). No other module imports them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 from lowering.errors import Problem, ShapelineError, StageFailed
 from lowering.ir.annotations import annotate
 
-ENTRY = "main"  # what the entry function is called
-ELIDE = 64  # constants of more elements are abbreviated
+ENTRY = "main"  # name of the entry function
+ELIDE = 64  # constants with more elements are abbreviated
 
-# Dialects whose Python module torch_mlir does not ship. MLIR looks for it again at each op that is touched, unless it finds one: with
-# empty modules a walk over StableHLO takes a fraction of the time.
+# Dialects whose Python module torch_mlir does not ship. MLIR searches for it at each op until it finds one. Empty modules make a walk over
+# StableHLO several times faster.
 _WITHOUT_PYTHON = ("stablehlo", "chlo", "torch_c")
 
 
 def torch_context() -> Any:
-    """A fresh context of torch_mlir's build that knows the torch dialect and StableHLO."""
+    """Create a context of torch_mlir's build with the torch dialect and StableHLO."""
     from torch_mlir import ir
     from torch_mlir._mlir_libs import _stablehlo
     from torch_mlir.dialects import torch as torch_dialect
@@ -34,19 +34,19 @@ def torch_context() -> Any:
     torch_dialect.register_dialect(context)
     _stablehlo.register_dialect(context, True)
     _stablehlo.register_stablehlo_passes()
-    context.emit_error_diagnostics = True  # else some failed passes abort the process instead of raising
+    context.emit_error_diagnostics = True  # otherwise some failed passes abort the process instead of raising
     return context
 
 
 def hlo_context() -> Any:
-    """A fresh context of jaxlib's build that knows StableHLO, CHLO and MHLO."""
+    """Create a context of jaxlib's build with StableHLO, CHLO and MHLO."""
     from jaxlib.mlir import ir
     from jaxlib.mlir._mlir_libs import _jax_mlir_ext
     from jaxlib.mlir.dialects import chlo, mhlo, stablehlo
 
     context = ir.Context()
     upstream = ir.DialectRegistry()
-    _jax_mlir_ext.register_dialects(upstream)  # func and the other upstream dialects: this build registers none by itself
+    _jax_mlir_ext.register_dialects(upstream)  # func and the other upstream dialects: this build registers none by default
     context.append_dialect_registry(upstream)
     context.load_all_available_dialects()
     mhlo.register_mhlo_dialect(context)
@@ -58,12 +58,12 @@ def hlo_context() -> Any:
 
 
 def parse(text: str | bytes, context: Any) -> Any:
-    """A module from its text, in `context` (which decides the build)."""
+    """Parse a module in `context`, which determines the build."""
     return _ir(context).Module.parse(text, context)
 
 
 def carry(module: Any, context: Any) -> Any:
-    """A copy of `module` in another context of the same build, through bytecode: locations survive."""
+    """Copy `module` to another context of the same build through bytecode, which preserves locations."""
     code = io.BytesIO()
     module.operation.write_bytecode(code)
     with context:
@@ -71,22 +71,22 @@ def carry(module: Any, context: Any) -> Any:
 
 
 def copy(module: Any) -> Any:
-    """A copy of `module` in its own context."""
+    """Copy `module` within its context."""
     return carry(module, module.context)
 
 
 def portable(module: Any) -> bytes:
-    """Pure StableHLO of torch_mlir's build as a portable artifact, of the newest version that both builds read."""
+    """Serialize pure StableHLO of torch_mlir's build to a portable artifact of the newest version that both builds read."""
     from jaxlib.mlir.dialects import stablehlo as hlo
     from torch_mlir._mlir_libs import _stablehlo
 
     version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), hlo.get_current_version())
-    scratch = copy(module)  # the serialization turns its argument into VHLO
+    scratch = copy(module)  # the serialization converts its argument to VHLO in place
     return _stablehlo.serialize_portable_artifact(scratch, version)  # type: ignore[no-any-return]
 
 
 def to_hlo(module: Any) -> Any:
-    """Pure StableHLO of torch_mlir's build as a module of jaxlib's, in a context of its own."""
+    """Convert pure StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context."""
     from jaxlib.mlir.dialects import stablehlo as hlo
 
     context = hlo_context()
@@ -95,7 +95,7 @@ def to_hlo(module: Any) -> Any:
 
 
 def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> str:
-    """The module's text; constants of more than `elide` elements are abbreviated."""
+    """Print the module. Constants of more than `elide` elements are abbreviated."""
     printed = module.operation.get_asm(large_elements_limit=elide, enable_debug_info=locations, pretty_debug_info=locations)
     return printed if printed.endswith("\n") else printed + "\n"
 
@@ -108,22 +108,23 @@ def save(module: Any, stem: Path, suffix: str) -> Path:
 
 
 def annotated(module: Any) -> str:
-    """The module's text with the code lines and the values that it comes from as comments at its end."""
+    """Print the module with comments at the end that name its code lines and values."""
     return annotate(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
 
 
 def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
-    """Every op outside `dialects`, once a name, with how often and where first."""
+    """Return a problem for each op name outside `dialects`, with its count and first location."""
     found: dict[str, list[Any]] = {}
     for operation in operations(module):
         if operation.name.partition(".")[0] not in dialects:
             found.setdefault(operation.name, []).append(operation)
-    return [Problem(f"{name} at {places[0].location}", f"is not of {', '.join(dialects)} ({len(places)} times)") for name, places in found.items()]
+    return [Problem(f"{name} at {places[0].location}", f"is not in {', '.join(dialects)} ({len(places)} times)")
+            for name, places in found.items()]
 
 
 @contextmanager
 def diagnosed(context: Any, place: str) -> Iterator[None]:
-    """Inside, what MLIR raises becomes StageFailed with every diagnostic of it: MLIR's own exceptions say only that there was one."""
+    """Convert errors of MLIR in the block to StageFailed with all diagnostics. MLIR's own exceptions do not contain them."""
     found: list[str] = []
     handler = context.attach_diagnostic_handler(lambda diagnostic: _note(diagnostic, found))
     try:
@@ -133,20 +134,20 @@ def diagnosed(context: Any, place: str) -> Iterator[None]:
     except Exception as error:
         if not found and type(error).__name__ != "MLIRError":
             raise
-        # jaxlib's build puts the diagnostics into the exception
+        # jaxlib's build adds the diagnostics to the exception
         raise StageFailed([Problem(place, cause) for cause in found or [str(error)]], str(error)) from error
     finally:
         handler.detach()
 
 
 def verify(module: Any, place: str) -> None:
-    """StageFailed with everything that is wrong with the module."""
+    """Verify the module. Raises StageFailed with all diagnostics."""
     with diagnosed(module.context, place):
         module.operation.verify()
 
 
 def run(module: Any, pipeline: str, place: str) -> None:
-    """Run a pass pipeline in place; StageFailed holds the diagnostic, the pipeline and the input IR as a reproducer."""
+    """Run a pass pipeline in place. Raises StageFailed with the diagnostics, the pipeline, and the input IR as a reproducer."""
     build = _build(module.context)
     before = module.operation.clone()
     diagnostics: list[str] = []
@@ -165,26 +166,26 @@ def run(module: Any, pipeline: str, place: str) -> None:
 
 
 def joined(*pipelines: str) -> str:
-    """One pass pipeline that does what several, each of a `builtin.module(...)`, do one after the other."""
+    """Join pipelines, each of the form `builtin.module(...)`, into one that runs them in order."""
     return f"builtin.module({','.join(pipeline.removeprefix('builtin.module(').removesuffix(')') for pipeline in pipelines)})"
 
 
 def entry(module: Any) -> Any:
-    """The entry function of a module of either build: the first public function that has a body; None if there is none."""
+    """Return the entry function of a module of either build: the first public function with a body, or None."""
     public = (function for function in functions(module)
               if "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"]))
     return next(public, None)
 
 
 def functions(module: Any) -> Iterator[Any]:
-    """The functions of a module of either build that have a body."""
+    """Iterate over the functions with a body in a module of either build."""
     for operation in module.body.operations:
         if operation.operation.name == "func.func" and len(operation.operation.regions[0].blocks):
             yield operation.operation
 
 
 def operations(module: Any) -> Iterator[Any]:
-    """Every operation below the module, outermost first, in program order."""
+    """Iterate over all operations in the module, outermost first, in program order."""
     yield from _nested(module.operation)
 
 
@@ -197,7 +198,7 @@ def _nested(operation: Any) -> Iterator[Any]:
 
 
 def histogram(module: Any) -> dict[str, int]:
-    """How often each op occurs."""
+    """Count the occurrences of each op."""
     return dict(Counter(operation.name for operation in operations(module)))
 
 
@@ -222,7 +223,7 @@ def _ir(context: Any) -> Any:
 
 
 def _note(diagnostic: Any, found: list[str]) -> bool:
-    """Keep errors with the source line they are at, once each; remarks and notes pass."""
+    """Collect errors with their source lines, without duplicates. Ignore remarks and notes."""
     if "ERROR" in str(diagnostic.severity).upper():
         message = f"{diagnostic.message} at {diagnostic.location}"
         if message not in found:

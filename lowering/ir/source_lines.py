@@ -1,4 +1,4 @@
-"""User code lines as TorchScript source ranges, and back: how a line travels from FX through TorchScript into MLIR locations."""
+"""User code lines as TorchScript source ranges: they carry lines from FX through TorchScript to MLIR locations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.fx import Node
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>[^\n]+)\n(?:\s*(?P<code>[^\n]+))?')
 _RANGE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)\n(?P<text>[^\n]*)')
-_TRACED = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): ")  # the first frame of the stack that torch.jit.trace keeps
+_TRACED = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): ")  # the first frame of the stack that torch.jit.trace records
 _MODULE = "  # in "
 
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A line of the user's (or a library's) code, and the path of the module that ran it (`encoder.layer.0`, "" for the root)."""
+    """A line of user or library code, and the path of the module that ran it (`encoder.layer.0`, "" for the root)."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class SourceLine:
 
 
 def of_fx(node: Node) -> SourceLine | None:
-    """The innermost recorded line of an FX node in a file (not in code that tracing made), or None if tracing kept no stack for it."""
+    """Return the innermost recorded line of an FX node that is in a file (not generated code), or None if tracing recorded no stack."""
     frames = [frame for frame in _FRAME.finditer(node.meta.get("stack_trace") or "") if not frame["file"].startswith("<")]
     if not frames:
         return None
@@ -42,7 +42,7 @@ def of_fx(node: Node) -> SourceLine | None:
 
 
 def of_script(node: torch._C.Node) -> SourceLine | None:
-    """The line that a TorchScript node's source range names, or None."""
+    """Return the line of a TorchScript node's source range, or None."""
     text = node.sourceRange()
     traced = _TRACED.match(text)
     if traced is not None:
@@ -56,9 +56,9 @@ def of_script(node: torch._C.Node) -> SourceLine | None:
 
 @functools.lru_cache(maxsize=65536)
 def script_prototype(line: SourceLine) -> torch._C.Node:
-    """A TorchScript node whose source range is `line`, for `copyMetadata`: Python can copy source ranges but not make them.
+    """Create a TorchScript node with the source range `line`, for `copyMetadata`. Python can copy source ranges but not create them.
 
-    Compiled from a one-statement syntax tree that claims to stand at that file and line.
+    The node is compiled from a one-statement syntax tree that claims to be at that file and line.
     """
     text = f"{line.code}{_MODULE}{line.module}" if line.module else line.code or " "
     here = tree.SourceRangeFactory(text + "\n", line.file, line.line, 0).make_range(1, 0, len(text.encode()))  # counted in bytes

@@ -1,4 +1,4 @@
-"""IR as text files, plain or, where they are long, compressed (zstd, `.zst`): the one place that writes the second form and reads both."""
+"""IR as text files, plain or compressed (zstd, `.zst`). Only this module writes the compressed form, and it reads both."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import zstandard
 from lowering import files
 
 SUFFIX = ".zst"
-TEXT = (".py", ".ts", ".mlir", ".diff")  # how levels are written for people; the binary forms are compact already
-LARGE = 1 << 20  # bytes of a text that is compressed, where nothing else is asked for
-LEVEL = 1  # zstd's: on IR it is faster than 3 and smaller too; 6 takes five times the time for a tenth of the size. Threads never paid
-_HEADER = 18  # bytes that a frame's header has at most
+TEXT = (".py", ".ts", ".mlir", ".diff")  # suffixes of human-readable levels; binary forms are already compact
+LARGE = 1 << 20  # default size in bytes from which texts are compressed
+LEVEL = 1  # of zstd: on IR it is both faster and smaller than 3; 6 takes five times as long to save a tenth. Threads never helped
+_HEADER = 18  # maximum size of a frame header in bytes
 
 
 def compacted(path: Path, from_bytes: int | None = LARGE) -> Path:
-    """`path`; or, for a text of at least `from_bytes` (None: never), the compressed file that now stands in its place. Raises OSError."""
+    """Compress a text of at least `from_bytes` (None: never). Return its path, which is `path` if it was not compressed. Raises OSError."""
     if from_bytes is None or path.suffix not in TEXT or (length := path.stat().st_size) < from_bytes:
         return path
     target = path.with_name(path.name + SUFFIX)
@@ -29,17 +29,17 @@ def compacted(path: Path, from_bytes: int | None = LARGE) -> Path:
 
 
 def name(path: Path) -> str:
-    """The name of the text: that of the file without `.zst`."""
+    """Return the name of the text, which is that of the file without `.zst`."""
     return path.name.removesuffix(SUFFIX)
 
 
 def kind(path: Path) -> str:
-    """The ending of the text: `.mlir` for `04-stablehlo.stablehlo.mlir.zst`."""
+    """Return the suffix of the text: `.mlir` for `04-stablehlo.stablehlo.mlir.zst`."""
     return Path(name(path)).suffix
 
 
 def size(path: Path) -> int:
-    """Bytes of the text, in either form. Raises OSError; ValueError when a compressed file is damaged."""
+    """Return the uncompressed size of the text in bytes. Raises OSError, or ValueError if a compressed file is damaged."""
     if path.suffix != SUFFIX:
         return path.stat().st_size
     with path.open("rb") as packed, _told(path):
@@ -47,7 +47,7 @@ def size(path: Path) -> int:
 
 
 def read(path: Path) -> str:
-    """The text in either form; what is not UTF-8 in it is replaced. Raises OSError; ValueError when a compressed file is damaged."""
+    """Read the text in either form. Invalid UTF-8 is replaced. Raises OSError, or ValueError if a compressed file is damaged."""
     if path.suffix != SUFFIX:
         return path.read_text(encoding="utf-8", errors="replace")
     with _told(path):

@@ -1,4 +1,4 @@
-"""What is known of a job from its events: the same for the process that runs it and for the one that watches it."""
+"""The state of a job derived from its events, both in the process that runs it and in the one that watches it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lowering.record.symbols import followed
 
 @dataclass
 class History:
-    """Folds events into a result.
+    """Accumulates events into a result.
 
     Events, in the order they occur: `stage` {stage, peak_rss_source}, `warning` (a Remark), `report` {key, data},
-    `standing` (where the inputs stand at a stage's level), `stage_end` (a StageResult), `committed` {outcome}; others are passed over.
+    `standing` (state of the inputs at a stage's level), `stage_end` (a StageResult), `committed` {outcome}. Others are ignored.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Reads exceptions: the outcome that each stands for, and its text, whatever a model or a pass may have raised."""
+"""Classification of exceptions: the outcome and the text of anything that a model or a pass may raise."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.files import readable
 
-# Errors of the disk and of the machine's limits; they say nothing about the model.
+# Errors of the disk and of the machine's limits. They say nothing about the model.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
-# What PyTorch's own allocators say; they raise RuntimeError.
+# Messages of PyTorch's allocators, which raise RuntimeError.
 OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "CUDA out of memory")
 
 
 def outcome_of(error: BaseException) -> tuple[str, tuple[Problem, ...]]:
-    """The outcome that an exception stands for, and what it says."""
+    """Return the outcome that an exception leads to, and its problems."""
     if isinstance(error, ShapelineError):
         return error.outcome if error.outcome != "config" else "error", error.problems or (Problem("", type(error).__name__),)
     problem = (Problem(_place(error), _said(error)),)
@@ -31,18 +31,18 @@ def outcome_of(error: BaseException) -> tuple[str, tuple[Problem, ...]]:
 
 
 def _said(error: BaseException, limit: int = 4000) -> str:
-    """Type and message of an exception, whatever its own `__str__` does."""
+    """Return the type and message of an exception, even if its `__str__` raises."""
     try:
         text = readable(str(error))
-    except Exception as second:  # noqa: BLE001 - its __str__ is the model's code
+    except Exception as second:  # noqa: BLE001 - its __str__ may be the model's code
         text = f"(its message cannot be read: {type(second).__name__})"
     if isinstance(error, SystemExit):
-        text = f"the model or a stage left by sys.exit({text})"
+        text = f"the model or a stage called sys.exit({text})"
     return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of the traceback that is not in an installed package: `file:line in function`."""
+    """Return the innermost line of the traceback outside of installed packages, as `file:line in function`."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
     if not frames:
@@ -52,7 +52,7 @@ def _place(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """The whole traceback."""
+    """Return the complete traceback."""
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - formatting calls __str__
@@ -60,5 +60,5 @@ def text_of(error: BaseException) -> str:
 
 
 def _near(file: str) -> str:
-    """A path under the working directory as one would type it there."""
+    """Return a path under the working directory relative to it, and other paths unchanged."""
     return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file

@@ -1,4 +1,4 @@
-"""The folder of a job: the names of its files, and the two that make it runnable by any process: job.json and repro.sh."""
+"""The folder of a job: the names of its files, and the two that let any process run the job, job.json and repro.sh."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ COMPRESS = "compress_bytes"  # in job.json
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use.
+    """Limits of one job.
 
-    stage_seconds: wall time of one stage; memory_bytes: resident size of its process tree (None: no cap); exit_seconds: until the
-    process ends, once its result is committed; start_seconds: until it is forked (a cold server loads the compilers first).
-    deadline: of the whole run, in seconds since the epoch; what has not ended by then is `not_run`.
-    compress_bytes: IR text that long or longer is written compressed (None: none is).
+    stage_seconds: wall time of one stage.
+    memory_bytes: resident size of its process tree (None: no limit).
+    exit_seconds: time for the process to exit after its result is committed.
+    start_seconds: time for the process to be forked (a cold server loads the compilers first).
+    deadline: end of the whole run, in seconds since the epoch; jobs that have not ended by then are `not_run`.
+    compress_bytes: IR text of at least this size is compressed (None: never).
     """
 
     stage_seconds: float = 900.0
@@ -42,10 +44,11 @@ class Limits:
 
 
 def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
-    """Make `folder` the job's: job.json, which any process can run, and repro.sh, which does. Raises OSError.
+    """Prepare `folder` for the job: write job.json, which any process can run, and repro.sh, which runs it. Raises OSError.
 
-    store: where results of stages are looked up and left; None: nowhere. When the machine stops right after, the files may be torn, as
-    `is_prepared` tells: waiting for the disk takes longer than all else that a job from the store costs.
+    store: where results of stages are looked up and stored (None: nowhere).
+    The files are not synced to disk, because that would dominate the time of a job whose results are all in the store. If the machine stops
+    right afterwards, they may be torn; `is_prepared` detects that.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = {"store": os.path.relpath(store, folder)} if store else {}
@@ -55,7 +58,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
 #!/bin/sh
-# Lowers this job again in a child process of its own; what comes of it lies in repro/ beside this file.
+# Lowers this job again in a separate child process. The results go to repro/ beside this file.
 # --here runs it in this process, for a debugger; --until LEVEL stops early.
 folder=$(cd "$(dirname "$0")" && pwd)
 cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" -m lowering.worker "$folder" {options} "$@"
@@ -64,7 +67,7 @@ cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" 
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether what `prepare` wrote is whole."""
+    """Return whether the files that `prepare` wrote are complete."""
     try:
         return isinstance(files.read(folder / JOB), dict) and (folder / REPRO).read_bytes().endswith(b'"$@"\n')
     except (OSError, ValueError):
@@ -72,10 +75,10 @@ def is_prepared(folder: Path) -> bool:
 
 
 def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
-    """The store that the job of `folder` (its job.json) uses, if any; job.json tells it relative to the folder."""
+    """Return the store that the job of `folder` uses, or None. data: its job.json, which holds the path relative to the folder."""
     return (folder / data["store"]).resolve() if data.get("store") else None
 
 
 def compress_bytes_of(data: Mapping[str, Any]) -> int | None:
-    """How long an IR text of the job of that job.json is when it is compressed."""
+    """Return the size from which the job compresses IR text. data: its job.json."""
     return data.get(COMPRESS, text_files.LARGE)

@@ -1,4 +1,4 @@
-"""Measures a stage: wall and CPU seconds, and resident memory by the kernel's own high-water mark."""
+"""Measurement of a stage: wall time, CPU time, and peak resident memory as reported by the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SINCE_START = "ru_maxrss"
 
 
 def reset_peak() -> str:
-    """Start a new high-water mark where the kernel lets us; the word says what `peak_bytes` means from here on."""
+    """Reset the kernel's high-water mark of memory if possible. Return how `peak_bytes` measures from now on."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -25,7 +25,7 @@ def reset_peak() -> str:
 
 
 def peak_bytes(source: str) -> int:
-    """The peak resident size in bytes, measured as `reset_peak` said."""
+    """Return the peak resident size in bytes, measured as `reset_peak` returned."""
     if source == HIGH_WATER:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

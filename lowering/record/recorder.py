@@ -1,4 +1,4 @@
-"""What stages log to: every event is emitted as it happens and added to the job's history."""
+"""The log of stages: every event is emitted immediately and added to the job's history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORTS = ("symbols", "verify")
 
 @dataclass
 class Recorder:
-    """The `Note` that stages get. `said` and `filed`: the events that the current stage emitted, and the files it wrote through `file`."""
+    """The `Note` passed to stages. said, filed: events that the current stage emitted, and files that it wrote through `file`."""
 
     folder: Path
     history: History
@@ -36,7 +36,7 @@ class Recorder:
 
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
         if key not in REPORTS:
-            raise ValueError(f"a stage reports {' or '.join(REPORTS)}, not '{key}'")
+            raise ValueError(f"'{key}' is not a report of a stage; use {' or '.join(REPORTS)}")
         self.say({"event": "report", "key": key, "data": data})
 
     def file(self, suffix: str, data: bytes) -> None:
@@ -45,12 +45,12 @@ class Recorder:
         self.filed.append(path)
 
     def begin(self, name: str, stem: Path, peak_rss_source: str) -> None:
-        """Begin a stage, whose files stand beside `stem`."""
+        """Begin a stage, whose files are written beside `stem`."""
         self.said, self.filed, self.stem = [], [], stem
         self.record({"event": "stage", "stage": name, "peak_rss_source": peak_rss_source})
 
     def end(self, done: StageResult) -> None:
-        """Record how the stage ended."""
+        """Record the end of the stage."""
         self.record({"event": "stage_end", **plain(done)})
 
     def record(self, event: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class Recorder:
         self.record(event)
 
     def fail(self, error: BaseException) -> JobResult:
-        """Make the result of a job that ended in `error`; the traceback goes to the log."""
+        """Return the result of a job that ended with `error`, and write the traceback to the log."""
         text = text_of(error)
         if isinstance(error, ShapelineError) and error.log:
             text += f"\n{error.log.rstrip()}\n"

@@ -1,4 +1,4 @@
-"""How a job ended, as data: frozen, JSON both ways; one of these is the job's manifest and its row in the report."""
+"""Results of jobs as data: frozen, to and from JSON. A JobResult is the job's manifest and its row in the report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lowering.plain import plain, structured
 from lowering.record.folder import LOG, MANIFEST, REPRO, TIMINGS
 from lowering.symbols import schema, views
 
-# Every way a job can end. `infra` and `not_run` say nothing about the model.
+# All outcomes of a job. `infra` and `not_run` say nothing about the model.
 OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
 
 UNJUDGED = ("infra", "not_run")
-UNSPECIFIED = "unspecified"  # what is expected of a job that the expectations do not name yet
+UNSPECIFIED = "unspecified"  # expected outcome of a job that the expectations do not list yet
 
 START = "start"  # the stage of a job that ended before its first stage began
 
 
 @dataclass(frozen=True)
 class Remark:
-    """A recorded warning: `code` a stable short word, `place` a user line, dim or op, `stage` where it arose."""
+    """A recorded warning. code: a short, stable word; place: a user line, dim or op; stage: where it was raised."""
 
     code: str
     message: str
@@ -34,10 +34,11 @@ class Remark:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage of a job. seconds: wall time; peak_rss_bytes: highest resident size of the process while the stage ran.
+    """Result of one stage of a job.
 
-    cache: `off`, `hit` (taken from the store, where `maker`, a `run/job`, had left it) or `miss` (`why`: what changed since the last time).
-    key: the result's name in the store. artifact: the file to look at, relative to the job's folder; ops: occurrences by op name.
+    seconds: wall time; peak_rss_bytes: highest resident size of the process during the stage.
+    cache: `off`, `hit` (taken from the store, where `maker`, a `run/job`, had put it) or `miss` (`why`: changes since the last time).
+    key: key of the result in the store. artifact: main file, relative to the job's folder; ops: occurrences by op name.
     phases: seconds of load (of a program from the store), requires, apply, ensures, save and store.
     """
 
@@ -57,7 +58,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Expectation:
-    """How a job is expected to end: `outcome` (or UNSPECIFIED), in `stage` (empty: any), and why. strict: a pass is then not as expected."""
+    """Expected end of a job: its `outcome` (or UNSPECIFIED), its `stage` (empty: any), and the reason. strict: a pass does not meet it."""
 
     outcome: str = "ok"
     stage: str = ""
@@ -65,7 +66,7 @@ class Expectation:
     strict: bool = True
 
     def met(self, outcome: str, stage: str) -> bool:
-        """Whether a job may end so. `infra` and `not_run` say nothing about a model: no expectation meets them."""
+        """Return whether an end meets the expectation. `infra` and `not_run` say nothing about a model, so they meet none."""
         if outcome in UNJUDGED:
             return False
         if self.outcome == UNSPECIFIED or (outcome == "ok" and not self.strict):
@@ -78,10 +79,10 @@ class Expectation:
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job's end. stage: the last one that began; seconds: wall time of all stages; problems: why it is not ok, in full.
+    """Result of a job. stage: the last one that began; seconds: wall time of all stages; problems: all reasons why it is not ok.
 
-    symbols and verify are what the stages published; peak_rss_source says how the peaks of the stages were measured
-    (`VmHWM`: reset for each stage; `ru_maxrss`: high-water mark since the process began). log and repro: files of the job's folder.
+    symbols and verify hold the reports of the stages. peak_rss_source says how the peaks of the stages were measured
+    (`VmHWM`: reset for each stage; `ru_maxrss`: high-water mark since the process began). log and repro are files of the job's folder.
     """
 
     id: str
@@ -103,7 +104,7 @@ class JobResult:
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
-            raise ValueError(f"{self.id}: '{self.outcome}' is not an outcome; one of {', '.join(OUTCOMES)}")
+            raise ValueError(f"{self.id}: '{self.outcome}' is not an outcome; use one of {', '.join(OUTCOMES)}")
 
     @property
     def as_expected(self) -> bool:
@@ -111,7 +112,7 @@ class JobResult:
 
     @property
     def expected(self) -> str:
-        """The outcome that was expected, or UNSPECIFIED."""
+        """The expected outcome, or UNSPECIFIED."""
         return self.expect.outcome
 
     @property
@@ -134,7 +135,10 @@ class JobResult:
         return structured(JobResult, data)
 
     def save(self, folder: Path) -> None:
-        """Write timings.json, symbols.json with its pages, and, last and whole, manifest.json: it commits the result. Raises OSError."""
+        """Write timings.json, symbols.json with its pages and, last and atomically, manifest.json, which commits the result.
+
+        Raises OSError.
+        """
         files.write(folder / TIMINGS, {
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -152,7 +156,7 @@ class JobResult:
 
     @staticmethod
     def load(folder: Path) -> JobResult | None:
-        """The committed result of the job in `folder`; None when it has none that can be read."""
+        """Load the committed result of the job in `folder`. Return None if there is none, or it cannot be read."""
         try:
             return JobResult.from_json(files.read(folder / MANIFEST))
         except (OSError, ValueError, TypeError, KeyError):
@@ -164,6 +168,6 @@ def with_remark(result: JobResult, remark: Remark) -> JobResult:
 
 
 def not_run(model: str, variant: str) -> JobResult:
-    """The row of a job that has no result."""
+    """Return the row of a job without a result."""
     problem = Problem("run", "no result was recorded", "run the job again")
     return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(problem,))

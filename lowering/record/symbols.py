@@ -1,4 +1,4 @@
-"""The symbol log of a job, put together from what its stages said: the record of the export, and where the inputs stand at every level."""
+"""The symbol log of a job, assembled from its stages' reports: the record of the export, and the state of the inputs at each level."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord
 
 
 def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
-    """`symbols` (a SymbolRecord as JSON) with the places of its dims at all levels, and the warnings that this adds.
+    """Add the places of dims at all levels to `symbols` (a SymbolRecord as JSON). Return it with the new warnings.
 
-    standings: a Standing as JSON by the stage that gave its level. What is no record of this schema stays as it is.
+    standings: a Standing as JSON for each stage, which describes the level that the stage gave.
+    Returns `symbols` unchanged if it is not a record of this schema.
     """
     record = record_of(symbols)
     if record is None or not standings:
@@ -24,7 +25,7 @@ def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[
     stages = {standing["level"]: stage for stage, standing in standings.items()}
     try:
         found = placed(record, [structured(Standing, standing) for standing in standings.values()])
-    except Exception:  # noqa: BLE001 - a log that fails must not cost the job its result
+    except Exception:  # noqa: BLE001 - an error in the log must not fail the job
         return symbols, [Remark("log_failed", traceback.format_exc(), "the symbol log", list(standings)[-1])]
     lost = {dim.id: stages[dim.lost_at] for dim in found.requested if dim.lost_at}
     lowest = list(standings)[-1]
@@ -33,13 +34,13 @@ def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[
 
 
 def refused(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """What `strict_dims` makes of the dims that are lost so far: a problem for each, with its value and code line."""
+    """Return a problem for each dim that is lost so far, with its value and code line, as `strict_dims` requires."""
     record = record_of(followed(symbols, standings)[0])
     return [_refusal(dim) for dim in record.lost] if record else []
 
 
 def record_of(symbols: Any) -> SymbolRecord | None:
-    """The record that is `symbols`; None when it is something else: a stage may report what it likes."""
+    """Parse `symbols` as a record. Return None if it is not one: a stage may report anything."""
     return SymbolRecord.from_json(symbols) if isinstance(symbols, Mapping) and symbols.get("schema") == SCHEMA else None
 
 
@@ -47,6 +48,6 @@ def _refusal(dim: Requested) -> Problem:
     place = next((place for place in dim.levels if place.level == dim.lost_at), None)
     became = f"became {dim.value} at level {place.level}" if place else f"became {dim.value}"
     why = "; ".join(part for part in (dim.why if place is None else "", f"at {dim.line}" if dim.line else "") if part)
-    cause = f"asked as {dim.asked}, {became}" + (f": {why}" if why else "")
+    cause = f"requested as {dim.asked}, {became}" + (f": {why}" if why else "")
     return Problem(dim.id, cause, f"change that line, or write {dim.value} into the shape; strict_dims=false makes it a warning"
                    if place is None else "strict_dims=false makes it a warning")

@@ -1,4 +1,4 @@
-"""Models of the transformers library, built from a config with random weights: nothing is downloaded."""
+"""Models of the transformers library, built from a config with random weights. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def build(
     config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32",
     experts: Experts | None = None,
 ) -> torch.nn.Module:  # fmt: skip
-    """`architecture(config(**kwargs))` in eval mode, weights drawn from torch's current seed, none left constant (see `weights.spread`).
+    """Build `architecture(config(**kwargs))` in eval mode, with random weights from torch's current seed, none constant (see
+    `weights.spread`).
 
-    attention: `sdpa` calls torch's fused op, `eager` the matmul-softmax form; None is the architecture's own choice (sdpa where it can).
-    experts: how a mixture computes: `batched_mm` gathers the weights of each token's experts, `eager` loops over the experts that the data
-    hit (which no export can follow), `grouped_mm` sorts the tokens by expert; None is the architecture's own choice.
-    Under a FakeTensorMode the weights are fake. LoadError names each class or config key that transformers lacks, and its near miss.
+    attention: `sdpa` uses torch's fused op, `eager` the matmul-softmax form; None: the architecture's default (sdpa if supported).
+    experts: implementation of a mixture. `batched_mm` gathers the weights of each token's experts, `eager` loops over the experts that the
+        data selects (which cannot be exported), `grouped_mm` sorts the tokens by expert; None: the architecture's default.
+    Under a FakeTensorMode the weights are fake. Raises LoadError for each unknown class or config key, with the closest match.
     """
     from transformers.initialization import no_init_weights
 
@@ -47,8 +48,9 @@ def build(
 
     with no_init_weights():
         module = made()
-    module.tie_weights()  # part of the initialisation that was left out
-    if not is_fake(torch.empty(0)) and not any(parameter.is_meta for parameter in module.parameters()):  # those have no values to draw
+    module.tie_weights()  # part of the skipped initialisation
+    # Fake and meta tensors have no values to initialise.
+    if not is_fake(torch.empty(0)) and not any(parameter.is_meta for parameter in module.parameters()):
         module = module if _drawn(module) else made()
         weights.spread(module)
     module.eval()
@@ -56,9 +58,9 @@ def build(
 
 
 def _drawn(module: Any) -> bool:
-    """Draw the weights of a module that has none yet; whether the architecture's own initialiser reached all of them.
+    """Initialise the weights of a module. Return whether the architecture's own initialiser set all of them.
 
-    Once, and after tying: drawn as the constructors do it, most weights are drawn twice, and tied ones take memory of their own meanwhile.
+    Runs once, after tying. The constructors would initialise most weights twice, and allocate separate memory for tied weights meanwhile.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
     with torch.no_grad():
@@ -69,14 +71,15 @@ def _drawn(module: Any) -> bool:
 
 
 def config_of(architecture: str) -> Any:
-    """The config class that a model class of transformers is built from; LoadError when there is none of that name."""
+    """Return the config class of a transformers model class. Raises LoadError if there is no such class."""
     return _class(architecture, "architecture", architecture[:4]).config_class
 
 
 def known_keys(config_class: Any) -> set[str]:
-    """The keys that a config class reads: what its constructor names, the other names of these, and properties that can be set."""
+    """Return the keys that a config class reads: parameters of its constructor, their aliases, and settable properties."""
     known = set(inspect.signature(config_class).parameters) | set(config_class.attribute_map)
-    return known | {name for name, member in inspect.getmembers_static(config_class, lambda member: isinstance(member, property)) if member.fset}
+    properties = inspect.getmembers_static(config_class, lambda member: isinstance(member, property))
+    return known | {name for name, member in properties if member.fset}
 
 
 def _class(name: str, key: str, like: str) -> Any:
@@ -90,7 +93,7 @@ def _class(name: str, key: str, like: str) -> Any:
 
 
 def _unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
-    """A config keeps any keyword that it does not know as an attribute that nothing reads: refuse those."""
+    """Return a problem for each unknown key: a config would store it as an attribute that nothing reads."""
     known = known_keys(config_class)
     unknown = [key for key in given if key not in known]
     return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", near_miss(key, known)) for key in unknown]

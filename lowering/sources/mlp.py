@@ -1,4 +1,4 @@
-"""A multilayer perceptron: small enough to read every level of it in a minute."""
+"""A multilayer perceptron, small enough to read every level in a minute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class MLP(nn.Module):
-    """(batch, width_in) -> (batch, width_out), one hidden layer with GELU."""
+    """Maps (batch, width_in) to (batch, width_out), with one hidden layer and GELU."""
 
     def __init__(self, width_in: int, width_hidden: int, width_out: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""TorchScript models as users write them: a scripted LSTM tagger, a scripted step of a beam search, a traced convolutional network."""
+"""TorchScript models in the style of users: a scripted LSTM tagger, a scripted step of a beam search, a traced convolutional network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lowering.sources.weights import spread
 
 
 class Tagger(nn.Module):
-    """(batch, seq) token ids -> (batch, seq, tags) log probabilities; an LSTM cell in a loop over seq."""
+    """Maps (batch, seq) token ids to (batch, seq, tags) log probabilities, with an LSTM cell in a loop over seq."""
 
     def __init__(self, vocabulary: int = 50, width: int = 8, tags: int = 4):
         super().__init__()
@@ -32,7 +32,7 @@ class Tagger(nn.Module):
 
 
 class BeamStep(nn.Module):
-    """(batch, width) hidden states and (batch,) scores -> scores and tokens of the best `beams` continuations, each (batch, beams)."""
+    """Maps (batch, width) hidden states and (batch,) scores to scores and tokens of the best `beams` continuations, each (batch, beams)."""
 
     def __init__(self, width: int = 8, vocabulary: int = 20, beams: int = 3):
         super().__init__()
@@ -59,12 +59,13 @@ class BeamStep(nn.Module):
 
 
 class Pictures(nn.Module):
-    """(batch, 3, 16, 16) -> (batch, classes): two convolutions with batch norm; its flattening reads the batch from the tensor."""
+    """Maps (batch, 3, 16, 16) to (batch, classes), with two convolutions and batch norm. Its flattening reads the batch from the tensor."""
 
     def __init__(self, classes: int = 5):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Conv2d(6, 8, 3, padding=1), nn.MaxPool2d(2)
+            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True),
+            nn.Conv2d(6, 8, 3, padding=1), nn.MaxPool2d(2)
         )
         self.head = nn.Linear(8 * 4 * 4, classes)
 
@@ -74,17 +75,17 @@ class Pictures(nn.Module):
 
 
 def tagger() -> Interpreted:
-    """The tagger, scripted, saved and loaded."""
+    """Return the tagger, scripted, saved and loaded."""
     return saved(torch.jit.script(_random(Tagger())))
 
 
 def beam_step() -> Interpreted:
-    """The step of the beam search, scripted, saved and loaded."""
+    """Return the step of the beam search, scripted, saved and loaded."""
     return saved(torch.jit.script(_random(BeamStep())))
 
 
 def pictures() -> Interpreted:
-    """The convolutional network, traced on two pictures, saved and loaded."""
+    """Return the convolutional network, traced on two pictures, saved and loaded."""
     return saved(torch.jit.trace(_random(Pictures()), torch.randn(2, 3, 16, 16)))
 
 

@@ -1,4 +1,4 @@
-"""TorchScript modules as models: a user's own scripted or traced `.pt`, with its weights by name and its dims made dynamic."""
+"""TorchScript modules as models: a user's scripted or traced `.pt`, with its weights by name and dynamic dims."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from lowering.torchscript.nodes import place
 
 
 def load(path: str) -> Interpreted:
-    """The module of a TorchScript file; LoadError when there is none, Unsupported with every construct that has no lowering."""
+    """Load the module of a TorchScript file.
+
+    Raises LoadError if there is none, or Unsupported with every construct that cannot be lowered.
+    """
     if not Path(path).is_file():
-        raise LoadError(Problem(f"path: {path}", "there is no such file", "the path is taken from where the command runs"))
+        raise LoadError(Problem(f"path: {path}", "file does not exist", "the path is relative to the working directory of the command"))
     try:
         module = torch.jit.load(path, map_location="cpu")
     except Exception as error:
-        raise LoadError(Problem(f"path: {path}", f"is not a TorchScript file: {error}", "save it by torch.jit.save; a `.pt2` is not one")) from error
+        fix = "save it with torch.jit.save; a `.pt2` is not TorchScript"
+        raise LoadError(Problem(f"path: {path}", f"is not a TorchScript file: {error}", fix)) from error
     return Interpreted(module)
 
 
 def saved(module: torch.jit.ScriptModule) -> Interpreted:
-    """A scripted or traced module as it comes back from its file: for modules that a factory scripts on the spot."""
+    """Save and reload a scripted or traced module, for factories that script a module themselves."""
     held = io.BytesIO()
     torch.jit.save(module, held)
     held.seek(0)
@@ -38,19 +42,19 @@ def saved(module: torch.jit.ScriptModule) -> Interpreted:
 
 
 class Interpreted(torch.nn.Module):
-    """A TorchScript module that computes by itself, and that torch.export sees node by node, with the file's own lines.
+    """A TorchScript module that runs natively, but that torch.export sees node by node, with the code lines of the file.
 
-    Its parameters and buffers are the module's, by the same names. `module` is the loaded module: what the lowering is compared with.
+    Its parameters and buffers are the module's, by the same names. `module` is the loaded module, which is the reference for the lowering.
     """
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         super().__init__()
         module.eval()
-        object.__setattr__(self, "module", module)  # not a submodule: its weights are held once
+        object.__setattr__(self, "module", module)  # not a submodule, so that its weights exist only once
         if problems := refusals(module.inlined_graph):
             raise Unsupported(problems)
         for name, parameter in module.named_parameters(remove_duplicate=False):
-            # requires_grad is kept: where it is set, torch's own modules do not take their fused inference paths, which have no lowering
+                        # Keep requires_grad: if it is set, torch's own modules avoid their fused inference paths, which cannot be lowered
             _place(self, name, torch.nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
         for name, buffer in module.named_buffers(remove_duplicate=False):
             _place(self, name, buffer)
@@ -67,7 +71,7 @@ class Interpreted(torch.nn.Module):
         object.__setattr__(self, "forward", run)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
-        """As the module's own forward; while torch.export looks on, node by node."""
+        """Run the module's own forward, or interpret it node by node during torch.export."""
         if not torch.compiler.is_exporting():
             result = self.module(*arguments, **named)
             self._take_back()
@@ -78,7 +82,7 @@ class Interpreted(torch.nn.Module):
         return Interpreter(self.module.inlined_graph, self._read, self._write, self.watch.after).run(values)
 
     def explain(self) -> list[Problem]:
-        """Which lines of the module fixed a dim in the last export, and to what; empty when none did."""
+        """Return the lines of the module that fixed a dim in the last export, with its value. Empty if there are none."""
         return list(self.watch.problems.values())
 
     def _read(self, name: str) -> Any:
@@ -93,14 +97,14 @@ class Interpreted(torch.nn.Module):
         setattr(_attribute(self, owner) if owner else self, attribute, value)
 
     def _take_back(self) -> None:
-        """Buffers that forward assigned anew become the module's own again, with the new values."""
+        """Store the values that forward assigned to buffers back into the module's own buffers."""
         for name in self._assigned:
             held, (owner, _, attribute) = _attribute(self, name), name.rpartition(".")
             held.copy_(_attribute(self.module, name))
             setattr(_attribute(self.module, owner) if owner else self.module, attribute, held)
 
     def double(self) -> Interpreted:
-        """In float64; constants that the file holds in its code stay as they are."""
+        """Convert to float64. Constants in the file's code stay as they are."""
         super().double()
         self.module.double()
         return self
@@ -110,7 +114,7 @@ class Interpreted(torch.nn.Module):
 
 
 class Watch:
-    """Looks at a symbolic run behind every node: a guard that makes a dim one number, or a multiple of it, is that node's doing."""
+    """Checks a symbolic run after every node: a guard that makes a dim a number, or a multiple of one, is attributed to that node."""
 
     def __init__(self) -> None:
         self.problems: dict[str, Problem] = {}
@@ -119,7 +123,7 @@ class Watch:
         self._names: dict[str, str] = {}
 
     def begin(self, inputs: Mapping[str, torch.Tensor]) -> None:
-        """Watch a run on these inputs; what an earlier one did is forgotten."""
+        """Start to watch a run on these inputs, and forget the previous run."""
         self.problems.clear()
         sizes = {f"{name}.size({position})": size for name, value in inputs.items() for position, size in enumerate(value.shape)}
         dims = {name: size for name, size in sizes.items() if isinstance(size, torch.SymInt)}
@@ -132,19 +136,19 @@ class Watch:
         for guard in guards[self._seen :]:
             where = place(node)
             words = re.sub(r"\b\w+\b", lambda match: self._names.get(match[0], match[0]), guard)
-            cause = f"computes only where {words}: a size of the example that it was traced with is a constant here"
+            cause = f"works only if {words}: the size of an example from tracing is a constant here"
             self.problems.setdefault(where, Problem(where, cause, "script the module, or take the size from the tensor: x.size(0)"))
         self._seen = len(guards)
 
     def _guards(self) -> list[str]:
-        """The guards so far that say that a dim is a number or a multiple of one."""
+        """Return the guards so far that require a dim to be a number or a multiple of one."""
         if not isinstance(self._env, ShapeEnv):
             return []
         return [text for guard in self._env.guards if "Eq(" in (text := str(guard.expr)) and "Ne(" not in text]
 
 
 def _unassignable(name: str) -> Problem:
-    return Problem(f"attribute '{name}'", "forward assigns to it, and it is no buffer", "make it a buffer or a local")
+    return Problem(f"attribute '{name}'", "forward assigns to it, but it is not a buffer", "make it a buffer or a local variable")
 
 
 def _place(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -160,7 +164,7 @@ def _place(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 
 def _attributes(graph: torch._C.Graph) -> tuple[set[str], set[str]]:
-    """The full names of what a graph reads from its module, and of what it assigns."""
+    """Return the full names that a graph reads from its module, and those that it assigns."""
     paths, read, assigned = {next(graph.inputs()).debugName(): ""}, set(), set()
     pending = [graph.nodes()]
     while pending:
@@ -193,7 +197,7 @@ def _attribute(root: Any, name: str) -> Any:
 
 
 def _signature(formals: list[Any]) -> inspect.Signature:
-    """What forward takes, by the names that the file's own forward has."""
+    """Return the signature of forward, with the argument names of the file."""
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     return inspect.Signature([
         inspect.Parameter(formal.name, kind, default=formal.default_value if formal.has_default_value() else empty) for formal in formals

@@ -1,4 +1,4 @@
-"""Random weights that a numerics check can see: no bias of zeros, no scale of ones."""
+"""Random weights that make numerics checks effective: no biases of zeros, no scales of ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 @torch.no_grad()
 def spread(module: torch.nn.Module, by: float = 0.1) -> None:
-    """Scatter every parameter and running statistic that its initialiser left constant, uniformly by at most `by` (relative if not 0).
+    """Perturb every parameter and running statistic that its initialiser left constant, uniformly by at most `by` (relative if not 0).
 
-    A lowering that drops a bias or swaps mean and variance computes the right numbers as long as they are 0 and 1.
+    While they are 0 and 1, a lowering that drops a bias or swaps mean and variance still computes correct numbers.
     Draws from torch's current seed.
     """
     found: list[torch.Tensor] = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
@@ -25,5 +25,5 @@ def spread(module: torch.nn.Module, by: float = 0.1) -> None:
 
 def _constant(tensor: torch.Tensor) -> bool:
     flat = tensor.flatten()
-    few = flat[:64]  # decides for nearly every drawn tensor, however large
+    few = flat[:64]  # enough for almost every random tensor, however large
     return bool(flat.numel() and (few == flat[0]).all() and (flat == flat[0]).all())

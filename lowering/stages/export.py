@@ -236,7 +236,7 @@ def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord,
     note.report("symbols", replace(found, requested=requested).to_json())
     asked = {dim.id: dim.asked for dim in found.requested}
     for name, each in lost.items():
-        note("became_static", f"{name}, asked as {asked[name]}, became {each.value} in the decomposition of {each.op}", name)
+        note("became_static", f"{name}, requested as {asked[name]}, became {each.value} in the decomposition of {each.op}", name)
     if problems := [each.problem(f"{name} ('{asked[name]}')") for name, each in lost.items() if asked[name] != "null"]:
         raise StageFailed(problems)
 

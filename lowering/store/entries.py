@@ -1,9 +1,9 @@
-"""The store: results of stages by key, shared by runs and by workers side by side. A result is whole or it is not there.
+"""The store: results of stages by key, shared by runs and by concurrent workers. A result is stored completely or not at all.
 
-One that is the copy of a URL (lowering.store.mirror) looks there for what it lacks, and puts there what it gets.
+A store can mirror a URL (lowering.store.mirror). It then fetches missing results from there, and uploads new ones.
 
-    STORE/entries/ab/abcdef…/   entry.json (what it is, the digests of its files), ir, and the stage's own files
-    STORE/notes/KIND/…json      small records by name: what a job's stages were last made of, and how long they took
+    STORE/entries/ab/abcdef…/   entry.json (the result's data and the digests of its files), ir, and the stage's own files
+    STORE/notes/KIND/…json      small records by name: the last dependencies of a job's stages, and their durations
     STORE/weights/ab/…          weights by digest (lowering.store.weights)
 """
 
@@ -32,7 +32,7 @@ ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
 
 
 def digest(data: Any) -> str:
-    """Hex SHA-256 of bytes, or of JSON data whatever the order of its keys."""
+    """Return the hex SHA-256 of bytes, or of JSON data regardless of the order of keys."""
     if not isinstance(data, bytes):
         data = json.dumps(data, sort_keys=True, ensure_ascii=False, default=repr).encode("utf-8", "surrogatepass")
     return hashlib.sha256(data).hexdigest()
@@ -40,7 +40,7 @@ def digest(data: Any) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored result. data: what `put` was given; files: name -> [digest, bytes] of the stage's own files."""
+    """A stored result. data: passed to `put` by its maker; files: name -> [digest, bytes] of the stage's own files."""
 
     key: str
     folder: Path
@@ -48,11 +48,11 @@ class Entry:
     files: Mapping[str, tuple[str, int]]
 
     def ir(self) -> bytes:
-        """Raises OSError."""
+        """Read the serialized IR. Raises OSError."""
         return (self.folder / IR).read_bytes()
 
     def place(self, stem: Path) -> None:
-        """Put the stage's files into the folder of `stem`, under its name: read-only, for they share the store's bytes. Raises OSError."""
+        """Link the stage's files beside `stem`, under its name. They are read-only because they share the store's bytes. Raises OSError."""
         for name in self.files:
             target = stem.parent / name.replace(PLACE, stem.name, 1)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,20 +64,20 @@ class Entry:
         return sum(size for _, size in self.files.values()) + files.size(self.folder / IR) + files.size(self.folder / ENTRY)
 
 
-PLACE = "@"  # in the name of a stored file: the number and name of the stage, which may differ in the pipeline that takes it
+PLACE = "@"  # in names of stored files, stands for the number and name of the stage, which may differ between pipelines
 
 
 class Store:
-    """A folder of results. Reading never trusts: every byte that an entry stands for is checked against its digest."""
+    """A folder of results. Reads verify every byte of an entry against its digest."""
 
     def __init__(self, root: Path):
         self.root = root
 
     def find(self, key: str) -> Entry | None:
-        """The entry of `key`, verified; None when there is none. One that is damaged is removed: it will be made anew."""
+        """Return the verified entry of `key`, or None if there is none. Damaged entries are removed, so that they are rebuilt."""
         entry = self._sound(key)
         if entry is None:
-            with suppress(OSError):  # what cannot be brought is made anew
+            with suppress(OSError):  # if it cannot be fetched, it is rebuilt
                 brought = self._bring(key)
                 entry = self._sound(key) if brought else None
                 if entry is not None:
@@ -87,7 +87,7 @@ class Store:
         return entry
 
     def _sound(self, key: str) -> Entry | None:
-        """The entry of `key` that lies here, verified; one that is damaged is removed."""
+        """Return the verified local entry of `key`. A damaged entry is removed."""
         folder = self._folder(key)
         try:
             wrapped = files.read(folder / ENTRY)
@@ -104,7 +104,7 @@ class Store:
         if not sound:
             self.discard(key)
             return None
-        with suppress(OSError):  # a store that is read-only here still serves
+        with suppress(OSError):  # a read-only store can still be read
             used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
             if time.time() - used > DAY:
@@ -112,9 +112,9 @@ class Store:
         return entry
 
     def _bring(self, key: str) -> bool:
-        """Get an entry from where this store is a copy of, unverified, if it is whole; False when it is not there.
+        """Fetch an entry, unverified, from the URL that this store mirrors.
 
-        Raises OSError.
+        Return whether the URL has the entry, even if incomplete. Raises OSError.
         """
         folder = self._folder(key)
         if (content := mirror.read(folder / ENTRY)) is None:
@@ -135,14 +135,17 @@ class Store:
             for path in (draft / "files").rglob("*"):
                 path.chmod(0o444 if path.is_file() else 0o755)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # another was faster
+            with suppress(OSError):  # another process was faster
                 draft.rename(folder)
             return True
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
     def put(self, key: str, data: Mapping[str, Any], ir: bytes | None, stem: Path, made: list[Path]) -> None:
-        """Store a result: its IR, and the files that its stage wrote beside `stem`. Whoever is first with a key wins. Raises OSError."""
+        """Store a result: its IR, and the files that its stage wrote beside `stem`.
+
+        If the key exists, the stored result stays. Raises OSError.
+        """
         draft, folder = self._draft(key), self._folder(key)
         (draft / "files").mkdir(parents=True)
         try:
@@ -152,14 +155,14 @@ class Store:
                 name = PLACE + name.removeprefix(stem.name) if name.startswith(stem.name) else name
                 (draft / "files" / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(path, draft / "files" / name)
-                (draft / "files" / name).chmod(0o444)  # the same bytes as the job's file: an edit there must not reach the store
+                (draft / "files" / name).chmod(0o444)  # hard link to the job's file: an edit there must not change the store
                 held[name] = (_digest_of(path), path.stat().st_size)
             if ir is not None:
                 (draft / IR).write_bytes(ir)
             mark = None if ir is None else digest(ir)
             plain = json.loads(files.dumps([data, held]))
             whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": digest([plain[0], plain[1], mark])}
-            files.write_bytes(draft / ENTRY, files.encode(files.dumps(whole)), durable=False)  # a torn one is seen by its digest
+            files.write_bytes(draft / ENTRY, files.encode(files.dumps(whole)), durable=False)  # the digest reveals a torn file
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 try:
@@ -173,7 +176,7 @@ class Store:
         mirror.publish([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
 
     def discard(self, key: str) -> None:
-        """Remove an entry, at once for every reader."""
+        """Remove an entry, atomically for all readers."""
         trash = self.root / DRAFTS / f"trash-{os.getpid()}-{time.monotonic_ns()}"
         with suppress(OSError):
             trash.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,7 @@ class Store:
             shutil.rmtree(trash, ignore_errors=True)
 
     def note(self, kind: str, name: str, data: Any) -> None:
-        """Keep `data` (JSON) under a name of any characters. Raises OSError."""
+        """Store `data` (JSON) under a name of arbitrary characters. Raises OSError."""
         path = self._note(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"name": name, "sha256": digest(json.loads(files.dumps(data))), "data": data}
@@ -189,7 +192,7 @@ class Store:
         mirror.publish([path])
 
     def noted(self, kind: str, name: str) -> Any:
-        """What was kept under a name; None when nothing was, or it is damaged."""
+        """Return the data stored under a name, or None if there is none or it is damaged."""
         path = self._note(kind, name)
         try:
             if not path.exists():
@@ -200,7 +203,7 @@ class Store:
             return None
 
     def entries(self) -> Iterator[tuple[Entry, float]]:
-        """Every entry as it describes itself, unverified, and when it was last used (seconds since the epoch)."""
+        """Iterate over all entries, unverified, each with the time of its last use (seconds since the epoch)."""
         for path in sorted((self.root / ENTRIES).glob(f"*/*/{ENTRY}")):
             with suppress(OSError, ValueError, KeyError):
                 wrapped = files.read(path)
@@ -211,11 +214,11 @@ class Store:
         return self.root / WEIGHTS
 
     def weights_file(self, key: str) -> Path:
-        """Where the weights of that digest are, if they are."""
+        """Return the path of the weights with that digest, whether or not they exist."""
         return weights_file(self.weights, key)
 
     def has_weights(self, key: str) -> bool:
-        """Whether they are here, or where this store is a copy of."""
+        """Return whether the weights exist, here or at the URL that this store mirrors."""
         path = self.weights_file(key)
         try:
             return path.exists() or mirror.exists(path)
@@ -226,7 +229,7 @@ class Store:
         return self.root / ENTRIES / key[:2] / key
 
     def _draft(self, key: str) -> Path:
-        """A folder of this thread's own, which is not there yet."""
+        """Return the path of a folder, not created yet, that only this thread uses."""
         draft = self.root / DRAFTS / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{key[:16]}"
         shutil.rmtree(draft, ignore_errors=True)
         return draft
@@ -247,5 +250,5 @@ def _digest_of(path: Path) -> str:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # different file systems, or one without hard links
         shutil.copyfile(source, target)

@@ -1,6 +1,6 @@
-"""Keeps a store within a budget: what was used longest ago goes first, and what no entry needs any more goes with it.
+"""Eviction: keeps a store within a budget by removing the least recently used entries, and the weights that no entry needs any more.
 
-The rule is one for a store here (`Here`) and for the URL that it is a copy of (`There`, lowering.store.mirror_eviction).
+The same policy applies to a local store (`Here`) and to the URL that it mirrors (`There`, lowering.store.mirror_eviction).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from lowering.store.entries import DAY, DRAFTS, Store
 
 @dataclass(frozen=True)
 class Held:
-    """Something in a store. used: when it was last (seconds since the epoch); weights: of an entry, the digest of those it stands for."""
+    """Something in a store.
+
+    used: time of its last use (seconds since the epoch); weights: for an entry, the digest of the weights it needs.
+    """
 
     size: int
     used: float
@@ -28,31 +31,31 @@ class Held:
 
 
 class Shelf(Protocol):
-    """A store as eviction sees it. Everything may raise OSError."""
+    """A store as eviction sees it. Each method may raise OSError."""
 
     def entries(self) -> Mapping[str, Held]:
-        """By key."""
+        """Return the entries by key."""
 
     def weights(self) -> Mapping[str, Held]:
-        """By digest."""
+        """Return the weights by digest."""
 
     def packaged(self) -> Iterator[str]:
-        """The digests of the weights that packaged programs of runs need."""
+        """Iterate over the digests of the weights that packaged programs of runs need."""
 
     def discard(self, key: str) -> None: ...
 
     def forget(self, digest: str) -> None:
-        """Remove weights."""
+        """Remove weights by digest."""
 
     def sweep(self) -> None:
-        """Remove what killed processes left half-written a day or more ago."""
+        """Remove partial files that killed processes left a day or more ago."""
 
 
 @dataclass(frozen=True)
 class Evicted:
-    """What `evict` removed, by key and digest, and the bytes of entries and weights before and after.
+    """Result of `evict`: the removed keys and digests, and the bytes of entries and weights before and after.
 
-    Bytes that runs share with a store here stay on disk with them.
+    Bytes that a local store shares with runs stay on disk as long as the runs exist.
     """
 
     entries: tuple[str, ...]
@@ -62,9 +65,9 @@ class Evicted:
 
 
 def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3600.0) -> Evicted:
-    """Remove entries, least recently used first, until at most `budget` bytes are left.
+    """Remove the least recently used entries until at most `budget` bytes are left.
 
-    keep: keys that stay; so does what was used in the last `idle` seconds, as a job may be about to read it. Raises OSError.
+    keep: keys that must stay. Entries used in the last `idle` seconds stay too, because a job may be about to read them. Raises OSError.
     """
     entries, weights = shelf.entries(), dict(shelf.weights())
     needed = Counter(held.weights for held in entries.values()) + Counter(shelf.packaged())
@@ -96,7 +99,7 @@ def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3
 
 
 class Here:
-    """A store on this machine. runs: the folder of runs, whose packaged programs need their weights."""
+    """A local store. runs: the folder of runs, whose packaged programs need their weights."""
 
     def __init__(self, store: Store, runs: Path | None = None):
         self.store, self.runs = store, runs

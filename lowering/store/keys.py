@@ -1,4 +1,4 @@
-"""Keys of stage results: everything that a result depends on, part by part, so that a miss can say what changed."""
+"""Keys of stage results. A key consists of named parts, one per dependency, so that a miss can be explained by the parts that changed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from lowering import recipe
 from lowering.store import provenance
 from lowering.store.entries import digest
 
-WORDS = {"input": "its input changed", "weights": "the weights changed", "levels": "a level above changed"}
-SCHEMA = 3  # of the parts, and of how levels are saved; raised when either changes
-MODEL = "model"  # the input of a first stage: what it is built from is the part `model`
+WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed"}
+SCHEMA = 3  # of the parts, and of the format of saved levels; raise it when either changes
+MODEL = "model"  # the input of a first stage; its dependencies are in the part `model`
 
 
 def stage_parts(spec: Mapping[str, Any], given: str) -> dict[str, Any]:
-    """What every stage's result depends on: `spec` (its recipe with all options) and `given`, the identity of its input."""
+    """Return the parts common to all stages. spec: the stage's recipe with all options; given: the identity of its input."""
     target = spec[recipe.TARGET]
     return {"schema": SCHEMA, "stage": dict(spec), "input": given, "source": provenance.sources(target), "tools": provenance.tools(target)}
 
 
 def model_part(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model (as JSON) is: its declaration, the code that builds it, and the files that it names."""
+    """Describe a model (as JSON) by its declaration, the code that builds it, and the files that it names."""
     code = provenance.modules_of(model) + [library["module"] for library in model.get("libraries", ())
                                            if isinstance(library, Mapping) and library.get("module")]
     return {"declared": dict(model), "source": provenance.sources(*code), "tools": provenance.tools(*code),
@@ -29,13 +29,13 @@ def model_part(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interface_part(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model declares but for the module's code and weights."""
+    """Describe the declaration of a model (as JSON), without the code and weights of its module."""
     declared = {name: value for name, value in model.items() if name not in ("factory", "seed")}
     return {"declared": declared, "source": {}, "tools": {}, "files": provenance.named_files(declared)}
 
 
 def job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the result of a whole job (as JSON) depends on."""
+    """Return everything that the result of a whole job (as JSON) depends on."""
     targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
     return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
             "strict_dims": job.get("strict_dims", False), "model": model_part(job["model"]),
@@ -47,10 +47,10 @@ def of(parts: Mapping[str, Any]) -> str:
 
 
 def why(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """What made a result that was asked for another than the last one of that stage: `seq.max: 512 -> 128; lowering/ir/mlir.py changed`."""
+    """Describe the changes since the last result of the same stage: `seq.max: 512 -> 128; lowering/ir/mlir.py changed`."""
     if old is None:
         return "first time"
-    return "; ".join(_changes(old, new)) or "not in the store any more, or the last attempt failed"
+    return "; ".join(_changes(old, new)) or "no longer in the store, or the last attempt failed"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(`key.key: old value`, new value) of every leaf that differs."""
+    """Yield (`key.key: old value`, new value) for each leaf that differs."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))

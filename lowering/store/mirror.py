@@ -1,7 +1,7 @@
-"""A folder here that is the copy of one at an fsspec URL (`s3://bucket/prefix`): what is made here is put there, what is wanted is brought.
+"""A local folder that mirrors one at an fsspec URL (`s3://bucket/prefix`): new files are uploaded, missing files are fetched.
 
-The copy's root holds origin.json with the URL; every file below it has its counterpart there. Where there is no such mark nothing
-is done. Whatever goes wrong on the way is an OSError.
+The root of a mirror holds origin.json with the URL. Each file below the root has a counterpart at the URL. For paths outside of a mirror,
+all functions do nothing. All errors are raised as OSError.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 
 
 def mark(root: Path, url: str) -> None:
-    """Make `root` the copy of `url`."""
+    """Make `root` a mirror of `url`."""
     if url_of(root) != url:
         root.mkdir(parents=True, exist_ok=True)
         files.write(root / MARK, {"url": url})
 
 
 def url_of(path: Path) -> str | None:
-    """The URL of which `path`, or a folder that it lies in, is a copy; with the rest of the path."""
+    """Return the URL of the counterpart of `path`, or None if it is not inside a mirror."""
     found = _counterpart(path)
     return found.url if found else None
 
 
 def publish(paths: Sequence[Path]) -> None:
-    """Put files to where they belong; the last one when all others are there, so that it can stand for them."""
+    """Upload files. The last one is uploaded after all others exist, so its presence proves that they are complete."""
     for group in (paths[:-1], paths[-1:]):
         if group and (twins := [twin for path in group if (twin := _counterpart(path))]):
             with _errors(twins[0].url), twins[0].opened() as system:
@@ -43,7 +43,7 @@ def publish(paths: Sequence[Path]) -> None:
 
 
 def bring(path: Path, into: Path | None = None) -> bool:
-    """Get a file from where it belongs, whole or not at all; False when it is not there either. into: where it goes (default: `path`)."""
+    """Fetch a file, atomically. Return whether it exists at the URL. into: destination (default: `path`)."""
     twin = _counterpart(path)
     if twin is None:
         return False
@@ -59,19 +59,19 @@ def bring(path: Path, into: Path | None = None) -> bool:
 
 @dataclass(frozen=True)
 class Listed:
-    """A file at a URL: its bytes, and when it was put there (seconds since the epoch)."""
+    """Metadata of a file at a URL: its size in bytes, and when it was uploaded (seconds since the epoch)."""
 
     size: int
     modified: float
 
 
 def names(folder: Path) -> list[str]:
-    """The files below the counterpart of `folder`, relative to it."""
+    """List the files below the counterpart of `folder`, by relative path."""
     return sorted(listing(folder))
 
 
 def listing(folder: Path) -> dict[str, Listed]:
-    """The same, with what is known of each."""
+    """Return the same files with their metadata."""
     twin = _counterpart(folder)
     if twin is None:
         return {}
@@ -85,7 +85,7 @@ def listing(folder: Path) -> dict[str, Listed]:
 
 
 def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
-    """The bytes of the counterparts of files of one copy, of those that are there: many at a time."""
+    """Read the counterparts of files of one mirror, many at a time. Files that do not exist are left out."""
     twins = {twin.path: path for path in paths if (twin := _counterpart(path))}
     if not twins:
         return {}
@@ -100,7 +100,7 @@ def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
 
 
 def read(path: Path) -> bytes | None:
-    """The bytes of the counterpart; None when it is not there."""
+    """Read the counterpart of a file. Return None if it does not exist."""
     twin = _counterpart(path)
     if twin is None:
         return None
@@ -128,13 +128,13 @@ def remove(path: Path) -> None:
 
 
 def remove_all(paths: Sequence[Path]) -> None:
-    """Remove the counterparts of files of one copy that are there."""
+    """Remove the counterparts of files, if they exist."""
     for path in paths:
         remove(path)
 
 
 def touch(path: Path, older: float) -> None:
-    """Put a small file again where it was put more than `older` seconds ago: whoever frees the URL sees that it is in use."""
+    """Upload a small file again if its upload is more than `older` seconds old, so that eviction at the URL sees that it is in use."""
     twin = _counterpart(path)
     if twin is None:
         return
@@ -145,13 +145,13 @@ def touch(path: Path, older: float) -> None:
 
 @dataclass(frozen=True)
 class _Twin:
-    """A file or folder at a URL; path: as its file system calls it."""
+    """A file or folder at a URL. path: the form that its file system expects."""
 
     url: str
 
     @property
     def path(self) -> str:
-        import fsspec  # here: most jobs have no URL
+        import fsspec  # imported here, because most jobs use no URL
 
         return str(fsspec.get_filesystem_class(self.url.partition("://")[0])._strip_protocol(self.url))
 
@@ -163,7 +163,7 @@ class _Twin:
 
 
 def _modified(system: Any, name: str, told: Mapping[str, Any]) -> float:
-    """When a file was put there, in seconds since the epoch: as a listing tells it, or asked for."""
+    """Return when a file was uploaded, in seconds since the epoch. Asks the file system if the listing does not contain it."""
     found = next((told[key] for key in ("LastModified", "last_modified", "updated", "mtime", "modified") if told.get(key)), None)
     if isinstance(found, str):
         found = datetime.fromisoformat(found)
@@ -174,7 +174,7 @@ def _modified(system: Any, name: str, told: Mapping[str, Any]) -> float:
 
 @contextmanager
 def _errors(url: str) -> Iterator[None]:
-    """The clients of object stores raise kinds of their own; here they are errors of a disk."""
+    """Convert the exceptions of object store clients to OSError."""
     try:
         yield
     except OSError as error:
@@ -196,7 +196,7 @@ def _counterpart(path: Path) -> _Twin | None:
 
 
 def _root(path: Path) -> tuple[Path, str] | None:
-    """The copy that `path` lies in, and its URL."""
+    """Find the root of the mirror that contains `path`, and its URL."""
     for folder in (path, *path.parents):
         if folder not in _marked:
             try:

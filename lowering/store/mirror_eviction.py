@@ -1,4 +1,4 @@
-"""A store at a URL, as eviction sees it: what machines without a common disk share. Whoever looks for what was removed makes it anew."""
+"""Eviction at the URL that a store mirrors, which machines without a common disk share. Whoever misses a removed result rebuilds it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lowering.store.mirror import Listed
 
 
 class There:
-    """The counterpart of a store (and of a folder of runs) that is the copy of a URL.
+    """The counterpart, at a URL, of a store and a folder of runs.
 
-    When something was used last is told by its entry.json, which machines that use it put anew, once a day at most.
+    The time of last use of an entry is that of its entry.json, which machines that use the entry upload again, at most once a day.
     """
 
     def __init__(self, store: Store, runs: Path):
         self.store, self.runs = store, runs
-        self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key, the files of an entry
+        self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key: the files of an entry
         for name, listed in mirror.listing(store.root / ENTRIES).items():
             _, key, file = name.split("/", 2)
             self.folders[key][file] = listed
@@ -31,7 +31,8 @@ class There:
     def entries(self) -> Mapping[str, Held]:
         whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
         told = mirror.read_all(list(whole.values()))
-        return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified, _weights(told[path]))
+        return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified,
+                          _weights(told[path]))
                 for key, path in whole.items() if path in told}
 
     def weights(self) -> Mapping[str, Held]:
@@ -45,7 +46,7 @@ class There:
                 yield json.loads(content)["weights"]["sha256"]
 
     def discard(self, key: str) -> None:
-        """What stands for the entry goes first."""
+        """Remove an entry, beginning with entry.json, whose presence marks the entry as complete."""
         mirror.remove(self._folder(key) / ENTRY)
         mirror.remove_all([self._folder(key) / name for name in self.folders[key] if name != ENTRY])
 
@@ -62,7 +63,7 @@ class There:
 
 
 def _weights(content: bytes) -> str | None:
-    """The weights that an entry stands for; none where it is damaged."""
+    """Return the digest of the weights that an entry needs, or None if the entry is damaged."""
     try:
         found = json.loads(content)["data"]["weights"]
     except (ValueError, KeyError, TypeError):

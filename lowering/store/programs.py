@@ -1,4 +1,4 @@
-"""Levels as bytes and back: what the store keeps of a program, weights aside, so that a stage can go on from it in another process."""
+"""Serialization of programs without their weights, so that a stage can continue from a stored program in another process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-TEXT = b"text\n"  # the head of an IR that is plain text
+TEXT = b"text\n"  # prefix of an IR that is plain text
 
 
 def dump(program: Program, written: Sequence[Path] = ()) -> bytes | None:
-    """The IR of `program`, the same bytes for the same IR in every process; None when it has a form that cannot be read back.
+    """Serialize the IR of `program`. Equal IRs give equal bytes in every process. Return None for IR that cannot be deserialized.
 
-    written: the files of the stage that made it; a graph in a `.pt2` among them is not serialized once more.
+    written: the files of the stage that made it; a graph in a `.pt2` among them is not serialized again.
     """
     if isinstance(program.ir, str):
         return TEXT + program.ir.encode("utf-8", "surrogatepass")
@@ -38,7 +38,7 @@ def dump(program: Program, written: Sequence[Path] = ()) -> bytes | None:
 
 
 def load(level: Level, data: bytes, weights: Mapping[str, torch.Tensor]) -> Any:
-    """The inverse of `dump`; raises whatever the reader of that level raises on bytes that are not such a program."""
+    """Deserialize the output of `dump`. Raises any error of the level's reader if the bytes are not such a program."""
     if data.startswith(TEXT):
         return data.removeprefix(TEXT).decode("utf-8", "surrogatepass")
     if level is Level.EXPORTED:
@@ -49,7 +49,7 @@ def load(level: Level, data: bytes, weights: Mapping[str, torch.Tensor]) -> Any:
 
 
 class Stored(Program):
-    """A program whose IR and weights are read when they are first looked at."""
+    """A program whose IR and weights are read on first access."""
 
     _read_ir: Callable[[], Any]
     _read_weights: Callable[[], Mapping[str, torch.Tensor]]
@@ -71,12 +71,12 @@ class Stored(Program):
 
 
 def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | None:
-    """torch.export's own serialization without the bytes of any tensor."""
+    """Serialize with torch.export's own format, without the bytes of tensors."""
     from lowering.fx import archive
 
     try:
         graph = archive.graph(written) if written else archive.serialized(program, serialize_example_inputs=False).exported_program
-    except Exception:  # noqa: BLE001 - torch raises many kinds for what it cannot serialize
+    except Exception:  # noqa: BLE001 - torch raises many kinds for programs that it cannot serialize
         return None
     import torch
 
@@ -114,7 +114,7 @@ def _load_module(data: bytes, level: Level) -> Any:
 
 
 def _dump_graph(graph: torch._C.Graph) -> bytes | None:
-    """The graph's text, and what its reader drops: the names of values and the source ranges."""
+    """Return the graph's text, and the parts that its parser drops: the names of values and the source ranges."""
     from lowering.ir import source_lines
     from lowering.torchscript.nodes import blocks, nodes, outputs
 
@@ -127,7 +127,7 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": found}
     try:
         held = str(_load_graph(data)) == data["text"]
-    except RuntimeError:  # `nan`, complex numbers and inline tensors have no text that reads back
+    except RuntimeError:  # `nan`, complex numbers and inline tensors have no text that can be parsed
         held = False
     return json.dumps(data).encode() if held else None
 

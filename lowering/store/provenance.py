@@ -1,6 +1,6 @@
-"""What a result comes from: the source files that code may run, by static imports, and the versions of the packages they use.
+"""Provenance of results: the source files that code may run, found by static imports, and the versions of the packages it uses.
 
-Files are read as text, nothing is imported, so that a process that runs no compiler can tell whether a result still holds.
+Files are read as text and nothing is imported, so a process that loads no compiler can tell whether a result is still valid.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from lowering.custom.sources import SUFFIXES, with_headers
 OWN = Path(__file__).resolve().parents[1]
 INSTALLED = tuple(Path(folder).resolve() for folder in (
     *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib")),
-    *(folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")),  # of another environment, by a .pth file
+    *(folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")),  # another environment's, by a .pth file
 ))
-# Packages that belong to a name under which no distribution lists its modules.
+# Packages that belong to a name, but whose distribution does not list the name among its modules.
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
-FRESH = 5.0  # seconds for which what was found on disk is taken to hold
-DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that its behaviour may depend on
-_loaded: dict[Path, str] = {}  # digests of the files of modules that this process had loaded when `freeze_loaded` was called
-_frozen: dict[str, object] = {}  # by name, the specs of those modules: one that is loaded anew has another
+FRESH = 5.0  # seconds for which results of reading the disk are cached
+DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
+_loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
+_frozen: dict[str, object] = {}  # by name, the specs of those modules: a reloaded module has a different spec
 
 
 def freeze() -> None:
-    """Remember the source of every stage and every module that is loaded now, for all processes that are forked from this one."""
+    """Record the source of every stage and every loaded module, for all processes that are forked from this one."""
     freeze_loaded()
     stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
-    _provenance(tuple(stages), 0)  # what this reads once, forked processes need not read again
+    _provenance(tuple(stages), 0)  # cached, so that forked processes need not read it again
 
 
 def freeze_loaded() -> None:
-    """Remember the source of every module that is loaded now: an edit from here on changes neither it nor the keys of what it makes."""
+    """Record the source of every loaded module. Later edits change neither the loaded code nor the keys of its results."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         spec = getattr(module, "__spec__", None) or module
         if _frozen.get(name) is spec or not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
-            continue  # some modules of torch claim files that there are not
+            continue  # some modules of torch claim files that do not exist
         _frozen[name] = spec
         path = Path(file).resolve()
         if _is_own(path) and path.is_file():
@@ -55,12 +55,15 @@ def freeze_loaded() -> None:
 
 
 def sources(*names: str) -> dict[str, str]:
-    """The digest of every own file that the modules `names` import, directly or not, by path; installed packages are left to `tools`."""
+    """Return the digest of every own file that the modules `names` import, directly or not, by path.
+
+    Excludes installed packages (see `tools`).
+    """
     return _provenance(names, int(time.monotonic() // FRESH))[0]
 
 
 def tools(*names: str) -> dict[str, str]:
-    """The version of Python, and of every installed package that the modules `names` import, directly or not."""
+    """Return the version of Python and of every installed package that the modules `names` import, directly or not."""
     return _provenance(names, int(time.monotonic() // FRESH))[1]
 
 
@@ -80,13 +83,15 @@ def _versions(outside: Iterable[str]) -> dict[str, str]:
 
 
 def modules_of(spec: Any) -> list[str]:
-    """The dotted paths of every `_target_` in a recipe, each once."""
+    """List the dotted path of every `_target_` in a recipe, without duplicates."""
     return list(dict.fromkeys(_targets(spec)))
 
 
 def named_files(data: Any) -> dict[str, str]:
-    """The digest of every file that a string in `data` names by a path: libraries, checkpoints, graphs; of a folder, of what it holds;
-    of C++, of the headers that it includes from beside it."""
+    """Return the digest of every file that a string in `data` names by path: libraries, checkpoints, graphs.
+
+    Includes the files in named folders, and the headers that C++ files include from beside them.
+    """
     found: dict[str, str] = {}
     for text in _strings(data):
         if ("/" in text or "." in text) and len(text) < 1024 and "\0" not in text and (path := Path(text).expanduser()).exists():
@@ -96,7 +101,7 @@ def named_files(data: Any) -> dict[str, str]:
 
 
 def devices(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What a stage that runs programs can run them on, as far as it may change their results: the models of the GPUs it sees."""
+    """Describe the devices that a stage can run programs on, as far as they may affect results: the models of the visible GPUs."""
     hidden = environment.get("CUDA_VISIBLE_DEVICES") == ""
     cards = [] if hidden else sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     models = {line.partition(":")[2].strip() for card in cards for line in card.read_text().splitlines() if line.startswith("Model:")}
@@ -104,7 +109,7 @@ def devices(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
-    """Own files, and the top-level names of everything else, that importing `names` may reach."""
+    """Return the own files, and the top-level names of all other modules, that importing `names` may reach."""
     files: set[Path] = set()
     outside: set[str] = set()
     waiting = list(names)
@@ -125,7 +130,7 @@ def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
 
 
 def _resolve(name: str) -> set[Path]:
-    """The own files that importing the dotted `name` runs: packages on the way, and the module; attributes at its end are passed over."""
+    """Return the own files that importing the dotted `name` runs: its packages and its module. Trailing attributes are ignored."""
     parts = name.split(".")
     folders = _roots(parts[0])
     found: set[Path] = set()
@@ -141,7 +146,7 @@ def _resolve(name: str) -> set[Path]:
 
 @cache
 def _roots(top: str) -> list[Path]:
-    """Where the top-level module `top` is: its folder, or its file without the ending."""
+    """Return the locations of the top-level module `top`: its folder, or its file without the suffix."""
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -159,7 +164,7 @@ def _is_own(file: Path) -> bool:
 
 @cache
 def _imports(file: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
-    """The dotted names that the code of `file` imports, wherever in it; what it imports from a package may be a module of it."""
+    """Return the dotted names that the code of `file` imports anywhere. A name imported from a package may be one of its modules."""
     try:
         tree = ast.parse(file.read_bytes())
     except SyntaxError:
@@ -178,7 +183,7 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
 
 
 def _package_of(file: Path, name: str) -> str:
-    """The package that relative imports of `file` start from; the file was found on the way to module `name`."""
+    """Return the package that relative imports of `file` start from. The file was found while resolving the module `name`."""
     parts = name.split(".")
     if file.name == "__init__.py":
         return ".".join(parts[: parts.index(file.parent.name) + 1]) if file.parent.name in parts else name

@@ -1,4 +1,4 @@
-"""What a job takes from the store instead of doing it again, and what it leaves there: the results of its stages, one by one."""
+"""Reuse of stored results: the results that a job takes from the store, stage by stage, and those that it adds."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from lowering.store.entries import Entry, Store, digest
 if TYPE_CHECKING:
     import torch
 
-STAGES, JOBS = "stages", "jobs"  # kinds of notes: what a job's stages were last made of; the keys of a whole job's stages
-FAKE = "fake-"  # in the place of a digest: weights that have shapes and no bytes
+STAGES, JOBS = "stages", "jobs"  # kinds of notes: last dependencies of a job's stages; keys of all stages of a job
+FAKE = "fake-"  # prefix, in place of a digest, of weights that have shapes but no bytes
 
 
 class Reuse:
-    """Follows a job down its stages, as keys.
+    """Follows a job through its stages by key.
 
-    identity: of the program reached; None when it has no saved form, so that what comes of it cannot be stored. weights: their digest.
+    identity: of the current program; None if it cannot be saved, in which case no later result can be stored. weights: their digest.
     """
 
     def __init__(self, store: Store, job: Job, maker: str):
-        provenance.freeze_loaded()  # the keys are of the code that will run, whatever becomes of its files
+        provenance.freeze_loaded()  # the keys must describe the code that will run, even if its files change
         self.store, self.job, self.maker = store, job, maker
         self.identity: str | None = keys.MODEL
         self.weights: str | None = None
-        self.refused = job.model.weights == "lazy"  # keys are made of the weights' bytes, which such a job does not read
+        self.refused = job.model.weights == "lazy"  # keys depend on the bytes of weights, which such a job does not read
         self.levels: list[str | None] = []
-        self.used: dict[str, str] | None = None if self.refused else {}  # stage -> key; None once a stage had none
+        self.used: dict[str, str] | None = None if self.refused else {}  # stage -> key; None once a stage had no key
         self.last: dict[str, Any] = store.noted(STAGES, job.id) or {}
         self._model: dict[str, Any] | None = None
 
     def parts(self, stage: Stage) -> dict[str, Any] | None:
-        """What the result of `stage` on the program reached depends on; None when that cannot be told."""
+        """Return the parts of the key of `stage` applied to the current program, or None if they cannot be determined."""
         if self.identity is None or self.refused:
             return None
         reads = stage.reads()
@@ -63,12 +63,13 @@ class Reuse:
         return found
 
     def why(self, name: str, parts: Mapping[str, Any]) -> str:
-        """Why a stage with these parts is not in the store."""
+        """Explain why a stage with these parts is not in the store."""
         return keys.why(self.last.get(name, {}).get("parts"), parts)
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
-        """The program that `entry` stands for, to be read when a stage looks at it."""
-        weights = self.weights if entry.data["carries"] else entry.data["weights"]  # those of now: another seed may have made the entry
+        """Return the program of `entry`, which is read when a stage first accesses it."""
+        # The current weights, because the entry may have been made with another seed.
+        weights = self.weights if entry.data["carries"] else entry.data["weights"]
         self._reached(name, entry.key, entry.data["identity"], weights)
         if entry.data["through"]:
             return program
@@ -80,7 +81,7 @@ class Reuse:
 
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
              written: Sequence[Path]) -> None:
-        """Store what a stage made of `given`: its IR, the files it wrote, and its `record`. Raises OSError, InfraError."""
+        """Store the result of a stage applied to `given`: its IR, the files it wrote, and its `record`. Raises OSError, InfraError."""
         if self.refused:
             return
         through = made.ir is given.ir
@@ -98,17 +99,17 @@ class Reuse:
             self.store.put(key, data, ir, stem, list(written))
 
     def lose(self) -> None:
-        """What was made could not be stored: from here on nothing is."""
+        """Stop storing results, because one could not be stored."""
         self.refused, self.used = True, None
 
     def note(self, name: str, parts: Mapping[str, Any] | None, seconds: float, peak: int | None) -> None:
-        """Remember what a stage that ran was made of (None: as before) and what it took: for `why`, and for the schedule. Raises OSError."""
+        """Record the parts of a stage that ran (None: unchanged), for `why`, and its cost, for the schedule. Raises OSError."""
         parts = parts or self.last.get(name, {}).get("parts")
         self.last = {**self.last, name: {"parts": parts, "seconds": seconds, "peak_rss_bytes": peak, "maker": self.maker}}
         self.store.note(STAGES, self.job.id, self.last)
 
     def finish(self) -> None:
-        """Remember the keys of a job that ended well: `replay` then needs nothing else. Raises OSError."""
+        """Record the keys of a successful job, so that `replay` needs nothing else. Raises OSError."""
         if self.used is not None:
             parts = keys.job_parts(self.job.to_json(), provenance.devices(os.environ))
             self.store.note(JOBS, keys.of(parts), list(self.used.items()))
@@ -124,7 +125,7 @@ class Reuse:
 
 
 def find(store: Store, key: str) -> Entry | None:
-    """The entry of `key`, verified, if the weights it stands for are there too."""
+    """Return the verified entry of `key`, or None if it or the weights it needs are missing."""
     entry = store.find(key)
     if entry is not None and (held := entry.data["weights"]) and not held.startswith(FAKE) and not store.has_weights(held):
         return None
@@ -132,22 +133,22 @@ def find(store: Store, key: str) -> Entry | None:
 
 
 def noted(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(stage, key) of all stages of a job (as JSON) that has ended well with this store; none when it has not.
+    """Return (stage, key) for all stages of a job (as JSON) that succeeded with this store, or an empty list.
 
-    The entries may be gone. Imports neither stages nor compilers.
+    The entries may have been removed. Imports neither stages nor compilers.
     """
     held = store.noted(JOBS, keys.of(keys.job_parts(job, provenance.devices({**os.environ, **environment}))))
     return [(name, key) for name, key in held or ()]
 
 
 def of_job(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, Entry]] | None:
-    """The entries of all stages of a job (as JSON), by name, if the store has them all. Imports neither stages nor compilers."""
+    """Return the entries of all stages of a job (as JSON), by name, or None if one is missing. Imports neither stages nor compilers."""
     found = [(name, find(store, key)) for name, key in noted(store, job, environment)]
     return [(name, entry) for name, entry in found if entry is not None] if found and all(entry for _, entry in found) else None
 
 
 class _Held:
-    """Reads one entry's program; what cannot be read is removed, so that the next attempt makes it anew."""
+    """Reads the program of one entry. An entry that cannot be read is removed, so that the next attempt rebuilds it."""
 
     def __init__(self, store: Store, model: Model, entry: Entry, weights: str | None):
         self.store, self.model, self.entry, self.key = store, model, entry, weights
@@ -164,14 +165,15 @@ class _Held:
         except Exception as error:
             self.store.discard(self.entry.key)
             cause = f"the {self.level.word} program cannot be read back: {type(error).__name__}: {error}"
-            raise InfraError(Problem(str(self.entry.folder), cause, "run the job again: it was removed and is made anew")) from error
+            fix = "run the job again: the entry was removed and will be rebuilt"
+            raise InfraError(Problem(str(self.entry.folder), cause, fix)) from error
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         return _read(self.store, self.key, self.entry.data["signature"])
 
 
 class _Unbuilt(Built):
-    """A model whose module is built when a stage looks at it; it then holds the weights that were exported."""
+    """A model whose module is built on first access, and then gets the weights that were exported."""
 
     _store: Store
     _weights: str | None
@@ -196,7 +198,7 @@ class _Unbuilt(Built):
 
 
 def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
-    """The digest of `weights`, which the store now holds; of fake ones there is nothing to hold."""
+    """Store `weights` and return their digest. Fake weights have no bytes to store."""
     from lowering.store.weights import fakes, write
 
     if not weights:
@@ -207,7 +209,7 @@ def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
 
 
 def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
-    """The weights of a digest, checked; fake ones as `signature` describes them. InfraError when they are not what was written."""
+    """Read and verify the weights of a digest; build fake ones from `signature`. Raises InfraError if they are damaged."""
     from lowering.store.weights import check, read, remove
 
     if key is None:
@@ -219,7 +221,7 @@ def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) ->
         return read(store.weights, key)
     except InfraError as error:
         remove(store.weights, key)
-        raise InfraError(error.problems[0], "the file was removed; run the job again: it is made anew") from error
+        raise InfraError(error.problems[0], "the file was removed and will be rebuilt; run the job again") from error
 
 
 def _fake(signature: Signature) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Weights, once: a safetensors file named by the digest of what it holds, in a folder that many jobs share."""
+"""Deduplicated weights: safetensors files named by the digest of their content, in a folder that many jobs share."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ _digests: MutableMapping[torch.Tensor, tuple[Any, bytes]] = WeakIdKeyDictionary(
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """Hex SHA-256 over names, dtypes, shapes and bytes; the order of the mapping does not count. Unsupported lists the fake tensors."""
+    """Return the hex SHA-256 over names, dtypes, shapes and bytes, regardless of order.
+
+    Raises Unsupported if tensors are fake, and lists them.
+    """
     if faked := fakes(weights):
         fix = "build the model without FakeTensorMode"
-        raise Unsupported([Problem(f"weight '{name}'", "is fake: it has a shape and no bytes", fix) for name in faked])
+        raise Unsupported([Problem(f"weight '{name}'", "is fake: it has a shape but no bytes", fix) for name in faked])
     whole = hashlib.sha256()
     seen: dict[Any, bytes] = {}
     for name in sorted(weights):
@@ -41,8 +44,8 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _digest_of(tensor: torch.Tensor) -> bytes:
-    """SHA-256 of its bytes, read again only when torch has written to it since: several stages of a job ask for the same weights."""
-    if tensor.is_inference():  # torch does not count what is written to such a one
+    """Return the SHA-256 of the bytes, cached until torch writes to the tensor: several stages of a job use the same weights."""
+    if tensor.is_inference():  # torch does not track writes to inference tensors
         return hashlib.sha256(_bytes(tensor)).digest()
     state = (tensor._version, _identity(tensor))
     if (known := _digests.get(tensor)) is not None and known[0] == state:
@@ -57,12 +60,15 @@ def path_of(store: Path, key: str) -> Path:
 
 
 def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
-    """Put `weights` into `store` unless it holds them already; the digest. Tensors that share memory are stored once. Raises InfraError."""
+    """Write `weights` to `store` unless it has them, and return their digest.
+
+    Tensors that share memory are stored once. Raises InfraError.
+    """
     key = digest(weights)
     path = path_of(store, key)
     if path.exists():
-        with suppress(OSError):  # a store that is read-only here
-            os.utime(path)  # about to be needed: nobody shall clear them away
+        with suppress(OSError):  # a store that is read-only
+            os.utime(path)  # needed soon: protects them from eviction
         _publish(path)
         return key
     first: dict[Any, str] = {}
@@ -80,19 +86,20 @@ def write(weights: Mapping[str, torch.Tensor], store: Path) -> str:
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
-        raise InfraError(Problem(str(path), f"weights cannot be written: {error}", "check space and permissions of the store")) from error
+        fix = "check the disk space and permissions of the store"
+        raise InfraError(Problem(str(path), f"weights cannot be written: {error}", fix)) from error
     _publish(path)
     return key
 
 
 def remove(store: Path, key: str) -> None:
-    """Forget weights that are not what their digest says: they are written anew. Raises OSError."""
+    """Remove weights that do not match their digest, so that they are written again. Raises OSError."""
     path_of(store, key).unlink(missing_ok=True)
     mirror.remove(path_of(store, key))
 
 
 def read(store: Path, key: str) -> dict[str, torch.Tensor]:
-    """The weights of that digest, mapped from the file, not copied. InfraError when the file is missing or broken."""
+    """Return the weights of that digest, mapped from the file without a copy. Raises InfraError if the file is missing or broken."""
     path = path_of(store, key)
     try:
         if not path.exists():
@@ -106,22 +113,24 @@ def read(store: Path, key: str) -> dict[str, torch.Tensor]:
 
 
 def check(store: Path, key: str) -> None:
-    """InfraError when the bytes in the store are not those that the digest names."""
+    """Verify that the stored bytes match the digest. Raises InfraError if not."""
     if (actual := digest(read(store, key))) != key:
-        raise InfraError(Problem(str(path_of(store, key)), f"holds other bytes (digest {actual})", "delete the file and run the job again"))
+        raise InfraError(Problem(str(path_of(store, key)), f"content does not match its name (digest {actual})",
+                                 "delete the file and run the job again"))
 
 
 def _publish(path: Path) -> None:
-    """Where the store is the copy of a URL, have the weights there too."""
+    """Upload the weights if the store mirrors a URL."""
     try:
         if not mirror.exists(path):
             mirror.publish([path])
     except OSError as error:
-        raise InfraError(Problem(str(error.filename or path), f"weights cannot be written: {error}", "check the URL and its permissions")) from error
+        fix = "check the URL and its permissions"
+        raise InfraError(Problem(str(error.filename or path), f"weights cannot be written: {error}", fix)) from error
 
 
 def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Equal for tensors that are the same view of the same memory."""
+    """Return a key that is equal for tensors that are the same view of the same memory."""
     if tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
@@ -133,7 +142,7 @@ def _bytes(tensor: torch.Tensor) -> Any:
 
 
 def _part_storages(tensors: dict[str, torch.Tensor]) -> None:
-    """Copy views that share memory without being equal: the file holds each tensor by itself."""
+    """Copy views that share memory without being equal, because the file stores each tensor separately."""
     owners: set[int] = set()
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage().data_ptr()
@@ -143,7 +152,7 @@ def _part_storages(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def fakes(weights: Mapping[str, torch.Tensor]) -> list[str]:
-    """The names of tensors that have a shape and no bytes."""
+    """List the names of tensors that have a shape but no bytes."""
     from torch._subclasses.fake_tensor import FakeTensor
 
     return [name for name, tensor in weights.items() if isinstance(tensor, FakeTensor) or tensor.device.type == "meta"]

@@ -1,7 +1,8 @@
-"""The symbol log: what became of every dynamic dim, from the model's code line to the MHLO dim.
+"""The symbol log: the history of every dynamic dim, from the model's code line to the MHLO dim.
 
-`capture.capture` listens while torch exports, `recording.record` makes the SymbolRecord (symbols.json) of it, `levels` adds where each dim
-stands at the levels below, and `views` turns it into pages. What reads records (`levels`, `views`, `schema`) does without torch.
+`capture.capture` records torch's events during an export, `recording.record` builds the SymbolRecord (symbols.json) from them, `levels`
+adds the place of each dim at the lower levels, and `views` formats pages. Modules that only read records (`levels`, `views`, `schema`) do
+not import torch.
 """
 
 from lowering.symbols import levels, views

@@ -1,4 +1,4 @@
-"""Which of the promised sizes are left by the conditions of a program, free of torch."""
+"""The promised sizes that the conditions of a program allow. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 from lowering.sizes import evaluation as written
 from lowering.sizes.ranges import Range
 
-MOST = 4096  # sizes of one range tried to find that only one is left
+MOST = 4096  # maximum number of sizes of one range to try
 
 
 def every(promised: Range, step: int) -> list[int]:
-    """All sizes of a range; none where they are too many to try each."""
+    """List all sizes of a range, or none if there are too many to try."""
     lower, upper = promised.counts(step)
     return [number * step for number in range(lower, upper + 1)] if upper is not None and upper - lower < MOST else []
 
 
 def only(conditions: Iterable[str], name: str, sizes: Sequence[int]) -> int | None:
-    """The one of several sizes of `name` that is left by all conditions on it alone; None where none is, or more than one."""
+    """Return the only one of `sizes` that satisfies all conditions on `name` alone. Return None if there are none or several."""
     own = [condition for condition in conditions if _is_of(condition, name)]
     if not own or len(sizes) < 2:
         return None
@@ -34,7 +34,7 @@ def _is_of(condition: str, name: str) -> bool:
 
 
 def _holds(condition: str, name: str, size: int) -> bool:
-    """A condition that cannot be told, of a function that is not known here, excludes nothing."""
+    """Evaluate a condition. One that cannot be evaluated, because it uses an unknown function, counts as true."""
     try:
         return bool(written.evaluate(condition, {name: size}))
     except written.Unknown:

@@ -1,4 +1,4 @@
-"""Captures what torch does with symbols while a block runs: log handlers and the live ShapeEnv, nothing patched.
+"""Capture of torch's events about symbols during a block, with log handlers and the live ShapeEnv. Nothing is patched.
 
     with capture(module) as log:
         program = torch.export.export(module, ...)
@@ -29,14 +29,15 @@ from lowering.symbols.events import Event, read_structured, read_text
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 TRACE = "torch.__trace"
 FAILURES_KEPT = 10
-FRAME = 1 << 30  # of the compile id of what this capture traces outside of Dynamo, which counts its frames from 0
+FRAME = 1 << 30  # of the compile id of code that this capture traces outside of Dynamo, which counts its frames from 0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """extended_debug: torch names of symbols (`u5`, `s77`) whose creation is reported with the whole Python and C++ stack.
+    """Settings of a capture.
 
-    trace: keep torch's structured trace (`trace.log`, for tlparse).
+    extended_debug: torch names of symbols (`u5`, `s77`) whose creation is reported with the full Python and C++ stacks.
+    trace: whether to keep torch's structured trace (`trace.log`, for tlparse).
     """
 
     extended_debug: tuple[str, ...] = ()
@@ -45,7 +46,7 @@ class Settings:
 
 @dataclass
 class Log:
-    """What a capture saw, in order. failures: tracebacks of the handlers' own errors, the first few; failed: how many there were."""
+    """Events of a capture, in order. failures: the first few tracebacks of errors in the handlers; failed: the number of such errors."""
 
     settings: Settings = field(default_factory=Settings)
     forward: frames.Spot | None = None
@@ -62,19 +63,19 @@ class Log:
         self.events.append(Event(kind, data, stack, time.perf_counter() - self.started))
 
     def fail(self) -> None:
-        """Keep the current exception: a handler that raised would fail the export."""
+        """Record the current exception, because raising it in a handler would fail the export."""
         self.failed += 1
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(traceback.format_exc())
 
 
 def capture(module: torch.nn.Module | None = None, settings: Settings | None = None) -> Capture:
-    """A context manager that gives the Log of its block. module: what is exported, for the line of its forward."""
+    """Return a context manager whose value is the Log of the block. module: the exported module, for the line of its forward."""
     return Capture(module, settings or Settings())
 
 
 class Capture:
-    """Listens to torch's two channels for one block; other handlers of them get what they got before. Not for two threads at once."""
+    """Listens to torch's two log channels during a block. Other handlers of these channels are unaffected. Not thread-safe."""
 
     def __init__(self, module: torch.nn.Module | None, settings: Settings):
         self.log = Log(settings, _forward(module))
@@ -85,7 +86,7 @@ class Capture:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_listening(SHAPES, _ShapesReader(self.log), passing=True))
             stack.enter_context(_listening(TRACE, _TraceReader(self.log), passing=False))
-            if CompileContext.current_compile_id() is None:  # torch would walk the whole stack for every traced event, to say that it has none
+            if CompileContext.current_compile_id() is None:  # otherwise torch walks the whole stack at each event, only to find no id
                 stack.enter_context(compile_context(CompileContext(CompileId(frame_id=FRAME, frame_compile_id=0))))
             if self.log.settings.extended_debug:
                 wanted = ",".join(self.log.settings.extended_debug)
@@ -111,7 +112,7 @@ class _ShapesReader(logging.Handler):
             self.log.add(*found)
             if found[0] == "env":
                 self.log.envs.append(_env_in_making())
-        except Exception:  # noqa: BLE001 - whatever went wrong here must not fail the export
+        except Exception:  # noqa: BLE001 - errors in a handler must not fail the export
             self.log.fail()
 
 
@@ -127,12 +128,12 @@ class _TraceReader(logging.Handler):
             found = read_structured(record)
             if found is not None:
                 self.log.add(*found)
-        except Exception:  # noqa: BLE001 - whatever went wrong here must not fail the export
+        except Exception:  # noqa: BLE001 - errors in a handler must not fail the export
             self.log.fail()
 
 
 class _Passing(logging.Handler):
-    """Hands on, to the handlers that were there before, what their level let through."""
+    """Passes records on to the previous handlers, if their level permits."""
 
     def __init__(self, logger: logging.Logger):
         super().__init__(logger.getEffectiveLevel())
@@ -149,7 +150,7 @@ class _Passing(logging.Handler):
 
 @contextlib.contextmanager
 def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[None]:
-    """`reader` gets every record of the logger; torch's trace logger removes handlers while it walks them, so ours stands first."""
+    """Send every record of the logger to `reader`. It comes first, because torch's trace logger removes handlers while it walks them."""
     logger = logging.getLogger(name)
     before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
     logger.handlers[:] = [reader, *([_Passing(logger)] if passing else logger.handlers)]
@@ -166,7 +167,10 @@ def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[No
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:
-    """As logger.setLevel, which makes every logger of the process forget what it is enabled for; this one has none below it."""
+    """Set the level like logger.setLevel, but without clearing the caches of all loggers of the process.
+
+    The logger must have no children.
+    """
     if logger.level == level:
         return
     if _has_below(logger.name, len(logger.manager.loggerDict)) or not hasattr(logger, "_cache"):
@@ -178,13 +182,13 @@ def _set_level(logger: logging.Logger, level: int) -> None:
 
 @functools.cache
 def _has_below(name: str, _count: int) -> bool:
-    """Whether one of the process's loggers, of which there are `_count`, is below another."""
+    """Return whether one of the process's `_count` loggers is a child of `name`."""
     below = f"{name}."
     return any(other.startswith(below) for other in logging.root.manager.loggerDict)
 
 
 def _env_in_making() -> ShapeEnv:
-    """The ShapeEnv whose constructor is on the stack."""
+    """Return the ShapeEnv whose constructor is on the stack."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == SHAPES and isinstance(frame.f_locals.get("self"), ShapeEnv):

@@ -1,4 +1,4 @@
-"""Lists all shape problems of a model at once: torch's draft export, in a process of its own, for it runs the model on real data.
+"""Draft export, which lists all shape problems of a model at once. It runs the model on real data, so it gets a separate process.
 
     python -m lowering.symbols.draft MODEL.json OUT.json
 """
@@ -24,12 +24,12 @@ _KINDS = {"DATA_DEPENDENT_ERROR": "data_dependent", "GUARD_ADDED": "guard"}
 
 
 def explained(record: SymbolRecord, model: Model, seconds: float = 120.0) -> SymbolRecord:
-    """`record` with what a draft export of `model` finds; when that dies or takes longer than `seconds`, with why there is none."""
+    """Add the findings of a draft export of `model` to `record`, or the reason for its failure. seconds: time limit."""
     return replace(record, draft=drafted(model, seconds))
 
 
 def drafted(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
-    """The problems that a draft export lists; empty when it finds none. Never raises on account of the model."""
+    """List the problems that a draft export finds. Errors of the model never raise."""
     with tempfile.TemporaryDirectory(prefix="draft-") as name:
         spec, out = Path(name) / "model.json", Path(name) / "out.json"
         files.write(spec, plain(model))
@@ -55,7 +55,7 @@ def _findings(model: Model) -> Iterator[Drafted]:
     arguments = {**inputs.make(model, model.examples()), **model.constants}
     try:
         program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model))
-    except Exception as error:  # noqa: BLE001 - draft export meets what it cannot draft around
+    except Exception as error:  # noqa: BLE001 - draft export cannot work around every error
         yield Drafted("failed", f"{type(error).__name__}: {str(error).split(chr(10), 1)[0]}")
         return
     report: Any = getattr(program, "_report", None)
@@ -67,9 +67,9 @@ def _finding(kind: str, data: Mapping[str, Any], names: Mapping[int, str]) -> Dr
     line = _line(data.get("user_stack") or (), names)
     match kind:
         case "DATA_DEPENDENT_ERROR":
-            text = f"{data['expr']} depends on data; {data.get('result')} was assumed; assert it with torch._check"
+            text = f"{data['expr']} depends on data, and {data.get('result')} was assumed; assert it with torch._check"
         case "GUARD_ADDED":
-            text = f"the code needs {data['expr']}, where {data['symbol_to_sources']}"
+            text = f"the code needs {data['expr']}, with {data['symbol_to_sources']}"
         case _:
             text = " ".join(str(data[key]) for key in ("op", "reason") if key in data) or json.dumps(data, default=repr)
     return Drafted(_KINDS.get(kind, kind.lower()), text, line)

@@ -1,4 +1,4 @@
-"""What torch logs about symbols, read into events: a table of its messages, each with the names of its arguments."""
+"""Parser of torch's log messages about symbols: a table of message templates, each with the names of its arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowering.symbols.frames import Spot
 
 @dataclass(frozen=True)
 class Event:
-    """One event. data: live sympy objects or text, by the argument names of the tables below; stack: model frames, innermost last."""
+    """An event. data: live sympy objects or text, keyed by the argument names in the tables below; stack: model frames, innermost last."""
 
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Event:
     seconds: float = 0.0
 
 
-# Message templates of the logger `torch.fx.experimental.symbolic_shapes`; what is not listed says nothing new about a symbol.
+# Message templates of the logger `torch.fx.experimental.symbolic_shapes`. Others add no information about symbols.
 TEXT: dict[str, tuple[str, tuple[str, ...]]] = {
     "create_env": ("env", ()),
     "create_symbol %s = %s for %s %s %s%s%s": ("symbol", ("symbol", "value", "source", "range", "location", "advice", "detail")),
@@ -38,7 +38,7 @@ TEXT: dict[str, tuple[str, tuple[str, ...]]] = {
     "produce_guards": ("guards_produced", ()),
 }
 
-# Events of the structured trace that say what the text does not.
+# Events of the structured trace that add to the text.
 STRUCTURED = {
     "symbolic_shape_specialization": "specialization",
     "missing_fake_kernel": "missing_fake_kernel",
@@ -47,7 +47,7 @@ STRUCTURED = {
 
 
 def read_text(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
-    """Kind and data of a record of the shapes logger, or None for one that is of no interest."""
+    """Return the kind and the data of a record of the shapes logger, or None if it is not relevant."""
     row = TEXT.get(record.msg)
     if row is None:
         return None
@@ -60,7 +60,7 @@ def read_text(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
 
 
 def read_structured(record: logging.LogRecord) -> tuple[str, dict[str, Any]] | None:
-    """The same for a record of torch's structured trace."""
+    """Return the same for a record of torch's structured trace."""
     metadata: Mapping[str, Any] = getattr(record, "metadata", {})
     name = next((name for name in STRUCTURED if name in metadata), None)
     return (STRUCTURED[name], dict(metadata[name])) if name else None

@@ -1,4 +1,4 @@
-"""One captured export as the record reads it: the model, the events, torch's final ShapeEnv, and the names of its symbols."""
+"""A captured export: the model, the events, torch's final ShapeEnv, and the names of its symbols."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME = re.compile(r"\b(?:s|u|zf|zuf)\d+\b")
 _SIZE = re.compile(r"^(?P<base>.*)\.size\(\)\[(?P<dim>\d+)\]$")
 _KEY = re.compile(r"\['([^']*)'\]")
 _FLAT = re.compile(r"^L\['flat_args'\]\[(?P<number>\d+)\]$")
-_UNBOUNDED = 2**62  # torch writes "no bound" as int_oo, sys.maxsize or sys.maxsize - 1
+_UNBOUNDED = 2**62  # torch represents "no bound" as int_oo, sys.maxsize or sys.maxsize - 1
 
 
 _INT = re.compile(r"^L\['(?P<name>\w+)'\]$")
@@ -36,7 +36,7 @@ _INT = re.compile(r"^L\['(?P<name>\w+)'\]$")
 
 @dataclass(frozen=True)
 class Declared:
-    """A dim that the model declares as dynamic, or an int (position ITSELF); dim None: flexible."""
+    """A dim that the model declares as dynamic, or an int (position ITSELF). dim: None if flexible."""
 
     argument: str
     position: int
@@ -53,7 +53,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Export:
-    """The material of a record. program and error: how the export ended; exactly one of them is not None."""
+    """The data that a record is built from. program, error: the end of the export; exactly one of them is not None."""
 
     log: Log
     model: Model
@@ -62,7 +62,7 @@ class Export:
 
     @cached_property
     def env(self) -> ShapeEnv | None:
-        """The ShapeEnv of the result, or, when there is none, the last one that knew a size."""
+        """The ShapeEnv of the result or, if there is none, the last one that knew a size."""
         if self.program is not None:
             for node in self.program.graph.nodes:
                 value = node.meta.get("val")
@@ -81,7 +81,7 @@ class Export:
 
     @cached_property
     def examples(self) -> dict[str, int]:
-        """The traced size of every declared dim, by id: what torch traced, else what the model traces with."""
+        """The traced size of every declared dim by id: the size that torch traced, or else the one that the model declares."""
         sizes, flexible = self.model.examples(), flexible_sizes(self.model)
         found = {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
         given = self.program.example_inputs[1] if self.program is not None and self.program.example_inputs else {}
@@ -95,20 +95,20 @@ class Export:
         return found
 
     def place(self, source: str) -> tuple[str, int] | None:
-        """Argument and dim that a torch source such as `L['x'].size()[0]` or `L['n']` names; None for other sources."""
+        """Return the argument and the dim of a torch source such as `L['x'].size()[0]` or `L['n']`, or None for other sources."""
         if (match := _INT.match(source)) and match["name"] in self.model.ints:
             return match["name"], ITSELF
         match = _SIZE.match(source)
         if match is None:
             return None
-        flat = _FLAT.match(match["base"])  # how a strict capture calls its arguments: tensors in the order they were passed
+        flat = _FLAT.match(match["base"])  # strict captures number the arguments: tensors in the order they were passed
         names = [key for key in _KEY.findall(match["base"]) if key in self.model.inputs] if flat is None else list(self.model.inputs)
         number = -1 if flat is None else int(flat["number"])
         return (names[number], int(match["dim"])) if names and number < len(names) else None
 
     @cached_property
     def own(self) -> dict[str, sympy.Symbol]:
-        """The symbol that torch made for each dim, by `argument[dim]`, before any replacement."""
+        """The symbol that torch created for each dim, by `argument[dim]`, before any replacement."""
         found = {}
         for source, symbol in (self.env.source_to_var if self.env else {}).items():
             place = self.place(source)
@@ -117,24 +117,24 @@ class Export:
         return found
 
     def final(self, symbol: sympy.Symbol) -> sympy.Expr:
-        """What torch holds a symbol to be after tracing: itself, an expression of others, or a number."""
+        """Return the form of a symbol after tracing: itself, an expression of other symbols, or a number."""
         return self.env.replace(symbol) if self.env is not None else symbol
 
     @cached_property
     def renamed(self) -> dict[str, str]:
-        """Unbacked symbols of retraces, by the name of the first trace's symbol that each stands for."""
+        """Unbacked symbols of retraces, mapped to the corresponding symbols of the first trace."""
         pairs = {str(event.data["symbol"]): str(event.data["target"])
                  for event in self.log.events if event.kind == "replacement" and event.data["reason"] == "rename_unbacked_to"}
         pairs |= {str(new): str(old) for new, old in (self.env.unbacked_renamings if self.env else {}).items()}
         return {name: _end(name, pairs) for name in pairs}
 
     def folded(self, text: str) -> str:
-        """`text` with the names of retraced symbols replaced by the first trace's."""
+        """Replace the names of retraced symbols in `text` with those of the first trace."""
         return NAME.sub(lambda match: self.renamed.get(match[0], match[0]), text) if self.renamed else text
 
     @cached_property
     def meanings(self) -> dict[str, str]:
-        """For each torch symbol of an input, the author's words: `batch`, `_seq` (the root of `8*_seq`), `x_0` for a flexible dim."""
+        """The author's name for each torch symbol of an input: `batch`, `_seq` (the root of `8*_seq`), `x_0` for a flexible dim."""
         found: dict[str, str] = {}
         for symbol, sources in (self.env.var_to_sources.items() if self.env else ()):
             if sources and sources[0].name.isidentifier():
@@ -146,7 +146,7 @@ class Export:
         return found
 
     def named(self, text: str) -> str:
-        """A torch expression in the author's words and Python's operators; symbols of data keep torch's name."""
+        """Rewrite a torch expression with the author's names and Python operators. Data-dependent symbols keep torch's names."""
         def word(match: re.Match[str]) -> str:
             meaning = self.meanings.get(match[0], match[0])
             return meaning if meaning.isidentifier() else f"({meaning})"
@@ -154,7 +154,7 @@ class Export:
         return spelled(NAME.sub(word, self.folded(text)))
 
     def promised(self, dim: Declared) -> tuple[Range, int]:
-        """The sizes that the model declares for a dim: their range and their step; a flexible dim promises what torch found."""
+        """Return the declared range of a dim and its step. A flexible dim has the range that torch found."""
         if dim.dim is None:
             symbol = self.own.get(dim.id)
             return (self.given(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
@@ -165,7 +165,7 @@ class Export:
         return Range(lower, None if high is None else dim.dim.scale * high + dim.dim.offset), step * dim.dim.scale
 
     def given(self, expr: sympy.Expr) -> Range | None:
-        """The range that the exported program gives callers for an expression, None where it gives none."""
+        """Return the range that the exported program promises for an expression, or None if it promises none."""
         if self.program is None:
             return None
         ranges = {str(key): value for key, value in self.program.range_constraints.items()}
@@ -175,7 +175,7 @@ class Export:
     def values(self) -> dict[str, str]:
         """Each torch symbol of an input as a Python expression of the sizes that callers choose (the keys of `choices`).
 
-        A declared dim is what the model declares, whatever torch made of it: a failed export is judged by what was asked.
+        A declared dim has its declared value, whatever torch replaced it with: a failed export is judged by the request.
         """
         found = {name: meaning for name, meaning in self.meanings.items() if meaning.isidentifier()}
         for name, meaning in found.items():
@@ -191,7 +191,7 @@ class Export:
 
     @cached_property
     def choices(self) -> dict[str, tuple[Range, int]]:
-        """The sizes that callers choose: symbols of the model and free flexible dims, each with the promised range and its step."""
+        """The sizes that callers choose: symbols of the model and free flexible dims, each with its promised range and step."""
         found = {name: (Range(symbol.min, symbol.max), symbol.multiple_of) for name, symbol in self.model.symbols.items()}
         for dim in self.declared:
             own = self.own.get(dim.id)
@@ -204,7 +204,7 @@ class Export:
         return range_of(ranges[symbol]) if symbol in ranges else None
 
     def causes(self) -> Iterator[tuple[Event, Event | None]]:
-        """Every event with the guard that it follows from: the last one before it on the same code line."""
+        """Iterate over all events, each with the guard that caused it: the last one before it on the same code line."""
         guard: Event | None = None
         for event in self.log.events:
             if event.kind == "guard":
@@ -217,7 +217,7 @@ def identified(argument: str, position: int) -> str:
 
 
 def range_of(value: Any) -> Range:
-    """A torch ValueRanges as a Range."""
+    """Convert a torch ValueRanges to a Range."""
     return Range(_bound(value.lower, up=True), _bound(value.upper, up=False))
 
 
@@ -226,7 +226,7 @@ def bounds(lower: Any, upper: Any) -> Range:
 
 
 def range_of_text(text: str) -> Range:
-    """The `[2, int_oo]` of a create_symbol message."""
+    """Parse the `[2, int_oo]` of a create_symbol message."""
     ends = [part.strip() for part in text.strip("[]").split(",")]
     if len(ends) != 2:
         return Range()
@@ -235,7 +235,7 @@ def range_of_text(text: str) -> Range:
 
 
 def _bound(value: Any, up: bool) -> int | None:
-    if isinstance(value, int | sympy.Integer):  # nearly all; comparing them with infinities takes sympy long
+    if isinstance(value, int | sympy.Integer):  # the common case; sympy is slow at comparing them with infinities
         return None if abs(int(value)) >= _UNBOUNDED else int(value)
     if value in (int_oo, -int_oo, sympy.oo, -sympy.oo) or abs(value) >= _UNBOUNDED:
         return None

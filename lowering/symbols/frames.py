@@ -1,4 +1,4 @@
-"""The model's own code lines on the live Python stack: torch, the standard library and whoever started the capture are left out."""
+"""The model's own code lines on the live Python stack, without torch, the standard library, and the caller of the capture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 
 from lowering.symbols.schema import Line
 
-Spot = tuple[str, int, str]  # file, line, function: what a frame costs least to remember
+Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record a frame
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
@@ -24,7 +24,7 @@ _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_path
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Whether frames of `file` are the model's: not generated code, torch, what torch calls, the standard library, or the log's readers."""
+    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or the log's readers."""
     if file.startswith("<") or file in _READERS:
         return False
     parts = Path(file).parts
@@ -35,7 +35,7 @@ def is_model_code(file: str) -> bool:
 
 
 def live_stack(base: FrameType | None) -> tuple[Spot, ...]:
-    """The model's frames between the caller and `base` (exclusive; None: to the bottom), innermost last."""
+    """Return the model's frames between the caller and `base` (exclusive; None: to the bottom), innermost last."""
     found: list[Spot] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame is not base:
@@ -46,7 +46,7 @@ def live_stack(base: FrameType | None) -> tuple[Spot, ...]:
 
 
 def of_summary(summary: Iterable[FrameSummary]) -> tuple[Spot, ...]:
-    """The model's frames of a traceback, innermost last."""
+    """Return the model's frames of a traceback, innermost last."""
     return tuple((frame.filename, frame.lineno or 0, frame.name) for frame in summary if is_model_code(frame.filename))
 
 
@@ -62,7 +62,7 @@ def lines_of(spots: Iterable[Spot]) -> tuple[Line, ...]:
 
 @functools.cache
 def portable(file: str) -> str:
-    """`file` relative to the package folder or the working directory it lies in, else as it is: the same name on every machine."""
+    """Return `file` relative to its package folder or the working directory if possible, for a name that is the same on every machine."""
     parts = Path(file).parts
     for folder in _PACKAGES:
         if folder in parts:
@@ -72,6 +72,6 @@ def portable(file: str) -> str:
 
 
 def find(file: str) -> Path | None:
-    """The file that `portable` named, on this machine; None when it is not here."""
+    """Return the local path of a name from `portable`, or None if the file does not exist here."""
     roots = [Path(), *(Path(root) for root in sys.path)]
     return next((path for path in (root / file for root in roots) if path.is_file()), None)

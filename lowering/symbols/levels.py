@@ -1,4 +1,4 @@
-"""Follows the requested dims down the levels: where each stands in every program, and the first level where one is lost."""
+"""The requested dims at each level: the place of each dim in every program, and the first level where it is lost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lowering.sizes.spelling import condensed, spelled
 from lowering.symbols.allowed import every, only
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 
-NEEDS = "the exported program needs "  # how the message of an asserted guard begins
-ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can hold shape assertions
+NEEDS = "the exported program needs "  # prefix of the message of an asserted guard
+ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can contain shape assertions
 _TENSOR = re.compile(r"tensor<((?:(?:\?|\d+)x)*)")
 _VTENSOR = re.compile(r"!torch\.v?tensor<\[([^\]]*)\]")
 _ENTRY = re.compile(r"func\.func (?:public )?@[\w$.]+\(")
@@ -23,7 +23,7 @@ _MESSAGE = re.compile(r'@shape_assertion\b.*?error_message = "((?:[^"\\]|\\.)*)"
 
 
 def follow(record: SymbolRecord, program: Program) -> SymbolRecord:
-    """`record` with the place of every requested dim at each level that `program` passed, and who checks its relations there."""
+    """Add to `record` the place of every requested dim at each level of `program`, and the levels that check its relations."""
     found: dict[str, Standing] = {}
     step: Program | None = program
     while step is not None:
@@ -35,7 +35,10 @@ def follow(record: SymbolRecord, program: Program) -> SymbolRecord:
 
 
 def standing_of(program: Program) -> Standing | None:
-    """How the inputs of `program` stand at its level, from its IR and signature alone; None for a model, which has neither."""
+    """Return the state of the inputs of `program` at its level, from its IR and signature alone.
+
+    Return None for a model, which has neither.
+    """
     if program.signature is None or program.level is Level.MODEL:
         return None
     pairs = zip(program.signature.arguments, _entry(program), strict=False)
@@ -44,7 +47,7 @@ def standing_of(program: Program) -> Standing | None:
 
 
 def placed(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
-    """The same from how the inputs stand at each level; warns of dims that are lost there, and of guards that the lowest does not check."""
+    """Add the same to `record` from the standings. Warns of dims that are lost, and of guards that the lowest level does not check."""
     ranks = {level.word: level.rank for level in Level}
     ordered = sorted(standings, key=lambda standing: ranks[standing.level])
     dims = tuple(_followed(dim, ordered) for dim in record.requested)
@@ -69,11 +72,15 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
     if lost is None or not dynamic_above:
         return replace(dim, levels=tuple(levels))
     level, size, how = lost
-    return replace(dim, levels=tuple(levels), lost_at=level, verdict="specialized", value=size, why=f"dynamic after export, {how} at level {level}")
+    return replace(dim, levels=tuple(levels), lost_at=level, verdict="specialized", value=size,
+                   why=f"dynamic after export, {how} at level {level}")
 
 
 def _asserted(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, str] | None:
-    """The first level whose assertions leave one of the promised sizes, and that one; None where all leave more, or the sizes are too many."""
+    """Return the first level whose assertions allow only one promised size, and that size.
+
+    Return None if there is none or too many to try.
+    """
     name = f"{dim.argument}_{dim.dim}" if dim.asked == "null" else dim.asked
     sizes = every(dim.promised, dim.multiple_of)
     for standing in standings:
@@ -84,12 +91,13 @@ def _asserted(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, 
 
 
 def _entry(program: Program) -> list[tuple[str, str]]:
-    """Values and types of the entry's arguments, in order."""
+    """Return the values and types of the entry's arguments, in order."""
     if program.level is Level.EXPORTED:
-        from torch.export.graph_signature import ConstantArgument  # seconds of imports, which a reader of records does without
+        from torch.export.graph_signature import ConstantArgument  # takes seconds to import, which readers of records avoid
 
         specs = {spec.arg.name: spec for spec in program.ir.graph_signature.input_specs}
-        nodes = [node for node in program.ir.graph.nodes if node.op == "placeholder" and not isinstance(specs[node.name].arg, ConstantArgument)]
+        nodes = [node for node in program.ir.graph.nodes
+                 if node.op == "placeholder" and not isinstance(specs[node.name].arg, ConstantArgument)]
         return [(node.name, _fx_type(node.meta.get("val"))) for node in nodes]
     if program.level is Level.TORCHSCRIPT:
         return [(f"%{value.debugName()}", _script_type(value.type())) for value in program.ir.inputs()]
@@ -106,13 +114,14 @@ def _script_type(kind: Any) -> str:
 
 
 def mlir_arguments(module: Any) -> list[tuple[str, str]]:
-    """Values and types of the arguments of the entry of an MLIR module of either build."""
+    """Return the values and types of the entry's arguments in an MLIR module of either build."""
     entry = mlir.entry(module)
-    return [] if entry is None else [(f"%arg{number}", str(value.type)) for number, value in enumerate(entry.regions[0].blocks[0].arguments)]
+    values = [] if entry is None else entry.regions[0].blocks[0].arguments
+    return [(f"%arg{number}", str(value.type)) for number, value in enumerate(values)]
 
 
 def text_arguments(text: str) -> list[tuple[str, str]]:
-    """The same from MLIR text as a stage saved it."""
+    """Return the same from MLIR text that a stage saved."""
     match = _ENTRY.search(text)
     if match is None:
         return []
@@ -136,7 +145,7 @@ def _closing(text: str, at: int) -> int:
 
 
 def dims_of(kind: str) -> list[str]:
-    """The dims in a tensor type of FX, TorchScript, the torch dialect or HLO: `?`, an int, or an expression."""
+    """Return the dims in a tensor type of FX, TorchScript, the torch dialect or HLO: `?`, an int, or an expression."""
     if kind.startswith("Tensor["):
         return [size.strip() for size in kind[len("Tensor[") : -1].split(",") if size.strip()]
     match = _VTENSOR.match(kind)
@@ -147,7 +156,7 @@ def dims_of(kind: str) -> list[str]:
 
 
 def asserted(module: Any) -> list[str]:
-    """The messages of the shape assertions in an MLIR module, or in MLIR text."""
+    """Return the messages of the shape assertions in an MLIR module or in MLIR text."""
     if isinstance(module, str):
         return [message.replace('\\"', '"').replace("\\0A", "\n") for message in _MESSAGE.findall(module)]
     calls = (op.operation for function in mlir.functions(module) for op in function.regions[0].blocks[0].operations
@@ -172,12 +181,12 @@ def _says(message: str, relation: Relation) -> bool:
 
 def _lost(dim: Requested) -> Warned:
     place = next(place for place in dim.levels if place.level == dim.lost_at)
-    message = f"{dim.id}, asked as {dim.asked} and dynamic after export, is {dim.value} at level {place.level} ({place.value})"
+    message = f"{dim.id}, requested as {dim.asked} and dynamic after export, is {dim.value} at level {place.level} ({place.value})"
     return Warned("lost_at_level", message, dim.id, dim.value, dim.line)
 
 
 def _may_break(relation: Relation) -> bool:
-    """Whether promised sizes break a guard, or values can break an assertion of the model's own code."""
+    """Return whether promised sizes can break a guard, or data an assertion of the model's code."""
     if relation.kind == "runtime_assert":
         return relation.holds == "unknown" and relation.line is not None
     return relation.holds == "no" and relation.kind in ("guard", "equality", "divisibility")
@@ -185,6 +194,6 @@ def _may_break(relation: Relation) -> bool:
 
 def _uncarried(relation: Relation, lowest: str) -> Warned:
     sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
-    broken = f"fails at {sizes}" if sizes else "is asserted of data"
+    broken = f"fails at {sizes}" if sizes else "is asserted on data"
     message = f"{relation.text} {broken}, and no program at level {lowest} checks it"
     return Warned("guard_not_carried", message, relation.text, None, relation.line)

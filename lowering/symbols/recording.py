@@ -1,4 +1,4 @@
-"""Makes the SymbolRecord of a captured export, whether it succeeded or failed."""
+"""Construction of the SymbolRecord of a captured export, successful or failed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lowering.symbols.warned import warnings_of
 
 
 def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseException | None) -> SymbolRecord:
-    """The record of one export. program: what torch.export gave, before any decomposition; error: what it raised. Never raises.
+    """Build the record of one export. program: result of torch.export before any decomposition; error: the error it raised. Never raises.
 
-    A failure of this function itself becomes the warning `log_failed` of a record that holds what could be read.
+    An error in this function becomes the warning `log_failed` of a record with the information that could be read.
     """
     try:
         return _recorded(Export(log, model, program, error))
-    except Exception:  # noqa: BLE001 - a record that cannot be made must not fail the export
+    except Exception:  # noqa: BLE001 - an error in the log must not fail the export
         return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),), versions=versions())
 
 
@@ -73,6 +73,6 @@ def _happening(export: Export, event: Event) -> Happening | None:
             text = "tracing is done; the constraints are checked"
         case "missing_fake_kernel" | "mismatched_fake_kernel":
             text = f"{data.get('op', '')} {data.get('reason', '')}".strip()
-        case _:  # specialization repeats a replacement
+        case _:  # specializations repeat a replacement
             return None
     return Happening(event.kind, text, symbol, line_of(event.stack[-1]) if event.stack else None, round(event.seconds, 6))

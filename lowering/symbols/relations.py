@@ -1,4 +1,4 @@
-"""What torch took for granted about sizes, whether it holds for every promised size, and who checks it."""
+"""Relations between sizes that torch assumed: whether they hold for all promised sizes, and who checks them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lowering.symbols.schema import Line, Relation
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
 Holds = Literal["always", "tried", "no", "unknown"]
 
-POINTS = 1024  # sizes tried for one relation
-_WHOLE = 64  # a range up to this long is tried whole
-_MOST = 1 << 14  # points tried to prove a condition that torch deferred
+POINTS = 1024  # number of sizes to try for one relation
+_WHOLE = 64  # ranges up to this length are tried completely
+_MOST = 1 << 14  # number of points to try to prove a condition that torch deferred
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
 
 def relations(export: Export) -> tuple[Relation, ...]:
-    """Guards, run-time asserts and assumptions, each once per expression and code line, in the order torch met them."""
+    """Return guards, run-time asserts and assumptions in the order torch met them, without duplicates of expression and code line."""
     found: dict[tuple[str, str, Line | None], Relation] = {}
     counts: dict[str, int] = {}
     for event in export.log.events:
@@ -69,7 +69,7 @@ def _read(event: Event) -> tuple[Kind, str] | None:
 
 
 def assumed(event: Event) -> str:
-    """The condition that an assumption event took to be true."""
+    """Return the condition that an assumption event assumed to be true."""
     expr, value = event.data["expr"], event.data["assumed"]
     if value in (True, sympy.true):
         return str(expr)
@@ -77,7 +77,7 @@ def assumed(event: Event) -> str:
 
 
 def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> bool:
-    """Whether an equality only says what the model declares: a shared symbol, or a dim derived from one."""
+    """Return whether an equality only repeats the declaration of the model: a shared symbol, or a dim derived from one."""
     if kind != "equality":
         return False
     if line is None:
@@ -91,7 +91,7 @@ def _again(relation: Relation) -> Relation:
 
 
 def _checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:
-    """Who checks it right after export: the assertions in the graph, `ep.module()`'s guards, or the dims of the arguments themselves."""
+    """List the checkers of an expression after export: the graph's assertions, the guards of `ep.module()`, or the arguments' dims."""
     if export.program is None or kind == "assumption":
         return ()
     if kind == "runtime_assert":
@@ -100,7 +100,7 @@ def _checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:
 
 
 def _implied(expr: str, export: Export) -> bool:
-    """Whether the replacements make both sides of an equality the same expression of a free size."""
+    """Return whether the replacements turn both sides of an equality into the same expression of a free size."""
     live = next((guard.expr for guard in (export.env.guards if export.env else ()) if str(guard.expr) == expr), None)
     if live is None or not isinstance(live, sympy.Eq):
         return False
@@ -109,9 +109,10 @@ def _implied(expr: str, export: Export) -> bool:
 
 
 def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
-    """Whether a condition holds for the promised sizes, and sizes (in the author's words) where it does not.
+    """Return whether a condition holds for the promised sizes, and sizes (by the author's names) where it does not.
 
-    Sizes that leave it undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed here.
+    Sizes for which it is undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed
+    here.
     """
     condition = _condition(expr, export)
     if condition is None:
@@ -156,9 +157,11 @@ def _points(free: Sequence[str], export: Export) -> tuple[Iterator[dict[str, int
 
 
 def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Relation]]:
-    """The sizes that callers choose (the keys of `choices`) of which the relations leave one: that one, and the relation that leaves fewest.
+    """Return the sizes chosen by callers (keys of `choices`) for which the relations allow one value: the value, and the strictest
+    relation.
 
-    torch notices only what it can solve for a symbol: the trip count of a loop over chunks, `(seq + 63) // 64 == 3`, it does not.
+    torch notices only relations that it can solve for a symbol, and not, for example, the trip count of a loop over chunks,
+    `(seq + 63) // 64 == 3`.
     """
     pins: dict[str, tuple[int, Relation]] = {}
     broken = [relation for relation in found if relation.holds == "no"]
@@ -167,12 +170,13 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
         left = {relation.id: kept for relation in broken if (kept := _left(relation, name, sizes, export)) is not None}
         both = set(sizes).intersection(*left.values())
         if len(sizes) > 1 and len(both) == 1:
-            pins[name] = both.pop(), min((relation for relation in found if relation.id in left), key=lambda relation: len(left[relation.id]))
+            strictest = min((relation for relation in found if relation.id in left), key=lambda relation: len(left[relation.id]))
+            pins[name] = both.pop(), strictest
     return pins
 
 
 def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
-    """The size of an input's dim, by torch's name of its symbol, where the chosen sizes are these; None where they do not tell it."""
+    """Return the size of an input's dim, by torch's name of its symbol, for the chosen sizes. Return None if they do not determine it."""
     try:
         return int(evaluate(export.values[symbol], sizes))
     except (KeyError, Unknown):
@@ -180,7 +184,7 @@ def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
 
 
 def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
-    """Which of the sizes of one name the relation allows; None where it is of others, or of data."""
+    """Return the sizes of one name that the relation allows, or None if it involves other names or data."""
     condition = _condition(relation.expr, export)
     if condition is None or condition[1] != [name]:
         return None
@@ -191,7 +195,7 @@ def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> se
 
 
 def _condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
-    """A condition of torch's on the sizes that callers choose, and which these are; None where it depends on data, or cannot be read."""
+    """Parse a condition on chosen sizes, and list them. Return None if it depends on data or cannot be read."""
     if not set(NAME.findall(expr)) <= export.values.keys():
         return None
     try:
@@ -210,7 +214,10 @@ def _true_at(condition: Term, point: Mapping[str, int]) -> bool:
 
 
 def probes(sizes: Range, step: int, dims: int) -> tuple[list[int], bool]:
-    """Sizes of a range worth trying, ends first, and whether they are all of it; fewer for each of many dims."""
+    """Return sizes of a range that are worth trying, ends first, and whether they are the whole range.
+
+    Fewer per dim if there are many dims.
+    """
     lower, upper = sizes.counts(step)
     limit = _WHOLE if dims == 1 else max(4, int(POINTS ** (1 / dims)))
     if upper is not None and upper - lower < limit:

@@ -1,4 +1,4 @@
-"""The requested dims and what became of each: the verdict, why, and the code line that decided it."""
+"""The verdict on each requested dim: its outcome, the reason, and the code line that decided it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lowering.symbols.relations import pinned, sized
 from lowering.symbols.schema import Failure, Line, Relation, Requested, Verdict
 from lowering.symbols.table import forward_line
 
-Pins = Mapping[str, tuple[int, Relation]]  # chosen sizes of which the code takes one only: it, and what it needs
+Pins = Mapping[str, tuple[int, Relation]]  # chosen sizes that the code fixes: the value, and the relation that requires it
 
 
 def requested(export: Export, relations: tuple[Relation, ...], failure: Failure | None) -> tuple[Requested, ...]:
-    """One entry per declared dynamic dim, in the order of the inputs."""
+    """Return one entry per declared dynamic dim, in the order of the inputs."""
     owners: dict[str, Declared] = {}
     pins = pinned(relations, export) if failure is None else {}
     return tuple(_one(export, dim, owners, relations, failure, pins) for dim in export.declared)
@@ -40,7 +40,7 @@ def _one(
         return Requested(**facts, verdict="specialized", expr=str(final), value=int(final), why=cause, line=line)
     if (pin := _pin(export, str(own), pins)) is not None:
         size, relation = pin
-        why = f"of the promised sizes the code takes this one only: it needs {relation.text}"
+        why = f"the code allows only this one of the promised sizes: it needs {relation.text}"
         return Requested(**facts, verdict="specialized", expr=str(size), value=size, why=why, line=relation.line)
     owner = owners.setdefault(str(final), dim)
     words = export.named(str(own if final.is_Symbol and owner is dim else final))
@@ -50,7 +50,7 @@ def _one(
     if failure is not None:
         return Requested(**facts, expr=words, **_failed(export, dim, own, failure, relations))
     if dim.dim is not None and (dim.dim.scale != 1 or dim.dim.offset):
-        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final), why="declared so",
+        return Requested(**facts, verdict="derived", expr=words, related=_roots(export, final), why="as declared",
                          line=forward_line(export.log.forward))
     if dim.dim is None and not final.is_Symbol:
         cause, line = _cause(export, own)
@@ -59,7 +59,7 @@ def _one(
 
 
 def _pin(export: Export, own: str, pins: Pins) -> tuple[int, Relation] | None:
-    """The one size that is left of a dim, and the relation that leaves no other."""
+    """Return the only size that is left of a dim, and the relation that excludes all others."""
     size = sized(own, {name: value for name, (value, _) in pins.items()}, export) if pins else None
     if size is None:
         return None
@@ -69,7 +69,7 @@ def _pin(export: Export, own: str, pins: Pins) -> tuple[int, Relation] | None:
 
 
 def _same(left: Declared, right: Declared) -> bool:
-    """Whether the author asked for the two to be one: the same expression of a named symbol."""
+    """Return whether the author requested the two dims to be equal: the same expression of a named symbol."""
     return left.dim is not None and left.dim == right.dim
 
 
@@ -81,15 +81,15 @@ def _without_symbol(export: Export, dim: Declared, failure: Failure | None) -> d
     example = export.examples[dim.id]
     line = forward_line(export.log.forward)
     if not export.own and failure is not None and example not in (0, 1):
-        return {"verdict": "undecided", "why": "the export failed before torch made symbols", "line": failure.line}
+        return {"verdict": "undecided", "why": "the export failed before torch created symbols", "line": failure.line}
     if example in (0, 1):
         return {"verdict": "never_symbol", "value": example, "line": line,
-                "why": f"its example size is {example}, and torch makes no symbol of a size of 0 or 1"}
-    return {"verdict": "never_symbol", "value": example, "line": line, "why": "torch took the example's size for fixed"}
+                "why": f"its example size is {example}, and torch creates no symbols for sizes 0 and 1"}
+    return {"verdict": "never_symbol", "value": example, "line": line, "why": "torch treated the example's size as fixed"}
 
 
 def _cause(export: Export, own: sympy.Symbol) -> tuple[str, Line | None]:
-    """The guard, or torch's reason, and the line that tied a symbol down; follows a chain of replacements to its end."""
+    """Return the guard, or torch's reason, and the line that replaced a symbol. Follows a chain of replacements to its end."""
     replaced: dict[str, tuple[Event, Event | None]] = {}
     for event, guard in export.causes():
         if event.kind == "replacement":
@@ -123,7 +123,7 @@ def _failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, 
 
 
 def _accused(dim: Declared, failure: Failure) -> bool:
-    """Whether a violation names the dim, in one of torch's two ways of writing its source."""
+    """Return whether a violation names the dim, in either of the two forms that torch writes its source in."""
     sources = (f"['{dim.argument}'].size()[{dim.position}]", f"['{dim.argument}'].shape[{dim.position}]")
     return any(source in violation for source in sources for violation in failure.violations)
 

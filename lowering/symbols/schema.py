@@ -1,4 +1,4 @@
-"""The record of a model's symbols, as data: frozen, JSON both ways, documented in docs/symbols.md."""
+"""Schema of the record of a model's symbols: frozen, to and from JSON, documented in docs/symbols.md."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lowering.sizes.ranges import Range
 
 SCHEMA = "shapeline/symbols/1"
 FILE = "symbols.json"
-ITSELF = -1  # the `dim` of an argument that is an int: it has none
+ITSELF = -1  # the `dim` of an argument that is an int
 
 Verdict = Literal["dynamic", "merged", "derived", "specialized", "never_symbol", "refused", "undecided"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the model's code. file: relative to the import path or the working directory where possible; code: the line, stripped."""
+    """A line of the model's code. file: relative to the import path or the working directory if possible; code: the line, stripped."""
 
     file: str
     line: int
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a requested dim stands at one level. value: the argument there; size: `?`, an expression, or the int it was lost to."""
+    """A requested dim at one level. value: the argument there; size: `?`, an expression, or the int that replaced it."""
 
     level: str
     value: str
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Argument:
-    """An input of the entry function at one level, in that level's own words."""
+    """An input of the entry function at one level, in the terms of that level."""
 
     value: str
     type: str
@@ -56,7 +56,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a program at one level says of its inputs, by name. asserted: messages of its shape assertions; None where there can be none."""
+    """The inputs of a program at one level, by name. asserted: messages of its shape assertions; None if the level cannot have any."""
 
     level: str
     arguments: Mapping[str, Argument]
@@ -65,12 +65,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Requested:
-    """One dim that was asked to be dynamic, and what became of it.
+    """A dim that was requested to be dynamic, and its outcome.
 
-    dim: its position, -1 for an argument that is an int itself.
-    asked: the declared expression, or `null` for a flexible dim; promised: the sizes declared for it, every `multiple_of`-th.
-    verdict: dynamic; merged (always equal to the dims named in `related`); derived (`expr` of the symbols in `related`); specialized
-    (to `value`); never_symbol (torch made none); refused (export failed on it); undecided (export failed before it was decided).
+    dim: its position, or -1 for an argument that is an int.
+    asked: the declared expression, or `null` for a flexible dim; promised: its declared range, of which `multiple_of` is the step.
+    verdict: dynamic; merged (always equal to the dims in `related`); derived (`expr` of the symbols in `related`); specialized (to
+        `value`); never_symbol (torch created none); refused (the export failed on it); undecided (the export failed before it was decided).
     lost_at: the first level where the dim is static, or asserted to be one size, although it was dynamic above.
     """
 
@@ -93,13 +93,13 @@ class Requested:
 
     @property
     def kept(self) -> bool:
-        """Whether the compiled program takes any size here."""
+        """Whether the compiled program accepts any size here."""
         return self.verdict in ("dynamic", "merged", "derived") and self.lost_at is None
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step in a symbol's life: `what` happened, the range from then on, and the code line and relation that caused it."""
+    """One change of a symbol. what: its kind; also the range from then on, and the code line and relation that caused it."""
 
     what: Literal["created", "range", "replaced", "specialized", "renamed"]
     range: Range | None
@@ -109,13 +109,14 @@ class Change:
 
 @dataclass(frozen=True)
 class SymbolEntry:
-    """One symbol of torch. id: the same in every run of the same code (source, or code line of birth); name: torch's in this run.
+    """A torch symbol.
 
-    kind: backed (the size of an input), unbacked (known only at run time), root (stands in no shape, others derive from it).
-    meaning: what the model's author calls it. line and stack: an input's forward, or the code that made an unbacked symbol, innermost last.
-    created, traced, promised: ranges at birth, after tracing, and as given to callers. became: the expression that replaced it.
-    renamed: names of retraces, folded into this entry. node, op, module: what binds it in the exported graph.
-    detail: torch's extended report, when asked for.
+    id: the same in every run of the same code (its source, or the code line that created it); name: torch's name in this run.
+    kind: backed (the size of an input), unbacked (known only at run time), root (in no shape itself, but other dims derive from it).
+    meaning: the author's name for it. line and stack: an input's forward, or the code that created an unbacked symbol, innermost last.
+    created, traced, promised: ranges at creation, after tracing, and as promised to callers. became: the expression that replaced it.
+    renamed: names in retraces, folded into this entry. node, op, module: where the exported graph binds it.
+    detail: torch's extended report, if requested.
     """
 
     id: str
@@ -141,12 +142,12 @@ class SymbolEntry:
 
 @dataclass(frozen=True)
 class Relation:
-    """Something torch took for granted about sizes.
+    """A relation between sizes that torch assumed.
 
-    kind: guard, equality, divisibility (decided while tracing), runtime_assert (an assertion in the graph), assumption (checked by nobody).
-    expr: in torch's names; text: in the author's. fails_at: sizes inside the promised ranges that break it. holds: `always` (for all of
-    them), `tried` (no sampled size breaks it), `no` (fails_at does), `unknown` (it depends on data).
-    checked_by: the levels whose program checks it at run time, and `signature` when the dims of the arguments say it.
+    kind: guard, equality, divisibility (decided while tracing), runtime_assert (an assertion in the graph), assumption (not checked).
+    expr: with torch's names; text: with the author's. fails_at: sizes in the promised ranges that break it. holds: `always` (for all
+        sizes), `tried` (no sampled size breaks it), `no` (see fails_at), `unknown` (it depends on data).
+    checked_by: the levels whose program checks it at run time, and `signature` if the dims of the arguments express it.
     """
 
     id: str
@@ -162,7 +163,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Happening:
-    """One event in order; seconds since the capture began."""
+    """An event, with its time in seconds since the capture began."""
 
     kind: str
     text: str
@@ -173,7 +174,7 @@ class Happening:
 
 @dataclass(frozen=True)
 class Fix:
-    """One of torch's suggested fixes: `name` = `spec` as torch writes it, or a line of code to insert (name empty)."""
+    """A fix that torch suggests: `name` = `spec` as torch writes it, or a line of code to insert (empty name)."""
 
     name: str
     spec: str
@@ -181,10 +182,10 @@ class Fix:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the export failed. kind: constraint_violation, data_dependent, or the snake_case name of the error.
+    """Reason why the export failed. kind: constraint_violation, data_dependent, or the snake_case name of the error.
 
     violations: torch's; needs: the same in the author's words.
-    refined: the `symbols` and `inputs` of the model's YAML that the fixes lead to, only where they differ; empty when no fix was read.
+    refined: the `symbols` and `inputs` of the model's YAML after applying the fixes, only where they differ. Empty if no fix could be read.
     """
 
     kind: str
@@ -215,7 +216,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Drafted:
-    """What a draft export said of one problem. kind: data_dependent, guard, missing_fake_kernel, mismatched_fake_kernel, or failed."""
+    """A problem that a draft export found. kind: data_dependent, guard, missing_fake_kernel, mismatched_fake_kernel, or failed."""
 
     kind: str
     text: str
@@ -224,7 +225,7 @@ class Drafted:
 
 @dataclass(frozen=True)
 class SymbolRecord:
-    """What became of every dynamic dim of one model, in one export."""
+    """The outcome of every dynamic dim of one model in one export."""
 
     model: str
     requested: tuple[Requested, ...] = ()
@@ -239,12 +240,12 @@ class SymbolRecord:
 
     @property
     def lost(self) -> tuple[Requested, ...]:
-        """The requested dims that take one size only: what `strict_dims` refuses."""
+        """The requested dims that accept only one size, which `strict_dims` rejects."""
         return tuple(dim for dim in self.requested if dim.verdict in ("specialized", "never_symbol") or dim.lost_at)
 
     @property
     def fails_on_shapes(self) -> bool:
-        """Whether the export failed on what it found out about sizes."""
+        """Whether the export failed because of sizes."""
         return self.error is not None and self.error.kind in ("constraint_violation", "data_dependent")
 
     def to_json(self) -> dict[str, Any]:
@@ -253,17 +254,17 @@ class SymbolRecord:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> SymbolRecord:
-        """Raises ValueError when `data` is not of this schema."""
+        """Build a record from JSON data. Raises ValueError if `data` does not have this schema."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a symbol record of schema {SCHEMA}: schema is {data.get('schema')!r}")
         return structured(SymbolRecord, data)
 
     def save(self, folder: Path) -> Path:
-        """Write symbols.json; raises OSError."""
+        """Write symbols.json. Raises OSError."""
         files.write(folder / FILE, self.to_json())
         return folder / FILE
 
     @staticmethod
     def load(path: Path) -> SymbolRecord:
-        """Read a symbols.json, or the one in a job's folder; raises OSError or ValueError."""
+        """Load a symbols.json, or the one in a job's folder. Raises OSError or ValueError."""
         return SymbolRecord.from_json(files.read(path / FILE if path.is_dir() else path))

@@ -1,4 +1,4 @@
-"""Checks that this torch still logs what the symbol log reads: three small exports, and the events that each must give."""
+"""Self-test of the symbol log: three small exports check that the installed torch still logs the events that the log needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.export import Dim
 
 from lowering.symbols.capture import SHAPES, TRACE, Settings, capture
 
-# What a probe must give: kind of event, and the names in its data that are read.
+# The events that a probe must log: the kind, and the names in its data that are used.
 EXPECTED = {
     "env": (), "symbol": ("symbol", "value", "source", "range"), "guard": ("prefix", "expr"), "range": ("symbol", "range"),
     "replacement": ("symbol", "target", "reason"), "unbacked": ("symbol", "lower", "upper", "made_by"),
@@ -20,7 +20,7 @@ EXPECTED = {
 
 
 class Probe(torch.nn.Module):
-    """Branches on a size, fixes another, and takes a size from data."""
+    """A module that branches on a size, fixes another one, and reads a size from data."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         grown = x * 2 if x.shape[0] > 3 else x
@@ -29,13 +29,13 @@ class Probe(torch.nn.Module):
 
 @functools.cache
 def self_test() -> tuple[str, ...]:
-    """What is wrong with the log under this torch, a sentence each; nothing when it reads all that it needs. Never raises.
+    """Check the log under the installed torch. Return one sentence per defect, or nothing if all needed events can be read. Never raises.
 
-    A third of a second, once a process; forked ones inherit it.
+    Takes a third of a second, once per process; forked processes inherit the result.
     """
     try:
         return tuple(dict.fromkeys(_wrong()))
-    except Exception as error:  # noqa: BLE001 - a torch that cannot export this says so in every job's own export
+    except Exception as error:  # noqa: BLE001 - if torch cannot export this, every job's own export reports it
         return (f"the self-test of the symbol log raised {type(error).__name__}: {error}",)
 
 
@@ -49,7 +49,7 @@ def _wrong() -> list[str]:
               for event in log.events for name in EXPECTED.get(event.kind, ()) if name not in event.data]
     lines = [event.stack[-1][2] for event in log.events if event.kind == "guard" and event.stack]
     if "forward" not in lines:
-        found.append(f"no guard of torch {torch.__version__} leads to a line of the model: its call stack changed")
+        found.append(f"no guard of torch {torch.__version__} has a line of the model: the format of its call stack changed")
     if log.failed:
         found.append(f"{log.failed} events could not be read; the first: {re.sub(chr(10), ' ', log.failures[0])[-300:]}")
     if logging.root.manager.disable >= logging.DEBUG:

@@ -1,4 +1,4 @@
-"""The symbol table: one entry per symbol of torch, with its history and what binds it in the graph; retraces folded in."""
+"""The symbol table: one entry per torch symbol, with its history and its binding in the graph. Retraces are folded in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lowering.symbols.exporting import Export, bounds, range_of, range_of_text
 from lowering.symbols.frames import Spot, line_of, lines_of
 from lowering.symbols.schema import Change, Line, SymbolEntry
 
-DECORATED = 40  # lines that decorators may take
+DECORATED = 40  # maximum number of lines of decorators
 
 
 def symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
-    """Every symbol in the order torch made it."""
+    """Return all symbols in the order torch created them."""
     born: dict[str, Event] = {}
     for event in export.log.events:
         if event.kind in ("symbol", "unbacked"):
@@ -92,7 +92,7 @@ def _change(export: Export, event: Event, cause: str, line: Line | None) -> Chan
     if event.kind == "range":
         return Change("range", range_of(event.data["range"]), cause or "torch's own check of the op", line)
     if event.kind == "discarded":
-        return Change("renamed", None, f"a retrace found {event.data['value']} in its place", line)
+        return Change("renamed", None, f"a retrace found {event.data['value']} instead of it", line)
     target, reason = event.data["target"], str(event.data["reason"])
     if reason == "rename_unbacked_to":
         return Change("renamed", None, f"{event.data['symbol']} of a retrace is {target}", line)
@@ -101,7 +101,7 @@ def _change(export: Export, event: Event, cause: str, line: Line | None) -> Chan
 
 
 def _binders(export: Export) -> dict[str, tuple[str, str, str]]:
-    """Node, op and module that bind each symbol in the exported graph: a placeholder, or the op whose result has the size."""
+    """Return the node, op and module that bind each symbol in the exported graph: a placeholder, or the op whose result has the size."""
     found: dict[str, tuple[str, str, str]] = {}
     if export.program is None:
         return found
@@ -121,7 +121,7 @@ def _module(meta: dict[str, Any]) -> str:
 
 
 def forward_line(spot: Spot | None) -> Line | None:
-    """The `def` line of the model's forward, past its decorators."""
+    """Return the `def` line of the model's forward, after its decorators."""
     if spot is None:
         return None
     file, first, function = spot

@@ -1,4 +1,4 @@
-"""torch's structured trace of a capture as a file that tlparse renders whole."""
+"""torch's structured trace of a capture, as a file that tlparse can render."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from lowering.symbols.frames import is_model_code
 FILE = "trace.log"
 GUARD = "guard_added_fast"
 _COMPILE_ID = ("frame_id", "frame_compile_id", "attempt")
-_NOTHING_KNOWN: dict[str, Any] = {"prefix": "eval", "expr_node_id": 0, "symbol_to_sources": {}, "frame_locals": {}}  # tlparse needs a node id
+# tlparse needs a node id.
+_NOTHING_KNOWN: dict[str, Any] = {"prefix": "eval", "expr_node_id": 0, "symbol_to_sources": {}, "frame_locals": {}}
 
 
 def rendered(log: Log) -> str:
-    """The lines of the file. File names, which torch logs once a process, come first, so that it stands alone. Never raises."""
+    """Return the lines of the file.
+
+    File names, which torch logs once per process, come first, so that it is self-contained. Never raises.
+    """
     formatter: logging.Formatter = TorchLogsFormatter(trace=True)
     records = [record for record in log.trace if "str" not in _metadata(record)]
     files_of = {number: name for name, number in INTERN_TABLE.items()}
@@ -32,7 +36,7 @@ def rendered(log: Log) -> str:
 
 
 def save(log: Log, folder: Path) -> Path:
-    """Write trace.log; raises OSError."""
+    """Write trace.log. Raises OSError."""
     files.write_bytes(folder / FILE, files.encode(rendered(log)), durable=False)
     return folder / FILE
 
@@ -40,12 +44,12 @@ def save(log: Log, folder: Path) -> Path:
 def _line(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     try:
         return f"{formatter.format(record)}\n"
-    except Exception as error:  # noqa: BLE001 - a record that cannot be written must not fail the export
+    except Exception as error:  # noqa: BLE001 - an error in the trace must not fail the export
         return f"# unwritten: {type(error).__name__}: {error}\n".replace("\n", " ").rstrip() + "\n"
 
 
 def _names(formatter: logging.Formatter, first: list[logging.LogRecord]) -> Iterator[str]:
-    """The lines that say which number stands for which file, in the manner of the first record."""
+    """Yield the lines that assign numbers to files, in the format of the first record."""
     for record in first:
         like = copy.copy(record)
         like.__dict__.update(metadata={"str": []}, payload=None)
@@ -54,11 +58,11 @@ def _names(formatter: logging.Formatter, first: list[logging.LogRecord]) -> Iter
 
 
 def _readable(record: logging.LogRecord, files_of: Mapping[int, str]) -> logging.LogRecord:
-    """What tlparse would drop or misread, as it reads it.
+    """Rewrite a record where tlparse would drop or misread it.
 
-    A `stack` that is text becomes a frame, values of `frame_locals` become text. A guard is told by `guard_added` too, for that alone makes
-    the page of `tlparse --export` show it. What is outside of Dynamo is filed by its stack, not by the capture's compile id. An empty
-    `user_stack`, as of every export that is not strict, is filled with the model's frames.
+    A `stack` that is text becomes a frame, and values of `frame_locals` become text. A guard also gets a `guard_added`, because only that
+    shows up on the page of `tlparse --export`. Records outside of Dynamo are grouped by stack, not by the capture's compile id. An empty
+    `user_stack`, as in every non-strict export, is filled with the model's frames.
     """
     metadata = {name: _event(value, files_of) for name, value in _metadata(record).items()}
     if metadata.get("frame_id") == FRAME:
@@ -89,7 +93,7 @@ def _event(value: Any, files_of: Mapping[int, str]) -> Any:
 
 
 def _own(stack: list[dict[str, Any]], files_of: Mapping[int, str]) -> list[dict[str, Any]]:
-    """The model's frames of a stack, which begin behind the call of torch.export."""
+    """Return the model's frames of a stack, which begin after the call of torch.export."""
     names = [files_of.get(frame.get("filename", -1), "<") for frame in stack]
     start = names.index(torch.export.__file__) if torch.export.__file__ in names else 0
     return [frame for frame, name in zip(stack[start:], names[start:], strict=True) if is_model_code(name)]

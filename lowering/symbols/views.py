@@ -1,4 +1,4 @@
-"""A record as pages: what became of every dim in text or Markdown, a timeline, and the model's source annotated with its symbols."""
+"""Pages of a record: the outcome of every dim as text or Markdown, a timeline, and the model's source annotated with symbols."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTEXT = 2  # source lines shown around an annotated one
 
 
 def page(record: SymbolRecord, markdown: bool = False) -> str:
-    """Warnings first, then the error, the requested dims, the symbols and the relations."""
+    """Format a record: warnings first, then the error, the requested dims, the symbols and the relations."""
     blocks = [_title(record, markdown)]
     if record.error is not None:
         error = record.error
@@ -48,7 +48,7 @@ def page(record: SymbolRecord, markdown: bool = False) -> str:
 
 
 def suggested(record: SymbolRecord) -> str:
-    """What would make a failed export pass, on one line: the code that keeps a size, the keys of the model's YAML, or torch's fixes; may be empty."""
+    """Return the changes that would make a failed export pass, on one line: code that keeps a size, YAML keys, or torch's fixes. May be empty."""
     if record.error is None:
         return ""
     kept = _kept(record.error.line.code) if record.error.line is not None else ""
@@ -69,17 +69,17 @@ def _kept(code: str) -> str:
 
 
 def save(record: SymbolRecord, folder: Path) -> None:
-    """Write the page as symbols.md, and the annotated source as symbols.source.txt, or, for one that cannot be made, why. Raises OSError."""
+    """Write symbols.md and symbols.source.txt (the annotated source). A page that cannot be formatted holds the error. Raises OSError."""
     for name, made in ((PAGE, partial(page, markdown=True)), (SOURCE, annotated)):
         try:
             text = made(record)
-        except Exception:  # noqa: BLE001 - a page that cannot be made must not cost the job its result
-            text = f"This page could not be made:\n\n{traceback.format_exc()}"
+        except Exception:  # noqa: BLE001 - an error in a page must not fail the job
+            text = f"This page could not be formatted:\n\n{traceback.format_exc()}"
         files.write_bytes(folder / name, files.encode(text), durable=False)
 
 
 def timeline(record: SymbolRecord, symbol: str | None = None) -> str:
-    """The events in order, with seconds and code lines; symbol: only those that name it (a torch name or a meaning)."""
+    """Format the events in order, with seconds and code lines. symbol: only events that name it (a torch name or an author's name)."""
     names = _names(record, symbol) if symbol else None
     lines = [f"{event.seconds:9.3f} s  {event.kind:<16} {event.text}{_at(event.line, '  (', ')')}" for event in record.events
              if names is None or event.symbol in names or names & _words(event.text)]
@@ -87,7 +87,10 @@ def timeline(record: SymbolRecord, symbol: str | None = None) -> str:
 
 
 def explain(record: SymbolRecord, symbol: str | None = None) -> str:
-    """The page; or all about one symbol, dim or meaning (`s77`, `x[0]`, `batch`). ValueError names what there is when it is unknown."""
+    """Format the page, or all about one symbol or dim (`s77`, `x[0]`, `batch`).
+
+    Raises ValueError, with the known names, if it is unknown.
+    """
     if symbol is None:
         return page(record)
     names = _names(record, symbol)
@@ -96,7 +99,7 @@ def explain(record: SymbolRecord, symbol: str | None = None) -> str:
     if not entries and not dims:
         words = {word for entry in record.symbols for word in (entry.name, entry.meaning) if word}
         known = sorted(words | {dim.id for dim in record.requested})
-        raise ValueError(f"'{symbol}' is no symbol or dim of {record.model}; there are {', '.join(known) or 'none'}")
+        raise ValueError(f"'{symbol}' is not a symbol or dim of {record.model}; known: {', '.join(known) or 'none'}")
     blocks = [f"{symbol} in {record.model}"]
     blocks += ["\n".join(f"  {word}: {text}" for word, text in zip(_DIM, _dim_row(dim), strict=True) if text) for dim in dims]
     blocks += [_life(entry) for entry in entries]
@@ -109,7 +112,7 @@ def explain(record: SymbolRecord, symbol: str | None = None) -> str:
 
 
 def annotated(record: SymbolRecord) -> str:
-    """The model's source around every line on which a symbol or relation was born, with what was born there in margin comments."""
+    """Return the model's source around each line that created a symbol or relation, with these as margin comments."""
     notes: dict[str, dict[int, list[str]]] = {}
     for line, note in _births(record):
         said = notes.setdefault(line.file, {}).setdefault(line.line, [])
@@ -157,7 +160,7 @@ def _life(entry: SymbolEntry) -> str:
 
 
 def _names(record: SymbolRecord, symbol: str) -> set[str]:
-    """The torch names and meanings that go with what a reader asks for."""
+    """Return the torch names and author's names that match a reader's query."""
     found = {symbol}
     for entry in record.symbols:
         if symbol in (entry.name, entry.meaning, entry.id, entry.meaning.removeprefix("_")) or symbol in entry.renamed:

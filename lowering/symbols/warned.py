@@ -1,4 +1,4 @@
-"""The warnings of a record: everything about its dims that a reader of the compiled program would not expect."""
+"""The warnings of a record: everything about its dims that users of the compiled program would not expect."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warn
 def warnings_of(
     export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]
 ) -> tuple[Warned, ...]:
-    """In order of weight: lost dims, changed dims, ranges, guards, assumptions, the log itself."""
+    """Return the warnings by weight: lost dims, changed dims, ranges, guards, assumptions, and the log itself."""
     return (*(warning for dim in dims if (warning := _lost(dim)) is not None), *_changed(dims), *_examples(dims),
             *_ranges(export, symbols), *_guards(found, export.error is not None), *_assumptions(found), *_log(export))
 
 
 def _lost(dim: Requested) -> Warned | None:
     if dim.verdict == "specialized":
-        return Warned("became_static", f"{dim.id}, asked as {dim.asked}, became {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
+        return Warned("became_static", f"{dim.id}, requested as {dim.asked}, became {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
     if dim.verdict != "never_symbol":
         return None
     code = "example_0_or_1" if dim.value in (0, 1) else "no_symbol"
-    return Warned(code, f"{dim.id}, asked as {dim.asked}, is {dim.value} for ever: {dim.why}", dim.id, dim.value, dim.line)
+    return Warned(code, f"{dim.id}, requested as {dim.asked}, is always {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
 
 
 def _changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
         if dim.verdict == "merged":
-            message = f"{dim.id}, asked as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}"
+            message = f"{dim.id}, requested as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}"
             yield Warned("became_equal", message, dim.id, None, dim.line)
         elif dim.verdict == "derived" and dim.asked == "null":
-            yield Warned("became_derived", f"{dim.id}, asked as null, is {dim.expr}: {dim.why}", dim.id, None, dim.line)
+            yield Warned("became_derived", f"{dim.id}, requested as null, is {dim.expr}: {dim.why}", dim.id, None, dim.line)
 
 
 def _examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
         if dim.asked != "null" and dim.example is not None and not Range(dim.example, dim.example).within(dim.promised):
-            yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside of {dim.promised}", dim.id, dim.example)
+            yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside {dim.promised}", dim.id, dim.example)
 
 
 def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
-    """Once per chosen size: tracing saw sizes of 2 and more, or fewer still, while callers are promised the declared range."""
+    """Warn once per chosen size of which tracing saw fewer than the promised range, such as only sizes of 2 and more."""
     for symbol in symbols if export.program is not None else ():
         value = export.values.get(symbol.name, "").strip("()")
         word, _, step = value.partition("//")
@@ -54,7 +54,7 @@ def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned
         if given.within(traced):
             continue
         cause = next((change for change in reversed(symbol.history) if change.what == "range" and change.line), None)
-        why = f"{cause.cause} at {cause.line}" if cause else "torch traces no size of 0 or 1"
+        why = f"{cause.cause} at {cause.line}" if cause else "torch does not trace sizes 0 and 1"
         yield Warned("promised_wider_than_traced", f"{word} is promised in {given} but was traced in {traced}: {why}", word, None,
                      cause.line if cause else None)
 
@@ -73,7 +73,7 @@ def _guards(found: tuple[Relation, ...], failed: bool) -> Iterator[Warned]:
 
 
 def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
-    """Once per code line: one line makes torch assume the same of contiguity, broadcasting and emptiness."""
+    """Warn once per code line, because one line can make torch assume the same of contiguity, broadcasting and emptiness."""
     lines: dict[Line | None, list[str]] = {}
     for relation in found:
         if relation.kind == "assumption":
@@ -85,8 +85,8 @@ def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
 
 def _log(export: Export) -> Iterator[Warned]:
     if export.env is None or len(export.own) > sum(event.kind in ("symbol", "shared") for event in export.log.events):
-        yield Warned("log_incomplete", "torch made symbols that it did not log: logging is off, or its messages changed "
-                                       "(lowering.symbols.selftest names them)", "torch")
+        yield Warned("log_incomplete", "torch created symbols without logging them: logging is off, or its messages changed "
+                                       "(lowering.symbols.selftest lists them)", "torch")
     if export.log.failed:
         message = f"{export.log.failed} log events could not be read; the first:\n{export.log.failures[0]}"
         yield Warned("log_failed", message, "the symbol log", export.log.failed)

@@ -1,4 +1,4 @@
-"""`python -m lowering.worker FOLDER`: run the job of a record again, beside the record."""
+"""`python -m lowering.worker FOLDER`: run a recorded job again, and write the results beside the record."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lowering.worker.watch import lower
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lowering.worker", description="Lower one job of a record again.")
-    parser.add_argument("folder", type=Path, help="the job's folder, with its job.json")
-    parser.add_argument("--into", type=Path, help="where the results go (default: FOLDER/repro)")
-    parser.add_argument("--until", help="the last level wanted")
+    parser = argparse.ArgumentParser(prog="python -m lowering.worker", description="Lower a recorded job again.")
+    parser.add_argument("folder", type=Path, help="folder of the job, with its job.json")
+    parser.add_argument("--into", type=Path, help="output folder (default: FOLDER/repro)")
+    parser.add_argument("--until", help="last level to lower to")
     parser.add_argument("--stage-seconds", type=float, default=Limits.stage_seconds)
     parser.add_argument("--memory-bytes", type=int)
-    parser.add_argument("--here", action="store_true", help="in this process, unwatched: for a debugger")
+    parser.add_argument("--here", action="store_true", help="run in this process without limits, for a debugger")
     given = parser.parse_args(arguments)
     if not (given.folder / JOB).is_file():
-        parser.error(f"{given.folder} has no {JOB}: name the folder of a job, runs/<run-id>/jobs/<job>")
+        parser.error(f"{given.folder} has no {JOB}: give the folder of a job, runs/<run-id>/jobs/<job>")
     into = given.into or given.folder / "repro"
     into.mkdir(parents=True, exist_ok=True)
     data = files.read(given.folder / JOB)

@@ -1,4 +1,4 @@
-"""What the forked process of a job does: streams to the log, run the job, commit the result, leave."""
+"""Main function of a job's forked process: redirect the streams to the log, run the job, commit the result, and exit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its recor
 
 
 def main(folder: Path, environment: Mapping[str, str]) -> None:
-    """Run the job of `folder` (its job.json) and end this process: 0 when a result is committed, DISK_FAILED when that was impossible."""
+    """Run the job of `folder` and exit: with 0 if a result is committed, or DISK_FAILED if it could not be written."""
     try:
         _streams(folder)
         os.environ.update(environment)
@@ -43,7 +43,7 @@ def main(folder: Path, environment: Mapping[str, str]) -> None:
     except OSError:
         traceback.print_exc()
         os._exit(DISK_FAILED)
-    # Temporary folders and pools are cleaned up; the destructors of C++ libraries, which like to crash, are not run.
+    # Temporary folders and pools are cleaned up, but the destructors of C++ libraries are not run, because they are prone to crash.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -61,8 +61,10 @@ def _result(folder: Path, emit: Emit) -> JobResult:
 
 
 def _streams(folder: Path) -> None:
-    """Send all output, also that of C++, to the log; have the stacks of all threads written there, on a crash the native ones too,
-    on STACKS_SIGNAL those of Python."""
+    """Redirect all output, including that of C++, to the log.
+
+    Stacks of all threads are dumped there too: native and Python stacks on a crash, Python stacks on STACKS_SIGNAL.
+    """
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -71,7 +73,7 @@ def _streams(folder: Path) -> None:
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-    if "torch" in sys.modules:  # its handler writes the native stack; faulthandler, enabled after it, writes first and then passes on to it
+    if "torch" in sys.modules:  # its handler writes the native stack; faulthandler, enabled after it, writes first and then chains to it
         sys.modules["torch"]._C._set_print_stack_traces_on_fatal_signal(True)
     faulthandler.enable(log)
     faulthandler.register(STACKS_SIGNAL, log)

@@ -1,4 +1,4 @@
-"""This process's door to its fork server: started at the first job, replaced when it has died."""
+"""Client of this process's fork server, which is started for the first job and replaced if it dies."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ serve(int(sys.argv[1]), int(sys.argv[2]))
 
 @dataclass
 class Child:
-    """The process of one job, seen from the side that watches it."""
+    """The process of a job, as seen by its watcher."""
 
     pid: int
     line: socket.socket
 
     def wait(self, seconds: float) -> int | None:
-        """The exit code (negative: the signal) once the whole tree is dead, None when `seconds` pass first.
+        """Wait until the whole process tree is dead and return the exit code (negative: a signal), or None after `seconds`.
 
-        InfraError if the server died, which took the job with it.
+        Raises InfraError if the server died, which kills the job too.
         """
         self.line.settimeout(seconds)
         try:
@@ -47,14 +47,14 @@ class Child:
         except OSError:
             message = b""
         if not message:
-            raise InfraError(Problem("fork server", "died, and all its jobs with it", "the job can be run again"))
+            raise InfraError(Problem("fork server", "died, and all its jobs with it", "run the job again"))
         return int(json.loads(message)["exit"])
 
     def kill(self) -> None:
         self._ask(KILL)
 
     def dump_stacks(self) -> None:
-        """Have the Python stacks of all threads written to the job's log, also when the interpreter is stuck in C."""
+        """Dump the Python stacks of all threads to the job's log, even if the interpreter is stuck in C."""
         self._ask(STACKS)
 
     def close(self) -> None:
@@ -66,12 +66,12 @@ class Child:
 
 
 class ForkServer:
-    """One warm process; it ends, with all its children, when this object's process does."""
+    """A warm process. It ends, with all its children, when the process that owns this object does."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server lives
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for the lifetime of the server
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Equal runs give equal artifacts only if sets and dicts of strings iterate alike.
+        # Equal runs produce equal artifacts only if sets and dicts of strings iterate in the same order.
         environment = {"PYTHONHASHSEED": "0", **os.environ}
         with theirs:
             self._process = subprocess.Popen(
@@ -84,7 +84,10 @@ class ForkServer:
         return self._process.poll() is None
 
     def fork(self, folder: Path, environment: Mapping[str, str], patience: float) -> Child:
-        """Start the job of `folder` in a child with `environment` added to its variables; InfraError if not within `patience` seconds."""
+        """Start the job of `folder` in a child, with `environment` added to its variables.
+
+        Raises InfraError if it takes over `patience` seconds.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         variables = {"PWD": str(Path.cwd()), **environment}
         request = json.dumps({"folder": str(folder.absolute()), "environment": variables}).encode()
@@ -97,11 +100,11 @@ class ForkServer:
             answer = {"error": f"no answer: {error}"}
         if "pid" not in answer:
             ours.close()
-            raise InfraError(Problem("fork server", answer.get("error", "died"), "its last words follow"), self._last_words())
+            raise InfraError(Problem("fork server", answer.get("error", "died"), "the end of its output follows"), self._last_words())
         return Child(answer["pid"], ours)
 
     def close(self, patience: float = 5.0) -> None:
-        """End it, and all that its jobs have started."""
+        """Shut down the server, and all processes that its jobs have started."""
         self._process.terminate()
         try:
             self._process.wait(patience)
@@ -111,7 +114,7 @@ class ForkServer:
         self._log.close()
 
     def kill(self) -> None:
-        """End it at once, and with it its jobs; the next job gets another server."""
+        """Kill the server and its jobs immediately. The next job starts another server."""
         self._process.kill()
         self._process.wait()
 
@@ -128,7 +131,7 @@ _servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process mu
 
 
 def server() -> ForkServer:
-    """The fork server of this process, alive; InfraError once `stop` was called."""
+    """Return the running fork server of this process. Raises InfraError after `stop` was called."""
     with _lock:
         if _stopped.is_set():
             raise InfraError(Problem("run", "was interrupted"))
@@ -142,7 +145,7 @@ def server() -> ForkServer:
 
 
 def stop() -> None:
-    """End all jobs of this process at once, and let no other begin."""
+    """Kill all jobs of this process immediately, and prevent new ones."""
     with _lock:
         _stopped.set()
         if (found := _servers.pop(os.getpid(), None)) is not None:

@@ -1,6 +1,6 @@
-"""A warm process, with the compilers loaded once, that forks a child for every job and ends the child's whole process tree.
+"""A warm process that loads the compilers once, forks a child for every job, and kills the child's whole process tree at its end.
 
-Linux only. The children are its own, so that it works the same under a console script, a thread, or a worker of any cluster engine.
+Linux only. The children belong to the server, so it works the same under a console script, a thread, or a worker of any cluster engine.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from typing import Any
 from lowering.worker import processes
 from lowering.worker.stacks import STACKS_SIGNAL
 
-# What every job needs; a module that does not load here fails in the job that imports it, with its own error. The private one of torch
-# is what its first export loads: half a second of each job. The stages are nearly as much.
+# Modules that every job needs. If one cannot be loaded here, the job that imports it fails with its own error. torch's private module is
+# the one that its first export loads, which takes half a second per job. The stages take nearly as long.
 WARM = (
-    "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager", "torch_mlir.dialects.torch",
+    "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager",
+    "torch_mlir.dialects.torch",
     "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
     "lowering.fx.archive", "lowering.fx.joint",
     *sorted(f"lowering.stages.{file.stem}" for file in (Path(__file__).parents[1] / "stages").glob("[!_]*.py")),
 )  # fmt: skip
-KILL, STACKS = b"kill", b"stacks"  # what a watcher may ask for, on the job's own socket
+KILL, STACKS = b"kill", b"stacks"  # requests of a watcher, on the job's own socket
 
 
 def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     """Fork a child for each request until SIGTERM, the other end of `control_fd` closes, or process `parent` is gone.
 
-    A request is the JSON {folder, environment} with one socket attached. On that socket the server says {pid}, then, when the child
-    and all that descends from it are dead, {exit} (negative: the signal), and obeys KILL and STACKS.
+    A request is the JSON {folder, environment} with a socket attached. On that socket the server sends {pid} and obeys KILL and STACKS.
+    After the child and all its descendants are dead, it sends {exit} (negative: a signal).
     """
     processes.adopt_orphans()
     for name in warm:
         try:
             importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - the job that needs it says so with its own place
+        except Exception:  # noqa: BLE001 - the job that needs it reports the error with its own place
             traceback.print_exc()
     from lowering.store import provenance
     from lowering.worker import child
@@ -51,7 +52,7 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     if "torch.export" in warm:
         from lowering.symbols import selftest
 
-        selftest.self_test()  # once for all jobs, which then also export on caches that are warm
+        selftest.self_test()  # once for all jobs, which then also export with warm caches
     provenance.freeze()
     gc.collect()
     gc.freeze()
@@ -108,7 +109,10 @@ class _Server:
         _tell(job, pid=pid)
 
     def become(self, request: dict[str, Any], job: socket.socket, server: int) -> None:
-        """Turn the forked process into the job's: its own session, dying with the server, holding none of its sockets. Never returns."""
+        """Turn the forked process into the job's: a new session, which dies with the server and holds none of its sockets.
+
+        Never returns.
+        """
         try:
             os.setsid()
             processes.die_with_parent()
@@ -124,13 +128,13 @@ class _Server:
             os.close(self.wake)
             os.close(self.wake_end)
             self.body(Path(request["folder"]), request["environment"])
-        except BaseException:  # noqa: BLE001 - nothing may return into the server's loop
+        except BaseException:  # noqa: BLE001 - must not return into the server's loop
             traceback.print_exc()
         finally:
             os._exit(1)
 
     def obey(self, pid: int) -> None:
-        """Do what the watcher of job `pid` asks; a watcher that is gone wants its job killed."""
+        """Execute a request of the watcher of job `pid`. If the watcher is gone, kill the job."""
         asked = b""
         with suppress(OSError):
             asked = self.jobs[pid].recv(64)
@@ -141,7 +145,7 @@ class _Server:
             self.selector.unregister(self.jobs[pid])
 
     def reap(self) -> None:
-        """Collect what has died. A live job adopts its own orphans, so a child that is no job was left by a dead one: kill it."""
+        """Reap dead children. Live jobs adopt their own orphans, so a child that is not a job was left by a dead one: kill it."""
         ended = self.collect()
         patience = time.monotonic() + 2.0
         while (strangers := processes.children() - self.jobs.keys()) and time.monotonic() < patience:
@@ -158,7 +162,10 @@ class _Server:
             job.close()
 
     def collect(self) -> dict[int, int]:
-        """The exit codes of the jobs that have just ended; what is left of their process groups is killed while the pid is still theirs."""
+        """Return the exit codes of the jobs that have just ended.
+
+        Their process groups are killed before the pid is reaped and can be reused.
+        """
         ended = {}
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -170,7 +177,7 @@ class _Server:
         return ended
 
     def end(self) -> None:
-        """Kill every job and all that descends from them."""
+        """Kill every job and all its descendants."""
         for pid in self.jobs:
             os.kill(pid, signal.SIGKILL)
             processes.kill_group(pid)

@@ -1,4 +1,4 @@
-"""Process trees on Linux: find, measure and kill the descendants of a process, and tie its life to theirs."""
+"""Process trees on Linux: find, measure and kill the descendants of a process, and bind lifetimes to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends."""
+    """Ask the kernel to kill this process when its parent dies."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""A job whose every result is in the store, done again without a process of its own: nothing is imported, built or lowered."""
+"""Replay of a job whose results are all in the store, without a process for the job: nothing is imported, built or lowered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from lowering.store.entries import Store
 
 
 def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]) -> JobResult | None:
-    """The committed result of the job of `folder` (`data`: its job.json), with all its files; None when the store does not hold it all."""
+    """Commit and return the result of the job of `folder`, with all its files.
+
+    Return None if the store lacks a result. data: its job.json.
+    """
     root = store_of(data, folder)
     found = reuse.of_job(Store(root), data, environment) if root else None
     if found is None:
@@ -44,6 +47,6 @@ def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]
         files.write_bytes(folder / EVENTS, files.encode("\n".join(lines) + "\n"), durable=False)
         files.write_bytes(folder / LOG, f"every stage was taken from the store {root}\n".encode(), durable=False)
         result.save(folder)
-    except FileNotFoundError:  # an entry was removed meanwhile: the job's own process makes it anew
+    except FileNotFoundError:  # an entry was removed in the meantime: the job's own process rebuilds it
         return None
     return result

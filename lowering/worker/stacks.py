@@ -1,4 +1,4 @@
-"""Reads the stacks that a dying process leaves in its log: torch's fatal signal handler writes the native one, faulthandler that of Python."""
+"""Parser of the stacks that a dying process logs: the native stack from torch's signal handler, and the Python stacks from faulthandler."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 import signal
 from pathlib import Path
 
-STACKS_SIGNAL = signal.SIGRTMAX - 2  # has a job write the Python stacks of its threads to its log
-FATAL = b"\nFatal Python error: "  # how faulthandler begins, once a signal has ended the process
+STACKS_SIGNAL = signal.SIGRTMAX - 2  # makes a job write the Python stacks of its threads to its log
+FATAL = b"\nFatal Python error: "  # the start of faulthandler's output after a fatal signal
 _NATIVE = re.compile(r"frame #\d+: (?P<name>.+?) \+ 0x[0-9a-f]+ \(0x[0-9a-f]+ in (?P<library>[^)]+)\)")
 _PYTHON = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>\S+)', re.MULTILINE)
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x", re.MULTILINE)
 _RAISING = ("FatalSignalHandler", "gsignal", "abort", "raise", "__assert_fail")
-_READ = 1 << 20  # bytes of a log's end
+_READ = 1 << 20  # bytes at the end of a log that are searched
 
 
 def ended(log: Path) -> str:
-    """The end of a log in which the stacks of a process are, empty if there are none."""
+    """Return the end of a log, from the stacks of a process on, or an empty string if there are none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _READ))
@@ -27,13 +27,13 @@ def ended(log: Path) -> str:
 
 
 def place(text: str) -> str:
-    """Where a process died: `in FUNCTION, called from FILE:LINE in FUNCTION`, as far as its stacks tell; else empty."""
+    """Return where a process died, as far as its stacks tell: `in FUNCTION, called from FILE:LINE in FUNCTION`, or an empty string."""
     native, caller = _native(text), _caller(text)
     return ", ".join(part for part in (native and f"in {native}", caller and f"called from {caller}") if part)
 
 
 def _native(text: str) -> str:
-    """The innermost native function that is not part of dying: its name where the library tells it, else the library."""
+    """Return the innermost native function that is not part of crash handling: its name, or the library if it has no name."""
     for frame in _NATIVE.finditer(text.partition("<omitting python frames>")[0]):
         library = Path(frame["library"]).name
         if any(word in frame["name"] for word in _RAISING) or library.startswith(("libc.so", "libc-", "libpthread")):
@@ -43,7 +43,7 @@ def _native(text: str) -> str:
 
 
 def _caller(text: str) -> str:
-    """The innermost line of Python, of the thread that died, that is not in an installed package or the standard library."""
+    """Return the innermost Python line of the crashed thread outside of installed packages and the standard library."""
     threads = _THREAD.split(text)
     frames = list(_PYTHON.finditer(threads[1])) if len(threads) > 1 else []
     own = [frame for frame in frames if "/lib/python" not in frame["file"] and "site-packages" not in frame["file"]]

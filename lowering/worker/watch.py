@@ -1,4 +1,4 @@
-"""One job in one child process: a deadline for every stage, a memory cap, and a result whatever happens."""
+"""Supervision of one job in one child process: a deadline for each stage, a memory limit, and a result in every case."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lowering.worker import client, native, replay, stacks
 from lowering.worker.child import DISK_FAILED
 from lowering.worker.processes import tree_bytes
 
-TICK = 0.05  # seconds between two looks at a child: what it can allocate in that time is the overshoot of the memory cap
+TICK = 0.05  # seconds between two checks of a child: memory allocated in that time overshoots the limit
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str] | None = None) -> JobResult:
-    """Run the prepared job of `folder` in a child process and return its result, which is also saved there as manifest.json.
+    """Run the prepared job of `folder` in a child process. Return its result, which is also saved there as manifest.json.
 
-    Whatever the child does is an outcome; so is whatever goes wrong around it (`infra`). Raises only if job.json cannot be read.
+    Anything that the child does is an outcome, and so are errors around it (`infra`). Raises only if job.json cannot be read.
     """
     data = files.read(folder / JOB)
     watch = _Watch(folder, limits, History(data["model"]["name"], data["variant"]))
@@ -34,7 +34,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
         for name in (MANIFEST, EVENTS, LOG):
             (folder / name).unlink(missing_ok=True)
         if limits.deadline is not None and time.time() >= limits.deadline:
-            return watch.died("not_run", Problem("run", "its deadline had passed before the job began", "raise limits.run_seconds"))
+            return watch.died("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
         result = watch.follow(client.server().fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
         result = watch.died("infra", *error.problems, log=error.log)
@@ -44,7 +44,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
 
 
 def lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
-    """The result of a job that nobody watches, from the events that it left; it is saved. Raises OSError if job.json cannot be read."""
+    """Save and return the result of a job that nobody watches, from its events. Raises OSError if job.json cannot be read."""
     data = files.read(folder / JOB)
     watch = _Watch(folder, Limits(), History(data["model"]["name"], data["variant"]))
     for event in watch.events.lines():
@@ -59,10 +59,10 @@ class _Watch:
         self.folder, self.limits, self.history = folder, limits, history
         self.events = files.Tail(folder / EVENTS)
         self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
-        self.until: float | None = None  # when the stage was given up
+        self.until: float | None = None  # time when the stage was given up
 
     def follow(self, child: client.Child) -> JobResult:
-        self.since = time.monotonic()  # a cold server's start is not the job's
+        self.since = time.monotonic()  # excludes the start of a cold server
         try:
             while (code := child.wait(TICK)) is None:
                 self.look(child.pid)
@@ -76,7 +76,7 @@ class _Watch:
         return self.left(code) if committed is None else self.kept(committed, code)
 
     def look(self, pid: int) -> None:
-        """Take in the events since the last look, and the memory now."""
+        """Read the new events and the current memory."""
         for event in self.events.lines():
             self.history.add(event)
             if event["event"] in ("stage", "stage_end", "committed"):
@@ -98,12 +98,12 @@ class _Watch:
         return None
 
     def stop(self, child: client.Child, outcome: str, cause: str) -> JobResult:
-        """End a child that broke a limit; at a deadline its stacks go to the log first. What it commits from now on is too late."""
+        """Kill a child that exceeded a limit; at a deadline, dump its stacks first. A result that it commits from now on is ignored."""
         self.until = time.monotonic()
         committed = JobResult.load(self.folder)
         dying = stacks.ended(self.folder / LOG) if outcome == "timeout" else ""
         if outcome in ("timeout", "exit"):
-            self.log(f"stage {self.history.stage}: {cause or 'hangs after its result was committed'}; the stacks of its threads:")
+            self.log(f"stage {self.history.stage}: {cause or 'did not exit after its result was committed'}; the stacks of its threads:")
             size = files.size(self.folder / LOG)
             child.dump_stacks()
             _until(lambda: files.size(self.folder / LOG) > size, 1.0)
@@ -112,31 +112,32 @@ class _Watch:
         code = child.wait(10.0)
         if committed is not None:
             return self.kept(committed, code)
-        if dying:  # a handler of the signal can hang, for a lock that the crash has left taken
-            cause = " ".join(filter(None, ("crashed, and hung while it left its stacks", stacks.place(dying))))
-            return self.died("crash", Problem(self.history.stage, cause, "the log has the stacks"))
+        if dying:  # signal handlers can hang on a lock that was held at the crash
+            cause = " ".join(filter(None, ("crashed, and hung while writing its stacks", stacks.place(dying))))
+            return self.died("crash", Problem(self.history.stage, cause, "see the stacks in the log"))
         fix = {"oom": "raise limits.memory_bytes", "not_run": "raise limits.run_seconds"}.get(
-            outcome, "its stacks are in the log; limits.stage_seconds is the deadline")
+            outcome, "see the stacks in the log, or raise limits.stage_seconds")
         return self.died(outcome, Problem(self.history.stage, cause, fix))
 
     def left(self, code: int) -> JobResult:
-        """The result of a child that ended by itself without one."""
+        """Return the result of a child that exited without one."""
         stage = self.history.stage
         if code == DISK_FAILED:
-            return self.died("infra", Problem(str(self.folder), "the record could not be written", "check the disk; the log may say more"))
+            fix = "check the disk; the log may have details"
+            return self.died("infra", Problem(str(self.folder), "the record could not be written", fix))
         if code >= 0:
-            return self.died("crash", Problem(stage, f"the process left with exit code {code} and no result", "see the log"))
+            return self.died("crash", Problem(stage, f"the process exited with code {code} and no result", "see the log"))
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         if -code == signal.SIGKILL and _kernel_kills() > self.kernel_kills:
-            cause = f"killed by the kernel, which ran out of memory, at {_mib(self.peak)}"
+            cause = f"killed by the kernel because memory ran out, at {_mib(self.peak)}"
             return self.died("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
         if -code in FROM_OUTSIDE:
-            return self.died("infra", Problem(stage, f"killed from outside by {name}", "the job can be run again"))
+            return self.died("infra", Problem(stage, f"killed from outside by {name}", "run the job again"))
         where = stacks.place(stacks.ended(self.folder / LOG))
-        return self.died("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "the log has the stacks"))
+        return self.died("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "see the stacks in the log"))
 
     def kept(self, result: JobResult, code: int | None) -> JobResult:
-        """A committed result counts, however the process ended; that is a warning."""
+        """Return a committed result, which counts however the process ended. An unclean exit adds a warning."""
         if not code:
             return result
         how = "hung at exit and was killed" if code == -signal.SIGKILL else f"ended with {code} at exit"
@@ -144,11 +145,11 @@ class _Watch:
         try:
             kept.save(self.folder)
         except OSError:
-            return result  # as it stands in the manifest
+            return result  # the result in the manifest
         return kept
 
     def died(self, outcome: str, *problems: Problem, log: str = "") -> JobResult:
-        """The result of a job whose child committed none, from its events; saved where the disk allows it."""
+        """Build the result of a job whose child committed none, from its events. It is saved if the disk allows it."""
         if self.history.running and self.history.stage != START:
             self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,
                               "seconds": round((self.until or time.monotonic()) - self.since, 6)})
@@ -166,7 +167,7 @@ class _Watch:
             with (self.folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(f"\n{text.rstrip()}\n")
         except OSError:
-            return  # the same disk then refuses the manifest, and that is reported
+            return  # the manifest fails on the same disk, and that error is reported
 
 
 def _until(met: Callable[[], bool], seconds: float) -> None:
@@ -181,7 +182,7 @@ def _mib(size: int) -> str:
 
 
 def _kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory, on this machine and in this control group."""
+    """Count the processes that the kernel has killed for lack of memory, on this machine and in this control group."""
     total = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         if Path(path).exists():

@@ -31,7 +31,7 @@ def test_check_names_every_break_of_the_ladder() -> None:
     problems = pipeline.check({"torch": toys.ToTorch(), "export": toys.Export(), "verify": toys.Verify()})
     assert [problem.place for problem in problems] == ["stages.torch", "stages.export", "stages.verify"]
     assert "takes torchscript, but the job's entry gives model" in str(problems[0])
-    assert "it belongs behind torch" in problems[2].fix
+    assert "move it after torch" in problems[2].fix
 
 
 def test_check_refuses_an_empty_pipeline() -> None:

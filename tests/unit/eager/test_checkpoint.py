@@ -79,9 +79,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_declaration_says_where_the_weights_are(tmp_path: Path) -> None:
-    assert "from no file" in str(replace(MLP, weights="lazy").problems()[0])
-    assert "is not read with weights: random" in str(replace(MLP, checkpoint=str(tmp_path)).problems()[0])
-    assert "there is no file" in str(replace(MLP, weights="lazy", checkpoint=str(tmp_path / "none")).problems()[0])
+    assert "no checkpoint is given" in str(replace(MLP, weights="lazy").problems()[0])
+    assert "is not used with weights: random" in str(replace(MLP, checkpoint=str(tmp_path)).problems()[0])
+    assert "does not exist" in str(replace(MLP, weights="lazy", checkpoint=str(tmp_path / "none")).problems()[0])
     assert replace(MLP, weights="lazy", checkpoint=str(tmp_path)).problems() == []
 
 

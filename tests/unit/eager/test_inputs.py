@@ -189,7 +189,7 @@ def test_a_derived_dim_that_cannot_be_traced_is_a_problem() -> None:
     [
         ("int64", "randn", "randn needs a floating dtype"),
         ("bool", {"uniform": [0, 1]}, "uniform needs a floating dtype"),
-        ("int64", "constant", "constant takes a number"),
+        ("int64", "constant", "constant takes a single number"),
         ("int64", {"ones": 3}, "ones takes no value"),
         ("int64", {"randint": [5, 5]}, "randint takes [low, high]"),
         ("int64", "pading", "'pading' is not a fill"),

@@ -140,7 +140,7 @@ def test_a_loss_that_is_none_is_a_load_error(loss: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize(("changes", "place", "told"), [
-    ({"mode": "inference"}, "model.loss", "is for models in training"),
+    ({"mode": "inference"}, "model.loss", "is only for models in training"),
     ({"loss": {"outputs": {"input": "logits"}}}, "model.loss", "has no _target_"),
     ({"loss": {"_target_": "a.b"}}, "model.loss", "has no outputs"),
     ({"loss": {**CROSS_ENTROPY, "targets": ["labels"]}}, "model.loss.targets", "is not a mapping"),

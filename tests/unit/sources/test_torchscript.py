@@ -89,7 +89,7 @@ def test_a_file_loads_with_its_names(tmp_path: Path) -> None:
 
 
 def test_no_file_and_no_torchscript_file(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="there is no such file"):
+    with pytest.raises(LoadError, match="file does not exist"):
         recipe.build({"_target_": "lowering.sources.torchscript.load", "path": str(tmp_path / "none.pt")})
     (tmp_path / "text.pt").write_text("no archive")
     with pytest.raises(LoadError, match="is not a TorchScript file"):

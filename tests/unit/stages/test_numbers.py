@@ -137,14 +137,14 @@ def test_an_int_that_the_code_fixes_is_told_with_its_line(tmp_path: Path) -> Non
     assert result.outcome == "error"
     line = next(number for number, text in enumerate(Path(number_models.__file__).read_text().splitlines(), 1) if "range(turns)" in text)
     told = [warning.message for warning in result.warnings]
-    assert any(message.startswith("turns, asked as turns, became") and f"number_models.py:{line} " in message for message in told), told
+    assert any(message.startswith("turns, requested as turns, became") and f"number_models.py:{line} " in message for message in told), told
 
 
 @pytest.mark.parametrize(("given", "symbols", "told"), [
     (Input("SymInt", (3,)), {"n": Symbol(2, 30)}, "inputs.n.shape: a SymInt is a Python number and has no shape"),
-    (Input("SymInt"), {}, "inputs.n: a SymInt is a symbol, and none of its name is declared"),
-    (Input("SymInt"), {"n": Symbol(2, 30, multiple_of=2)}, "symbols.n.multiple_of: torch.export makes no ints of multiples"),
-    (Input("SymInt", fill="ones"), {"n": Symbol(2, 30)}, "inputs.n.fill: the symbol's range is what a SymInt can be"),
+    (Input("SymInt"), {}, "inputs.n: a SymInt needs a symbol of the same name, and none is declared"),
+    (Input("SymInt"), {"n": Symbol(2, 30, multiple_of=2)}, "symbols.n.multiple_of: torch.export does not support ints that are multiples"),
+    (Input("SymInt", fill="ones"), {"n": Symbol(2, 30)}, "inputs.n.fill: a SymInt takes its values from the symbol's range"),
     (Input("SymBool", fill="randn"), {}, "inputs.n.fill: randn needs a floating dtype, not SymBool"),
     (Input("Symint"), {}, "inputs.n.dtype: 'Symint' is not a dtype (did you mean 'SymInt'?"),
 ])  # fmt: skip

@@ -48,7 +48,7 @@ def test_a_specialized_dim_is_a_warning_that_names_dim_value_and_line(tmp_path: 
     (remark,) = [remark for remark in result.warnings if remark.code == "became_static"]
     assert (result.outcome, remark.stage, remark.place) == ("ok", "export", "x[0]")
     assert "became 41" in remark.message and f"{FILE}:{line('fixed')}" in remark.message
-    assert "warning: x[0], asked as null, became 41" in report.short(result)
+    assert "warning: x[0], requested as null, became 41" in report.short(result)
 
 
 def test_strict_dims_make_it_a_failure_that_names_them_too(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_strict_dims_refuse_a_promise_of_which_the_code_takes_one_size(tmp_path:
     result = lower(CHUNKS, tmp_path, LADDER, strict=True)
     (problem,) = result.problems
     assert (result.outcome, result.stage, problem.place) == ("error", "export", "x[0]")
-    assert "asked as n, became 12" in problem.cause and f"{FILE}:{line('chunks')}" in problem.cause
+    assert "requested as n, became 12" in problem.cause and f"{FILE}:{line('chunks')}" in problem.cause
 
 
 def test_strict_dims_hold_for_results_from_the_store(tmp_path: Path) -> None:

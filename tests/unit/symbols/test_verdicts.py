@@ -75,7 +75,7 @@ def test_a_dim_of_which_a_guard_leaves_one_size_is_specialized_on_its_line() -> 
     declared = model(models.Chunks, {"n": Symbol(8, 16, 4)}, x=["n"])
     (dim,) = export(models.Chunks, declared).record.requested
     assert (dim.verdict, dim.value, dim.kept, dim.line and dim.line.line) == ("specialized", 12, False, line("chunks"))
-    assert dim.why == "of the promised sizes the code takes this one only: it needs (n + (4 - n % 4) % 4) // 4 == 3"
+    assert dim.why == "the code allows only this one of the promised sizes: it needs (n + (4 - n % 4) % 4) // 4 == 3"
 
 
 def test_a_dim_of_which_the_guards_leave_several_sizes_stays_dynamic() -> None:

@@ -13,7 +13,7 @@ from tests.unit.models.symbol_models import FILE, export, line, model
 def test_the_page_has_warnings_before_dims_before_symbols() -> None:
     text = views.page(export(models.Fixed, model(models.Fixed, x=[None])).record)
     assert text.startswith("Symbols of fixed: 0 of 1 requested dims are dynamic\n")
-    assert text.index("became_static: x[0], asked as null, became 41") < text.index("specialized to 41") < text.index("s77 = 41")
+    assert text.index("became_static: x[0], requested as null, became 41") < text.index("specialized to 41") < text.index("s77 = 41")
     assert f"{FILE}:{line('fixed')}" in text
 
 
@@ -39,7 +39,7 @@ def test_explain_follows_one_symbol_by_any_of_its_names() -> None:
 
 def test_explain_refuses_an_unknown_symbol_with_those_there_are() -> None:
     record = export(models.Counting, model(models.Counting, n=[])).record
-    with pytest.raises(ValueError, match="'u7' is no symbol or dim of counting; there are u0"):
+    with pytest.raises(ValueError, match="'u7' is not a symbol or dim of counting; known: u0"):
         views.explain(record, "u7")
 
 
