@@ -121,7 +121,7 @@ class JobResult:
         if self.outcome != "ok":
             return ""
         points = self.verify.get("points") if isinstance(self.verify, Mapping) else None
-        if not points or not any(point.get("levels") for point in points):
+        if not points or (isinstance(points, list | tuple) and not any(point.get("levels") for point in points)):
             return "no level was compared with eager"
         if weakened := self.verify.get("weakened"):
             return f"tolerances were weakened: {', '.join(f'{dtype} ({reason})' if reason else dtype for dtype, reason in weakened.items())}"

@@ -102,7 +102,8 @@ class Export(Stage):
         for wrong in selftest.self_test():
             note("log_incomplete", wrong, "torch")
         with recurrent.whole():
-            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy, Settings(tuple(self.extended_debug)))
+            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy, Settings(tuple(self.extended_debug)),
+                                   lambda: isinstance(module, Interpreted) and bool(module.explain()))
         best = attempts.best(tried)
         found = best.record
         note.report("symbols", found.to_json())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,14 +55,19 @@ class Captured:
 
 
 def tried(
-    model: Model, module: torch.nn.Module, arguments: Mapping[str, Any], order: Sequence[Attempt], settings: Settings
+    model: Model, module: torch.nn.Module, arguments: Mapping[str, Any], order: Sequence[Attempt], settings: Settings,
+    is_explained: Callable[[], bool] = lambda: False,
 ) -> list[Captured]:
-    """The attempts that were made, in order: the last one takes all declared sizes, or there is no other."""
+    """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
+
+    is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
+    """
     made: list[Captured] = []
     for attempt in order:
         made.append(_captured(model, module, dict(arguments), attempt, settings))
         error = made[-1].error
-        if (error is None and not any(map(_is_lossy, made[-1].deferred))) or (error is not None and not _is_about_sizes(error)):
+        if (error is None and not any(map(_is_lossy, made[-1].deferred))) or (
+                error is not None and (is_explained() or not _is_about_sizes(error))):
             break
     return made
 
