@@ -25,7 +25,7 @@ from lowering.fx import dynamic_shapes
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
 from lowering.recipe import TARGET
-from lowering.record.measure import peak_bytes, reset_peak
+from lowering.record.measure import read_peak_bytes, reset_peak
 
 WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
                 {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
@@ -92,13 +92,13 @@ def torch_mlir(model: Model) -> Any:
     from torch_mlir import fx
 
     module, arguments = _made(model)
-    return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic_shapes.dynamic_shapes(model), **arguments)
+    return fx.export_and_import(module, output_type="stablehlo", dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), **arguments)
 
 
 def onnx(model: Model) -> Any:
     """torch.onnx.export(dynamo=True): an ONNX program in memory."""
     module, arguments = _made(model)
-    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model), dynamo=True, verbose=False)
+    return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), dynamo=True, verbose=False)
 
 
 def torchax(model: Model) -> Any:
@@ -106,7 +106,7 @@ def torchax(model: Model) -> Any:
     from torchax.export import exported_program_to_stablehlo  # type: ignore[import-not-found]
 
     module, arguments = _made(model)
-    program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model), strict=False)
+    program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), strict=False)
     return exported_program_to_stablehlo(program)[1].mlir_module()
 
 
@@ -128,7 +128,7 @@ def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
     with clock.on_export():
         lowered = lower(model)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = peak_bytes(source)
+    peak = read_peak_bytes(source)
     del lowered
     return Taken(wall, cpu, clock.seconds, peak, weight_bytes(model))
 

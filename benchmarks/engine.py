@@ -81,7 +81,7 @@ def flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -> No
     from flows.lower import lower_suite
 
     lower_suite(Run(Plan("engine", (), Cluster(workers=workers), output=folder, overrides=("suite=engine",)), jobs(count, seconds)))
-    server = revival.embedded()
+    server = revival.find_embedded()
     if server is None or server.server_process is None:
         raise RuntimeError("the run had no embedded server: unset PREFECT_API_URL")
     ticks = Path(f"/proc/{server.server_process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]

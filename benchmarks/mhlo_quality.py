@@ -70,7 +70,7 @@ def lowered(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> 
     job = Job.from_json(data)
     model = job.model if at is None else at_point(job.model, at)
     program = Program(Level.MODEL, model)
-    for stage in pipeline.wanted(job).values():
+    for stage in pipeline.select_stages(job).values():
         if problems := stage.requires(program):
             raise Unsupported(problems)
         program = stage.apply(program, Silent())
@@ -79,7 +79,7 @@ def lowered(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> 
 
 def at_point(model: Model, at: Mapping[str, int]) -> Model:
     """The model with every dim an int."""
-    shapes = inputs.shapes(model, at)
+    shapes = inputs.compute_shapes(model, at)
     return replace(model, symbols={}, inputs={name: replace(declared, shape=shapes[name]) for name, declared in model.inputs.items()})
 
 
@@ -97,7 +97,7 @@ def published(program: Program) -> Program:
 
 def histogram(module: Any) -> tuple[int, int]:
     """All ops, and those of COUNTED."""
-    counts = mlir.histogram(module)
+    counts = mlir.count_ops(module)
     return sum(counts.values()), sum(count for name, count in counts.items() if name.partition(".")[2] in COUNTED)
 
 

@@ -26,7 +26,7 @@ from benchmarks import op_samples, op_table
 from benchmarks.op_sweep import Task, read, sweep
 from benchmarks.op_trial import Trial
 from lowering import files
-from lowering.plain import plain
+from lowering.plain import to_plain
 
 DTYPES = ("float32", "int64")
 _KEPT_EVERY = 25  # trials between writes of the JSON file: a sweep that is cut off can go on
@@ -92,12 +92,12 @@ def main() -> None:
 
 
 def _write(path: Path, facts: dict[str, str], found: list[Trial]) -> None:
-    files.write(path, {"benchmark": "op_coverage", "environment": facts, "rows": [plain(trial) for trial in found]})
+    files.write(path, {"benchmark": "op_coverage", "environment": facts, "rows": [to_plain(trial) for trial in found]})
 
 
 def progress(trial: Trial, number: int, total: int) -> None:
     """A line for each trial, as long as someone reads them."""
-    cause = files.readable(trial.problems[0][:100]).replace("\n", " ") if trial.problems else ""
+    cause = files.escape_surrogates(trial.problems[0][:100]).replace("\n", " ") if trial.problems else ""
     try:
         print(f"{number}/{total} {trial.op} {trial.dtype}: {trial.outcome} at {trial.stage} {cause}".rstrip(), flush=True)
     except OSError:

@@ -51,7 +51,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         """The model: every dim that export can make dynamic (2 or more) is left to it as `null`."""
-        declared = {name: Input(types.name(tensor.dtype), tuple(None if size > 1 else size for size in tensor.shape))
+        declared = {name: Input(types.dtype_name(tensor.dtype), tuple(None if size > 1 else size for size in tensor.shape))
                     for name, tensor in self.tensors.items()}
         object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared))
 
@@ -66,7 +66,7 @@ class Sample:
         return found
 
     def __str__(self) -> str:
-        tensors = ", ".join(f"{types.name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())
+        tensors = ", ".join(f"{types.dtype_name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())
         return f"{tensors}{'; ' + self.constants if self.constants else ''}"
 
 
@@ -120,7 +120,7 @@ def _usable(name: str, dtype: str) -> Iterator[Sample]:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    known = tensor.layout is torch.strided and types.name(tensor.dtype) in types.DTYPES and not tensor.is_quantized
+    known = tensor.layout is torch.strided and types.dtype_name(tensor.dtype) in types.DTYPES and not tensor.is_quantized
     return known and tensor.numel() <= MOST_ELEMENTS
 
 

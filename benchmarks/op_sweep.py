@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.op_samples import samples
 from benchmarks.op_trial import Trial, attempt
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 
 _STAGE = "stage: "
 BATCH = 24  # ops a child; each child starts XLA once
@@ -110,7 +110,7 @@ def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
     for line in lines:
         child.tasks.pop(0)
         child.began = time.monotonic()
-        yield structured(Trial, json.loads(line))
+        yield from_plain(Trial, json.loads(line))
 
 
 def _ended(child: _Child, outcome: str, batches: list[list[Task]], why: str = "") -> Iterator[Trial]:
@@ -154,7 +154,7 @@ def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
         torch.set_num_threads(1)
         with os.fdopen(write, "wb") as lines:
             for task in tasks:
-                lines.write(json.dumps(plain(one(task, _tell))).encode() + b"\n")
+                lines.write(json.dumps(to_plain(one(task, _tell))).encode() + b"\n")
                 lines.flush()
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a fork must not fall into its parent's code
@@ -184,4 +184,4 @@ def one(task: Task, tell: Callable[[str], None] = lambda stage: None) -> Trial:
 
 def read(path: Path) -> list[Trial]:
     """The trials that a sweep wrote with `--json`."""
-    return [structured(Trial, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    return [from_plain(Trial, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]

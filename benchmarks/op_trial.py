@@ -16,7 +16,7 @@ from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import runner
 from lowering.numerics.bench import Bench, Reference
-from lowering.record.failure import outcome_of
+from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation
 from lowering.stage import Silent
@@ -91,7 +91,7 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
     try:
         outcome, problems = _lowered(sample, progress)
     except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
-        outcome, found = outcome_of(error)
+        outcome, found = classify(error)
         problems = tuple(map(str, found))
         if progress.stage == "export" and isinstance(error, StageFailed | Unsupported) and error.__cause__ is not None:
             outcome = "not_exported"  # the stage chains what torch.export raised

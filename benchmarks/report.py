@@ -71,7 +71,7 @@ def written(output: Path, count: int) -> tuple[Path, dict[str, float]]:
     began, worked = time.perf_counter(), time.process_time()
     publish.write(run, 3600.0)
     return run.folder, {"views_s": packed, "report_s": time.perf_counter() - began, "report_cpu_s": time.process_time() - worked,
-                        "html_bytes": files.size(run.folder / "report.html"), "view_bytes": _median_view(run.folder)}  # fmt: skip
+                        "html_bytes": files.measure_size(run.folder / "report.html"), "view_bytes": _median_view(run.folder)}  # fmt: skip
 
 
 def browsed(page_file: Path) -> dict[str, float]:
@@ -114,7 +114,7 @@ def _round(page: Any, page_file: Path) -> dict[str, float]:
 
 
 def _median_view(folder: Path) -> float:
-    return statistics.median(files.size(path) for path in folder.glob(f"jobs/*/{views.VIEW}"))
+    return statistics.median(files.measure_size(path) for path in folder.glob(f"jobs/*/{views.VIEW}"))
 
 
 def main(arguments: list[str] | None = None) -> int:

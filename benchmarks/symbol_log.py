@@ -32,7 +32,7 @@ from lowering.model import Input, Model, Symbol
 from lowering.symbols import trace
 from lowering.symbols.capture import SHAPES, capture
 from lowering.symbols.recording import record
-from lowering.symbols.selftest import self_test
+from lowering.symbols.selftest import run_self_test
 
 # Each kind stands first, second and third, and after each other kind, equally often.
 ORDERS = tuple(itertools.permutations(range(3)))
@@ -72,7 +72,7 @@ def models(quick: bool) -> list[Model]:
 
 def measure(model: Model, budget: float) -> Row:
     """A model's row from as many rounds of the three kinds as `budget` seconds hold, 12 to 90."""
-    module, arguments, shapes = instantiate(model), inputs.make(model, model.examples()), dynamic_shapes.dynamic_shapes(model)
+    module, arguments, shapes = instantiate(model), inputs.make(model, model.examples()), dynamic_shapes.build_dynamic_shapes(model)
 
     def bare() -> Any:
         return torch.export.export(module, (), {**arguments, **model.constants}, dynamic_shapes=shapes, strict=False)
@@ -88,7 +88,7 @@ def measure(model: Model, budget: float) -> Row:
         start = time.process_time()
         made = record(log, model, program, None)
         made.to_json()
-        trace.rendered(log)
+        trace.render(log)
         recording.append(time.process_time() - start)
 
     kinds = (bare, logged, _with_text(bare))
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two small models, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
-    if problems := self_test():
+    if problems := run_self_test():
         raise SystemExit("\n".join(problems))
     rows = [measure(model, 8.0 if options.quick else 40.0) for model in models(options.quick)]
     print(f"{'model':<10}{'rounds':>7}{'bare s':>9}{'logged s':>10}{'ratio':>8}{'quartiles':>16}{'TORCH_LOGS':>12}{'record s':>10}"

@@ -68,7 +68,7 @@ def families(table: Mapping[str, Any]) -> dict[str, str]:
 
 def model(family: Mapping[str, Any], row: Mapping[str, Any]) -> Tree:
     """The file of configs/model that an architecture of `family` is: the family's, with what `row` says laid over it."""
-    config = huggingface.config_of(row["architecture"])
+    config = huggingface.find_config_class(row["architecture"])
     given = merged(known(config, family.get("kwargs", {})), row.get("kwargs", {}))
     factory = {"_target_": "lowering.sources.huggingface.build", "config": config.__name__, "architecture": row["architecture"], "kwargs": given}
     experts = row.get("experts", family.get("experts"))
@@ -81,7 +81,7 @@ def model(family: Mapping[str, Any], row: Mapping[str, Any]) -> Tree:
 
 def known(config: Any, wanted: Mapping[str, Any]) -> Tree:
     """The part of `wanted` that a config class has keys for, and the same for each config inside it."""
-    keys = huggingface.known_keys(config)
+    keys = huggingface.list_known_keys(config)
     inner = {name: known(part, wanted) for name, part in config.sub_configs.items() if name in keys and part.__name__ != "AutoConfig"}
     return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import expectations
-from flows.report.markdown import cell, table
+from flows.report.markdown import escape_cell, table
 from flows.runs import record
 from lowering import files
 from lowering.errors import Problem
@@ -75,7 +75,7 @@ def rows(folders: Sequence[Path], families: Mapping[str, str], expected: expecta
         for result in run.results():
             if result.outcome not in UNJUDGED or result.id not in found:
                 model = files.read(run.job_folder(result.id) / "job.json")["model"]
-                result = replace(result, expect=expectations.of_jobs(expected, [result.id])[result.id])
+                result = replace(result, expect=expectations.match_jobs(expected, [result.id])[result.id])
                 found[result.id] = _row(result, model, families.get(result.model, LISTED))
     return sorted(found.values(), key=lambda row: row.result.id)
 
@@ -120,7 +120,7 @@ def _lines(found: Sequence[Row], folders: Sequence[Path]) -> Iterator[str]:
         yield from ("", "## What does not arrive, and why", "")
         yield from table([{"architecture": row.result.model, "ends": f"{row.result.outcome} in {row.result.stage}", "why": row.cause} for row in rest])
         yield from ("", "## Inventories", "")
-        yield from (f"- **{row.result.model}**: {cell(said(problem, 300))}" for row in rest for problem in row.result.problems[:8])
+        yield from (f"- **{row.result.model}**: {escape_cell(said(problem, 300))}" for row in rest for problem in row.result.problems[:8])
     lost = [(row, reason) for row in found for reason in row.lost]
     if lost:
         yield from ("", "## Dims that take one size only", "")

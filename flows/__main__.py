@@ -25,16 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(verbs.USAGE, end="", file=sys.stdout if given else sys.stderr)
         return OK if given else USAGE_ERROR
     if given[0] not in verbs.VERBS:
-        problem = printing.unknown_command(given[0], verbs.VERBS)
+        problem = printing.describe_unknown_command(given[0], verbs.VERBS)
         print(f"shapeline: {problem}\n\n{verbs.USAGE}", end="", file=sys.stderr)
         return USAGE_ERROR
     try:
         return verbs.run(given[0], given[1:])
     except ConfigError as error:
-        print(printing.problems(error.problems), file=sys.stderr)
+        print(printing.render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
     except InfraError as error:
-        print(printing.problems(error.problems), file=sys.stderr, flush=True)
+        print(printing.render_problems(error.problems), file=sys.stderr, flush=True)
         if isinstance(error, ServerLost):  # Prefect's threads keep polling the server for minutes: do not wait for them
             sys.stdout.flush()
             os._exit(UNEXPECTED)

@@ -34,7 +34,7 @@ from flows.report import report
 from flows.runs import begin, copies, record
 from flows.runs.record import Record
 from lowering.errors import InfraError, Problem, ShapelineError
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.record.folder import Limits
 from lowering.record.result import JobResult
 from lowering.worker import client, watch
@@ -49,22 +49,22 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
     The full result is in the job's folder.
     where: the slots of the flow's machine, or the run's environment, which a cluster worker must match.
     """
-    if client.stopped():
+    if client.is_stopped():
         return Failed(message="not_run: the run was interrupted")
-    job = structured(Prepared, prepared)
-    place = copies.here(job.folder, job.url)
-    if (ended := attempts.ended_before(place)) is not None:
+    job = from_plain(Prepared, prepared)
+    place = copies.locate_job(job.folder, job.url)
+    if (ended := attempts.load_ended(place)) is not None:
         return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
     before = JobResult.load(place)
-    if not isinstance(where, Slots) and (found := attempts.refusals(place, where)):
-        result = watch.lost(place, InfraError.outcome, *found)
+    if not isinstance(where, Slots) and (found := attempts.check_worker(place, where)):
+        result = watch.save_lost(place, InfraError.outcome, *found)
     else:
-        with where.take(job.need) if isinstance(where, Slots) else slots.given() as environment:
+        with where.take(job.need) if isinstance(where, Slots) else slots.use_assigned() as environment:
             result = watch.lower(place, Limits(**limits), environment)
-    result = attempts.concluded(place, before, result, job.url)
-    prefect_artifacts.job_page(result)
+    result = attempts.conclude(place, before, result, job.url)
+    prefect_artifacts.create_job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
-    return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.short(result)}")
+    return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.describe_cause(result)}")
 
 
 @task(name="take", cache_policy=NO_CACHE)
@@ -74,10 +74,10 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
     Jobs with no stored result are left to `lower_job`. page: key of the artifact that lists the taken jobs. where: as in `lower_job`.
     """
     log, taken = get_run_logger(), []
-    for result in attempts.take([structured(Prepared, one) for one in prepared], where, limits["deadline"]):
+    for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, limits["deadline"]):
         taken.append(result)
-        log.info("%s: %s, made by %s", result.id, result.outcome, prefect_artifacts.makers(result))
-    prefect_artifacts.taken_page(taken, page)
+        log.info("%s: %s, made by %s", result.id, result.outcome, prefect_artifacts.list_makers(result))
+    prefect_artifacts.create_taken_page(taken, page)
     return Completed(message=f"{len(taken)} of {report.counted(len(prepared), 'job')} taken from the store")
 
 
@@ -88,7 +88,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     A failed job does not stop the others. The state's data is the number of tasks submitted.
     """
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
-    cluster = structured(Cluster, run.data["cluster"])
+    cluster = from_plain(Cluster, run.data["cluster"])
     seconds = run.data["patience"]["run_seconds"]
     deadline = time.time() + seconds if seconds else None
     limits = {**run.data["limits"], "deadline": deadline}
@@ -98,16 +98,16 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     taken: dict[str, str] = {}  # job id -> key of the page of its batch
 
     def take(jobs: Sequence[tuple[str, Need]], number: int) -> Any:
-        page = prefect_artifacts.key("taken", run.data["suite"], str(number))
+        page = prefect_artifacts.make_key("taken", run.data["suite"], str(number))
         taken.update({job: page for job, _ in jobs})
-        batch = [plain(attempts.prepared(run, job, need)) for job, need in jobs]
-        with runners.resources(cluster, READING):
+        batch = [to_plain(attempts.prepare(run, job, need)) for job, need in jobs]
+        with runners.request_resources(cluster, READING):
             return take_jobs.with_options(task_run_name=f"from the store ({number})").submit(batch, page, limits, where)
 
     def submit(job: str, need: Need, attempt: int) -> Any:
         name = job if attempt == 1 else f"{job} (attempt {attempt})"
-        with runners.resources(cluster, need):
-            return lower_job.with_options(task_run_name=name).submit(plain(attempts.prepared(run, job, need)), limits, where)
+        with runners.request_resources(cluster, need):
+            return lower_job.with_options(task_run_name=name).submit(to_plain(attempts.prepare(run, job, need)), limits, where)
 
     def ended(futures: list[Any]) -> None:
         wait(futures)
@@ -115,21 +115,21 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
             copies.gather(run, run.unfinished())
 
     try:
-        with prefect_artifacts.progressing(run), copies.gathering(run, remote):
+        with prefect_artifacts.show_progress(run), copies.gather_during(run, remote):
             tasks = dispatch.lower(run, take, submit, ended, deadline, here)
     except BaseException:
         client.stop()
         raise
     results = run.results()
-    said = report.summary(results)
-    prefect_artifacts.run_pages(run, results, taken)
-    return Failed(message=said, data=tasks) if report.unexpected(results) else Completed(message=said, data=tasks)
+    said = report.summarize(results)
+    prefect_artifacts.create_run_pages(run, results, taken)
+    return Failed(message=said, data=tasks) if report.find_unexpected(results) else Completed(message=said, data=tasks)
 
 
-def all_held(run: Record, cluster: Cluster) -> bool:
+def are_all_held(run: Record, cluster: Cluster) -> bool:
     """Return whether the store seems to have all unfinished jobs. If so, the compilers are loaded only when a job needs them after all."""
     todo = run.unfinished()
-    return len(attempts.held(run, todo, schedule.needs(run), slots.lay_out(cluster))) == len(todo)
+    return len(attempts.find_held(run, todo, schedule.estimate_needs(run), slots.lay_out(cluster))) == len(todo)
 
 
 def lower_suite(run: Run) -> Path:
@@ -140,11 +140,11 @@ def lower_suite(run: Run) -> Path:
     began = time.monotonic()
     server.check_home()
     plan, begun = run.plan, begin.begin(run)
-    if plan.cluster.runner == "threads" and not all_held(begun, plan.cluster):
-        client.server()  # load the compilers while Prefect's server starts
+    if plan.cluster.runner == "threads" and not are_all_held(begun, plan.cluster):
+        client.get_server()  # load the compilers while Prefect's server starts
     progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
     try:
-        with progress, server.shared(plan.cluster), revival.watched(stop), stop.listening():
+        with progress, server.share(plan.cluster), revival.supervise(stop), stop.listening():
             runner = runners.of(plan.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(plan.overrides), str(begun.folder), return_state=True)
@@ -152,7 +152,7 @@ def lower_suite(run: Run) -> Path:
             if not isinstance(tasks, int):  # the flow did not finish
                 state.result(raise_on_failure=True)
             elif state.state_details.flow_run_id:
-                lost = server.missing_records(state.state_details.flow_run_id, tasks)
+                lost = server.count_missing_records(state.state_details.flow_run_id, tasks)
         ended = True
     except (Exception, KeyboardInterrupt) as error:
         if stop.problem is not None:
@@ -167,7 +167,7 @@ def lower_suite(run: Run) -> Path:
         publish.write(begun, seconds)
         if ended:
             begin.end(begun, seconds)
-        copies.concluded(begun.folder)
+        copies.upload_reports(begun.folder)
         progress.conclude(begun.results(), lost, seconds)
     return begun.folder
 

@@ -46,7 +46,7 @@ from flows.output import REPORT
 from flows.report import report
 from lowering import files
 from lowering.errors import ConfigError, Problem
-from lowering.plain import structured
+from lowering.plain import from_plain
 
 SUMMARY = "summary.md"
 HOOK_SECONDS = 120.0
@@ -55,25 +55,25 @@ HOOK_SECONDS = 120.0
 @flow(name="nightly", validate_parameters=False)
 def night(overrides: list[str]) -> State[Any]:
     """Run the suite chosen by `overrides` and post its summary. A missed run is skipped if a later one is also due."""
-    if later := _due_after_this():
+    if later := _count_later_runs():
         return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
     from flows import lower  # imported here because it needs Prefect to be configured in this process
 
     run = config.load(overrides)
     folder = lower.lower_suite(run)
     data = files.read(folder / REPORT)
-    text = summary(folder)
+    text = summarize(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
-    create_markdown_artifact(text, key=prefect_artifacts.key("night", data["suite"]), description=folder.name)
-    refused = post(text, folder, structured(Nightly, run.plan.config.get("nightly") or {}))
+    create_markdown_artifact(text, key=prefect_artifacts.make_key("night", data["suite"]), description=folder.name)
+    refused = post(text, folder, from_plain(Nightly, run.plan.config.get("nightly") or {}))
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
-    regressed = any(told["regression"] for told in _changes(folder).values())
+    regressed = any(told["regression"] for told in _read_changes(folder).values())
     return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
 
 
-def summary(folder: Path) -> str:
+def summarize(folder: Path) -> str:
     """Return a summary of a run in Markdown: totals, and the changes since the previous run and since the baseline."""
-    data, found = files.read(folder / REPORT), _changes(folder)
+    data, found = files.read(folder / REPORT), _read_changes(folder)
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
     regressed = any(told["regression"] for told in found.values())
     verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
@@ -84,7 +84,7 @@ def summary(folder: Path) -> str:
         kinds = [kind for kind in told["kinds"] if kind["rows"]]
         for kind in kinds:
             title = f"{kind['title']}: {len(kind['rows'])}"
-            lines.append(f"- {f'**{title}**' if kind['bad'] else title} ({_names(kind['rows'])})")
+            lines.append(f"- {f'**{title}**' if kind['bad'] else title} ({_list_names(kind['rows'])})")
         lines += [] if kinds else ["Nothing changed."]
     return "\n".join(lines) + "\n"
 
@@ -121,7 +121,7 @@ def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
 
     Raises ConfigError if no persistent server is configured or the schedule is invalid.
     """
-    settings = structured(Nightly, plan.config.get("nightly") or {})
+    settings = from_plain(Nightly, plan.config.get("nightly") or {})
     if not PREFECT_API_URL.value():
         fix = "start one (prefect server start) and set its URL: export PREFECT_API_URL=http://127.0.0.1:4200/api"
         raise ConfigError(Problem("nightly", "a schedule needs a persistent Prefect server", fix))
@@ -134,7 +134,7 @@ def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
                 entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline run {' '.join(overrides)}")  # fmt: skip
 
 
-def _due_after_this() -> int:
+def _count_later_runs() -> int:
     """Return how many later runs of this run's deployment are already due. If any is, this run is out of date."""
     deployment, expected = runtime.deployment.id, runtime.flow_run.scheduled_start_time
     if not deployment or expected is None:
@@ -147,13 +147,13 @@ def _due_after_this() -> int:
     return sum(str(run.id) != str(runtime.flow_run.id) and run.expected_start_time > expected for run in found)
 
 
-def _changes(folder: Path) -> dict[str, Any]:
+def _read_changes(folder: Path) -> dict[str, Any]:
     try:
         return dict(files.read(folder / publish.CHANGES))
     except FileNotFoundError:
         return {}
 
 
-def _names(rows: Sequence[dict[str, str]], limit: int = 5) -> str:
+def _list_names(rows: Sequence[dict[str, str]], limit: int = 5) -> str:
     named = ", ".join(f"`{row['job']}`" for row in rows[:limit])
     return f"{named}, …" if len(rows) > limit else named

@@ -34,11 +34,11 @@ def locate(text: str | Path) -> Path:
         fix = "pip install 'shapeline[s3]'" if match[1].startswith("s3") else "install the fsspec client for that scheme"
         raise ConfigError(Problem(f"output={text}", f"there is no client for {match[1]}: {error}", fix)) from error
     url = match[0]
-    root = _copies() / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', url)[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    mirror.mark(root, url)
+    root = _find_copies() / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', url)[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    mirror.mark_mirror(root, url)
     return root
 
 
-def _copies() -> Path:
+def _find_copies() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return Path(os.environ.get(COPIES) or home / "shapeline" / "outputs").absolute()

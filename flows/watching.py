@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def watching(watch: Callable[[threading.Event], None]) -> Iterator[None]:
+def run_watcher(watch: Callable[[threading.Event], None]) -> Iterator[None]:
     """Run `watch` in a thread while the block runs. On exit its event is set and the thread is joined."""
     ended = threading.Event()
     thread = threading.Thread(target=watch, args=(ended,), daemon=True)

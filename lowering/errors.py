@@ -24,7 +24,7 @@ class Problem:
         return asdict(self)
 
 
-def near_miss(word: str, words: Iterable[str]) -> str:
+def suggest(word: str, words: Iterable[str]) -> str:
     """Return `did you mean 'seq'?` if one of `words` is close to `word`, else an empty string; meant as the fix of a Problem."""
     close = difflib.get_close_matches(word, [str(known) for known in words], 1)
     return f"did you mean '{close[0]}'?" if close else ""

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 
-def dumps(data: Any, indent: int | None = 1) -> str:
+def encode_json(data: Any, indent: int | None = 1) -> str:
     """Encode `data` as strict JSON, the same way for every file.
 
     `nan` and `inf` become strings. Values without a JSON form become their repr.
     """
     try:
-        text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False, default=_container)
+        text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False, default=convert_container)
         text.encode("utf-8")
     except (TypeError, ValueError):  # a non-string key, nan or inf, or a lone surrogate: rare, so only then is all the data walked
-        return json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
+        return json.dumps(make_strict(data), indent=indent, ensure_ascii=False, allow_nan=False, default=repr)
     return text
 
 
@@ -30,13 +30,13 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def readable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     return encode(text).decode("utf-8")
 
 
 def write(path: Path, data: Any) -> None:
     """Write `data` as JSON to `path`, atomically: readers see the old file or the complete new one. Raises OSError."""
-    write_bytes(path, encode(dumps(data) + "\n"))
+    write_bytes(path, encode(encode_json(data) + "\n"))
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
@@ -44,7 +44,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
     durable: if False, skip fsync. The content may then be lost or torn when the machine stops, so its readers must be able to detect that.
     """
-    with drafted(path) as draft, draft.open("wb") as file:
+    with replace_atomically(path) as draft, draft.open("wb") as file:
         file.write(content)
         if durable:
             file.flush()
@@ -52,7 +52,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 @contextmanager
-def drafted(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`. It replaces `path` when the block exits, and is deleted if the block raises. Raises OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -68,7 +68,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def size(path: Path) -> int:
+def measure_size(path: Path) -> int:
     """Return the size of a file in bytes, or 0 if it cannot be read."""
     try:
         return path.stat().st_size
@@ -86,7 +86,7 @@ class Tail:
         self.path, self.read = path, 0
 
     def lines(self) -> Iterator[Any]:
-        now = size(self.path)
+        now = measure_size(self.path)
         if now < self.read:
             self.read = 0
         if now <= self.read:
@@ -100,19 +100,19 @@ class Tail:
                 yield json.loads(line)
 
 
-def _container(data: Any) -> Any:
+def convert_container(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {str(key): value for key, value in data.items()}
     return list(data) if isinstance(data, set | frozenset) else repr(data)
 
 
-def _strict(data: Any) -> Any:
+def make_strict(data: Any) -> Any:
     if isinstance(data, str):
-        return readable(data)
+        return escape_surrogates(data)
     if isinstance(data, float) and not math.isfinite(data):
         return str(data)
     if isinstance(data, Mapping):
-        return {readable(str(key)): _strict(value) for key, value in data.items()}
+        return {escape_surrogates(str(key)): make_strict(value) for key, value in data.items()}
     if isinstance(data, list | tuple | set | frozenset):
-        return [_strict(value) for value in data]
+        return [make_strict(value) for value in data]
     return data

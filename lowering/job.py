@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering import recipe
 from lowering.model import Model
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.stage import Stage
 
 
@@ -38,22 +38,22 @@ class Job:
             "variant": self.variant,
             "until": self.until,
             "strict_dims": self.strict_dims,
-            "model": plain(self.model),
+            "model": to_plain(self.model),
             "stages": {name: recipe.describe(stage) for name, stage in self.stages.items()},
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
-        stages = {name: _stage(spec) for name, spec in data["stages"].items()}
-        return Job(structured(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False))
+        stages = {name: _build_stage(spec) for name, spec in data["stages"].items()}
+        return Job(from_plain(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False))
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)
 
 
-def _stage(spec: Mapping[str, Any]) -> Stage:
+def _build_stage(spec: Mapping[str, Any]) -> Stage:
     kind = recipe.locate(spec[recipe.TARGET])
     options = {name: value for name, value in spec.items() if name != recipe.TARGET}
     if unknown := sorted(set(options) - {field.name for field in fields(kind)}):
         raise TypeError(f"{kind.__name__} has no option {', '.join(unknown)}")
-    return structured(kind, options)
+    return from_plain(kind, options)

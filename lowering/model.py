@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering.errors import Problem, near_miss
+from lowering.errors import Problem, suggest
 from lowering.sizes.dims import Affine, Dim, parse_dim
 from lowering.sizes.ranges import Bound, round_up
 from lowering.types import DTYPES, NUMBERS
@@ -108,7 +108,7 @@ class Library:
                             "use sources: [ops.cpp], or module: package.ops, or the path of a built .so")]
         if self.flags and not self.sources:
             return [Problem(f"{place}.flags", "apply to sources only", "remove them")]
-        return [_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
+        return [_report_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
                 if not Path(path).expanduser().is_file()]
 
 
@@ -198,11 +198,11 @@ class Model:
                 if isinstance(parsed, Affine):
                     used.add(parsed.symbol)
                     if parsed.symbol not in self.symbols:
-                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", near_miss(parsed.symbol, self.symbols)
+                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", suggest(parsed.symbol, self.symbols)
                                              or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
                     elif examples:
                         found += self._range_problems(where, parsed, examples[parsed.symbol])
-            found += _fill_problems(f"{place}.inputs.{name}", declared)
+            found += _check_fill(f"{place}.inputs.{name}", declared)
         for name in self.symbols:
             if name not in used and not found:
                 found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
@@ -211,9 +211,9 @@ class Model:
             if isinstance(library, Library):
                 found += library.problems(where)
             elif not Path(library).expanduser().is_file():
-                found.append(_missing_file(where, library))
-        found += _checkpoint_problems(place, self)
-        found += _loss_problems(f"{place}.loss", self)
+                found.append(_report_missing_file(where, library))
+        found += _check_checkpoint(place, self)
+        found += _check_loss(f"{place}.loss", self)
         for dtype, tolerance in self.tolerances.items():
             found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op",
@@ -251,26 +251,26 @@ class Model:
         return []
 
 
-def _checkpoint_problems(place: str, model: Model) -> list[Problem]:
+def _check_checkpoint(place: str, model: Model) -> list[Problem]:
     if model.weights == "lazy" and model.checkpoint is None:
         return [Problem(f"{place}.weights", "are lazy, but no checkpoint is given",
                         f"name a safetensors file or folder as {place}.checkpoint")]
     if model.weights != "lazy" and model.checkpoint is not None:
         return [Problem(f"{place}.checkpoint", f"is not used with weights: {model.weights}", "use weights: lazy")]
     if model.checkpoint is not None and not Path(model.checkpoint).expanduser().exists():
-        return [_missing_file(f"{place}.checkpoint", model.checkpoint)]
+        return [_report_missing_file(f"{place}.checkpoint", model.checkpoint)]
     return []
 
 
-def _missing_file(place: str, path: str) -> Problem:
+def _report_missing_file(place: str, path: str) -> Problem:
     return Problem(place, f"file {path} does not exist", f"paths are relative to the working directory, {Path.cwd()}")
 
 
-def _fill_problems(place: str, declared: Input) -> list[Problem]:
+def _check_fill(place: str, declared: Input) -> list[Problem]:
     found = []
     dtype = NUMBERS.get(declared.dtype, declared.dtype)
     if dtype not in DTYPES:
-        fix = near_miss(declared.dtype, [*DTYPES, *NUMBERS]) or ", ".join([*DTYPES, *NUMBERS])
+        fix = suggest(declared.dtype, [*DTYPES, *NUMBERS]) or ", ".join([*DTYPES, *NUMBERS])
         found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", fix))
     fill = declared.fill
     kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
@@ -290,7 +290,7 @@ def _fill_problems(place: str, declared: Input) -> list[Problem]:
     return found
 
 
-def _loss_problems(place: str, model: Model) -> list[Problem]:
+def _check_loss(place: str, model: Model) -> list[Problem]:
     if model.mode == "inference":
         return [] if model.loss == LOSS else [Problem(place, "is only for models in training", "use mode: training")]
     if isinstance(model.loss, str):
@@ -305,12 +305,12 @@ def _loss_problems(place: str, model: Model) -> list[Problem]:
             found.append(Problem(f"{place}.{key}", f"{value!r} is not a mapping", "map each argument of the loss to a name"))
     targets = model.loss.get("targets")
     return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is not an input",
-                            near_miss(str(name), model.inputs) or "declare it under inputs")
+                            suggest(str(name), model.inputs) or "declare it under inputs")
                     for argument, name in (targets.items() if isinstance(targets, Mapping) else ()) if name not in model.inputs]
 
 
 def _tolerance_problems(place: str, dtype: str, tolerance: Tolerance) -> list[Problem]:
-    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", near_miss(dtype, DTYPES) or f"one of {', '.join(DTYPES)}")]
+    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest(dtype, DTYPES) or f"one of {', '.join(DTYPES)}")]
     for name, value in (("atol", tolerance.atol), ("rtol", tolerance.rtol)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:  # nan is in no range
             fix = f"a number from 0 to {LOOSEST:g}; to compare nothing, drop the stage: ~stages.verify"

@@ -16,10 +16,10 @@ from lowering.errors import InfraError, Problem, StageFailed, Unsupported
 from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Level, Program
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.record import symbols
 from lowering.record.events import History
-from lowering.record.failure import outcome_of
+from lowering.record.failure import classify
 from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
@@ -48,7 +48,7 @@ def check(stages: Mapping[str, Rung], entry: Level = Level.MODEL) -> list[Proble
     return found
 
 
-def wanted(job: Job) -> dict[str, Stage]:
+def select_stages(job: Job) -> dict[str, Stage]:
     """Return the job's stages up to its `until` level. Raises ValueError if there is no such level."""
     if job.until is None:
         return dict(job.stages)
@@ -70,12 +70,12 @@ def run(
     store: results are looked up there, in which case the stage is skipped, and new results are stored there.
     compress_bytes: texts of at least this many bytes are compressed (None: no text is).
     """
-    reuse = Reuse(Store(store), job, maker_of(folder)) if store else None
+    reuse = Reuse(Store(store), job, name_maker(folder)) if store else None
     recorder = Recorder(folder, History(job.model.name, job.variant), emit or (lambda event: None))
     client = StoreClient(reuse, recorder)
     runner = Runner(recorder, client, compress_bytes)
     try:
-        stages = wanted(job)
+        stages = select_stages(job)
         if problems := check(stages):
             raise StageFailed(problems)
         if job.model.libraries:  # even if every stage comes from the store: reading their IR needs the libraries' schemas
@@ -85,7 +85,7 @@ def run(
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = runner.step(name, stage, program, folder / f"{number:02}-{name}")
-            if job.strict_dims and (lost := symbols.refused(recorder.history.reports.get("symbols"), recorder.history.standings)):
+            if job.strict_dims and (lost := symbols.list_refusals(recorder.history.reports.get("symbols"), recorder.history.standings)):
                 raise StageFailed(lost)
         client.finish()
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def run(
     return recorder.history.result("ok")
 
 
-def maker_of(folder: Path) -> str:
+def name_maker(folder: Path) -> str:
     """Return the name that the store records as the maker of a folder's results: `run/job`, or the folder if it is not in a run."""
     return f"{folder.parent.parent.name}/{folder.name}" if folder.parent.name == "jobs" else str(folder)
 
@@ -144,7 +144,7 @@ class StoreClient:
         if self.reuse is None:
             return
         stem = self.recorder.stem
-        record = {"done": plain(done), "stem": stem.name, "said": list(self.recorder.said)}
+        record = {"done": to_plain(done), "stem": stem.name, "said": list(self.recorder.said)}
         try:
             self.reuse.keep(done.name, found.parts, given, made, record, stem, [*saved, *self.recorder.filed])
         except (OSError, InfraError) as error:
@@ -181,18 +181,18 @@ class Runner:
         try:
             found = self.store.look_up(name, stage)
             if found.entry is not None:
-                done = taken(found.entry, name, stem, self.recorder.record)
+                done = take_stored(found.entry, name, stem, self.recorder.record)
                 return self.store.take(name, found.entry, program)
             if found.parts is not None:
                 done = replace(done, cache="miss", key=found.key, why=found.why)
-            _clear(stem)
+            remove_leftovers(stem)
             result = self.apply(name, stage, program, watch)
             with watch.phase("ensures"):
                 broken = tuple(stage.ensures(result))
             saved: list[Path] = []
             try:  # save an invalid result too: it is the one worth looking at
                 with watch.phase("save"):
-                    saved = [text_files.compacted(path, self.compress_bytes) for path in stage.save(result, stem)]
+                    saved = [text_files.compact(path, self.compress_bytes) for path in stage.save(result, stem)]
                     done = replace(done, artifact=saved[0].relative_to(self.recorder.folder).as_posix() if saved else None,
                                    ops=dict(stage.ops(result)))
             finally:
@@ -202,7 +202,7 @@ class Runner:
             with watch.phase("store"):
                 self.store.keep(found, program, result, done, saved)
         except BaseException as error:
-            done = replace(done, outcome=outcome_of(error)[0])
+            done = replace(done, outcome=classify(error)[0])
             raise
         finally:
             done = watch.stop(done)
@@ -229,26 +229,26 @@ class Runner:
     def report_standing(self, made: Program) -> None:
         """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
         try:
-            standing = levels.standing_of(made)
+            standing = levels.find_standing(made)
         except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
             self.recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
             return
         if standing is not None:
-            self.recorder.say({"event": "standing", "standing": plain(standing)})
+            self.recorder.say({"event": "standing", "standing": to_plain(standing)})
 
 
-def taken(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
+def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
     """Link the files of a stored result into the job's folder, replay its events, and return the StageResult of the hit. Raises OSError."""
-    _clear(stem)
+    remove_leftovers(stem)
     entry.place(stem)
     for event in entry.data["said"]:
         tell({**event, "stage": name} if event["event"] == "warning" else event)
-    done = structured(StageResult, entry.data["done"])
+    done = from_plain(StageResult, entry.data["done"])
     artifact = done.artifact and done.artifact.replace(entry.data["stem"], stem.name, 1)
     return StageResult(name, "ok", cache="hit", key=entry.key, maker=entry.data["maker"], artifact=artifact, ops=done.ops)
 
 
-def _clear(stem: Path) -> None:
+def remove_leftovers(stem: Path) -> None:
     """Remove files of an earlier attempt. They may be hard links into the store, so they must not be overwritten in place."""
     for path in stem.parent.iterdir():
         if path.name.removeprefix(".").startswith(stem.name):  # the temporary name of a file begins with a dot

@@ -51,10 +51,10 @@ NUMBERS = {"SymInt": "int64", "SymFloat": "float64", "SymBool": "bool"}
 
 def of(dtype: TorchDType) -> DType:
     """Return the row of a torch dtype. Raises KeyError if there is none."""
-    if name(dtype) not in DTYPES:
+    if dtype_name(dtype) not in DTYPES:
         raise KeyError(f"lowering.types.DTYPES has no row for {dtype}")
-    return DTYPES[name(dtype)]
+    return DTYPES[dtype_name(dtype)]
 
 
-def name(dtype: TorchDType) -> str:
+def dtype_name(dtype: TorchDType) -> str:
     return str(dtype).removeprefix("torch.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows import output
 from flows.config.compose import CONFIGS, Folders
-from flows.config.overrides import quoted
+from flows.config.overrides import quote
 
 NEWEST = "a run's folder or id (default: the newest)"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -55,23 +55,23 @@ def add_output(parser: argparse.ArgumentParser) -> None:
                         help="folder or URL that holds runs/ and store/ (default: artifacts)")
 
 
-def overrides_of(options: argparse.Namespace) -> list[str]:
+def collect_overrides(options: argparse.Namespace) -> list[str]:
     """Return the options of a plan parser as overrides. They fully describe a run, so that it can be repeated from any directory."""
     texts = list(options.overrides)
     if options.config_dir:
-        texts.append(f"hydra.searchpath=[{','.join(quoted(folder) for folder in options.config_dir)}]")
+        texts.append(f"hydra.searchpath=[{','.join(quote(folder) for folder in options.config_dir)}]")
     if options.select is not None:
-        texts.append(f"select={quoted(options.select)}")
+        texts.append(f"select={quote(options.select)}")
     if options.shard is not None:
-        texts.append(f"shard={quoted(options.shard)}")
+        texts.append(f"shard={quote(options.shard)}")
     if options.durations is not None:
-        texts.append(f"durations={quoted(str(Path(options.durations).expanduser().absolute()))}")
+        texts.append(f"durations={quote(str(Path(options.durations).expanduser().absolute()))}")
     if options.output is not None:
-        texts.append(f"output={quoted(options.output)}")
+        texts.append(f"output={quote(options.output)}")
     return texts
 
 
-def folders_of(options: argparse.Namespace) -> Folders:
+def find_folders(options: argparse.Namespace) -> Folders:
     """Return the folders that the options of a plan parser search for configurations."""
     return Folders((*(Path(folder).resolve() for folder in options.config_dir), CONFIGS))
 

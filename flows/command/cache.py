@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.command import printing
 from flows.command.arguments import add_output, make_parser, parse_size
 from flows.command.exits import OK
-from flows.command.printing import size
+from flows.command.printing import format_size
 from flows.output import RUNS, STORE
 from flows.runs import copies
 from lowering import files
@@ -46,30 +46,30 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     store = Store(options.output / STORE)
     if options.command == "ls":
-        _ls(store, options.json)
+        _list_results(store, options.json)
     elif options.command == "why":
-        _why(options.output, options.run, options.job, options.json)
+        _explain_job(options.output, options.run, options.job, options.json)
     else:
-        _gc(store, options)
+        _collect_garbage(store, options)
     return OK
 
 
-def _ls(store: Store, as_json: bool) -> None:
+def _list_results(store: Store, as_json: bool) -> None:
     found = sorted(store.entries(), key=lambda pair: -pair[1])
     rows = [{"job": entry.data["job"], "stage": entry.data["stage"], "bytes": entry.bytes, "made_by": entry.data["maker"],
              "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"), "key": entry.key} for entry, used in found]
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    lines = [(row["job"], row["stage"], size(row["bytes"]), _ago(used), row["made_by"], row["key"][:12])
+    lines = [(row["job"], row["stage"], format_size(row["bytes"]), _format_age(used), row["made_by"], row["key"][:12])
              for row, (_, used) in zip(rows, found, strict=True)]
-    print("\n".join(printing.table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
-    weights = sum(files.size(path) for path in store.weights.glob("*/*.safetensors"))
-    print(f"\n{len(rows)} results, {size(sum(row['bytes'] for row in rows))}; weights {size(weights)}; in {store.root}")
+    print("\n".join(printing.render_table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
+    weights = sum(files.measure_size(path) for path in store.weights.glob("*/*.safetensors"))
+    print(f"\n{len(rows)} results, {format_size(sum(row['bytes'] for row in rows))}; weights {format_size(weights)}; in {store.root}")
 
 
-def _why(output: Path, run: str, words: str, as_json: bool) -> None:
-    results = [result for result in map(JobResult.load, _jobs(output, run)) if result and words.lower() in result.id.lower()]
+def _explain_job(output: Path, run: str, words: str, as_json: bool) -> None:
+    results = [result for result in map(JobResult.load, _list_ended_jobs(output, run)) if result and words.lower() in result.id.lower()]
     if not results:
         raise ConfigError(Problem(str(output / RUNS / run), f"has no finished job '{words}'", "shapeline report lists them"))
     if as_json:
@@ -78,17 +78,17 @@ def _why(output: Path, run: str, words: str, as_json: bool) -> None:
         return
     for result in results:
         print(result.id)
-        print("\n".join(f"  {line}" for line in printing.table(("STAGE", "STORE", "WHY"), [
+        print("\n".join(f"  {line}" for line in printing.render_table(("STAGE", "STORE", "WHY"), [
             (stage.name, stage.cache, f"made by {stage.maker}" if stage.cache == "hit" else stage.why) for stage in result.stages])))
 
 
-def _gc(store: Store, options: argparse.Namespace) -> None:
+def _collect_garbage(store: Store, options: argparse.Namespace) -> None:
     runs = options.output / RUNS
-    url = mirror.url_of(store.root)
+    url = mirror.find_url(store.root)
     if options.at_url and url is None:
         raise ConfigError(Problem("--at-url", f"{options.output} is a local folder", "use --output s3://bucket/prefix, or omit --at-url"))
-    kept = [copies.bring_results(options.output, run) for run in options.keep]
-    results = [result for run in kept for result in map(JobResult.load, _jobs(options.output, run)) if result]
+    kept = [copies.download_results(options.output, run) for run in options.keep]
+    results = [result for run in kept for result in map(JobResult.load, _list_ended_jobs(options.output, run)) if result]
     keep = {stage.key for result in results for stage in result.stages}
     shelf = mirror_eviction.There(store, runs) if options.at_url else eviction.Here(store, runs)
     done = eviction.evict(shelf, options.max_bytes, keep, options.idle)
@@ -97,12 +97,12 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
         return
     where = url if options.at_url else store.root
     removed = f"{len(done.entries)} results and {len(done.weights)} files of weights removed"
-    print(f"{removed} from {where}: {size(done.before)} -> {size(done.after)}")
+    print(f"{removed} from {where}: {format_size(done.before)} -> {format_size(done.after)}")
     if done.after > options.max_bytes:
-        print(f"still larger than {size(options.max_bytes)}: the remaining results were used recently, or by a run given with --keep")
+        print(f"still larger than {format_size(options.max_bytes)}: the remaining results were used recently, or by a run given with --keep")
 
 
-def _jobs(output: Path, run: str) -> Iterator[Path]:
+def _list_ended_jobs(output: Path, run: str) -> Iterator[Path]:
     """Return the folders of the finished jobs of a run. Raises ConfigError if there is no such run."""
     folder = output / RUNS / run
     if not folder.is_dir():
@@ -111,7 +111,7 @@ def _jobs(output: Path, run: str) -> Iterator[Path]:
     return (path.parent for path in sorted(folder.glob(f"jobs/*/{MANIFEST}")))
 
 
-def _ago(used: float) -> str:
+def _format_age(used: float) -> str:
     seconds = max(0.0, time.time() - used)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:

@@ -30,38 +30,38 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     new = targets.find_run(options.new, options.output)
     with_others = new.parent if new.parent.name == RUNS else None
-    found = _compared(_old(options.old, options.output, new), new, with_others)
+    found = _compare_runs(_find_old_run(options.old, options.output, new), new, with_others)
     if options.json:
         print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     elif options.markdown:
-        print("\n".join(changes.markdown(found)))
+        print("\n".join(changes.render_markdown(found)))
     else:
         print("\n".join(changes.text(found)))
     if options.html:
         title = f"{found.old['run']} → {found.new['run']}"
         payload = {"kind": "diff", "title": title, "suite": found.new["suite"], "comparison": found.to_json()}
-        files.write_bytes(options.html, files.encode(page.text(title, payload)))
+        files.write_bytes(options.html, files.encode(page.render(title, payload)))
         print(f"page: {options.html}")
     return UNEXPECTED if found.regression else OK
 
 
-def _old(name: str, output: Path, new: Path) -> Path:
+def _find_old_run(name: str, output: Path, new: Path) -> Path:
     if name not in ("previous", "baseline"):
         return targets.find_run(name, output)
     if name == "previous":
-        with database.opened(new.parent) as known:
-            other = database.previous(known, new.name)
+        with database.open_database(new.parent) as known:
+            other = database.find_previous(known, new.name)
     else:
-        other = publish.baselines(new.parent).get(files.read(new / REPORT)["suite"])
+        other = publish.read_baselines(new.parent).get(files.read(new / REPORT)["suite"])
     if not other:
         fix = "name a run" if name == "previous" else "make one with shapeline pin RUN"
         raise ConfigError(Problem(str(new), f"has no {name} run", fix))
     return targets.find_run(other, output)
 
 
-def _compared(old: Path, new: Path, runs: Path | None) -> Changes:
+def _compare_runs(old: Path, new: Path, runs: Path | None) -> Changes:
     past = {}
     if runs is not None:
-        with database.opened(runs) as known:
-            past = database.earlier(known, new.name, changes.EARLIER)
+        with database.open_database(runs) as known:
+            past = database.read_earlier(known, new.name, changes.EARLIER)
     return changes.compare(files.read(old / REPORT), files.read(new / REPORT), past)

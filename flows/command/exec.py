@@ -12,7 +12,7 @@ import torch
 from flows.command import targets
 from flows.command.arguments import make_job_parser
 from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
-from flows.command.printing import problems, table
+from flows.command.printing import render_problems, render_table
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
 from lowering.numerics import artifact
 from lowering.numerics.artifact import Execution
@@ -28,27 +28,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    sizes = _sizes(options.size)
+    sizes = _parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
     try:
         done = artifact.execute(folder, sizes, options.platform, options.compare)
     except Refused as error:
-        print(problems(error.problems), file=sys.stderr)
+        print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
     except StageFailed as error:
-        print(problems(error.problems), file=sys.stderr)
+        print(render_problems(error.problems), file=sys.stderr)
         return UNEXPECTED
-    rows = [_row(done, name) for name in done.results]
+    rows = [_make_row(done, name) for name in done.results]
     if options.json:
         print(json.dumps({"sizes": dict(done.sizes), "seconds": done.seconds, "results": rows}, indent=1))
     else:
         at = ", ".join(f"{name}={size}" for name, size in done.sizes.items())
         print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run")
-        print("\n".join(table(tuple(rows[0]), [tuple(map(_shown, row.values())) for row in rows]) if rows else ["no results"]))
+        print("\n".join(render_table(tuple(rows[0]), [tuple(map(_format_value, row.values())) for row in rows]) if rows else ["no results"]))
     return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED
 
 
-def _sizes(given: Sequence[str]) -> dict[str, int]:
+def _parse_sizes(given: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     wrong = []
     for text in given:
@@ -64,10 +64,10 @@ def _sizes(given: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _row(done: Execution, name: str) -> dict[str, Any]:
+def _make_row(done: Execution, name: str) -> dict[str, Any]:
     """Return the row of a result: its type, a few summary numbers, and the comparison with eager if there is one."""
     value = done.results[name]
-    row: dict[str, Any] = {"result": name, "type": f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}", **_summary(value)}
+    row: dict[str, Any] = {"result": name, "type": f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}", **_summarize(value)}
     if done.compared is not None and name not in done.compared:
         row |= {"max abs error": None, "max rel error": None, "eager": "random, not compared"}
     elif done.compared is not None:
@@ -76,12 +76,12 @@ def _row(done: Execution, name: str) -> dict[str, Any]:
     return row
 
 
-def _summary(value: torch.Tensor) -> dict[str, float | None]:
+def _summarize(value: torch.Tensor) -> dict[str, float | None]:
     if not value.numel() or value.is_complex():
         return {"min": None, "mean": None, "max": None}
     numbers = value.double()
     return {"min": numbers.min().item(), "mean": numbers.mean().item(), "max": numbers.max().item()}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

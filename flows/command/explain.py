@@ -25,11 +25,11 @@ def main(arguments: Sequence[str]) -> int:
     if options.symbol and (options.markdown or options.source):
         parser.error("--markdown and --source show the whole job: omit SYMBOL")
     folder = targets.find_job(options.job, options.run, options.output)
-    print(_text(recorded(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
+    print(_render(load_symbols(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
     return OK
 
 
-def recorded(folder: Path) -> SymbolRecord:
+def load_symbols(folder: Path) -> SymbolRecord:
     """Return the symbol log of the job in `folder`. Raises ConfigError if it is missing or cannot be read."""
     try:
         return SymbolRecord.load(folder)
@@ -42,11 +42,11 @@ def recorded(folder: Path) -> SymbolRecord:
         raise ConfigError(Problem(str(folder / FILE), cause, fix)) from error
 
 
-def _text(record: SymbolRecord, symbol: str | None, markdown: bool, timeline: bool, source: bool) -> str:
+def _render(record: SymbolRecord, symbol: str | None, markdown: bool, timeline: bool, source: bool) -> str:
     try:
         if source:
-            return views.annotated(record)
-        explained = views.page(record, markdown) if symbol is None else views.explain(record, symbol)
+            return views.annotate_source(record)
+        explained = views.format_page(record, markdown) if symbol is None else views.explain(record, symbol)
     except ValueError as error:
         raise ConfigError(Problem("SYMBOL", str(error))) from error
-    return views.timeline(record, symbol) if timeline else explained
+    return views.format_timeline(record, symbol) if timeline else explained

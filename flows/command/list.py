@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from flows.command import printing
-from flows.command.arguments import folders_of, make_plan_parser, overrides_of
+from flows.command.arguments import collect_overrides, find_folders, make_plan_parser
 from flows.command.exits import OK
 from flows.config.plan import plan
 
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     groups = [group for group, asked in (("model", options.models), ("suite", options.suites)) if asked]
     if groups:
         for group in groups:
-            print("\n".join(folders_of(options).names(group)))
+            print("\n".join(find_folders(options).names(group)))
         return OK
-    planned = plan(overrides_of(options))
-    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else printing.jobs(planned, options.digests))
+    planned = plan(collect_overrides(options))
+    print(json.dumps(planned.jobs, indent=1, ensure_ascii=False) if options.json else printing.render_jobs(planned, options.digests))
     return OK

@@ -18,7 +18,7 @@ from flows.config import run as config
 from flows.config.expansion import job_id
 from flows.config.overrides import Override
 from flows.config.plan import Plan, plan
-from flows.config.slugs import spelled
+from flows.config.slugs import spell
 from flows.runs import record
 from lowering.errors import ConfigError, Problem
 
@@ -55,17 +55,17 @@ class Sweep:
         from flows.report import report
 
         try:
-            planned = planned_of(combinations, self.single, self.fixed)
+            planned = plan_combinations(combinations, self.single, self.fixed)
         except ConfigError as error:  # Hydra would print a traceback: `main` re-raises it instead
             self.error = error
             return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
         folder = lower.lower_suite(config.build(planned))
-        self.as_expected &= report.as_expected(folder)
+        self.as_expected &= report.is_as_expected(folder)
         results = {result.id: result for result in record.load(folder).results()}
         found = []
         for number, combination in enumerate(combinations, first):
             returned = JobReturn(overrides=list(combination), working_dir=str(folder), task_name=f"{folder.name}#{number}")
-            returned.return_value = {name: results[name].outcome for name in jobs_of(planned, combination)}
+            returned.return_value = {name: results[name].outcome for name in find_jobs(planned, combination)}
             returned.status = JobStatus.COMPLETED
             found.append(returned)
         return found
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     return OK if sweep.as_expected else UNEXPECTED
 
 
-def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = (), fixed: Sequence[str] = ()) -> Plan:
+def plan_combinations(combinations: Sequence[Sequence[str]], single: Collection[str] = (), fixed: Sequence[str] = ()) -> Plan:
     """Return the plan of exactly the jobs of these combinations, named as in one sweep over all their values.
 
     single: keys with one value, which are not swept. fixed: further overrides.
@@ -109,26 +109,26 @@ def planned_of(combinations: Sequence[Sequence[str]], single: Collection[str] = 
     texts = [*fixed, *(f"{key}={next(iter(values))}" if key in single else f"{key}=choice({','.join(values)})"
                        for key, values in columns.items())]
     planned = plan(texts)
-    wanted = {name for combination in combinations for name in jobs_of(planned, combination)}
+    wanted = {name for combination in combinations for name in find_jobs(planned, combination)}
     if wanted == {job_id(job) for job in planned.jobs}:
         return planned
-    return plan([*texts, f"select={overrides.quoted(' or '.join(f'={name}' for name in sorted(wanted)))}"])
+    return plan([*texts, f"select={overrides.quote(' or '.join(f'={name}' for name in sorted(wanted)))}"])
 
 
-def jobs_of(planned: Plan, combination: Sequence[str]) -> list[str]:
+def find_jobs(planned: Plan, combination: Sequence[str]) -> list[str]:
     """Return the ids of the jobs of one combination."""
     given, _ = overrides.parse(list(combination))
     return [name for job in planned.jobs
-            if all(_stands(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
+            if all(_is_selected(override, job["model"]["name"], planned.axes[name := job_id(job)]) for override in given)]
 
 
-def _stands(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:
+def _is_selected(override: Override, model: str, axes: dict[str, Any] | Any) -> bool:
     """Return whether an override selects a job with these axes. An override of a key that is not an axis selects all jobs."""
     if override.keys == ("model",):
         return bool(Path(str(override.value)).stem == model)
-    override = expansion.named(override, [model])
+    override = expansion.join_model_name(override, [model])
     keys = override.keys[1:] if override.group == "model" else override.keys
     if len(keys) > 1 and keys[0] == model:
         keys = keys[1:]
     key = ".".join(map(str, keys))
-    return key not in axes or spelled(axes[key]) == spelled(override.value)
+    return key not in axes or spell(axes[key]) == spell(override.value)

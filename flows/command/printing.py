@@ -9,12 +9,12 @@ from typing import Any
 from flows.config import declarations, expansion
 from flows.config.plan import Plan
 from flows.config.suite import VARIANT
-from lowering.errors import Problem, near_miss
+from lowering.errors import Problem, suggest
 from lowering.model import Symbol
 from lowering.recipe import TARGET
 
 
-def jobs(planned: Plan, digests: bool = False) -> str:
+def render_jobs(planned: Plan, digests: bool = False) -> str:
     """Return a table of the jobs of a plan, and a total.
 
     Columns: id, one column per axis, symbols with their ranges, the last level, and the digest if `digests`.
@@ -24,15 +24,16 @@ def jobs(planned: Plan, digests: bool = False) -> str:
     rows = []
     for job_id, job in zip(listed, planned.jobs, strict=True):
         values = planned.axes.get(job_id, {})
-        row = [job_id, *(_value(values[key]) if key in values else "" for key in swept), symbols(job["model"]["symbols"]), _end(job)]
-        rows.append([*row, expansion.digest(job)[:12]] if digests else row)
-    heads = ["JOB", *short_names(swept), "SYMBOLS", "TO", *(["DIGEST"] if digests else [])]
+        row = [job_id, *(_format_value(values[key]) if key in values else "" for key in swept), format_symbols(job["model"]["symbols"]),
+               _find_last_level(job)]
+        rows.append([*row, expansion.compute_digest(job)[:12]] if digests else row)
+    heads = ["JOB", *shorten_names(swept), "SYMBOLS", "TO", *(["DIGEST"] if digests else [])]
     left_out = planned.total - len(rows)
     total = f"{len(rows)} job{'s' * (len(rows) != 1)} of suite {planned.suite}" + (f"; {left_out} not selected" if left_out else "")
-    return "\n".join([*table(heads, rows), "", total])
+    return "\n".join([*render_table(heads, rows), "", total])
 
 
-def short_names(keys: Sequence[str]) -> list[str]:
+def shorten_names(keys: Sequence[str]) -> list[str]:
     """Return for each dotted key its shortest suffix that differs from those of the other keys."""
     found = []
     for key in keys:
@@ -42,17 +43,17 @@ def short_names(keys: Sequence[str]) -> list[str]:
     return found
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-def symbols(declared: Mapping[str, Any]) -> str:
+def format_symbols(declared: Mapping[str, Any]) -> str:
     """Return symbols as text: `batch [1, 64]  seq [1, 512], a multiple of 8`."""
     return "  ".join(f"{name} {Symbol(**symbol)}" for name, symbol in declared.items()) or "none (static)"
 
 
-def problems(found: Sequence[Problem]) -> str:
+def render_problems(found: Sequence[Problem]) -> str:
     """Return a list of problems as text: each place on a line, its cause and fix below."""
     lines = [f"shapeline: {len(found)} problem{'s' * (len(found) != 1)} found"]
     for problem in found:
@@ -61,24 +62,24 @@ def problems(found: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def valid(plans: Sequence[Plan]) -> str:
+def render_valid(plans: Sequence[Plan]) -> str:
     if len(plans) == 1:
         return f"suite {plans[0].suite}: {plans[0].total} jobs, no problem found"
     *suites, models = plans
     return f"{len(suites)} suites with {sum(planned.total for planned in suites)} jobs, {models.total} models: no problem found"
 
 
-def unknown_command(word: str, known: Iterable[str]) -> str:
-    return f"there is no command '{word}'" + (f"; {fix}" if (fix := near_miss(word, known)) else "")
+def describe_unknown_command(word: str, known: Iterable[str]) -> str:
+    return f"there is no command '{word}'" + (f"; {fix}" if (fix := suggest(word, known)) else "")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def render_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table with left-aligned columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Return a number of bytes as `12.3 MiB`."""
     number, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
@@ -88,6 +89,6 @@ def size(count: int) -> str:
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
-def _end(job: Mapping[str, Any]) -> str:
+def _find_last_level(job: Mapping[str, Any]) -> str:
     last = list(job["stages"].values())[-1]
-    return job["until"] or declarations.stage(last[TARGET]).target.word
+    return job["until"] or declarations.load_stage(last[TARGET]).target.word

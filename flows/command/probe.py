@@ -13,19 +13,19 @@ from typing import Any
 import yaml
 
 from flows.command import printing
-from flows.command.arguments import make_plan_parser, overrides_of
+from flows.command.arguments import collect_overrides, make_plan_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
 from flows.output import STORE
 from flows.runs import begin
-from flows.runs.record import folder_name
+from flows.runs.record import make_folder_name
 from lowering import files
-from lowering.errors import ConfigError, InfraError, Problem, near_miss
+from lowering.errors import ConfigError, InfraError, Problem, suggest
 from lowering.job import Job
 from lowering.model import Symbol
 from lowering.numerics.probe import Attempt, Finding, probe
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.worker import watch
@@ -45,20 +45,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print probe.json")
     options = parser.parse_intermixed_args(arguments)
     name, *options.overrides = options.overrides or [""]
-    planned, job = _job(name, overrides_of(options))
-    declared = _symbol(job, options.symbol)
-    folder = planned.output / "probes" / folder_name(f"{job_id(job)}-{options.symbol}")
+    planned, job = _find_job(name, collect_overrides(options))
+    declared = _find_symbol(job, options.symbol)
+    folder = planned.output / "probes" / make_folder_name(f"{job_id(job)}-{options.symbol}")
     told = [] if options.json else [f"{job_id(job)}: {options.symbol} {declared}"]
     print(*told, sep="\n", end="\n" if told else "")
-    attempt = _attempts(planned, job, options.symbol, folder, quiet=options.json)
+    attempt = _make_attempt(planned, job, options.symbol, folder, quiet=options.json)
     found = probe(attempt, declared, options.limit or declared.max or LIMIT)
-    data = as_json(job_id(job), options.symbol, found)
+    data = to_json(job_id(job), options.symbol, found)
     files.write(folder / "probe.json", data)
-    print(json.dumps(data, indent=1, ensure_ascii=False) if options.json else "\n".join(lines(options.symbol, found, folder)))
+    print(json.dumps(data, indent=1, ensure_ascii=False) if options.json else "\n".join(render_finding(options.symbol, found, folder)))
     return UNEXPECTED if found.narrower else OK
 
 
-def lines(symbol: str, found: Finding, folder: Path) -> list[str]:
+def render_finding(symbol: str, found: Finding, folder: Path) -> list[str]:
     """Return the finding as text: the accepted range, the cause of failure at each edge, and the YAML that declares the range."""
     if found.range is None:
         return [f"{symbol}: no range was accepted", f"  {found.edges['max']}", f"attempts: {folder}"]
@@ -71,32 +71,32 @@ def lines(symbol: str, found: Finding, folder: Path) -> list[str]:
         said.append(f"  no size beyond {top} was tried (see --limit)")
     if found.verified is not None and found.verified < top:
         said.append(f"  sizes above {found.verified} were lowered but not run: stages.verify.budget_elements and budget_seconds limit them")
-    declared = {key: value for key, value in plain(found.range).items() if value not in (None, 1) or key == "min"}
+    declared = {key: value for key, value in to_plain(found.range).items() if value not in (None, 1) or key == "min"}
     said.append(f"symbols: {yaml.safe_dump({symbol: declared}, default_flow_style=True).strip()}")
     return [*said, f"attempts: {folder}"]
 
 
-def as_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
-    return {"job": job, "symbol": symbol, "declared": plain(found.declared), "range": plain(found.range), "verified": found.verified,
-            "narrower": found.narrower, "edges": {side: plain(attempt) for side, attempt in found.edges.items()},
-            "attempts": [plain(attempt) for attempt in found.attempts]}
+def to_json(job: str, symbol: str, found: Finding) -> dict[str, Any]:
+    return {"job": job, "symbol": symbol, "declared": to_plain(found.declared), "range": to_plain(found.range), "verified": found.verified,
+            "narrower": found.narrower, "edges": {side: to_plain(attempt) for side, attempt in found.edges.items()},
+            "attempts": [to_plain(attempt) for attempt in found.attempts]}
 
 
-def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
+def _make_attempt(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, quiet: bool) -> Callable[[Symbol], Attempt]:
     """Return a function that lowers `job` with a given range, each time in a new child process and folder."""
     store = planned.output.absolute() / STORE if planned.cache else None
-    limits = begin.limits_of_job(planned.limits)
+    limits = begin.get_job_limits(planned.limits)
     count = 0
 
     def attempt(tried: Symbol) -> Attempt:
         nonlocal count
         count += 1
         place = folder.absolute() / f"{count:02}-{tried.min}-{tried.max}-{tried.multiple_of}"
-        prepare(Job.from_json(with_symbol(job, symbol, tried)), place, limits, store)
+        prepare(Job.from_json(set_range(job, symbol, tried)), place, limits, store)
         result = watch.lower(place, limits)
         if result.outcome == "infra":
             raise InfraError(result.problems or Problem(str(place), "the machine failed"))
-        found = of_result(result, symbol, tried)
+        found = read_attempt(result, symbol, tried)
         if not quiet:
             print(f"  {count:2}  {tried!s:<30}  {found}", flush=True)
         return found
@@ -104,36 +104,36 @@ def _attempts(planned: Plan, job: Mapping[str, Any], symbol: str, folder: Path, 
     return attempt
 
 
-def with_symbol(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str, Any]:
+def set_range(job: Mapping[str, Any], symbol: str, tried: Symbol) -> dict[str, Any]:
     """Return `job` with the range `tried`. The example size is kept if the range admits it."""
     model = job["model"]
     example = model["symbols"][symbol].get("example")
     kept = dataclasses.replace(tried, example=example if example is not None and tried.admits(example) else None)
     stages = {name: {**(BUDGETS if spec["_target_"].endswith(".Verify") else {}), **spec} for name, spec in job["stages"].items()}
-    changed = {**job, "model": {**model, "symbols": {**model["symbols"], symbol: plain(kept)}}, "stages": stages}
+    changed = {**job, "model": {**model, "symbols": {**model["symbols"], symbol: to_plain(kept)}}, "stages": stages}
     return changed | ({"explain": False} if "explain" in job else {})
 
 
-def of_result(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
+def read_attempt(result: JobResult, symbol: str, tried: Symbol) -> Attempt:
     """Return the attempt at a range that a job's result describes."""
     error = (result.symbols.get("error") if isinstance(result.symbols, Mapping) else None) or {}
     suggested = (error.get("refined") or {}).get("symbols", {}).get(symbol)
-    hint = structured(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
+    hint = from_plain(Symbol, {"multiple_of": tried.multiple_of, **suggested}) if suggested else None
     points = result.verify.get("points") or []
     sizes = [point["sizes"][symbol] for point in points if isinstance(point, Mapping) and symbol in point.get("sizes", {})]
     said = (error.get("violations") or [None])[0] or (str(result.problems[0]) if result.problems else "")
     own = said.strip().split("\n", 1)[0]
     cause, line = own[:SAID] + "…" * (len(own) > SAID), error.get("line") or {}
     outcome, stage = result.outcome, "" if result.outcome == "ok" else result.stage
-    if not error and (guard := _broken(result, symbol, sizes if outcome == "ok" else ())) is not None:
+    if not error and (guard := _find_broken_guard(result, symbol, sizes if outcome == "ok" else ())) is not None:
         if outcome == "ok":  # verification skips the sizes that the program refuses
             outcome, stage = "refused", "export"
         needs = f"the program needs {guard['text']}, which does not hold at {symbol} = {guard['fails_at'][symbol]}"
-        cause, line, hint = f"{needs}; {cause}" if cause else needs, guard.get("line") or {}, _hint(guard["text"], symbol, tried)
-    return Attempt(tried, outcome, stage, cause, _place(line), hint, max(sizes, default=None))
+        cause, line, hint = f"{needs}; {cause}" if cause else needs, guard.get("line") or {}, _narrow_range(guard["text"], symbol, tried)
+    return Attempt(tried, outcome, stage, cause, _format_place(line), hint, max(sizes, default=None))
 
 
-def _broken(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str, Any] | None:
+def _find_broken_guard(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str, Any] | None:
     """Return the first guard that a size of the symbol's range breaks. Sizes in `ran` ran correctly, so they break no relevant guard."""
     for relation in result.symbols.get("relations", ()) if isinstance(result.symbols, Mapping) else ():
         fails_at = relation.get("fails_at") or {}
@@ -142,7 +142,7 @@ def _broken(result: JobResult, symbol: str, ran: Collection[int]) -> Mapping[str
     return None
 
 
-def _hint(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
+def _narrow_range(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
     """Return the range that satisfies a guard on this symbol alone; None for other guards."""
     match = re.fullmatch(rf"{re.escape(symbol)} (<=|<|>=|>|%) (\d+)( == 0)?", guard)
     if match is None:
@@ -155,34 +155,34 @@ def _hint(guard: str, symbol: str, tried: Symbol) -> Symbol | None:
     return dataclasses.replace(tried, min=number + (relation == ">"))
 
 
-def _place(line: Mapping[str, Any]) -> str:
+def _format_place(line: Mapping[str, Any]) -> str:
     return f"{line['file']}:{line['line']}: {line['code']}" if line else ""
 
 
-def _job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
+def _find_job(name: str, texts: list[str]) -> tuple[Plan, Mapping[str, Any]]:
     """Return the job called `name` and its plan. name: a job's id, a model with a single job, or a model's file."""
     chosen = any(text.startswith(("suite=", "model=")) for text in texts)
     if name.endswith((".yaml", ".yml")):
         planned, wanted = plan([f"model={name}", *texts]), ""
-    elif chosen or name in _ids(planned := plan(texts)):
+    elif chosen or name in _list_ids(planned := plan(texts)):
         planned, wanted = plan(texts), name
     else:
         planned, wanted = plan([f"model={name.split('--')[0]}", *texts]), name
     found = [job for job in planned.jobs if wanted in ("", job_id(job), job["model"]["name"])]
     if len(found) == 1:
         return planned, found[0]
-    some = ", ".join(_ids(planned)[:8])
-    fix = f"name one: {some}" if found else near_miss(name, _ids(planned)) or f"jobs: {some}"
+    some = ", ".join(_list_ids(planned)[:8])
+    fix = f"name one: {some}" if found else suggest(name, _list_ids(planned)) or f"jobs: {some}"
     raise ConfigError(Problem(f"probe {name}", f"names {len(found) or 'no'} jobs of suite {planned.suite}", fix))
 
 
-def _symbol(job: Mapping[str, Any], name: str) -> Symbol:
+def _find_symbol(job: Mapping[str, Any], name: str) -> Symbol:
     symbols = job["model"]["symbols"]
     if name not in symbols:
-        fix = near_miss(name, symbols) or f"symbols: {printing.symbols(symbols)}"
+        fix = suggest(name, symbols) or f"symbols: {printing.format_symbols(symbols)}"
         raise ConfigError(Problem("--symbol", f"{job_id(job)} has no symbol '{name}'", fix))
-    return structured(Symbol, symbols[name])
+    return from_plain(Symbol, symbols[name])
 
 
-def _ids(planned: Plan) -> list[str]:
+def _list_ids(planned: Plan) -> list[str]:
     return [job_id(job) for job in planned.jobs]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flows.command.arguments import add_output, make_parser, parse_size
 from flows.command.exits import OK
-from flows.command.printing import size
+from flows.command.printing import format_size
 from flows.history import database, publish, retention
 from flows.output import RUNS
 
@@ -26,13 +26,13 @@ def main(arguments: Sequence[str]) -> int:
     if keep == retention.Keep():
         parser.error("give a limit: --ir-runs, --runs, --days or --bytes")
     runs = options.output / RUNS
-    removals = retention.plan(runs, keep, publish.baselines(runs).values())
+    removals = retention.plan(runs, keep, publish.read_baselines(runs).values())
     for removal in removals:
-        print(f"{removal.folder.name}: {'the run' if removal.whole else 'its IR'}, {size(removal.size)} ({removal.why})")
+        print(f"{removal.folder.name}: {'the run' if removal.whole else 'its IR'}, {format_size(removal.size)} ({removal.why})")
     if not options.dry_run:
         retention.apply(removals)
         if runs.is_dir():
-            with database.opened(runs) as known:
+            with database.open_database(runs) as known:
                 publish.write_index(runs, known)
-    print(f"{'would free' if options.dry_run else 'freed'} {size(sum(removal.size for removal in removals))}")
+    print(f"{'would free' if options.dry_run else 'freed'} {format_size(sum(removal.size for removal in removals))}")
     return OK

@@ -22,4 +22,4 @@ def main(arguments: Sequence[str]) -> int:
     folder = targets.find_run(options.run, options.output)
     markdown = publish.write(record.load(folder), files.read(folder / REPORT)["seconds"])
     print((folder / REPORT if options.json else markdown).read_text(encoding="utf-8"), end="")
-    return OK if report.as_expected(folder) else UNEXPECTED
+    return OK if report.is_as_expected(folder) else UNEXPECTED

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     folder = targets.find_run(options.run, options.output)
     begun = record.load(folder)
-    failed = [result.id for result in report.unexpected(begun.results())]
+    failed = [result.id for result in report.find_unexpected(begun.results())]
     if not failed:
         print(f"{folder.name}: every job is as expected")
         return OK

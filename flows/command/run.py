@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows.command import printing
-from flows.command.arguments import make_plan_parser, overrides_of
+from flows.command.arguments import collect_overrides, make_plan_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.config import run as config
 from flows.config.plan import plan
@@ -17,11 +17,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and stop")
     parser.add_argument("--no-cache", action="store_true", help="neither read results from the store nor write them")
     options = parser.parse_intermixed_args(arguments)
-    planned = plan(overrides_of(options) + (["cache=false"] if options.no_cache else []))
+    planned = plan(collect_overrides(options) + (["cache=false"] if options.no_cache else []))
     if options.dry_run:
-        print(printing.jobs(planned))
+        print(printing.render_jobs(planned))
         return OK
     from flows import lower  # imported here so that a dry run starts without Prefect
     from flows.report import report
 
-    return OK if report.as_expected(lower.lower_suite(config.build(planned))) else UNEXPECTED
+    return OK if report.is_as_expected(lower.lower_suite(config.build(planned))) else UNEXPECTED

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.output import REPORT, RUNS
 from flows.runs import copies, record
-from lowering.errors import ConfigError, Problem, near_miss
+from lowering.errors import ConfigError, Problem, suggest
 from lowering.record.folder import JOB
 
 SHOWN = 8
@@ -15,7 +15,7 @@ SHOWN = 8
 
 def find_run(name: str, output: Path) -> Path:
     """Return the folder of a finished run, given its path, id, or `latest`. Raises ConfigError, listing the runs, if there is none."""
-    copies.bring_run(output, name)
+    copies.download_run(output, name)
     for folder in (output / RUNS / name, Path(name)):
         if (folder / REPORT).is_file():
             return folder.resolve()
@@ -34,10 +34,10 @@ def find_job(name: str, run: str, output: Path) -> Path:
         return found.job_folder(matches[0])
     if matches:
         cause = f"is part of the ids of {len(matches)} jobs of run {found.data['run']}"
-        raise ConfigError(Problem(name, cause, f"name one of {_listed(matches)}"))
-    fix = near_miss(name, found.ids) or f"jobs: {_listed(found.ids)}"
+        raise ConfigError(Problem(name, cause, f"name one of {_list_jobs(matches)}"))
+    fix = suggest(name, found.ids) or f"jobs: {_list_jobs(found.ids)}"
     raise ConfigError(Problem(name, f"is neither a job of run {found.data['run']} nor the folder of a job", fix))
 
 
-def _listed(jobs: Sequence[str]) -> str:
+def _list_jobs(jobs: Sequence[str]) -> str:
     return ", ".join(jobs[:SHOWN]) + (f" and {len(jobs) - SHOWN} more" if len(jobs) > SHOWN else "")

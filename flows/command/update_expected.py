@@ -24,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
     options = parser.parse_args(arguments)
     run = record.load(targets.find_run(options.run, options.output))
-    file = _file(run)
-    changes, unjudged = differences(run)
+    file = _find_file(run)
+    changes, unjudged = find_differences(run)
     for name, (before, after) in changes.items():
         print(f"{name}: {before or 'no entry'} -> {after or 'no entry'}")
     if unjudged:
@@ -33,46 +33,46 @@ def main(arguments: Sequence[str]) -> int:
     if changes and not options.dry_run:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         file.parent.mkdir(parents=True, exist_ok=True)
-        edited = expectation_edit.edited(text, {name: after for name, (_, after) in changes.items()})
+        edited = expectation_edit.edit(text, {name: after for name, (_, after) in changes.items()})
         files.write_bytes(file, files.encode(edited))
     done = "would change" if options.dry_run else "changed"
-    print(f"{compose.label(file)}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} {done}" if changes
-          else f"{compose.label(file)}: already agrees with the outcomes of {run.folder.name}")
+    print(f"{compose.label_file(file)}: {len(changes)} {'entry' if len(changes) == 1 else 'entries'} {done}" if changes
+          else f"{compose.label_file(file)}: already agrees with the outcomes of {run.folder.name}")
     return OK
 
 
-def differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expectation | None]], list[str]]:
+def find_differences(run: Record) -> tuple[dict[str, tuple[Expectation | None, Expectation | None]], list[str]]:
     """Return the changes that the expectations need, and the jobs on which the run has no verdict.
 
     The changes map each name to its entry before and after (None: no entry), sorted by name. A run of the whole suite also removes the
     entries of jobs that the suite no longer has.
     """
-    file = _file(run)
+    file = _find_file(run)
     found = expectations.read(file) if file.exists() else expectations.Expectations()
     results = {result.id: result for result in run.results()}
-    held = expectations.of_jobs(found, results)
+    held = expectations.match_jobs(found, results)
     changes: dict[str, tuple[Expectation | None, Expectation | None]] = {}
     for name, result in results.items():
         before = held[name]
         same = before.outcome == result.outcome and (result.outcome == "ok" or before.stage in ("", result.stage))
         if result.outcome in UNJUDGED or same:
             continue
-        changes[name] = (None if before.outcome == UNSPECIFIED else before, _observed(result))
+        changes[name] = (None if before.outcome == UNSPECIFIED else before, _make_expectation(result))
     if run.data.get("whole"):
-        own = expectations.of_jobs(found, found.expect)
+        own = expectations.match_jobs(found, found.expect)
         models = {result.model for result in results.values()}
         changes |= {name: (own[name], None) for name in found.expect if name not in results and name not in models}
     return dict(sorted(changes.items())), sorted(name for name, result in results.items() if result.outcome in UNJUDGED)
 
 
-def _observed(result: JobResult) -> Expectation:
+def _make_expectation(result: JobResult) -> Expectation:
     if result.outcome == "ok":
         return Expectation()
     cause = result.problems[0].cause.strip().split("\n", 1)[0] if result.problems else ""
-    return Expectation(result.outcome, result.stage, clusters.general(cause))
+    return Expectation(result.outcome, result.stage, clusters.generalize(cause))
 
 
-def _file(run: Record) -> Path:
+def _find_file(run: Record) -> Path:
     data: Mapping[str, object] = run.data
     if not data.get("expectations"):
         fix = "name a run of a suite's file, without sweeps on the command line: only those have expectations"

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from flows.command import printing
-from flows.command.arguments import folders_of, make_plan_parser, overrides_of
+from flows.command.arguments import collect_overrides, find_folders, make_plan_parser
 from flows.command.exits import OK, USAGE_ERROR
-from flows.config.plan import Plan, plan, unique
+from flows.config.plan import Plan, plan, remove_duplicates
 from lowering.errors import ConfigError, Problem
 
 
@@ -20,33 +20,33 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the problems as JSON: place, cause, fix")
     parser.add_argument("--all", action="store_true", help="check every suite and every model, not one suite")
     options = parser.parse_intermixed_args(arguments)
-    plans, found = _every(options) if options.all else _one(overrides_of(options))
+    plans, found = _plan_all(options) if options.all else _plan_one(collect_overrides(options))
     if options.json:
         print(json.dumps({"ok": not found, "jobs": sum(len(planned.jobs) for planned in plans),
                           "problems": [problem.to_json() for problem in found]}, indent=1, ensure_ascii=False))
     elif found:
-        print(printing.problems(found), file=sys.stderr)
+        print(printing.render_problems(found), file=sys.stderr)
     else:
-        print(printing.valid(plans))
+        print(printing.render_valid(plans))
     return USAGE_ERROR if found else OK
 
 
-def _one(texts: Sequence[str]) -> tuple[list[Plan], tuple[Problem, ...]]:
+def _plan_one(texts: Sequence[str]) -> tuple[list[Plan], tuple[Problem, ...]]:
     try:
         return [plan(texts)], ()
     except ConfigError as error:
         return [], error.problems
 
 
-def _every(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, ...]]:
+def _plan_all(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, ...]]:
     """Plan every suite, and all models together; return the plans and all problems found."""
     plans: list[Plan] = []
     found: list[Problem] = []
-    folders = folders_of(options)
+    folders = find_folders(options)
     choices = [f"suite={name}" for name in folders.names("suite")]
     choices.append(f"model=[{','.join(folders.names('model'))}]")
     for choice in choices:
-        planned, problems = _one([choice, *overrides_of(options)])
+        planned, problems = _plan_one([choice, *collect_overrides(options)])
         plans += planned
         found += problems
-    return plans, unique(found)
+    return plans, remove_duplicates(found)

@@ -7,15 +7,15 @@ from typing import Any
 
 from flows.config import declarations
 from flows.config.declarations import Options, StageDeclaration, Undeclared
-from flows.config.schema import Keys, Misfit, misfits, shown
+from flows.config.schema import Keys, Misfit, find_misfits, format_value
 from lowering import pipeline
-from lowering.errors import Problem, near_miss
+from lowering.errors import Problem, suggest
 from lowering.recipe import TARGET
 
 Place = Callable[[Keys], str]
 
 
-def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, place: Place) -> list[Problem]:
+def check_stages(stages: Mapping[str, Mapping[str, Any]], until: str | None, place: Place) -> list[Problem]:
     """Return all problems of the stages: their targets, options, the order of their levels, and the level to stop at."""
     found: list[Problem] = []
     declared: dict[str, StageDeclaration] = {}
@@ -24,49 +24,49 @@ def stage_problems(stages: Mapping[str, Mapping[str, Any]], until: str | None, p
         target = spec.get(TARGET)
         if not isinstance(target, str):
             others = [other for other in stages if stages[other].get(TARGET)]
-            fix = near_miss(name, others) or "set it to the stage's class, or remove the key"
+            fix = suggest(name, others) or "set it to the stage's class, or remove the key"
             found.append(Problem(place(keys), f"has no {TARGET}", fix))
             continue
         try:
-            declared[name] = declarations.stage(target)
+            declared[name] = declarations.load_stage(target)
         except Undeclared as error:
             found.append(Problem(place((*keys, TARGET)), f"{target}: {error}", error.fix))
             continue
-        found += _placed(_option_misfits(declared[name].options, spec, keys), place)
+        found += _place_misfits(_check_options(declared[name].options, spec, keys), place)
     if len(declared) < len(stages):
         return found
     found += [Problem(place(tuple(problem.place.split("."))), problem.cause, problem.fix) for problem in pipeline.check(declared)]
     words = [stage.target.word for stage in declared.values()]
     if until is not None and until not in words:
-        fix = near_miss(until, words) or f"levels: {', '.join(words)}"
+        fix = suggest(until, words) or f"levels: {', '.join(words)}"
         found.append(Problem(place(("until",)), f"no stage produces the level '{until}'", fix))
     return found
 
 
-def dropped_problems(changes: Mapping[str, Any], stages: Mapping[str, Any], place: Place) -> list[Problem]:
+def check_dropped(changes: Mapping[str, Any], stages: Mapping[str, Any], place: Place) -> list[Problem]:
     """Return a problem for each stage that `changes` drops (sets to null) although `stages` has no stage of that name."""
     unknown = [name for name, spec in changes.items() if spec is None and name not in stages]
     return [Problem(place(("stages", name)), f"drops '{name}', but there is no such stage",
-                    near_miss(name, stages) or f"stages: {', '.join(stages)}") for name in unknown]
+                    suggest(name, stages) or f"stages: {', '.join(stages)}") for name in unknown]
 
 
-def factory_problems(factory: Mapping[str, Any], place: Place) -> list[Problem]:
+def check_factory(factory: Mapping[str, Any], place: Place) -> list[Problem]:
     """Return all problems of a model's factory that its declaration shows."""
     if TARGET not in factory:
         return [Problem(place(("factory",)), f"has no {TARGET}", "set it to the callable that builds the model, as package.module.name")]
-    return _placed(_recipe_misfits(factory, ("factory",)), place)
+    return _place_misfits(_check_recipe(factory, ("factory",)), place)
 
 
-def loss_problems(loss: Any, place: Place) -> list[Problem]:
+def check_loss(loss: Any, place: Place) -> list[Problem]:
     """Return all problems of a model's loss that the declaration of its callable shows. `Model.problems` checks the rest."""
     parts = {key: loss.get(key, {}) for key in ("outputs", "targets")} if isinstance(loss, Mapping) else {}
     if not isinstance(loss, Mapping) or TARGET not in loss or not all(isinstance(part, Mapping) for part in parts.values()):
         return []
     target = loss[TARGET]
     if not isinstance(target, str):
-        return [Problem(place(("loss", TARGET)), f"{shown(target)} is not a dotted path", "write package.module.name")]
+        return [Problem(place(("loss", TARGET)), f"{format_value(target)} is not a dotted path", "write package.module.name")]
     try:
-        options = declarations.callable_options(target)
+        options = declarations.load_options(target)
     except Undeclared as error:
         return [Problem(place(("loss", TARGET)), f"{target}: {error}", error.fix)]
     if options is None:
@@ -76,44 +76,44 @@ def loss_problems(loss: Any, place: Place) -> list[Problem]:
     unknown = [name for name in given if name not in options.types and not options.open]
     missing = sorted(options.required - set(given))
     known = f"it takes {', '.join(options.types)}"
-    found = [Problem(place(given[name]), f"{target} has no argument '{name}'", near_miss(name, options.types) or known) for name in unknown]
+    found = [Problem(place(given[name]), f"{target} has no argument '{name}'", suggest(name, options.types) or known) for name in unknown]
     return found + [Problem(place(("loss",)), f"{target} needs '{name}'", f"set outputs: {{{name}: NAME}}, or a target")
                     for name in missing]
 
 
-def _recipe_misfits(spec: Any, keys: Keys) -> Iterator[Misfit]:
+def _check_recipe(spec: Any, keys: Keys) -> Iterator[Misfit]:
     """Yield the misfits of every `_target_` in `spec`, the outer ones first."""
     if isinstance(spec, list | tuple):
         for index, item in enumerate(spec):
-            yield from _recipe_misfits(item, (*keys, index))
+            yield from _check_recipe(item, (*keys, index))
         return
     if not isinstance(spec, Mapping):
         return
     if TARGET in spec:
         target = spec[TARGET]
         try:
-            options = declarations.callable_options(target) if isinstance(target, str) else None
+            options = declarations.load_options(target) if isinstance(target, str) else None
             if not isinstance(target, str):
-                yield Misfit((*keys, TARGET), f"{shown(target)} is not a dotted path")
+                yield Misfit((*keys, TARGET), f"{format_value(target)} is not a dotted path")
             elif options is not None:
-                yield from _option_misfits(options, spec, keys)
+                yield from _check_options(options, spec, keys)
         except Undeclared as error:
             yield Misfit((*keys, TARGET), f"{target}: {error}", error.fix)
     for key, item in spec.items():
-        yield from _recipe_misfits(item, (*keys, key))
+        yield from _check_recipe(item, (*keys, key))
 
 
-def _option_misfits(options: Options, spec: Mapping[str, Any], keys: Keys) -> Iterator[Misfit]:
+def _check_options(options: Options, spec: Mapping[str, Any], keys: Keys) -> Iterator[Misfit]:
     for name, value in spec.items():
         if name in options.types:
             if not (isinstance(value, Mapping) and TARGET in value):
-                yield from misfits(options.types[name], value, (*keys, name))
+                yield from find_misfits(options.types[name], value, (*keys, name))
         elif name != TARGET and not options.open:
             known = f"it takes {', '.join(options.types) or 'no options'}"
-            yield Misfit((*keys, name), f"{spec[TARGET]} has no option '{name}'", near_miss(name, options.types) or known)
+            yield Misfit((*keys, name), f"{spec[TARGET]} has no option '{name}'", suggest(name, options.types) or known)
     for name in sorted(options.required - set(spec)):
         yield Misfit((*keys, name), f"is missing: {spec[TARGET]} needs it")
 
 
-def _placed(found: Iterator[Misfit], place: Place) -> list[Problem]:
+def _place_misfits(found: Iterator[Misfit], place: Place) -> list[Problem]:
     return [Problem(place(misfit.keys), misfit.cause, misfit.fix) for misfit in found]

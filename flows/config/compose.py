@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flows.config.overrides import quoted
+from flows.config.overrides import quote
 from lowering.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository, or where Shapeline is installed
@@ -45,22 +45,22 @@ class Folders:
         return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
 
 
-def composed(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
+def compose_tree(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
     """Compose pipeline.yaml with `choices`, Hydra overrides that choose group files.
 
     Returns the tree, with interpolations unresolved, and the name chosen in each group. Raises ConfigError if Hydra refuses.
     """
-    searchpath = ",".join(quoted(f"file://{path}") for path in folders.paths)
+    searchpath = ",".join(quote(f"file://{path}") for path in folders.paths)
     try:
-        with _own_hydra():
+        with _isolate_hydra():
             config = compose(PIPELINE.stem, [f"hydra.searchpath=[{searchpath}]", *choices], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(_problem(error, " ".join(choices))) from error
-    tree = plain(config)
+        raise ConfigError(_make_problem(error, " ".join(choices))) from error
+    tree = to_plain(config)
     return tree, tree.pop("hydra")["runtime"]["choices"]
 
 
-def trees_of(group: str, files: Collection[Path], folders: Folders) -> tuple[dict[Path, Any], list[Problem]]:
+def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[dict[Path, Any], list[Problem]]:
     """Return the contents of files of a group, and a problem for each that cannot be read.
 
     Hydra composes the files in the group's folders, all at once if possible. Files from elsewhere are read without Hydra.
@@ -68,34 +68,34 @@ def trees_of(group: str, files: Collection[Path], folders: Folders) -> tuple[dic
     named = {file: name for file in files if (name := folders.name(group, file))}
     found, problems = {}, []
     try:
-        found = _together(group, named, folders)
+        found = _compose_together(group, named, folders)
     except ConfigError:
         for file, name in named.items():
             try:
-                found |= _together(group, {file: name}, folders)
+                found |= _compose_together(group, {file: name}, folders)
             except ConfigError as error:
-                problems += [Problem(problem.place if problem.place.startswith(label(file)) else label(file), problem.cause, problem.fix)
+                problems += [Problem(problem.place if problem.place.startswith(label_file(file)) else label_file(file), problem.cause, problem.fix)
                              for problem in error.problems]
     for file in files:
         try:
             if file not in named:
-                found[file] = _read(file, group)
+                found[file] = _read_file(file, group)
         except ConfigError as error:
             problems += error.problems
     return found, problems
 
 
-def _together(group: str, named: Mapping[Path, str], folders: Folders) -> dict[Path, Any]:
+def _compose_together(group: str, named: Mapping[Path, str], folders: Folders) -> dict[Path, Any]:
     choices = [f"+{group}@content.c{number}={name}" for number, name in enumerate(named.values())]
-    tree = composed(["~suite", "~cluster", *choices], folders)[0] if named else {}
+    tree = compose_tree(["~suite", "~cluster", *choices], folders)[0] if named else {}
     return {file: tree.get("content", {}).get(f"c{number}") for number, file in enumerate(named)}
 
 
-def plain(config: Any) -> Any:
+def to_plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False)
 
 
-def resolved(tree: Any, at: Sequence[str] = ()) -> Any:
+def resolve(tree: Any, at: Sequence[str] = ()) -> Any:
     """Return the node of `tree` at `at` with its interpolations resolved against the whole tree.
 
     Raises ConfigError, naming the key, if one cannot be resolved.
@@ -113,7 +113,7 @@ def resolved(tree: Any, at: Sequence[str] = ()) -> Any:
         raise ConfigError(Problem(str(error.full_key or ""), str(error).splitlines()[0])) from None
 
 
-def label(file: Path) -> str:
+def label_file(file: Path) -> str:
     """Return the path of a file for messages: relative to the working directory or to the project if inside, else absolute."""
     file = file.resolve()
     for folder in (Path.cwd(), ROOT):
@@ -122,19 +122,19 @@ def label(file: Path) -> str:
     return str(file)
 
 
-def _read(file: Path, group: str) -> Any:
+def _read_file(file: Path, group: str) -> Any:
     try:
-        tree = plain(OmegaConf.load(file))
+        tree = to_plain(OmegaConf.load(file))
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(_problem(error, label(file))) from error
+        raise ConfigError(_make_problem(error, label_file(file))) from error
     if isinstance(tree, dict) and "defaults" in tree:
         fix = f"move the file to DIR/{group}/ and use --config-dir DIR"
-        raise ConfigError(Problem(f"{label(file)} defaults", "is only supported in a group's folder", fix))
+        raise ConfigError(Problem(f"{label_file(file)} defaults", "is only supported in a group's folder", fix))
     return tree
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
+def _isolate_hydra() -> Iterator[None]:
     """Initialize Hydra for the block, and restore a Hydra that is already running: its state is global to the process."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -145,9 +145,9 @@ def _own_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = running
 
 
-def _problem(error: Exception, choices: str) -> Problem:
+def _make_problem(error: Exception, choices: str) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return Problem(f"{label(Path(mark.name))}:{mark.line + 1}", f"is not valid YAML: {error.problem}")
+        return Problem(f"{label_file(Path(mark.name))}:{mark.line + 1}", f"is not valid YAML: {error.problem}")
     first = re.sub(r"\s+", " ", str(error).split("\nSee https")[0].split("Config search path")[0]).strip()
     return Problem(choices, first)

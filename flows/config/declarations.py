@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lowering import recipe
-from lowering.errors import ConfigError, near_miss
+from lowering.errors import ConfigError, suggest
 from lowering.level import Level
 
 # The names that annotations of options may use.
@@ -52,24 +52,24 @@ class Undeclared(Exception):
 
 
 @lru_cache
-def stage(path: str) -> StageDeclaration:
+def load_stage(path: str) -> StageDeclaration:
     """Return the declaration of the stage class at a dotted path. Raises Undeclared if there is none."""
-    return _read_stage(path) or _imported_stage(path)
+    return _read_stage(path) or _import_stage(path)
 
 
 @lru_cache
-def callable_options(path: str) -> Options | None:
+def load_options(path: str) -> Options | None:
     """Return the arguments of the function or class at a dotted path; None if its source does not show them.
 
     Raises Undeclared if it does not exist.
     """
-    node = _definition(path)
+    node = _find_definition(path)
     if isinstance(node, ast.ClassDef):
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-            return _record_options(node)
+            return _read_fields(node)
         initializer = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
-        return _function_options(initializer, skip=1) if initializer else None
-    return _function_options(node) if isinstance(node, ast.FunctionDef) else None
+        return _read_arguments(initializer, skip=1) if initializer else None
+    return _read_arguments(node) if isinstance(node, ast.FunctionDef) else None
 
 
 def _read_stage(path: str) -> StageDeclaration | None:
@@ -77,32 +77,32 @@ def _read_stage(path: str) -> StageDeclaration | None:
     levels: dict[str, Level | None] = {}
     types: dict[str, Any] = {}
     required: frozenset[str] = frozenset()
-    for node in _lineage(path):
-        options = _record_options(node)
+    for node in _find_lineage(path):
+        options = _read_fields(node)
         if options is None:
             return None
-        levels |= {name: _level(value) for name, value in _assigned(node).items() if name in ("source", "target")}
+        levels |= {name: _read_level(value) for name, value in _collect_assignments(node).items() if name in ("source", "target")}
         types |= options.types
         required = (required - options.types.keys()) | options.required
     source, target = levels.get("source"), levels.get("target")
     return StageDeclaration(source, target, Options(types, required)) if source and target else None
 
 
-def _lineage(path: str) -> list[ast.ClassDef]:
+def _find_lineage(path: str) -> list[ast.ClassDef]:
     """Return the class at a dotted path, after its bases up to the direct subclass of Stage; empty if the source does not show them."""
-    node = _definition(path)
+    node = _find_definition(path)
     if not isinstance(node, ast.ClassDef) or len(node.bases) != 1:
         return []
     base = ast.unparse(node.bases[0])
     if base == "Stage":
         return [node]
-    above = _lineage(origin) if (origin := _origin(path.rpartition(".")[0], base)) else []
+    above = _find_lineage(origin) if (origin := _find_origin(path.rpartition(".")[0], base)) else []
     return [*above, node] if above else []
 
 
-def _origin(module: str, name: str) -> str | None:
+def _find_origin(module: str, name: str) -> str | None:
     """Return the dotted path of `name` in a module: its import or the module's own class; None if it is neither."""
-    for node in _statements(module) or ():
+    for node in _parse_module(module) or ():
         if isinstance(node, ast.ImportFrom) and not node.level:
             imported = next((item.name for item in node.names if (item.asname or item.name) == name), None)
             if imported:
@@ -112,10 +112,10 @@ def _origin(module: str, name: str) -> str | None:
     return None
 
 
-def _definition(path: str) -> ast.stmt | None:
+def _find_definition(path: str) -> ast.stmt | None:
     """Return the statement that defines the last name of `path` in its module; None if the source does not show it."""
     module, name = path.rpartition(".")[::2]
-    body = _statements(module)
+    body = _parse_module(module)
     if body is None:
         _locate(path)
         return None
@@ -126,13 +126,13 @@ def _definition(path: str) -> ast.stmt | None:
         _locate(path)
     except Undeclared as error:
         defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-        raise Undeclared(str(error), near_miss(name, defined)) from None
+        raise Undeclared(str(error), suggest(name, defined)) from None
     return None
 
 
-def _statements(module: str) -> list[ast.stmt] | None:
+def _parse_module(module: str) -> list[ast.stmt] | None:
     """Return the statements of a module; None if it is not a plain source file. Raises Undeclared if it cannot be parsed."""
-    file = _module_file(module)
+    file = _find_module_file(module)
     try:
         return ast.parse(file.read_bytes()).body if file else None  # as bytes, so that Python honours the file's coding line
     except SyntaxError as error:
@@ -140,7 +140,7 @@ def _statements(module: str) -> list[ast.stmt] | None:
         raise Undeclared(f"{module} has a syntax error{at}: {error.msg}") from None
 
 
-def _module_file(module: str) -> Path | None:
+def _find_module_file(module: str) -> Path | None:
     """Return the source file of a module, found without importing its packages; None if it is not a plain source file."""
     if not module:
         raise Undeclared("is not a dotted path", "write package.module.name")
@@ -159,7 +159,7 @@ def _module_file(module: str) -> Path | None:
         if spec is None:
             beside = [entry for folder in search or () for entry in Path(folder).iterdir()]
             known = [entry.stem for entry in beside if entry.suffix == ".py" or entry.is_dir()]
-            raise Undeclared(f"there is no module {name}", near_miss(parts[depth - 1], known))
+            raise Undeclared(f"there is no module {name}", suggest(parts[depth - 1], known))
         search = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
@@ -173,7 +173,7 @@ def _locate(path: str) -> Any:
         raise Undeclared(f"importing it fails: {type(error).__name__}: {error}") from None
 
 
-def _assigned(node: ast.ClassDef) -> dict[str, ast.expr]:
+def _collect_assignments(node: ast.ClassDef) -> dict[str, ast.expr]:
     found: dict[str, ast.expr] = {}
     for item in node.body:
         targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
@@ -182,35 +182,35 @@ def _assigned(node: ast.ClassDef) -> dict[str, ast.expr]:
     return found
 
 
-def _level(node: ast.expr) -> Level | None:
+def _read_level(node: ast.expr) -> Level | None:
     return Level.__members__.get(node.attr) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Level" else None
 
 
-def _record_options(node: ast.ClassDef) -> Options | None:
+def _read_fields(node: ast.ClassDef) -> Options | None:
     """Return the fields of a dataclass, without those of its bases; None if an annotation uses names outside VOCABULARY."""
     declared = [item for item in node.body if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation)]
     try:
-        kinds = {item.target.id: _kind(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
+        kinds = {item.target.id: _read_annotation(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
     except (NameError, TypeError, SyntaxError):
         return None
     needed = frozenset(item.target.id for item in declared if isinstance(item.target, ast.Name) and item.value is None)
     return Options(kinds, needed)
 
 
-def _function_options(node: ast.FunctionDef, skip: int = 0) -> Options | None:
+def _read_arguments(node: ast.FunctionDef, skip: int = 0) -> Options | None:
     positional = [*node.args.posonlyargs, *node.args.args][skip:]
     needed = positional[:len(positional) - len(node.args.defaults)]
     needed += [name for name, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
     kinds: dict[str, Any] = {}
     for argument in [*positional, *node.args.kwonlyargs]:
         try:
-            kinds[argument.arg] = _kind(argument.annotation) if argument.annotation else Any
+            kinds[argument.arg] = _read_annotation(argument.annotation) if argument.annotation else Any
         except (NameError, TypeError, SyntaxError):
             kinds[argument.arg] = Any
     return Options(kinds, frozenset(argument.arg for argument in needed), node.args.kwarg is not None)
 
 
-def _kind(node: ast.expr) -> Any:
+def _read_annotation(node: ast.expr) -> Any:
     """Return the type of an annotation that uses only names in VOCABULARY. Raises NameError for other names."""
     match node:
         case ast.Name(name) if name in VOCABULARY:
@@ -218,19 +218,20 @@ def _kind(node: ast.expr) -> Any:
         case ast.Constant(None):
             return None
         case ast.Constant(str(text)):  # an annotation in quotes
-            return _kind(ast.parse(text, mode="eval").body)
+            return _read_annotation(ast.parse(text, mode="eval").body)
         case ast.BinOp(left, ast.BitOr(), right):
-            return typing.Union[_kind(left), _kind(right)]  # noqa: UP007 - None has no |
+            return typing.Union[_read_annotation(left), _read_annotation(right)]  # noqa: UP007 - None has no |
         case ast.Subscript(ast.Name("Literal"), choices):
             return typing.Literal[ast.literal_eval(choices)]
         case ast.Subscript(origin, ast.Tuple(items)):
-            return _kind(origin)[tuple(... if isinstance(item, ast.Constant) and item.value is ... else _kind(item) for item in items)]
+            return _read_annotation(origin)[tuple(
+                ... if isinstance(item, ast.Constant) and item.value is ... else _read_annotation(item) for item in items)]
         case ast.Subscript(origin, item):
-            return _kind(origin)[_kind(item)]
+            return _read_annotation(origin)[_read_annotation(item)]
     raise NameError(ast.unparse(node))
 
 
-def _imported_stage(path: str) -> StageDeclaration:
+def _import_stage(path: str) -> StageDeclaration:
     from lowering.stage import Stage
 
     found = _locate(path)

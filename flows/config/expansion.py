@@ -12,14 +12,14 @@ from typing import Any
 from flows.config import checks, compose, overrides, request, slugs
 from flows.config import suite as suites
 from flows.config.document import ModelConfig
-from flows.config.layers import Layer, Layers, merged
+from flows.config.layers import Layer, Layers, merge
 from flows.config.overrides import LABEL, Override
 from flows.config.request import Request
-from flows.config.schema import Keys, Misfit, field_names, misfits, split, without
+from flows.config.schema import Keys, Misfit, find_misfits, get_field_names, remove_keys, split_keys
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
-from lowering.errors import ConfigError, Problem, near_miss
+from lowering.errors import ConfigError, Problem, suggest
 from lowering.model import Model
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 
 
 def job_id(job: Mapping[str, Any]) -> str:
@@ -27,13 +27,13 @@ def job_id(job: Mapping[str, Any]) -> str:
     return f"{job['model']['name']}--{job['variant']}"
 
 
-def digest(job: Mapping[str, Any]) -> str:
+def compute_digest(job: Mapping[str, Any]) -> str:
     """Return a digest of a job's plain data that does not depend on the variant's name or on the way the job was requested."""
     told = {key: value for key, value in job.items() if key != "variant"}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def named(override: Override, models: Collection[str]) -> Override:
+def join_model_name(override: Override, models: Collection[str]) -> Override:
     """Return an override of `model.NAME.KEY` with NAME joined into one key. Names may have dots: the longest match in `models` is taken."""
     if override.group != "model":
         return override
@@ -69,7 +69,7 @@ class _Expanding:
 
     def run(self) -> None:
         available = self.asked.folders.names("model")
-        entries, self.problems = suites.entries(self.suite, available)
+        entries, self.problems = suites.list_entries(self.suite, available)
         given = self._assigned(entries)
         bases = self._bases(entries, available)
         sweeps = {name: self._sweeps(*entry, given[name]) for name, entry in entries.items()}
@@ -93,8 +93,8 @@ class _Expanding:
     def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
         """Return the command line's overrides by model. `model.KEY` without a name and swept `stages.KEY` apply to all models."""
         given: dict[str, list[Override]] = {name: [] for name in entries}
-        fields = field_names(ModelConfig)
-        for override in (named(override, entries) for override in self.asked.values):
+        fields = get_field_names(ModelConfig)
+        for override in (join_model_name(override, entries) for override in self.asked.values):
             keys = override.keys
             if override.group == "stages" and override.how == "sweep":
                 keys = ("model", *keys)
@@ -111,7 +111,7 @@ class _Expanding:
             else:
                 known = [*entries, *fields]
                 self.problems.append(Problem(f"{LABEL} {override.text}", f"the suite has no model '{keys[1]}'",
-                                             near_miss(str(keys[1]), known) or f"models: {', '.join(entries)}"))
+                                             suggest(str(keys[1]), known) or f"models: {', '.join(entries)}"))
         return given
 
     def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
@@ -119,14 +119,14 @@ class _Expanding:
         files: dict[str, Path] = {}
         for name, (keys, entry) in entries.items():
             wanted = entry.get("model") or name
-            file = request.chosen("model", wanted, self.asked.folders, self._beside())
+            file = request.find_file("model", wanted, self.asked.folders, self._beside())
             if file is None:
-                self.problems.append(request.missing("model", wanted, self.suite.place(keys), self.asked.folders))
+                self.problems.append(request.make_missing_problem("model", wanted, self.suite.place(keys), self.asked.folders))
             else:
                 files[name] = file
-        trees, problems = compose.trees_of("model", set(files.values()), self.asked.folders)
+        trees, problems = compose.read_trees("model", set(files.values()), self.asked.folders)
         self.problems += problems
-        return {name: Layers.of(Layer(compose.label(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
+        return {name: Layers.of(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
 
     def _beside(self) -> Path:
         """Return the base of relative paths in the suite: its file's folder, or the working directory if it has no file."""
@@ -146,7 +146,7 @@ class _Expanding:
         for override in given:
             if override.how == "sweep":
                 path = override.keys[1:] if override.group == "model" else override.keys
-                path = path if path[0] in field_names(ModelConfig) else path[1:]
+                path = path if path[0] in get_field_names(ModelConfig) else path[1:]
                 key = ".".join(map(str, path))
                 self._add_axes(found, {key: override.value}, {key: f"{LABEL} {override.text}"})
         self.problems += [Problem(found[axis.key].place, f"'{axis.key}' is also zipped, by {axis.place}", "sweep it once")
@@ -167,7 +167,7 @@ class _Expanding:
         seen: set[str] = set()
         for point in points:
             place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
-            self.problems += slugs.problems(point.slug, seen, place)
+            self.problems += slugs.check_name(point.slug, seen, place)
             seen.add(point.slug.casefold())
             job = self._job(name, point.slug, self._layered(name, keys, base, point, given))
             if job is not None:
@@ -187,50 +187,50 @@ class _Expanding:
                 layers = layers.over(options) if options else layers
                 continue
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
-            option = overrides.as_option(override) if checked_later else override
-            layers, problems = overrides.lay(layers, option, path, ModelConfig)
+            option = overrides.to_option(override) if checked_later else override
+            layers, problems = overrides.apply_override(layers, option, path, ModelConfig)
             self.problems += problems
         return layers
 
     def _option_file(self, name: str, place: str) -> Layer | None:
         """Return the layer of a file of configs/stages, named by a value of the key `stages`; None, with a problem added, if unreadable."""
         if name not in self.option_files:
-            file = request.chosen("stages", name, self.asked.folders, self._beside())
-            trees, problems = compose.trees_of("stages", [file], self.asked.folders) if file else ({}, [])
-            self.problems += problems if file else [request.missing("stages", name, place, self.asked.folders)]
+            file = request.find_file("stages", name, self.asked.folders, self._beside())
+            trees, problems = compose.read_trees("stages", [file], self.asked.folders) if file else ({}, [])
+            self.problems += problems if file else [request.make_missing_problem("stages", name, place, self.asked.folders)]
             readable = file is not None and file in trees
             self.option_files[name] = None
             if file and readable:
-                self.option_files[name] = Layer(compose.label(file), {"stages": trees[file] or {}}, file=file, drop=1)
+                self.option_files[name] = Layer(compose.label_file(file), {"stages": trees[file] or {}}, file=file, drop=1)
         return self.option_files[name]
 
     def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
         """Return the job of one point; None, with problems added, if its tree does not fit."""
         try:
-            tree = compose.resolved({**self.document, "model": {name: layers.data}}, ("model", name))
+            tree = compose.resolve({**self.document, "model": {name: layers.data}}, ("model", name))
         except ConfigError as error:
             self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
             return None
-        shape = list(misfits(ModelConfig, tree))
-        self.problems += layers.problems(_explained(misfit, tree) for misfit in shape)
+        shape = list(find_misfits(ModelConfig, tree))
+        self.problems += layers.problems(_explain_misfit(misfit, tree) for misfit in shape)
         for misfit in shape:
-            tree = without(tree, misfit.keys)
-        if shape and any(misfits(ModelConfig, tree)):
+            tree = remove_keys(tree, misfit.keys)
+        if shape and any(find_misfits(ModelConfig, tree)):
             return None
         changes = tree.get("stages", {})
-        tree = without(tree, ("stages",))
-        model = structured(Model, {"name": name, **tree})
-        wrong = [Problem(layers.place(split(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
-        wrong += checks.factory_problems(tree["factory"], layers.place)
-        wrong += checks.loss_problems(model.loss, layers.place)
-        stages = {stage: spec for stage, spec in merged(self.document.get("stages", {}), changes).items() if spec is not None}
+        tree = remove_keys(tree, ("stages",))
+        model = from_plain(Model, {"name": name, **tree})
+        wrong = [Problem(layers.place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+        wrong += checks.check_factory(tree["factory"], layers.place)
+        wrong += checks.check_loss(model.loss, layers.place)
+        stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
-            wrong += checks.dropped_problems(changes, self.document["stages"], layers.place)
-            wrong += checks.stage_problems(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
+            wrong += checks.check_dropped(changes, self.document["stages"], layers.place)
+            wrong += checks.check_stages(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
         self.problems += wrong
         strict = self.document.get("strict_dims")
         strict = self.suite.data.get("strict_dims", False) if strict is None else strict
-        job = {"variant": slug, "until": self.document.get("until"), "strict_dims": strict, "model": plain(model), "stages": stages}
+        job = {"variant": slug, "until": self.document.get("until"), "strict_dims": strict, "model": to_plain(model), "stages": stages}
         return None if shape else job
 
     def _stage_place(self, layers: Layers, keys: Keys) -> str:
@@ -238,7 +238,7 @@ class _Expanding:
         return layers.place(keys) if said > 1 else self.root.place(keys)
 
 
-def _explained(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
+def _explain_misfit(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
     """Return `misfit`, with a specific fix if a structure is given as an input."""
     match misfit.keys:
         case ("inputs", name, part) if misfit.fix.startswith("known:") and isinstance(tree["inputs"][name][part], Mapping):

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.config.expectations import as_data
+from flows.config.expectations import to_data
 from lowering.record.result import Expectation
 
 HEAD = """\
@@ -29,7 +29,7 @@ class _Entry:
     comment: str = ""
 
 
-def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
+def edit(text: str, changes: Mapping[str, Expectation | None]) -> str:
     """Return `text`, a valid file of expectations or empty, with the entries of `changes` set, or removed if None."""
     lines = (text or HEAD).splitlines()
     root = yaml.compose(text or HEAD, Loader=yaml.SafeLoader)
@@ -39,7 +39,7 @@ def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
     if block is not None:
         key, value = block
         end = min((other.start_mark.line for other, _ in pairs if other.start_mark.line > key.start_mark.line), default=len(lines))
-        entries, last = _entries(lines, value, key.start_mark.line)
+        entries, last = _read_entries(lines, value, key.start_mark.line)
         before, after = [*lines[: key.start_mark.line], "expect:"], lines[last:end] + lines[end:]
     for name, expectation in changes.items():
         if expectation is None:
@@ -47,56 +47,56 @@ def edited(text: str, changes: Mapping[str, Expectation | None]) -> str:
         else:
             entry = entries.setdefault(name, _Entry(name))
             entry.above += [line for line in entry.text if line.lstrip().startswith("#")]
-            entry.text = [f"  {_scalar(name)}: {_flow(as_data(expectation))}"]
-    body = [line for name in sorted(entries) for line in (*entries[name].above, *_commented(entries[name]))]
+            entry.text = [f"  {_format_scalar(name)}: {_format_flow(to_data(expectation))}"]
+    body = [line for name in sorted(entries) for line in (*entries[name].above, *_append_comment(entries[name]))]
     return "\n".join([*before, *body, *after]) + "\n"
 
 
-def _entries(lines: list[str], value: yaml.Node, at: int) -> tuple[dict[str, _Entry], int]:
+def _read_entries(lines: list[str], value: yaml.Node, at: int) -> tuple[dict[str, _Entry], int]:
     """Return the entries of the mapping `value`, whose key is on line `at`, and the line after the last entry."""
     found: dict[str, _Entry] = {}
     reached = at + 1
     for key, node in value.value if isinstance(value, yaml.MappingNode) else ():
-        start, end = key.start_mark.line, _end(node)
+        start, end = key.start_mark.line, _find_end(node)
         entry = _Entry(key.value)
         side_by_side = isinstance(value, yaml.MappingNode) and value.flow_style
         if side_by_side or start < reached:
-            entry.text = [f"  {_scalar(key.value)}: {_flow(yaml.safe_load(yaml.serialize(node)))}"]
+            entry.text = [f"  {_format_scalar(key.value)}: {_format_flow(yaml.safe_load(yaml.serialize(node)))}"]
             reached = max(reached, end + 1)
         else:
             entry.above, entry.text = lines[reached:start], lines[start : end + 1]
-            entry.comment = _trailing(lines[end], node)
+            entry.comment = _find_comment(lines[end], node)
             reached = end + 1
         found[key.value] = entry
-    return found, max(reached, (_end(value) + 1) if found else reached)
+    return found, max(reached, (_find_end(value) + 1) if found else reached)
 
 
-def _end(node: yaml.Node) -> int:
+def _find_end(node: yaml.Node) -> int:
     """Return the last line of a node. A block's end mark comes after the blank lines and comments that follow it."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
-        return _end(node.value[-1][1])
+        return _find_end(node.value[-1][1])
     return int(node.end_mark.line)
 
 
-def _trailing(line: str, node: yaml.Node) -> str:
+def _find_comment(line: str, node: yaml.Node) -> str:
     while isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
         node = node.value[-1][1]
     rest = line[node.end_mark.column :].strip()
     return rest if rest.startswith("#") else ""
 
 
-def _commented(entry: _Entry) -> list[str]:
+def _append_comment(entry: _Entry) -> list[str]:
     *others, last = entry.text
     return [*others, last if not entry.comment or last.endswith(entry.comment) else f"{last}  {entry.comment}"]
 
 
-def _flow(data: Any) -> str:
+def _format_flow(data: Any) -> str:
     if isinstance(data, Mapping):
-        return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in data.items()) + "}"
-    return _scalar(data)
+        return "{" + ", ".join(f"{key}: {_format_scalar(value)}" for key, value in data.items()) + "}"
+    return _format_scalar(data)
 
 
-def _scalar(text: str) -> str:
+def _format_scalar(text: str) -> str:
     """Return a string as YAML on one line."""
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text

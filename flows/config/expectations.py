@@ -12,9 +12,9 @@ import yaml
 from flows.config import compose
 from flows.config.compose import Folders
 from flows.config.layers import Layer
-from flows.config.schema import misfits
-from lowering.errors import ConfigError, Problem, near_miss
-from lowering.plain import structured
+from flows.config.schema import find_misfits
+from lowering.errors import ConfigError, Problem, suggest
+from lowering.plain import from_plain
 from lowering.record.result import UNSPECIFIED, Expectation
 
 GROUP = "expect"
@@ -42,7 +42,7 @@ class Expectations:
     expect: Mapping[str, Outcome | Ending] = field(default_factory=dict)
 
 
-def file_of(suite: Path, folders: Folders) -> Path:
+def find_file(suite: Path, folders: Folders) -> Path:
     """Return the file of a suite's expectations: in `expect/` next to the folder `suite/`, or `NAME.expect.yaml` next to any other file."""
     for path in folders.paths:
         if suite.is_relative_to(path / "suite"):
@@ -52,7 +52,7 @@ def file_of(suite: Path, folders: Folders) -> Path:
 
 def read(file: Path) -> Expectations:
     """Read the expectations in `file`. Raises ConfigError with all of its problems: YAML, keys, outcomes, duplicate names."""
-    label = compose.label(file)
+    label = compose.label_file(file)
     try:
         text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -64,17 +64,17 @@ def read(file: Path) -> Expectations:
         place = f"{label}:{mark.line + 1}" if mark else label
         raise ConfigError(Problem(place, f"cannot be read: {getattr(error, 'problem', error)}")) from None
     layer = Layer(label, data, file=file)
-    problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in misfits(Expectations, data)]
+    problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in find_misfits(Expectations, data)]
     problems += [Problem(f"{label}:{line} {name}", f"is already given in line {first}", "remove one of them")
-                 for name, line, first in _twice(root)]
+                 for name, line, first in _find_duplicates(root)]
     if problems:
         raise ConfigError(problems)
-    entries = {name: structured(Ending, {"outcome": entry} if isinstance(entry, str) else entry)
+    entries = {name: from_plain(Ending, {"outcome": entry} if isinstance(entry, str) else entry)
                for name, entry in data.get("expect", {}).items()}
     return Expectations(data.get("strict", True), entries)
 
 
-def of_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, Expectation], list[Problem]]:
+def read_for_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, Expectation], list[Problem]]:
     """Return what `file`, if it exists, expects of the jobs of its suite, and all problems.
 
     complete: whether `jobs` are all jobs of the suite, so that other names are errors.
@@ -85,31 +85,31 @@ def of_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict[str, 
         found = read(file)
     except ConfigError as error:
         return {}, list(error.problems)
-    return of_jobs(found, jobs), unknown(found, file, jobs) if complete else []
+    return match_jobs(found, jobs), find_unknown(found, file, jobs) if complete else []
 
 
-def of_jobs(found: Expectations, jobs: Iterable[str]) -> dict[str, Expectation]:
+def match_jobs(found: Expectations, jobs: Iterable[str]) -> dict[str, Expectation]:
     """Return the expectation of each job, by id; UNSPECIFIED for jobs without an entry."""
-    return {job: _expectation(found, found.expect.get(job, found.expect.get(job.split("--")[0]))) for job in jobs}
+    return {job: _make_expectation(found, found.expect.get(job, found.expect.get(job.split("--")[0]))) for job in jobs}
 
 
-def unknown(found: Expectations, file: Path, jobs: Collection[str]) -> list[Problem]:
+def find_unknown(found: Expectations, file: Path, jobs: Collection[str]) -> list[Problem]:
     """Return a problem for each name that is neither a job nor a model of the suite."""
     models = dict.fromkeys(job.split("--")[0] for job in jobs)
-    layer = Layer(compose.label(file), {"expect": found.expect}, file=file)
+    layer = Layer(compose.label_file(file), {"expect": found.expect}, file=file)
     return [Problem(layer.place(("expect", name)), f"the suite has no job or model '{name}'",
-                    near_miss(name, [*jobs, *models]) or "remove the entry, or update the file with shapeline update-expected")
+                    suggest(name, [*jobs, *models]) or "remove the entry, or update the file with shapeline update-expected")
             for name in found.expect if name not in jobs and name not in models]
 
 
-def _expectation(found: Expectations, entry: Outcome | Ending | None) -> Expectation:
+def _make_expectation(found: Expectations, entry: Outcome | Ending | None) -> Expectation:
     if entry is None:
         return Expectation(UNSPECIFIED, strict=found.strict)
     ending = entry if isinstance(entry, Ending) else Ending(entry)
     return Expectation(ending.outcome, ending.stage, ending.reason, found.strict)
 
 
-def _twice(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
+def _find_duplicates(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
     """Yield (name, line, line of its first occurrence) for every repeated key of a mapping."""
     if not isinstance(root, yaml.MappingNode):
         return
@@ -119,10 +119,10 @@ def _twice(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
         if key.value in seen:
             yield key.value, line, seen[key.value]
         seen.setdefault(key.value, line)
-        yield from _twice(value)
+        yield from _find_duplicates(value)
 
 
-def as_data(expectation: Expectation) -> Any:
+def to_data(expectation: Expectation) -> Any:
     """Return the entry of an expectation as plain data: the bare outcome if it has no stage and reason."""
     said = (("outcome", expectation.outcome), ("stage", expectation.stage), ("reason", expectation.reason))
     told = {key: value for key, value in said if value}

@@ -40,8 +40,8 @@ class Layer:
     def place(self, keys: Keys) -> str:
         """Return the place of `keys` for messages, as `configs/model/bert.yaml:12 symbols.seq.max`."""
         written = (*self.inside, *keys[self.drop:])
-        line = _line(self.file, written) if self.file else 0
-        return f"{self.label}{f':{line}' if line else ''} {dotted(written)}".rstrip()
+        line = _find_line(self.file, written) if self.file else 0
+        return f"{self.label}{f':{line}' if line else ''} {join_keys(written)}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Layers:
 
     def over(self, layer: Layer) -> Layers:
         """Return these layers with `layer` on top."""
-        return Layers((*self.layers, layer), merged(self.data, layer.data))
+        return Layers((*self.layers, layer), merge(self.data, layer.data))
 
     def place(self, keys: Keys) -> str:
         """Return the place where the value at `keys` was set last, or its nearest parent if no layer has `keys`."""
@@ -69,28 +69,28 @@ class Layers:
         return [Problem(self.place(misfit.keys), misfit.cause, misfit.fix) for misfit in found]
 
 
-def merged(below: Any, above: Any) -> Any:
+def merge(below: Any, above: Any) -> Any:
     """Merge `above` over `below`: mappings key by key; anything else is replaced."""
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
-    return {**below, **{key: merged(below[key], value) if key in below else value for key, value in above.items()}}
+    return {**below, **{key: merge(below[key], value) if key in below else value for key, value in above.items()}}
 
 
-def nested(keys: Keys, value: Any) -> Any:
+def nest(keys: Keys, value: Any) -> Any:
     """Return the tree that has only `value`, at `keys`."""
     for key in reversed(keys):
         value = {key: value}
     return value
 
 
-def dotted(keys: Keys) -> str:
+def join_keys(keys: Keys) -> str:
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return text.removeprefix(".")
 
 
-def _line(file: Path, keys: Keys) -> int:
+def _find_line(file: Path, keys: Keys) -> int:
     """Return the line of `keys`, or of their nearest parent in the file; 0 if the file does not have the first key."""
-    node, line = _nodes(file, file.stat().st_mtime_ns), 0
+    node, line = _parse_nodes(file, file.stat().st_mtime_ns), 0
     for key in keys:
         if isinstance(node, yaml.MappingNode):
             found = next(((name, value) for name, value in node.value if name.value == str(key)), None)
@@ -105,5 +105,5 @@ def _line(file: Path, keys: Keys) -> int:
 
 
 @lru_cache(maxsize=64)
-def _nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
+def _parse_nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
     return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)

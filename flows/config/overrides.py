@@ -14,9 +14,9 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 from flows.config import schema
-from flows.config.layers import Layer, Layers, dotted, nested
-from flows.config.schema import Keys, shown
-from lowering.errors import Problem, near_miss
+from flows.config.layers import Layer, Layers, join_keys, nest
+from flows.config.schema import Keys, format_value
+from lowering.errors import Problem, suggest
 
 LABEL = "command line"
 
@@ -44,9 +44,9 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     for text in texts:
         try:
             (hydra,) = parser.parse_overrides([text])
-            override = _plain(hydra, text)
+            override = _convert_override(hydra, text)
         except (HydraException, ValueError) as error:
-            quoting = _quoting(text)
+            quoting = _suggest_quoting(text)
             cause = "has characters with a special meaning in Hydra's grammar" if quoting else str(error).splitlines()[0]
             problems.append(Problem(f"{LABEL} {text}", cause, quoting or "write an override as key=value, +key=value or ~key"))
             continue
@@ -58,26 +58,26 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     return found, problems
 
 
-def lay(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequence[str] = ()) -> tuple[Layers, list[Problem]]:
+def apply_override(tree: Layers, override: Override, keys: Keys, kind: Any, others: Sequence[str] = ()) -> tuple[Layers, list[Problem]]:
     """Apply an override to `tree` (of type `kind`) at `keys`. Without a `+`, every key must exist or be a field of a dataclass.
 
     others: first keys that are handled elsewhere, suggested for a misspelt one.
     """
-    problem = None if override.how == "add" else _unknown(tree.data, override, keys, kind, others)
+    problem = None if override.how == "add" else _find_unknown(tree.data, override, keys, kind, others)
     if problem is not None:
         return tree, [problem]
     if override.how == "delete":
-        return Layers(tree.layers, schema.without(tree.data, keys)), []
+        return Layers(tree.layers, schema.remove_keys(tree.data, keys)), []
     inside = override.keys[:len(override.keys) - len(keys)]
-    return tree.over(Layer(override.label, nested(keys, override.value), inside)), []
+    return tree.over(Layer(override.label, nest(keys, override.value), inside)), []
 
 
-def as_option(override: Override) -> Override:
+def to_option(override: Override) -> Override:
     """Return an override of an option of a stage or factory. Its key may be absent from the file: the declaration is checked later."""
     return replace(override, how="add") if override.how == "set" else override
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return `text` as a value of the grammar: bare if that parses to the same text, else in single quotes."""
     if re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./:-]*", text) and text.lower() not in ("null", "true", "false", "inf", "nan"):
         return text
@@ -85,12 +85,12 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _quoting(text: str) -> str:
+def _suggest_quoting(text: str) -> str:
     """Return a fix for an override that parses once its value is quoted; empty if quoting does not help."""
     key, equals, value = text.partition("=")
     if not equals or value.startswith(("'", '"', "[", "{")) or value.endswith(")"):
         return ""
-    better = f"{key}={quoted(value)}"
+    better = f"{key}={quote(value)}"
     try:
         OverridesParser.create().parse_overrides([better])
     except (HydraException, ValueError):
@@ -99,7 +99,7 @@ def _quoting(text: str) -> str:
     return f"quote the value, for Hydra and the shell: {typed}"
 
 
-def _plain(hydra: HydraOverride, text: str) -> Override:
+def _convert_override(hydra: HydraOverride, text: str) -> Override:
     if hydra.package is not None:
         raise ValueError(f"'@{hydra.package}' is not supported; models and variants are named in the suite")
     keys: Keys = tuple(hydra.key_or_group.replace("/", ".").split("."))
@@ -110,35 +110,35 @@ def _plain(hydra: HydraOverride, text: str) -> Override:
     if hydra.is_sweep_override():
         if not hydra.is_discrete_sweep():
             raise ValueError("this sweep has no list of values; use choice(…) or range(…)")
-        return Override(text, keys, [_value(value) for value in hydra.sweep_iterator()], "sweep")
-    return Override(text, keys, _value(hydra.value()), "add" if hydra.is_add() or hydra.is_force_add() else "set")
+        return Override(text, keys, [_convert_value(value) for value in hydra.sweep_iterator()], "sweep")
+    return Override(text, keys, _convert_value(hydra.value()), "add" if hydra.is_add() or hydra.is_force_add() else "set")
 
 
-def _value(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, Mapping):
-        return {key: _value(item) for key, item in value.items()}
-    return [_value(item) for item in value] if isinstance(value, list) else value
+        return {key: _convert_value(item) for key, item in value.items()}
+    return [_convert_value(item) for item in value] if isinstance(value, list) else value
 
 
-def _unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
+def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
     """Return the problem that `data` lacks `keys`, or None if it has them."""
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
-            return Problem(f"{override.label} {override.text}".strip(), f"'{dotted(keys[:depth])}' is {shown(data)}, not a mapping")
-        fields = schema.field_names(kind)
+            return Problem(f"{override.label} {override.text}".strip(), f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping")
+        fields = schema.get_field_names(kind)
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"
             known = [*(() if depth else others), *data, *fields]
-            return None if may_be_left_out else _missing(override, keys[:depth], str(key), known, bool(fields))
-        data, kind = data[key], schema.inner(kind, str(key))
+            return None if may_be_left_out else _make_missing_problem(override, keys[:depth], str(key), known, bool(fields))
+        data, kind = data[key], schema.get_inner_type(kind, str(key))
     return None
 
 
-def _missing(override: Override, parent: Keys, key: str, known: Collection[str], closed: bool) -> Problem:
-    cause = f"'{dotted(parent)}' has no key '{key}'" if parent else f"there is no key '{key}'"
-    fixes = [near_miss(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
+def _make_missing_problem(override: Override, parent: Keys, key: str, known: Collection[str], closed: bool) -> Problem:
+    cause = f"'{join_keys(parent)}' has no key '{key}'" if parent else f"there is no key '{key}'"
+    fixes = [suggest(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
     if override.how == "set" and not closed:
         fixes.append(f"add a new key with +{override.text}")
     return Problem(f"{override.label} {override.text}".strip(), cause, "; ".join(filter(None, fixes)))

@@ -13,10 +13,10 @@ from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document,
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
-from flows.config.schema import misfits
+from flows.config.schema import find_misfits
 from flows.config.suite import Suite
 from lowering.errors import ConfigError, Problem
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.record.result import Expectation
 
 
@@ -58,65 +58,65 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     """Return the plan of pipeline.yaml with overrides in Hydra's grammar. Raises ConfigError with every problem found."""
     asked, problems = request.read(texts)
     try:
-        parts = _composed(asked)
+        parts = _compose_parts(asked)
     except ConfigError as error:
-        raise ConfigError(unique([*problems, *error.problems])) from error
-    problems += _overlay(parts, asked)
+        raise ConfigError(remove_duplicates([*problems, *error.problems])) from error
+    problems += _apply_overrides(parts, asked)
     root, suite = parts["root"], parts.get("suite")
-    document, found = _sound(root)
+    document, found = _resolve_valid(root)
     problems += found
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
-        problems += checks.dropped_problems(document["stages"], root.layers[0].data["stages"], root.place)
-        problems += checks.stage_problems(stages, document.get("until"), root.place)
+        problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)
+        problems += checks.check_stages(stages, document.get("until"), root.place)
     expanded = expansion.Expansion()
     if suite is not None:
-        shape = list(misfits(Suite, suite.data))
+        shape = list(find_misfits(Suite, suite.data))
         problems += suite.problems(shape)
         if not shape:
             expanded, found = expansion.expand(suite, asked, root, document)
             problems += found
-    selected, found = _selected(expanded.jobs, document, root)
+    selected, found = _select_jobs(expanded.jobs, document, root)
     problems += found
     file, expected = None, dict[str, Expectation]()
     if suite is not None and (suite_file := suite.layers[0].file) is not None:
         altered = any(override.group == "suite" or override.how == "sweep" for override in asked.values)
-        file = expectations.file_of(suite_file, asked.folders)
+        file = expectations.find_file(suite_file, asked.folders)
         ids = [expansion.job_id(job) for job in expanded.jobs]
-        expected, found = expectations.of_plan(file, ids, complete=not altered and not problems)
+        expected, found = expectations.read_for_plan(file, ids, complete=not altered and not problems)
         problems += found
         file = None if altered else file
     if problems:
-        raise ConfigError(unique(problems))
-    name = _suite_name(asked, parts)
+        raise ConfigError(remove_duplicates(problems))
+    name = _name_suite(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
-    return Plan(name, tuple(selected), structured(Cluster, document["cluster"]), structured(Limits, document.get("limits", {})),
+    return Plan(name, tuple(selected), from_plain(Cluster, document["cluster"]), from_plain(Limits, document.get("limits", {})),
                 output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
 
 
-def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def remove_duplicates(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return problems without duplicates, in order: all variants of a model report its problems."""
     return tuple(dict.fromkeys(problems))
 
 
-def _sound(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
+def _resolve_valid(root: Layers) -> tuple[dict[str, Any], list[Problem]]:
     """Resolve `root`, with invalid keys set to their defaults, so that the rest can be checked; also return all problems."""
-    found = list(misfits(Document, root.data))
+    found = list(find_misfits(Document, root.data))
     wrong = {misfit.keys[0] for misfit in found}
     problems = root.problems(found)
     try:
         sound = {key: value for key, value in root.data.items() if key not in wrong}
-        return compose.resolved({**_defaults(wrong), **sound}), problems
+        return compose.resolve({**_get_defaults(wrong), **sound}), problems
     except ConfigError as error:
         return {}, [*problems, *error.problems]
 
 
-def _defaults(names: Collection[str | int]) -> dict[str, Any]:
+def _get_defaults(names: Collection[str | int]) -> dict[str, Any]:
     """Return the defaults of those keys of the configuration that have one."""
-    return {item.name: plain(item.default) for item in fields(Document) if item.name in names and item.default is not MISSING}
+    return {item.name: to_plain(item.default) for item in fields(Document) if item.name in names and item.default is not MISSING}
 
 
-def _composed(asked: Request) -> dict[str, Layers]:
+def _compose_parts(asked: Request) -> dict[str, Layers]:
     """Compose `root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
     choices = []
     for group in ("suite", "cluster"):
@@ -126,42 +126,42 @@ def _composed(asked: Request) -> dict[str, Layers]:
             choices.append(f"{group}={name}")
         elif file or group in asked.failed or (group == "suite" and asked.models):
             choices.append(f"~{group}")
-    tree, chosen = compose.composed(choices, asked.folders)
+    tree, chosen = compose.compose_tree(choices, asked.folders)
     own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
-    root = Layers.of(Layer(compose.label(compose.PIPELINE), own, file=compose.PIPELINE))
-    root = _routed(root, asked)
+    root = Layers.of(Layer(compose.label_file(compose.PIPELINE), own, file=compose.PIPELINE))
+    root = _apply_route(root, asked)
     parts = {}
     for group in GROUPS:
         file = asked.files.get(group) or (asked.folders.file(group, chosen[group]) if group in chosen else None)
         if file is None:
             continue
-        content = tree[group] if group in chosen else _read(group, file, asked)
+        content = tree[group] if group in chosen else _read_group(group, file, asked)
         if group == "suite":
-            parts["suite"] = Layers.of(Layer(compose.label(file), content or {}, file=file))
+            parts["suite"] = Layers.of(Layer(compose.label_file(file), content or {}, file=file))
         else:
-            root = root.over(Layer(compose.label(file), {group: content or {}}, file=file, drop=1))
+            root = root.over(Layer(compose.label_file(file), {group: content or {}}, file=file, drop=1))
     if asked.models:
         models = {name: {"model": str(file)} for name, file in asked.models.items()}
         parts["suite"] = Layers.of(Layer(LABEL, {"models": models}))
     return {"root": root, **parts}
 
 
-def _routed(root: Layers, asked: Request) -> Layers:
+def _apply_route(root: Layers, asked: Request) -> Layers:
     """Return `root` with the stages of its `route`. The command line's stages and options are applied on top later."""
     said = [override.value for override in asked.values if override.keys == ("route",)]
     route = said[-1] if said else root.data.get("route", MAIN_ROUTE)
     file = compose.Folders().file("stages", route) if route in ROUTES and route != MAIN_ROUTE else None
-    return root.over(Layer(compose.label(file), {"stages": _read("stages", file, asked)}, file=file, drop=1)) if file else root
+    return root.over(Layer(compose.label_file(file), {"stages": _read_group("stages", file, asked)}, file=file, drop=1)) if file else root
 
 
-def _read(group: str, file: Path, asked: Request) -> Any:
-    found, problems = compose.trees_of(group, [file], asked.folders)
+def _read_group(group: str, file: Path, asked: Request) -> Any:
+    found, problems = compose.read_trees(group, [file], asked.folders)
     if problems:
         raise ConfigError(problems)
     return found[file]
 
 
-def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
+def _apply_overrides(parts: dict[str, Layers], asked: Request) -> list[Problem]:
     """Apply all overrides except those of models to `parts`, and return the problems found."""
     problems = []
     for override in asked.values:
@@ -171,16 +171,16 @@ def _overlay(parts: dict[str, Layers], asked: Request) -> list[Problem]:
             problems.append(Problem(f"{LABEL} {override.text}", "only keys of models and stages can be swept", "give one value"))
         elif override.group == "suite":
             if "suite" in parts:
-                parts["suite"], found = overrides.lay(parts["suite"], override, override.keys[1:], Suite)
+                parts["suite"], found = overrides.apply_override(parts["suite"], override, override.keys[1:], Suite)
                 problems += found
         else:
-            how = overrides.as_option(override) if override.group == "stages" else override
-            parts["root"], found = overrides.lay(parts["root"], how, override.keys, Document, ("suite", "model"))
+            how = overrides.to_option(override) if override.group == "stages" else override
+            parts["root"], found = overrides.apply_override(parts["root"], how, override.keys, Document, ("suite", "model"))
             problems += found
     return problems
 
 
-def _selected(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
+def _select_jobs(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Return the jobs that `select` matches, restricted to one `shard`, and all problems."""
     expression = document.get("select", "")
     place = root.place(("select",))
@@ -193,11 +193,11 @@ def _selected(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Lay
         some = ", ".join([expansion.job_id(job) for job in jobs[:8]] + ["..."] * (len(jobs) > 8))
         return [], [Problem(place, f"'{expression}' selects none of the {len(jobs)} jobs", f"ids: {some}")]
     places = {key: root.place((key,)) for key in ("shard", "durations")}
-    kept, problems = shards.chosen(list(selected), document.get("shard"), document.get("durations"), places)
+    kept, problems = shards.choose_shard(list(selected), document.get("shard"), document.get("durations"), places)
     return [selected[job_id] for job_id in kept], problems
 
 
-def _suite_name(asked: Request, parts: Mapping[str, Layers]) -> str:
+def _name_suite(asked: Request, parts: Mapping[str, Layers]) -> str:
     if asked.models:
         return "-".join(asked.models)
     file = parts["suite"].layers[0].file

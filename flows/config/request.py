@@ -11,7 +11,7 @@ from flows.config import overrides
 from flows.config.compose import CONFIGS, Folders
 from flows.config.document import GROUPS
 from flows.config.overrides import LABEL, Override
-from lowering.errors import Problem, near_miss
+from lowering.errors import Problem, suggest
 
 SEARCHPATH = ("hydra", "searchpath")
 
@@ -36,7 +36,7 @@ class Request:
 def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
     """Parse the request in `texts`; also return all of its problems."""
     given, problems = overrides.parse(texts)
-    folders, found = _folders(given)
+    folders, found = _find_folders(given)
     problems += found
     files: dict[str, Path] = {}
     models: dict[str, Path] = {}
@@ -45,32 +45,32 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
         place = f"{LABEL} {override.text}"
         text = override.text
         if override.keys == SEARCHPATH:
-            text = f"hydra.searchpath={_list(f'file://{path}' for path in folders.paths if path != CONFIGS)}"
+            text = f"hydra.searchpath={_format_list(f'file://{path}' for path in folders.paths if path != CONFIGS)}"
         elif override.group == "hydra":
             problems.append(Problem(place, "Hydra's own settings have no effect here", "only hydra.searchpath is read"))
         elif override.keys == ("model",):
             names = override.value if isinstance(override.value, list) else [override.value]
-            text = f"model={_list(_absolute(str(name)) for name in names)}"
+            text = f"model={_format_list(_make_absolute(str(name)) for name in names)}"
             for name in names:
-                file = chosen("model", str(name), folders, Path.cwd())
+                file = find_file("model", str(name), folders, Path.cwd())
                 if file is None:
-                    problems.append(missing("model", str(name), place, folders))
+                    problems.append(make_missing_problem("model", str(name), place, folders))
                     failed.add("model")
                 else:
                     models[file.stem] = file
         elif override.keys == ("stages",) and override.how == "sweep":
-            files_swept = [_absolute(value) if isinstance(value, str) else value for value in override.value]
+            files_swept = [_make_absolute(value) if isinstance(value, str) else value for value in override.value]
             values.append(replace(override, value=files_swept))
             if all(isinstance(value, str) for value in files_swept):
-                text = f"stages=choice({','.join(map(overrides.quoted, files_swept))})"
+                text = f"stages=choice({','.join(map(overrides.quote, files_swept))})"
         elif len(override.keys) == 1 and override.group in GROUPS and override.how == "set":
-            file = chosen(override.group, str(override.value), folders, Path.cwd())
+            file = find_file(override.group, str(override.value), folders, Path.cwd())
             if file is None:
-                problems.append(missing(override.group, str(override.value), place, folders))
+                problems.append(make_missing_problem(override.group, str(override.value), place, folders))
                 failed.add(override.group)
             else:
                 files[override.group] = file
-                text = f"{override.group}={overrides.quoted(_absolute(str(override.value)))}"
+                text = f"{override.group}={overrides.quote(_make_absolute(str(override.value)))}"
         else:
             values.append(override)
         said.append(text)
@@ -79,7 +79,7 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
     return Request(folders, tuple(said), files, models, tuple(values), frozenset(failed)), problems
 
 
-def chosen(group: str, name: str, folders: Folders, beside: Path) -> Path | None:
+def find_file(group: str, name: str, folders: Folders, beside: Path) -> Path | None:
     """Return the file of `name`: a path relative to `beside`, or a name in the group's folders; None if it does not exist."""
     if is_path(name):
         file = (beside / Path(name).expanduser()).resolve()
@@ -91,23 +91,23 @@ def is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _absolute(name: str) -> str:
+def _make_absolute(name: str) -> str:
     return str(Path(name).expanduser().resolve()) if is_path(name) else name
 
 
-def _list(items: Iterable[str]) -> str:
-    return f"[{','.join(map(overrides.quoted, items))}]"
+def _format_list(items: Iterable[str]) -> str:
+    return f"[{','.join(map(overrides.quote, items))}]"
 
 
-def missing(group: str, name: str, place: str, folders: Folders) -> Problem:
+def make_missing_problem(group: str, name: str, place: str, folders: Folders) -> Problem:
     if is_path(name):
         return Problem(place, f"there is no file {name}")
     names = folders.names(group)
     kind = "file of configs/stages" if group == "stages" else group
-    return Problem(place, f"there is no {kind} '{name}'", near_miss(name, names) or f"known: {', '.join(names) or 'none'}")
+    return Problem(place, f"there is no {kind} '{name}'", suggest(name, names) or f"known: {', '.join(names) or 'none'}")
 
 
-def _folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:
+def _find_folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:
     override = next((override for override in given if override.keys == SEARCHPATH), None)
     if override is None:
         return Folders(), []

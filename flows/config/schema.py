@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, Literal
 
-from lowering.errors import near_miss
-from lowering.plain import type_hints
+from lowering.errors import suggest
+from lowering.plain import resolve_type_hints
 
 Keys = tuple[str | int, ...]
 MANDATORY = "???"
@@ -50,34 +50,34 @@ class Misfit(typing.NamedTuple):
     fix: str = ""
 
 
-def misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
+def find_misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
     """Yield every misfit of `data` (mappings, lists, scalars) with `kind` (a dataclass or a type of plain values)."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        yield from _unfilled(data, keys)
+        yield from _check_filled(data, keys)
     elif isinstance(data, str) and data == MANDATORY:
         yield Misfit(keys, "is mandatory and has no value", f"set it: {describe(kind)}")
     elif is_dataclass(kind):
-        yield from _record(kind, data, keys)
+        yield from _check_record(kind, data, keys)
     elif origin in (typing.Union, types.UnionType):
-        yield from _union(arguments, data, keys)
+        yield from _check_union(arguments, data, keys)
     elif origin is Literal:
         if data not in arguments or isinstance(data, bool) is not any(data is choice for choice in arguments if isinstance(choice, bool)):
-            yield Misfit(keys, f"{shown(data)} is not {describe(kind)}", near_miss(str(data), map(str, arguments)))
+            yield Misfit(keys, f"{format_value(data)} is not {describe(kind)}", suggest(str(data), map(str, arguments)))
     elif _is_abstract(origin or kind, Sequence):
         if isinstance(data, str) or not isinstance(data, Sequence):
-            yield Misfit(keys, f"{shown(data)} is not a list")
+            yield Misfit(keys, f"{format_value(data)} is not a list")
         else:
             for index, item in enumerate(data):
-                yield from misfits(arguments[0] if arguments else Any, item, (*keys, index))
+                yield from find_misfits(arguments[0] if arguments else Any, item, (*keys, index))
     elif _is_abstract(origin or kind, Mapping):
         if not isinstance(data, Mapping):
-            yield Misfit(keys, f"{shown(data)} is not a mapping")
+            yield Misfit(keys, f"{format_value(data)} is not a mapping")
         else:
             for key, item in data.items():
-                yield from misfits(arguments[1] if arguments else Any, item, (*keys, key))
+                yield from find_misfits(arguments[1] if arguments else Any, item, (*keys, key))
     elif not _is_scalar(kind, data):
-        yield Misfit(keys, f"{shown(data)} is not {describe(kind)}")
+        yield Misfit(keys, f"{format_value(data)} is not {describe(kind)}")
 
 
 def describe(kind: Any) -> str:
@@ -94,72 +94,72 @@ def describe(kind: Any) -> str:
     return "a mapping" if _is_abstract(typing.get_origin(kind) or kind, Mapping) else "a list"
 
 
-def shown(data: Any) -> str:
+def format_value(data: Any) -> str:
     """Return a value as YAML would write it, shortened to fit a line."""
     text = {None: "null", True: "true", False: "false"}.get(data, repr(data)) if isinstance(data, bool | None) else repr(data)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def field_names(kind: Any) -> tuple[str, ...]:
+def get_field_names(kind: Any) -> tuple[str, ...]:
     """Return the keys that a mapping of type `kind` declares; none for a free mapping."""
-    record = _member(kind, is_dataclass)
+    record = _find_member(kind, is_dataclass)
     return tuple(field.name for field in fields(record)) if record else ()
 
 
-def inner(kind: Any, key: str) -> Any:
+def get_inner_type(kind: Any, key: str) -> Any:
     """Return the type of the value at `key` of a mapping of type `kind`; Any if it is not declared."""
-    record = _member(kind, is_dataclass)
+    record = _find_member(kind, is_dataclass)
     if record:
-        return type_hints(record).get(key, Any)
-    mapping = _member(kind, lambda member: _is_abstract(typing.get_origin(member), Mapping))
+        return resolve_type_hints(record).get(key, Any)
+    mapping = _find_member(kind, lambda member: _is_abstract(typing.get_origin(member), Mapping))
     return typing.get_args(mapping)[1] if mapping else Any
 
 
-def split(dotted: str) -> Keys:
+def split_keys(dotted: str) -> Keys:
     """Split a dotted path such as `inputs.x.shape[0]` into keys."""
     return tuple(int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", dotted))
 
 
-def without(data: Any, keys: Keys) -> Any:
+def remove_keys(data: Any, keys: Keys) -> Any:
     """Return `data` without the value at `keys`, if it has one."""
     if isinstance(data, Mapping) and keys and keys[0] in data:
         kept = {key: value for key, value in data.items() if key != keys[0]}
-        return kept if len(keys) == 1 else {**data, keys[0]: without(data[keys[0]], keys[1:])}
+        return kept if len(keys) == 1 else {**data, keys[0]: remove_keys(data[keys[0]], keys[1:])}
     return data
 
 
-def required(field: Field[Any]) -> bool:
+def is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _member(kind: Any, test: Callable[[Any], bool]) -> Any:
+def _find_member(kind: Any, test: Callable[[Any], bool]) -> Any:
     """Return `kind`, or the first member of the union `kind`, that passes `test`; None if none does."""
     members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     return next((member for member in members if test(member)), None)
 
 
-def _record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
+def _check_record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
     if not isinstance(data, Mapping):
-        yield Misfit(keys, f"{shown(data)} is not {describe(kind)}")
+        yield Misfit(keys, f"{format_value(data)} is not {describe(kind)}")
         return
-    hints = type_hints(kind)
+    hints = resolve_type_hints(kind)
     known = {field.name: field for field in fields(kind)}
     for key, item in data.items():
         if key in known:
-            found = list(misfits(hints[key], item, (*keys, key)))
+            found = list(find_misfits(hints[key], item, (*keys, key)))
             least = known[key].metadata.get("least")
             if not found and least and item is not None and not least.admits(item):
-                found = [Misfit((*keys, key), f"{shown(item)} is not {least}")]
+                found = [Misfit((*keys, key), f"{format_value(item)} is not {least}")]
             yield from found
         else:
-            yield Misfit((*keys, key), "is not a known key", near_miss(str(key), known) or f"known: {', '.join(known)}")
+            yield Misfit((*keys, key), "is not a known key", suggest(str(key), known) or f"known: {', '.join(known)}")
     for name, field in known.items():
-        if name not in data and required(field):
+        if name not in data and is_required(field):
             yield Misfit((*keys, name), "is missing", describe(hints[name]))
 
 
-def _union(members: tuple[Any, ...], data: Any, keys: Keys) -> Iterator[Misfit]:
-    found = [list(misfits(member, data, keys)) for member in members]
+def _check_union(members: tuple[Any, ...], data: Any, keys: Keys) -> Iterator[Misfit]:
+    found = [list(find_misfits(member, data, keys)) for member in members]
     if not all(found):
         return
     # Report the member closest to data: one whose misfits are inside data, else one that suggests words, else the whole union.
@@ -168,16 +168,16 @@ def _union(members: tuple[Any, ...], data: Any, keys: Keys) -> Iterator[Misfit]:
     if inside or worded:
         yield from (inside or worded)[0]
     else:
-        yield Misfit(keys, f"{shown(data)} is not {describe(typing.Union[members])}")  # noqa: UP007
+        yield Misfit(keys, f"{format_value(data)} is not {describe(typing.Union[members])}")  # noqa: UP007
 
 
-def _unfilled(data: Any, keys: Keys) -> Iterator[Misfit]:
+def _check_filled(data: Any, keys: Keys) -> Iterator[Misfit]:
     if isinstance(data, Mapping):
         for key, item in data.items():
-            yield from _unfilled(item, (*keys, key))
+            yield from _check_filled(item, (*keys, key))
     elif isinstance(data, list | tuple):
         for index, item in enumerate(data):
-            yield from _unfilled(item, (*keys, index))
+            yield from _check_filled(item, (*keys, index))
     elif isinstance(data, str) and data == MANDATORY:
         yield Misfit(keys, "is mandatory and has no value", "set it in the file or on the command line")
 

@@ -18,21 +18,21 @@ def parse(expression: str) -> Predicate:
     tokens = ["".join(pair) for pair in TOKEN.findall(expression)]
     if not tokens:
         return lambda job: True
-    predicate, rest = _any_of(tokens)
+    predicate, rest = _parse_or(tokens)
     if rest:
         raise ValueError(f"unexpected '{rest[0]}'; join words with 'and' or 'or'")
     return predicate
 
 
-def _any_of(tokens: list[str]) -> tuple[Predicate, list[str]]:
-    return _chain(tokens, "or", _all_of, any)
+def _parse_or(tokens: list[str]) -> tuple[Predicate, list[str]]:
+    return _parse_chain(tokens, "or", _parse_and, any)
 
 
-def _all_of(tokens: list[str]) -> tuple[Predicate, list[str]]:
-    return _chain(tokens, "and", _one, all)
+def _parse_and(tokens: list[str]) -> tuple[Predicate, list[str]]:
+    return _parse_chain(tokens, "and", _parse_operand, all)
 
 
-def _chain(tokens: list[str], word: str, part: Parser, holds: Callable[[Iterable[bool]], bool]) -> tuple[Predicate, list[str]]:
+def _parse_chain(tokens: list[str], word: str, part: Parser, holds: Callable[[Iterable[bool]], bool]) -> tuple[Predicate, list[str]]:
     """Parse operands with `part`, joined by `word`; return their predicate and the remaining tokens."""
     first, rest = part(tokens)
     parts = [first]
@@ -42,15 +42,15 @@ def _chain(tokens: list[str], word: str, part: Parser, holds: Callable[[Iterable
     return lambda job: holds(one(job) for one in parts), rest
 
 
-def _one(tokens: list[str]) -> tuple[Predicate, list[str]]:
+def _parse_operand(tokens: list[str]) -> tuple[Predicate, list[str]]:
     if not tokens or tokens[0] in ("and", "or", ")"):
         raise ValueError(f"expected a word before {repr(tokens[0]) if tokens else 'the end'}")
     first, rest = tokens[0], tokens[1:]
     if first == "not":
-        inner, rest = _one(rest)
+        inner, rest = _parse_operand(rest)
         return lambda job: not inner(job), rest
     if first == "(":
-        inner, rest = _any_of(rest)
+        inner, rest = _parse_or(rest)
         if not rest or rest[0] != ")":
             raise ValueError("a '(' is not closed")
         return inner, rest[1:]

@@ -25,7 +25,7 @@ def parse(text: str) -> tuple[int, int]:
     return number, count
 
 
-def durations(path: Path) -> dict[str, float]:
+def read_durations(path: Path) -> dict[str, float]:
     """Read seconds by job id from a run's folder, its report.json, or plain JSON.
 
     Jobs taken from the store are skipped. Raises OSError and ValueError.
@@ -53,7 +53,7 @@ def split(jobs: Sequence[str], count: int, known: Mapping[str, float]) -> list[l
     return [[job for job in jobs if part[job] == number] for number in range(count)]
 
 
-def chosen(jobs: Sequence[str], shard: str | None, source: str | None, places: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
+def choose_shard(jobs: Sequence[str], shard: str | None, source: str | None, places: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
     """Return the jobs of one shard, balanced by the durations in `source`, and all problems.
 
     places: where `shard` and `durations` were set, for messages.
@@ -62,7 +62,7 @@ def chosen(jobs: Sequence[str], shard: str | None, source: str | None, places: M
     problems = []
     if source is not None:
         try:
-            known = durations(Path(source).expanduser())
+            known = read_durations(Path(source).expanduser())
         except (OSError, ValueError, KeyError, TypeError) as error:
             fix = "name a run's folder, its report.json, or JSON with seconds by job id"
             problems.append(Problem(places["durations"], f"{source} cannot be read: {error}", fix))

@@ -21,24 +21,24 @@ ORDER = ("symbols", "inputs", "factory", "constants", "stages")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
-def rank(keys: Keys) -> tuple[int, Keys]:
+def make_sort_key(keys: Keys) -> tuple[int, Keys]:
     """Return the sort key of an axis, independent of the order in which axes were written."""
     return (ORDER.index(str(keys[0])) if keys[0] in ORDER else len(ORDER), tuple(map(str, keys)))
 
 
-def slug(words: Sequence[str]) -> str:
+def make_slug(words: Sequence[str]) -> str:
     """Join words into one name. The end of a long name becomes a digest."""
     text = "-".join(words) or "default"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 9].rstrip('-')}-{_digest(text)}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 9].rstrip('-')}-{_compute_digest(text)}"
 
 
-def word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
+def make_word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
     """Return the word of a value in a slug: `seq128`, `core`, `deployable`, `no-deployable`, or a digest if it has no short form.
 
     others: keys of the other axes, from which the label must differ.
     """
-    label = _label(keys)
-    if any(_label(other) == label for other in others if other != keys):
+    label = _make_label(keys)
+    if any(_make_label(other) == label for other in others if other != keys):
         label = "_".join(str(key) for key in keys[-3:])
     if isinstance(value, bool):
         text = label if value else f"no-{label}"
@@ -50,17 +50,17 @@ def word(keys: Keys, value: Any, others: Collection[Keys] = ()) -> str:
         text = f"{label}{'_'.join(map(str, value))}".replace("-", "m")
     else:
         text = f"{label}.none" if value is None else ""
-    return text if NAME.fullmatch(text) and len(text) <= LONGEST // 2 else f"{_plain(label)}.{_digest(spelled(value))}"
+    return text if NAME.fullmatch(text) and len(text) <= LONGEST // 2 else f"{_strip_label(label)}.{_compute_digest(spell(value))}"
 
 
-def problems(name: str, taken: Collection[str], place: str) -> list[Problem]:
+def check_name(name: str, taken: Collection[str], place: str) -> list[Problem]:
     """Return the problems of `name` as a variant: it is in `taken` (case-folded names), or cannot be a folder's name."""
     if name.casefold() in taken:
         return [Problem(place, f"two variants would have the name '{name}'", "rename a variant, or sweep other values")]
-    return [refusal(name, place)] if not NAME.fullmatch(name) else []
+    return [make_name_problem(name, place)] if not NAME.fullmatch(name) else []
 
 
-def refusal(name: str, place: str) -> Problem:
+def make_name_problem(name: str, place: str) -> Problem:
     """Return the problem of a name that cannot be a folder, as the names of models and variants must."""
     if len(name) > MOST and NAME.fullmatch(name[:MOST]):
         return Problem(place, f"'{name[:20]}…{name[-10:]}' has {len(name)} characters", f"shorten it to {MOST}: it is a folder's name")
@@ -68,20 +68,20 @@ def refusal(name: str, place: str) -> Problem:
     return Problem(place, f"'{name}' cannot be a folder's name", fix)
 
 
-def spelled(value: Any) -> str:
+def spell(value: Any) -> str:
     """Return a configuration value as text that is equal for equal values, independent of the order of keys."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _label(keys: Keys) -> str:
+def _make_label(keys: Keys) -> str:
     if len(keys) == 3 and keys[0] == "symbols":
         return f"{keys[1]}{SYMBOL_PARTS.get(str(keys[2]), keys[2])}"
     return str(keys[-1])
 
 
-def _plain(label: str) -> str:
+def _strip_label(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", label)[: LONGEST // 4].lstrip("_") or "value"
 
 
-def _digest(text: str) -> str:
+def _compute_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]

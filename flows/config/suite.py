@@ -12,8 +12,8 @@ from typing import Any
 from flows.config import slugs
 from flows.config.layers import Layers
 from flows.config.schema import Keys, at_least
-from flows.config.slugs import NAME, spelled
-from lowering.errors import Problem, near_miss
+from flows.config.slugs import NAME, spell
+from lowering.errors import Problem, suggest
 
 MAX_JOBS = 20_000
 VARIANT = "variant"  # the key of the variant's name among the values of axes
@@ -95,7 +95,7 @@ class Sweeps:
     def steps(self) -> list[list[Choice]]:
         """Return the choices of each axis or group of zipped axes, in an order independent of the order in the file."""
         groups = [*((axis,) for axis in self.axes), *self.zipped]
-        groups.sort(key=lambda group: min(slugs.rank(axis.keys) for axis in group))
+        groups.sort(key=lambda group: min(slugs.make_sort_key(axis.keys) for axis in group))
         return [[tuple(zip(group, values, strict=True)) for values in zip(*(axis.values for axis in group), strict=True)]
                 for group in groups]
 
@@ -111,23 +111,23 @@ class Sweeps:
         named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
         keys = {axis.keys for axis in (*self.axes, *itertools.chain(*self.zipped))}
         swept = [pair for step in steps for choice in step for pair in choice]
-        words = {(axis.key, spelled(value)): slugs.word(axis.keys, value, keys) for axis, value in swept}
+        words = {(axis.key, spell(value)): slugs.make_word(axis.keys, value, keys) for axis, value in swept}
         for name, tree in named:
-            for chosen in itertools.product(*steps) if whole else _star(steps):
-                yield _point(name, tree, tuple(itertools.chain(*chosen)), words)
+            for chosen in itertools.product(*steps) if whole else _iterate_star(steps):
+                yield _make_point(name, tree, tuple(itertools.chain(*chosen)), words)
             for choice in self.included:
                 own = keys | {axis.keys for axis, _ in choice}
-                spoken = {(axis.key, spelled(value)): slugs.word(axis.keys, value, own) for axis, value in choice}
-                yield _point(name, tree, choice, {**spoken, **words})
+                spoken = {(axis.key, spell(value)): slugs.make_word(axis.keys, value, own) for axis, value in choice}
+                yield _make_point(name, tree, choice, {**spoken, **words})
 
 
-def _point(variant: str | None, tree: Mapping[str, Any] | None, values: Choice, words: Mapping[tuple[str, str], str]) -> Point:
-    ordered = tuple(sorted(values, key=lambda pair: slugs.rank(pair[0].keys)))
-    spoken = [words[axis.key, spelled(value)] for axis, value in ordered]
-    return Point(slugs.slug(([variant] if variant else []) + spoken), variant, tree or {}, ordered)
+def _make_point(variant: str | None, tree: Mapping[str, Any] | None, values: Choice, words: Mapping[tuple[str, str], str]) -> Point:
+    ordered = tuple(sorted(values, key=lambda pair: slugs.make_sort_key(pair[0].keys)))
+    spoken = [words[axis.key, spell(value)] for axis, value in ordered]
+    return Point(slugs.make_slug(([variant] if variant else []) + spoken), variant, tree or {}, ordered)
 
 
-def _star(steps: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
+def _iterate_star(steps: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
     first = [step[0] for step in steps]
     yield tuple(first)
     for number, step in enumerate(steps):
@@ -135,7 +135,7 @@ def _star(steps: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
             yield (*first[:number], choice, *first[number + 1 :])
 
 
-def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Keys, Mapping[str, Any]]], list[Problem]]:
+def list_entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Keys, Mapping[str, Any]]], list[Problem]]:
     """Return the models of a well-formed suite as name -> (keys of its entry, the entry), and all problems.
 
     Globs are matched with `available`.
@@ -160,7 +160,7 @@ def entries(suite: Layers, available: Sequence[str]) -> tuple[dict[str, tuple[Ke
                 first = suite.place(found[match][0])
                 problems.append(Problem(suite.place(keys), f"'{match}' is already named by {first}", "name a model once"))
             elif not NAME.fullmatch(match) or "--" in match:
-                problems.append(slugs.refusal(match, suite.place(keys)))
+                problems.append(slugs.make_name_problem(match, suite.place(keys)))
             else:
                 found[match] = keys, entry
     return found, problems
@@ -170,7 +170,7 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
     """Return the axes of a sweep, and a problem for each without values or with a duplicate. places: where each key was set."""
     found, problems = [], []
     for key, values in sweep.items():
-        texts = [spelled(value) for value in values]
+        texts = [spell(value) for value in values]
         if not values:
             problems.append(Problem(places[key], "has no values", "list at least one"))
         elif len(set(texts)) < len(texts):
@@ -210,12 +210,12 @@ class Exclusion:
         unknown = [key for key in self.values if key not in self.known]
         if unknown:
             swept = f"swept: {', '.join(sorted(self.known)) or 'nothing'}"
-            return [Problem(self.place, f"'{key}' is not a swept key", near_miss(key, self.known) or swept) for key in unknown]
+            return [Problem(self.place, f"'{key}' is not a swept key", suggest(key, self.known) or swept) for key in unknown]
         return [Problem(self.place, "leaves out no job: no job has all of its values", "correct the values, or remove the item")]
 
 
 def _matches(value: Any, wanted: Any) -> bool:
-    return spelled(value) == spelled(wanted) or (isinstance(wanted, list | tuple) and spelled(value) in map(spelled, wanted))
+    return spell(value) == spell(wanted) or (isinstance(wanted, list | tuple) and spell(value) in map(spell, wanted))
 
 
 def _is_glob(name: str) -> bool:

@@ -19,8 +19,8 @@ from flows.runs import copies
 from flows.runs.record import Record
 from lowering import files
 from lowering.errors import InfraError, Problem, ShapelineError
-from lowering.record.folder import JOB, store_of
-from lowering.record.result import UNJUDGED, JobResult, Remark, with_remark
+from lowering.record.folder import JOB, find_store
+from lowering.record.result import UNJUDGED, JobResult, Remark, add_remark
 from lowering.store import mirror, reuse
 from lowering.store.entries import Store
 from lowering.worker import client, replay
@@ -37,43 +37,43 @@ class Prepared:
     url: str | None = None
 
 
-def prepared(run: Record, job: str, need: Need) -> Prepared:
+def prepare(run: Record, job: str, need: Need) -> Prepared:
     folder = run.job_folder(job)
-    return Prepared(str(folder), need, mirror.url_of(folder))
+    return Prepared(str(folder), need, mirror.find_url(folder))
 
 
-def ended_before(place: Path) -> JobResult | None:
+def load_ended(place: Path) -> JobResult | None:
     """Return the result of an earlier attempt, if it has a verdict on the job."""
     found = JobResult.load(place)
     return found if found is not None and found.outcome not in UNJUDGED else None
 
 
-def refusals(place: Path, environment: Mapping[str, Any]) -> list[Problem]:
+def check_worker(place: Path, environment: Mapping[str, Any]) -> list[Problem]:
     """Return the problems that forbid this cluster worker to take the job in `place`. environment: the run's."""
-    return workers.problems(environment, place, store_of(files.read(place / JOB), place))
+    return workers.check_worker(environment, place, find_store(files.read(place / JOB), place))
 
 
-def concluded(place: Path, before: JobResult | None, result: JobResult, url: str | None) -> JobResult:
+def conclude(place: Path, before: JobResult | None, result: JobResult, url: str | None) -> JobResult:
     """Finish an attempt: write the job's view and upload its files to `url`. Return `result` with its final remarks.
 
     before: the result of the previous attempt; a remark is added if it ended in infra.
     """
     if before is not None and before.outcome == InfraError.outcome:
-        result = with_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.short(before)}", stage=before.stage))
+        result = add_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.describe_cause(before)}", stage=before.stage))
         with suppress(OSError):
             result.save(place)
     with suppress(OSError):  # the report writes missing views, and reports it if the disk refuses
         views.write(place, result)
     try:
-        copies.ended(place)
+        copies.upload_job(place)
     except OSError as error:
-        result = with_remark(result, Remark("output", f"its files could not be uploaded to {url}: {error}", stage=result.stage))
+        result = add_remark(result, Remark("output", f"its files could not be uploaded to {url}: {error}", stage=result.stage))
         with suppress(OSError):
             result.save(place)
     return result
 
 
-def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[str]:
+def find_held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[str]:
     """Return the `jobs` that ended well before, according to the notes of the run's store.
 
     Does not check that the store still has all of their results.
@@ -84,11 +84,11 @@ def held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here: Slo
 
     def known(job: str) -> bool:
         try:
-            return bool(reuse.noted(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
+            return bool(reuse.read_keys(store, files.read(run.job_folder(job) / JOB), here.sight(needed[job])))
         except (OSError, ValueError):  # the job's own attempt will report the error
             return False
 
-    if mirror.url_of(run.store) is None:
+    if mirror.find_url(run.store) is None:
         return [job for job in jobs if known(job)]
     with ThreadPoolExecutor(LOOKS) as pool:
         return [job for job, found in zip(jobs, pool.map(known, jobs), strict=True) if found]
@@ -100,18 +100,18 @@ def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: f
     where: the slots of the flow's machine, or on a cluster worker the run's environment. deadline: of the run, in seconds since the epoch.
     """
     for job in jobs:
-        if client.stopped() or (deadline is not None and time.time() >= deadline):
+        if client.is_stopped() or (deadline is not None and time.time() >= deadline):
             return
         with suppress(OSError, ValueError, ShapelineError):  # the job's own attempt will report the error
-            if (result := _taken(job, where)) is not None:
+            if (result := _take_job(job, where)) is not None:
                 yield result
 
 
-def _taken(job: Prepared, where: Slots | Mapping[str, Any]) -> JobResult | None:
-    place = copies.here(job.folder, job.url)
-    if ended_before(place) is not None or (not isinstance(where, Slots) and refusals(place, where)):
+def _take_job(job: Prepared, where: Slots | Mapping[str, Any]) -> JobResult | None:
+    place = copies.locate_job(job.folder, job.url)
+    if load_ended(place) is not None or (not isinstance(where, Slots) and check_worker(place, where)):
         return None
     before = JobResult.load(place)
-    with nullcontext(where.sight(job.need)) if isinstance(where, Slots) else slots.given() as variables:
+    with nullcontext(where.sight(job.need)) if isinstance(where, Slots) else slots.use_assigned() as variables:
         result = replay.replay(place, files.read(place / JOB), variables)
-    return None if result is None else concluded(place, before, result, job.url)
+    return None if result is None else conclude(place, before, result, job.url)

@@ -31,9 +31,9 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
     job, (id, need, attempt) -> future. wait: waits until futures are done, however they end. here: the slots of the flow's machine.
     """
     patience = run.data["patience"]
-    needed = schedule.needs(run)
-    todo = schedule.longest_first(run.unfinished(), needed)
-    held = attempts.held(run, todo, needed, here)
+    needed = schedule.estimate_needs(run)
+    todo = schedule.sort_longest_first(run.unfinished(), needed)
+    held = attempts.find_held(run, todo, needed, here)
     batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
                for number, first in enumerate(range(0, len(held), BATCH), 1)]
     submitted, waiting = len(batches), set(held)
@@ -47,29 +47,29 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
         wait(futures)
         todo = [job for job in run.unfinished() if job in todo]
         pause = patience["retry_seconds"] * GROWTH ** (attempt - 1)
-        if not todo or attempt > patience["retries"] or not _rest(pause, deadline):
+        if not todo or attempt > patience["retries"] or not _wait_for_retry(pause, deadline):
             break
     for job in todo:
         if JobResult.load(run.job_folder(job)) is None:
-            _lost(run, job, deadline)
+            _record_lost(run, job, deadline)
     return submitted
 
 
-def _rest(seconds: float, deadline: float | None) -> bool:
+def _wait_for_retry(seconds: float, deadline: float | None) -> bool:
     """Sleep until the next attempt and return True; return False at once if the deadline comes first or the run is stopped."""
     end = time.time() + seconds
-    if client.stopped() or (deadline is not None and end >= deadline):
+    if client.is_stopped() or (deadline is not None and end >= deadline):
         return False
     while time.time() < end:
-        if client.stopped():
+        if client.is_stopped():
             return False
         time.sleep(min(0.1, seconds))
     return True
 
 
-def _lost(run: Record, job: str, deadline: float | None) -> None:
+def _record_lost(run: Record, job: str, deadline: float | None) -> None:
     """Record the outcome of a job that has no result after all attempts."""
     late = deadline is not None and time.time() >= deadline
     cause = "was lost before it wrote a result" if not late else "had not started the job when the run's deadline passed"
     problem = Problem("worker", cause, "see the log of the cluster" if not late else "raise limits.run_seconds")
-    watch.lost(run.job_folder(job), "not_run" if late else "infra", problem)
+    watch.save_lost(run.job_folder(job), "not_run" if late else "infra", problem)

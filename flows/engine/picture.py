@@ -13,12 +13,12 @@ COLOURS = {"ok": "#4c9a63", "hit": "#8fbf9d", "bad": "#cf4a3f", "apart": "#9a77c
 WIDTH, HEAD, HEIGHT = 96, 24, 480  # width of a column, height of the head, height of all lines together
 
 
-def matrix(results: Sequence[JobResult], title: str) -> str:
+def draw_matrix(results: Sequence[JobResult], title: str) -> str:
     """Return the picture as SVG. It stays small for any number of jobs: neighbours with the same outcome share a rectangle."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
     line = max(0.25, min(12.0, HEIGHT / max(1, len(results))))
     width, height = max(5, len(stages)) * WIDTH, HEAD * 2 + line * len(results)
-    parts = "".join(_column(number, name, results, line) for number, name in enumerate(stages))
+    parts = "".join(_draw_column(number, name, results, line) for number, name in enumerate(stages))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
@@ -26,21 +26,21 @@ def matrix(results: Sequence[JobResult], title: str) -> str:
     )
 
 
-def as_address(picture: str) -> str:
+def to_address(picture: str) -> str:
     """Return the picture as a `data:` URL, which needs no server."""
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode('ascii')}"
 
 
-def _column(number: int, stage: str, results: Sequence[JobResult], line: float) -> str:
+def _draw_column(number: int, stage: str, results: Sequence[JobResult], line: float) -> str:
     spans = "".join(
         f'<rect x="{number * WIDTH + 1}" y="{HEAD * 2 + line * start:g}" width="{WIDTH - 2}" height="{line * length:g}" '
         f'fill="{COLOURS[kind]}"/>'
-        for start, length, kind in _spans([_kind(result, stage) for result in results])
+        for start, length, kind in _find_spans([_find_kind(result, stage) for result in results])
     )
     return f'<text x="{number * WIDTH + 4}" y="{HEAD * 2 - 6}" fill="#5a626c">{escape(stage)}</text>{spans}'
 
 
-def _spans(kinds: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def _find_spans(kinds: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     start = 0
     for kind, members in groupby(kinds):
         length = len(list(members))
@@ -48,7 +48,7 @@ def _spans(kinds: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         start += length
 
 
-def _kind(result: JobResult, name: str) -> str:
+def _find_kind(result: JobResult, name: str) -> str:
     stage = next((stage for stage in result.stages if stage.name == name), None)
     if stage is None:
         return "none"

@@ -26,7 +26,7 @@ from prefect.client.orchestration import get_client
 from flows.engine import picture
 from flows.report import report
 from flows.runs.record import Record
-from flows.watching import watching
+from flows.watching import run_watcher
 from lowering.record.folder import MANIFEST
 from lowering.record.result import JobResult
 
@@ -38,7 +38,7 @@ SHOWN = 200  # failures listed in the Markdown of a run; the table has every job
 Made = TypeVar("Made")
 
 
-def key(*words: str) -> str:
+def make_key(*words: str) -> str:
     """Return an artifact's key: lowercase letters, digits and dashes, with a digest where other words would give the same key."""
     text = "-".join(("shapeline", *words))
     plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -48,70 +48,70 @@ def key(*words: str) -> str:
     return f"{plainer[:110].strip('-')}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
 
 
-def job_page(result: JobResult) -> None:
+def create_job_page(result: JobResult) -> None:
     """Create the page of a job, as Markdown."""
-    text = "\n".join(report.page(result))
-    _patiently(lambda: create_markdown_artifact(text, key=key("job", result.id), description=result.outcome))
+    text = "\n".join(report.render_page(result))
+    _retry(lambda: create_markdown_artifact(text, key=make_key("job", result.id), description=result.outcome))
 
 
-def taken_page(results: Sequence[JobResult], name: str) -> None:
+def create_taken_page(results: Sequence[JobResult], name: str) -> None:
     """Create the page of a batch of jobs taken from the store, as Markdown, under the key `name`."""
-    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": makers(result)}
+    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": list_makers(result)}
             for result in results]
     said = f"{report.counted(len(results), 'job')} taken from the store"
     text = "\n".join([f"# {said}", "", *report.table(rows)])
-    _patiently(lambda: create_markdown_artifact(text, key=name, description=said))
+    _retry(lambda: create_markdown_artifact(text, key=name, description=said))
 
 
-def makers(result: JobResult) -> str:
+def list_makers(result: JobResult) -> str:
     """Return the jobs (`run/job`) that made the stored stages of `result`."""
     return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
 
 
-def run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
+def create_run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
     """Create the table, the list of failures and the picture of a run. taken: by job, the key of the page of its batch."""
-    suite, said = run.data["suite"], f"{run.data['run']}: {report.summary(results)}"
-    made = _patiently(_pages)
-    pages = {key("job", job): made[page] for job, page in taken.items() if page in made} | made
-    _patiently(lambda: create_table_artifact(table(results, pages), key=key("run", suite), description=said))
-    _patiently(lambda: create_markdown_artifact("\n".join(failures(run, results, pages)), key=key("failures", suite), description=said))
-    _patiently(lambda: create_image_artifact(picture.as_address(picture.matrix(results, said)), key=key("matrix", suite), description=said))
+    suite, said = run.data["suite"], f"{run.data['run']}: {report.summarize(results)}"
+    made = _retry(_read_pages)
+    pages = {make_key("job", job): made[page] for job, page in taken.items() if page in made} | made
+    _retry(lambda: create_table_artifact(make_table(results, pages), key=make_key("run", suite), description=said))
+    _retry(lambda: create_markdown_artifact("\n".join(render_failures(run, results, pages)), key=make_key("failures", suite), description=said))
+    _retry(lambda: create_image_artifact(picture.to_address(picture.draw_matrix(results, said)), key=make_key("matrix", suite), description=said))
 
 
-def table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
+def make_table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for every job, unexpected outcomes first, with a link to its page. The UI renders all text of a table as Markdown."""
     listed = sorted(results, key=lambda result: result.as_expected)
     rows = zip(report.rows(listed), listed, strict=True)
-    return [{**row, "job": f"[{_shown(result.id)}]({_link(result, pages)})", "cause": _shown(row["cause"])} for row, result in rows]
+    return [{**row, "job": f"[{_escape(result.id)}]({_make_link(result, pages)})", "cause": _escape(row["cause"])} for row, result in rows]
 
 
-def failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
+def render_failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of the failures of a run as Markdown, each with a link to its page. pages: ids of artifacts by key."""
-    failed = report.unexpected(results)
-    yield f"# {run.data['suite']}: {report.summary(results)}"
+    failed = report.find_unexpected(results)
+    yield f"# {run.data['suite']}: {report.summarize(results)}"
     yield ""
     yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
     yield ""
-    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.short(result)}
+    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.describe_cause(result)}
              for result in failed[:SHOWN]]
     yield from report.table(named)
     if failed:
         yield ""
-        yield "Pages: " + " · ".join(f"[{_shown(result.id)}]({_link(result, pages)})" for result in failed[:SHOWN])
+        yield "Pages: " + " · ".join(f"[{_escape(result.id)}]({_make_link(result, pages)})" for result in failed[:SHOWN])
     if len(failed) > SHOWN:
         yield f"\nand {len(failed) - SHOWN} more in the table"
 
 
 @contextmanager
-def progressing(run: Record) -> Iterator[None]:
+def show_progress(run: Record) -> Iterator[None]:
     """Show a progress bar in the UI while the block runs."""
     said = run.data["run"]
-    made = cast(UUID, _patiently(lambda: create_progress_artifact(0.0, key=key("progress", run.data["suite"]), description=said)))
-    with watching(partial(_watch, run, made)):
+    made = cast(UUID, _retry(lambda: create_progress_artifact(0.0, key=make_key("progress", run.data["suite"]), description=said)))
+    with run_watcher(partial(_update_progress, run, made)):
         yield
 
 
-def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
+def _update_progress(run: Record, made: UUID, ended: threading.Event) -> None:
     last = 0.0
     while True:
         over = ended.wait(LOOK)
@@ -125,7 +125,7 @@ def _watch(run: Record, made: UUID, ended: threading.Event) -> None:
             return
 
 
-def _patiently(ask: Callable[[], Made]) -> Made:
+def _retry(ask: Callable[[], Made]) -> Made:
     """Call `ask` and retry while the server is down. Prefect's client itself retries only with a server that answered before."""
     end = time.monotonic() + PATIENCE
     while True:
@@ -137,7 +137,7 @@ def _patiently(ask: Callable[[], Made]) -> Made:
         time.sleep(1.0)
 
 
-def _pages() -> dict[str, str]:
+def _read_pages() -> dict[str, str]:
     """Return the artifacts of this flow run so far: key -> id of the newest."""
     found: dict[str, str] = {}
     seen = 0
@@ -151,12 +151,12 @@ def _pages() -> dict[str, str]:
                 return found
 
 
-def _link(result: JobResult, pages: Mapping[str, str]) -> str:
+def _make_link(result: JobResult, pages: Mapping[str, str]) -> str:
     """Return the address of a job's page, or of the list of its versions if the page is unknown."""
-    name = key("job", result.id)
+    name = make_key("job", result.id)
     return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
 
 
-def _shown(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape a name for the text of a Markdown link."""
     return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

@@ -54,7 +54,7 @@ class Progress:
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, in {_near(self.run)}")
+        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, in {_shorten_folder(self.run)}")
         if self.live:
             self.live.start()
         self.thread.start()
@@ -92,7 +92,7 @@ class Progress:
                 count = sum(one.result is not None for one in self.rows.values())
                 result = row.result
                 end = f"{result.outcome} {result.stage} {result.seconds:.1f} s"
-                self.line(f"{count}/{len(self.rows)} {job} {end} {report.short(result)}".rstrip())
+                self.line(f"{count}/{len(self.rows)} {job} {end} {report.describe_cause(result)}".rstrip())
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -107,44 +107,44 @@ class Progress:
         room = max(4, self.console.height - 5)
         jobs = list(self.rows)
         if len(jobs) > room:
-            kept = set(sorted(jobs, key=lambda job: _urgency(self.rows[job]))[:room])
+            kept = set(sorted(jobs, key=lambda job: _rank_row(self.rows[job]))[:room])
             jobs = [job for job in jobs if job in kept]
         for job in jobs:
-            shown.add_row(job, *_cells(self.rows[job]))
+            shown.add_row(job, *_make_cells(self.rows[job]))
         if len(jobs) < len(self.rows):
             shown.add_row(f"… {len(self.rows) - len(jobs)} more")
         return shown
 
     def conclude(self, results: list[JobResult], lost: int, seconds: float) -> None:
         """Print the last lines: totals, the command that reruns the unexpected jobs, and the path of the report."""
-        self.line(f"{report.summary(results)}, in {seconds:.0f} s")
+        self.line(f"{report.summarize(results)}, in {seconds:.0f} s")
         if lost:
             unrecorded = report.counted(lost, "task run")
             self.line(f"Prefect's server has not recorded the end of {unrecorded}; the record in the run's folder is complete")
-        if failed := report.unexpected(results):
-            self.line(f"again: {record.again(self.run, [result.id for result in failed])}")
-        if url := mirror.url_of(self.run.folder):
+        if failed := report.find_unexpected(results):
+            self.line(f"again: {record.make_rerun_command(self.run, [result.id for result in failed])}")
+        if url := mirror.find_url(self.run.folder):
             self.line(f"all of it: {url}")
-        self.line(f"report: {_near(self.run)}/{HTML}")
+        self.line(f"report: {_shorten_folder(self.run)}/{HTML}")
 
 
-def _cells(row: _Row) -> tuple[str, ...]:
+def _make_cells(row: _Row) -> tuple[str, ...]:
     if row.result is not None:
         result, colour = row.result, COLOURS.get(row.result.outcome, "red")
         peak = f"{result.peak_rss_bytes >> 20}" if result.peak_rss_bytes else ""
-        return f"[{colour}]{result.outcome}[/]", result.stage, f"{result.seconds:.1f}", peak, escape(report.short(result, 60))
+        return f"[{colour}]{result.outcome}[/]", result.stage, f"{result.seconds:.1f}", peak, escape(report.describe_cause(result, 60))
     if row.began is None:
         return "[dim]waits[/]", "", "", "", ""
     return "[cyan]runs[/]", row.stage, f"{time.time() - row.began:.0f}", "", ""
 
 
-def _urgency(row: _Row) -> int:
+def _rank_row(row: _Row) -> int:
     if row.result is None:
         return 0 if row.began is not None else 2
     return 1 if not row.result.as_expected else 3
 
 
-def _near(run: Record) -> str:
+def _shorten_folder(run: Record) -> str:
     """Return the run's folder, relative to the working directory if inside."""
     try:
         return str(run.folder.relative_to(Path.cwd()))

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flows.watching import watching
+from flows.watching import run_watcher
 from lowering.errors import InfraError, Problem
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class ServerLost(InfraError):
 
 
 @contextmanager
-def watched(stop: Callable[[Problem], None]) -> Iterator[None]:
+def supervise(stop: Callable[[Problem], None]) -> Iterator[None]:
     """Keep the run's server running while the block runs. `stop` is called with the cause if the server is lost permanently."""
-    with watching(partial(_watch, stop)):
+    with run_watcher(partial(_watch, stop)):
         yield
 
 
@@ -46,11 +46,11 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
     remote = PREFECT_API_URL.value()
     with ExitStack() as leashes:
         while not ended.wait(LOOK):
-            server = embedded()
+            server = find_embedded()
             if server is not None and (process := server.server_process) is not None:
                 if process.poll() is not None:
                     if revived == REVIVALS:
-                        return stop(_gone(server.api_url, f"died {revived + 1} times"))
+                        return stop(_make_problem(server.api_url, f"died {revived + 1} times"))
                     revived += 1
                     # On the same port and database, so that clients reach it when they retry.
                     server.server_process = process = server._run_uvicorn_command()
@@ -58,10 +58,10 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                     leashed = process.pid
                     leashes.enter_context(_leash(leashed))
             elif remote and server is None:
-                if _listens(remote):
+                if _is_listening(remote):
                     answered = time.monotonic()
                 elif answered and time.monotonic() - answered > SILENCE:  # if it never answered, a proxy may be in between
-                    return stop(_gone(remote, f"has not answered for {SILENCE:.0f} s"))
+                    return stop(_make_problem(remote, f"has not answered for {SILENCE:.0f} s"))
     return None
 
 
@@ -77,7 +77,7 @@ def _leash(pid: int) -> Iterator[None]:
         holder.communicate()
 
 
-def embedded() -> SubprocessASGIServer | None:
+def find_embedded() -> SubprocessASGIServer | None:
     """Return the server that this process started, if any."""
     if "prefect.server.api.server" not in sys.modules:  # importing it takes seconds, and no server was started without it
         return None
@@ -86,7 +86,7 @@ def embedded() -> SubprocessASGIServer | None:
     return SubprocessASGIServer._instances.get(None)
 
 
-def _listens(address: str) -> bool:
+def _is_listening(address: str) -> bool:
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     with suppress(OSError), socket.create_connection((parts.hostname, port), timeout=LOOK):
@@ -94,5 +94,5 @@ def _listens(address: str) -> bool:
     return False
 
 
-def _gone(address: str, what: str) -> Problem:
+def _make_problem(address: str, what: str) -> Problem:
     return Problem(f"Prefect's server {address}", what, "restart it and repeat the command: finished jobs are kept")

@@ -27,11 +27,11 @@ def of(cluster: Cluster, workers: int) -> TaskRunner[Any]:
     """Return the task runner of `cluster`. Raises InfraError if its package is not installed."""
     if cluster.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
-    return {"dask": _dask, "ray": _ray}[cluster.runner](cluster, workers)
+    return {"dask": _make_dask_runner, "ray": _make_ray_runner}[cluster.runner](cluster, workers)
 
 
-def _dask(cluster: Cluster, workers: int) -> TaskRunner[Any]:
-    prefect_dask = _extra("prefect_dask", "dask")
+def _make_dask_runner(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+    prefect_dask = _import_extra("prefect_dask", "dask")
     import dask
 
     dask.config.set(DASK)
@@ -42,8 +42,8 @@ def _dask(cluster: Cluster, workers: int) -> TaskRunner[Any]:
     return prefect_dask.DaskTaskRunner(cluster_class=cluster.cluster_class or LOCAL_CLUSTER, cluster_kwargs=options)
 
 
-def _ray(cluster: Cluster, workers: int) -> TaskRunner[Any]:
-    prefect_ray = _extra("prefect_ray", "ray")
+def _make_ray_runner(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+    prefect_ray = _import_extra("prefect_ray", "ray")
     for name, value in RAY.items():
         os.environ.setdefault(name, value)
     if cluster.address:
@@ -52,7 +52,7 @@ def _ray(cluster: Cluster, workers: int) -> TaskRunner[Any]:
     return prefect_ray.RayTaskRunner(init_kwargs=options)
 
 
-def _extra(module: str, extra: str) -> Any:
+def _import_extra(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -61,13 +61,13 @@ def _extra(module: str, extra: str) -> Any:
 
 
 @contextmanager
-def resources(cluster: Cluster, need: Need) -> Iterator[None]:
+def request_resources(cluster: Cluster, need: Need) -> Iterator[None]:
     """Make tasks submitted inside the block request the job's resources from the cluster, and run at most once."""
     if cluster.runner == "ray":
         from prefect_ray.context import remote_options
 
         gpus = {"num_gpus": cluster.gpu_per_job} if need.gpu and _ray_has_gpus() else {}
-        with remote_options(max_retries=0, num_cpus=1, memory=min(need.memory_bytes, _ray_memory()), **gpus):
+        with remote_options(max_retries=0, num_cpus=1, memory=min(need.memory_bytes, _read_ray_memory()), **gpus):
             yield
     elif cluster.runner == "dask":
         import dask
@@ -86,7 +86,7 @@ def _ray_has_gpus() -> bool:
     return float(ray.cluster_resources().get("GPU", 0)) > 0
 
 
-def _ray_memory() -> int:
+def _read_ray_memory() -> int:
     """Return the memory of the largest node in bytes: the most that a task can request."""
     import ray
 

@@ -22,14 +22,14 @@ class Need:
     gpu: bool
 
 
-def needs(run: Record) -> dict[str, Need]:
+def estimate_needs(run: Record) -> dict[str, Need]:
     """Return the expected need of every job, by id. The job's memory limit, if set, bounds the estimate."""
     store = Store(run.store) if run.store else None
     cap = run.data["limits"].get("memory_bytes")
-    return {job["id"]: _need(store, job["id"], bool(job.get("gpu")), cap) for job in run.data["jobs"]}
+    return {job["id"]: _estimate_need(store, job["id"], bool(job.get("gpu")), cap) for job in run.data["jobs"]}
 
 
-def longest_first(jobs: Iterable[str], needed: dict[str, Need]) -> list[str]:
+def sort_longest_first(jobs: Iterable[str], needed: dict[str, Need]) -> list[str]:
     """Sort jobs by descending seconds. Jobs of unknown length come first, as one of them may be the longest."""
     def urgency(job: str) -> float:
         seconds = needed[job].seconds
@@ -38,7 +38,7 @@ def longest_first(jobs: Iterable[str], needed: dict[str, Need]) -> list[str]:
     return sorted(jobs, key=urgency)
 
 
-def _need(store: Store | None, job: str, gpu: bool, cap: int | None) -> Need:
+def _estimate_need(store: Store | None, job: str, gpu: bool, cap: int | None) -> Need:
     noted = (store.noted(STAGES, job) if store else None) or {}
     peaks = [stage["peak_rss_bytes"] for stage in noted.values() if stage["peak_rss_bytes"]]
     memory = int(max(peaks) * MARGIN) if peaks else UNKNOWN_BYTES

@@ -57,7 +57,7 @@ def check_home() -> None:
 
 
 @contextmanager
-def shared(cluster: Cluster) -> Iterator[None]:
+def share(cluster: Cluster) -> Iterator[None]:
     """Make cluster workers report to the run's embedded server while the block runs. Otherwise each worker would start its own.
 
     Raises InfraError if the workers cannot reach it.
@@ -88,7 +88,7 @@ def _is_here(address: str | None) -> bool:
     return address in (None, "auto", "local") or urlsplit(str(address)).hostname in ("localhost", "127.0.0.1", "::1", platform.node())
 
 
-def missing_records(flow_run: UUID, submitted: int, patience: float = 60.0) -> int:
+def count_missing_records(flow_run: UUID, submitted: int, patience: float = 60.0) -> int:
     """Return how many ended tasks of a flow run the server has not recorded after `patience` seconds.
 
     An embedded server loses the events in flight when the process ends.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.config.document import Cluster
 from flows.engine.schedule import Need
-from flows.runs.environment import available_bytes
+from flows.runs.environment import read_available_bytes
 
 
 class Slots:
@@ -54,11 +54,11 @@ class Slots:
 
 def lay_out(cluster: Cluster) -> Slots:
     """Return the slots of this machine for the jobs of a run."""
-    gpus = gpus_here() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus]
-    return Slots(cluster.memory_bytes or available_bytes(), gpus)
+    gpus = find_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus]
+    return Slots(cluster.memory_bytes or read_available_bytes(), gpus)
 
 
-def gpus_here() -> list[str]:
+def find_gpus() -> list[str]:
     """Return the ids of the GPUs that this process may use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
@@ -67,6 +67,6 @@ def gpus_here() -> list[str]:
 
 
 @contextmanager
-def given() -> Iterator[dict[str, str]]:
+def use_assigned() -> Iterator[dict[str, str]]:
     """Yield the environment variables of a job on a cluster worker: only the GPUs that the cluster assigned are visible."""
-    yield {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")} if gpus_here() or "RAY_JOB_ID" in os.environ else {}
+    yield {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")} if find_gpus() or "RAY_JOB_ID" in os.environ else {}

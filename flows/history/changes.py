@@ -75,31 +75,31 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], earlier: Mapping[str
     before, after = ({job["id"]: job for job in run["jobs"]} for run in (old, new))
     for name, job in before.items():
         if name not in after:
-            found.add("missing", name, was=_end(job))
+            found.add("missing", name, was=_format_end(job))
     for name, job in after.items():
         if name not in before:
-            found.add("new", name, now=_end(job), note=_cause(job))
+            found.add("new", name, now=_format_end(job), note=_format_cause(job))
             continue
-        _outcome(found, name, before[name], job, past.get(name, ()))
+        _compare_outcome(found, name, before[name], job, past.get(name, ()))
         if job["outcome"] not in UNJUDGED and before[name]["outcome"] not in UNJUDGED:
-            _dims(found, name, before[name], job)
-            _levels(found, name, before[name], job)
-            _cost(found, name, before[name], job, past.get(name, ()))
-    found.summary = _summary(before, after)
+            _compare_dims(found, name, before[name], job)
+            _compare_levels(found, name, before[name], job)
+            _compare_cost(found, name, before[name], job, past.get(name, ()))
+    found.summary = _summarize(before, after)
     return found
 
 
-def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
+def _compare_outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
     if new["outcome"] in UNJUDGED:
         if new["outcome"] == old["outcome"]:
             return
-        found.add("infra", name, was=_end(old), now=_end(new), note=_cause(new))
+        found.add("infra", name, was=_format_end(old), now=_format_end(new), note=_format_cause(new))
         return
     judged = [one.as_expected for one in past if one.outcome not in UNJUDGED]
-    good = _as_expected(new)
-    was_good = _as_expected(old) if old["outcome"] not in UNJUDGED else judged[-1] if judged else None
+    good = _is_as_expected(new)
+    was_good = _is_as_expected(old) if old["outcome"] not in UNJUDGED else judged[-1] if judged else None
     flaky = sum(one != other for one, other in pairwise(judged)) >= FLIPS
-    told: dict[str, str] = {"was": _end(old), "now": _end(new), "note": "" if good else _cause(new)}
+    told: dict[str, str] = {"was": _format_end(old), "now": _format_end(new), "note": "" if good else _format_cause(new)}
     if was_good is None:
         if not good:
             found.add("new", name, what="first result", **told)
@@ -113,19 +113,19 @@ def _outcome(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]
             found.add("earlier_stage" if ran_new < ran_old else "other_failure", name, **told)
 
 
-def _dims(found: Changes, name: str, old: Job, new: Job) -> None:
+def _compare_dims(found: Changes, name: str, old: Job, new: Job) -> None:
     before, after = ({dim["id"]: dim for dim in (job["symbols"] or {}).get("requested", ())} for job in (old, new))
     for dim, was in before.items():
         if (now := after.get(dim)) is None:
             continue
-        if _verdict(was) != _verdict(now):
-            kind = "dims_lost" if _kept(was) and not _kept(now) else "dims_changed"
+        if _format_verdict(was) != _format_verdict(now):
+            kind = "dims_lost" if _is_kept(was) and not _is_kept(now) else "dims_changed"
             line = now.get("line") or {}
             place = f"{line['file']}:{line['line']}" if line else ""
-            found.add(kind, name, dim, _verdict(was), _verdict(now), "; ".join(part for part in (now.get("why", ""), place) if part))
+            found.add(kind, name, dim, _format_verdict(was), _format_verdict(now), "; ".join(part for part in (now.get("why", ""), place) if part))
 
 
-def _levels(found: Changes, name: str, old: Job, new: Job) -> None:
+def _compare_levels(found: Changes, name: str, old: Job, new: Job) -> None:
     before = {level["stem"]: level["digest"] for level in old.get("levels", ())}
     changed = [level for level in new.get("levels", ()) if before.get(level["stem"], level["digest"]) != level["digest"]]
     if changed:
@@ -134,9 +134,9 @@ def _levels(found: Changes, name: str, old: Job, new: Job) -> None:
         found.add("ir", name, first, before[first], changed[0]["digest"], note)
 
 
-def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
+def _compare_cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -> None:
     """Compare time and memory, only of jobs that ended alike and took no result from the cache, which costs nothing."""
-    if old["outcome"] != new["outcome"] or old["stage"] != new["stage"] or _cached(old) or _cached(new):
+    if old["outcome"] != new["outcome"] or old["stage"] != new["stage"] or _is_cached(old) or _is_cached(new):
         return
     like = [one for one in past if one.outcome == new["outcome"] and not one.cached]
     costs: tuple[tuple[str, str, noise.Measure, list[float], float | None, float | None, Callable[[float], str]], ...] = (
@@ -165,9 +165,9 @@ def _cost(found: Changes, name: str, old: Job, new: Job, past: Sequence[Past]) -
             found.add(more if verdict.change > 0 else less, name, what, shown(was), shown(now), judged)
 
 
-def markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
+def render_markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
     """Yield the lines of a Markdown page, with at most `limit` rows of each kind."""
-    yield f"# {changes.new['suite']}: {_verdict_line(changes)}"
+    yield f"# {changes.new['suite']}: {_render_verdict(changes)}"
     yield ""
     yield f"`{changes.old['run']}` → `{changes.new['run']}`: {changes.summary}."
     for kind, (title, bad) in KINDS.items():
@@ -178,14 +178,14 @@ def markdown(changes: Changes, limit: int = 50) -> Iterator[str]:
             yield "| job | what | was | is | note |"
             yield "| --- | --- | --- | --- | --- |"
             for row in rows[:limit]:
-                yield "| " + " | ".join(_cell(text) for text in row.values()) + " |"
+                yield "| " + " | ".join(_escape_cell(text) for text in row.values()) + " |"
             if len(rows) > limit:
                 yield f"\nand {len(rows) - limit} more"
 
 
 def text(changes: Changes, limit: int = 20) -> Iterator[str]:
     """Yield the lines for a terminal, with at most `limit` rows of each kind."""
-    yield f"{changes.old['run']} -> {changes.new['run']}: {_verdict_line(changes)}"
+    yield f"{changes.old['run']} -> {changes.new['run']}: {_render_verdict(changes)}"
     yield changes.summary
     for kind, (title, bad) in KINDS.items():
         if rows := changes.kinds[kind]:
@@ -198,53 +198,53 @@ def text(changes: Changes, limit: int = 20) -> Iterator[str]:
                 yield f"  and {len(rows) - limit} more"
 
 
-def _verdict_line(changes: Changes) -> str:
+def _render_verdict(changes: Changes) -> str:
     if changes.regression:
         bad = [(title.lower(), len(changes.kinds[kind])) for kind, (title, is_bad) in KINDS.items() if is_bad and changes.kinds[kind]]
         return "regressions: " + ", ".join(f"{count} {title}" for title, count in bad)
     return "nothing changed" if changes.empty else "no regression"
 
 
-def _summary(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
+def _summarize(before: Mapping[str, Job], after: Mapping[str, Job]) -> str:
     """Return totals over the jobs that ended alike in both runs, so that the totals are comparable."""
     both = [
         (before[name], job)
         for name, job in after.items()
         if name in before and job["outcome"] == before[name]["outcome"] and job["outcome"] not in UNJUDGED
     ]
-    done = [(old, new) for old, new in both if not _cached(old) and not _cached(new)]
+    done = [(old, new) for old, new in both if not _is_cached(old) and not _is_cached(new)]
     was, now = sum(old["seconds"] for old, _ in done), sum(new["seconds"] for _, new in done)
     share = f" ({now / was - 1:+.0%})" if was else ""
     jobs = f"{len(both)} job{'' if len(both) == 1 else 's'} ended alike in both"
     return f"{jobs}; time of the stages of the {len(done)} not cached: {was:.1f} s -> {now:.1f} s{share}" if done else jobs
 
 
-def _as_expected(job: Job) -> bool:
+def _is_as_expected(job: Job) -> bool:
     return bool(job.get("as_expected", job["outcome"] == job["expected"]))
 
 
-def _end(job: Job) -> str:
+def _format_end(job: Job) -> str:
     return "ok" if job["outcome"] == "ok" else f"{job['outcome']} in {job['stage']}"
 
 
-def _cause(job: Job) -> str:
+def _format_cause(job: Job) -> str:
     problem = (job["problems"] or [{"place": "", "cause": ""}])[0]
     return f"{problem['place']}: {problem['cause']}".strip(": ").splitlines()[0][:200] if problem["place"] or problem["cause"] else ""
 
 
-def _kept(dim: Mapping[str, Any]) -> bool:
+def _is_kept(dim: Mapping[str, Any]) -> bool:
     return dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at")
 
 
-def _verdict(dim: Mapping[str, Any]) -> str:
+def _format_verdict(dim: Mapping[str, Any]) -> str:
     value = {"specialized": dim.get("value"), "never_symbol": dim.get("value"), "derived": dim.get("expr")}.get(dim["verdict"])
     lost = f", lost at {dim['lost_at']}" if dim.get("lost_at") else ""
     return f"{dim['verdict']}{'' if value is None else f' {value}'}{lost}"
 
 
-def _cached(job: Job) -> bool:
+def _is_cached(job: Job) -> bool:
     return any(stage["cache"] == "hit" for stage in job["stages"])
 
 
-def _cell(content: str) -> str:
+def _escape_cell(content: str) -> str:
     return " ".join(content.split()).replace("|", "\\|").replace("<", "\\<")

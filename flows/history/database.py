@@ -39,18 +39,18 @@ class Past:
 
 
 @contextmanager
-def opened(runs: Path) -> Iterator[sqlite3.Connection]:
+def open_database(runs: Path) -> Iterator[sqlite3.Connection]:
     """Open the database of the folder `runs`, updated to the runs in it. Raises OSError, and sqlite3.Error if the disk refuses."""
     try:
-        connection = _connected(runs)
+        connection = _connect(runs)
     except sqlite3.DatabaseError:
         (runs / DATABASE).unlink(missing_ok=True)
-        connection = _connected(runs)
+        connection = _connect(runs)
     with closing(connection):
         yield connection
 
 
-def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
+def read_trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
     """Return runs, newest first, of all suites or of `suite`. until: leave out runs that started later than this time."""
     found = connection.execute(
         "select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
@@ -61,7 +61,7 @@ def trend(connection: sqlite3.Connection, suite: str | None = None, limit: int =
     return [{**dict(zip(names, row, strict=True)), "outcomes": json.loads(row[-1])} for row in found]
 
 
-def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
+def read_models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
     """Return every model of every suite, with a point for each of its last runs, oldest first. Jobs without a verdict are left out."""
     found = connection.execute(f"""
         select runs.suite, jobs.model, runs.started, count(*), sum(jobs.good), sum(jobs.seconds),
@@ -74,7 +74,7 @@ def models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, An
     return [{"suite": suite, "model": model, "points": told[-limit:]} for (suite, model), told in sorted(points.items())]
 
 
-def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
+def find_first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
     """Return the first run of the suite that had each failure, by the failure's signature."""
     found = connection.execute(
         "select jobs.signature, runs.run, min(runs.started) from jobs join runs using (run) "
@@ -84,7 +84,7 @@ def first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str
     return {signature: {"run": run, "started": started} for signature, run, started in found}
 
 
-def previous(connection: sqlite3.Connection, run: str) -> str | None:
+def find_previous(connection: sqlite3.Connection, run: str) -> str | None:
     """Return the run of the same suite before this one; None if it is the first."""
     found = connection.execute(
         "select other.run from runs as other, runs as this where this.run = ? and other.suite = this.suite "
@@ -95,7 +95,7 @@ def previous(connection: sqlite3.Connection, run: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, list[Past]]:
+def read_earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, list[Past]]:
     """Return the results of each job in the last `count` runs of the suite before this one, oldest first."""
     found = connection.execute(
         """
@@ -112,7 +112,7 @@ def earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[str, l
     return jobs
 
 
-def _connected(runs: Path) -> sqlite3.Connection:
+def _connect(runs: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(runs / DATABASE, timeout=60)
     try:
         with connection:
@@ -143,14 +143,14 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
         _forget(connection, run)
         try:
             data = files.read(path)
-            rows = [_row(run, job) for job in data["jobs"]]
+            rows = [_make_row(run, job) for job in data["jobs"]]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a report of this version: skip it
         _remember(connection, run, stamp, data, rows)
 
 
 def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
-    wrong = sum(not _good(job) and job["outcome"] not in UNJUDGED for job in data["jobs"])
+    wrong = sum(not _is_as_expected(job) and job["outcome"] not in UNJUDGED for job in data["jobs"])
     commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
     connection.execute(
         "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -172,7 +172,7 @@ def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mappin
     connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
+def _make_row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
     size = sum(level["size"] for level in job.get("levels", ()))
     cached = any(stage["cache"] == "hit" for stage in job["stages"])
     return (
@@ -180,7 +180,7 @@ def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
         job["id"],
         job["model"],
         job["outcome"],
-        _good(job),
+        _is_as_expected(job),
         job["stage"],
         job["seconds"],
         job["peak_rss_bytes"],
@@ -190,7 +190,7 @@ def _row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _good(job: Mapping[str, Any]) -> bool:
+def _is_as_expected(job: Mapping[str, Any]) -> bool:
     return bool(job.get("as_expected", job["outcome"] == job["expected"]))
 
 

@@ -33,30 +33,30 @@ def write(run: Record, seconds: float | None = None) -> Path:
     runs = run.folder.parent
     context: dict[str, Any] = {}
     if runs.name == RUNS:  # a run copied elsewhere has no other runs to compare with
-        context = _with_the_others(run, runs, data)
-    if failed := report.unexpected(results):
-        context["again"] = _again(run, [result.id for result in failed])
+        context = _compare_with_others(run, runs, data)
+    if failed := report.find_unexpected(results):
+        context["again"] = _make_command(run, [result.id for result in failed])
     report_page.write(run, results, data, context)
     return run.folder / report.MARKDOWN
 
 
-def _again(run: Record, failed: list[str]) -> str:
+def _make_command(run: Record, failed: list[str]) -> str:
     """Return the command that reruns the failures, short enough to read."""
     if len(failed) <= NAMED or run.folder.parent.name != RUNS:
-        return record.again(run, failed)
+        return record.make_rerun_command(run, failed)
     output = str((run.data.get("config") or {}).get("output", "artifacts"))
     return shlex.join(["shapeline", "rerun-failed", run.folder.name, *(["--output", output] if output != "artifacts" else [])])
 
 
-def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+def _compare_with_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """Compare a run with the other runs, write changes.json and the index, and return the data for the run's page."""
     try:
-        with database.opened(runs) as known:
-            found = compared(runs, run.folder.name, known)
+        with database.open_database(runs) as known:
+            found = compare_run(runs, run.folder.name, known)
             context = {
                 **{name: told.to_json() for name, told in found.items()},
-                "first_seen": database.first_seen(known, data["suite"]),
-                "trend": database.trend(known, data["suite"], SHOWN, data["started"]),
+                "first_seen": database.find_first_seen(known, data["suite"]),
+                "trend": database.read_trend(known, data["suite"], SHOWN, data["started"]),
             }
             write_index(runs, known)
     except sqlite3.Error as error:
@@ -67,19 +67,19 @@ def _with_the_others(run: Record, runs: Path, data: Mapping[str, Any]) -> dict[s
     return context
 
 
-def compared(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
+def compare_run(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
     """Compare a run with the one before it (`previous`) and with its suite's pinned run (`baseline`), as far as they exist."""
     new = files.read(runs / run / REPORT)
-    others = {"previous": database.previous(known, run), "baseline": baselines(runs).get(new["suite"])}
-    past = database.earlier(known, run, changes.EARLIER)
+    others = {"previous": database.find_previous(known, run), "baseline": read_baselines(runs).get(new["suite"])}
+    past = database.read_earlier(known, run, changes.EARLIER)
     found = {}
     for name, other in others.items():
-        if other and other != run and (old := _report(runs / other)):
+        if other and other != run and (old := _read_report(runs / other)):
             found[name] = changes.compare(old, new, past)
     return found
 
 
-def baselines(runs: Path) -> dict[str, str]:
+def read_baselines(runs: Path) -> dict[str, str]:
     """Return the pinned baseline run of each suite."""
     try:
         told = files.read(runs / BASELINES)
@@ -91,7 +91,7 @@ def baselines(runs: Path) -> dict[str, str]:
 def pin(folder: Path) -> str:
     """Make a finished run the baseline of its suite, and return the suite. Raises OSError."""
     suite = str(files.read(folder / REPORT)["suite"])
-    files.write(folder.parent / BASELINES, {**baselines(folder.parent), suite: folder.name})
+    files.write(folder.parent / BASELINES, {**read_baselines(folder.parent), suite: folder.name})
     return suite
 
 
@@ -101,13 +101,13 @@ def write_index(runs: Path, known: sqlite3.Connection) -> None:
         "kind": "index",
         "title": "Shapeline runs",
         "suite": "all runs",
-        "runs": database.trend(known, limit=400),
-        "models": database.models(known),
+        "runs": database.read_trend(known, limit=400),
+        "models": database.read_models(known),
     }
-    files.write_bytes(runs / INDEX, files.encode(page.text("Shapeline runs", payload)))
+    files.write_bytes(runs / INDEX, files.encode(page.render("Shapeline runs", payload)))
 
 
-def _report(folder: Path) -> dict[str, Any] | None:
+def _read_report(folder: Path) -> dict[str, Any] | None:
     try:
         return dict(files.read(folder / REPORT))
     except (OSError, ValueError):

@@ -54,7 +54,7 @@ def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | N
 
     Pinned runs and the newest run of each suite are kept, and runs without a report, which are still in progress.
     """
-    found = sorted(_finished(runs), key=lambda run: (run.started, run.folder.name))
+    found = sorted(_find_finished(runs), key=lambda run: (run.started, run.folder.name))
     newest = {run.suite: run.folder.name for run in found}
     free = [run for run in found if run.folder.name not in pinned and newest[run.suite] != run.folder.name]
     limit = None if keep.days is None else (now or datetime.now(UTC)) - timedelta(days=keep.days)
@@ -73,7 +73,7 @@ def plan(runs: Path, keep: Keep, pinned: Collection[str] = (), now: datetime | N
             ir[run.folder] = Removal(run.folder, False, run.ir_size, f"IR of more than {keep.ir_runs} green runs of {run.suite}")
     if keep.bytes is not None:
         left = sum(run.size for run in found) - sum(removal.size for removal in (*whole.values(), *ir.values()))
-        _to_fit(left, keep.bytes, rest, whole, ir)
+        _fit_size(left, keep.bytes, rest, whole, ir)
     return [*whole.values(), *(removal for removal in ir.values() if removal.folder not in whole)]
 
 
@@ -84,11 +84,11 @@ def apply(removals: Sequence[Removal]) -> None:
             gone = removal.folder.rename(removal.folder.with_name(f".removed-{removal.folder.name}"))
             shutil.rmtree(gone)
         else:
-            for path in _ir_files(removal.folder):
+            for path in _find_ir_files(removal.folder):
                 path.unlink(missing_ok=True)
 
 
-def _to_fit(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Removal], ir: dict[Path, Removal]) -> None:
+def _fit_size(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Removal], ir: dict[Path, Removal]) -> None:
     """Add removals until the runs fit `limit`: the IR of green runs first, then whole runs, each oldest first."""
     why = f"more than {limit:,} bytes in total"
     for run in rest:
@@ -101,7 +101,7 @@ def _to_fit(left: int, limit: int, rest: Sequence[_Kept], whole: dict[Path, Remo
             left -= run.size - (ir[run.folder].size if run.folder in ir else 0)
 
 
-def _finished(runs: Path) -> Iterator[_Kept]:
+def _find_finished(runs: Path) -> Iterator[_Kept]:
     for path in runs.glob(f"*/{REPORT}"):
         folder = path.parent
         if folder.is_symlink():
@@ -114,16 +114,16 @@ def _finished(runs: Path) -> Iterator[_Kept]:
                 datetime.fromisoformat(data["started"]),
                 bool(data["as_expected"]),
                 sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file()),
-                sum(file.stat().st_size for file in _ir_files(folder)),
+                sum(file.stat().st_size for file in _find_ir_files(folder)),
             )
         except (OSError, ValueError, KeyError):
             continue  # not a run of this version: do not remove it
 
 
-def _ir_files(folder: Path) -> list[Path]:
+def _find_ir_files(folder: Path) -> list[Path]:
     """Return the IR files of a run, their binary forms and their packed views. Their metadata is kept in report.json and levels.json."""
     found = []
     for job in (folder / "jobs").glob("*/"):
-        found += levels.present(job)
+        found += levels.list_files(job)
         found += [path for path in job.iterdir() if path.name == views.VIEW or (path.suffix in BULK and path.is_file())]
     return found

@@ -18,15 +18,15 @@ _RULES = (
 )
 
 
-def signature(result: JobResult) -> str:
+def make_signature(result: JobResult) -> str:
     """Return outcome, stage and the generalized first problem of a job; empty for a job that ended as expected."""
     if result.as_expected:
         return ""
     cause = result.problems[0].cause.strip().split("\n", 1)[0] if result.problems else "ended otherwise than expected"
-    return f"{result.outcome} in {result.stage}: {general(cause)}"
+    return f"{result.outcome} in {result.stage}: {generalize(cause)}"
 
 
-def general(cause: str) -> str:
+def generalize(cause: str) -> str:
     """Return a message without the parts that vary between jobs."""
     for pattern, word in _RULES:
         cause = pattern.sub(word, cause)

@@ -20,13 +20,13 @@ Job = Mapping[str, Any]
 
 def write(folder: Path, data: Mapping[str, Any], rows: Sequence[str]) -> None:
     """Write the three files to `folder`, the run's. data: the data of report.json; rows: the JSON of each job. Raises OSError."""
-    files.write_bytes(folder / JUNIT, junit(data))
-    files.write_bytes(folder / CSV, files.encode(table(data)))
-    run = files.dumps({"run": data["run"]}, indent=None).removesuffix("}")
+    files.write_bytes(folder / JUNIT, render_junit(data))
+    files.write_bytes(folder / CSV, files.encode(render_csv(data)))
+    run = files.encode_json({"run": data["run"]}, indent=None).removesuffix("}")
     files.write_bytes(folder / LINES, files.encode("".join(f"{run}, {row.removeprefix('{')}\n" for row in rows)))
 
 
-def junit(data: Mapping[str, Any]) -> bytes:
+def render_junit(data: Mapping[str, Any]) -> bytes:
     """Return junit.xml: a test suite with one test case for each job, as only suites have properties.
 
     The case passes, fails, errs (no verdict on the model), or is skipped (fails as expected, or has no expectation yet).
@@ -34,20 +34,20 @@ def junit(data: Mapping[str, Any]) -> bytes:
     """
     root = ElementTree.Element("testsuites", name=data["suite"])
     for job in data["jobs"]:
-        case = ElementTree.Element("testcase", classname=job["model"], name=job["variant"], time=_seconds(job))
+        case = ElementTree.Element("testcase", classname=job["model"], name=job["variant"], time=_format_seconds(job))
         counts = {"failures": 0, "errors": 0, "skipped": 0}
-        if (ending := _ending(job)) is not None:
+        if (ending := _find_ending(job)) is not None:
             kind, message = ending
             counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] = 1
-            found = ElementTree.SubElement(case, kind, type=job["outcome"], message=_text(message))
-            found.text = _text("\n".join(_problem(problem) for problem in job["problems"]))
+            found = ElementTree.SubElement(case, kind, type=job["outcome"], message=_clean_text(message))
+            found.text = _clean_text("\n".join(_format_problem(problem) for problem in job["problems"]))
         suite = ElementTree.SubElement(root, "testsuite", {
-            "name": job["id"], "tests": "1", **{name: str(count) for name, count in counts.items()}, "time": _seconds(job),
+            "name": job["id"], "tests": "1", **{name: str(count) for name, count in counts.items()}, "time": _format_seconds(job),
             "timestamp": data["started"], "hostname": data["environment"]["machine"]["host"], "file": f"{job['folder']}/{job['log']}",
         })  # fmt: skip
         properties = ElementTree.SubElement(suite, "properties")
-        for name, value in _properties(job):
-            ElementTree.SubElement(properties, "property", name=name, value=_text(value))
+        for name, value in _list_properties(job):
+            ElementTree.SubElement(properties, "property", name=name, value=_clean_text(value))
         suite.append(case)
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, 0)) for suite in root)))
@@ -55,7 +55,7 @@ def junit(data: Mapping[str, Any]) -> bytes:
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def table(data: Mapping[str, Any]) -> str:
+def render_csv(data: Mapping[str, Any]) -> str:
     """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and the seconds of each stage (`seconds STAGE`)."""
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
@@ -65,11 +65,11 @@ def table(data: Mapping[str, Any]) -> str:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for job in data["jobs"]:
-        writer.writerow({"run": data["run"], **_row(job)})
+        writer.writerow({"run": data["run"], **_make_row(job)})
     return text.getvalue()
 
 
-def dims(job: Job) -> tuple[int, int] | None:
+def count_dims(job: Job) -> tuple[int, int] | None:
     """Return how many of the requested dims stayed dynamic, and how many were requested; None if unknown."""
     requested = (job["symbols"] or {}).get("requested")
     if not requested:
@@ -77,50 +77,50 @@ def dims(job: Job) -> tuple[int, int] | None:
     return sum(dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at") for dim in requested), len(requested)
 
 
-def operations(job: Job) -> int | None:
+def count_ops(job: Job) -> int | None:
     """Return the number of ops of the last level that the job reached."""
     counted = [sum(stage["ops"].values()) for stage in job["stages"] if stage["ops"]]
     return counted[-1] if counted else None
 
 
-def _row(job: Job) -> dict[str, Any]:
-    kept, asked = dims(job) or (None, None)
+def _make_row(job: Job) -> dict[str, Any]:
+    kept, asked = count_dims(job) or (None, None)
     same = ("model", "variant", "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes")
-    axes = {f"axis {key}": value if isinstance(value, str | int | float) else files.dumps(value, indent=None)
+    axes = {f"axis {key}": value if isinstance(value, str | int | float) else files.encode_json(value, indent=None)
             for key, value in job.get("axes", {}).items()}
     return {
         "job": job["id"], **{key: job[key] for key in same},
-        "warnings": len(job["warnings"]), "dims_dynamic": kept, "dims_asked": asked, "ops": operations(job),
+        "warnings": len(job["warnings"]), "dims_dynamic": kept, "dims_asked": asked, "ops": count_ops(job),
         "max_abs": job["verify"].get("max_abs"), "max_rel": job["verify"].get("max_rel"),
         "unverified": job["unverified"],
         **axes,
         **{f"seconds {stage['name']}": stage["seconds"] for stage in job["stages"]},
-        "cause": _problem(job["problems"][0]) if job["problems"] else "",
+        "cause": _format_problem(job["problems"][0]) if job["problems"] else "",
     }  # fmt: skip
 
 
-def _ending(job: Job) -> tuple[str, str] | None:
+def _find_ending(job: Job) -> tuple[str, str] | None:
     """Return the junit.xml element of a job's outcome and its message; None for a job that passed."""
     said = f"{job['outcome']} in {job['stage']}"
     if job["outcome"] in UNJUDGED:
         return "error", said
     if not job["as_expected"]:
-        return "failure", said if job["expected"] == "ok" else f"{said}, expected: {_expected(job)}"
+        return "failure", said if job["expected"] == "ok" else f"{said}, expected: {_format_expected(job)}"
     if job["outcome"] == "ok":
         return None
     reason = f"{said}, as expected: {job['expect']['reason']}" if job["expected"] == job["outcome"] else f"{said}; no expectation yet"
     return "skipped", reason
 
 
-def _expected(job: Job) -> str:
+def _format_expected(job: Job) -> str:
     expect = job["expect"]
     return f"{expect['outcome']} in {expect['stage']}" if expect["stage"] else str(expect["outcome"])
 
 
-def _properties(job: Job) -> Iterator[tuple[str, str]]:
+def _list_properties(job: Job) -> Iterator[tuple[str, str]]:
     yield "outcome", job["outcome"]
     yield "stage", job["stage"]
-    yield "expected", _expected(job)
+    yield "expected", _format_expected(job)
     if job["unverified"]:
         yield "unverified", job["unverified"]
     for stage in job["stages"]:
@@ -135,14 +135,14 @@ def _properties(job: Job) -> Iterator[tuple[str, str]]:
         yield f"symbol {dim['argument']}[{dim['dim']}]", f"{dim['asked']} [{asked.get('lower')}, {upper}] {dim['verdict']}"
 
 
-def _problem(problem: Mapping[str, str]) -> str:
+def _format_problem(problem: Mapping[str, str]) -> str:
     text = f"{problem['place']}: {problem['cause']}" if problem["place"] else problem["cause"]
     return f"{text} ({problem['fix']})" if problem["fix"] else text
 
 
-def _seconds(job: Job) -> str:
+def _format_seconds(job: Job) -> str:
     return f"{job['seconds']:.3f}"
 
 
-def _text(value: Any) -> str:
+def _clean_text(value: Any) -> str:
     return _UNPRINTABLE.sub("\ufffd", str(value))

@@ -14,25 +14,25 @@ ENDINGS = "endings.json"  # a run's {job: [key, outcome, stage]}, with which lat
 EARLIER = 30  # number of earlier runs compared with
 
 
-def found(run: Record, results: Sequence[JobResult]) -> dict[str, list[dict[str, str]]]:
+def find_flaky(run: Record, results: Sequence[JobResult]) -> dict[str, list[dict[str, str]]]:
     """Write endings.json, and return by job id the differing earlier endings (`run`, `outcome`, `stage`), newest first. Raises OSError."""
     keys = {name: row.get("key") for name, row in run.rows.items()}
     judged = {result.id: result for result in results if result.outcome not in UNJUDGED and keys[result.id]}
     files.write(run.folder / ENDINGS, {name: [keys[name], result.outcome, result.stage] for name, result in judged.items()})
     flaky: dict[str, list[dict[str, str]]] = {}
-    for folder, endings in _earlier(run.folder):
+    for folder, endings in _read_earlier(run.folder):
         for name, (key, outcome, stage) in endings.items():
             result = judged.get(name)
-            if result is not None and keys[name] == key and (outcome, stage if outcome != "ok" else "") != _end(result):
+            if result is not None and keys[name] == key and (outcome, stage if outcome != "ok" else "") != _get_end(result):
                 flaky.setdefault(name, []).append({"run": folder.name, "outcome": outcome, "stage": stage})
     return dict(sorted(flaky.items()))
 
 
-def _end(result: JobResult) -> tuple[str, str]:
+def _get_end(result: JobResult) -> tuple[str, str]:
     return result.outcome, "" if result.outcome == "ok" else result.stage
 
 
-def _earlier(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _read_earlier(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     others = folder.parent.glob(f"*/{ENDINGS}")
     before = sorted((other for other in others if other.parent.name < folder.name and not other.parent.is_symlink()), reverse=True)
     for file in before[:EARLIER]:

@@ -11,7 +11,7 @@ from typing import Any
 from lowering import files
 from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
-from lowering.plain import plain
+from lowering.plain import to_plain
 from lowering.record.folder import MANIFEST
 
 LEVELS = "levels.json"
@@ -35,12 +35,12 @@ class LevelFile:
     digest: str
 
 
-def present(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """Return the IR files in a job's folder, plain or compressed, in the order in which they were written."""
     if not folder.is_dir():
         return []
     files_here = (path for path in folder.iterdir() if not path.is_symlink())
-    return sorted(path for path in files_here if text_files.kind(path) in IR and _STAGE_FILE.match(path.name))
+    return sorted(path for path in files_here if text_files.text_suffix(path) in IR and _STAGE_FILE.match(path.name))
 
 
 def of(folder: Path) -> list[LevelFile]:
@@ -51,20 +51,20 @@ def of(folder: Path) -> list[LevelFile]:
             return [LevelFile(**level) for level in files.read(record)]
     except (OSError, ValueError, TypeError):
         pass  # missing, older than the job's result, or of another version: rebuild it
-    found = [_measured(path) for path in present(folder)]
+    found = [_measure(path) for path in list_files(folder)]
     if folder.is_dir():
-        files.write_bytes(record, files.encode(files.dumps(plain(found)) + "\n"), durable=False)  # a truncated file is rebuilt
+        files.write_bytes(record, files.encode(files.encode_json(to_plain(found)) + "\n"), durable=False)  # a truncated file is rebuilt
     return found
 
 
-def as_json(folder: Path) -> list[dict[str, Any]]:
-    return [plain(level) for level in of(folder)]
+def to_json(folder: Path) -> list[dict[str, Any]]:
+    return [to_plain(level) for level in of(folder)]
 
 
 def text(path: Path) -> str:
     """Return the text of an IR file, or an error line if the file is damaged. Raises OSError."""
     try:
-        return text_files.read(path)
+        return text_files.read_text(path)
     except ValueError as error:
         return f"{error}\n"
 
@@ -72,22 +72,22 @@ def text(path: Path) -> str:
 def size(path: Path) -> int:
     """Return the bytes of the text of an IR file, or of the file itself if it is damaged. Raises OSError."""
     try:
-        return text_files.size(path)
+        return text_files.text_size(path)
     except ValueError:
         return path.stat().st_size
 
 
-def normalized(text: str, suffix: str) -> str:
+def normalize(text: str, suffix: str) -> str:
     """Return IR text with its names numbered in order, without locations, comments and blank lines, so that equal programs are equal."""
     if suffix == ".py":
-        return _python(text)
+        return _normalize_python(text)
     lines = code_lines.strip(text).splitlines()
     kept = [_SCRIPT_LINE.sub("", _LOCATION.sub("", line)).rstrip() for line in lines if not line.startswith(("#loc", "//"))]
     names: dict[str, str] = {}
     return _VALUE.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), "\n".join(line for line in kept if line))
 
 
-def _python(text: str) -> str:
+def _normalize_python(text: str) -> str:
     """Return FX code with its parameters and the names it defines renamed."""
     body = "\n".join(line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     head, _, rest = body.partition("):\n")
@@ -96,7 +96,7 @@ def _python(text: str) -> str:
     return re.sub(r"(?<![\w.\"])[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), body)
 
 
-def _measured(path: Path) -> LevelFile:
+def _measure(path: Path) -> LevelFile:
     content = text(path)
-    digest = hashlib.sha256(normalized(content, text_files.kind(path)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(normalize(content, text_files.text_suffix(path)).encode()).hexdigest()[:16]
     return LevelFile(path.name.split(".", 1)[0], path.name, content.count("\n"), size(path), digest)

@@ -13,13 +13,13 @@ def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "| " + " | ".join(lines[0]) + " |"
     yield "|" + "|".join(" ---: " if isinstance(value, int | float) else " --- " for value in lines[0].values()) + "|"
     for line in lines:
-        yield "| " + " | ".join("" if value is None else cell(str(value)) for value in line.values()) + " |"
+        yield "| " + " | ".join("" if value is None else escape_cell(str(value)) for value in line.values()) + " |"
 
 
 def counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Escape text for a cell of a Markdown table."""
     return text.strip().replace("|", "\\|").replace("<", "\\<").replace("\n", "<br>")

@@ -12,7 +12,7 @@ LOST = ("became_static", "example_0_or_1", "no_symbol", "lost_at_level")  # a di
 PLACES = 4  # maximum number of places in a line
 
 
-def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
+def make_rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
     """Return a line for each common code, then a line for each code and job, in the order of the jobs."""
     grouped: dict[tuple[str, str], list[tuple[str, Remark]]] = {}
     for result in results:
@@ -20,16 +20,16 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
             key = ("", remark.code) if remark.code in COMMON else (result.id, remark.code)
             grouped.setdefault(key, []).append((result.id, remark))
     several, single = [row for row in grouped.items() if not row[0][0]], [row for row in grouped.items() if row[0][0]]
-    return [_row(found) for _, found in (*single, *several)]
+    return [_make_row(found) for _, found in (*single, *several)]
 
 
-def lost(result: JobResult) -> str:
+def describe_lost(result: JobResult) -> str:
     """Return the warning in a job's row about dims that were declared as dynamic and are not; empty if there are none."""
     found = [remark.message for remark in result.warnings if remark.code in LOST]
     return f"warning: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if found else ""
 
 
-def _row(found: Sequence[tuple[str, Remark]]) -> dict[str, Any]:
+def _make_row(found: Sequence[tuple[str, Remark]]) -> dict[str, Any]:
     jobs = list(dict.fromkeys(job for job, _ in found))
     first = found[0][1]
     places = list(dict.fromkeys(remark.place for _, remark in found if remark.place))

@@ -10,8 +10,8 @@ from typing import Any
 
 from flows.output import REPORT
 from flows.report import by_axis, clusters, exports, flaky, levels, remarks, verdicts
-from flows.report.markdown import cell
 from flows.report.markdown import counted as counted
+from flows.report.markdown import escape_cell
 from flows.report.markdown import table as table
 from flows.runs import record
 from flows.runs.record import Record
@@ -33,28 +33,28 @@ def write(run: Record, seconds: float | None = None) -> Path:
 
 def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
     """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError."""
-    data = as_json(run, results, seconds)
-    data |= {"flaky": flaky.found(run, results), "by_axis": by_axis.tables(data["jobs"])}
-    rows = [files.dumps(job, indent=None) for job in data["jobs"]]
-    files.write_bytes(run.folder / REPORT, files.encode(_with_rows(data, rows)))
+    data = to_json(run, results, seconds)
+    data |= {"flaky": flaky.find_flaky(run, results), "by_axis": by_axis.make_tables(data["jobs"])}
+    rows = [files.encode_json(job, indent=None) for job in data["jobs"]]
+    files.write_bytes(run.folder / REPORT, files.encode(_format_rows(data, rows)))
     exports.write(run.folder, data, rows)
-    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(as_markdown(run, results, data)) + "\n"))
+    files.write_bytes(run.folder / MARKDOWN, files.encode("\n".join(render_markdown(run, results, data)) + "\n"))
     return data
 
 
-def _with_rows(data: Mapping[str, Any], rows: Sequence[str]) -> str:
+def _format_rows(data: Mapping[str, Any], rows: Sequence[str]) -> str:
     """Return the JSON of a report with one line per job: indenting thousands of jobs takes longer than the rest of the report."""
-    head = files.dumps({name: value for name, value in data.items() if name != "jobs"}).removesuffix("\n}")
+    head = files.encode_json({name: value for name, value in data.items() if name != "jobs"}).removesuffix("\n}")
     jobs = ",\n".join(f"  {row}" for row in rows)
     return f'{head},\n "jobs": [\n{jobs}\n ]\n}}\n'
 
 
-def as_expected(folder: Path) -> bool:
+def is_as_expected(folder: Path) -> bool:
     """Return whether every job of the finished run in `folder` ended as expected. Raises OSError."""
     return bool(files.read(folder / REPORT)["as_expected"])
 
 
-def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
+def to_json(run: Record, results: Sequence[JobResult], seconds: float | None = None) -> dict[str, Any]:
     """Return the data of report.json. seconds: wall time of the run.
 
     `jobs` has one entry per job: its JobResult, its `folder`, to which its files are relative, the `signature` of its failure, and its IR
@@ -68,32 +68,32 @@ def as_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
         "seconds": seconds,
         "overrides": run.data["overrides"],
         "environment": run.data["environment"],
-        "outcomes": totals(results),
-        "as_expected": unexpected(results) == [],
-        "jobs": [_job(run, result) for result in results],
+        "outcomes": count_outcomes(results),
+        "as_expected": find_unexpected(results) == [],
+        "jobs": [_make_job(run, result) for result in results],
     }
 
 
-def _job(run: Record, result: JobResult) -> dict[str, Any]:
+def _make_job(run: Record, result: JobResult) -> dict[str, Any]:
     folder = run.job_folder(result.id)
     axes = run.rows[result.id].get("axes", {})
-    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.signature(result),
-            "levels": levels.as_json(folder)}
+    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.make_signature(result),
+            "levels": levels.to_json(folder)}
 
 
-def totals(results: Sequence[JobResult]) -> dict[str, int]:
+def count_outcomes(results: Sequence[JobResult]) -> dict[str, int]:
     """Return the number of jobs with each outcome that occurs, in the order of OUTCOMES."""
     counts = Counter(result.outcome for result in results)
     return {outcome: counts[outcome] for outcome in OUTCOMES if counts[outcome]}
 
 
-def unexpected(results: Sequence[JobResult]) -> list[JobResult]:
+def find_unexpected(results: Sequence[JobResult]) -> list[JobResult]:
     return [result for result in results if not result.as_expected]
 
 
-def summary(results: Sequence[JobResult]) -> str:
+def summarize(results: Sequence[JobResult]) -> str:
     """Return totals as text: `7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
-    parts = [f"{count} {outcome}" for outcome, count in totals(results).items()] or ["nothing ran"]
+    parts = [f"{count} {outcome}" for outcome, count in count_outcomes(results).items()] or ["nothing ran"]
     new = sum(result.expected == UNSPECIFIED for result in results)
     return f"{counted(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
 
@@ -107,44 +107,44 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
         "seconds": round(result.seconds, 1),
         "peak MiB": result.peak_rss_bytes and result.peak_rss_bytes >> 20,
         "warnings": len(result.warnings),
-        "cause": short(result),
+        "cause": describe_cause(result),
     } for result in results]
 
 
-def short(result: JobResult, limit: int = 160) -> str:
+def describe_cause(result: JobResult, limit: int = 160) -> str:
     """Return the first line of the first problem and the number of further ones; without problems, why it is unverified and static dims."""
-    said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "", remarks.lost(result))))
+    said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "", remarks.describe_lost(result))))
     lines = (str(result.problems[0]) if result.problems else said).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"
 
 
-def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
+def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of report.md. told: the data of report.json."""
     seconds = told["seconds"]
     data = run.data
-    yield f"# {data['suite']}: {summary(results)}"
+    yield f"# {data['suite']}: {summarize(results)}"
     yield ""
     took = "" if seconds is None else f", took {seconds:.0f} s with {counted(run.workers, 'job')} at a time"
     yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
-    yield from verdicts.lines(run, results, told["flaky"])
-    yield from by_axis.lines(told["by_axis"])
-    failed = unexpected(results)
+    yield from verdicts.render_lines(run, results, told["flaky"])
+    yield from by_axis.render_lines(told["by_axis"])
+    failed = find_unexpected(results)
     if failed:
         yield ""
         yield "## Not as expected"
         yield ""
-        yield f"Run them again: `{record.again(run, [result.id for result in failed])}`"
+        yield f"Run them again: `{record.make_rerun_command(run, [result.id for result in failed])}`"
         for result in failed:
             yield ""
-            yield from page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")
+            yield from render_page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")
     if any(result.warnings for result in results):
         yield ""
         yield "## Warnings"
         yield ""
-        yield from table(remarks.rows(results))
+        yield from table(remarks.make_rows(results))
     yield ""
     yield "## Environment"
     yield ""
@@ -158,12 +158,12 @@ def as_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str, An
         yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"
 
 
-def page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
+def render_page(result: JobResult, folder: str = "", heading: str = "#") -> Iterator[str]:
     """Yield the Markdown page of a job: its outcome, problems and stages. folder: the base of the links to its files, if any."""
     yield f"{heading} {result.id}: {result.outcome} in {result.stage}"
     yield ""
     for problem in result.problems:
-        yield f"- {cell(str(problem))}"
+        yield f"- {escape_cell(str(problem))}"
     if result.problems:
         yield ""
     if folder:

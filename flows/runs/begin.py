@@ -18,11 +18,11 @@ from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.output import RUNS, STORE
 from flows.runs import copies, environment, record
-from flows.runs.record import Record, folder_name
+from flows.runs.record import Record, make_folder_name
 from lowering import files
 from lowering.errors import InfraError, Problem
 from lowering.job import Job
-from lowering.plain import plain
+from lowering.plain import to_plain
 from lowering.record import folder as folders
 from lowering.record.result import Expectation
 from lowering.store import keys
@@ -36,26 +36,26 @@ def begin(run: Run) -> Record:
     An incomplete run of the same jobs with the same code is continued in its own record; otherwise a new record is written.
     """
     started, plan = datetime.now(UTC), run.plan
-    codes = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
-    identity = hashlib.sha256(files.encode(files.dumps([plan.config, codes, plain(plan.expected)]))).hexdigest()
-    name = f"{folder_name(plan.suite)}-{identity[:6]}"
+    codes = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
+    identity = hashlib.sha256(files.encode(files.encode_json([plan.config, codes, to_plain(plan.expected)]))).hexdigest()
+    name = f"{make_folder_name(plan.suite)}-{identity[:6]}"
     output = plan.output.absolute()
     try:
         runs = output / RUNS
         runs.mkdir(parents=True, exist_ok=True)
-        cut_short = _cut_short(runs, name, identity)
-        folder, lock = cut_short or _fresh(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
-        limits = limits_of_job(plan.limits)
+        cut_short = _find_incomplete(runs, name, identity)
+        folder, lock = cut_short or _make_folder(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
+        limits = get_job_limits(plan.limits)
         for job in run.jobs:
-            into = folder / "jobs" / folder_name(job.id)
+            into = folder / "jobs" / make_folder_name(job.id)
             if cut_short is None or not folders.is_prepared(into):
                 folders.prepare(job, into, limits, output / STORE if plan.cache else None)
         if cut_short is None:
             data = {"schema": record.SCHEMA, "run": folder.name, "identity": identity, "started": started.isoformat(timespec="seconds")}
             store = os.path.relpath(output / STORE, folder) if plan.cache else None
-            files.write(folder / record.RUN, {**data, **_described(plan, run.jobs, codes), "limits": plain(limits), "store": store})
-            copies.begun(record.load(folder))
-        _point(runs / "latest", folder.name)
+            files.write(folder / record.RUN, {**data, **_describe(plan, run.jobs, codes), "limits": to_plain(limits), "store": store})
+            copies.upload_run(record.load(folder))
+        _link_latest(runs / "latest", folder.name)
     except OSError as error:
         raise InfraError(Problem(str(error.filename or plan.output), f"the run's record cannot be written: {error.strerror}",
                                  "free disk space, or choose another disk: output=FOLDER")) from error
@@ -69,33 +69,33 @@ def end(run: Record, seconds: float) -> None:
         os.close(run.lock)
 
 
-def limits_of_job(limits: Limits) -> folders.Limits:
+def get_job_limits(limits: Limits) -> folders.Limits:
     """Return the limits that apply to each job."""
     return folders.Limits(limits.stage_seconds, limits.memory_bytes, compress_bytes=limits.compress_bytes)
 
 
-def workers_here(jobs: int) -> int:
+def count_workers(jobs: int) -> int:
     """Return the maximum number of concurrent jobs on this machine: its cores. Each job also waits for the memory it needs."""
     return max(1, min(len(os.sched_getaffinity(0)), jobs))
 
 
 def wants_gpu(job: Job) -> bool:
     """Return whether an option of one of the job's stages requests a GPU."""
-    options = [value for stage in job.stages.values() for value in plain(stage).values()]
+    options = [value for stage in job.stages.values() for value in to_plain(stage).values()]
     return any(value in ("gpu", "cuda") or (isinstance(value, list) and {"gpu", "cuda"}.intersection(map(str, value))) for value in options)
 
 
-def _described(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> dict[str, Any]:
+def _describe(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> dict[str, Any]:
     """Return the part of run.json that does not depend on the run's folder."""
     limits = plan.limits
     return {
         "suite": plan.suite,
         "overrides": list(plan.overrides),
-        "workers": plan.cluster.workers or workers_here(len(jobs)),
-        "cluster": plain(plan.cluster),
+        "workers": plan.cluster.workers or count_workers(len(jobs)),
+        "cluster": to_plain(plan.cluster),
         "patience": {"run_seconds": limits.run_seconds, "retries": limits.retries, "retry_seconds": limits.retry_seconds},
         "jobs": [{"id": job.id, "model": job.model.name, "variant": job.variant, "gpu": wants_gpu(job), "key": codes[job.id],
-                  "axes": dict(plan.axes.get(job.id, {})), "expect": plain(plan.expected.get(job.id, Expectation()))} for job in jobs],
+                  "axes": dict(plan.axes.get(job.id, {})), "expect": to_plain(plan.expected.get(job.id, Expectation()))} for job in jobs],
         "expectations": str(plan.expectations) if plan.expectations else None,
         "whole": plan.whole,
         "environment": environment.describe(),
@@ -104,7 +104,7 @@ def _described(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> d
     }
 
 
-def _fresh(runs: Path, name: str) -> tuple[Path, int | None]:
+def _make_folder(runs: Path, name: str) -> tuple[Path, int | None]:
     """Make and lock a new folder called `name`, with a number appended if the name is taken."""
     number = 1
     while True:
@@ -116,7 +116,7 @@ def _fresh(runs: Path, name: str) -> tuple[Path, int | None]:
         number += 1
 
 
-def _cut_short(runs: Path, name: str, identity: str) -> tuple[Path, int | None] | None:
+def _find_incomplete(runs: Path, name: str, identity: str) -> tuple[Path, int | None] | None:
     """Lock the newest run with this identity, if it is incomplete and no other process has locked it."""
     for folder in sorted(runs.glob(f"*-{name}*"), reverse=True):
         with suppress(OSError, ValueError):
@@ -148,7 +148,7 @@ def _lock(folder: Path) -> int | None:
     return file
 
 
-def _point(link: Path, target: str) -> None:
+def _link_latest(link: Path, target: str) -> None:
     draft = link.with_name(f".{link.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     draft.symlink_to(target)

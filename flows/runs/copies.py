@@ -10,39 +10,39 @@ from pathlib import Path
 from flows import output
 from flows.runs import record
 from flows.runs.record import Record
-from flows.watching import watching
+from flows.watching import run_watcher
 from lowering.record.folder import JOB, MANIFEST, REPRO
 from lowering.store import mirror
 
 LOOK = 5.0  # seconds between two checks for jobs that ended on other machines
 
 
-def begun(run: Record) -> None:
+def upload_run(run: Record) -> None:
     """Upload the record of a new run and the files that its workers need. Raises OSError."""
-    if mirror.url_of(run.folder) is None:
+    if mirror.find_url(run.folder) is None:
         return
     folders = [run.job_folder(job) for job in run.ids]
-    mirror.publish([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / record.RUN])
+    mirror.upload([*(folder / name for folder in folders for name in (JOB, REPRO)), run.folder / record.RUN])
 
 
-def here(folder: str, url: str | None) -> Path:
+def locate_job(folder: str, url: str | None) -> Path:
     """Return the folder of a job on this machine: `folder`, or if `url` is given, its place in the local copy. Raises OSError."""
     if url is None:
         return Path(folder)
     root, _, name = url.rpartition(f"/{output.RUNS}/")
     found = output.locate(root) / output.RUNS / name
-    if not (found / JOB).exists() and not mirror.bring(found / JOB):
+    if not (found / JOB).exists() and not mirror.fetch(found / JOB):
         raise FileNotFoundError(2, "there is no such job", f"{url}/{JOB}")
-    mirror.bring(found / MANIFEST)
+    mirror.fetch(found / MANIFEST)
     return found
 
 
-def ended(folder: Path) -> None:
+def upload_job(folder: Path) -> None:
     """Upload all files of a job's folder, the manifest last. Raises OSError."""
-    if mirror.url_of(folder) is None:
+    if mirror.find_url(folder) is None:
         return
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST and not path.name.startswith("."))
-    mirror.publish([*found, folder / MANIFEST])
+    mirror.upload([*found, folder / MANIFEST])
 
 
 def gather(run: Record, jobs: Sequence[str]) -> None:
@@ -51,16 +51,16 @@ def gather(run: Record, jobs: Sequence[str]) -> None:
         content = mirror.read(folder / MANIFEST)
         if content is None or ((folder / MANIFEST).exists() and (folder / MANIFEST).read_bytes() == content):
             continue
-        for name in mirror.names(folder):
+        for name in mirror.list_names(folder):
             if name not in (MANIFEST, JOB, REPRO):
-                mirror.bring(folder / name)
-        mirror.bring(folder / MANIFEST)
+                mirror.fetch(folder / name)
+        mirror.fetch(folder / MANIFEST)
 
 
 @contextmanager
-def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
+def gather_during(run: Record, elsewhere: bool) -> Iterator[None]:
     """Download jobs that end on other machines while the block runs, so that progress shows them. elsewhere: whether jobs may run there."""
-    if not elsewhere or mirror.url_of(run.folder) is None:
+    if not elsewhere or mirror.find_url(run.folder) is None:
         yield
         return
 
@@ -69,46 +69,46 @@ def gathering(run: Record, elsewhere: bool) -> Iterator[None]:
             with suppress(OSError):  # the end of the run tries again and reports the error
                 gather(run, run.unfinished())
 
-    with watching(watch):
+    with run_watcher(watch):
         yield
 
 
-def concluded(folder: Path) -> None:
+def upload_reports(folder: Path) -> None:
     """Upload the reports of a run and the index of all runs. Raises OSError."""
-    if mirror.url_of(folder) is None:
+    if mirror.find_url(folder) is None:
         return
     beside = [path for path in folder.parent.iterdir() if path.is_file() and path.suffix in (".html", ".json")]
     (folder.parent / "latest.txt").write_text(folder.name)
     found = (*folder.iterdir(), *beside, folder.parent / "latest.txt")
-    mirror.publish([path for path in found if path.is_file() and not path.name.startswith(".")])
+    mirror.upload([path for path in found if path.is_file() and not path.name.startswith(".")])
 
 
-def bring_results(top: Path, name: str) -> str:
+def download_results(top: Path, name: str) -> str:
     """Download the results of a run's jobs, if its output is at a URL, and return the run's name. Raises OSError.
 
     name: `latest` is the run that ended last.
     """
-    if mirror.url_of(top) is None or not (there := _run_there(top, name)):
+    if mirror.find_url(top) is None or not (there := _find_run(top, name)):
         return name
-    for file in mirror.names(top / output.RUNS / there):
+    for file in mirror.list_names(top / output.RUNS / there):
         if file.endswith(f"/{MANIFEST}"):
-            mirror.bring(top / output.RUNS / there / file)
+            mirror.fetch(top / output.RUNS / there / file)
     return there
 
 
-def bring_run(top: Path, name: str) -> None:
+def download_run(top: Path, name: str) -> None:
     """Download a run made by another machine, unless it is here already. `latest` is the run that ended last. Raises OSError."""
     runs = top / output.RUNS
-    if mirror.url_of(runs) is None or (runs / name / output.REPORT).exists():
+    if mirror.find_url(runs) is None or (runs / name / output.REPORT).exists():
         return
-    if there := _run_there(top, name):
-        for file in mirror.names(runs / there):
-            mirror.bring(runs / there / file)
+    if there := _find_run(top, name):
+        for file in mirror.list_names(runs / there):
+            mirror.fetch(runs / there / file)
         with suppress(FileExistsError):
             (runs / "latest").symlink_to(there)
 
 
-def _run_there(top: Path, name: str) -> str:
+def _find_run(top: Path, name: str) -> str:
     """Return the name of the run `name` at the URL of `top`; empty if `name` cannot be a run."""
     if name == "latest":
         name = (mirror.read(top / output.RUNS / "latest.txt") or b"").decode()

@@ -13,27 +13,27 @@ PACKAGES = ("torch", "torch-mlir", "jaxlib", "jax", "numpy", "transformers", "hy
 
 
 def describe() -> dict[str, Any]:
-    return {"python": platform.python_version(), "packages": versions(), "machine": machine(), "git": _git()}
+    return {"python": platform.python_version(), "packages": read_versions(), "machine": describe_machine(), "git": _describe_git()}
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Return host, system, cpu, cores (that this process may use), memory_bytes, gpus (names)."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
+        "cpu": _read_field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "gpus": [_field(str(card), "Model") for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))],
+        "gpus": [_read_field(str(card), "Model") for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))],
     }
 
 
-def available_bytes() -> int:
+def read_available_bytes() -> int:
     """Return the bytes of memory that new processes can use without swapping."""
-    return int((_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
+    return int((_read_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
 
 
-def versions() -> dict[str, str | None]:
+def read_versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -43,7 +43,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _field(path: str, name: str) -> str:
+def _read_field(path: str, name: str) -> str:
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def _field(path: str, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
-def _git() -> dict[str, Any] | None:
+def _describe_git() -> dict[str, Any] | None:
     """Return the commit this code runs from and whether it was modified since; None if it is not part of a repository."""
     def ask(*words: str) -> str | None:
         try:

@@ -13,8 +13,8 @@ from typing import Any
 
 from lowering import files
 from lowering.errors import InfraError, Problem
-from lowering.plain import structured
-from lowering.record.result import UNJUDGED, Expectation, JobResult, not_run
+from lowering.plain import from_plain
+from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run
 
 SCHEMA = 1
 RUN = "run.json"
@@ -40,7 +40,7 @@ class Record:
         return int(self.data["workers"])
 
     def job_folder(self, job: str) -> Path:
-        return self.folder / "jobs" / folder_name(job)
+        return self.folder / "jobs" / make_folder_name(job)
 
     @property
     def store(self) -> Path | None:
@@ -54,7 +54,7 @@ class Record:
 
     def results(self) -> list[JobResult]:
         """Return a result for every job; `not_run` for a job without a committed result."""
-        return [self.result(job["id"]) or replace(not_run(job["model"], job["variant"]), expect=self.expectation(job["id"]))
+        return [self.result(job["id"]) or replace(build_not_run(job["model"], job["variant"]), expect=self.expectation(job["id"]))
                 for job in self.data["jobs"]]
 
     def result(self, job: str) -> JobResult | None:
@@ -63,7 +63,7 @@ class Record:
         return found and replace(found, expect=self.expectation(job))
 
     def expectation(self, job: str) -> Expectation:
-        return structured(Expectation, self.rows[job].get("expect") or {})
+        return from_plain(Expectation, self.rows[job].get("expect") or {})
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -82,13 +82,13 @@ def load(folder: Path) -> Record:
     return Record(folder, data)
 
 
-def folder_name(text: str) -> str:
+def make_folder_name(text: str) -> str:
     """Return `text` as the name of a folder. Characters special to shells or file systems become `_`, and a digest keeps names distinct."""
     plainer = re.sub(r"[^A-Za-z0-9_.=,+-]", "_", text)[:120].lstrip(".")
     return plainer if plainer == text else f"{plainer}-{hashlib.sha256(files.encode(text)).hexdigest()[:6]}"
 
 
-def again(record: Record, jobs: Sequence[str]) -> str:
+def make_rerun_command(record: Record, jobs: Sequence[str]) -> str:
     """Return the command that reruns `jobs` of this run."""
     if len(jobs) == len(record.ids):
         return shlex.join(["shapeline", "run", *record.data["overrides"]])

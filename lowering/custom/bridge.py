@@ -19,9 +19,9 @@ TYPED_FFI = 4  # api_version of the custom calls that XLA's FFI handles
 _registered: set[str] = set()
 
 
-def calls(module: Any) -> list[Any]:
+def list_calls(module: Any) -> list[Any]:
     """List the custom calls of a StableHLO or MHLO module that represent PyTorch ops."""
-    return [operation for operation in mlir.operations(module) if is_call(operation)]
+    return [operation for operation in mlir.walk_operations(module) if is_call(operation)]
 
 
 def is_call(operation: Any) -> bool:
@@ -45,7 +45,7 @@ def is_open(call: Any) -> bool:
 
 def serve(module: Any, platform: str) -> None:
     """Register a handler on `platform` for the custom calls of `module`. Raises StageFailed if the bridge does not support the platform."""
-    targets = {operation.attributes["call_target_name"].value for operation in calls(module)} - _registered
+    targets = {operation.attributes["call_target_name"].value for operation in list_calls(module)} - _registered
     if not targets:
         return
     if platform not in PLATFORMS:
@@ -54,12 +54,12 @@ def serve(module: Any, platform: str) -> None:
     import jax
 
     for target in targets:
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(_handler()), platform=platform)
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(_build_handler()), platform=platform)
         _registered.add(target)
 
 
 @cache
-def _handler() -> Any:
+def _build_handler() -> Any:
     import jaxlib
 
     headers = Path(jaxlib.__file__).parent / "include"

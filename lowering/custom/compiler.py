@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lowering.custom.sources import with_headers
+from lowering.custom.sources import add_headers
 from lowering.errors import LoadError, Problem
 
 _ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
@@ -25,14 +25,14 @@ def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include
 
     name: used in messages; flags: passed to both compiler and linker; include: folders of headers, in addition to PyTorch's.
     """
-    compiler = _compiler(name)
-    folder = cache() / digest(compiler, sources, flags)
+    compiler = _find_compiler(name)
+    folder = cache() / compute_digest(compiler, sources, flags)
     library = folder / f"{sources[0].stem}.so"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # jobs of a suite share libraries: one builds, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            _compile(name, command(compiler, sources, flags, include), library)
+            _compile(name, build_command(compiler, sources, flags, include), library)
     return library
 
 
@@ -41,7 +41,7 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapeline" / "libraries"
 
 
-def command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
+def build_command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
     """Return the compiler command without its output option."""
     root = Path(torch.__file__).parent
     headers = [root / "include", root / "include/torch/csrc/api/include", *include]
@@ -52,15 +52,15 @@ def command(compiler: str, sources: Sequence[Path], flags: Sequence[str], includ
     ]  # fmt: skip
 
 
-def digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
+def compute_digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
     """Return a digest of the sources, the headers that they include by a relative path, the flags, the compiler and torch."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     parts = [version.partition("\n")[0], torch.__version__, *flags]
-    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in with_headers(sources)]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in add_headers(sources)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _compiler(name: str) -> str:
+def _find_compiler(name: str) -> str:
     wanted = os.environ.get("CXX")
     found = shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if found is None:

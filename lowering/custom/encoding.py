@@ -39,12 +39,12 @@ class Call:
     def attribute(self, target: str, operator: Any) -> ir.Attribute:
         """Return the attributes that the custom call needs in addition to its operands and result types."""
         name, overload = self.schema.name, self.schema.overload_name
-        config = {"op": _string(name), "overload": _string(overload), "arguments": ir.DictAttr.get(self.arguments)}
+        config = {"op": _string_attribute(name), "overload": _string_attribute(overload), "arguments": ir.DictAttr.get(self.arguments)}
         held = {
-            "target": _string(target),
+            "target": _string_attribute(target),
             "config": ir.DictAttr.get(config),
             "has_side_effect": ir.BoolAttr.get(has_side_effect(self.schema)),
-            "written": _integers(self.written),
+            "written": _integers_attribute(self.written),
         }
         if DIMS in operator.attributes:
             held[DIMS] = operator.attributes[DIMS]
@@ -58,7 +58,7 @@ def has_side_effect(schema: Any) -> bool:
     """
     packet = getattr(getattr(torch.ops, schema.name.partition("::")[0]), schema.name.partition("::")[2])
     tags = getattr(packet, schema.overload_name or "default").tags
-    is_silent = not schema.returns and not any(_writes(formal) for formal in schema.arguments)
+    is_silent = not schema.returns and not any(_is_written(formal) for formal in schema.arguments)
     return is_silent or torch.Tag.nondeterministic_seeded in tags
 
 
@@ -68,13 +68,13 @@ def encode(schema: Any, operator: Any) -> Call:
     for position, (formal, value) in enumerate(zip(schema.arguments, operator.operands, strict=True)):
         first = len(call.operands)
         try:
-            entry = _argument(call, _unwrapped(value), _plain_type(formal.real_type))
+            entry = _encode_argument(call, _strip_casts(value), _strip_optional(formal.real_type))
         except Formless as error:
             cause = f"argument '{formal.name}' ({formal.real_type}) cannot be encoded as an attribute: {error}"
             call.problems.append(Problem("", cause, f"pass it as a tensor, number or string; schema: {schema}"))
             continue
-        call.arguments[formal.name] = ir.DictAttr.get({"position": _integer(position), **entry})
-        if _writes(formal):
+        call.arguments[formal.name] = ir.DictAttr.get({"position": _integer_attribute(position), **entry})
+        if _is_written(formal):
             call.written += range(first, len(call.operands))
     return call
 
@@ -83,87 +83,87 @@ class Formless(Exception):
     """A value is neither a constant of a known type nor a tensor or number. The message describes it."""
 
 
-def _writes(formal: Any) -> bool:
+def _is_written(formal: Any) -> bool:
     return formal.alias_info is not None and bool(formal.alias_info.is_write)
 
 
-def _argument(call: Call, value: Any, type_: Any) -> dict[str, ir.Attribute]:
-    made = _maker(value)
+def _encode_argument(call: Call, value: Any, type_: Any) -> dict[str, ir.Attribute]:
+    made = _find_maker(value)
     if made == "torch.constant.none":
         return {"none": ir.BoolAttr.get(True)}
     if made == "torch.prim.ListConstruct":
-        return _list(call, [_unwrapped(element) for element in value.owner.operands], type_.getElementType())
+        return _encode_list(call, [_strip_casts(element) for element in value.owner.operands], type_.getElementType())
     if made in CONSTANTS:
-        return {"value": _constant(value.owner, type_)}
+        return {"value": _encode_constant(value.owner, type_)}
     if str(value.type).startswith(OPERANDS):
-        return {"operand": _integer(_operand(call, value))}
+        return {"operand": _integer_attribute(_add_operand(call, value))}
     raise Formless(f"a {value.type} made by {made}")
 
 
-def _list(call: Call, elements: Sequence[Any], type_: Any) -> dict[str, ir.Attribute]:
-    made = [_maker(element) for element in elements]
+def _encode_list(call: Call, elements: Sequence[Any], type_: Any) -> dict[str, ir.Attribute]:
+    made = [_find_maker(element) for element in elements]
     if type_.kind() in ("TensorType", "OptionalType") or any(name not in CONSTANTS for name in made):
         for element, name in zip(elements, made, strict=True):
             if name != "torch.constant.none" and not str(element.type).startswith(OPERANDS):
                 raise Formless(f"a list with a {element.type}")
-        return {"operands": _integers([-1 if name == "torch.constant.none" else _operand(call, element)
+        return {"operands": _integers_attribute([-1 if name == "torch.constant.none" else _add_operand(call, element)
                                        for element, name in zip(elements, made, strict=True)])}
     values = [element.owner.attributes["value"].value for element in elements]
     match type_.kind():
         case "FloatType":
-            return {"value": _dense([repr(float(value)) for value in values], "f64")}
+            return {"value": _dense_attribute([repr(float(value)) for value in values], "f64")}
         case "IntType" | "SymIntType" | "BoolType":
-            return {"value": _integers([int(value) for value in values])}
+            return {"value": _integers_attribute([int(value) for value in values])}
         case "StringType":
-            return {"value": ir.DictAttr.get({str(index): _string(value) for index, value in enumerate(values)})}
+            return {"value": ir.DictAttr.get({str(index): _string_attribute(value) for index, value in enumerate(values)})}
     raise Formless(f"a list of {type_}")
 
 
-def _constant(owner: Any, type_: Any) -> ir.Attribute:
+def _encode_constant(owner: Any, type_: Any) -> ir.Attribute:
     value = owner.attributes["value"].value
     if owner.name in ("torch.constant.str", "torch.constant.device"):
-        return _string(value)
+        return _string_attribute(value)
     if owner.name == "torch.constant.bool":
         return ir.BoolAttr.get(bool(value))
     if owner.name == "torch.constant.float" or type_.kind() == "FloatType":
         return ir.FloatAttr.get(ir.F64Type.get(), float(value))
-    return _string(_CODES[value]) if type_.kind() == "ScalarTypeType" else _integer(value)
+    return _string_attribute(_CODES[value]) if type_.kind() == "ScalarTypeType" else _integer_attribute(value)
 
 
-def _operand(call: Call, value: Any) -> int:
+def _add_operand(call: Call, value: Any) -> int:
     call.operands.append(value)
     return len(call.operands) - 1
 
 
-def _unwrapped(value: Any) -> Any:
+def _strip_casts(value: Any) -> Any:
     """Strip casts to an optional type from a value."""
-    while _maker(value) == "torch.derefine":
+    while _find_maker(value) == "torch.derefine":
         value = value.owner.operands[0]
     return value
 
 
-def _maker(value: Any) -> str:
+def _find_maker(value: Any) -> str:
     return "an argument" if isinstance(value.owner, ir.Block) else str(value.owner.name)
 
 
-def _plain_type(type_: Any) -> Any:
+def _strip_optional(type_: Any) -> Any:
     while type_.kind() == "OptionalType":
         type_ = type_.getElementType()
     return type_
 
 
-def _string(value: str) -> ir.Attribute:
+def _string_attribute(value: str) -> ir.Attribute:
     return ir.StringAttr.get(value)
 
 
-def _integer(value: int) -> ir.Attribute:
+def _integer_attribute(value: int) -> ir.Attribute:
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
-def _integers(values: Sequence[int]) -> ir.Attribute:
-    return _dense([str(value) for value in values], "i64")
+def _integers_attribute(values: Sequence[int]) -> ir.Attribute:
+    return _dense_attribute([str(value) for value in values], "i64")
 
 
-def _dense(values: Sequence[str], element: str) -> ir.Attribute:
+def _dense_attribute(values: Sequence[str], element: str) -> ir.Attribute:
     # XLA's FFI and portable artifacts both take tensors of rank 1 here; neither takes an array attribute.
     return ir.Attribute.parse(f"dense<[{', '.join(values)}]> : tensor<{len(values)}x{element}>")

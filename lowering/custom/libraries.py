@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from lowering.custom import compiler
-from lowering.custom.naming import parts
-from lowering.errors import LoadError, Problem, ShapelineError, near_miss
+from lowering.custom.naming import split_name
+from lowering.errors import LoadError, Problem, ShapelineError, suggest
 from lowering.model import Library, Model
 
 _owners: dict[str, str] = {}  # op -> library that registered it
@@ -34,25 +34,26 @@ def load(model: Model) -> None:
             problems += [Problem(f"{place}: {problem.place}", problem.cause, problem.fix) for problem in error.problems]
             logs.append(error.log)
     if not problems:
-        problems = [unknown_op(name, model, f"custom_calls.{key}: ") for key in model.custom_calls if (name := parts(key)[0]) not in _ops()]
+        problems = [report_unknown_op(name, model, f"custom_calls.{key}: ") for key in model.custom_calls
+                    if (name := split_name(key)[0]) not in _list_ops()]
     if problems:
         raise LoadError(problems, "\n".join(filter(None, logs)))
 
 
 def _load(library: str | Library) -> None:
-    name = label(library)
-    before = _ops()
+    name = name_library(library)
+    before = _list_ops()
     if isinstance(library, Library) and library.module:
         _import(library.module)
     else:
-        path = _file(name, library)
+        path = _find_file(name, library)
         if str(path.resolve()) not in _loaded:
             _open(name, path)
             _loaded.add(str(path.resolve()))
-    _owners.update(dict.fromkeys(_ops() - before, name))
+    _owners.update(dict.fromkeys(_list_ops() - before, name))
 
 
-def _file(name: str, library: str | Library) -> Path:
+def _find_file(name: str, library: str | Library) -> Path:
     if isinstance(library, str):
         return Path(library).expanduser()
     return compiler.build(name, [Path(source).expanduser() for source in library.sources], library.flags)
@@ -78,29 +79,29 @@ def _import(module: str) -> None:
         raise LoadError(Problem(f"library '{module}'", f"importing it raised {type(error).__name__}: {error}")) from error
 
 
-def label(library: str | Library) -> str:
+def name_library(library: str | Library) -> str:
     """Return the name of a library in messages: its path, its module, or its sources."""
     if isinstance(library, str):
         return library
     return library.module or ", ".join(library.sources)
 
 
-def _ops() -> set[str]:
+def _list_ops() -> set[str]:
     return {name.partition(".")[0] for name in torch._C._dispatch_get_all_op_names()}
 
 
-def owner(op: str) -> str:
+def describe_owner(op: str) -> str:
     """Describe where the op `ns::name` was registered: `library 'ops.cpp'`, or outside the model's libraries."""
     return f"library '{_owners[op]}'" if op in _owners else "registered outside the model's libraries"
 
 
-def unknown_op(name: str, model: Model | None, place: str = "") -> Problem:
+def report_unknown_op(name: str, model: Model | None, place: str = "") -> Problem:
     """Return the problem of an op `ns::name` that is not registered, with hints where it may come from."""
     namespace = name.partition("::")[0]
-    known = sorted(op for op in _ops() if op.startswith(f"{namespace}::"))
-    listed = ", ".join(map(label, model.libraries if model else ())) or "none"
+    known = sorted(op for op in _list_ops() if op.startswith(f"{namespace}::"))
+    listed = ", ".join(map(name_library, model.libraries if model else ())) or "none"
     others = f"; {namespace} has {', '.join(known)}" if 0 < len(known) <= _FEW else ""
-    fix = near_miss(name, known) or f"list its library under libraries (now: {listed}){others}"
+    fix = suggest(name, known) or f"list its library under libraries (now: {listed}){others}"
     return Problem(f"{place}op '{name}'", "is not registered", fix)
 
 
@@ -109,20 +110,20 @@ _MISSING = re.compile(r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'")
 
 def explain(error: BaseException, model: Model) -> Problem | None:
     """Return the problem if a missing op or fake kernel caused `error`, else None."""
-    for link in _chain(error):
+    for link in _walk_causes(error):
         missing = _MISSING.search(str(link)) if isinstance(link, AttributeError) else None
         if missing:
-            return unknown_op(f"{missing[1]}::{missing[2]}", model)
+            return report_unknown_op(f"{missing[1]}::{missing[2]}", model)
         op = getattr(link, "func", None) if isinstance(link, torch._subclasses.fake_tensor.UnsupportedOperatorException) else None
         if isinstance(op, torch._ops.OpOverload):
             name = op._schema.name
             fix = (f"register one: TORCH_LIBRARY_IMPL({op.namespace}, Meta, m) in C++, or @torch.library.register_fake('{name}') "
                    "in a Python module that is listed under libraries")  # fmt: skip
-            return Problem(f"op '{name}' ({owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
+            return Problem(f"op '{name}' ({describe_owner(name)})", "has no fake kernel, so its result shapes are not known", fix)
     return None
 
 
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
+def _walk_causes(error: BaseException | None) -> Iterable[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

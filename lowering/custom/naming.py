@@ -13,33 +13,33 @@ DIMS = "dims"  # attribute of custom op nodes, down to StableHLO: dims of each r
 
 def is_custom(name: str, overload: str, kept: Collection[str] = ()) -> bool:
     """Return whether the op `ns::name` becomes a custom call: it is from a library, or in `kept` (`ns.name` or `ns.name.overload`)."""
-    return name.partition("::")[0] not in BUILTIN or not {dotted(name), dotted(name, overload)}.isdisjoint(kept)
+    return name.partition("::")[0] not in BUILTIN or not {join_name(name), join_name(name, overload)}.isdisjoint(kept)
 
 
 def is_kept(op: Any, kept: Collection[str]) -> bool:
     """Return whether an FX target is an op in `kept`."""
     schema = getattr(op, "_schema", None)
-    return schema is not None and not {dotted(schema.name), dotted(schema.name, schema.overload_name)}.isdisjoint(kept)
+    return schema is not None and not {join_name(schema.name), join_name(schema.name, schema.overload_name)}.isdisjoint(kept)
 
 
-def dotted(name: str, overload: str = "") -> str:
+def join_name(name: str, overload: str = "") -> str:
     """Join `ns::name` and its overload in the form of the torch dialect: `ns.name` or `ns.name.overload`."""
     return ".".join(filter(None, (name.replace("::", "."), overload if overload != "default" else "")))
 
 
-def dims_text(shapes: Iterable[Sequence[int | str]]) -> str:
+def format_dims(shapes: Iterable[Sequence[int | str]]) -> str:
     """Format the value of a DIMS attribute: ints, and expressions of symbols of the signature or of data-dependent sizes."""
     return ", ".join(f"[{', '.join(map(str, dims))}]" for dims in shapes)
 
 
-def dims_of(text: str) -> list[tuple[int | str, ...]]:
+def parse_dims(text: str) -> list[tuple[int | str, ...]]:
     """Parse the output of `dims_text`."""
     shapes = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
     return [tuple(dim.value if isinstance(dim, ast.Constant) and isinstance(dim.value, int) else ast.unparse(dim) for dim in shape.elts)
             for shape in shapes]
 
 
-def parts(spelled: str) -> tuple[str, str]:
+def split_name(spelled: str) -> tuple[str, str]:
     """Split the torch dialect's `ns.name.overload` into (`ns::name`, overload).
 
     Also accepts torch-mlir's prefix, `torch.ns.name.overload`.

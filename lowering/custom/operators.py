@@ -15,7 +15,7 @@ import torch
 from torch_mlir import ir
 
 from lowering.custom import encoding, libraries
-from lowering.custom.naming import BUILTIN, DIMS, dotted, parts
+from lowering.custom.naming import BUILTIN, DIMS, join_name, split_name
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.model import Model
@@ -25,19 +25,19 @@ HELD = "custom_call"  # attribute of a stand-in function: the custom call that i
 
 
 @contextmanager
-def hidden(module: Any, kept: Collection[str] = ()) -> Iterator[None]:
+def hide(module: Any, kept: Collection[str] = ()) -> Iterator[None]:
     """Replace every `torch.operator` of a custom op, or of a name in `kept`, with a call of a private function inside the block."""
     names: dict[str, dict[str, ir.Attribute]] = {}
-    concerned = [operator for operator in _operators(module) if _is_custom(operator) or operator.attributes["name"].value in kept]
+    concerned = [operator for operator in _list_operators(module) if _is_custom(operator) or operator.attributes["name"].value in kept]
     for number, operator in enumerate(concerned):
         symbol = f"operator.{number}"
-        names[symbol] = {attribute.name: attribute.attr for attribute in _attributes(operator)}
-        _stand_in(module, symbol, operator, list(operator.operands), {})
+        names[symbol] = {attribute.name: attribute.attr for attribute in _list_attributes(operator)}
+        _insert_stand_in(module, symbol, operator, list(operator.operands), {})
     yield
-    for call in [op for op in mlir.operations(module) if op.name == "func.call" and _callee(op) in names]:
+    for call in [op for op in mlir.walk_operations(module) if op.name == "func.call" and _read_callee(op) in names]:
         with ir.InsertionPoint(call), call.location:
             created = ir.Operation.create(OPERATOR, results=[result.type for result in call.results], operands=list(call.operands),
-                                          attributes=names[_callee(call)])
+                                          attributes=names[_read_callee(call)])
         _replace(call, created)
     _erase_functions(module, names)
 
@@ -49,58 +49,58 @@ def outline(module: Any, model: Model | None) -> list[Problem]:
     """
     problems: list[Problem] = []
     with module.context, ir.Location.unknown():
-        for number, operator in enumerate(_operators(module)):
-            problems += _outlined(module, f"{HELD}.{number}", operator, model)
+        for number, operator in enumerate(_list_operators(module)):
+            problems += _outline_operator(module, f"{HELD}.{number}", operator, model)
     return problems
 
 
-def unused(module: Any, model: Model | None) -> list[str]:
+def list_unused(module: Any, model: Model | None) -> list[str]:
     """List the rows of `custom_calls` that match no call of an outlined module."""
     functions = [operation.operation for operation in module.body.operations if HELD in operation.operation.attributes]
     called = {function.attributes[HELD]["config"]["op"].value for function in functions}
-    return [key for key in (model.custom_calls if model else ()) if parts(key)[0] not in called]
+    return [key for key in (model.custom_calls if model else ()) if split_name(key)[0] not in called]
 
 
-def outlined(module: Any) -> bool:
+def is_outlined(module: Any) -> bool:
     """Return whether the module holds outlined custom calls."""
     return any(HELD in operation.operation.attributes for operation in module.body.operations)
 
 
-def _outlined(module: Any, symbol: str, operator: Any, model: Model | None) -> list[Problem]:
-    name, overload = parts(operator.attributes["name"].value)
-    place = f"op '{name}' ({libraries.owner(name)})"
+def _outline_operator(module: Any, symbol: str, operator: Any, model: Model | None) -> list[Problem]:
+    name, overload = split_name(operator.attributes["name"].value)
+    place = f"op '{name}' ({libraries.describe_owner(name)})"
     try:
         schema = torch._C._get_schema(name, overload)
     except RuntimeError:
-        return [libraries.unknown_op(name, model)]
+        return [libraries.report_unknown_op(name, model)]
     if not _is_custom(operator):
         return [Problem(f"{operator.attributes['name'].value} at {operator.location}", "is not an op of the torch dialect",
-                        f"decompose it, or lower it to a custom call: custom_calls: {{{dotted(name, overload)}: {{}}}}")]
+                        f"decompose it, or lower it to a custom call: custom_calls: {{{join_name(name, overload)}: {{}}}}")]
     call = encoding.encode(schema, operator)
     if not call.problems:
         rows = model.custom_calls if model else {}
-        target = next((rows[key].target for key in (dotted(name, overload), dotted(name)) if key in rows), None) or dotted(name, overload)
-        _stand_in(module, symbol, operator, call.operands, {HELD: call.attribute(target, operator)})
+        target = next((rows[key].target for key in (join_name(name, overload), join_name(name)) if key in rows), None) or join_name(name, overload)
+        _insert_stand_in(module, symbol, operator, call.operands, {HELD: call.attribute(target, operator)})
     return [Problem(place, problem.cause, problem.fix) for problem in call.problems]
 
 
-def _operators(module: Any) -> list[Any]:
-    return [operation for operation in mlir.operations(module) if operation.name == OPERATOR]
+def _list_operators(module: Any) -> list[Any]:
+    return [operation for operation in mlir.walk_operations(module) if operation.name == OPERATOR]
 
 
 def _is_custom(operator: Any) -> bool:
-    return DIMS in operator.attributes or parts(operator.attributes["name"].value)[0].partition("::")[0] not in BUILTIN
+    return DIMS in operator.attributes or split_name(operator.attributes["name"].value)[0].partition("::")[0] not in BUILTIN
 
 
-def _attributes(operation: Any) -> Sequence[Any]:
+def _list_attributes(operation: Any) -> Sequence[Any]:
     return [operation.attributes[index] for index in range(len(operation.attributes))]
 
 
-def _callee(call: Any) -> str:
+def _read_callee(call: Any) -> str:
     return str(call.attributes["callee"].value)
 
 
-def _stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: dict[str, ir.Attribute]) -> None:
+def _insert_stand_in(module: Any, symbol: str, operator: Any, operands: list[Any], attributes: dict[str, ir.Attribute]) -> None:
     """Replace the operator with a call of a new private function `symbol`, declared with `attributes`."""
     results = [result.type for result in operator.results]
     with module.context, ir.Location.unknown():

@@ -25,11 +25,11 @@ def run(module: str | bytes, arguments: Sequence[torch.Tensor], whole: Run, cont
         return whole(module, arguments)
     rest = mlir.parse(module, context)
     given = list(arguments)
-    while (call := _open_call(rest)) is not None:
-        operands = whole(_head(rest), given)
+    while (call := _find_open_call(rest)) is not None:
+        operands = whole(_cut_head(rest), given)
         given += invoke(call.attributes["backend_config"], operands)
         _make_arguments(rest, call)
-        module = _bytes(rest)
+        module = _serialize(rest)
     return whole(module, given)
 
 
@@ -45,7 +45,7 @@ def invoke(config: Any, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     try:
         op = getattr(getattr(getattr(torch.ops, namespace), rest), overload or "default")
         for formal in op._schema.arguments:
-            value = _decoded(config["arguments"][formal.name], formal.real_type, operands)
+            value = _decode(config["arguments"][formal.name], formal.real_type, operands)
             if formal.alias_info is not None and formal.alias_info.is_write and value is not None:
                 value = [each.clone() for each in value] if isinstance(value, list) else value.clone()
                 written += value if isinstance(value, list) else [value]
@@ -61,16 +61,16 @@ def invoke(config: Any, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [leaf for result in results for leaf in (result if isinstance(result, list | tuple) else [result])] + written
 
 
-def _decoded(entry: Any, type_: Any, operands: Sequence[torch.Tensor]) -> Any:
+def _decode(entry: Any, type_: Any, operands: Sequence[torch.Tensor]) -> Any:
     """Decode the value of an argument from the form that `encoding` writes."""
     while type_.kind() == "OptionalType":
         type_ = type_.getElementType()
     if "none" in entry:
         return None
     if "operand" in entry:
-        return _number(operands[entry["operand"].value], type_)
+        return _read_number(operands[entry["operand"].value], type_)
     if "operands" in entry:
-        return [None if number < 0 else _number(operands[number], type_.getElementType()) for number in entry["operands"]]
+        return [None if number < 0 else _read_number(operands[number], type_.getElementType()) for number in entry["operands"]]
     value = entry["value"]
     if type_.kind() == "ListType":
         element = type_.getElementType().kind()
@@ -82,27 +82,27 @@ def _decoded(entry: Any, type_: Any, operands: Sequence[torch.Tensor]) -> Any:
     return torch.device(value.value) if type_.kind() == "DeviceObjType" else value.value
 
 
-def _number(operand: torch.Tensor, type_: Any) -> Any:
+def _read_number(operand: torch.Tensor, type_: Any) -> Any:
     while type_.kind() == "OptionalType":
         type_ = type_.getElementType()
     return operand if type_.kind() == "TensorType" else operand.item()
 
 
-def _open_call(module: Any) -> Any:
+def _find_open_call(module: Any) -> Any:
     """Return the first call whose result sizes are not given by operands, or None."""
-    for operation in mlir.entry(module).regions[0].blocks[0].operations:
+    for operation in mlir.find_entry(module).regions[0].blocks[0].operations:
         if bridge.is_call(operation.operation) and bridge.is_open(operation.operation):
             return operation.operation
     return None
 
 
-def _head(module: Any) -> bytes:
+def _cut_head(module: Any) -> bytes:
     """Return the program up to its first open call. Its results are the operands of that call."""
     from jaxlib.mlir import ir
 
     part = mlir.copy(module)
-    call = _open_call(part)
-    function = mlir.entry(part)
+    call = _find_open_call(part)
+    function = mlir.find_entry(part)
     block = function.regions[0].blocks[0]
     operands = list(call.operands)
     for operation in reversed(list(block.operations)):
@@ -113,14 +113,14 @@ def _head(module: Any) -> bytes:
     with part.context, ir.Location.unknown(), ir.InsertionPoint(block):
         ir.Operation.create("func.return", operands=operands)
         _retype(function, [operand.type for operand in operands])
-    return _bytes(part)
+    return _serialize(part)
 
 
 def _make_arguments(module: Any, call: Any) -> None:
     """Turn the results of `call` into additional arguments of the program."""
     from jaxlib.mlir import ir
 
-    function = mlir.entry(module)
+    function = mlir.find_entry(module)
     block = function.regions[0].blocks[0]
     with module.context, ir.Location.unknown():
         for result in call.results:
@@ -139,7 +139,7 @@ def _retype(function: Any, results: list[Any]) -> None:
             del function.attributes[name]
 
 
-def _bytes(module: Any) -> bytes:
+def _serialize(module: Any) -> bytes:
     stream = io.BytesIO()
     module.operation.write_bytecode(stream)
     return stream.getvalue()

@@ -11,7 +11,7 @@ SUFFIXES = (".cpp", ".cc", ".cxx", ".c", ".h", ".hpp", ".hh", ".cuh", ".cu")
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
-def with_headers(sources: Iterable[Path]) -> Iterator[Path]:
+def add_headers(sources: Iterable[Path]) -> Iterator[Path]:
     """Yield `sources` and the headers that they include by a relative path (in quotes), without duplicates."""
     pending, seen = list(sources), set()
     while pending:

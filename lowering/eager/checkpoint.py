@@ -11,14 +11,14 @@ from safetensors import SafetensorError, safe_open
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lowering import types
-from lowering.errors import LoadError, Problem, near_miss
+from lowering.errors import LoadError, Problem, suggest
 
 SUFFIX = ".safetensors"
 NAMED = 20  # maximum number of problems of one kind in an error
 
 
 @contextmanager
-def without_parameters() -> Iterator[None]:
+def skip_parameters() -> Iterator[None]:
     """Create parameters of modules on the meta device inside the block, as soon as they are assigned. Buffers are computed as usual."""
 
     def emptied(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
@@ -36,35 +36,35 @@ def fill(module: torch.nn.Module, path: Path) -> None:
 
     Raises LoadError with all that are missing or differ in shape or dtype. Tied parameters stay tied: one of their names is enough.
     """
-    where = located(path)
+    where = locate_tensors(path)
     owners: dict[int, list[str]] = {}
     held = module.state_dict(keep_vars=True)
     for name, tensor in held.items():
         owners.setdefault(id(tensor), []).append(name)
     stored = {names[0]: next((name for name in names if name in where), None) for names in owners.values()}
     missing = [Problem(f"weight '{name}'", f"is not in {path}",
-                       near_miss(name, where) or "the factory must build the module that was saved")
+                       suggest(name, where) or "the factory must build the module that was saved")
                for name, found in stored.items() if found is None]
     if missing:
-        raise LoadError([*missing[:NAMED], *_more(missing)])
-    mapped = _mapped({found: where[found] for found in stored.values() if found is not None})
-    wrong = [problem for name, found in stored.items() if found for problem in _unfit(name, held[name], mapped[found])]
+        raise LoadError([*missing[:NAMED], *_count_more(missing)])
+    mapped = _map_tensors({found: where[found] for found in stored.values() if found is not None})
+    wrong = [problem for name, found in stored.items() if found for problem in _list_misfits(name, held[name], mapped[found])]
     if wrong:
-        raise LoadError([*wrong[:NAMED], *_more(wrong)])
+        raise LoadError([*wrong[:NAMED], *_count_more(wrong)])
     for names in owners.values():
         tensor = mapped[stored[names[0]] or ""]
-        _place(module, names, held[names[0]], tensor)
+        _set_tensor(module, names, held[names[0]], tensor)
     if left := [name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.is_meta]:
         cause = "is not part of the module's state dict, so a checkpoint cannot contain it"
         raise LoadError([Problem(f"weight '{name}'", cause) for name in left])
 
 
-def unused(module: torch.nn.Module, path: Path) -> list[str]:
+def list_unused(module: torch.nn.Module, path: Path) -> list[str]:
     """List the names in the files that the module does not have."""
-    return sorted(located(path).keys() - module.state_dict().keys())
+    return sorted(locate_tensors(path).keys() - module.state_dict().keys())
 
 
-def located(path: Path) -> dict[str, Path]:
+def locate_tensors(path: Path) -> dict[str, Path]:
     """Map each tensor name to its file. Raises LoadError if a file cannot be read, or if two files contain the same name."""
     paths = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
     if not paths:
@@ -82,7 +82,7 @@ def located(path: Path) -> dict[str, Path]:
     return found
 
 
-def _mapped(where: Mapping[str, Path]) -> dict[str, torch.Tensor]:
+def _map_tensors(where: Mapping[str, Path]) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for file in dict.fromkeys(where.values()):
         with safe_open(file, framework="pt") as opened:
@@ -90,15 +90,15 @@ def _mapped(where: Mapping[str, Path]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _unfit(name: str, wanted: torch.Tensor, stored: torch.Tensor) -> Iterator[Problem]:
+def _list_misfits(name: str, wanted: torch.Tensor, stored: torch.Tensor) -> Iterator[Problem]:
     if wanted.shape != stored.shape:
         yield Problem(f"weight '{name}'", f"has shape {list(stored.shape)} in the file and {list(wanted.shape)} in the module")
     if wanted.dtype != stored.dtype:
-        yield Problem(f"weight '{name}'", f"is {types.name(stored.dtype)} in the file and {types.name(wanted.dtype)} in the module",
-                      f"build the module in {types.name(stored.dtype)}: a conversion would read the whole tensor")
+        yield Problem(f"weight '{name}'", f"is {types.dtype_name(stored.dtype)} in the file and {types.dtype_name(wanted.dtype)} in the module",
+                      f"build the module in {types.dtype_name(stored.dtype)}: a conversion would read the whole tensor")
 
 
-def _place(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor: torch.Tensor) -> None:
+def _set_tensor(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor: torch.Tensor) -> None:
     parameter = isinstance(old, torch.nn.Parameter)
     value = torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if parameter else tensor
     for name in names:
@@ -107,5 +107,5 @@ def _place(module: torch.nn.Module, names: list[str], old: torch.Tensor, tensor:
         (part._parameters if parameter else part._buffers)[leaf] = value  # type: ignore[index]
 
 
-def _more(problems: list[Problem]) -> list[Problem]:
+def _count_more(problems: list[Problem]) -> list[Problem]:
     return [Problem("and", f"{len(problems) - NAMED} more")] if len(problems) > NAMED else []

@@ -16,7 +16,7 @@ from lowering.types import DTYPES, NUMBERS
 FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 
-def flexible_sizes(model: Model) -> dict[str, int]:
+def choose_flexible_sizes(model: Model) -> dict[str, int]:
     """Return the example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
     dims = {f"{name}[{position}]": dim for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims())}
     places = [place for place, dim in dims.items() if dim is None]
@@ -27,14 +27,14 @@ def flexible_sizes(model: Model) -> dict[str, int]:
     return {place: free[index % len(free)] for index, place in enumerate(places)}
 
 
-def shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+def compute_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every input at `sizes`, which gives each symbol's size, and optionally `input[position]` for a `null` dim.
 
     `null` dims default to their example size. Raises ValueError for missing symbols, unknown keys, and negative dims.
     """
-    given = {**flexible_sizes(model), **sizes}
+    given = {**choose_flexible_sizes(model), **sizes}
     missing = [symbol for symbol in model.symbols if symbol not in given]
-    unknown = [key for key in sizes if key not in model.symbols and key not in flexible_sizes(model)]
+    unknown = [key for key in sizes if key not in model.symbols and key not in choose_flexible_sizes(model)]
     if missing or unknown:
         raise ValueError(f"sizes of model '{model.name}': missing {missing or 'none'}, unknown {unknown or 'none'}")
     found = {}
@@ -55,11 +55,11 @@ def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dic
     A Python number is a 0-d tensor here. For a SymInt it holds the size of its symbol.
     """
     seed = model.seed if seed is None else seed
-    made = {name: filled(model.inputs[name], shape, _generator(seed, name)) for name, shape in shapes(model, sizes).items()}
+    made = {name: filled(model.inputs[name], shape, _create_generator(seed, name)) for name, shape in compute_shapes(model, sizes).items()}
     return made | {name: torch.tensor(sizes[name]) for name in model.ints}
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def _create_generator(seed: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 

@@ -12,7 +12,7 @@ import torch
 from lowering import recipe
 from lowering.custom import libraries
 from lowering.eager import checkpoint, training
-from lowering.eager.outputs import Outputs, outputs_of
+from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Model
 
@@ -27,7 +27,7 @@ def instantiate(model: Model) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
         try:
-            with checkpoint.without_parameters() if model.weights == "lazy" else nullcontext():
+            with checkpoint.skip_parameters() if model.weights == "lazy" else nullcontext():
                 module = recipe.build(model.factory)
         except (LoadError, Unsupported):  # raised by a factory that explains the error itself
             raise
@@ -37,10 +37,10 @@ def instantiate(model: Model) -> torch.nn.Module:
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
-    return with_numbers(training.prepared(module, model) if model.mode == "training" else module.eval(), model)
+    return unpack_numbers(training.prepare(module, model) if model.mode == "training" else module.eval(), model)
 
 
-def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     """Wrap `module` so that the 0-d tensors of `make` for Python numbers become an int, float or bool, known or symbolic."""
     names = [name for name, declared in model.inputs.items() if declared.is_number]
 
@@ -53,7 +53,7 @@ def with_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
 
 
 @contextmanager
-def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+def restore_buffers(module: torch.nn.Module) -> Iterator[None]:
     """Restore the module's buffers at the end of the block."""
     before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     try:
@@ -76,4 +76,4 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
         fix = "check inputs, fills, constants and ranges; dims that must be equal need the same symbol"
         problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}", fix)
         raise LoadError(libraries.explain(error, model) or problem) from error
-    return outputs_of(returned)
+    return flatten_outputs(returned)

@@ -26,10 +26,10 @@ class Outputs:
         return {name: leaf for name, leaf in self.leaves.items() if isinstance(leaf, torch.Tensor)}
 
 
-def outputs_of(returned: Any) -> Outputs:
+def flatten_outputs(returned: Any) -> Outputs:
     leaves, spec = pytree.tree_flatten(returned)
     plain = pytree.tree_structure(_unnamed(returned))
-    return Outputs(dict(zip(leaf_names(spec), leaves, strict=True)), spec, dict(zip(leaf_names(plain), leaves, strict=True)))
+    return Outputs(dict(zip(name_leaves(spec), leaves, strict=True)), spec, dict(zip(name_leaves(plain), leaves, strict=True)))
 
 
 def _unnamed(tree: Any) -> Any:
@@ -41,14 +41,14 @@ def _unnamed(tree: Any) -> Any:
     return {key: _unnamed(value) for key, value in tree.items()} if type(tree) is dict else tree
 
 
-def leaf_names(spec: pytree.TreeSpec) -> list[str]:
+def name_leaves(spec: pytree.TreeSpec) -> list[str]:
     """Return the name of each leaf of a pytree: its path joined by dots (`last_hidden_state`, `0.keys`), or `output` for a lone leaf."""
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     paths, _ = pytree.tree_flatten_with_path(tree)
-    return [".".join(_step(key) for key in path) or "output" for path, _ in paths]
+    return [".".join(_format_key(key) for key in path) or "output" for path, _ in paths]
 
 
-def _step(key: Any) -> str:
+def _format_key(key: Any) -> str:
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from lowering import recipe
-from lowering.eager.outputs import Outputs, outputs_of
-from lowering.errors import ConfigError, LoadError, Problem, near_miss
+from lowering.eager.outputs import Outputs, flatten_outputs
+from lowering.errors import ConfigError, LoadError, Problem, suggest
 from lowering.model import GRADIENT, LOSS, Model
 
 
@@ -35,39 +35,39 @@ class WithLoss(torch.nn.Module):
         self._outputs, self._targets = loss["outputs"], loss.get("targets", {})
         self._constants = {name: value for name, value in loss.items() if name not in (recipe.TARGET, "outputs", "targets")}
         run = functools.partial(self._run)
-        run.__signature__ = _signature(module, self._targets.values())  # type: ignore[attr-defined]
+        run.__signature__ = _build_signature(module, self._targets.values())  # type: ignore[attr-defined]
         self.__dict__["forward"] = run
 
     def _run(self, *arguments: Any, **named: Any) -> dict[str, Any]:
         targets = {argument: named.pop(name) for argument, name in self._targets.items()}
-        leaves = outputs_of(self.module(*arguments, **named)).leaves
+        leaves = flatten_outputs(self.module(*arguments, **named)).leaves
         if unknown := [name for name in self._outputs.values() if name not in leaves]:
-            raise LoadError([_missing(f"{self._place}.outputs", name, leaves) for name in unknown])
+            raise LoadError([_report_missing(f"{self._place}.outputs", name, leaves) for name in unknown])
         outputs = {argument: leaves[name] for argument, name in self._outputs.items()}
         return {LOSS: self._compute(**outputs, **targets, **self._constants), **leaves}
 
 
-def prepared(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+def prepare(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     """Return `module` in train mode, with its loss as an output."""
     module.train()
     return module if isinstance(model.loss, str) else WithLoss(module, model.loss, f"models.{model.name}.loss")
 
 
-def written(module: torch.nn.Module) -> torch.nn.Module:
+def unwrap(module: torch.nn.Module) -> torch.nn.Module:
     """Return the original module of the model's author."""
     return module.module if isinstance(module, WithLoss) else module  # type: ignore[return-value]
 
 
-def loss_name(model: Model) -> str:
+def name_loss(model: Model) -> str:
     """Return the name of the output that is the loss."""
     return model.loss if isinstance(model.loss, str) else LOSS
 
 
-def loss_of(outputs: Outputs, model: Model) -> torch.Tensor:
+def find_loss(outputs: Outputs, model: Model) -> torch.Tensor:
     """Return the loss of a module's outputs. Raises LoadError if it cannot be differentiated."""
-    place, name = f"models.{model.name}.loss", loss_name(model)
+    place, name = f"models.{model.name}.loss", name_loss(model)
     if name not in outputs.leaves:
-        raise LoadError(_missing(place, name, outputs.leaves))
+        raise LoadError(_report_missing(place, name, outputs.leaves))
     loss = outputs.leaves[name]
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         shown = f"{loss.dtype} of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
@@ -77,14 +77,14 @@ def loss_of(outputs: Outputs, model: Model) -> torch.Tensor:
     return loss
 
 
-def gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
+def compute_gradients(module: torch.nn.Module, model: Model, outputs: Outputs) -> dict[str, torch.Tensor]:
     """Compute the gradient of every trainable parameter with autograd, by `grad.<name>`; zeros if the loss does not depend on it."""
     trained = {name: parameter for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-    found = torch.autograd.grad(loss_of(outputs, model), list(trained.values()), materialize_grads=True)
+    found = torch.autograd.grad(find_loss(outputs, model), list(trained.values()), materialize_grads=True)
     return {f"{GRADIENT}{name}": gradient for name, gradient in zip(trained, found, strict=True)}
 
 
-def _signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:
+def _build_signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:
     """Return the signature of forward, with the targets added by name."""
     taken = list(inspect.signature(module.forward).parameters.values())
     last = len(taken) - any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken)
@@ -92,6 +92,6 @@ def _signature(module: torch.nn.Module, targets: Any) -> inspect.Signature:
     return inspect.Signature([*taken[:last], *added, *taken[last:]])
 
 
-def _missing(place: str, name: str, leaves: Mapping[str, Any]) -> Problem:
+def _report_missing(place: str, name: str, leaves: Mapping[str, Any]) -> Problem:
     known = [name for name, leaf in leaves.items() if isinstance(leaf, torch.Tensor)]
-    return Problem(place, f"the module has no output '{name}'", near_miss(name, known) or f"outputs: {', '.join(known)}")
+    return Problem(place, f"the module has no output '{name}'", suggest(name, known) or f"outputs: {', '.join(known)}")

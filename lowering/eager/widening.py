@@ -20,7 +20,7 @@ WIDE = {torch.float32: torch.float64, torch.bfloat16: torch.float64, torch.float
 
 
 @contextmanager
-def widened() -> Iterator[None]:
+def widen() -> Iterator[None]:
     """Replace every float operand and requested float dtype of 2 or 4 bytes inside the block with float64, and likewise for complex numbers.
 
     Raises RuntimeError if an op writes to a tensor of a narrower float, because the result would be lost.
@@ -38,7 +38,7 @@ class _Functions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if args and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):  # `+=` is called add_
             _refuse_narrow(args[0], name)
-        return _called(func, args, kwargs, _wide_dtype if name in _MOVING else _wide)
+        return _call_widened(func, args, kwargs, _widen_dtype if name in _MOVING else _widen)
 
 
 class _Ops(TorchDispatchMode):
@@ -48,21 +48,21 @@ class _Ops(TorchDispatchMode):
         for position, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 _refuse_narrow(args[position] if position < len(args) else (kwargs or {}).get(argument.name), func)
-        return _called(func, args, kwargs, _wide_dtype if func in _MOVING else _wide)
+        return _call_widened(func, args, kwargs, _widen_dtype if func in _MOVING else _widen)
 
 
-def suits(module: torch.nn.Module) -> bool:
+def can_widen(module: torch.nn.Module) -> bool:
     """Return whether the module computes only in floats that can be widened, and runs individual PyTorch ops only."""
     is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
     return is_plain and all(weight.dtype in WIDE for weight in module.parameters() if weight.is_floating_point() or weight.is_complex())
 
 
-def sharing(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+def copy_sharing_parameters(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     """Copy `module` with the same parameters, and with separate, widened copies of buffers and other tensors."""
     copied = duplicates.duplicate(module, model, shared=True)
     for part in copied.modules():
         for held in (part._buffers, vars(part)):
-            held.update({name: _wide(value) for name, value in held.items() if isinstance(value, torch.Tensor)})
+            held.update({name: _widen(value) for name, value in held.items() if isinstance(value, torch.Tensor)})
     return copied
 
 
@@ -71,16 +71,16 @@ def _refuse_narrow(value: Any, op: Any) -> None:
         raise RuntimeError(f"{op} writes to a tensor that is not widened")
 
 
-def _called(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, wide: Callable[[Any], Any]) -> Any:
+def _call_widened(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, wide: Callable[[Any], Any]) -> Any:
     args, given = tree_map(wide, (tuple(args), dict(kwargs or {})))
     return func(*args, **given)
 
 
-def _wide(value: Any) -> Any:
+def _widen(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(WIDE[value.dtype]) if value.dtype in WIDE else value
-    return _wide_dtype(value)
+    return _widen_dtype(value)
 
 
-def _wide_dtype(value: Any) -> Any:
+def _widen_dtype(value: Any) -> Any:
     return WIDE.get(value, value) if isinstance(value, torch.dtype) else value

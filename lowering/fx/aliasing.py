@@ -22,12 +22,12 @@ _stand_ins: dict[torch._ops.OpOverload, torch._ops.OpOverload] = {}
 
 
 @contextmanager
-def hidden(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
+def hide_aliasing(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
     """Replace such ops of `captured` by stand-ins inside the block.
 
     The caller appends the retraced programs to the yielded list. When the block ends, the stand-ins in them are turned back into the ops.
     """
-    found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if returns_written(node.target)]
+    found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if returns_written_argument(node.target)]
     for node in found:
         _hide(node)
     if found:
@@ -42,7 +42,7 @@ def hidden(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
                     _reveal(node, originals[node.args[0]])  # type: ignore[index]
 
 
-def returns_written(target: Any) -> bool:
+def returns_written_argument(target: Any) -> bool:
     """Return whether a target is an op outside ATen that returns an argument it writes."""
     is_custom = isinstance(target, torch._ops.OpOverload) and target.namespace not in ("aten", "prim", "prims")
     return is_custom and any(_writes(result) for result in target._schema.returns)
@@ -56,12 +56,12 @@ def _hide(node: Node) -> None:
     """Replace a call by a call of the stand-in. Users of a written result use the written argument instead."""
     op: Any = node.target
     with node.graph.inserting_before(node):
-        made = node.graph.call_function(_stand_in(op), node.args, node.kwargs)
+        made = node.graph.call_function(_get_stand_in(op), node.args, node.kwargs)
     others = [place for place, result in enumerate(op._schema.returns) if not _writes(result)]
     values = node.meta["val"] if len(op._schema.returns) > 1 else (node.meta["val"],)
     kept = [values[place] for place in others]
     made.meta = {**node.meta, "val": kept[0] if len(kept) == 1 else tuple(kept) or None}
-    written = {place: _argument(node, result) for place, result in enumerate(op._schema.returns) if _writes(result)}
+    written = {place: _find_argument(node, result) for place, result in enumerate(op._schema.returns) if _writes(result)}
     if len(op._schema.returns) == 1:
         node.replace_all_uses_with(written[0])
     for user in list(node.users):  # every user of several results is a getitem
@@ -77,7 +77,7 @@ def _hide(node: Node) -> None:
     node.graph.erase_node(node)
 
 
-def _argument(node: Node, result: Any) -> Any:
+def _find_argument(node: Node, result: Any) -> Any:
     """Return the argument that a result shares its memory with."""
     for place, formal in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if formal.alias_info is not None and formal.alias_info.before_set == result.alias_info.before_set:
@@ -85,7 +85,7 @@ def _argument(node: Node, result: Any) -> Any:
     raise KeyError(f"{node.target}: no argument of its schema shares memory with the result {result.type}")
 
 
-def _stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
+def _get_stand_in(op: torch._ops.OpOverload) -> torch._ops.OpOverload:
     """Return the stand-in of an op, defined on first use."""
     if op not in _stand_ins:
         schema = op._schema

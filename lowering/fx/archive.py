@@ -28,25 +28,25 @@ def save(program: ExportedProgram, path: Path) -> None:
 
     Raises torch's own errors if the program cannot be serialized, and OSError or RuntimeError if the file cannot be written.
     """
-    saved = serialized(program)
+    saved = serialize_program(program)
     with _package.PT2ArchiveWriter(str(path)) as writer:
-        _package._package_payload_config(writer, _weights(program, writer), constants.WEIGHTS_CONFIG_FILENAME_FORMAT.format(NAME))
+        _package._package_payload_config(writer, _write_weights(program, writer), constants.WEIGHTS_CONFIG_FILENAME_FORMAT.format(NAME))
         held = _package._package_constants(NAME, program, writer)
         _package._package_payload_config(writer, held, constants.CONSTANTS_CONFIG_FILENAME_FORMAT.format(NAME))
         writer.write_bytes(_GRAPH, saved.exported_program)
         writer.write_bytes(constants.SAMPLE_INPUTS_FILENAME_FORMAT.format(NAME), saved.example_inputs)
 
 
-def serialized(program: ExportedProgram, **options: bool) -> Any:
+def serialize_program(program: ExportedProgram, **options: bool) -> Any:
     """Return torch's SerializedArtifact of `program`, without its tensors.
 
     Garbage collection is off meanwhile: it took half of the time and found nothing to collect.
     """
-    with _uncollected():
+    with _pause_garbage_collection():
         return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
 
 
-def graph(path: Path) -> bytes:
+def read_graph(path: Path) -> bytes:
     """Return the serialized graph in an archive, equal to the serialization of its program.
 
     Raises OSError if the file cannot be read, and ValueError if it is not an archive.
@@ -59,7 +59,7 @@ def graph(path: Path) -> bytes:
         raise ValueError(f"{path} is not an archive of an exported program: {error}") from error
 
 
-def _weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> schema.PayloadConfig:
+def _write_weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> schema.PayloadConfig:
     """Write each storage once, directly from memory, and return the config of the weights.
 
     torch.export.save copies each storage first, so that the largest embedding is in memory twice.
@@ -84,7 +84,7 @@ def _weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> sch
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _pause_garbage_collection() -> Iterator[None]:
     """Disable garbage collection inside the block."""
     was = gc.isenabled()
     gc.disable()

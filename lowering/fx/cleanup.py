@@ -25,7 +25,7 @@ def is_functional(module: GraphModule) -> bool:
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
             return False
-        if _wrapper(node) is not None or _is_transform(node.target):
+        if _body_position(node) is not None or _is_transform(node.target):
             return False
     return True
 
@@ -49,18 +49,18 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
             yield from bodies(held)
 
 
-def is_sized_by_data(module: GraphModule) -> bool:
+def has_data_dependent_sizes(module: GraphModule) -> bool:
     """Return whether an op produces a size or a number that depends on the values of tensors."""
     return any(node.meta.get("unbacked_bindings") for body in bodies(module) for node in body.graph.nodes)
 
 
-def flexible_attention(module: GraphModule) -> list[Problem]:
+def find_flex_attention(module: GraphModule) -> list[Problem]:
     """Report each `flex_attention` of a program, with its user line.
 
     Its masks are computed by nested vmaps, which the graph does not resolve.
     """
     return [
-        Problem(f"flex_attention at {source_lines.of_fx(node) or 'an unknown line'}", "has no lowering",
+        Problem(f"flex_attention at {source_lines.find_fx_line(node) or 'an unknown line'}", "has no lowering",
                 "use scaled_dot_product_attention, and pass the mask plus the bias that score_mod adds as attn_mask")
         for body in bodies(module) for node in calls(body) if getattr(node.target, "__name__", "") == "flex_attention"
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
     """
     count = 0
     for node in list(calls(module)):
-        position = _wrapper(node)
+        position = _body_position(node)
         if position is None or (position == 4 and node.args[2]):  # an enabled autocast region inserts casts when it is retraced
             continue
         body = getattr(module, str(node.args[position].target))  # type: ignore[union-attr]
@@ -88,7 +88,7 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
                 copied.target = f"{node.name}_{attribute.target}"  # type: ignore[union-attr]
                 setattr(module, copied.target, getattr(body, attribute.target))  # type: ignore[union-attr]
             if detach and position == 1 and not node.args[0]:
-                outputs = tuple(_detached(output) for output in outputs)
+                outputs = tuple(_detach(output) for output in outputs)
         _replace_items(node, outputs)
         module.graph.erase_node(node)
     if count:
@@ -96,7 +96,7 @@ def inline_wrappers(module: GraphModule, detach: bool = False) -> int:
     return count
 
 
-def _detached(output: Any) -> Any:
+def _detach(output: Any) -> Any:
     if not isinstance(output, Node) or not isinstance(output.meta["val"], torch.Tensor):
         return output
     result = output.graph.call_function(torch.ops.aten.detach.default, (output,))
@@ -110,7 +110,7 @@ def _replace_items(node: Node, outputs: Any) -> None:
         user.graph.erase_node(user)
 
 
-def _wrapper(node: Node) -> int | None:
+def _body_position(node: Node) -> int | None:
     """Return the position of the body among a wrapper region's arguments, or None for other nodes."""
     return _WRAPPERS.get(str(getattr(node.target, "_name", None) or node.target))
 
@@ -123,7 +123,7 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
     count = 0
     for body in bodies(module):
         dropped = [node for node in calls(body)
-                   if node.target is torch.ops.aten._assert_tensor_metadata.default or _is_on_storage(node) or _is_proved(node, proved)]
+                   if node.target is torch.ops.aten._assert_tensor_metadata.default or _asserts_storage_offset(node) or _is_proved(node, proved)]
         for node in dropped:
             body.graph.erase_node(node)
         if dropped:
@@ -142,7 +142,7 @@ def _is_proved(node: Node, proved: Collection[str]) -> bool:
     return condition is True
 
 
-def _is_on_storage(node: Node) -> bool:
+def _asserts_storage_offset(node: Node) -> bool:
     """Return whether a node asserts a storage offset, which no later level knows."""
     if node.target is not torch.ops.aten._assert_scalar.default:
         return False

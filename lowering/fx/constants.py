@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 _ARGUMENTS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer"}
 
 
-def unlifted(program: ExportedProgram) -> GraphModule:
+def unlift(program: ExportedProgram) -> GraphModule:
     """Return a copy of the program's graph that reads tensor constants as attributes.
 
     `meta["argument"]` of each placeholder names its kind.
@@ -24,12 +24,12 @@ def unlifted(program: ExportedProgram) -> GraphModule:
         node = placeholders[spec.arg.name]
         node.meta["argument"] = "written buffer" if spec.target in written else _ARGUMENTS.get(spec.kind, "input")
         if spec.kind is InputKind.CONSTANT_TENSOR and spec.target is not None:
-            _as_attribute(module, node, program.constants[spec.target])
+            _replace_by_attribute(module, node, program.constants[spec.target])
     module.recompile()
     return module
 
 
-def _as_attribute(module: GraphModule, node: Node, tensor: torch.Tensor) -> None:
+def _replace_by_attribute(module: GraphModule, node: Node, tensor: torch.Tensor) -> None:
     """Replace a constant's placeholder by an attribute."""
     module.register_buffer(f"held_{node.name}", tensor)
     last = [other for other in module.graph.nodes if other.op == "placeholder"][-1]
@@ -40,7 +40,7 @@ def _as_attribute(module: GraphModule, node: Node, tensor: torch.Tensor) -> None
     module.graph.erase_node(node)
 
 
-def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
+def lift(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
     """Return `module` as an exported program with the types and ranges of `program`.
 
     Attributes become constant arguments. Weights without a placeholder are dropped.
@@ -53,7 +53,7 @@ def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
     for node in [node for node in attributes if isinstance(getattr(module, str(node.target)), torch.Tensor)]:
         name = str(node.target).removeprefix("held_").removeprefix("c_")
         if name not in names:
-            names[name] = _as_argument(module, node, name)
+            names[name] = _add_argument(module, node, name)
             kept.insert(len(names) - 1, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(names[name].name), name))
             constants[name] = getattr(module, str(node.target))
         node.replace_all_uses_with(names[name])
@@ -62,7 +62,7 @@ def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
     module.recompile()
     state = {name: value for name, value in program.state_dict.items() if name in {spec.target for spec in kept}}
     result = ExportedProgram(
-        root=module, graph=module.graph, graph_signature=ExportGraphSignature(kept, _outputs(module, program)), state_dict=state,
+        root=module, graph=module.graph, graph_signature=ExportGraphSignature(kept, _update_output_specs(module, program)), state_dict=state,
         range_constraints=program.range_constraints, module_call_graph=program.module_call_graph, example_inputs=program.example_inputs,
         constants=constants, verifiers=program.verifiers,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def lifted(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
     return result
 
 
-def _as_argument(module: GraphModule, node: Node, name: str) -> Node:
+def _add_argument(module: GraphModule, node: Node, name: str) -> Node:
     """Add a placeholder after those of the constants that were added before."""
     places = [other for other in module.graph.nodes if other.op == "placeholder"]
     done = [other for other in places if other.meta.get("argument") == "constant"]
@@ -81,7 +81,7 @@ def _as_argument(module: GraphModule, node: Node, name: str) -> Node:
     return placeholder
 
 
-def _outputs(module: GraphModule, program: ExportedProgram) -> list[object]:
+def _update_output_specs(module: GraphModule, program: ExportedProgram) -> list[object]:
     """Return the specs of the results, with the current names of their nodes."""
     results = next(node for node in module.graph.nodes if node.op == "output").args[0]
     specs = []

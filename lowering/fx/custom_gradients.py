@@ -44,7 +44,7 @@ class Call:
 
 
 @contextmanager
-def marked() -> Iterator[list[Call]]:
+def mark_calls() -> Iterator[list[Call]]:
     """Mark calls of the model's own Functions inside the block.
 
     The yielded list is complete when the block ends. torch's own Functions are not marked.
@@ -56,7 +56,7 @@ def marked() -> Iterator[list[Call]]:
         run = original.__get__(None, cls)
         if cls.__module__.partition(".")[0] == "torch":
             return run(*arguments, **named)
-        return _marked_call(cls, run, arguments, named, calls)
+        return _mark_call(cls, run, arguments, named, calls)
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
     try:
@@ -65,7 +65,7 @@ def marked() -> Iterator[list[Call]]:
         torch.autograd.Function.apply = original  # type: ignore[method-assign]
 
 
-def _marked_call(cls: type[torch.autograd.Function], run: Callable[..., Any], arguments: Any, named: Any, calls: list[Call]) -> Any:
+def _mark_call(cls: type[torch.autograd.Function], run: Callable[..., Any], arguments: Any, named: Any, calls: list[Call]) -> Any:
     number = len(calls)
     call = Call(cls, [None if isinstance(argument, torch.Tensor) else argument for argument in arguments])
     calls.append(call)
@@ -134,7 +134,7 @@ def _replace(graph: Graph, call: Call, nodes: list[Node]) -> None:
 
 
 def _problem(call: Call, node: Node, cause: str) -> Problem:
-    line = source_lines.of_fx(node)
+    line = source_lines.find_fx_line(node)
     place = f"autograd.Function '{call.function.__qualname__}'"
     where = f"{place} at {line}" if line else place
     return Problem(where, f"its own backward cannot be kept: it {cause}", "express the gradient in plain ops")

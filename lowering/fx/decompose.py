@@ -60,13 +60,13 @@ def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized
             continue
         static = _static_symbols(node.graph)
         try:
-            traced = _traced(node, decomposition, traces)
+            traced = _trace_once(node, decomposition, traces)
         except Exception as error:  # noqa: BLE001 - torch's decompositions raise all kinds where they do not know dynamic sizes
-            refused.append(_refusal(node, error))
+            refused.append(_make_problem(node, error))
             continue
         if specialized is not None:
             found = _static_symbols(node.graph)
-            specialized += [Specialized(symbol, found[symbol], _place(node)) for symbol in found if symbol not in static]
+            specialized += [Specialized(symbol, found[symbol], _describe_node(node)) for symbol in found if symbol not in static]
         counts[str(node.target)] = counts.get(str(node.target), 0) + 1
         pending += _replace(node.graph, node, traced)
     if refused:
@@ -77,13 +77,13 @@ def decompose(module: GraphModule, choose: Choose, specialized: list[Specialized
     return counts
 
 
-def _refusal(node: Node, error: Exception) -> Problem:
+def _make_problem(node: Node, error: Exception) -> Problem:
     said = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Problem(_place(node), f"cannot be decomposed: {said}")
+    return Problem(_describe_node(node), f"cannot be decomposed: {said}")
 
 
-def _place(node: Node) -> str:
-    line = source_lines.of_fx(node)
+def _describe_node(node: Node) -> str:
+    line = source_lines.find_fx_line(node)
     return f"{node.target} at {line}" if line else str(node.target)
 
 
@@ -126,7 +126,7 @@ def _inputs(node: Node) -> list[Node]:
     return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]
 
 
-def _traced(node: Node, decomposition: Decomposition, traces: dict[Hashable, Graph]) -> Graph:
+def _trace_once(node: Node, decomposition: Decomposition, traces: dict[Hashable, Graph]) -> Graph:
     """Return the graph of `decomposition` on the node's arguments, taken from `traces` if an equal one is there."""
     key = _key(node, decomposition)
     if key in traces:
@@ -155,23 +155,23 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         if not cleanup.is_functional(traced):
-            traced = make_fx(_functional(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
-        functional.free_of_strides(traced)
+            traced = make_fx(_functionalize(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
+        functional.replace_views(traced)
         return traced.graph
 
 
-def _functional(call: Decomposition) -> Decomposition:
+def _functionalize(call: Decomposition) -> Decomposition:
     """Return `call` without in-place writes. `torch.func.functionalize` does not reach the ops inside a composite op."""
 
     def run(*values: Any) -> Any:
         with FunctionalTensorMode():
             result = call(*pytree.tree_map_only(torch.Tensor, FunctionalTensor.to_functional, values))
-        return pytree.tree_map_only(FunctionalTensor, _unwrapped, result)
+        return pytree.tree_map_only(FunctionalTensor, _unwrap, result)
 
     return run
 
 
-def _unwrapped(tensor: FunctionalTensor) -> torch.Tensor:
+def _unwrap(tensor: FunctionalTensor) -> torch.Tensor:
     torch._sync(tensor)
     return torch._from_functional_tensor(tensor.elem)
 

@@ -12,14 +12,14 @@ from lowering.sizes.dims import Affine
 PHANTOM = "_"
 
 
-def dynamic_shapes(model: Model) -> dict[str, Any]:
+def build_dynamic_shapes(model: Model) -> dict[str, Any]:
     """Return the argument `dynamic_shapes` of `torch.export.export`.
 
     It maps each argument to {position: Dim}, to None if all of its dims are static, or to a Dim if it is an int. A symbol becomes one named
     Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that occurs in no shape. `null` becomes Dim.AUTO. The
     model must have no `problems()`.
     """
-    roots = {name: _root(name, symbol) for name, symbol in model.symbols.items()}
+    roots = {name: _make_root(name, symbol) for name, symbol in model.symbols.items()}
     shapes: dict[str, Any] = {}
     for name, declared in model.inputs.items():
         dims: dict[int, Any] = {}
@@ -27,17 +27,17 @@ def dynamic_shapes(model: Model) -> dict[str, Any]:
             if dim is None:
                 dims[position] = Dim.AUTO
             elif isinstance(dim, Affine):
-                dims[position] = _derived(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
+                dims[position] = _derive(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
         shapes[name] = dims or None
     shapes |= {name: Dim.DYNAMIC(min=model.symbols[name].min, max=model.symbols[name].max) for name in model.ints}
     return shapes | dict.fromkeys(model.constants)
 
 
-def _root(name: str, symbol: Symbol) -> Any:
+def _make_root(name: str, symbol: Symbol) -> Any:
     least, most = symbol.counts
     return Dim(name if symbol.multiple_of == 1 else PHANTOM + name, min=least, max=most)
 
 
-def _derived(root: Any, scale: int, offset: int) -> Any:
+def _derive(root: Any, scale: int, offset: int) -> Any:
     scaled = root if scale == 1 else scale * root
     return scaled if not offset else scaled + offset

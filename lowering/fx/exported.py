@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
 
 from lowering import types
-from lowering.eager.outputs import leaf_names
+from lowering.eager.outputs import name_leaves
 from lowering.errors import Problem, Unsupported
 from lowering.model import GRADIENT, Model
 from lowering.signature import Argument, Result, Signature
@@ -41,7 +41,7 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
     names, given = symbol_names(program, model), input_names(program)
     arguments = tuple(
         Argument(_WEIGHT_KINDS.get(spec.kind, "input"), argument_name(spec, given),  # type: ignore[arg-type]
-                 *_argument(placeholders[spec.arg.name], names))
+                 *_describe_argument(placeholders[spec.arg.name], names))
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
@@ -57,7 +57,7 @@ def rename_results(program: ExportedProgram) -> None:
 
 
 @contextmanager
-def guards_kept(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
+def record_guards(program: ExportedProgram) -> Iterator[list[sympy.Expr]]:
     """Record the assumptions on sizes that retracing makes inside the block.
 
     The yielded list is complete when the block ends. It becomes `_assumed` of the retraced program. Assumptions that a size is not 0 or 1
@@ -120,7 +120,7 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
     for input_name, declared in model.inputs.items():
         value = values.get(input_name)
         if isinstance(value, torch.SymInt):
-            _name(names, sympy.sympify(value.node.expr), _symbol(input_name))
+            _solve_symbol(names, sympy.sympify(value.node.expr), _symbol(input_name))
         if not isinstance(value, torch.Tensor):
             continue
         for position, (dim, size) in enumerate(zip(declared.dims(), value.shape, strict=True)):
@@ -128,11 +128,11 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
                 continue
             expression = sympy.sympify(size.node.expr)
             if isinstance(dim, Affine):
-                _name(names, expression, (_symbol(dim.symbol) * dim.scale) + dim.offset)
+                _solve_symbol(names, expression, (_symbol(dim.symbol) * dim.scale) + dim.offset)
             else:
                 flexible.append((expression, f"{input_name}_{position}"))
     for expression, word in flexible:
-        _name(names, expression, _symbol(word))
+        _solve_symbol(names, expression, _symbol(word))
     return names
 
 
@@ -140,7 +140,7 @@ def _symbol(word: str) -> sympy.Symbol:
     return sympy.Symbol(word, integer=True, positive=True)
 
 
-def _name(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning: sympy.Expr) -> None:
+def _solve_symbol(names: dict[sympy.Symbol, sympy.Expr], expression: sympy.Expr, meaning: sympy.Expr) -> None:
     """Solve `expression == meaning` for its only unnamed symbol, and add the solution to `names`."""
     unnamed = [symbol for symbol in expression.free_symbols if symbol not in names]
     if len(unnamed) == 1:
@@ -160,24 +160,24 @@ def _dim(size: Any, names: Names) -> int | str:
     return int(meant) if meant.is_Integer else str(meant)
 
 
-def _tensor(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
+def _dtype_and_dims(value: Any, names: Names) -> tuple[str, tuple[int | str, ...]]:
     """Return the dtype and dims of a tensor or number."""
     if isinstance(value, torch.Tensor):
-        return types.name(value.dtype), dims_of(value.shape, names)
+        return types.dtype_name(value.dtype), dims_of(value.shape, names)
     scalar = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
     return next((word for kind, word in scalar.items() if isinstance(value, kind)), type(value).__name__), ()
 
 
-def _argument(value: Any, names: Names) -> tuple[str, tuple[int | str, ...], str | None]:
+def _describe_argument(value: Any, names: Names) -> tuple[str, tuple[int | str, ...], str | None]:
     """Return the dtype, dims and value of an argument. The value of an int is its symbol."""
     if isinstance(value, torch.SymInt):
         return NUMBERS["SymInt"], (), str(sympy.sympify(value.node.expr).subs(names))
-    return (*_tensor(value, names), None)
+    return (*_dtype_and_dims(value, names), None)
 
 
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
     values, given = {node.name: node.meta.get("val") for node in program.graph.nodes}, input_names(program)
-    paths = iter(leaf_names(program.call_spec.out_spec))
+    paths = iter(name_leaves(program.call_spec.out_spec))
     for spec in program.graph_signature.output_specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
         name = given.get(str(spec.target), str(spec.target)) if spec.target is not None and kind != "output" else next(paths)
@@ -187,7 +187,7 @@ def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
         elif isinstance(spec.arg, SymIntArgument):
             yield Result(kind, name, "int")  # type: ignore[arg-type]
         else:
-            yield Result(kind, name, *_tensor(values[spec.arg.name], names))  # type: ignore[arg-type]
+            yield Result(kind, name, *_dtype_and_dims(values[spec.arg.name], names))  # type: ignore[arg-type]
 
 
 def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, Bound]:

@@ -20,7 +20,7 @@ def functionalize(module: GraphModule) -> bool:
     shape of the result, and no op views it. Writes to inputs, buffers or views need torch's own functionalization, which retraces.
     """
     written = [node for node in module.graph.nodes if node.op == "call_function" and writes(node.target)]
-    replacements = [(node, _functional_form(node)) for node in written]
+    replacements = [(node, _find_functional_form(node)) for node in written]
     if any(form is None for _, form in replacements):
         return False
     for node, form in replacements:
@@ -29,7 +29,7 @@ def functionalize(module: GraphModule) -> bool:
 
 
 @contextmanager
-def whole_arguments() -> Iterator[None]:
+def functionalize_whole_arguments() -> Iterator[None]:
     """Make a retrace functionalize ops that write their arguments on whole tensors, inside the block.
 
     A written view is scattered back by plain ops.
@@ -46,7 +46,7 @@ def writes(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
-def _functional_form(node: Node) -> torch._ops.OpOverload | None:
+def _find_functional_form(node: Node) -> torch._ops.OpOverload | None:
     op = node.target
     arguments = op._schema.arguments  # type: ignore[union-attr]
     written = node.args[0] if node.args else None
@@ -107,7 +107,7 @@ def _replace(module: GraphModule, node: Node, form: torch._ops.OpOverload) -> No
     module.graph.erase_node(node)
 
 
-def free_of_strides(module: GraphModule) -> None:
+def replace_views(module: GraphModule) -> None:
     """Replace each `view` by a `reshape`.
 
     A view may rely on strides that the real tensors do not have, if it was retraced or if an op before it was decomposed.

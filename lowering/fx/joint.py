@@ -16,7 +16,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lowering.eager.outputs import leaf_names
+from lowering.eager.outputs import name_leaves
 from lowering.errors import Problem, StageFailed
 from lowering.fx import cleanup
 from lowering.ir import source_lines
@@ -27,7 +27,7 @@ Table = Mapping[Any, Callable[..., Any]]
 _MUTATIONS = {InputKind.BUFFER: OutputKind.BUFFER_MUTATION, InputKind.USER_INPUT: OutputKind.USER_INPUT_MUTATION}
 
 
-def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram:
+def differentiate(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram:
     """Return `captured` with the gradients of its output `loss` as further results.
 
     The results are the mutated buffers, the outputs, then a gradient for each parameter that the loss depends on, each kind in the order of
@@ -42,13 +42,13 @@ def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram
     values = tuple(node.meta["val"] for node in placeholders)
     try:
         with ExitStack() as stack:
-            stack.enter_context(_tracing(values))
+            stack.enter_context(_trace_plain_attention(values))
             traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
     except Exception as error:  # ops without a gradient raise many kinds
         raise StageFailed(Problem("AOTAutograd", f"{type(error).__name__}: {error}")) from error
     _flatten(traced, loss)
     _rename(traced.graph, placeholders)
-    specs = _results(captured, traced.graph, loss)
+    specs = _build_output_specs(captured, traced.graph, loss)
     traced.graph.eliminate_dead_code()
     traced.graph.lint()
     traced.recompile()
@@ -59,25 +59,25 @@ def joint(captured: ExportedProgram, loss: str, table: Table) -> ExportedProgram
     )  # fmt: skip
 
 
-def random_ops(captured: ExportedProgram) -> list[Problem]:
+def find_random_ops(captured: ExportedProgram) -> list[Problem]:
     """Report each op of a program that draws random numbers, with its module and user line. No two levels would draw the same numbers."""
     return [
-        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "draws random numbers in training",
+        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", "draws random numbers in training",
                 "set its probability to 0 in the arguments of the factory")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if _is_random(node)
     ]  # fmt: skip
 
 
-def loops(captured: ExportedProgram) -> list[Problem]:
+def find_loops(captured: ExportedProgram) -> list[Problem]:
     """Report each loop of a program, with its user line.
 
     Its gradient keeps a row for each iteration, and their number is only known at run time.
     """
     return [
-        Problem(f"{node.target} at {source_lines.of_fx(node) or 'an unknown line'}", "is a loop of dynamic length, which has no gradient",
+        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", "is a loop of dynamic length, which has no gradient",
                 "make the dim static in training, so that the loop is unrolled")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
-        if node.target is torch.ops.higher_order.while_loop or recurrent.is_dynamic(node)
+        if node.target is torch.ops.higher_order.while_loop or recurrent.has_dynamic_length(node)
     ]  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _is_random(node: Node) -> bool:
 
 
 @contextmanager
-def _tracing(values: tuple[Any, ...]) -> Iterator[None]:
+def _trace_plain_attention(values: tuple[Any, ...]) -> Iterator[None]:
     """Trace in the fake mode of the captured values, with attention in plain ops. The fused kernels of a device have no lowering."""
     mode = next(value.fake_mode for value in values if isinstance(value, torch._subclasses.FakeTensor))
     with tracing(TracingContext(mode)), sdpa_kernel(SDPBackend.MATH):
@@ -105,7 +105,7 @@ def _detach_all_but(captured: ExportedProgram, loss: str) -> None:
     """Detach all outputs but the loss, and clone every output, so that no two values share memory."""
     output = captured.graph.output_node()
     results = []
-    for result, name in zip(output.args[0], leaf_names(captured.call_spec.out_spec), strict=True):  # type: ignore[arg-type]
+    for result, name in zip(output.args[0], name_leaves(captured.call_spec.out_spec), strict=True):  # type: ignore[arg-type]
         if not isinstance(result, Node) or not isinstance(result.meta["val"], torch.Tensor):
             results.append(result)
             continue
@@ -155,10 +155,10 @@ def _rename(graph: Graph, arguments: Sequence[Node]) -> None:
         node.meta = dict(argument.meta)
 
 
-def _results(captured: ExportedProgram, graph: Graph, loss: str) -> list[OutputSpec]:
+def _build_output_specs(captured: ExportedProgram, graph: Graph, loss: str) -> list[OutputSpec]:
     """Remove the empty results from the graph, and return the specs of the others."""
     output = graph.output_node()
-    given, names = captured.graph_signature, leaf_names(captured.call_spec.out_spec)
+    given, names = captured.graph_signature, name_leaves(captured.call_spec.out_spec)
     specs, results = [], []
     for result, described in zip(output.args[0], output.meta["desc"], strict=True):  # type: ignore[arg-type]
         match described:

@@ -30,31 +30,31 @@ def fold(program: ExportedProgram) -> int:
     count = 0
     for node in list(cleanup.calls(program.graph_module)):
         if node.target in _INDEXING:
-            count += _folded(program, node)
+            count += _fold_node(program, node)
     if count:
         program.graph_module.graph.lint()
         program.graph_module.recompile()
     return count
 
 
-def _folded(program: ExportedProgram, node: Node) -> int:
+def _fold_node(program: ExportedProgram, node: Node) -> int:
     """Replace the constant masks of one indexing op, and return how many were replaced."""
     indices: list[Any] = []
     masks: list[torch.Tensor] = []
     for index in node.args[1]:  # type: ignore[union-attr]
-        mask = _value(program, index) if index is not None and index.meta["val"].dtype in _MASKS else None
+        mask = _evaluate(program, index) if index is not None and index.meta["val"].dtype in _MASKS else None
         if mask is None:
             indices.append(index)
             continue
         masks.append(mask)
-        indices += [_constant(program, places) for places in mask.to(torch.bool).nonzero(as_tuple=True)]
+        indices += [_add_constant(program, places) for places in mask.to(torch.bool).nonzero(as_tuple=True)]
     if masks:
         node.args = (node.args[0], indices, *node.args[2:])
-        _settle(program, node, masks)
+        _replace_symbols(program, node, masks)
     return len(masks)
 
 
-def _value(program: ExportedProgram, node: Node) -> torch.Tensor | None:
+def _evaluate(program: ExportedProgram, node: Node) -> torch.Tensor | None:
     """Return the value of a node if it is the same for all inputs, else None."""
     if any(_writes(user, node) for user in node.users):
         return None
@@ -65,7 +65,7 @@ def _value(program: ExportedProgram, node: Node) -> torch.Tensor | None:
     if not _is_computable(node):
         return None
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
-    known = [_value(program, leaf) if isinstance(leaf, Node) else leaf for leaf in leaves]
+    known = [_evaluate(program, leaf) if isinstance(leaf, Node) else leaf for leaf in leaves]
     if any(value is None for value, leaf in zip(known, leaves, strict=True) if isinstance(leaf, Node)):
         return None
     args, kwargs = pytree.tree_unflatten(known, spec)
@@ -88,7 +88,7 @@ def _is_computable(node: Node) -> bool:
     return all(isinstance(size, int) for size in value.shape) and math.prod(value.shape) <= _LARGEST
 
 
-def _constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
+def _add_constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
     """Add a constant argument to the program, after all other arguments that are not inputs."""
     specs = program.graph_signature.input_specs
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
@@ -105,7 +105,7 @@ def _constant(program: ExportedProgram, tensor: torch.Tensor) -> Node:
     return node
 
 
-def _settle(program: ExportedProgram, node: Node, masks: list[torch.Tensor]) -> None:
+def _replace_symbols(program: ExportedProgram, node: Node, masks: list[torch.Tensor]) -> None:
     """Replace the symbols of data-dependent sizes by the number of elements that the masks select."""
     bindings = node.meta.pop("unbacked_bindings", {})
     count = max(int(mask.to(torch.bool).sum()) for mask in masks)

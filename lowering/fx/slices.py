@@ -19,7 +19,7 @@ from lowering.fx import cleanup
 _TRIED = 4096  # the most sizes to try: larger constant bounds do not occur in practice
 
 
-def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
+def find_assumptions(program: ExportedProgram) -> list[sympy.Expr]:
     """Return `size >= k` for each slice whose traced length is wrong for smaller sizes.
 
     Only sizes within the ranges of the program are tried. The conditions have no duplicates.
@@ -27,11 +27,11 @@ def assumptions(program: ExportedProgram) -> list[sympy.Expr]:
     lowers = {sympy.sympify(symbol): int(interval.lower) for symbol, interval in program.range_constraints.items()
               if isinstance(interval.lower, int | sympy.Integer)}
     nodes = (node for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
-    found = (_assumed(node, lowers) for node in nodes if node.target is torch.ops.aten.slice.Tensor)
+    found = (_find_assumption(node, lowers) for node in nodes if node.target is torch.ops.aten.slice.Tensor)
     return list(dict.fromkeys(condition for condition in found if condition is not None))
 
 
-def _assumed(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
+def _find_assumption(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
     """Return the condition under which the traced length of a slice is right, or None if it always is."""
     defaults = enumerate((0, None, None, 1), 1)
     dim, start, end, step = (node.args[place] if place < len(node.args) else default for place, default in defaults)
@@ -44,11 +44,11 @@ def _assumed(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
     if length.free_symbols - {any_size} or not size.free_symbols <= set(lowers):
         return None
     lowest = max(int(size.subs({symbol: lowers[symbol] for symbol in size.free_symbols})), 0)
-    wrong = [tried for tried in _tried(lowest, start, end, step) if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
+    wrong = [tried for tried in _sizes_to_try(lowest, start, end, step) if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
     return sympy.Ge(size, max(wrong) + 1) if wrong else None
 
 
-def _tried(lowest: int, *bounds: Any) -> Iterator[int]:
+def _sizes_to_try(lowest: int, *bounds: Any) -> Iterator[int]:
     """Yield the sizes that can clamp a bound."""
     reach = max(abs(bound) for bound in bounds if bound is not None and abs(bound) < sys.maxsize)
     yield from range(lowest, min(reach + 1, _TRIED))

@@ -16,7 +16,7 @@ from lowering.interpreter.lists import Rows
 
 
 @contextmanager
-def probing(leaves: Sequence[Any]) -> Iterator[None]:
+def probe(leaves: Sequence[Any]) -> Iterator[None]:
     """Compute with shapes only inside the block, without leaving a trace in the exported graph."""
     mode = detect_fake_mode([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
     if mode is None or mode.shape_env is None:
@@ -31,13 +31,13 @@ def unknown_int() -> torch.SymInt:
     return mode.shape_env.create_unbacked_symint()  # type: ignore[union-attr]
 
 
-def unbacked(leaves: Sequence[Any]) -> set[Any]:
+def find_unbacked(leaves: Sequence[Any]) -> set[Any]:
     """Return the data-dependent sizes among `leaves`."""
     sizes = [size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape]
     return free_unbacked_symbols(sizes) | free_unbacked_symbols([leaf for leaf in leaves if isinstance(leaf, torch.SymInt)])
 
 
-def unassigned(like: Any) -> Any:
+def make_unassigned(like: Any) -> Any:
     """Return a value for a variable that is assigned before it is read."""
     if isinstance(like, torch.Tensor):
         return torch.zeros(like.shape, dtype=like.dtype)
@@ -57,7 +57,7 @@ def kind_of(value: Any) -> tuple[Any, ...] | None:
     return (int,) if isinstance(value, int | torch.SymInt) else None
 
 
-def same(before: Any, after: Any) -> bool:
+def is_unchanged(before: Any, after: Any) -> bool:
     """Return whether an iteration did not change a value: it is the same tensor, or an equal number."""
     if before is after:
         return True
@@ -66,41 +66,41 @@ def same(before: Any, after: Any) -> bool:
     return type(before) is type(after) and isinstance(before, bool | int | float | str) and before == after
 
 
-def equal_shapes(one: Any, other: Any) -> bool:
+def have_equal_shapes(one: Any, other: Any) -> bool:
     """Return whether two tensors have equal shapes at all sizes. Other values count as equal."""
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return True
     return one.dim() == other.dim() and all(statically_known_true(a == b) for a, b in zip(one.shape, other.shape, strict=True))
 
 
-def told(value: Any) -> str:
+def describe(value: Any) -> str:
     """Describe a value for a message. A tensor is described by its dtype and shape."""
     if isinstance(value, torch.Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape ({', '.join(map(str, value.shape))})"
     return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def version(value: Any) -> int | None:
+def write_count(value: Any) -> int | None:
     """Return how often a tensor has been written to, including through views, or None for other values."""
     return int(value._version) if isinstance(value, torch.Tensor) else None
 
 
-def storage(tensor: torch.Tensor) -> int:
+def storage_id(tensor: torch.Tensor) -> int:
     """Return a number that is equal for tensors that share memory."""
     return int(StorageWeakRef(tensor.untyped_storage()).cdata)
 
 
-def first(values: Sequence[Any]) -> Any:
+def first_element(values: Sequence[Any]) -> Any:
     """Return the first element of a list, which may begin with a run of rows."""
     return values[0].tensor[0] if isinstance(values[0], Rows) else values[0]
 
 
-def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+def are_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two tensors have one dtype and one shape at all sizes."""
-    return one.dtype == other.dtype and equal_shapes(one, other)
+    return one.dtype == other.dtype and have_equal_shapes(one, other)
 
 
-def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tensor:
+def write_rows(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tensor:
     """Return `buffer` with `rows` written from index `place` of dim 0 on.
 
     Several rows are selected by a mask, since slices at a variable index have no lowering.
@@ -113,11 +113,11 @@ def written(buffer: torch.Tensor, rows: torch.Tensor, place: Any) -> torch.Tenso
     return torch.where(inside, rows.index_select(0, places.clamp(min=0).clamp(max=count - 1)), buffer)
 
 
-def apart(results: Sequence[Any], given: Sequence[Any]) -> Iterator[Any]:
+def separate(results: Sequence[Any], given: Sequence[Any]) -> Iterator[Any]:
     """Yield the results of an iteration, each in its own memory, as `while_loop` requires."""
-    taken = {storage(value) for value in given if isinstance(value, torch.Tensor)}
+    taken = {storage_id(value) for value in given if isinstance(value, torch.Tensor)}
     for value in results:
-        alone = value.clone() if isinstance(value, torch.Tensor) and storage(value) in taken else value
+        alone = value.clone() if isinstance(value, torch.Tensor) and storage_id(value) in taken else value
         if isinstance(alone, torch.Tensor):
-            taken.add(storage(alone))
+            taken.add(storage_id(alone))
         yield alone

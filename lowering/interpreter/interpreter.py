@@ -18,9 +18,9 @@ from lowering import types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.interpreter import lists, windows
 from lowering.interpreter.carried import kind_of
-from lowering.interpreter.lists import Unreadable, is_dynamic, is_from_data
+from lowering.interpreter.lists import Unreadable, is_data_dependent, is_dynamic
 from lowering.interpreter.loops import Loop, Unsettled
-from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, function_of, held, tuple_of
+from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, find_function, make_tuple, to_tensor
 from lowering.ir import source_lines
 from lowering.ops import indexing
 from lowering.torchscript.nodes import is_written, nodes, place
@@ -43,15 +43,15 @@ class Path:
         return f"{self.name}.{attribute}" if self.name else attribute
 
 
-def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
+def find_problems(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     """Report every node that this interpreter cannot run, with its line. Nested blocks are included."""
     found = []
     for node in graph.nodes():
         kind = node.kind()
-        if kind not in STRUCTURE and kind not in ALWAYS and kind not in WITHOUT_TENSORS and _operator(node) is None:
+        if kind not in STRUCTURE and kind not in ALWAYS and kind not in WITHOUT_TENSORS and _find_operator(node) is None:
             found.append(Problem(place(node), "TorchScript construct that has no lowering", "rewrite this line in tensor operations"))
         for block in node.blocks():
-            found += refusals(block)
+            found += find_problems(block)
     return found
 
 
@@ -78,7 +78,7 @@ class Interpreter:
 
     def _nodes(self, nodes: Iterator[Node], values: dict[int, Any]) -> None:
         for node in nodes:
-            line = source_lines.of_script(node)
+            line = source_lines.find_script_line(node)
             if line is not None:
                 set_stack_trace([f'  File "{line.file}", line {line.line}, in forward\n    {line.code.strip()}\n'])
             results = self._guarded(node, values)
@@ -101,7 +101,7 @@ class Interpreter:
     def _node(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
         kind, given = node.kind(), [values[value.unique()] for value in node.inputs()]
         if kind == "prim::Constant":
-            return (_constant(node.output().toIValue()),)
+            return (_convert_constant(node.output().toIValue()),)
         if kind == "prim::GetAttr":
             name = given[0].of(node.s("name"))
             return (Path(name) if _is_module(node.output()) else self._given[name] if name in self._given else self._read(name),)
@@ -115,25 +115,25 @@ class Interpreter:
         if kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             return tuple(given[0])
         if kind == "prim::TupleConstruct":
-            return (tuple_of(str(node.output().type().str()), given),)
+            return (make_tuple(str(node.output().type().str()), given),)
         result = self._call(node, given)
         count = node.outputsSize()
         return () if count == 0 else (result,) if count == 1 else tuple(result)
 
     def _call(self, node: Node, given: list[Any]) -> Any:
-        if node.kind() == "aten::select" and is_from_data(given[2]) and not is_written(node.output()):
+        if node.kind() == "aten::select" and is_data_dependent(given[2]) and not is_written(node.output()):
             return indexing.select(*given)
-        if node.kind() == "aten::slice" and (window := windows.window(given, self.turns)) is not None:
+        if node.kind() == "aten::slice" and (window := windows.take_window(given, self.turns)) is not None:
             return window
-        function = lists.function_of(node.kind(), given) or function_of(node.kind(), given)
+        function = lists.find_function(node.kind(), given) or find_function(node.kind(), given)
         if function is not None:
             return function(*given)
-        op = _operator(node)
+        op = _find_operator(node)
         if op is None:
             raise Unsupported(Problem(place(node), "TorchScript construct that has no lowering"))
         positional, named = [], {}
         for formal, value in zip(op._schema.arguments, given, strict=True):
-            converted = _argument(formal, value)
+            converted = _convert_argument(formal, value)
             if formal.kwarg_only:
                 named[formal.name] = converted
             else:
@@ -145,13 +145,13 @@ class Interpreter:
     def _if(self, node: Node, condition: Any, values: dict[int, Any]) -> tuple[Any, ...]:
         """Run the branch that the condition selects. If it depends on a tensor's values, run both and select a result."""
         accepted, refused = node.blocks()
-        if isinstance(condition, torch.Tensor) or is_from_data(condition):
+        if isinstance(condition, torch.Tensor) or is_data_dependent(condition):
             return self._both(node, condition, accepted, refused, values)
         return self.block(accepted if condition else refused, values)
 
     def _both(self, node: Node, condition: torch.Tensor | torch.SymBool, accepted: Any, refused: Any,
               values: dict[int, Any]) -> tuple[Any, ...]:
-        if (effects := [inner for block in (accepted, refused) for inner in _effects(block)]):
+        if (effects := [inner for block in (accepted, refused) for inner in _find_effects(block)]):
             raise Unsupported([Problem(place(inner), "has a side effect in a branch that depends on a tensor's values",
                                        "move it out of the branch") for inner in effects])
         pairs = zip(self.block(accepted, values), self.block(refused, values), strict=True)
@@ -167,11 +167,11 @@ class Interpreter:
         if isinstance(one, bool) and isinstance(other, bool):
             if one == other:
                 return one
-            return held(condition) if one else torch.logical_not(held(condition))  # again a bool tensor
-        first, second = held(one), held(other)
+            return to_tensor(condition) if one else torch.logical_not(to_tensor(condition))  # again a bool tensor
+        first, second = to_tensor(one), to_tensor(other)
         are_tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
         if are_tensors and first.dim() == second.dim() and first.dtype == second.dtype:
-            return torch.where(held(condition), first, second)
+            return torch.where(to_tensor(condition), first, second)
         raise Unsupported(Problem(place(node), "a tensor's values select one of two results that differ in kind",
                                   "return tensors of one dtype and rank from both branches"))
 
@@ -243,13 +243,13 @@ def _is_module(value: torch._C.Value) -> bool:
     return value.type().kind() in ("ClassType", "InterfaceType")
 
 
-def _constant(value: Any) -> Any:
+def _convert_constant(value: Any) -> Any:
     """Return a constant. Traced code keeps numbers that sizes are computed with as tensors."""
     is_number = isinstance(value, torch.Tensor) and value.dim() == 0 and value.dtype == torch.int64
     return value.item() if is_number else value
 
 
-def _effects(block: torch._C.Block) -> Iterator[Node]:
+def _find_effects(block: torch._C.Block) -> Iterator[Node]:
     """Yield the nodes of a block that have a side effect."""
     for node in block.nodes():
         schema = None if node.schema() == "(no schema)" else torch._C.parse_schema(node.schema())
@@ -257,10 +257,10 @@ def _effects(block: torch._C.Block) -> Iterator[Node]:
         if writes or node.kind() in ("prim::SetAttr", "prim::RaiseException"):
             yield node
         for inner in node.blocks():
-            yield from _effects(inner)
+            yield from _find_effects(inner)
 
 
-def _operator(node: Node) -> torch._ops.OpOverload | None:
+def _find_operator(node: Node) -> torch._ops.OpOverload | None:
     """Return the op that a node's schema names, or None if torch.ops does not have it."""
     if node.schema() == "(no schema)":
         return None
@@ -270,7 +270,7 @@ def _operator(node: Node) -> torch._ops.OpOverload | None:
     return getattr(packet, overload or "default", None)
 
 
-def _argument(formal: Any, value: Any) -> Any:
+def _convert_argument(formal: Any, value: Any) -> Any:
     """Return a value as Python passes it to an op.
 
     TorchScript writes enumerations as ints, and traced code keeps numbers as tensors.

@@ -20,8 +20,8 @@ from lowering.interpreter import lists
 from lowering.interpreter.lists import OfUnknownLength, Rows
 from lowering.interpreter.machine import Machine
 from lowering.interpreter.state import Changed, State, Turned
-from lowering.interpreter.values import UNINITIALIZED, held
-from lowering.torchscript.nodes import captured, nodes, outputs, place
+from lowering.interpreter.values import UNINITIALIZED, to_tensor
+from lowering.torchscript.nodes import find_captured, nodes, outputs, place
 
 Node: TypeAlias = torch._C.Node
 FOREVER = 2**63 - 1  # the count of a loop that only its condition ends
@@ -53,7 +53,7 @@ class Loop:
         self._machine, self._node, self._start, self._again = machine, node, start, again
         self._block = next(node.blocks())
         self._turn, *self._inputs = self._block.inputs()
-        self._captured = [unique for unique in captured(self._block) if unique in values]
+        self._captured = [unique for unique in find_captured(self._block) if unique in values]
         self._attributes = machine.attributes(self._block, values)
         self._carried = len(carried)
         read = [values[unique] for unique in self._captured]
@@ -73,14 +73,14 @@ class Loop:
         """Run iterations on tensors without data until no further leaf is found to vary."""
         plan = Plan(conditional=self._again is not True)
         while True:
-            with carry.probing(self._state.leaves):
+            with carry.probe(self._state.leaves):
                 given = [self._probe(index, plan) for index in range(len(self._state.leaves))]
-                versions = [carry.version(leaf) for leaf in given]
+                versions = [carry.write_count(leaf) for leaf in given]
                 again, turned = self._turned(given, plan, carry.unknown_int())
                 more = self._noticed(plan, given, versions, turned)
                 plan.conditional |= again is not True
             for index, value in plan.made.items():
-                self._state.leaves[index] = carry.unassigned(value)
+                self._state.leaves[index] = carry.make_unassigned(value)
             if not more and not plan.made:
                 return plan
             plan.made.clear()
@@ -93,11 +93,11 @@ class Loop:
             if self._state.leaves[index] is UNINITIALIZED and value is not UNINITIALIZED:
                 plan.made[index] = value
                 continue
-            is_written = carry.version(given[index]) != versions[index]
+            is_written = carry.write_count(given[index]) != versions[index]
             if is_written:
                 plan.written.add(index)
                 problems += self._unwritable(index, value is given[index])
-            if is_written or not carry.same(given[index], value):
+            if is_written or not carry.is_unchanged(given[index], value):
                 plan.varying.add(index)
                 unsettled += self._misfit(index, value)
         plan.growing.update(turned.added)
@@ -110,29 +110,29 @@ class Loop:
 
     def _misfit(self, index: int, after: Any) -> list[Problem]:
         before = self._state.leaves[index]
-        if carry.kind_of(before) is not None and carry.kind_of(before) == carry.kind_of(after) and carry.equal_shapes(before, after):
+        if carry.kind_of(before) is not None and carry.kind_of(before) == carry.kind_of(after) and carry.have_equal_shapes(before, after):
             return []
-        cause = f"carries '{self._name(index)}', which is {carry.told(before)} before an iteration and {carry.told(after)} after it"
+        cause = f"carries '{self._name(index)}', which is {carry.describe(before)} before an iteration and {carry.describe(after)} after it"
         return [self._problem(self._node, cause, "give it its final shape and dtype before the loop")]
 
     def _unwritable(self, index: int, is_kept: bool) -> list[Problem]:
         if not is_kept:
             return [self._problem(self._node, f"writes to '{self._name(index)}' in place and then assigns it", "do one of the two")]
-        place = carry.storage(self._state.leaves[index])
+        place = carry.storage_id(self._state.leaves[index])
         others = {self._name(other) for other, leaf in enumerate(self._state.leaves)
-                  if other != index and isinstance(leaf, torch.Tensor) and carry.storage(leaf) == place}
+                  if other != index and isinstance(leaf, torch.Tensor) and carry.storage_id(leaf) == place}
         if not others:
             return []
         cause = f"writes to '{self._name(index)}' in place, which shares memory with '{', '.join(sorted(others))}'"
         return [self._problem(self._node, cause, "clone one of them before the loop")]
 
     def _unstackable(self, added: list[Any]) -> list[Problem]:
-        rows = [carry.first([value]) for value in added]
+        rows = [carry.first_element([value]) for value in added]
         if not all(isinstance(row, torch.Tensor) for row in rows):
             fix = "append tensors; split a list of tuples into several lists"
             return [self._problem(self._node, "appends a value that is not a tensor to a list", fix)]
-        if not all(carry.alike(row, rows[0]) for row in rows):
-            told = " and ".join(map(carry.told, rows))
+        if not all(carry.are_alike(row, rows[0]) for row in rows):
+            told = " and ".join(map(carry.describe, rows))
             return [self._problem(self._node, f"appends tensors of different shapes to a list: {told}", "append them to separate lists")]
         return []
 
@@ -143,7 +143,7 @@ class Loop:
             return leaf.detach().clone()
         if index not in plan.varying:
             return leaf
-        return carry.unknown_int() if carry.kind_of(leaf) == (int,) else held(leaf)
+        return carry.unknown_int() if carry.kind_of(leaf) == (int,) else to_tensor(leaf)
 
     def _turned(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
         """Run the block once, and return whether the loop goes on and how the state changed."""
@@ -168,10 +168,10 @@ class Loop:
 
     def _sized_by_turns(self, values: dict[int, Any]) -> list[Problem]:
         """Report the nodes that produce tensors whose sizes differ between iterations."""
-        known = carry.unbacked(self._state.leaves)
+        known = carry.find_unbacked(self._state.leaves)
         made = ((node, values[value.unique()]) for node in nodes(self._block) for value in outputs(node) if value.unique() in values)
         fix = "use a tensor of one size, and mask the elements that do not count"
-        return [self._problem(node, f"gives {carry.told(value)}, whose size differs between iterations", fix)
+        return [self._problem(node, f"gives {carry.describe(value)}, whose size differs between iterations", fix)
                 for node, value in made if isinstance(value, torch.Tensor) and free_unbacked_symbols(list(value.shape)) - known]
 
     def _traced(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
@@ -181,8 +181,8 @@ class Loop:
         handed = [index for index, leaf in enumerate(self._state.leaves)
                   if index not in plan.varying and isinstance(leaf, torch.Tensor | torch.SymInt)]
         buffers = [self._buffer(number, plan.growing[number]) for number in growing]
-        condition = [held(self._again)] if plan.conditional else []
-        start = [self._start, *condition, *(held(self._state.leaves[index]) for index in varying), *buffers]
+        condition = [to_tensor(self._again)] if plan.conditional else []
+        start = [self._start, *condition, *(to_tensor(self._state.leaves[index]) for index in varying), *buffers]
         counter = self._state.trees[self._carried].index  # type: ignore[union-attr]
         last: list[Turned] = []
 
@@ -199,7 +199,7 @@ class Loop:
             if self._is_endless:
                 return again.clone()
             within = turn < leaves[counter]
-            return within if again is None else torch.logical_and(again, held(within))
+            return within if again is None else torch.logical_and(again, to_tensor(within))
 
         def body(*given: Any) -> tuple[Any, ...]:
             turn, _, leaves, rows = split(given)
@@ -207,9 +207,9 @@ class Loop:
                 leaves[index] = leaves[index].clone()
             again, turned = self._turned(leaves, plan, turn)
             last[:] = [turned]
-            results = [turn + 1, *([held(again)] if plan.conditional else []), *(held(turned.leaves[index]) for index in varying)]
+            results = [turn + 1, *([to_tensor(again)] if plan.conditional else []), *(to_tensor(turned.leaves[index]) for index in varying)]
             results += [self._with_turn(number, buffer, turned.added[number], turn) for number, buffer in zip(growing, rows, strict=True)]
-            return tuple(carry.apart(results, given))
+            return tuple(carry.separate(results, given))
 
         with torch._C._AutoDispatchBelowAutograd():
             results = while_loop_op(goes_on, body, tuple(start), tuple(self._state.leaves[index] for index in handed))
@@ -219,19 +219,20 @@ class Loop:
 
     def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
         """Return a tensor for a list as it is after the loop, with its elements from before the loop: (length, *shape)."""
-        first, held_before = carry.first(added), self._held_before(number, added)
+        first, held_before = carry.first_element(added), self._held_before(number, added)
         length = lists.length(held_before) + (self._count - self._start) * lists.length(added)
         room = torch.zeros([length, *first.shape], dtype=first.dtype)
-        return carry.written(room, lists.stacked(held_before), 0) if held_before else room
+        return carry.write_rows(room, lists.stack_all(held_before), 0) if held_before else room
 
     def _with_turn(self, number: int, buffer: torch.Tensor, added: list[Any], turn: Any) -> torch.Tensor:
-        rows = lists.stacked(added)
-        return carry.written(buffer, rows, lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
+        rows = lists.stack_all(added)
+        return carry.write_rows(buffer, rows, lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
 
     def _held_before(self, number: int, added: list[Any]) -> list[Any]:
         """Return the elements of a list before the loop, if they fit into one tensor with the appended ones."""
         before = self._state.containers[number]
-        fits = all(isinstance(value, torch.Tensor | Rows) and carry.alike(carry.first([value]), carry.first(added)) for value in before)
+        fits = all(isinstance(value, torch.Tensor | Rows) and carry.are_alike(carry.first_element([value]), carry.first_element(added))
+                   for value in before)
         return list(before) if fits else []
 
     def _finished(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
@@ -246,7 +247,7 @@ class Loop:
                 made[number].clear()
             made[number].append(Rows(rows[number]) if number in rows else OfUnknownLength())
         for number in turned.kept:
-            made[number] = _assigned(self._state.containers[number], made[number])
+            made[number] = _replace_content(self._state.containers[number], made[number])
         roots, _ = self._state.filled(leaves, (), made)
         for (name, before), after in zip(self._attributes.items(), roots[len(roots) - len(self._attributes) :], strict=True):
             if after is not before:
@@ -265,7 +266,7 @@ class Loop:
         return self._inputs[root].debugName().partition(".")[0] if root < self._carried else "a value from before the loop"
 
 
-def _assigned(container: Any, new: Any) -> Any:
+def _replace_content(container: Any, new: Any) -> Any:
     """Replace the content of a list or dict, and return it."""
     if isinstance(container, list):
         container[:] = new

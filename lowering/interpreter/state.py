@@ -125,15 +125,15 @@ def _read(tree: Tree, value: Any, given: dict[int, Any], root: int, result: Turn
         result.added[tree.number] = value.added
         return
     if not isinstance(value, tree.kind) or (isinstance(value, dict) and tuple(value) != tree.keys):
-        raise Changed(root, _told(tree), "another structure")
+        raise Changed(root, _describe(tree), "another structure")
     children = _children(value)
     if len(children) < len(tree.children) or (len(children) > len(tree.children) and tree.kind is not list):
-        raise Changed(root, _told(tree), f"{len(children)} elements")
+        raise Changed(root, _describe(tree), f"{len(children)} elements")
     for child, element in zip(tree.children, children, strict=False):
         _read(child, element, given, root, result)
     if len(children) > len(tree.children):
         result.added[tree.number] = children[len(tree.children) :]
 
 
-def _told(tree: Branch) -> str:
+def _describe(tree: Branch) -> str:
     return f"a {tree.kind.__name__} of {', '.join(map(str, tree.keys)) or len(tree.children)}"

@@ -82,31 +82,31 @@ def _slice(container: Any, start: Any, stop: Any, step: Any) -> Any:
 def _maximum(*values: Any) -> Any:
     """Return the largest value. If the ranges decide which one that is, no choice is left to run time."""
     given = values[0] if len(values) == 1 else values
-    return functools.reduce(lambda one, other: _chosen(torch.sym_max, other, one, one <= other), given)
+    return functools.reduce(lambda one, other: _choose(torch.sym_max, other, one, one <= other), given)
 
 
 def _minimum(*values: Any) -> Any:
     given = values[0] if len(values) == 1 else values
-    return functools.reduce(lambda one, other: _chosen(torch.sym_min, one, other, one <= other), given)
+    return functools.reduce(lambda one, other: _choose(torch.sym_min, one, other, one <= other), given)
 
 
-def _chosen(choose: Function, if_so: Any, if_not: Any, condition: Any) -> Any:
+def _choose(choose: Function, if_so: Any, if_not: Any, condition: Any) -> Any:
     if statically_known_true(condition):
         return if_so
     return if_not if statically_known_true(torch.sym_not(condition)) else choose(if_so, if_not)
 
 
-def _of_truths(function: Function) -> Function:
+def _on_bools(function: Function) -> Function:
     """Return `function` on bools, which converts both operands to tensors if one of them is a tensor."""
 
     def compute(one: Any, other: Any) -> Any:
-        given = (one, other) if not any(isinstance(value, torch.Tensor) for value in (one, other)) else (held(one), held(other))
+        given = (one, other) if not any(isinstance(value, torch.Tensor) for value in (one, other)) else (to_tensor(one), to_tensor(other))
         return function(*given)
 
     return compute
 
 
-def held(value: Any) -> Any:
+def to_tensor(value: Any) -> Any:
     """Return a bool or float as a 0-d tensor, and all other values as they are."""
     if isinstance(value, torch.SymBool):
         return torch.scalar_tensor(torch.sym_ite(value, 1, 0), dtype=torch.int64) != 0
@@ -121,16 +121,16 @@ _NAMED = re.compile(r"NamedTuple\((.*)\)$", re.DOTALL)
 _FIELD = re.compile(r"(?:^|, )(\w+) : ")
 
 
-def tuple_of(type_: str, values: Sequence[Any]) -> tuple[Any, ...]:
+def make_tuple(type_: str, values: Sequence[Any]) -> tuple[Any, ...]:
     """Return a tuple of the given TorchScript type.
 
     A named tuple keeps its field names, which name the results of a module.
     """
     match = _NAMED.match(type_)
-    return tuple(values) if match is None else _named(tuple(_fields(match[1])))(*values)
+    return tuple(values) if match is None else _make_named_tuple(tuple(_parse_fields(match[1])))(*values)
 
 
-def _fields(text: str) -> Iterator[str]:
+def _parse_fields(text: str) -> Iterator[str]:
     """Yield the field names in the text of a named tuple's type, without those of nested types."""
     depth, outer = 0, ""
     for letter in text:
@@ -141,7 +141,7 @@ def _fields(text: str) -> Iterator[str]:
 
 
 @functools.cache
-def _named(fields: tuple[str, ...]) -> Any:
+def _make_named_tuple(fields: tuple[str, ...]) -> Any:
     return collections.namedtuple("NamedTuple", fields)
 
 
@@ -173,9 +173,9 @@ ALWAYS: dict[str, Function] = {
     "aten::ScalarImplicit": _number,
     "aten::IntImplicit": _int,
     "aten::FloatImplicit": _float,
-    "aten::__and__": _of_truths(operator.and_),
-    "aten::__or__": _of_truths(operator.or_),
-    "aten::__xor__": _of_truths(operator.xor),
+    "aten::__and__": _on_bools(operator.and_),
+    "aten::__or__": _on_bools(operator.or_),
+    "aten::__xor__": _on_bools(operator.xor),
     "aten::__not__": _not,
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
@@ -237,7 +237,7 @@ WITHOUT_TENSORS: dict[str, Function] = {
 }
 
 
-def function_of(kind: str, values: list[Any]) -> Function | None:
+def find_function(kind: str, values: list[Any]) -> Function | None:
     """Return the function that computes `kind` on `values`, or None if torch computes it."""
     if kind in ALWAYS:
         return ALWAYS[kind]

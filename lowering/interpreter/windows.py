@@ -12,13 +12,13 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
-from lowering.interpreter.lists import is_from_data
+from lowering.interpreter.lists import is_data_dependent
 from lowering.ops import indexing
 
 Turns: TypeAlias = Mapping[sympy.Symbol, tuple[Any, Any, Any]]  # the symbol of a loop's iteration -> the iteration, the first, the last
 
 
-def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
+def take_window(given: list[Any], turns: Turns) -> torch.Tensor | None:
     """Return `aten::slice(tensor, dim, start, stop, step)` if it lies inside the tensor in every iteration, else None.
 
     Its length must be the same in every iteration.
@@ -26,19 +26,19 @@ def window(given: list[Any], turns: Turns) -> torch.Tensor | None:
     if not isinstance(given[0], torch.Tensor):
         return None  # a slice of a list
     tensor, dim, start, stop, step = given
-    if not is_from_data(start) or not is_from_data(stop) or step != 1:
+    if not is_data_dependent(start) or not is_data_dependent(stop) or step != 1:
         return None
     length = (stop - start).node.maybe_as_int() if isinstance(stop - start, torch.SymInt) else stop - start
-    if length is None or length < 1 or not _always(start, turns, lambda place: place >= 0):
+    if length is None or length < 1 or not _holds_always(start, turns, lambda place: place >= 0):
         return None
-    if not _always(stop, turns, lambda place: place <= tensor.shape[dim]):
+    if not _holds_always(stop, turns, lambda place: place <= tensor.shape[dim]):
         return None
     if length == 1:
         return indexing.select(tensor, dim, start).unsqueeze(dim)
     return tensor.index_select(dim, torch.arange(length) + torch.scalar_tensor(start, dtype=torch.int64))
 
 
-def _always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:
+def _holds_always(place: torch.SymInt, turns: Turns, holds: Callable[[Any], Any]) -> bool:
     """Return whether a condition holds in every iteration.
 
     It does if it holds in the first and the last one, because `place` is linear in the iteration.

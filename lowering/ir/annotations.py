@@ -33,35 +33,35 @@ def annotate(traced: str) -> str:
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
     body = []
-    for number, (line, origin) in enumerate(_placed(traced.rstrip("\n").split("\n")), 1):
+    for number, (line, origin) in enumerate(_split_lines(traced.rstrip("\n").split("\n")), 1):
         body.append(line)
         if origin.position:
             found.setdefault(origin.position[0], []).append((number, origin.position[1]))
         if origin.value:
             values.append((number, origin.value))
-    comments = [f"{FILE}{file}: {' '.join(_spans(pairs))}" for file, pairs in found.items()]
+    comments = [f"{FILE}{file}: {' '.join(_format_spans(pairs))}" for file, pairs in found.items()]
     if values:
-        comments.append(f"{VALUES}{' '.join(_spans(values))}")
+        comments.append(f"{VALUES}{' '.join(_format_spans(values))}")
     return "\n".join([*body, *([HEAD, *comments] if comments else ()), ""])
 
 
-def _placed(lines: list[str]) -> Iterator[tuple[str, Origin]]:
+def _split_lines(lines: list[str]) -> Iterator[tuple[str, Origin]]:
     """Yield each line of the module itself without locations, with the origin of the op that ends there."""
     origins = {"unknown": _NOWHERE}
     for line in lines:  # an alias comes after those that it refers to, but possibly also after the ops that use it
         if line.startswith(_ALIAS):
             alias, _, location = line.partition(" = ")
-            origins[alias] = _origin(location, origins)
+            origins[alias] = _find_origin(location, origins)
     for line in lines:
         if line.startswith(_ALIAS):
             continue
         text, _, location = line.rpartition(" loc(")
         origin = origins.get(location[:-1]) if location.endswith(")") else None
         text = line if origin is None else text
-        yield _without(text) if " loc(" in text else text, origin or _NOWHERE
+        yield _strip_locations(text) if " loc(" in text else text, origin or _NOWHERE
 
 
-def _without(line: str) -> str:
+def _strip_locations(line: str) -> str:
     """Return the line without the locations of arguments, which are not aliases. Similar text in strings stays."""
     kept, start, depth = [], 0, 0
     for part in _PART.finditer(line):
@@ -74,7 +74,7 @@ def _without(line: str) -> str:
     return "".join(kept) + line[start:]
 
 
-def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
+def _find_origin(location: str, origins: Mapping[str, Origin]) -> Origin:
     """Return the origin that a location names directly, or else that of the aliases in it. The first one of several wins."""
     position = value = None
     nested = []
@@ -91,27 +91,27 @@ def _origin(location: str, origins: Mapping[str, Origin]) -> Origin:
     return Origin(position, value or next((origin.value for origin in nested if origin.value), None))
 
 
-def read(text: str) -> dict[int, tuple[str, int]]:
+def read_lines(text: str) -> dict[int, tuple[str, int]]:
     """Parse the comments of `annotate` into a map from line of the text to (file, line) of the code. Empty if there are none."""
     found = {}
-    for line in _comments(text, FILE):
+    for line in _read_comments(text, FILE):
         file, _, spans = line.rpartition(": ")
-        found.update({number: (file, int(there)) for number, there in _numbered(spans)})
+        found.update({number: (file, int(there)) for number, there in _parse_spans(spans)})
     return found
 
 
 def values(text: str) -> dict[int, str]:
     """Parse the same comments into a map from line of the text to the value of the exported program that it computes."""
-    return {number: value for line in _comments(text, VALUES) for number, value in _numbered(line)}
+    return {number: value for line in _read_comments(text, VALUES) for number, value in _parse_spans(line)}
 
 
-def _comments(text: str, start: str) -> Iterator[str]:
+def _read_comments(text: str, start: str) -> Iterator[str]:
     for line in text[text.rfind(HEAD):].splitlines()[1:] if HEAD in text else ():
         if line.startswith(start):
             yield line.removeprefix(start)
 
 
-def _numbered(spans: str) -> Iterator[tuple[int, str]]:
+def _parse_spans(spans: str) -> Iterator[tuple[int, str]]:
     for span in spans.split():
         here, _, there = span.partition("=")
         first, _, last = here.partition("-")
@@ -124,7 +124,7 @@ def strip(text: str) -> str:
     return text[: text.rfind(HEAD)] if HEAD in text else text
 
 
-def _spans(pairs: list[tuple[int, Any]]) -> Iterator[str]:
+def _format_spans(pairs: list[tuple[int, Any]]) -> Iterator[str]:
     start, last, code = pairs[0][0], pairs[0][0], pairs[0][1]
     for number, line in [*pairs[1:], (-1, -1)]:
         if number == last + 1 and line == code:

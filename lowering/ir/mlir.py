@@ -22,7 +22,7 @@ ELIDE = 64  # constants with more elements are abbreviated
 _WITHOUT_PYTHON = ("stablehlo", "chlo", "torch_c")
 
 
-def torch_context() -> Any:
+def create_torch_context() -> Any:
     """Create a context of torch_mlir's build with the torch dialect and StableHLO."""
     from torch_mlir import ir
     from torch_mlir._mlir_libs import _stablehlo
@@ -38,7 +38,7 @@ def torch_context() -> Any:
     return context
 
 
-def hlo_context() -> Any:
+def create_hlo_context() -> Any:
     """Create a context of jaxlib's build with StableHLO, CHLO and MHLO."""
     from jaxlib.mlir import ir
     from jaxlib.mlir._mlir_libs import _jax_mlir_ext
@@ -59,23 +59,23 @@ def hlo_context() -> Any:
 
 def parse(text: str | bytes, context: Any) -> Any:
     """Parse a module in `context`, which determines the build."""
-    return _ir(context).Module.parse(text, context)
+    return _get_ir(context).Module.parse(text, context)
 
 
-def carry(module: Any, context: Any) -> Any:
+def copy_to(module: Any, context: Any) -> Any:
     """Copy `module` to another context of the same build through bytecode, which preserves locations."""
     code = io.BytesIO()
     module.operation.write_bytecode(code)
     with context:
-        return _ir(context).Module.parse(code.getvalue())
+        return _get_ir(context).Module.parse(code.getvalue())
 
 
 def copy(module: Any) -> Any:
     """Copy `module` within its context."""
-    return carry(module, module.context)
+    return copy_to(module, module.context)
 
 
-def portable(module: Any) -> bytes:
+def to_portable(module: Any) -> bytes:
     """Serialize pure StableHLO of torch_mlir's build to a portable artifact of the newest version that both builds read."""
     from jaxlib.mlir.dialects import stablehlo as hlo
     from torch_mlir._mlir_libs import _stablehlo
@@ -89,9 +89,9 @@ def to_hlo(module: Any) -> Any:
     """Convert pure StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context."""
     from jaxlib.mlir.dialects import stablehlo as hlo
 
-    context = hlo_context()
-    with diagnosed(module.context, "mhlo"), context, diagnosed(context, "mhlo"):
-        return hlo.deserialize_portable_artifact(context, portable(module))
+    context = create_hlo_context()
+    with collect_diagnostics(module.context, "mhlo"), context, collect_diagnostics(context, "mhlo"):
+        return hlo.deserialize_portable_artifact(context, to_portable(module))
 
 
 def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> str:
@@ -103,19 +103,19 @@ def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> 
 def save(module: Any, stem: Path, suffix: str) -> Path:
     """Write the module's annotated text beside `stem`."""
     path = stem.with_name(stem.name + suffix)
-    path.write_text(annotated(module), encoding="utf-8")
+    path.write_text(print_annotated(module), encoding="utf-8")
     return path
 
 
-def annotated(module: Any) -> str:
+def print_annotated(module: Any) -> str:
     """Print the module with comments at the end that name its code lines and values."""
     return annotate(module.operation.get_asm(large_elements_limit=ELIDE, enable_debug_info=True, pretty_debug_info=False))
 
 
-def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
+def list_impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
     """Return a problem for each op name outside `dialects`, with its count and first location."""
     found: dict[str, list[Any]] = {}
-    for operation in operations(module):
+    for operation in walk_operations(module):
         if operation.name.partition(".")[0] not in dialects:
             found.setdefault(operation.name, []).append(operation)
     return [Problem(f"{name} at {places[0].location}", f"is not in {', '.join(dialects)} ({len(places)} times)")
@@ -123,10 +123,10 @@ def impurities(module: Any, dialects: tuple[str, ...]) -> list[Problem]:
 
 
 @contextmanager
-def diagnosed(context: Any, place: str) -> Iterator[None]:
+def collect_diagnostics(context: Any, place: str) -> Iterator[None]:
     """Convert errors of MLIR in the block to StageFailed with all diagnostics. MLIR's own exceptions do not contain them."""
     found: list[str] = []
-    handler = context.attach_diagnostic_handler(lambda diagnostic: _note(diagnostic, found))
+    handler = context.attach_diagnostic_handler(lambda diagnostic: _collect(diagnostic, found))
     try:
         yield
     except ShapelineError:
@@ -142,16 +142,16 @@ def diagnosed(context: Any, place: str) -> Iterator[None]:
 
 def verify(module: Any, place: str) -> None:
     """Verify the module. Raises StageFailed with all diagnostics."""
-    with diagnosed(module.context, place):
+    with collect_diagnostics(module.context, place):
         module.operation.verify()
 
 
 def run(module: Any, pipeline: str, place: str) -> None:
     """Run a pass pipeline in place. Raises StageFailed with the diagnostics, the pipeline, and the input IR as a reproducer."""
-    build = _build(module.context)
+    build = _get_build(module.context)
     before = module.operation.clone()
     diagnostics: list[str] = []
-    handler = module.context.attach_diagnostic_handler(lambda diagnostic: _note(diagnostic, diagnostics))
+    handler = module.context.attach_diagnostic_handler(lambda diagnostic: _collect(diagnostic, diagnostics))
     with module.context:
         manager = build.PassManager.parse(pipeline)
         try:
@@ -165,44 +165,44 @@ def run(module: Any, pipeline: str, place: str) -> None:
             handler.detach()
 
 
-def joined(*pipelines: str) -> str:
+def join_pipelines(*pipelines: str) -> str:
     """Join pipelines, each of the form `builtin.module(...)`, into one that runs them in order."""
     return f"builtin.module({','.join(pipeline.removeprefix('builtin.module(').removesuffix(')') for pipeline in pipelines)})"
 
 
-def entry(module: Any) -> Any:
+def find_entry(module: Any) -> Any:
     """Return the entry function of a module of either build: the first public function with a body, or None."""
-    public = (function for function in functions(module)
+    public = (function for function in walk_functions(module)
               if "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"]))
     return next(public, None)
 
 
-def functions(module: Any) -> Iterator[Any]:
+def walk_functions(module: Any) -> Iterator[Any]:
     """Iterate over the functions with a body in a module of either build."""
     for operation in module.body.operations:
         if operation.operation.name == "func.func" and len(operation.operation.regions[0].blocks):
             yield operation.operation
 
 
-def operations(module: Any) -> Iterator[Any]:
+def walk_operations(module: Any) -> Iterator[Any]:
     """Iterate over all operations in the module, outermost first, in program order."""
-    yield from _nested(module.operation)
+    yield from _walk_nested(module.operation)
 
 
-def _nested(operation: Any) -> Iterator[Any]:
+def _walk_nested(operation: Any) -> Iterator[Any]:
     for region in operation.regions:
         for block in region.blocks:
             for inner in block.operations:
                 yield inner.operation
-                yield from _nested(inner.operation)
+                yield from _walk_nested(inner.operation)
 
 
-def histogram(module: Any) -> dict[str, int]:
+def count_ops(module: Any) -> dict[str, int]:
     """Count the occurrences of each op."""
-    return dict(Counter(operation.name for operation in operations(module)))
+    return dict(Counter(operation.name for operation in walk_operations(module)))
 
 
-def _build(context: Any) -> Any:
+def _get_build(context: Any) -> Any:
     if type(context).__module__.startswith("jaxlib"):
         from jaxlib.mlir import passmanager as jax_passmanager
 
@@ -212,7 +212,7 @@ def _build(context: Any) -> Any:
     return passmanager
 
 
-def _ir(context: Any) -> Any:
+def _get_ir(context: Any) -> Any:
     if type(context).__module__.startswith("jaxlib"):
         from jaxlib.mlir import ir as jax_ir
 
@@ -222,7 +222,7 @@ def _ir(context: Any) -> Any:
     return ir
 
 
-def _note(diagnostic: Any, found: list[str]) -> bool:
+def _collect(diagnostic: Any, found: list[str]) -> bool:
     """Collect errors with their source lines, without duplicates. Ignore remarks and notes."""
     if "ERROR" in str(diagnostic.severity).upper():
         message = f"{diagnostic.message} at {diagnostic.location}"

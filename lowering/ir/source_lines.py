@@ -30,7 +30,7 @@ class SourceLine:
         return f"{where} in {self.module}" if self.module else where
 
 
-def of_fx(node: Node) -> SourceLine | None:
+def find_fx_line(node: Node) -> SourceLine | None:
     """Return the innermost recorded line of an FX node that is in a file (not generated code), or None if tracing recorded no stack."""
     frames = [frame for frame in _FRAME.finditer(node.meta.get("stack_trace") or "") if not frame["file"].startswith("<")]
     if not frames:
@@ -41,7 +41,7 @@ def of_fx(node: Node) -> SourceLine | None:
     return SourceLine(innermost["file"], int(innermost["line"]), innermost["code"] or "", re.sub(r"^L\['self'\]\.?", "", module))
 
 
-def of_script(node: torch._C.Node) -> SourceLine | None:
+def find_script_line(node: torch._C.Node) -> SourceLine | None:
     """Return the line of a TorchScript node's source range, or None."""
     text = node.sourceRange()
     traced = _TRACED.match(text)
@@ -55,7 +55,7 @@ def of_script(node: torch._C.Node) -> SourceLine | None:
 
 
 @functools.lru_cache(maxsize=65536)
-def script_prototype(line: SourceLine) -> torch._C.Node:
+def build_script_prototype(line: SourceLine) -> torch._C.Node:
     """Create a TorchScript node with the source range `line`, for `copyMetadata`. Python can copy source ranges but not create them.
 
     The node is compiled from a one-statement syntax tree that claims to be at that file and line.

@@ -17,45 +17,45 @@ LEVEL = 1  # of zstd: on IR it is both faster and smaller than 3; 6 takes five t
 _HEADER = 18  # maximum size of a frame header in bytes
 
 
-def compacted(path: Path, from_bytes: int | None = LARGE) -> Path:
+def compact(path: Path, from_bytes: int | None = LARGE) -> Path:
     """Compress a text of at least `from_bytes` (None: never). Return its path, which is `path` if it was not compressed. Raises OSError."""
     if from_bytes is None or path.suffix not in TEXT or (length := path.stat().st_size) < from_bytes:
         return path
     target = path.with_name(path.name + SUFFIX)
-    with files.drafted(target) as draft, path.open("rb") as plain, draft.open("wb") as packed:
+    with files.replace_atomically(target) as draft, path.open("rb") as plain, draft.open("wb") as packed:
         zstandard.ZstdCompressor(LEVEL, write_checksum=True).copy_stream(plain, packed, size=length)
     path.unlink()
     return target
 
 
-def name(path: Path) -> str:
+def text_name(path: Path) -> str:
     """Return the name of the text, which is that of the file without `.zst`."""
     return path.name.removesuffix(SUFFIX)
 
 
-def kind(path: Path) -> str:
+def text_suffix(path: Path) -> str:
     """Return the suffix of the text: `.mlir` for `04-stablehlo.stablehlo.mlir.zst`."""
-    return Path(name(path)).suffix
+    return Path(text_name(path)).suffix
 
 
-def size(path: Path) -> int:
+def text_size(path: Path) -> int:
     """Return the uncompressed size of the text in bytes. Raises OSError, or ValueError if a compressed file is damaged."""
     if path.suffix != SUFFIX:
         return path.stat().st_size
-    with path.open("rb") as packed, _told(path):
+    with path.open("rb") as packed, _convert_errors(path):
         return zstandard.frame_content_size(packed.read(_HEADER))
 
 
-def read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Read the text in either form. Invalid UTF-8 is replaced. Raises OSError, or ValueError if a compressed file is damaged."""
     if path.suffix != SUFFIX:
         return path.read_text(encoding="utf-8", errors="replace")
-    with _told(path):
+    with _convert_errors(path):
         return zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode("utf-8", "replace")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _convert_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except zstandard.ZstdError as error:

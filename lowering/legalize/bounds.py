@@ -14,7 +14,7 @@ from lowering.sizes import normal
 def write(module: Any, signature: Signature) -> None:
     """Give each dynamic argument of `@main` with a known upper bound `#mhlo.type_extensions<bounds>`, in place."""
     atoms = normal.symbols(signature.symbols)
-    function = mlir.entry(module)
+    function = mlir.find_entry(module)
     block = function.regions[0].blocks[0]
     with module.context:
         for argument, value in zip(signature.arguments, block.arguments, strict=True):

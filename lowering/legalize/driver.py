@@ -23,7 +23,7 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
     preparation.mark_unsigned(module)
     atoms = normal.symbols(signature.symbols)
     shapes = arguments.argument_shapes(signature.arguments, atoms)
-    values = list(mlir.entry(module).regions[0].blocks[0].arguments)
+    values = list(mlir.find_entry(module).regions[0].blocks[0].arguments)
     ints = {value: atoms[argument.value] for argument, value in zip(signature.arguments, values, strict=True) if argument.value is not None}
     for value in ints:
         value.set_type(ir.RankedTensorType.get([], value.type, loc=ir.Location.unknown(module.context)))

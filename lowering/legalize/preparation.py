@@ -16,7 +16,7 @@ TO_BUILTIN = "torch_c.to_builtin_tensor"
 
 def open_assumptions(module: Any) -> None:
     """Replace every `shape.assuming` by the ops in it; the caller has removed its constraints. torch-mlir's own pass takes quadratic time."""
-    for operation in list(mlir.operations(module)):
+    for operation in list(mlir.walk_operations(module)):
         if operation.name != "shape.assuming":
             continue
         *inside, yielded = operation.regions[0].blocks[0].operations
@@ -29,7 +29,7 @@ def open_assumptions(module: Any) -> None:
 
 def convert_arguments(module: Any) -> None:
     """Give arguments of the entry that are only used as builtin tensors that type, in linear time; leave others to torch-mlir's conversion."""
-    entry = mlir.entry(module)
+    entry = mlir.find_entry(module)
     if entry is None:
         return
     arguments = entry.regions[0].blocks[0].arguments
@@ -49,7 +49,7 @@ def convert_arguments(module: Any) -> None:
 
 def keep_composites(module: Any) -> None:
     """Replace each op of `KEPT` by the `custom_call @mhlo.NAME` that StableHLO writes for it and XLA's conversions take as the MHLO op."""
-    for op in list(mlir.operations(module)):
+    for op in list(mlir.walk_operations(module)):
         if op.name in KEPT:
             with module.context, ir.InsertionPoint(op), op.location:
                 created = ir.Operation.create(
@@ -63,7 +63,7 @@ def keep_composites(module: Any) -> None:
 
 def mark_unsigned(module: Any) -> None:
     """Mark comparisons of unsigned integers and bools as such: torch-mlir calls all of them signed, which XLA refuses."""
-    for op in mlir.operations(module):
+    for op in mlir.walk_operations(module):
         if op.name == "stablehlo.compare" and "compare_type" in op.attributes:
             element = str(ir.RankedTensorType(op.operands[0].type).element_type)
             if element.startswith("ui") or element == "i1":

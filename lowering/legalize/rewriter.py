@@ -28,7 +28,7 @@ class Rewrite:
     def __init__(self, module: ir.Module, arguments: list[Shape], origins: Mapping[Atom, Origin], patterns: Mapping[str, Pattern],
                  removable: Set[str]) -> None:
         self._patterns, self._removable = patterns, removable
-        self.function = mlir.entry(module)
+        self.function = mlir.find_entry(module)
         self.block = self.function.regions[0].blocks[0]
         with self.function.operation.context, ir.Location.unknown():
             self.emitter = Emitter(self.block)

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from lowering import files
 from lowering.custom import libraries
 from lowering.eager import inputs
-from lowering.eager.outputs import leaf_names
+from lowering.eager.outputs import name_leaves
 from lowering.errors import InfraError, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
@@ -26,7 +26,7 @@ from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
 from lowering.numerics.xla import Xla
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.signature import Signature
 from lowering.store import weights
 from lowering.types import DTYPES
@@ -53,9 +53,9 @@ def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
         "program": {"file": PROGRAM, "sha256": hashlib.sha256(portable).hexdigest(), "format": f"StableHLO portable artifact {version}",
                     "entry": "main"},
         "weights": held,
-        "signature": plain(program.signature),
+        "signature": to_plain(program.signature),
         "outputs": _structure(program),
-        "model": plain(top.ir.model),
+        "model": to_plain(top.ir.model),
     })  # fmt: skip
     return [folder / SIGNATURE, folder / PROGRAM]
 
@@ -71,7 +71,7 @@ def _portable(module: Any) -> tuple[bytes, str]:
     from jaxlib.mlir.dialects import stablehlo
 
     version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
-    copy = mlir.carry(module, mlir.hlo_context())
+    copy = mlir.copy_to(module, mlir.create_hlo_context())
     mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
     try:
         with copy.context:
@@ -87,7 +87,7 @@ def _structure(program: Program) -> Any:
     if exported is None:
         return None
     spec = exported.ir.call_spec.out_spec
-    return _plain(pytree.tree_unflatten(leaf_names(spec), spec))
+    return _plain(pytree.tree_unflatten(name_leaves(spec), spec))
 
 
 def _plain(tree: Any) -> Any:
@@ -131,7 +131,7 @@ class Artifact:
             if data["weights"] is None:
                 fix = "package it with keep_weights, from a model that is not fake"
                 raise InfraError(Problem(str(path), "was written without weights", fix))
-            signature, model = structured(Signature, data["signature"]), structured(Model, data["model"])
+            signature, model = from_plain(Signature, data["signature"]), from_plain(Model, data["model"])
             libraries.load(model)
             beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
             held = weights.read(beside if beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
@@ -216,6 +216,6 @@ def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str
 def _text(portable: bytes) -> str:
     from jaxlib.mlir.dialects import stablehlo
 
-    context = mlir.hlo_context()
+    context = mlir.create_hlo_context()
     with context:
         return mlir.text(stablehlo.deserialize_portable_artifact(context, portable), elide=None)

@@ -92,7 +92,7 @@ class Bench:
 
     def compared(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
         tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
-        held_to = types.name(comparison.deciding(want.dtype, making.narrowest))
+        held_to = types.dtype_name(comparison.deciding(want.dtype, making.narrowest))
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
 
     def check(self, run: Run, given: Tensors, reference: Reference, retry: bool = True) -> LevelCheck:

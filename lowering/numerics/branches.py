@@ -10,8 +10,8 @@ import torch
 from torch.export import ExportedProgram
 
 from lowering.eager import inputs
-from lowering.eager.module import buffers_kept, run_eager
-from lowering.eager.outputs import Outputs, outputs_of
+from lowering.eager.module import restore_buffers, run_eager
+from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
 from lowering.fx import exported, squeezes
 from lowering.model import Built, Model
@@ -61,15 +61,15 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
     """Whether both compute the same at `sizes`, or the module does not run there; a program that raises does not agree."""
     given = inputs.make(model, sizes, model.seed)
     try:
-        with buffers_kept(module), _seeded(model):
+        with restore_buffers(module), _seeded(model):
             want = run_eager(module, model, given)
     except LoadError:
         return True
     arguments = {**given, **{name: int(given[name]) for name in model.ints}, **model.constants}
     captured = program.module(check_guards=False)
     try:
-        with buffers_kept(captured), _seeded(model), torch.set_grad_enabled(model.mode == "training"):
-            got = outputs_of(captured(**arguments))
+        with restore_buffers(captured), _seeded(model), torch.set_grad_enabled(model.mode == "training"):
+            got = flatten_outputs(captured(**arguments))
     except Exception:  # noqa: BLE001 - whatever a program of other shapes raises
         return False
     return _same(got, want, model)

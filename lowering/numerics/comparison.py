@@ -108,7 +108,7 @@ def _median(tensor: torch.Tensor) -> float:
 def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comparison:
     """`got` against `want`: |got - want| <= atol + rtol * |want|, integers compared exactly where the tolerance is 0."""
     if got.dtype is not want.dtype:
-        detail = f"is {types.name(got.dtype)}, eager gives {types.name(want.dtype)}"
+        detail = f"is {types.dtype_name(got.dtype)}, eager gives {types.dtype_name(want.dtype)}"
         return Comparison(want.numel(), "dtype", detail, math.inf, math.inf)
     if got.shape != want.shape:
         return Comparison(want.numel(), "shape", f"is {list(got.shape)}, eager gives {list(want.shape)}", math.inf, math.inf)

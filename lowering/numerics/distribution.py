@@ -86,5 +86,5 @@ def _told(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch.Ten
         low, middle, high = torch.quantile(runs.reshape(-1)[: 1 << 20], torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
         return f"mean {float(runs.mean()):.4g}, std {float(runs.std()):.4g}, 5/50/95 % at {low:.4g}/{middle:.4g}/{high:.4g}"
 
-    return (f"random {types.name(result.dtype)} numbers of another distribution, seen in the {word} over {len(ours)} and {len(theirs)} runs: "
+    return (f"random {types.dtype_name(result.dtype)} numbers of another distribution, seen in the {word} over {len(ours)} and {len(theirs)} runs: "
             f"{words(ours)}; eager {words(theirs)}")

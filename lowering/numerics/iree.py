@@ -80,6 +80,6 @@ class Iree:
     def _put(self, tensor: torch.Tensor) -> Any:
         from iree import runtime
 
-        if types.name(tensor.dtype) not in _DTYPES:
-            raise StageFailed(Problem("IREE on the torch level", f"its Python runtime takes no {types.name(tensor.dtype)}"))
+        if types.dtype_name(tensor.dtype) not in _DTYPES:
+            raise StageFailed(Problem("IREE on the torch level", f"its Python runtime takes no {types.dtype_name(tensor.dtype)}"))
         return runtime.asdevicearray(self._device, tensor.detach().cpu().contiguous().resolve_conj().resolve_neg().numpy())

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lowering.eager.inputs import flexible_sizes
+from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Model, Symbol
 from lowering.numerics import corners
 from lowering.numerics.corners import smallest
@@ -61,7 +61,7 @@ class Space:
         dims = {argument.name: argument.dims for argument in signature.inputs}
         symbols, example = dict(model.symbols), dict(model.examples())
         flexible: dict[str, int | str] = {}
-        for place, traced in flexible_sizes(model).items():
+        for place, traced in choose_flexible_sizes(model).items():
             name, _, position = place[:-1].rpartition("[")
             dim = dims[name][int(position)] if name in dims else traced
             flexible[place] = dim

@@ -11,7 +11,7 @@ import torch
 from torch.export.graph_signature import ConstantArgument
 
 from lowering.eager import duplicates, training, widening
-from lowering.eager.module import buffers_kept, run_eager
+from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
@@ -170,12 +170,12 @@ class Eager:
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         """The results of the signature, those that are no outputs included; LoadError when the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
-        with buffers_kept(self.module):
+        with restore_buffers(self.module):
             outputs = run_eager(self.module, self.model, passed)
             leaves = {**outputs.positional, **outputs.leaves}  # a TorchScript file's named tuples are tuples to its program
             state = {"output": leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
             if self.model.mode == "training":
-                state["gradient"] = training.gradients(self.module, self.model, outputs)
+                state["gradient"] = training.compute_gradients(self.module, self.model, outputs)
             missing = [result.name for result in results_of(self.signature) if result.name not in state[result.kind]]
             if missing:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
@@ -184,7 +184,7 @@ class Eager:
 
     def double(self) -> Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself or casts to too."""
-        if self.model.mode == "inference" and widening.suits(self.module):
+        if self.model.mode == "inference" and widening.can_widen(self.module):
             return _Widened(self.model, self.module, self.signature)
         return self._copied()
 
@@ -217,9 +217,9 @@ class _Widened(Eager):
     """As _Double, with no copy of the weights but where the module does what only a copy can."""
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
-        lean = _Double(self.model, widening.sharing(self.module, self.model), self.signature)
+        lean = _Double(self.model, widening.copy_sharing_parameters(self.module, self.model), self.signature)
         try:
-            with widening.widened():
+            with widening.widen():
                 return lean(given)
         except (LoadError, RuntimeError):
             return self._copied()(given)

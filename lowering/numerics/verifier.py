@@ -127,7 +127,7 @@ def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str
     text = mlir.text(program.ir, elide=None)
     refused, accepted = [], []
     for why, sizes in outside(bench.space):
-        given = inputs.shapes(bench.model, bench.space.arguments(sizes))
+        given = inputs.compute_shapes(bench.model, bench.space.arguments(sizes))
         shapes = [
             (program.weights[argument.name].dtype, tuple(program.weights[argument.name].shape)) if argument.kind != "input"
             else (getattr(torch, argument.dtype), given[argument.name])
@@ -145,7 +145,7 @@ def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str
 
 def carries_assertions(program: Program) -> bool:
     """Whether an HLO program holds a shape_assertion."""
-    calls = (operation for operation in mlir.operations(program.ir) if operation.name.endswith(".custom_call"))
+    calls = (operation for operation in mlir.walk_operations(program.ir) if operation.name.endswith(".custom_call"))
     return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 

@@ -51,7 +51,7 @@ def _device(platform: str) -> Any:
         return None
 
 
-_context = cache(mlir.hlo_context)
+_context = cache(mlir.create_hlo_context)
 
 
 def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int] = MappingProxyType({})) -> bytes:
@@ -266,7 +266,7 @@ def _full_precision(static: bytes) -> bytes:
         module = ir.Module.parse(static)
         highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
 
-        for operation in mlir.operations(module):
+        for operation in mlir.walk_operations(module):
             if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
                 operation.attributes["precision_config"] = highest
         return _bytecode(module)

@@ -12,7 +12,7 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 
-def subtracted_from(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
+def rsub(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
     """Return other - alpha * tensor."""
     return torch.add(tensor * -alpha, other)
 
@@ -112,7 +112,7 @@ def takes_integers(node: Node) -> bool:
     return not dtype.is_floating_point and not dtype.is_complex
 
 
-def on_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def compute_in_float(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Return `function`, applied to elements converted to the default dtype."""
 
     def apply(tensor: Tensor) -> Tensor:
@@ -121,12 +121,12 @@ def on_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return apply
 
 
-def always(tensor: Tensor) -> Tensor:
+def all_true(tensor: Tensor) -> Tensor:
     """Return True for each element."""
     return torch.ones_like(tensor, dtype=torch.bool)
 
 
-def unchanged(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+def copy_tensor(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
     """Return a copy."""
     return tensor.clone()
 
@@ -136,7 +136,7 @@ def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None
     return torch.linalg.vector_norm(left.unsqueeze(-2) - right.unsqueeze(-3), p, -1)
 
 
-def becomes_complex(node: Node) -> bool:
+def is_real_to_complex(node: Node) -> bool:
     """Return whether a conversion turns real numbers into complex ones."""
     return node.meta["val"].dtype.is_complex and is_real(node)
 

@@ -29,7 +29,7 @@ def scaled_dot_product(
         raise NotImplementedError("scaled_dot_product_attention with dropout draws random numbers")
     if enable_gqa:
         key, value = (_repeat_heads(tensor, query.shape[-3] // tensor.shape[-3]) for tensor in (key, value))
-    factor = _factor(query.shape[-1]) if scale is None else scale
+    factor = _default_scale(query.shape[-1]) if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
     if is_causal:
         rows = torch.arange(query.shape[-2], device=query.device).unsqueeze(-1)
@@ -37,7 +37,7 @@ def scaled_dot_product(
     return torch.matmul(_masked_softmax(scores, attn_mask), value)
 
 
-def _factor(size: Any) -> Any:
+def _default_scale(size: Any) -> Any:
     """Return one over the square root of a size. math.sqrt would make a dynamic size static."""
     return torch.scalar_tensor(size, dtype=torch.float64).rsqrt() if isinstance(size, torch.SymInt) else 1 / math.sqrt(size)
 

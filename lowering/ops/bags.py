@@ -14,12 +14,12 @@ Tensor: TypeAlias = torch.Tensor
 SUM, MEAN, MAX = 0, 1, 2
 
 
-def gives_sums_alone(node: Node) -> bool:
+def uses_only_bags(node: Node) -> bool:
     """Return whether only the bags of the op's results are used, and not the results for its backward."""
     return all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
 
 
-def trained(node: Node) -> Callable[..., Any] | None:
+def choose_differentiable(node: Node) -> Callable[..., Any] | None:
     """Return a definition of an embedding bag that autograd can differentiate.
 
     Return None for other nodes, and if counts of indices scale the gradient.
@@ -27,7 +27,7 @@ def trained(node: Node) -> Callable[..., Any] | None:
     if node.target not in (torch.ops.aten.embedding_bag.default, torch.ops.aten.embedding_bag.padding_idx):
         return None
     is_scaled = node.args[3] if len(node.args) > 3 else node.kwargs.get("scale_grad_by_freq", False)
-    return embedding_bag if gives_sums_alone(node) and not is_scaled else None
+    return embedding_bag if uses_only_bags(node) and not is_scaled else None
 
 
 def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM, sparse: bool = False,

@@ -18,22 +18,22 @@ _FAR_I, _FAR_J = 64.0, 25.0  # the asymptotic series are exact in float32 from h
 
 def i0(x: Tensor) -> Tensor:
     """Return the modified Bessel function I_0."""
-    return _unscaled(i0e(x), x)
+    return _unscale(i0e(x), x)
 
 
 def i0e(x: Tensor) -> Tensor:
     """Return exp(-|x|) I_0(x)."""
-    return _scaled_i(_floating(x).abs(), 0)
+    return _scaled_i(_to_floating(x).abs(), 0)
 
 
 def i1(x: Tensor) -> Tensor:
     """Return the modified Bessel function I_1."""
-    return _unscaled(i1e(x), x)
+    return _unscale(i1e(x), x)
 
 
 def i1e(x: Tensor) -> Tensor:
     """Return exp(-|x|) I_1(x)."""
-    x = _floating(x)
+    x = _to_floating(x)
     square = x * x
     near = x / 2 * (1 + square / 8 * (1 + square / 24 * (1 + square / 48))) * torch.exp(-x.abs())
     return torch.where(x.abs() < 0.5, near, _scaled_i(x.abs(), 1) * torch.sign(x))
@@ -41,44 +41,44 @@ def i1e(x: Tensor) -> Tensor:
 
 def j0(x: Tensor) -> Tensor:
     """Return the Bessel function J_0."""
-    return _j(_floating(x).abs(), 0)
+    return _j(_to_floating(x).abs(), 0)
 
 
 def j1(x: Tensor) -> Tensor:
     """Return the Bessel function J_1."""
-    return _j(_floating(x).abs(), 1) * torch.sign(_floating(x))
+    return _j(_to_floating(x).abs(), 1) * torch.sign(_to_floating(x))
 
 
 def k0(x: Tensor) -> Tensor:
     """Return the modified Bessel function K_0. It is infinite at 0 and NaN below."""
-    return k0e(x) * torch.exp(-_floating(x))
+    return k0e(x) * torch.exp(-_to_floating(x))
 
 
 def k0e(x: Tensor) -> Tensor:
     """Return exp(x) K_0(x)."""
-    return _scaled_k(_floating(x), 0)
+    return _scaled_k(_to_floating(x), 0)
 
 
 def k1(x: Tensor) -> Tensor:
     """Return the modified Bessel function K_1. It is infinite at 0 and NaN below."""
-    return k1e(x) * torch.exp(-_floating(x))
+    return k1e(x) * torch.exp(-_to_floating(x))
 
 
 def k1e(x: Tensor) -> Tensor:
     """Return exp(x) K_1(x)."""
-    return _scaled_k(_floating(x), 1)
+    return _scaled_k(_to_floating(x), 1)
 
 
 def spherical_j0(x: Tensor) -> Tensor:
     """Return sin(x) / x, which is 1 at 0 and 0 at infinity."""
-    x = _floating(x)
+    x = _to_floating(x)
     ratio = torch.where(x == 0, 1.0, torch.sin(x) / x)
     return torch.where(x.abs() == math.inf, 0.0, ratio)
 
 
 def erfcx(x: Tensor) -> Tensor:
     """Return exp(x^2) erfc(x)."""
-    x = _floating(x)
+    x = _to_floating(x)
     inverse = 1 / (x * x)
     far = (1 + inverse * (-0.5 + inverse * (0.75 + inverse * (-1.875 + 6.5625 * inverse)))) / (x * math.sqrt(math.pi))
     return torch.where(x > 5, far, torch.exp(x * x) * torch.special.erfc(x))
@@ -86,28 +86,28 @@ def erfcx(x: Tensor) -> Tensor:
 
 def ndtri(p: Tensor) -> Tensor:
     """Return the quantiles of the normal distribution."""
-    p = _floating(p)
+    p = _to_floating(p)
     return math.sqrt(2) * torch.special.erfinv(2 * p - 1)
 
 
-def _unscaled(scaled: Tensor, x: Tensor) -> Tensor:
+def _unscale(scaled: Tensor, x: Tensor) -> Tensor:
     """Return scaled * exp(|x|), in two steps: the product may be finite although the factor is not."""
-    half = torch.exp(_floating(x).abs() / 2)
+    half = torch.exp(_to_floating(x).abs() / 2)
     return scaled * half * half
 
 
-def _floating(x: Tensor) -> Tensor:
+def _to_floating(x: Tensor) -> Tensor:
     return x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
 
 
-def _nodes(x: Tensor, count: int) -> Tensor:
+def _midpoints(x: Tensor, count: int) -> Tensor:
     """Return the midpoints of `count` equal parts of [0, 1]."""
     return (torch.arange(count, device=x.device).to(x.dtype) + 0.5) / count
 
 
 def _scaled_i(x: Tensor, order: int) -> Tensor:
     """Return the mean of exp(x (cos t - 1)) cos(order t) over [0, pi], for x >= 0."""
-    angles = math.pi * _nodes(x, _NODES)
+    angles = math.pi * _midpoints(x, _NODES)
     near = (torch.exp(x.clamp(max=_FAR_I).unsqueeze(-1) * (torch.cos(angles) - 1)) * torch.cos(order * angles)).mean(-1)
     far = _series(1 / (8 * x.clamp(min=_FAR_I)), order, alternating=True) / torch.sqrt(2 * math.pi * x)
     return torch.where(x > _FAR_I, far, near + 0 * x)
@@ -125,7 +125,7 @@ def _series(step: Tensor, order: int, alternating: bool) -> Tensor:
 
 def _j(x: Tensor, order: int) -> Tensor:
     """Return the mean of cos(order t - x sin t) over [0, pi], or Hankel's expansion for large x."""
-    angles = math.pi * _nodes(x, _NODES)
+    angles = math.pi * _midpoints(x, _NODES)
     near = torch.cos(order * angles - x.clamp(max=_FAR_J).unsqueeze(-1) * torch.sin(angles)).mean(-1)
     step = 1 / (8 * x.clamp(min=_FAR_J))
     even, odd, term = torch.ones_like(x), torch.zeros_like(x), torch.ones_like(x)
@@ -142,7 +142,7 @@ def _scaled_k(x: Tensor, order: int) -> Tensor:
     """Return the integral of exp(-x (cosh t - 1)) cosh(order t) over t >= 0, up to where the integrand vanishes."""
     positive = torch.where(x > 0, x, 1.0)
     limit = torch.acosh(1 + 40 / positive)
-    places = limit.unsqueeze(-1) * _nodes(x, 2 * _NODES)
+    places = limit.unsqueeze(-1) * _midpoints(x, 2 * _NODES)
     values = torch.exp(-positive.unsqueeze(-1) * (torch.cosh(places) - 1)) * torch.cosh(order * places)
     integral = values.mean(-1) * limit
     return torch.where(x > 0, integral, torch.where(x == 0, math.inf, math.nan))

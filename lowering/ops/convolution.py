@@ -26,7 +26,7 @@ def has_dynamic_weight(node: Node) -> bool:
     return any(isinstance(size, torch.SymInt) for size in node.args[1].meta["val"].shape)  # type: ignore[union-attr]
 
 
-def transposed(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
                is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """Compute aten::convolution with transposed=True."""
     rank = image.dim() - 2
@@ -37,7 +37,7 @@ def transposed(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Seque
         image = _spread(image, dim + 2, stride[dim])
         reach = dilation[dim] * (weight.shape[dim + 2] - 1) - padding[dim]
         pads = [reach, reach + output_padding[dim], *pads]
-    image = edges.constant(image, pads)
+    image = edges.pad_constant(image, pads)
     taken_in, taken_out, *kernel = weight.shape
     turned = weight.reshape(groups, taken_in // groups, taken_out, *kernel).transpose(1, 2)
     turned = turned.reshape(groups * taken_out, taken_in // groups, *kernel).flip(list(range(2, rank + 2)))
@@ -67,13 +67,13 @@ def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequen
         by_image = _cut(by_image, image.shape[2:])
     if output_mask[1]:
         slid, window = (gradient, image) if is_transposed else (image, gradient)
-        by_weight = _by_weight(slid, window, weight.shape[2:], stride, padding, dilation, groups)
+        by_weight = _weight_gradient(slid, window, weight.shape[2:], stride, padding, dilation, groups)
     if output_mask[2]:
         by_bias = gradient.sum([0, *range(2, rank + 2)])
     return by_image, by_weight, by_bias
 
 
-def _by_weight(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+def _weight_gradient(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
                groups: int) -> Tensor:
     """Compute (batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
 

@@ -50,7 +50,7 @@ aten = torch.ops.aten
 Decomposition = Callable[..., Any]
 
 
-def _torchs(op: Any) -> Decomposition:
+def _find_in_table(op: Any) -> Decomposition:
     return decomposition_table[op]  # type: ignore[no-any-return]
 
 
@@ -63,14 +63,14 @@ class Row:
     when: Callable[[Node], bool] = lambda node: True
 
 
-def _composite(op: Any) -> Decomposition:
+def _decompose_composite(op: Any) -> Decomposition:
     return op.decompose  # type: ignore[no-any-return]
 
 
-def _torchs_own(op: Any) -> Decomposition | None:
+def _find_decomposition(op: Any) -> Decomposition | None:
     """Return torch's definition of an op by other ops, as a composite or in its table, or None if there is none."""
     if op._can_decompose():
-        return _composite(op)
+        return _decompose_composite(op)
     return decomposition_table.get(op)
 
 
@@ -82,13 +82,13 @@ def _argument(node: Node, name: str) -> Any:
     raise KeyError(f"{node.target} has no argument '{name}'")
 
 
-def _rounds_up(node: Node) -> bool:
+def _has_ceil_mode(node: Node) -> bool:
     return bool(_argument(node, "ceil_mode"))
 
 
-def _pads_mean(node: Node) -> bool:
+def _counts_unusually(node: Node) -> bool:
     """Return whether an average pooling counts elements in a way that torch-mlir does not lower at dynamic sizes."""
-    return _rounds_up(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
+    return _has_ceil_mode(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
         _argument(node, "divisor_override") is not None
 
 
@@ -102,18 +102,18 @@ def _has_dynamic_sizes(node: Node) -> bool:
     return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
 
 
-def _is_from_data(number: Any) -> bool:
+def _is_data_dependent(number: Any) -> bool:
     """Return whether an argument is a number that depends on tensor values or on the iteration of a loop."""
     return isinstance(number, Node) and bool(free_unbacked_symbols(number.meta["val"]))
 
 
-def _selects_by_data(node: Node) -> bool:
-    return _is_from_data(_argument(node, "index"))
+def _has_data_dependent_index(node: Node) -> bool:
+    return _is_data_dependent(_argument(node, "index"))
 
 
-def _begins_by_data(node: Node) -> bool:
+def _starts_by_data(node: Node) -> bool:
     """Return whether the start of a slice is data-dependent, but its length is not."""
-    return _is_from_data(_argument(node, "start")) and not free_unbacked_symbols(list(node.meta["val"].shape))
+    return _is_data_dependent(_argument(node, "start")) and not free_unbacked_symbols(list(node.meta["val"].shape))
 
 
 _NOT_DEFINED = "no lowering, and no definition by other ops in torch"
@@ -123,14 +123,14 @@ _NONE = "no lowering to StableHLO"
 
 _NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
 _ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
-_INTERPOLATED = {op: resizing.of_floats(ours, _torchs(op.default)) for op, ours in {
+_INTERPOLATED = {op: resizing.choose_by_dtype(ours, _find_in_table(op.default)) for op, ours in {
     aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear, aten.upsample_trilinear3d: resizing.linear,
     aten.upsample_bicubic2d: resizing.bicubic}.items()}
 
 TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
-    aten.native_layer_norm.default: Row(_torchs(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
-    aten.instance_norm.default: Row(_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
+    aten.native_layer_norm.default: Row(_find_in_table(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
+    aten.instance_norm.default: Row(_decompose_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
     aten.prelu.default: Row(arithmetic.prelu, "a weight per channel is broadcast along the last dim: wrong shapes"),
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
     aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
@@ -178,21 +178,21 @@ TABLE: dict[Any, Row] = {
     aten.special_spherical_bessel_j0.default: Row(bessel.spherical_j0, _NONE),
     aten.special_erfcx.default: Row(bessel.erfcx, _NONE),
     aten.special_ndtri.default: Row(bessel.ndtri, _NONE),
-    aten.constant_pad_nd.default: Row(padding.constant, "needs constant sizes and real numbers", padding.is_hard),
-    aten.convolution.default: Row(convolution.transposed, "needs a constant kernel size", convolution.is_transposed),
-    **{op: Row(_composite(op), "needs a constant kernel size", convolution.has_dynamic_weight)
+    aten.constant_pad_nd.default: Row(padding.pad_constant, "needs constant sizes and real numbers", padding.is_dynamic_or_complex),
+    aten.convolution.default: Row(convolution.transpose_convolution, "needs a constant kernel size", convolution.is_transposed),
+    **{op: Row(_decompose_composite(op), "needs a constant kernel size", convolution.has_dynamic_weight)
        for op in (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)},
     aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
-    aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.becomes_complex),
-    aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.by_places),
-    aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.puts),
+    aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.is_real_to_complex),
+    aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.has_integer_indices),
+    aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.can_put),
     aten.take.default: Row(indexing.take, "negative indices give wrong numbers"),
     **{getattr(aten.normal, form): Row(random.normal, _NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
     aten.normal.float_float: Row(random.normal_of_size, _NONE),
     aten.rand.default: Row(random.uniform, _NONE),
     aten.rand_like.default: Row(random.uniform_like, _NONE),
-    aten.randn.default: Row(random.standard, _NONE),
-    aten.randn_like.default: Row(random.standard_like, _NONE),
+    aten.randn.default: Row(random.standard_normal, _NONE),
+    aten.randn_like.default: Row(random.standard_normal_like, _NONE),
     aten.randint.default: Row(random.integers, _NONE),
     aten.randint.low: Row(random.integers, _NONE),
     aten.geometric.default: Row(random.geometric, "torch's own draws integers"),
@@ -206,31 +206,31 @@ TABLE: dict[Any, Row] = {
     aten.split_with_sizes.default: Row(views.split_with_sizes, "needs constant sizes", _has_dynamic_sizes),
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
-    aten.layer_norm.default: Row(_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
+    aten.layer_norm.default: Row(_decompose_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
     aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim",
                                     lambda node: not indexing.scatters_within(node)),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
     aten.fill.Tensor: Row(factories.fill, _NONE),
-    **{op.padding: Row(_composite(op.padding), "an even kernel gives wrong shapes") for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
+    **{op.padding: Row(_decompose_composite(op.padding), "an even kernel gives wrong shapes") for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
     **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static")
        for form in ("Tensor", "Scalar")},
     aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
-    aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", _selects_by_data),
-    aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", _begins_by_data),
-    aten._weight_norm_interface.default: Row(_torchs(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
+    aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", _has_data_dependent_index),
+    aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", _starts_by_data),
+    aten._weight_norm_interface.default: Row(_find_in_table(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
     **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
-    **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.by_factors(sized), "needs constant sizes, and takes other indices than eager")
+    **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.make_vec_form(sized), "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
     **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
-    **{op.vec: Row(resizing.by_factors(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    **{op.vec: Row(resizing.by_factors(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    aten.erf.default: Row(arithmetic.on_floats(torch.erf), "no lowering of integers", arithmetic.takes_integers),
-    aten.erfinv.default: Row(arithmetic.on_floats(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
-    aten.reciprocal.default: Row(arithmetic.on_floats(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
-    aten.isfinite.default: Row(arithmetic.always, "no lowering of integers", arithmetic.takes_integers),
-    aten.nan_to_num.default: Row(arithmetic.unchanged, "no lowering of integers", arithmetic.takes_integers),
+    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
+    aten.erf.default: Row(arithmetic.compute_in_float(torch.erf), "no lowering of integers", arithmetic.takes_integers),
+    aten.erfinv.default: Row(arithmetic.compute_in_float(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
+    aten.reciprocal.default: Row(arithmetic.compute_in_float(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
+    aten.isfinite.default: Row(arithmetic.all_true, "no lowering of integers", arithmetic.takes_integers),
+    aten.nan_to_num.default: Row(arithmetic.copy_tensor, "no lowering of integers", arithmetic.takes_integers),
     aten.mode.default: Row(sorting.mode, _NONE),
     **{getattr(aten.isin, form): Row(sorting.isin, "torch's chooses an algorithm by the sizes at hand")
        for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
@@ -238,10 +238,10 @@ TABLE: dict[Any, Row] = {
     aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
     aten.grid_sampler_2d.default: Row(sampling.grid_sample, "reflections need a remainder of floats"),
     aten.grid_sampler_3d.default: Row(sampling.grid_sample, _NOT_DEFINED),
-    **{op: Row(bags.embedding_bag, _NOT_DEFINED, bags.gives_sums_alone) for op in (
+    **{op: Row(bags.embedding_bag, _NOT_DEFINED, bags.uses_only_bags) for op in (
         aten.embedding_bag.default, aten.embedding_bag.padding_idx, aten._embedding_bag.default, aten._embedding_bag_forward_only.default)},
     aten.col2im.default: Row(folding.col2im, _NONE),
-    aten.native_batch_norm.default: Row(_torchs(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
+    aten.native_batch_norm.default: Row(_find_in_table(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
     aten.put.default: Row(scattering.put, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
@@ -249,7 +249,7 @@ TABLE: dict[Any, Row] = {
     aten.full.default: Row(factories.complex_full, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
     aten.scalar_tensor.default: Row(factories.complex_number, "no constant of complex numbers",
                                     lambda node: isinstance(node.args[0], complex)),
-    aten.rsub.Scalar: Row(arithmetic.subtracted_from, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
+    aten.rsub.Scalar: Row(arithmetic.rsub, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
     aten.cumsum.default: Row(scans.cumsum, _NONE),
     aten.cumprod.default: Row(scans.cumprod, _NONE),
     aten.cummax.default: Row(scans.cummax, _NONE),
@@ -260,21 +260,21 @@ TABLE: dict[Any, Row] = {
     aten.diag_embed.default: Row(views.diag_embed, _NO_DYNAMIC),
     aten.unfold.default: Row(views.unfold, _NO_DYNAMIC),
     aten.unfold_copy.default: Row(views.unfold, _NONE),
-    aten.as_strided.default: Row(views.as_strided, _NONE, views.is_whole),
-    aten.as_strided_scatter.default: Row(views.as_strided_scatter, _NONE, views.is_whole),
-    aten.squeeze.dim: Row(views.unsqueezed, "no lowering of a dim of more than one element", views.keeps_dim),
-    **{op: Row(partial(scattering.within_index, op), "the source must have the sizes of the index", scattering.has_larger_source)
+    aten.as_strided.default: Row(views.as_strided, _NONE, views.is_contiguous_storage),
+    aten.as_strided_scatter.default: Row(views.as_strided_scatter, _NONE, views.is_contiguous_storage),
+    aten.squeeze.dim: Row(views.keep_dim, "no lowering of a dim of more than one element", views.keeps_dim),
+    **{op: Row(partial(scattering.scatter_within_index, op), "the source must have the sizes of the index", scattering.has_larger_source)
        for op in (aten.scatter_reduce.two, aten.scatter.src, aten.scatter_add.default)},
-    aten.as_strided_copy.default: Row(views.as_strided, _NONE, views.is_whole),
+    aten.as_strided_copy.default: Row(views.as_strided, _NONE, views.is_contiguous_storage),
     aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel, else wrong shapes"),
     aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel"),
     aten.adaptive_avg_pool3d.default: Row(pooling.adaptive_average, _NO_DYNAMIC),
     aten.adaptive_max_pool1d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
     aten.adaptive_max_pool2d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
     aten.adaptive_max_pool3d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
-    aten.max_pool1d.default: Row(partial(pooling.maximum_alone, 1), _CEIL, _rounds_up),
-    aten.max_pool2d.default: Row(partial(pooling.maximum_alone, 2), _CEIL, _rounds_up),
-    aten.max_pool3d.default: Row(partial(pooling.maximum_alone, 3), _NO_DYNAMIC),
+    aten.max_pool1d.default: Row(partial(pooling.maximum_values, 1), _CEIL, _has_ceil_mode),
+    aten.max_pool2d.default: Row(partial(pooling.maximum_values, 2), _CEIL, _has_ceil_mode),
+    aten.max_pool3d.default: Row(partial(pooling.maximum_values, 3), _NO_DYNAMIC),
     aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), _NO_DYNAMIC),
     aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), _NO_DYNAMIC),
     aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), _NO_DYNAMIC),
@@ -290,9 +290,9 @@ TABLE: dict[Any, Row] = {
     **{getattr(aten, f"{name}_backward").default: Row(partial(gradients.upsampling, getattr(aten, name).default), _NOT_DEFINED)
        for name in ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
                     "upsample_trilinear3d", "upsample_bicubic2d")},
-    aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, _pads_mean),
-    aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, _pads_mean),
-    aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _pads_mean),
+    aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, _counts_unusually),
+    aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, _counts_unusually),
+    aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _counts_unusually),
 }
 
 # Registered in the torch dialect, and decomposed by torch into ops that have a lowering.
@@ -309,22 +309,22 @@ _TORCHS_OWN = {
 }
 
 
-def _row(name: str, reason: str) -> tuple[Any, Row]:
+def _make_row(name: str, reason: str) -> tuple[Any, Row]:
     packet, _, overload = name.partition(".")
     op = getattr(getattr(aten, packet), overload or "default")
-    decomposition = _torchs_own(op)
+    decomposition = _find_decomposition(op)
     if decomposition is None:
         raise KeyError(f"torch has no decomposition of {op}, which lowering.ops.decompositions names")
     return op, Row(decomposition, reason)
 
 
-for _letter, _polynomial in {"t": polynomials.first, "u": polynomials.second, "v": polynomials.third, "w": polynomials.fourth}.items():
-    for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shifted(_polynomial)}.items():
+for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v, "w": polynomials.chebyshev_w}.items():
+    for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shift(_polynomial)}.items():
         _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
         TABLE[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")
 
 for _reason, _names in _TORCHS_OWN.items():
-    for _op, _given in (_row(name, _reason) for name in _names.split()):
+    for _op, _given in (_make_row(name, _reason) for name in _names.split()):
         if _op in TABLE:
             raise KeyError(f"lowering.ops.decompositions has two rows for {_op}")
         TABLE[_op] = _given
@@ -342,17 +342,17 @@ def choose(node: Node) -> Decomposition | None:
         return None
     row = TABLE.get(op)
     if row is not None:
-        return row.decomposition if row.when(node) else _by_rule(op)
-    return _by_rule(op)
+        return row.decomposition if row.when(node) else _choose_by_rule(op)
+    return _choose_by_rule(op)
 
 
 @functools.cache
-def _by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
+def _choose_by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
     if op.namespace != "aten" or kind_of(op) is not None:
         return None
     if op._schema.name.removesuffix("_data").endswith("_backward"):
-        return decomposition_table.get(op) or _torchs_own(op)
-    return None if is_registered(op) else _torchs_own(op)
+        return decomposition_table.get(op) or _find_decomposition(op)
+    return None if is_registered(op) else _find_decomposition(op)
 
 
 def is_registered(op: torch._ops.OpOverload) -> bool:
@@ -368,22 +368,22 @@ def _suffix(op: torch._ops.OpOverload) -> str:
 def _context() -> Any:
     from lowering.ir import mlir
 
-    return mlir.torch_context()
+    return mlir.create_torch_context()
 
 
-def core() -> dict[Any, Decomposition]:
+def core_table() -> dict[Any, Decomposition]:
     """Return torch's core ATen decompositions, except those of writes at an index that varies in a loop."""
-    return _with_moving_writes(dict(core_aten_decompositions()))
+    return _drop_select_scatter(dict(core_aten_decompositions()))
 
 
-def torch_mlir() -> dict[Any, Decomposition]:
+def torch_mlir_table() -> dict[Any, Decomposition]:
     """Return the default decompositions of `torch_mlir.fx.export_and_import`."""
     from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 
-    return _with_moving_writes(dict(get_decomposition_table()))
+    return _drop_select_scatter(dict(get_decomposition_table()))
 
 
-def _with_moving_writes(table: dict[Any, Decomposition]) -> dict[Any, Decomposition]:
+def _drop_select_scatter(table: dict[Any, Decomposition]) -> dict[Any, Decomposition]:
     """Remove select_scatter from `table`. Its definition asks for the sign of its index; we have our own rule for it."""
     table.pop(aten.select_scatter.default, None)
     return table

@@ -12,13 +12,13 @@ Tensor: TypeAlias = torch.Tensor
 REDUCED = (torch.float16, torch.bfloat16)
 
 
-def pair(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def to_pair(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return two operands, tensors or numbers, as tensors of one dtype and shape."""
     tensors = (each.to(dtype) if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype) for each in (left, right))
     return tuple(torch.broadcast_tensors(*tensors))  # type: ignore[return-value]
 
 
-def computed_in(dtype: torch.dtype) -> torch.dtype:
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which eager computes one step on numbers of `dtype`."""
     return torch.float32 if dtype in REDUCED else dtype
 
@@ -26,19 +26,19 @@ def computed_in(dtype: torch.dtype) -> torch.dtype:
 def fmod(left: Any, right: Any) -> Tensor:
     """Return the remainder with the sign of the dividend: C's fmod, which is exact."""
     dtype = torch.result_type(left, right)
-    return torch.ops.prims.fmod(*_rounded(left, right, dtype)).to(dtype)
+    return torch.ops.prims.fmod(*_round_operands(left, right, dtype)).to(dtype)
 
 
-def _rounded(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _round_operands(left: Any, right: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return two operands as eager's remainders take them, rounded to the result's dtype. Numbers are rounded too."""
-    first, second = pair(left, right, dtype)
-    return first.to(computed_in(dtype)), second.to(computed_in(dtype))
+    first, second = to_pair(left, right, dtype)
+    return first.to(compute_dtype(dtype)), second.to(compute_dtype(dtype))
 
 
 def remainder(left: Any, right: Any) -> Tensor:
     """Return the remainder with the sign of the divisor."""
     dtype = torch.result_type(left, right)
-    dividend, divisor = _rounded(left, right, dtype)
+    dividend, divisor = _round_operands(left, right, dtype)
     rest = torch.ops.prims.fmod(dividend, divisor)
     if dtype is torch.uint8:
         return rest
@@ -57,7 +57,7 @@ def floor_divide(left: Any, right: Any) -> Tensor:
 def divide(left: Any, right: Any, *, rounding_mode: str | None = None) -> Tensor:
     """Divide, and round down (`floor`), toward zero (`trunc`) or not at all."""
     dtype = torch.result_type(left, right)
-    dividend, divisor = pair(left, right, computed_in(dtype))
+    dividend, divisor = to_pair(left, right, compute_dtype(dtype))
     if rounding_mode is None or not dtype.is_floating_point:
         return torch.div(dividend, divisor, rounding_mode=rounding_mode)
     if rounding_mode == "trunc":

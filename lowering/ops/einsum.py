@@ -29,7 +29,7 @@ def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     return spelled, output.replace("...", ellipsis)
 
 
-def is_hard(node: Node) -> bool:
+def needs_decomposition(node: Node) -> bool:
     """Return whether an einsum is not a single product of two operands that sums only their common letters."""
     equation, operands = node.args[0], node.args[1]
     terms, output = _parse(equation, [operand.meta["val"].dim() for operand in operands])  # type: ignore[arg-type, union-attr]
@@ -50,20 +50,20 @@ def _is_one(size: object) -> bool:
 def einsum(equation: str, operands: Sequence[Tensor], *, path: Sequence[int] | None = None) -> Tensor:
     """Contract the operands two at a time, in the order of `path`, else from the left."""
     terms, output = _parse(equation, [operand.dim() for operand in operands])
-    left = [_without_repeats(operand, term) for operand, term in zip(operands, terms, strict=True)]
+    left = [_take_diagonals(operand, term) for operand, term in zip(operands, terms, strict=True)]
     order = list(path or ())
     while len(left) > 1:
         first, second = sorted((order.pop(0), order.pop(0)) if order else (0, 1))
         right = left.pop(second)
         one = left.pop(first)
         kept = set(output).union(*(letters for _, letters in left))
-        product = _product(_summed(*one, kept | set(right[1])), _summed(*right, kept | set(one[1])), kept)
+        product = _multiply(_sum_unneeded(*one, kept | set(right[1])), _sum_unneeded(*right, kept | set(one[1])), kept)
         left = [*left, product] if path else [product, *left]
-    tensor, letters = _summed(*left[0], set(output))
+    tensor, letters = _sum_unneeded(*left[0], set(output))
     return tensor.permute([letters.index(letter) for letter in output])
 
 
-def _without_repeats(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
+def _take_diagonals(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
     """Take the diagonal of dims with the same letter."""
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
@@ -73,7 +73,7 @@ def _without_repeats(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
     return tensor, letters
 
 
-def _summed(tensor: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
+def _sum_unneeded(tensor: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
     """Sum the dims that no other operand and not the result needs."""
     dims = [position for position, letter in enumerate(letters) if letter not in kept]
     if not dims:
@@ -81,7 +81,7 @@ def _summed(tensor: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
     return tensor.sum(dims, dtype=tensor.dtype), "".join(letter for letter in letters if letter in kept)
 
 
-def _product(one: tuple[Tensor, str], other: tuple[Tensor, str], kept: set[str]) -> tuple[Tensor, str]:
+def _multiply(one: tuple[Tensor, str], other: tuple[Tensor, str], kept: set[str]) -> tuple[Tensor, str]:
     """Multiply two operands, and sum their common dims that are not needed further.
 
     This is one batched matrix product (batch, rows, sum) x (batch, sum, columns).
@@ -101,11 +101,11 @@ def _product(one: tuple[Tensor, str], other: tuple[Tensor, str], kept: set[str])
     left = left.flatten(len(batch) + len(rows)) if len(summed) > 1 else left
     right = right.flatten(len(batch), len(batch) + len(summed) - 1) if len(summed) > 1 else right
     groups = (len(batch), len(rows), 1), (len(batch), 1, len(columns))
-    found = torch.bmm(_merged(left, groups[0]), _merged(right, groups[1]))
+    found = torch.bmm(_merge_groups(left, groups[0]), _merge_groups(right, groups[1]))
     return found.reshape(sizes), names
 
 
-def _merged(tensor: Tensor, groups: tuple[int, ...]) -> Tensor:
+def _merge_groups(tensor: Tensor, groups: tuple[int, ...]) -> Tensor:
     """Merge three groups of dims into three dims. An empty group becomes a dim of size 1."""
     shape, start = [], 0
     for count in groups:

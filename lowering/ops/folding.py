@@ -20,11 +20,11 @@ def col2im(columns: Tensor, output_size: Sequence[Any], kernel_size: Sequence[in
     counts = [(size + 2 * pad - step * (kernel - 1) - 1) // every + 1 for size, kernel, step, pad, every in settings]
     lead, channels = list(columns.shape[:-2]), columns.shape[-2] // (kernel_size[0] * kernel_size[1])
     parted = columns.reshape(*lead, channels, *kernel_size, *counts)
-    rows = _summed(parted.movedim((-4, -2), (-2, -1)), counts[0], *settings[0])
-    return _summed(rows.movedim(-1, -3), counts[1], *settings[1])
+    rows = _sum_windows(parted.movedim((-4, -2), (-2, -1)), counts[0], *settings[0])
+    return _sum_windows(rows.movedim(-1, -3), counts[1], *settings[1])
 
 
-def _summed(windows: Tensor, count: Any, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> Tensor:
+def _sum_windows(windows: Tensor, count: Any, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> Tensor:
     """Sum windows (..., kernel, windows) along one dim to (..., size)."""
     places = torch.arange(size, device=windows.device).unsqueeze(-1) + padding - torch.arange(kernel, device=windows.device) * dilation
     window = torch.div(places, stride, rounding_mode="floor")

@@ -14,28 +14,28 @@ Parts = tuple[Tensor, Tensor]  # real and imaginary
 
 def complex_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, forward: bool) -> Tensor:
     """Compute aten::_fft_c2c."""
-    parts = _parts(tensor)
+    parts = _split_parts(tensor)
     for axis in dim:
-        parts = _transformed(parts, axis, forward)
-    return torch.complex(*_scaled(parts, _factor(tensor, dim, normalization)))
+        parts = _transform(parts, axis, forward)
+    return torch.complex(*_scale(parts, _normalization_of(tensor, dim, normalization)))
 
 
 def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Tensor:
     """Compute aten::_fft_r2c. If `onesided`, only the first half of the last axis of `dim` is kept."""
     parts = tensor, torch.zeros_like(tensor)
     *others, last = dim
-    parts = _transformed(parts, last, forward=True, kept=tensor.shape[last] // 2 + 1 if onesided else None)
+    parts = _transform(parts, last, forward=True, kept=tensor.shape[last] // 2 + 1 if onesided else None)
     for axis in others:
-        parts = _transformed(parts, axis, forward=True)
-    return torch.complex(*_scaled(parts, _factor(tensor, dim, normalization)))
+        parts = _transform(parts, axis, forward=True)
+    return torch.complex(*_scale(parts, _normalization_of(tensor, dim, normalization)))
 
 
 def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Tensor:
     """Compute aten::_fft_c2r, the inverse of a onesided transform whose last axis had `last_dim_size` elements."""
-    parts = _parts(tensor)
+    parts = _split_parts(tensor)
     *others, last = dim
     for axis in others:
-        parts = _transformed(parts, axis, forward=False)
+        parts = _transform(parts, axis, forward=False)
     half = last_dim_size // 2 + 1
     real, imaginary = (part.narrow(last, 0, half).movedim(last, -1) for part in parts)
     bins = torch.arange(half, device=tensor.device)
@@ -44,15 +44,15 @@ def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last
     cosine, sine = _matrix(half, last_dim_size, last_dim_size, real)
     result = torch.matmul(real * weight, cosine) - torch.matmul(imaginary * weight, sine)
     spatial = [tensor.shape[axis] for axis in others]
-    return result.movedim(-1, last) * _factor_of([*spatial, last_dim_size], normalization, real)
+    return result.movedim(-1, last) * _normalization([*spatial, last_dim_size], normalization, real)
 
 
-def _parts(tensor: Tensor) -> Parts:
+def _split_parts(tensor: Tensor) -> Parts:
     pairs = torch.view_as_real(tensor)
     return pairs.select(-1, 0), pairs.select(-1, 1)
 
 
-def _transformed(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Parts:
+def _transform(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Parts:
     """Transform one axis, and keep the first `kept` bins."""
     real, imaginary = (part.movedim(axis, -1) for part in parts)
     length = real.shape[-1]
@@ -72,16 +72,16 @@ def _matrix(rows: Any, columns: Any, length: Any, like: Tensor) -> Parts:
     return torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
 
 
-def _scaled(parts: Parts, factor: Tensor) -> Parts:
+def _scale(parts: Parts, factor: Tensor) -> Parts:
     return parts[0] * factor, parts[1] * factor
 
 
-def _factor(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
+def _normalization_of(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
     like = torch.view_as_real(tensor) if tensor.dtype.is_complex else tensor
-    return _factor_of([tensor.shape[axis] for axis in dim], normalization, like)
+    return _normalization([tensor.shape[axis] for axis in dim], normalization, like)
 
 
-def _factor_of(sizes: Sequence[Any], normalization: int, like: Tensor) -> Tensor:
+def _normalization(sizes: Sequence[Any], normalization: int, like: Tensor) -> Tensor:
     """Return 1, 1 / sqrt(elements) or 1 / elements, for normalization 0, 1 and 2."""
     count = torch.ones((), dtype=like.dtype, device=like.device)
     for size in sizes:

@@ -15,12 +15,12 @@ Tensor: TypeAlias = torch.Tensor
 
 def average_pooling(rank: int, gradient: Tensor, tensor: Tensor, *settings: Any) -> Tensor:
     """Compute aten::avg_pool{2,3}d_backward(gradient, tensor, kernel_size, stride, ...)."""
-    return _by_autograd(lambda given: pooling.average(rank, given, *settings), tensor, gradient)
+    return _differentiate(lambda given: pooling.average(rank, given, *settings), tensor, gradient)
 
 
 def adaptive_average_pooling(rank: int, gradient: Tensor, tensor: Tensor) -> Tensor:
     """Compute aten::_adaptive_avg_pool{2,3}d_backward."""
-    return _by_autograd(lambda given: pooling.adaptive_average(given, gradient.shape[-rank:]), tensor, gradient)
+    return _differentiate(lambda given: pooling.adaptive_average(given, gradient.shape[-rank:]), tensor, gradient)
 
 
 def adaptive_maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, places: Tensor) -> Tensor:
@@ -37,15 +37,15 @@ def maximum_pooling(rank: int, gradient: Tensor, tensor: Tensor, kernel_size: Se
 
 def replication(op: Any, gradient: Tensor, tensor: Tensor, padding: Sequence[Any]) -> Tensor:
     """Compute the backward of `op`, a replication_pad."""
-    return _by_autograd(lambda given: decomposition_table[op](given, padding), tensor, gradient)
+    return _differentiate(lambda given: decomposition_table[op](given, padding), tensor, gradient)
 
 
 def upsampling(op: Any, gradient: Tensor, output_size: Sequence[Any], input_size: Sequence[Any], *settings: Any) -> Tensor:
     """Compute the backward of `op`, an upsample. The op is linear, so its gradient is the same for all inputs."""
-    return _by_autograd(lambda given: decomposition_table[op](given, output_size, *settings), gradient.new_zeros(input_size), gradient)
+    return _differentiate(lambda given: decomposition_table[op](given, output_size, *settings), gradient.new_zeros(input_size), gradient)
 
 
-def _by_autograd(forward: Callable[[Tensor], Tensor], tensor: Tensor, gradient: Tensor) -> Tensor:
+def _differentiate(forward: Callable[[Tensor], Tensor], tensor: Tensor, gradient: Tensor) -> Tensor:
     with torch.enable_grad():
         given = tensor.detach().requires_grad_()
         return torch.autograd.grad(forward(given), given, gradient)[0]

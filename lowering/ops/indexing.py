@@ -15,14 +15,14 @@ Tensor: TypeAlias = torch.Tensor
 _MASKS = (torch.bool, torch.uint8)
 
 
-def by_places(node: Node) -> bool:
+def has_integer_indices(node: Node) -> bool:
     """Return whether a node is indexed by integers only. A mask selects a data-dependent number of elements."""
-    return all(index.dtype not in _MASKS for index in _given(node))
+    return all(index.dtype not in _MASKS for index in _read_indices(node))
 
 
 def puts_by_mask(node: Node) -> bool:
     """Return whether an index_put node has a mask as its only index, and values that do not depend on the number of selected elements."""
-    masks, values = _given(node), node.args[2].meta["val"]  # type: ignore[union-attr]
+    masks, values = _read_indices(node), node.args[2].meta["val"]  # type: ignore[union-attr]
     if len(masks) != 1 or masks[0].dtype not in _MASKS:
         return False
     before = next(dim for dim, index in enumerate(node.args[1]) if index is not None)  # type: ignore[arg-type]
@@ -33,12 +33,12 @@ def puts_by_mask(node: Node) -> bool:
     return isinstance(chosen, int) and chosen == 1
 
 
-def puts(node: Node) -> bool:
+def can_put(node: Node) -> bool:
     """Return whether `index_put` below can decompose a node."""
-    return by_places(node) or puts_by_mask(node)
+    return has_integer_indices(node) or puts_by_mask(node)
 
 
-def _given(node: Node) -> list[Tensor]:
+def _read_indices(node: Node) -> list[Tensor]:
     return [index.meta["val"] for index in node.args[1] if index is not None]  # type: ignore[union-attr]
 
 
@@ -46,7 +46,7 @@ def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     """Compute aten::index.Tensor as one index_select over the merged indexed dims."""
     chosen = [dim for dim, given in enumerate(indices) if given is not None]
     sizes = [tensor.shape[dim] for dim in chosen]
-    places = torch.broadcast_tensors(*(_counted(indices[dim], tensor.shape[dim]) for dim in chosen))
+    places = torch.broadcast_tensors(*(_count_from_start(indices[dim], tensor.shape[dim]) for dim in chosen))
     linear: Any = places[0]
     for place, size in zip(places[1:], sizes[1:], strict=True):
         linear = linear * size + place
@@ -69,7 +69,7 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
     masks = [(dim, given) for dim, given in enumerate(indices) if given is not None and given.dtype in _MASKS]
     if masks:
         return _put_by_mask(tensor, *masks[0], values, accumulate)
-    counted = [None if given is None else _counted(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
+    counted = [None if given is None else _count_from_start(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
     if values.dim() > 0:
         shape = _indexed_shape(tensor, counted)
         values = values.expand(shape) if values.dim() < len(shape) else values
@@ -100,13 +100,13 @@ def _put_by_mask(tensor: Tensor, dim: int, mask: Tensor, values: Tensor, accumul
 def take(tensor: Tensor, places: Tensor) -> Tensor:
     """Return the elements at indices into the flattened tensor."""
     flat = tensor.flatten()
-    return flat.index_select(0, _counted(places, flat.shape[0]).flatten()).reshape(places.shape)
+    return flat.index_select(0, _count_from_start(places, flat.shape[0]).flatten()).reshape(places.shape)
 
 
 def select(tensor: Tensor, dim: int, index: Any) -> Tensor:
     """Compute aten::select at an index that is only known at run time."""
     places = torch.scalar_tensor(index, dtype=torch.int64).reshape([1])
-    return tensor.index_select(dim, _counted(places, tensor.shape[dim])).squeeze(dim)
+    return tensor.index_select(dim, _count_from_start(places, tensor.shape[dim])).squeeze(dim)
 
 
 def scatters_within(node: Node) -> bool:
@@ -158,10 +158,10 @@ def slice_(tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, ste
     """Compute aten::slice from a start that is only known at run time. torch determines its length."""
     length = torch.ops.aten.slice.Tensor(tensor, dim, start, end, step).shape[dim]
     places = torch.arange(length) * step + torch.scalar_tensor(start, dtype=torch.int64)
-    return tensor.index_select(dim, _counted(places, tensor.shape[dim]))
+    return tensor.index_select(dim, _count_from_start(places, tensor.shape[dim]))
 
 
-def _counted(places: Tensor | None, size: Any) -> Tensor:
+def _count_from_start(places: Tensor | None, size: Any) -> Tensor:
     assert places is not None
     places = places.to(torch.int64)
     return torch.where(places < 0, places + size, places)

@@ -17,7 +17,7 @@ aten, prims = torch.ops.aten, torch.ops.prims
 ROWS: dict[Any, tuple[Callable[..., Any], str, Callable[[Node], bool]]] = {}
 
 
-def _add(names: str, decomposition: Any, reason: str, when: Callable[[Node], bool] = lambda node: True) -> None:
+def _add_rows(names: str, decomposition: Any, reason: str, when: Callable[[Node], bool] = lambda node: True) -> None:
     """Add a row for each op of `names` (`packet` or `packet.overload`). If `decomposition` is None, torch's own is used."""
     for name in names.split():
         packet, _, overload = name.partition(".")
@@ -35,67 +35,67 @@ _REDUCED = "float16 overflows in the sum"
 _ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10"
 _BYTES = "bytes and bools are reduced from a signed start: wrong numbers"
 
-_add("remainder.Tensor remainder.Scalar", division.remainder, "has the dividend's sign: wrong for negative operands")
-_add("remainder.Scalar_Tensor", division.remainder, _NUMBER)
-_add("fmod.Tensor fmod.Scalar", division.fmod, "computed as a - trunc(a / b) * b, which is not exact; no lowering of integers")
-_add("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.rounds_floats)
-_add("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.rounds_floats)
+_add_rows("remainder.Tensor remainder.Scalar", division.remainder, "has the dividend's sign: wrong for negative operands")
+_add_rows("remainder.Scalar_Tensor", division.remainder, _NUMBER)
+_add_rows("fmod.Tensor fmod.Scalar", division.fmod, "computed as a - trunc(a / b) * b, which is not exact; no lowering of integers")
+_add_rows("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.rounds_floats)
+_add_rows("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.rounds_floats)
 
-_add("frobenius_norm.dim", reductions.frobenius_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
-_add("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
+_add_rows("frobenius_norm.dim", reductions.frobenius_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
+_add_rows("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
 for _name, (_unbiased, _corrected) in reductions.MOMENTS.items():
-    _add(f"{_name} {_name}.dim", _unbiased, _FEW)
-    _add(f"{_name}.correction", _corrected, _FEW)
+    _add_rows(f"{_name} {_name}.dim", _unbiased, _FEW)
+    _add_rows(f"{_name}.correction", _corrected, _FEW)
 for _op in ("sum", "sum.dim_IntList", "mean", "mean.dim"):
     _target = getattr(getattr(aten, _op.partition(".")[0]), _op.partition(".")[2] or "default")
-    _add(_op, reductions.widened(_target), _REDUCED, reductions.is_reduced)
+    _add_rows(_op, reductions.compute_in_float32(_target), _REDUCED, reductions.is_reduced)
 for _op, _reduce in (("max", torch.amax), ("min", torch.amin)):
-    _add(f"{_op}.dim", reductions.extreme(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
-    _add(f"arg{_op}", reductions.index_of(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
-    _add(_op, reductions.on_signed(getattr(aten, _op).default), _BYTES, reductions.is_narrow)
-    _add(f"a{_op}", reductions.on_signed(_reduce), _BYTES, reductions.is_narrow)
+    _add_rows(f"{_op}.dim", reductions.make_extreme(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
+    _add_rows(f"arg{_op}", reductions.make_index_reduction(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
+    _add_rows(_op, reductions.compute_in_int16(getattr(aten, _op).default), _BYTES, reductions.is_narrow)
+    _add_rows(f"a{_op}", reductions.compute_in_int16(_reduce), _BYTES, reductions.is_narrow)
 for _op in ("any", "all"):
     for _form in ("default", "dim", "dims"):
         _target = getattr(getattr(aten, _op), _form)
-        _add(f"{_op}.{_form}", reductions.truth_of_bytes(_target), "bytes are not read as bools: 255", reductions.takes_bytes)
+        _add_rows(f"{_op}.{_form}", reductions.reduce_bytes(_target), "bytes are not read as bools: 255", reductions.takes_bytes)
 
-_add("addmm", products.addmm, f"{_ZERO}; no lowering of integers", products.drops)
-_add("addmv", products.addmv, _ZERO, products.drops)
-_add("addbmm", products.addbmm, f"{_ZERO}; no lowering of integers", products.drops)
-_add("baddbmm", products.baddbmm, _ZERO, products.drops_tensor)
-_add("addcmul", products.addcmul, "the product may overflow before it is scaled", products.is_scaled)
-_add("addcdiv", products.addcdiv, "the quotient may overflow before it is scaled", products.is_scaled)
-_add("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, "no lowering to StableHLO")
-_add("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py,
+_add_rows("addmm", products.addmm, f"{_ZERO}; no lowering of integers", products.drops_operand)
+_add_rows("addmv", products.addmv, _ZERO, products.drops_operand)
+_add_rows("addbmm", products.addbmm, f"{_ZERO}; no lowering of integers", products.drops_operand)
+_add_rows("baddbmm", products.baddbmm, _ZERO, products.drops_tensor)
+_add_rows("addcmul", products.addcmul, "the product may overflow before it is scaled", products.is_scaled)
+_add_rows("addcdiv", products.addcdiv, "the quotient may overflow before it is scaled", products.is_scaled)
+_add_rows("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, "no lowering to StableHLO")
+_add_rows("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py,
      "torch's decomposition takes no integers with numbers")
-_add("kl_div", products.kl_div, "NaN where the target is 0")
-_add("lerp.Scalar lerp.Tensor", None, "start + weight * (end - start) does not end at the end")
-_add("softshrink", None, "wrong for negative numbers")
-_add("hardshrink threshold", None, _NAN)
+_add_rows("kl_div", products.kl_div, "NaN where the target is 0")
+_add_rows("lerp.Scalar lerp.Tensor", None, "start + weight * (end - start) does not end at the end")
+_add_rows("softshrink", None, "wrong for negative numbers")
+_add_rows("hardshrink threshold", None, _NAN)
 
 for _op in ("mul", "add", "sub", "div"):
     _target = getattr(aten, _op).Tensor
-    _add(f"{_op}.Tensor", scalars.arithmetic(_target),
-         "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.needs_care)
+    _add_rows(f"{_op}.Tensor", scalars.make_arithmetic(_target),
+         "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.has_unusual_number)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
-    _add(f"{_op}.Scalar", scalars.comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
-         "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process", scalars.is_mixed)
+    _add_rows(f"{_op}.Scalar", scalars.make_comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
+         "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process", scalars.compares_unlike_kinds)
 for _op in ("and", "or", "xor"):
     _target = getattr(aten, f"bitwise_{_op}").Tensor
-    _add(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.with_tensors(_target), "no form of a number")
-    _add(f"__{_op}__.Tensor", _target, "no lowering to StableHLO")
+    _add_rows(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.convert_numbers(_target), "no form of a number")
+    _add_rows(f"__{_op}__.Tensor", _target, "no lowering to StableHLO")
 for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.bitwise_right_shift.Tensor)):
-    _shift = scalars.shift(_target)
+    _shift = scalars.make_shift(_target)
     _forms = f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor"
-    _add(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, "no lowering to StableHLO")
-    _add(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.is_uneven)
-_add("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scalars.changes_dtype)
-_add("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)
-_add("pow.Tensor_Scalar", scalars.root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
-_add("copysign.Scalar", scalars.copysign, "no form of a number")
-_add("abs", scalars.unchanged, "no lowering of bytes", reductions.takes_bytes)
+    _add_rows(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, "no lowering to StableHLO")
+    _add_rows(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.has_unlike_operands)
+_add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scalars.changes_dtype)
+_add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)
+_add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
+_add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
+_add_rows("abs", scalars.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
 ROWS[prims.amax.default] = (torch.amax, "no lowering to StableHLO", lambda node: True)
 ROWS[prims.amin.default] = (torch.amin, "no lowering to StableHLO", lambda node: True)
-ROWS[prims.prod.default] = (scalars.product, "no lowering to StableHLO", lambda node: True)
+ROWS[prims.prod.default] = (scalars.prod, "no lowering to StableHLO", lambda node: True)
 
-_add("einsum", einsum.einsum, "aborts the process, or no lowering", einsum.is_hard)
+_add_rows("einsum", einsum.einsum, "aborts the process, or no lowering", einsum.needs_decomposition)

@@ -10,28 +10,28 @@ import torch
 Tensor: TypeAlias = torch.Tensor
 
 
-def first(x: Tensor, n: Tensor) -> Tensor:
+def chebyshev_t(x: Tensor, n: Tensor) -> Tensor:
     """Return T_n(x) = cos(n t) where x = cos t."""
-    return _by_angle(x, n, lambda t, n: torch.cos(n * t), lambda t, n: torch.cosh(n * t), lambda n: torch.ones_like(n), 0)
+    return _evaluate(x, n, lambda t, n: torch.cos(n * t), lambda t, n: torch.cosh(n * t), lambda n: torch.ones_like(n), 0)
 
 
-def second(x: Tensor, n: Tensor) -> Tensor:
+def chebyshev_u(x: Tensor, n: Tensor) -> Tensor:
     """Return U_n(x) = sin((n + 1) t) / sin(t)."""
-    return _by_angle(x, n, lambda t, n: torch.sin((n + 1) * t) / torch.sin(t), lambda t, n: torch.sinh((n + 1) * t) / torch.sinh(t),
+    return _evaluate(x, n, lambda t, n: torch.sin((n + 1) * t) / torch.sin(t), lambda t, n: torch.sinh((n + 1) * t) / torch.sinh(t),
                      lambda n: n + 1, 0)  # fmt: skip
 
 
-def third(x: Tensor, n: Tensor) -> Tensor:
+def chebyshev_v(x: Tensor, n: Tensor) -> Tensor:
     """Return V_n(x) = cos((n + 1/2) t) / cos(t / 2), where V_n(-x) = (-1)^n W_n(x)."""
-    return _half_angle(x, n, third_kind=True)
+    return _evaluate_half_angle(x, n, third_kind=True)
 
 
-def fourth(x: Tensor, n: Tensor) -> Tensor:
+def chebyshev_w(x: Tensor, n: Tensor) -> Tensor:
     """Return W_n(x) = sin((n + 1/2) t) / sin(t / 2)."""
-    return _half_angle(x, n, third_kind=False)
+    return _evaluate_half_angle(x, n, third_kind=False)
 
 
-def shifted(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def shift(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function of the polynomial of 2x - 1."""
 
     def of(x: Tensor, n: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def shifted(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
     return of
 
 
-def _degree(x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+def _promote(x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
     """Return x and n in x's floating dtype, with n truncated to an integer."""
     dtype = torch.promote_types(x.dtype, n.dtype)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
@@ -54,21 +54,21 @@ def _sign(x: Tensor, n: Tensor) -> Tensor:
     return torch.where(x < 0, 1 - 2 * odd, 1.0)
 
 
-def _by_angle(x: Tensor, n: Tensor, inside: Callable[..., Tensor], outside: Callable[..., Tensor], at_one: Callable[[Tensor], Tensor],
+def _evaluate(x: Tensor, n: Tensor, inside: Callable[..., Tensor], outside: Callable[..., Tensor], at_one: Callable[[Tensor], Tensor],
               below: float) -> Tensor:
     """Return a polynomial with the parity of its degree.
 
     It is computed by the angle of |x|, inside and outside of [-1, 1]. below: its value for negative degrees.
     """
-    x, n = _degree(x, n)
+    x, n = _promote(x, n)
     size = x.abs()
     value = torch.where(size < 1, inside(torch.acos(size.clamp(max=1)), n), outside(torch.acosh(size.clamp(min=1)), n))
     value = torch.where(size == 1, at_one(n), value) * _sign(x, n)
     return torch.where(n < 0, below, value)
 
 
-def _half_angle(x: Tensor, n: Tensor, third_kind: bool) -> Tensor:
-    x, n = _degree(x, n)
+def _evaluate_half_angle(x: Tensor, n: Tensor, third_kind: bool) -> Tensor:
+    x, n = _promote(x, n)
     size = x.abs()
     narrow, wide, odd = torch.acos(size.clamp(max=1)), torch.acosh(size.clamp(min=1)), n + 0.5
     cosines = torch.where(size < 1, torch.cos(odd * narrow) / torch.cos(narrow / 2), torch.cosh(odd * wide) / torch.cosh(wide / 2))

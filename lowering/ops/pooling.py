@@ -13,7 +13,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 Tensor: TypeAlias = torch.Tensor
 
 
-def to_one(node: Node) -> bool:
+def has_one_output(node: Node) -> bool:
     """Return whether an adaptive pooling node pools each map to one value, which is a mean at any size."""
     sizes = node.args[1]
     return all(size == 1 for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))  # type: ignore[union-attr]
@@ -24,7 +24,7 @@ def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:
     if all(size == 1 for size in output_size):
         return torch.mean(tensor, list(range(-len(output_size), 0)), keepdim=True)
     for dim, size in zip(range(-len(output_size), 0), output_size, strict=True):
-        inside = _parts(tensor, dim, size)
+        inside = _part_mask(tensor, dim, size)
         moved = tensor.movedim(dim, -1).unsqueeze(-2)
         means = torch.where(inside, moved, 0).sum(-1) / inside.sum(-1).to(tensor.dtype)
         tensor = means.movedim(-1, dim)
@@ -36,7 +36,7 @@ def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor
     spatial = tensor.shape[-len(output_size) :]
     places = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial).expand(tensor.shape)
     for dim, size in reversed(list(zip(range(-len(output_size), 0), output_size, strict=True))):
-        inside = _parts(tensor, dim, size)
+        inside = _part_mask(tensor, dim, size)
         candidates = torch.where(inside, tensor.movedim(dim, -1).unsqueeze(-2), _lowest(tensor.dtype))
         best = candidates.argmax(-1)
         moved = places.movedim(dim, -1)
@@ -44,7 +44,7 @@ def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor
     return tensor, places
 
 
-def _parts(tensor: Tensor, dim: int, size: int) -> Tensor:
+def _part_mask(tensor: Tensor, dim: int, size: int) -> Tensor:
     """Return whether an index of `dim` is in a part, as (part, index).
 
     A part is [floor(part * length / size), ceil((part + 1) * length / size)).
@@ -60,16 +60,16 @@ def _parts(tensor: Tensor, dim: int, size: int) -> Tensor:
 def maximum(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
             dilation: Sequence[int] = (1,), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
     """Return the maximum of each window over the last `rank` dims, and its first index in the map. NaN is the largest value."""
-    values, inside = _windows(tensor, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
+    values, inside = _gather_windows(tensor, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
     spatial = tensor.shape[-rank:]
     numbered = torch.arange(math.prod(spatial), device=tensor.device).reshape(spatial)
-    places, _ = _windows(numbered, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
+    places, _ = _gather_windows(numbered, _settings(rank, kernel_size, stride or kernel_size, padding, dilation), ceil_mode)
     values = torch.where(inside, values, _lowest(tensor.dtype)).flatten(-rank)
     best = values.argmax(-1, keepdim=True)
     return values.amax(-1), places.flatten(-rank).expand(values.shape).gather(-1, best).squeeze(-1)
 
 
-def maximum_alone(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> Tensor:
+def maximum_values(rank: int, tensor: Tensor, *settings: Any, **named: Any) -> Tensor:
     """Return the maximum of each window over the last `rank` dims."""
     return maximum(rank, tensor, *settings, **named)[0]
 
@@ -79,20 +79,20 @@ def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
     """Return the mean of each window over the last `rank` dims, with the elements of the padding or without them."""
     settings = _settings(rank, kernel_size, stride or kernel_size, padding, (1,))
     last = list(range(-rank, 0))
-    if _one_window(tensor.shape[-rank:], settings):
+    if _is_one_window(tensor.shape[-rank:], settings):
         if divisor_override is None:
             return tensor.mean(last, keepdim=True)
-        return _divided(tensor.sum(last, keepdim=True), divisor_override)
-    values, inside = _windows(tensor, settings, ceil_mode)
+        return _divide(tensor.sum(last, keepdim=True), divisor_override)
+    values, inside = _gather_windows(tensor, settings, ceil_mode)
     total = torch.where(inside, values, 0).sum(last)
     if divisor_override is not None:
-        return _divided(total, divisor_override)
+        return _divide(total, divisor_override)
     if count_include_pad:
-        inside = _fitting(tensor, settings, ceil_mode, padded=True)
-    return _divided(total, inside.sum(last))
+        inside = _is_inside(tensor, settings, ceil_mode, padded=True)
+    return _divide(total, inside.sum(last))
 
 
-def _one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> bool:
+def _is_one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> bool:
     """Return whether a window covers the whole map at every size of its range.
 
     The last pooling of a classifier is such a case. Gathering would take memory for the whole kernel.
@@ -108,11 +108,11 @@ def _settings(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
     return list(zip(*widened, strict=True))  # type: ignore[arg-type]
 
 
-def _divided(total: Tensor, divisor: Any) -> Tensor:
+def _divide(total: Tensor, divisor: Any) -> Tensor:
     return total / divisor if total.dtype.is_floating_point else torch.div(total, divisor, rounding_mode="trunc").to(total.dtype)
 
 
-def _places(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.device) -> Tensor:
+def _window_indices(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.device) -> Tensor:
     """Return the indices along a dim as (window, step), including those in the padding."""
     kernel, stride, padding, dilation = settings
     reach = size + 2 * padding - dilation * (kernel - 1) - 1
@@ -125,25 +125,25 @@ def _places(size: Any, settings: Sequence[int], ceil_mode: bool, device: torch.d
     return starts.unsqueeze(-1) + torch.arange(kernel, device=device) * dilation
 
 
-def _fitting(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool, padded: bool = False) -> Tensor:
+def _is_inside(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool, padded: bool = False) -> Tensor:
     """Return whether an index is in the map, as (*windows, *kernel). If `padded`, the padding counts as part of the map."""
     rank = len(settings)
     inside = torch.ones((), dtype=torch.bool, device=tensor.device)
     for dim, given in enumerate(settings):
         size, edge = tensor.shape[dim - rank], given[2] if padded else 0
-        places = _places(size, given, ceil_mode, tensor.device)
+        places = _window_indices(size, given, ceil_mode, tensor.device)
         axes = [1] * (2 * rank)
         axes[dim], axes[rank + dim] = places.shape
         inside = inside & ((places >= -edge) & (places < size + edge)).reshape(axes)
     return inside
 
 
-def _windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool) -> tuple[Tensor, Tensor]:
+def _gather_windows(tensor: Tensor, settings: Sequence[Sequence[int]], ceil_mode: bool) -> tuple[Tensor, Tensor]:
     """Return the windows (..., *windows, *kernel), and which of their elements are in the map. The others have arbitrary values."""
-    inside, first = _fitting(tensor, settings, ceil_mode), tensor.dim() - len(settings)
+    inside, first = _is_inside(tensor, settings, ceil_mode), tensor.dim() - len(settings)
     for dim, given in enumerate(settings, first):
         size = tensor.shape[dim]
-        places = _places(size, given, ceil_mode, tensor.device)
+        places = _window_indices(size, given, ceil_mode, tensor.device)
         taken = tensor.index_select(dim, places.clamp(0, size - 1).flatten())
         tensor = taken.reshape(*taken.shape[:dim], *places.shape, *taken.shape[dim + 1 :]).movedim(dim + 1, -1)
     return tensor, inside

@@ -16,7 +16,7 @@ def _is_zero(number: Any) -> bool:
     return isinstance(number, int | float | complex) and number == 0
 
 
-def drops(node: Node) -> bool:
+def drops_operand(node: Node) -> bool:
     """Return whether a node drops its tensor or its product, or computes integers, which torch-mlir does not lower."""
     return any(_is_zero(node.kwargs.get(name, 1)) for name in ("beta", "alpha")) or not node.meta["val"].dtype.is_floating_point
 
@@ -26,7 +26,7 @@ def drops_tensor(node: Node) -> bool:
     return _is_zero(node.kwargs.get("beta", 1))
 
 
-def _sum(tensor: Tensor, shape: Sequence[Any], product: Callable[[], Tensor], beta: Any, alpha: Any) -> Tensor:
+def _add_product(tensor: Tensor, shape: Sequence[Any], product: Callable[[], Tensor], beta: Any, alpha: Any) -> Tensor:
     if _is_zero(alpha):
         kept = torch.zeros_like(tensor) if _is_zero(beta) else tensor * beta
         return kept.expand(shape)
@@ -38,17 +38,17 @@ def _sum(tensor: Tensor, shape: Sequence[Any], product: Callable[[], Tensor], be
 
 def addmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """Return beta * tensor + alpha * (left @ right)."""
-    return _sum(tensor, (left.shape[0], right.shape[1]), lambda: torch.mm(left, right), beta, alpha)
+    return _add_product(tensor, (left.shape[0], right.shape[1]), lambda: torch.mm(left, right), beta, alpha)
 
 
 def addmv(tensor: Tensor, matrix: Tensor, vector: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """Return beta * tensor + alpha * (matrix @ vector)."""
-    return _sum(tensor, (matrix.shape[0],), lambda: torch.mv(matrix, vector), beta, alpha)
+    return _add_product(tensor, (matrix.shape[0],), lambda: torch.mv(matrix, vector), beta, alpha)
 
 
 def addbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """Return beta * tensor + alpha * (the sum of the batch of left @ right)."""
-    return _sum(tensor, (left.shape[1], right.shape[2]), lambda: torch.bmm(left, right).sum(0, dtype=tensor.dtype), beta, alpha)
+    return _add_product(tensor, (left.shape[1], right.shape[2]), lambda: torch.bmm(left, right).sum(0, dtype=tensor.dtype), beta, alpha)
 
 
 def baddbmm(tensor: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -78,15 +78,15 @@ def addcdiv(tensor: Tensor, left: Tensor, right: Tensor, *, value: Any = 1) -> T
 
 def xlogy(left: Any, right: Any) -> Tensor:
     """Return left * log(right), or 0 where left is 0 and right is not NaN."""
-    return _where_not_zero(left, right, torch.log)
+    return _multiply_nonzero(left, right, torch.log)
 
 
 def xlog1py(left: Any, right: Any) -> Tensor:
     """Return left * log1p(right), or 0 where left is 0 and right is not NaN."""
-    return _where_not_zero(left, right, torch.log1p)
+    return _multiply_nonzero(left, right, torch.log1p)
 
 
-def _where_not_zero(left: Any, right: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
+def _multiply_nonzero(left: Any, right: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
     dtype = torch.result_type(left, right)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     if not isinstance(left, torch.Tensor):
@@ -94,13 +94,13 @@ def _where_not_zero(left: Any, right: Any, function: Callable[[Tensor], Tensor])
         return torch.where(right == right, 0.0, right) if left == 0 else left * function(right)
     left = left.to(dtype)
     if not isinstance(right, torch.Tensor):
-        factor = _value(function, right)
+        factor = _evaluate_log(function, right)
         return left * factor if math.isnan(factor) else torch.where(left == 0, 0.0, left * factor)
     right = right.to(dtype)
     return torch.where((left == 0) & (right == right), 0.0, left * function(right))
 
 
-def _value(function: Callable[[Tensor], Tensor], number: float) -> float:
+def _evaluate_log(function: Callable[[Tensor], Tensor], number: float) -> float:
     """Return log or log1p of a number: -inf at its pole, NaN below."""
     shifted = number if function is torch.log else number + 1
     if shifted != shifted or shifted < 0:

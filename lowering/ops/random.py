@@ -22,24 +22,24 @@ def uniform_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: to
     return uniform(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 
 
-def standard(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+def standard_normal(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
     """Return standard normal numbers."""
     return aten.normal_functional.default(torch.zeros(size, dtype=dtype or torch.get_default_dtype(), device=device))
 
 
-def standard_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+def standard_normal_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
     """Return standard normal numbers in the shape of a tensor."""
-    return standard(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
+    return standard_normal(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 
 
 def normal(mean: Tensor | float, std: Tensor | float = 1.0, *, generator: None = None) -> Tensor:
     """Return normal numbers. At least one of `mean` and `std` is a tensor, and their broadcast shape is that of the result."""
-    return standard_like(mean + std) * std + mean  # type: ignore[arg-type]
+    return standard_normal_like(mean + std) * std + mean  # type: ignore[arg-type]
 
 
 def normal_of_size(mean: float, std: float, size: Sequence[int], *, generator: None = None, **settings: Any) -> Tensor:
     """Return normal numbers of the shape `size`."""
-    return standard(size, **settings) * std + mean
+    return standard_normal(size, **settings) * std + mean
 
 
 def geometric(tensor: Tensor, p: float, *, generator: None = None) -> Tensor:

@@ -33,22 +33,22 @@ def lstm(inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_bia
     layers = gather_params(params, has_biases, hx[0].size(2) != hx[1].size(2))
     given = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
     output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
-                               partial(_layer, _lstm_cell))
+                               partial(_run_layer, _lstm_cell))
     hidden, cells = zip(*last, strict=True)
     return output, torch.stack(hidden, 0), torch.stack(cells, 0)
 
 
-def with_one_state(cell: Cell, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
+def run_with_one_state(cell: Cell, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
                    train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor]:
     """Compute aten::gru.input or aten::rnn_*.input."""
     given = [(hidden,) for hidden in hx.unbind(0)]
     layers = gather_params(params, has_biases, False)
     output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
-                               partial(_layer, cell))
+                               partial(_run_layer, cell))
     return output, torch.stack([hidden for (hidden,) in last], 0)
 
 
-def _layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
+def _run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
            reverse: bool = False) -> tuple[Tensor, State]:
     """Run one direction of one layer on (time, batch, features).
 
@@ -102,48 +102,48 @@ def _plain_cell(activation: Callable[[Tensor], Tensor], row: Tensor, state: Stat
 
 DEFINITIONS: dict[Any, Callable[..., Any]] = {
     aten.lstm.input: lstm,
-    aten.gru.input: partial(with_one_state, _gru_cell),
-    aten.rnn_tanh.input: partial(with_one_state, partial(_plain_cell, torch.tanh)),
-    aten.rnn_relu.input: partial(with_one_state, partial(_plain_cell, torch.relu)),
+    aten.gru.input: partial(run_with_one_state, _gru_cell),
+    aten.rnn_tanh.input: partial(run_with_one_state, partial(_plain_cell, torch.tanh)),
+    aten.rnn_relu.input: partial(run_with_one_state, partial(_plain_cell, torch.relu)),
 }
 
 
-def loop(node: Node) -> Callable[..., Any] | None:
+def choose_loop(node: Node) -> Callable[..., Any] | None:
     """Return the definition of a recurrent node as a loop over time, or None for other nodes.
 
     A constant length of few steps is unrolled, as torch does.
     """
-    return partial(_chosen, DEFINITIONS[node.target], decomposition_table[node.target]) if node.target in DEFINITIONS else None
+    return partial(_choose, DEFINITIONS[node.target], decomposition_table[node.target]) if node.target in DEFINITIONS else None
 
 
-def _chosen(looped: Callable[..., Any], unrolled: Callable[..., Any], inputs: Tensor, *rest: Any) -> Any:
-    steps = _steps(inputs, rest)
+def _choose(looped: Callable[..., Any], unrolled: Callable[..., Any], inputs: Tensor, *rest: Any) -> Any:
+    steps = _count_steps(inputs, rest)
     return unrolled(inputs, *rest) if isinstance(steps, int) and steps <= UNROLLED else looped(inputs, *rest)
 
 
-def _steps(inputs: Any, rest: Sequence[Any]) -> Any:
+def _count_steps(inputs: Any, rest: Sequence[Any]) -> Any:
     return inputs.shape[1 if rest[-1] else 0]
 
 
-def is_dynamic(node: Node) -> bool:
+def has_dynamic_length(node: Node) -> bool:
     """Return whether a node is a recurrent layer over a length that is not constant."""
-    return node.target in DEFINITIONS and not isinstance(_steps(node.args[0].meta["val"], node.args[1:]), int)  # type: ignore[union-attr]
+    return node.target in DEFINITIONS and not isinstance(_count_steps(node.args[0].meta["val"], node.args[1:]), int)  # type: ignore[union-attr]
 
 
 @contextmanager
-def whole() -> Iterator[None]:
+def keep_whole() -> Iterator[None]:
     """Keep each recurrent layer as one node while tracing inside the block. Shapes are computed without running the steps."""
     torchs = {(op, key): op.py_kernels[key] for op in DEFINITIONS for key in _KEYS}
     try:
         for op, key in torchs:
-            _define(op, key, _empty)
+            _define(op, key, _make_empty)
         yield
     finally:
         for (op, key), kernel in torchs.items():
             _define(op, key, kernel)
 
 
-def _empty(inputs: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
+def _make_empty(inputs: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
            bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:
     """Return results of the right shapes: the output, and the last of each state."""
     states = [hx] if isinstance(hx, torch.Tensor) else list(hx)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from lowering.ops.division import REDUCED, computed_in
+from lowering.ops.division import REDUCED, compute_dtype
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -57,7 +57,7 @@ def vector_norm(tensor: Tensor, ord: Any = 2, dim: Sequence[int] | None = None, 
         tensor = tensor.to(dtype)
     tensor = tensor.abs() if tensor.dtype.is_complex else tensor
     result = tensor.dtype
-    return torch.linalg.vector_norm(tensor.to(computed_in(result)), ord, dim, keepdim).to(result)
+    return torch.linalg.vector_norm(tensor.to(compute_dtype(result)), ord, dim, keepdim).to(result)
 
 
 def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
@@ -65,7 +65,7 @@ def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) ->
     return vector_norm(tensor, 2, dim, keepdim)
 
 
-def widened(op: Callable[..., Any]) -> Callable[..., Any]:
+def compute_in_float32(op: Callable[..., Any]) -> Callable[..., Any]:
     """Return `op`, a sum or mean, computed in float32. In float16 it may overflow although its result does not."""
 
     def apply(tensor: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
@@ -74,21 +74,21 @@ def widened(op: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
+def _normalize_dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
     given = list(range(tensor.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim) or list(range(tensor.dim()))
     return [position % max(tensor.dim(), 1) for position in given] if tensor.dim() else []
 
 
-def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+def _variance_and_mean(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
     """Return variance and mean.
 
     The divisor is max(0, count - correction), so too few elements give NaN or inf.
     """
     if tensor.dtype.is_complex:
-        parts = [_spread(part, dim, correction, keepdim) for part in (tensor.real, tensor.imag)]
+        parts = [_variance_and_mean(part, dim, correction, keepdim) for part in (tensor.real, tensor.imag)]
         return parts[0][0] + parts[1][0], torch.complex(parts[0][1], parts[1][1])
-    result, dims = tensor.dtype, _dims(tensor, dim)
-    wide = tensor.to(computed_in(result))
+    result, dims = tensor.dtype, _normalize_dims(tensor, dim)
+    wide = tensor.to(compute_dtype(result))
     count = math.prod(tensor.shape[position] for position in dims)
     if not dims:
         mean, squares = wide, (wide - wide).square()
@@ -98,16 +98,16 @@ def _spread(tensor: Tensor, dim: int | Sequence[int] | None, correction: Any, ke
         mean = mean if keepdim else mean.squeeze(dims)
     if correction is not None and correction < 0:
         squares = torch.where(mean == mean, squares, mean)  # there are no elements
-    return (squares / _spare(count, 1 if correction is None else correction, wide.dtype)).to(result), mean.to(result)
+    return (squares / _degrees_of_freedom(count, 1 if correction is None else correction, wide.dtype)).to(result), mean.to(result)
 
 
-def _spare(count: Any, correction: Any, dtype: torch.dtype) -> Any:
+def _degrees_of_freedom(count: Any, correction: Any, dtype: torch.dtype) -> Any:
     if isinstance(correction, int):
         return torch.sym_max(count - correction, 0) if correction else count
     return (torch.scalar_tensor(count, dtype=dtype) - correction).clamp(min=0)
 
 
-def _moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _make_moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the forms of a moment that take `unbiased`, and the form that takes `correction`."""
 
     def unbiased(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -115,37 +115,37 @@ def _moments(finish: Callable[[Tensor, Tensor], Any]) -> tuple[Callable[..., Any
         if args and not isinstance(args[0], bool):
             dim, *args = args  # type: ignore[assignment]
         biased = not (args[0] if args else kwargs.get("unbiased", True))
-        return finish(*_spread(tensor, dim, 0 if biased else 1, args[1] if len(args) > 1 else kwargs.get("keepdim", False)))
+        return finish(*_variance_and_mean(tensor, dim, 0 if biased else 1, args[1] if len(args) > 1 else kwargs.get("keepdim", False)))
 
     def corrected(tensor: Tensor, dim: int | Sequence[int] | None = None, *, correction: Any = None, keepdim: bool = False) -> Any:
-        return finish(*_spread(tensor, dim, correction, keepdim))
+        return finish(*_variance_and_mean(tensor, dim, correction, keepdim))
 
     return unbiased, corrected
 
 
 # By op name: the function of the forms `default` and `dim`, and that of the form `correction`.
 MOMENTS = {
-    "var": _moments(lambda variance, mean: variance),
-    "std": _moments(lambda variance, mean: variance.sqrt()),
-    "var_mean": _moments(lambda variance, mean: (variance, mean)),
-    "std_mean": _moments(lambda variance, mean: (variance.sqrt(), mean)),
+    "var": _make_moments(lambda variance, mean: variance),
+    "std": _make_moments(lambda variance, mean: variance.sqrt()),
+    "var_mean": _make_moments(lambda variance, mean: (variance, mean)),
+    "std_mean": _make_moments(lambda variance, mean: (variance.sqrt(), mean)),
 }
 
 
-def extreme(reduce: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+def make_extreme(reduce: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
     """Return max.dim or min.dim in terms of amax or amin: the values, and the first index of each. NaN is the extreme if there is one."""
 
     def apply(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         if tensor.dim() == 0:
             return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
         values = reduce(tensor, dim, keepdim=True)
-        indices = _first(tensor, values, dim)
+        indices = _find_first(tensor, values, dim)
         return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
 
     return apply
 
 
-def index_of(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def make_index_reduction(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return argmax or argmin in terms of amax or amin: the first index of the extreme or of NaN.
 
     Without a dim, it is the index into all elements.
@@ -157,20 +157,20 @@ def index_of(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return found.reshape([1] * tensor.dim()) if keepdim else found
         if tensor.dim() == 0:
             return torch.zeros_like(tensor, dtype=torch.int64)
-        indices = _first(tensor, reduce(tensor, dim, keepdim=True), dim)
+        indices = _find_first(tensor, reduce(tensor, dim, keepdim=True), dim)
         return indices if keepdim else indices.squeeze(dim)
 
     return apply
 
 
-def _first(tensor: Tensor, values: Tensor, dim: int) -> Tensor:
+def _find_first(tensor: Tensor, values: Tensor, dim: int) -> Tensor:
     """Return the first index along `dim` of the element that is in `values`. The dim is kept."""
     length, after = tensor.shape[dim], tensor.dim() - 1 - dim % tensor.dim()
     indices = torch.arange(length, device=tensor.device).reshape(-1, *(1 for _ in range(after)))
     return torch.where((tensor == values) | (tensor != tensor), indices, length).amin(dim, keepdim=True)
 
 
-def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
+def compute_in_int16(op: Callable[..., Any]) -> Callable[..., Any]:
     """Return an op on uint8 or bool that computes in int16. Results of that type are converted back."""
 
     def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -180,7 +180,7 @@ def on_signed(op: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def truth_of_bytes(op: Callable[..., Any]) -> Callable[..., Any]:
+def reduce_bytes(op: Callable[..., Any]) -> Callable[..., Any]:
     """Return any or all of uint8, whose results are uint8 too: 0 or 1."""
 
     def apply(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

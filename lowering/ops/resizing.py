@@ -17,7 +17,7 @@ Tensor: TypeAlias = torch.Tensor
 Scale: TypeAlias = float | None  # as the user passed it; None: the quotient of the sizes
 
 
-def of_floats(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def choose_by_dtype(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a function that applies `ours` to floats, and `torchs` to integers, whose weights eager rounds."""
 
     def resize(tensor: Tensor, *rest: Any) -> Tensor:
@@ -26,7 +26,7 @@ def of_floats(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Cal
     return resize
 
 
-def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def make_vec_form(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return the form of an op that takes an output size or scale factors (`.vec`).
 
     `sized` takes an output size and scales.
@@ -34,13 +34,13 @@ def by_factors(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def resize(tensor: Tensor, output_size: Sequence[Any] | None, *rest: Any) -> Tensor:
         *settings, factors = rest
-        size = list(output_size) if output_size is not None else _scaled(tensor.shape[2:], factors)
+        size = list(output_size) if output_size is not None else _scale_sizes(tensor.shape[2:], factors)
         return sized(tensor, size, *settings, *(factors if factors is not None else [None] * len(size)))  # type: ignore[no-any-return]
 
     return resize
 
 
-def _scaled(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
+def _scale_sizes(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
     pairs = zip(sizes, factors, strict=True)
     return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in pairs]
 
@@ -58,15 +58,15 @@ def nearest_exact(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) ->
 def _nearest(tensor: Tensor, output_size: Sequence[Any], scales: Sequence[Scale], exact: bool) -> Tensor:
     rank = len(output_size)
     for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * rank, strict=True), 2):
-        before, factor = tensor.shape[dim], _factor(tensor.shape[dim], size, scale)
+        before, factor = tensor.shape[dim], _repeat_factor(tensor.shape[dim], size, scale)
         if factor is not None and (not exact or factor % 2 == 0 or factor == 1):
-            tensor = _repeated(tensor, dim, factor)
+            tensor = _repeat(tensor, dim, factor)
         else:
             tensor = tensor.index_select(dim, _nearest_indices(before, size, scale, exact, rank, tensor))
     return tensor
 
 
-def _factor(before: Any, after: Any, scale: Scale) -> int | None:
+def _repeat_factor(before: Any, after: Any, scale: Scale) -> int | None:
     """Return the power of two by which a dim grows at every size, or None.
 
     Its scale is exact, so that each element is repeated.
@@ -77,7 +77,7 @@ def _factor(before: Any, after: Any, scale: Scale) -> int | None:
     return None
 
 
-def _repeated(tensor: Tensor, dim: int, factor: int) -> Tensor:
+def _repeat(tensor: Tensor, dim: int, factor: int) -> Tensor:
     """Repeat each element `factor` times along a dim, by a broadcast."""
     if factor == 1:
         return tensor
@@ -92,7 +92,7 @@ def _nearest_indices(before: Any, after: Any, scale: Scale, exact: bool, rank: i
     Eager computes it in single precision in 2-d, else in the precision of the tensor.
     """
     dtype = torch.float64 if like.dtype == torch.float64 and rank != 2 else torch.float32
-    step, places = _step(before, after, scale, dtype, like.device), torch.arange(after, device=like.device)
+    step, places = _output_step(before, after, scale, dtype, like.device), torch.arange(after, device=like.device)
     if not exact:
         found = _floor(places.to(dtype) * step)
         if rank == 2 and scale is not None:  # eager's shortcuts, which also apply if the scale is rounded
@@ -110,7 +110,7 @@ def _floor(value: Tensor) -> Tensor:
     return value.float().floor().to(torch.int64)
 
 
-def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: torch.device, align_corners: bool = False) -> Tensor:
+def _output_step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: torch.device, align_corners: bool = False) -> Tensor:
     """Return the distance of neighbouring outputs, in units of the input, as a 0-d tensor."""
     if not align_corners and scale is not None and scale > 0:
         return torch.full((), 1.0 / scale, dtype=dtype, device=device)
@@ -122,15 +122,15 @@ def _step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: tor
 
 def linear(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
     """Compute aten::upsample_linear1d, upsample_bilinear2d or upsample_trilinear3d of floats."""
-    return _tapped(tensor, output_size, align_corners, scales, _linear_taps)
+    return _interpolate(tensor, output_size, align_corners, scales, _linear_taps)
 
 
 def bicubic(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
     """Compute aten::upsample_bicubic2d of floats."""
-    return _tapped(tensor, output_size, align_corners, scales, _cubic_taps)
+    return _interpolate(tensor, output_size, align_corners, scales, _cubic_taps)
 
 
-def _tapped(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
+def _interpolate(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
             taps: Callable[[Tensor], list[tuple[Tensor, Tensor]]]) -> Tensor:
     """Interpolate dim by dim.
 
@@ -139,7 +139,7 @@ def _tapped(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, sca
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     result = tensor.to(dtype)
     for dim, (size, scale) in enumerate(zip(output_size, scales or [None] * len(output_size), strict=True), 2):
-        before, step = tensor.shape[dim], _step(tensor.shape[dim], size, scale, dtype, tensor.device, align_corners)
+        before, step = tensor.shape[dim], _output_step(tensor.shape[dim], size, scale, dtype, tensor.device, align_corners)
         places = torch.arange(size, device=tensor.device).to(dtype)
         source = places * step if align_corners else (places + 0.5) * step - 0.5
         around = [-1, *[1] * (tensor.dim() - dim - 1)]
@@ -182,36 +182,36 @@ def _cubic(distance: Tensor) -> Tensor:
 
 def bilinear_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
     """Compute aten::_upsample_bilinear2d_aa of floats."""
-    return _antialiased(tensor, output_size, align_corners, scales, _triangle, 1)
+    return _resize_antialiased(tensor, output_size, align_corners, scales, _triangle, 1)
 
 
 def bicubic_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, *scales: Scale) -> Tensor:
     """Compute aten::_upsample_bicubic2d_aa of floats."""
-    return _antialiased(tensor, output_size, align_corners, scales, _cubic, 2)
+    return _resize_antialiased(tensor, output_size, align_corners, scales, _cubic, 2)
 
 
-def _antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
+def _resize_antialiased(tensor: Tensor, output_size: Sequence[Any], align_corners: bool, scales: Sequence[Scale],
                  kernel: Callable[[Tensor], Tensor], reach: int) -> Tensor:
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     result = tensor.to(dtype)
     for dim, size, scale in reversed(list(zip((2, 3), output_size, scales or (None, None), strict=True))):
-        result = _filtered(result, dim, size, scale, align_corners, kernel, reach)
+        result = _filter(result, dim, size, scale, align_corners, kernel, reach)
     return result.to(tensor.dtype)
 
 
-def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bool, kernel: Callable[[Tensor], Tensor],
+def _filter(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: bool, kernel: Callable[[Tensor], Tensor],
               reach: int) -> Tensor:
     """Filter one dim with weights (output, index in its window).
 
     Elements outside of the window do not count, even if they are infinite.
     """
     before, dtype, device = tensor.shape[dim], tensor.dtype, tensor.device
-    step = _step(before, size, scale, dtype, device, align_corners)
+    step = _output_step(before, size, scale, dtype, device, align_corners)
     support = step.clamp(min=1) * reach
     centers = (torch.arange(size, device=device).to(dtype) + 0.5) * step
     first = (centers - support + 0.5).to(torch.int64).clamp(min=0)
     behind = (centers + support + 0.5).to(torch.int64).clamp(max=before)
-    width = _width(before, size, scale, align_corners, reach)
+    width = _window_width(before, size, scale, align_corners, reach)
     if width is None:  # the width of the window is unknown, so it is the whole dim
         places = torch.arange(before, device=device).unsqueeze(0)
     else:
@@ -228,7 +228,7 @@ def _filtered(tensor: Tensor, dim: int, size: Any, scale: Scale, align_corners: 
     return torch.where(inside, moved * weights, 0).sum(-1).movedim(-1, dim)
 
 
-def _width(before: Any, after: Any, scale: Scale, align_corners: bool, reach: int) -> int | None:
+def _window_width(before: Any, after: Any, scale: Scale, align_corners: bool, reach: int) -> int | None:
     """Return the number of inputs that an output can depend on, if it is the same at all sizes, else None."""
     if not align_corners and scale is not None and scale > 0:
         step = 1.0 / scale

@@ -21,35 +21,35 @@ def grid_sample(tensor: Tensor, grid: Tensor, interpolation_mode: int, padding_m
     The last coordinate of a point belongs to the first spatial dim. -1 and 1 are the edges of a map.
     """
     sizes = tensor.shape[2:]
-    at = [_located(grid.select(-1, len(sizes) - 1 - dim), size, align_corners) for dim, size in enumerate(sizes)]
+    at = [_to_positions(grid.select(-1, len(sizes) - 1 - dim), size, align_corners) for dim, size in enumerate(sizes)]
     if interpolation_mode == BICUBIC:
-        return _bicubic(tensor, at, padding_mode, align_corners)
-    at = [_padded(place, size, padding_mode, align_corners) for place, size in zip(at, sizes, strict=True)]
+        return _sample_bicubic(tensor, at, padding_mode, align_corners)
+    at = [_pad_positions(place, size, padding_mode, align_corners) for place, size in zip(at, sizes, strict=True)]
     if interpolation_mode == NEAREST:
-        return _taken(tensor, [place.round() for place in at], None)
+        return _gather(tensor, [place.round() for place in at], None)
     low = [place.floor() for place in at]
     edges = [((floor, 1 - (place - floor)), (floor + 1, place - floor)) for place, floor in zip(at, low, strict=True)]
     corners = (zip(*corner, strict=True) for corner in itertools.product(*edges))
-    return functools.reduce(torch.add, (_taken(tensor, places, functools.reduce(torch.mul, weights)) for places, weights in corners))
+    return functools.reduce(torch.add, (_gather(tensor, places, functools.reduce(torch.mul, weights)) for places, weights in corners))
 
 
-def _located(coordinates: Tensor, size: Any, align_corners: bool) -> Tensor:
+def _to_positions(coordinates: Tensor, size: Any, align_corners: bool) -> Tensor:
     """Convert coordinates in [-1, 1] to positions along a dim."""
     if align_corners:
         return (coordinates + 1) * ((size - 1) / 2)
     return (coordinates + 1) * (size / 2) - 0.5
 
 
-def _padded(places: Tensor, size: Any, padding_mode: int, align_corners: bool) -> Tensor:
+def _pad_positions(places: Tensor, size: Any, padding_mode: int, align_corners: bool) -> Tensor:
     if padding_mode == ZEROS:
         return places
     if padding_mode == REFLECTION:
-        places = _reflected(places, 0, size - 1) if align_corners else _reflected(places, -0.5, size)
+        places = _reflect(places, 0, size - 1) if align_corners else _reflect(places, -0.5, size)
     places = torch.where(places != places, 0, places)  # as eager clips NaN
     return places.clamp(min=0).clamp(max=size - 1)
 
 
-def _reflected(places: Tensor, low: float, span: Any) -> Tensor:
+def _reflect(places: Tensor, low: float, span: Any) -> Tensor:
     """Reflect positions at `low` and `low + span` until they are between the two."""
     distance, period = (places - low).abs(), torch.scalar_tensor(2 * span, dtype=places.dtype)
     rest = distance - (distance / period).trunc() * period
@@ -57,7 +57,7 @@ def _reflected(places: Tensor, low: float, span: Any) -> Tensor:
     return torch.where(period == 0, 0, inside)
 
 
-def _taken(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> Tensor:
+def _gather(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> Tensor:
     """Return the elements at the given indices, times their weights. They are 0 outside of the map."""
     sizes = tensor.shape[2:]
     inside = functools.reduce(torch.logical_and, ((place >= 0) & (place <= size - 1) for place, size in zip(places, sizes, strict=True)))
@@ -71,19 +71,19 @@ def _taken(tensor: Tensor, places: Sequence[Tensor], weights: Tensor | None) -> 
     return found if weights is None else found * weights.unsqueeze(1)  # a NaN coordinate gives NaN, as in eager
 
 
-def _bicubic(tensor: Tensor, at: Sequence[Tensor], padding_mode: int, align_corners: bool) -> Tensor:
+def _sample_bicubic(tensor: Tensor, at: Sequence[Tensor], padding_mode: int, align_corners: bool) -> Tensor:
     height, width = tensor.shape[2:]
-    rows, columns = (_cubic(place) for place in at)
+    rows, columns = (_cubic_taps(place) for place in at)
 
     def row(index: Tensor) -> Tensor:
-        vertical = _padded(index, height, padding_mode, align_corners)
-        taps = ((_padded(column, width, padding_mode, align_corners), weight) for column, weight in columns)
-        return functools.reduce(torch.add, (_taken(tensor, [vertical, horizontal], weight) for horizontal, weight in taps))
+        vertical = _pad_positions(index, height, padding_mode, align_corners)
+        taps = ((_pad_positions(column, width, padding_mode, align_corners), weight) for column, weight in columns)
+        return functools.reduce(torch.add, (_gather(tensor, [vertical, horizontal], weight) for horizontal, weight in taps))
 
     return functools.reduce(torch.add, (row(index) * weight.unsqueeze(1) for index, weight in rows))
 
 
-def _cubic(place: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _cubic_taps(place: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return the four indices around a position along a dim, with their weights (Keys' kernel with a = -0.75)."""
     low, a = place.floor(), -0.75
     t = place - low

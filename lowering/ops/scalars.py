@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from lowering.ops.arithmetic import takes_integers
-from lowering.ops.division import REDUCED, pair
+from lowering.ops.division import REDUCED, to_pair
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -20,7 +20,7 @@ def has_bool(node: Node) -> bool:
     return any(isinstance(argument, bool) for argument in node.args[:2])
 
 
-def with_tensors(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def convert_numbers(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `op` with its numbers converted to 0-d tensors of the dtype that both operands promote to."""
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
@@ -42,7 +42,7 @@ def is_too_wide(node: Node) -> bool:
     return abs(torch.tensor(float(number), dtype=dtype).item() - number) > torch.finfo(dtype).eps * abs(number)
 
 
-def in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compute_in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `op` of a reduced float and a number, computed in float32 and rounded once."""
 
     def apply(tensor: Tensor, number: Any, **kwargs: Any) -> Tensor:
@@ -51,16 +51,16 @@ def in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return apply
 
 
-def needs_care(node: Node) -> bool:
+def has_unusual_number(node: Node) -> bool:
     """Return whether a number is a bool or too wide."""
     return has_bool(node) or is_too_wide(node)
 
 
-def arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def make_arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `op` for the forms that need care (see `needs_care`)."""
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
-        chosen = with_tensors if isinstance(left, bool) or isinstance(right, bool) else in_float32
+        chosen = convert_numbers if isinstance(left, bool) or isinstance(right, bool) else compute_in_float32
         return chosen(op)(left, right, **kwargs)
 
     return apply
@@ -84,18 +84,18 @@ def clamp_max(tensor: Tensor, high: Any) -> Tensor:
     return clamp(tensor, None, high)
 
 
-def shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def make_shift(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a shift of integers by integers. Bytes are shifted as int32, which has their bits and no sign."""
 
     def apply(left: Any, right: Any) -> Tensor:
         dtype = torch.result_type(left, right)
         computed = torch.int32 if dtype is torch.uint8 else dtype
-        return op(*pair(left, right, computed)).to(dtype)
+        return op(*to_pair(left, right, computed)).to(dtype)
 
     return apply
 
 
-def is_uneven(node: Node) -> bool:
+def has_unlike_operands(node: Node) -> bool:
     """Return whether the operands of a shift are not two tensors of one shape, or are bytes."""
     if not all(isinstance(argument, Node) for argument in node.args) or node.meta["val"].dtype is torch.uint8:
         return True
@@ -103,7 +103,7 @@ def is_uneven(node: Node) -> bool:
     return left.shape != right.shape or left.dtype is not right.dtype
 
 
-def product(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype | None = None) -> Tensor:
+def prod(tensor: Tensor, dims: list[int] | None, *, output_dtype: torch.dtype | None = None) -> Tensor:
     """Return the product along dims, as prims.prod does."""
     dtype = output_dtype or (tensor.dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else torch.int64)
     for dim in sorted((dim % tensor.dim() for dim in (range(tensor.dim()) if dims is None else dims)), reverse=True):
@@ -116,7 +116,7 @@ def is_root(node: Node) -> bool:
     return node.args[1] in (0.5, -0.5) and node.meta["val"].dtype.is_floating_point
 
 
-def root(tensor: Tensor, exponent: float) -> Tensor:
+def square_root(tensor: Tensor, exponent: float) -> Tensor:
     """Return tensor ** 0.5 or tensor ** -0.5.
 
     Eager computes them by sqrt and rsqrt, which give NaN for -inf and -inf for -0.
@@ -124,17 +124,17 @@ def root(tensor: Tensor, exponent: float) -> Tensor:
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
 
 
-def unchanged(tensor: Tensor) -> Tensor:
+def copy_tensor(tensor: Tensor) -> Tensor:
     """Return a copy."""
     return tensor.clone()
 
 
 def copysign(tensor: Tensor, number: float) -> Tensor:
     """Return a tensor with the sign of a number. Integers are converted to floats."""
-    return torch.copysign(*pair(tensor, number, torch.result_type(tensor, float(number))))
+    return torch.copysign(*to_pair(tensor, number, torch.result_type(tensor, float(number))))
 
 
-def comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def make_comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a comparison with a number.
 
     A bool is compared as a tensor, and a number of another kind as a float.
@@ -142,13 +142,13 @@ def comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Te
 
     def decomposed(tensor: Tensor, other: Any) -> Tensor:
         if isinstance(other, bool):
-            return with_tensors(compare_tensors)(tensor, other)
+            return convert_numbers(compare_tensors)(tensor, other)
         return compare(tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype()), float(other))
 
     return decomposed
 
 
-def is_mixed(node: Node) -> bool:
+def compares_unlike_kinds(node: Node) -> bool:
     """Return whether a node compares with a bool, floats with an int, or integers with a float."""
     tensor, other = node.args[0].meta["val"], node.args[1]  # type: ignore[union-attr]
     if isinstance(other, bool):

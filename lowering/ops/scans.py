@@ -16,13 +16,13 @@ Tensor: TypeAlias = torch.Tensor
 
 def cumsum(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Return running sums along `dim`. A masked element is not a summand, so 0 * inf does not occur."""
-    dtype = dtype or _accumulated(tensor)
+    dtype = dtype or _accumulation_dtype(tensor)
     return _scan(tensor.to(dtype), dim, 0, lambda counted: counted.sum(-2, dtype=dtype))
 
 
 def cumprod(tensor: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Return running products along `dim`."""
-    dtype = dtype or _accumulated(tensor)
+    dtype = dtype or _accumulation_dtype(tensor)
     return _scan(tensor.to(dtype), dim, 1, lambda counted: counted.prod(-2, dtype=dtype))
 
 
@@ -39,15 +39,15 @@ def _logsumexp(tensor: Tensor, dim: int) -> Tensor:
 
 def cummax(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return running maxima along `dim`, and the last index of each. The maximum stays NaN after the first NaN."""
-    return _extremes(tensor, dim, lambda a, b: a >= b)
+    return _find_extremes(tensor, dim, lambda a, b: a >= b)
 
 
 def cummin(tensor: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return running minima along `dim`, and the last index of each."""
-    return _extremes(tensor, dim, lambda a, b: a <= b)
+    return _find_extremes(tensor, dim, lambda a, b: a <= b)
 
 
-def _extremes(tensor: Tensor, dim: int, beats: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def _find_extremes(tensor: Tensor, dim: int, beats: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Return running extremes and their indices.
 
     An element is the running extreme of [0, i] if it beats all earlier ones. The last such index up to i is the result's.
@@ -63,7 +63,7 @@ def _extremes(tensor: Tensor, dim: int, beats: Callable[[Tensor, Tensor], Tensor
     return moved.gather(-1, indices).transpose(dim, -1), indices.transpose(dim, -1)
 
 
-def _accumulated(tensor: Tensor) -> torch.dtype:
+def _accumulation_dtype(tensor: Tensor) -> torch.dtype:
     return tensor.dtype if tensor.dtype.is_floating_point or tensor.dtype.is_complex else torch.int64
 
 

@@ -26,7 +26,7 @@ def has_larger_source(node: Node) -> bool:
     return index.dim() == source.dim() and tuple(index.shape) != tuple(source.shape)
 
 
-def within_index(op: Any, tensor: Tensor, dim: int, index: Tensor, source: Tensor, *settings: Any, **named: Any) -> Tensor:
+def scatter_within_index(op: Any, tensor: Tensor, dim: int, index: Tensor, source: Tensor, *settings: Any, **named: Any) -> Tensor:
     """Apply the scatter `op` to the elements of `source` that have an index."""
     for place, size in enumerate(index.shape):
         source = source.narrow(place, 0, size)

@@ -23,7 +23,7 @@ def kthvalue(tensor: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tu
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
-    return _kept(values.narrow(dim, k - 1, 1), dim, keepdim), _kept(places.narrow(dim, k - 1, 1), dim, keepdim)
+    return _drop_dim(values.narrow(dim, k - 1, 1), dim, keepdim), _drop_dim(places.narrow(dim, k - 1, 1), dim, keepdim)
 
 
 def median(tensor: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def median_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Tenso
     is_nan = values != values
     last = values.shape[dim] - 1
     place = torch.where(is_nan.any(dim, keepdim=True), (~is_nan).sum(dim, keepdim=True), last // 2)
-    return _kept(values.gather(dim, place), dim, keepdim), _kept(places.gather(dim, place), dim, keepdim)
+    return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
 
 
 def nanmedian(tensor: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def nanmedian_along(tensor: Tensor, dim: int, keepdim: bool = False) -> tuple[Te
     values, places = torch.sort(tensor, stable=True, dim=dim)
     count = (values == values).sum(dim, keepdim=True)
     place = torch.div((count - 1).clamp(min=0), 2, rounding_mode="floor")
-    return _kept(values.gather(dim, place), dim, keepdim), _kept(places.gather(dim, place), dim, keepdim)
+    return _drop_dim(values.gather(dim, place), dim, keepdim), _drop_dim(places.gather(dim, place), dim, keepdim)
 
 
 def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
     moved = values.movedim(dim, -1)
     counts = (moved.unsqueeze(-1) == moved.unsqueeze(-2)).sum(-1).movedim(-1, dim)
     best = counts.argmax(dim, keepdim=True)
-    return _kept(values.gather(dim, best), dim, keepdim), _kept(places.gather(dim, best), dim, keepdim)
+    return _drop_dim(values.gather(dim, best), dim, keepdim), _drop_dim(places.gather(dim, best), dim, keepdim)
 
 
 def searchsorted(sequence: Tensor, values: Tensor, *, out_int32: bool = False, right: bool = False, side: str | None = None,
@@ -98,5 +98,5 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     return ~found if invert else found
 
 
-def _kept(tensor: Tensor, dim: int, keepdim: bool) -> Tensor:
+def _drop_dim(tensor: Tensor, dim: int, keepdim: bool) -> Tensor:
     return tensor if keepdim else tensor.squeeze(dim)

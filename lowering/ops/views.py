@@ -62,7 +62,7 @@ def unfold(tensor: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return taken.reshape(*shape[:dimension], count, size, *shape[dimension + 1 :]).movedim(dimension + 1, -1)
 
 
-def is_whole(node: Node) -> bool:
+def is_contiguous_storage(node: Node) -> bool:
     """Return whether an as_strided node's tensor is all of its memory in order, so that strides determine indices into it."""
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     return isinstance(value, torch.Tensor) and value.is_contiguous() and value.storage_offset() == 0
@@ -109,7 +109,7 @@ def keeps_dim(node: Node) -> bool:
     return isinstance(size, int) and size != 1
 
 
-def unsqueezed(tensor: Tensor, dim: int) -> Tensor:
+def keep_dim(tensor: Tensor, dim: int) -> Tensor:
     """Return the tensor itself: only dims of one element are squeezed."""
     return torch.ops.aten.alias.default(tensor)
 

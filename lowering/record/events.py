@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lowering.errors import Problem
-from lowering.plain import structured
+from lowering.plain import from_plain
 from lowering.record.result import START, JobResult, Remark, StageResult
-from lowering.record.symbols import followed
+from lowering.record.symbols import add_standings
 
 
 @dataclass
@@ -37,9 +37,9 @@ class History:
                 self.stage, self.running, self.peak_rss_source = event["stage"], True, event["peak_rss_source"]
             case "stage_end":
                 self.running = False
-                self.stages.append(structured(StageResult, event))
+                self.stages.append(from_plain(StageResult, event))
             case "warning":
-                self.remarks.append(structured(Remark, event))
+                self.remarks.append(from_plain(Remark, event))
             case "report":
                 self.reports[event["key"]] = event["data"]
             case "standing":
@@ -49,7 +49,7 @@ class History:
 
     def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
         peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
-        symbols, remarks = followed(self.reports.get("symbols", {}), self.standings)
+        symbols, remarks = add_standings(self.reports.get("symbols", {}), self.standings)
         return JobResult(
             f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
             seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),

@@ -53,7 +53,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
     folder.mkdir(parents=True, exist_ok=True)
     held = {"store": os.path.relpath(store, folder)} if store else {}
     whole = {**job.to_json(), **held, COMPRESS: limits.compress_bytes}
-    files.write_bytes(folder / JOB, files.encode(files.dumps(whole) + "\n"), durable=False)
+    files.write_bytes(folder / JOB, files.encode(files.encode_json(whole) + "\n"), durable=False)
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
@@ -74,11 +74,11 @@ def is_prepared(folder: Path) -> bool:
         return False
 
 
-def store_of(data: Mapping[str, Any], folder: Path) -> Path | None:
+def find_store(data: Mapping[str, Any], folder: Path) -> Path | None:
     """Return the store that the job of `folder` uses, or None. data: its job.json, which holds the path relative to the folder."""
     return (folder / data["store"]).resolve() if data.get("store") else None
 
 
-def compress_bytes_of(data: Mapping[str, Any]) -> int | None:
+def read_compress_bytes(data: Mapping[str, Any]) -> int | None:
     """Return the size from which the job compresses IR text. data: its job.json."""
     return data.get(COMPRESS, text_files.LARGE)

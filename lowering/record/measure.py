@@ -24,7 +24,7 @@ def reset_peak() -> str:
     return HIGH_WATER
 
 
-def peak_bytes(source: str) -> int:
+def read_peak_bytes(source: str) -> int:
     """Return the peak resident size in bytes, measured as `reset_peak` returned."""
     if source == HIGH_WATER:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -51,4 +51,4 @@ class Watch:
 
     def stop(self, done: StageResult) -> StageResult:
         return replace(done, seconds=round(time.perf_counter() - self._wall, 6), cpu_seconds=round(time.process_time() - self._cpu, 6),
-                       peak_rss_bytes=peak_bytes(self.source), phases=self.phases)
+                       peak_rss_bytes=read_peak_bytes(self.source), phases=self.phases)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowering.errors import ShapelineError
-from lowering.plain import plain
+from lowering.plain import to_plain
 from lowering.record.events import History
-from lowering.record.failure import outcome_of, text_of
+from lowering.record.failure import classify, format_traceback
 from lowering.record.folder import LOG
 from lowering.record.result import JobResult, Remark, StageResult
 
@@ -32,7 +32,7 @@ class Recorder:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         remark = Remark(code, message, place, self.history.stage)
         if remark not in self.history.remarks:
-            self.say({"event": "warning", **plain(remark)})
+            self.say({"event": "warning", **to_plain(remark)})
 
     def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
         if key not in REPORTS:
@@ -51,7 +51,7 @@ class Recorder:
 
     def end(self, done: StageResult) -> None:
         """Record the end of the stage."""
-        self.record({"event": "stage_end", **plain(done)})
+        self.record({"event": "stage_end", **to_plain(done)})
 
     def record(self, event: Mapping[str, Any]) -> None:
         """Add an event to the history and emit it."""
@@ -65,7 +65,7 @@ class Recorder:
 
     def fail(self, error: BaseException) -> JobResult:
         """Return the result of a job that ended with `error`, and write the traceback to the log."""
-        text = text_of(error)
+        text = format_traceback(error)
         if isinstance(error, ShapelineError) and error.log:
             text += f"\n{error.log.rstrip()}\n"
         try:
@@ -73,4 +73,4 @@ class Recorder:
                 log.write(f"\nstage {self.history.stage}:\n{text}")
         except OSError as unwritten:
             self("log", f"the traceback could not be written: {unwritten}")
-        return self.history.result(*outcome_of(error))
+        return self.history.result(*classify(error))

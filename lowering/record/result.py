@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering import files
 from lowering.errors import Problem
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.record.folder import LOG, MANIFEST, REPRO, TIMINGS
 from lowering.symbols import schema, views
 
@@ -128,11 +128,11 @@ class JobResult:
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**plain(self), "expected": self.expected, "as_expected": self.as_expected, "unverified": self.unverified}
+        return {**to_plain(self), "expected": self.expected, "as_expected": self.as_expected, "unverified": self.unverified}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> JobResult:
-        return structured(JobResult, data)
+        return from_plain(JobResult, data)
 
     def save(self, folder: Path) -> None:
         """Write timings.json, symbols.json with its pages and, last and atomically, manifest.json, which commits the result.
@@ -163,11 +163,11 @@ class JobResult:
             return None
 
 
-def with_remark(result: JobResult, remark: Remark) -> JobResult:
+def add_remark(result: JobResult, remark: Remark) -> JobResult:
     return replace(result, warnings=(*result.warnings, remark))
 
 
-def not_run(model: str, variant: str) -> JobResult:
+def build_not_run(model: str, variant: str) -> JobResult:
     """Return the row of a job without a result."""
     problem = Problem("run", "no result was recorded", "run the job again")
     return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(problem,))

@@ -7,24 +7,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowering.errors import Problem
-from lowering.plain import structured
+from lowering.plain import from_plain
 from lowering.record.result import Remark
-from lowering.symbols.levels import placed
+from lowering.symbols import levels
 from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord
 
 
-def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
+def add_standings(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
     """Add the places of dims at all levels to `symbols` (a SymbolRecord as JSON). Return it with the new warnings.
 
     standings: a Standing as JSON for each stage, which describes the level that the stage gave.
     Returns `symbols` unchanged if it is not a record of this schema.
     """
-    record = record_of(symbols)
+    record = parse_record(symbols)
     if record is None or not standings:
         return symbols, []
     stages = {standing["level"]: stage for stage, standing in standings.items()}
     try:
-        found = placed(record, [structured(Standing, standing) for standing in standings.values()])
+        found = levels.add_standings(record, [from_plain(Standing, standing) for standing in standings.values()])
     except Exception:  # noqa: BLE001 - an error in the log must not fail the job
         return symbols, [Remark("log_failed", traceback.format_exc(), "the symbol log", list(standings)[-1])]
     lost = {dim.id: stages[dim.lost_at] for dim in found.requested if dim.lost_at}
@@ -33,18 +33,18 @@ def followed(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[
     return found.to_json(), [Remark(warned.code, warned.told, warned.place, lost.get(warned.place, lowest)) for warned in new]
 
 
-def refused(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+def list_refusals(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Return a problem for each dim that is lost so far, with its value and code line, as `strict_dims` requires."""
-    record = record_of(followed(symbols, standings)[0])
-    return [_refusal(dim) for dim in record.lost] if record else []
+    record = parse_record(add_standings(symbols, standings)[0])
+    return [_describe_refusal(dim) for dim in record.lost] if record else []
 
 
-def record_of(symbols: Any) -> SymbolRecord | None:
+def parse_record(symbols: Any) -> SymbolRecord | None:
     """Parse `symbols` as a record. Return None if it is not one: a stage may report anything."""
     return SymbolRecord.from_json(symbols) if isinstance(symbols, Mapping) and symbols.get("schema") == SCHEMA else None
 
 
-def _refusal(dim: Requested) -> Problem:
+def _describe_refusal(dim: Requested) -> Problem:
     place = next((place for place in dim.levels if place.level == dim.lost_at), None)
     became = f"became {dim.value} at level {place.level}" if place else f"became {dim.value}"
     why = "; ".join(part for part in (dim.why if place is None else "", f"at {dim.line}" if dim.line else "") if part)

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch._subclasses.fake_tensor import is_fake
 
-from lowering.errors import LoadError, Problem, near_miss
+from lowering.errors import LoadError, Problem, suggest
 from lowering.sources import weights
 
 Attention = Literal["sdpa", "eager"]
@@ -31,10 +31,10 @@ def build(
     """
     from transformers.initialization import no_init_weights
 
-    config_class = _class(config, "config", "Config")
-    model_class = _class(architecture, "architecture", config.removesuffix("Config"))
+    config_class = _find_class(config, "config", "Config")
+    model_class = _find_class(architecture, "architecture", config.removesuffix("Config"))
     given = dict(kwargs or {})
-    problems = _unknown_keys(config_class, given)
+    problems = _report_unknown_keys(config_class, given)
     expected = getattr(model_class, "config_class", None)
     if expected is not None and not issubclass(config_class, expected):
         problems.append(Problem("architecture", f"'{architecture}' takes a {expected.__name__}, not a {config}"))
@@ -51,13 +51,13 @@ def build(
     module.tie_weights()  # part of the skipped initialisation
     # Fake and meta tensors have no values to initialise.
     if not is_fake(torch.empty(0)) and not any(parameter.is_meta for parameter in module.parameters()):
-        module = module if _drawn(module) else made()
+        module = module if _initialise(module) else made()
         weights.spread(module)
     module.eval()
     return cast("torch.nn.Module", module)
 
 
-def _drawn(module: Any) -> bool:
+def _initialise(module: Any) -> bool:
     """Initialise the weights of a module. Return whether the architecture's own initialiser set all of them.
 
     Runs once, after tying. The constructors would initialise most weights twice, and allocate separate memory for tied weights meanwhile.
@@ -70,30 +70,30 @@ def _drawn(module: Any) -> bool:
         return not any(parameter.sum().isnan() for parameter in parameters)
 
 
-def config_of(architecture: str) -> Any:
+def find_config_class(architecture: str) -> Any:
     """Return the config class of a transformers model class. Raises LoadError if there is no such class."""
-    return _class(architecture, "architecture", architecture[:4]).config_class
+    return _find_class(architecture, "architecture", architecture[:4]).config_class
 
 
-def known_keys(config_class: Any) -> set[str]:
+def list_known_keys(config_class: Any) -> set[str]:
     """Return the keys that a config class reads: parameters of its constructor, their aliases, and settable properties."""
     known = set(inspect.signature(config_class).parameters) | set(config_class.attribute_map)
     properties = inspect.getmembers_static(config_class, lambda member: isinstance(member, property))
     return known | {name for name, member in properties if member.fset}
 
 
-def _class(name: str, key: str, like: str) -> Any:
+def _find_class(name: str, key: str, like: str) -> Any:
     import transformers
 
     found = getattr(transformers, name, None)
     if found is not None:
         return found
     raise LoadError(Problem(key, f"transformers {transformers.__version__} has no '{name}'",
-                            near_miss(name, [word for word in dir(transformers) if like in word] or dir(transformers))))
+                            suggest(name, [word for word in dir(transformers) if like in word] or dir(transformers))))
 
 
-def _unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
+def _report_unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each unknown key: a config would store it as an attribute that nothing reads."""
-    known = known_keys(config_class)
+    known = list_known_keys(config_class)
     unknown = [key for key in given if key not in known]
-    return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", near_miss(key, known)) for key in unknown]
+    return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", suggest(key, known)) for key in unknown]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lowering.sources.torchscript import Interpreted, saved
+from lowering.sources.torchscript import Interpreted, save_and_reload
 from lowering.sources.weights import spread
 
 
@@ -76,19 +76,19 @@ class Pictures(nn.Module):
 
 def tagger() -> Interpreted:
     """Return the tagger, scripted, saved and loaded."""
-    return saved(torch.jit.script(_random(Tagger())))
+    return save_and_reload(torch.jit.script(_randomize(Tagger())))
 
 
 def beam_step() -> Interpreted:
     """Return the step of the beam search, scripted, saved and loaded."""
-    return saved(torch.jit.script(_random(BeamStep())))
+    return save_and_reload(torch.jit.script(_randomize(BeamStep())))
 
 
 def pictures() -> Interpreted:
     """Return the convolutional network, traced on two pictures, saved and loaded."""
-    return saved(torch.jit.trace(_random(Pictures()), torch.randn(2, 3, 16, 16)))
+    return save_and_reload(torch.jit.trace(_randomize(Pictures()), torch.randn(2, 3, 16, 16)))
 
 
-def _random(module: nn.Module) -> nn.Module:
+def _randomize(module: nn.Module) -> nn.Module:
     spread(module)
     return module.eval()

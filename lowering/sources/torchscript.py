@@ -14,7 +14,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lowering.errors import LoadError, Problem, Unsupported
-from lowering.interpreter.interpreter import Interpreter, refusals
+from lowering.interpreter.interpreter import Interpreter, find_problems
 from lowering.torchscript.nodes import place
 
 
@@ -33,7 +33,7 @@ def load(path: str) -> Interpreted:
     return Interpreted(module)
 
 
-def saved(module: torch.jit.ScriptModule) -> Interpreted:
+def save_and_reload(module: torch.jit.ScriptModule) -> Interpreted:
     """Save and reload a scripted or traced module, for factories that script a module themselves."""
     held = io.BytesIO()
     torch.jit.save(module, held)
@@ -51,23 +51,23 @@ class Interpreted(torch.nn.Module):
         super().__init__()
         module.eval()
         object.__setattr__(self, "module", module)  # not a submodule, so that its weights exist only once
-        if problems := refusals(module.inlined_graph):
+        if problems := find_problems(module.inlined_graph):
             raise Unsupported(problems)
         for name, parameter in module.named_parameters(remove_duplicate=False):
                         # Keep requires_grad: if it is set, torch's own modules avoid their fused inference paths, which cannot be lowered
-            _place(self, name, torch.nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
+            _set_tensor(self, name, torch.nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
         for name, buffer in module.named_buffers(remove_duplicate=False):
-            _place(self, name, buffer)
-        read, self._assigned = _attributes(module.inlined_graph)
-        if plain := [name for name in sorted(self._assigned) if not isinstance(_attribute(module, name), torch.Tensor)]:
-            raise Unsupported([_unassignable(name) for name in plain])
+            _set_tensor(self, name, buffer)
+        read, self._assigned = _list_attributes(module.inlined_graph)
+        if plain := [name for name in sorted(self._assigned) if not isinstance(_get_attribute(module, name), torch.Tensor)]:
+            raise Unsupported([_report_unassignable(name) for name in plain])
         for name in sorted(read):
-            if not _has(self, name) and isinstance(_attribute(module, name), torch.Tensor):  # neither parameter nor buffer
-                _place(self, name, _attribute(module, name))
+            if not _has_attribute(self, name) and isinstance(_get_attribute(module, name), torch.Tensor):  # neither parameter nor buffer
+                _set_tensor(self, name, _get_attribute(module, name))
         self.watch = Watch()
         self._formals = module.forward.schema.arguments[1:]  # type: ignore[attr-defined]
         run = functools.partial(self._run)
-        run.__signature__ = _signature(self._formals)  # type: ignore[attr-defined]
+        run.__signature__ = _build_signature(self._formals)  # type: ignore[attr-defined]
         object.__setattr__(self, "forward", run)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
@@ -86,22 +86,22 @@ class Interpreted(torch.nn.Module):
         return list(self.watch.problems.values())
 
     def _read(self, name: str) -> Any:
-        if _has(self, name):
-            return _attribute(self, name)
-        return _attribute(self.module, name)
+        if _has_attribute(self, name):
+            return _get_attribute(self, name)
+        return _get_attribute(self.module, name)
 
     def _write(self, name: str, value: Any) -> None:
-        if not _has(self, name) or not isinstance(value, torch.Tensor):
-            raise Unsupported(_unassignable(name))
+        if not _has_attribute(self, name) or not isinstance(value, torch.Tensor):
+            raise Unsupported(_report_unassignable(name))
         owner, _, attribute = name.rpartition(".")
-        setattr(_attribute(self, owner) if owner else self, attribute, value)
+        setattr(_get_attribute(self, owner) if owner else self, attribute, value)
 
     def _take_back(self) -> None:
         """Store the values that forward assigned to buffers back into the module's own buffers."""
         for name in self._assigned:
-            held, (owner, _, attribute) = _attribute(self, name), name.rpartition(".")
-            held.copy_(_attribute(self.module, name))
-            setattr(_attribute(self.module, owner) if owner else self.module, attribute, held)
+            held, (owner, _, attribute) = _get_attribute(self, name), name.rpartition(".")
+            held.copy_(_get_attribute(self.module, name))
+            setattr(_get_attribute(self.module, owner) if owner else self.module, attribute, held)
 
     def double(self) -> Interpreted:
         """Convert to float64. Constants in the file's code stay as they are."""
@@ -110,7 +110,7 @@ class Interpreted(torch.nn.Module):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Interpreted:
-        return saved(self.module)
+        return save_and_reload(self.module)
 
 
 class Watch:
@@ -147,11 +147,11 @@ class Watch:
         return [text for guard in self._env.guards if "Eq(" in (text := str(guard.expr)) and "Ne(" not in text]
 
 
-def _unassignable(name: str) -> Problem:
+def _report_unassignable(name: str) -> Problem:
     return Problem(f"attribute '{name}'", "forward assigns to it, but it is not a buffer", "make it a buffer or a local variable")
 
 
-def _place(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+def _set_tensor(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
     *path, last = name.split(".")
     for step in path:
         if step not in root._modules:
@@ -163,7 +163,7 @@ def _place(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
         root.register_buffer(last, tensor)
 
 
-def _attributes(graph: torch._C.Graph) -> tuple[set[str], set[str]]:
+def _list_attributes(graph: torch._C.Graph) -> tuple[set[str], set[str]]:
     """Return the full names that a graph reads from its module, and those that it assigns."""
     paths, read, assigned = {next(graph.inputs()).debugName(): ""}, set(), set()
     pending = [graph.nodes()]
@@ -182,7 +182,7 @@ def _attributes(graph: torch._C.Graph) -> tuple[set[str], set[str]]:
     return {name for name in read if not any(other.startswith(f"{name}.") for other in read)}, assigned
 
 
-def _has(root: Any, name: str) -> bool:
+def _has_attribute(root: Any, name: str) -> bool:
     for step in name.split("."):
         if step not in root._modules and step not in root._parameters and step not in root._buffers:
             return False
@@ -190,13 +190,13 @@ def _has(root: Any, name: str) -> bool:
     return True
 
 
-def _attribute(root: Any, name: str) -> Any:
+def _get_attribute(root: Any, name: str) -> Any:
     for step in name.split("."):
         root = getattr(root, step)
     return root
 
 
-def _signature(formals: list[Any]) -> inspect.Signature:
+def _build_signature(formals: list[Any]) -> inspect.Signature:
     """Return the signature of forward, with the argument names of the file."""
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     return inspect.Signature([

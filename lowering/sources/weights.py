@@ -18,12 +18,12 @@ def spread(module: torch.nn.Module, by: float = 0.1) -> None:
         if isinstance(norm, _NormBase):
             found += [statistic for statistic in (norm.running_mean, norm.running_var) if statistic is not None]
     for tensor in found:
-        if _constant(tensor):
+        if _is_constant(tensor):
             noise = torch.empty_like(tensor).uniform_(-by, by)
             tensor.copy_(torch.where(tensor == 0, noise, tensor * (1 + noise)))
 
 
-def _constant(tensor: torch.Tensor) -> bool:
+def _is_constant(tensor: torch.Tensor) -> bool:
     flat = tensor.flatten()
     few = flat[:64]  # enough for almost every random tensor, however large
     return bool(flat.numel() and (few == flat[0]).all() and (flat == flat[0]).all())

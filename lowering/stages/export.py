@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from lowering import files
 from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
-from lowering.eager.module import buffers_kept, instantiate, run_eager
+from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, writes
 from lowering.fx.decompose import Specialized, decompose
@@ -72,7 +72,7 @@ class Export(Stage):
         else:  # a run would read all weights
             note("weights_lazy", f"the weights are mapped from {model.checkpoint}; the model was not run before its export",
                  f"models.{model.name}.weights")
-            if left := checkpoint.unused(module, Path(model.checkpoint).expanduser()):
+            if left := checkpoint.list_unused(module, Path(model.checkpoint).expanduser()):
                 note("checkpoint_unused", f"{len(left)} tensors of {model.checkpoint} are no weights of the model: {', '.join(left[:5])}",
                      f"models.{model.name}.checkpoint")
         return self.export(Built(model, module), example, note)
@@ -99,9 +99,9 @@ class Export(Stage):
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> Captured:
         """torch.export's program, and what became of the dims, which is reported whether the export succeeds or not."""
         arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
-        for wrong in selftest.self_test():
+        for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
-        with recurrent.whole():
+        with recurrent.keep_whole():
             tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy, Settings(tuple(self.extended_debug)),
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()))
         best = attempts.best(tried)
@@ -111,9 +111,9 @@ class Export(Stage):
             note(warning.code, warning.told, warning.place)
         if told := attempts.told(tried):
             note("export_policy", told, f"models.{model.name}")
-        note.file(".trace.log", files.encode(trace.rendered(best.log)))
+        note.file(".trace.log", files.encode(trace.render(best.log)))
         if found.fails_on_shapes if self.explain is None else self.explain:
-            found = draft.explained(found, model, min(120.0, 20 + 10 * best.seconds))
+            found = draft.add_draft(found, model, min(120.0, 20 + 10 * best.seconds))
             note.report("symbols", found.to_json())
         if best.program is None:
             failure = best.error
@@ -126,7 +126,8 @@ class Export(Stage):
                 raise Unsupported(layers, str(failure)) from failure
             if isinstance(module, Interpreted) and (lines := module.explain()):
                 raise Unsupported(lines, str(failure)) from failure
-            raise StageFailed(Problem(f"{model.name}: torch.export", attempts.cause(tried), views.suggested(found)), str(failure)) from failure
+            problem = Problem(f"{model.name}: torch.export", attempts.cause(tried), views.format_suggestion(found))
+            raise StageFailed(problem, str(failure)) from failure
         if broken := [one.problem for one in best.deferred if one.verdict in ("never", "unknown")]:
             raise StageFailed(broken)
         if best.calls:
@@ -138,25 +139,25 @@ class Export(Stage):
         """The captured program, functional and decomposed, in training with its gradients."""
         captured = export.program
         assert captured is not None
-        if refused := cleanup.flexible_attention(captured.graph_module):
+        if refused := cleanup.find_flex_attention(captured.graph_module):
             raise Unsupported(refused)
         masks.fold(captured)
         is_training = model.mode == "training"
-        first = bags.trained if is_training else recurrent.loop  # before autograd, and before torch unrolls them
-        with exported.guards_kept(captured) as early:
+        first = bags.choose_differentiable if is_training else recurrent.choose_loop  # before autograd, and before torch unrolls them
+        with exported.record_guards(captured) as early:
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
         result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
         assumed += early
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
-            with exported.guards_kept(result) as further:
+            with exported.record_guards(result) as further:
                 decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node),
                           specialized)
             assumed += further
             _report_specialized(specialized, export.record, note)
-        result._assumed = [*assumed, *slices.assumptions(result)]
+        result._assumed = [*assumed, *slices.find_assumptions(result)]
         result._deferred = tuple(one.guard for one in export.deferred if one.is_carried)
-        functional.free_of_strides(result.graph_module)
+        functional.replace_views(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)
@@ -170,8 +171,8 @@ class Export(Stage):
         if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and cleanup.is_functional(captured.graph_module):
             return captured
         if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
-            functional.free_of_strides(captured.graph_module)
-        with functional.whole_arguments(), aliasing.hidden(captured) as revealed, writes.explained(captured):
+            functional.replace_views(captured.graph_module)
+        with functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
             revealed.append(captured.run_decompositions(self._table(kept)))
         return revealed[0]
 
@@ -180,13 +181,13 @@ class Export(Stage):
         and the loops."""
         from lowering.fx import joint  # a second of imports, which a process that only reads this stage's options does without
 
-        if refused := [*joint.random_ops(captured), *joint.loops(captured)]:
+        if refused := [*joint.find_random_ops(captured), *joint.find_loops(captured)]:
             raise Unsupported(refused)
-        with exported.guards_kept(captured) as assumed:
-            return joint.joint(captured, training.loss_name(model), self._table(model.custom_calls)), assumed
+        with exported.record_guards(captured) as assumed:
+            return joint.differentiate(captured, training.name_loss(model), self._table(model.custom_calls)), assumed
 
     def _table(self, kept: Collection[str]) -> dict[Any, Any]:
-        tables = {"lazy": dict, "core": decompositions.core, "torch_mlir": decompositions.torch_mlir}
+        tables = {"lazy": dict, "core": decompositions.core_table, "torch_mlir": decompositions.torch_mlir_table}
         return {op: row for op, row in tables[self.decompose]().items() if not naming.is_kept(op, kept)}
 
     def reads(self) -> frozenset[Read]:
@@ -210,7 +211,7 @@ class Export(Stage):
         """The graph as readable code with shapes (`.py`), and the program as torch saves it (`.pt2`) if asked."""
         readable = stem.with_name(stem.name + ".py")
         readable.write_text(readable_code(program.ir), encoding="utf-8")
-        if not self.archive or weights.fakes(program.weights) or (program.model and program.model.weights == "lazy"):
+        if not self.archive or weights.list_fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
         from lowering.fx import archive  # as above
 
@@ -244,13 +245,13 @@ def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord,
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:
     """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
-    with buffers_kept(module):
+    with restore_buffers(module):
         try:
             outputs = run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
         except LoadError:  # the export may well say more about a range that starts too low
             outputs = run_eager(module, model, example)
     if model.mode == "training":
-        training.loss_of(outputs, model)
+        training.find_loss(outputs, model)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class FromFX(ToBackendContract):
     source: ClassVar[Level] = Level.EXPORTED
 
     def imported(self, program: Program) -> Any:
-        module = _imported(_signature_only(program.ir.graph_module), mlir.torch_context())
+        module = _import_module(_drop_constants(program.ir.graph_module), mlir.create_torch_context())
         mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")
         return module
 
@@ -33,7 +33,7 @@ class FromFX(ToBackendContract):
 _CONSTANTS = (type(None), bool, int, float, str)
 
 
-def _signature_only(module: GraphModule) -> GraphModule:
+def _drop_constants(module: GraphModule) -> GraphModule:
     """Return a copy of the graph with the arguments and results of the signature, without constants among them.
 
     The importer modifies its graph.
@@ -47,14 +47,14 @@ def _signature_only(module: GraphModule) -> GraphModule:
     return GraphModule(module, graph)
 
 
-def _imported(module: GraphModule, context: Any) -> Any:
+def _import_module(module: GraphModule, context: Any) -> Any:
     """Return the MLIR module that the importer builds. Raises StageFailed for all of its errors."""
     from torch_mlir.extras.fx_importer import FxImporter
     from torch_mlir.ir import UnitAttr
 
     importer = FxImporter(context=context)
     try:
-        with mlir.diagnosed(context, "torch_mlir.extras.fx_importer"):
+        with mlir.collect_diagnostics(context, "torch_mlir.extras.fx_importer"):
             function = importer.import_graph_module(module)
             function.attributes["torch.assume_strict_symbolic_shapes"] = UnitAttr.get(context)  # as the importer's import_program does
             importer.module.operation.verify()

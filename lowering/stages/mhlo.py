@@ -42,10 +42,10 @@ class ToMHLO(Stage):
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         mlir.verify(program.ir, "mhlo")
-        return mlir.impurities(program.ir, ("func", "mhlo", "builtin"))
+        return mlir.list_impurities(program.ir, ("func", "mhlo", "builtin"))
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         return [mlir.save(program.ir, stem, Level.MHLO.suffix)]
 
     def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return mlir.count_ops(program.ir)

@@ -40,7 +40,7 @@ class Package(Stage):
         return []
 
     def apply(self, program: Program, note: Note) -> Program:
-        if self.keep_weights and weights.fakes(program.weights):
+        if self.keep_weights and weights.list_fakes(program.weights):
             note("weights_faked", "the weights are fake, so the artifact contains none and cannot be run")
         return program
 
@@ -49,8 +49,8 @@ class Package(Stage):
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write signature.json and program.stablehlo to the job's folder. Raises Unsupported, StageFailed or InfraError."""
-        keep = self.keep_weights and not weights.fakes(program.weights)
+        keep = self.keep_weights and not weights.list_fakes(program.weights)
         return artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
 
     def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return mlir.count_ops(program.ir)

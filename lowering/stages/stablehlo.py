@@ -33,7 +33,7 @@ TYPES = (
     "func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
     f"{VERIFY}func.func(stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
 )
-FINISH = mlir.joined(UNGUARD, SIMPLIFY, TYPES)
+FINISH = mlir.join_pipelines(UNGUARD, SIMPLIFY, TYPES)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ToStableHLO(Stage):
     assertions: bool = True
 
     def apply(self, program: Program, note: Note) -> Program:
-        with mlir.diagnosed(program.ir.context, "stablehlo"):
+        with mlir.collect_diagnostics(program.ir.context, "stablehlo"):
             return self._converted(program, note)
 
     def _converted(self, program: Program, note: Note) -> Program:
@@ -60,16 +60,16 @@ class ToStableHLO(Stage):
         torch_to_stablehlo.lower(module)
         if problems := operators.outline(module, program.model):
             raise Unsupported(problems, mlir.text(module))
-        for row in operators.unused(module, program.model):
+        for row in operators.list_unused(module, program.model):
             note("custom_call_unused", "the program has no such op when it is lowered to StableHLO", f"custom_calls.{row}")
-        branches = any(operation.name in control.OPS for operation in mlir.operations(module))
+        branches = any(operation.name in control.OPS for operation in mlir.walk_operations(module))
         if branches:
             control.keep_conditions(module)
             mlir.run(module, control.PASS, "stablehlo")
         convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
-        if inventory.indexes_by_data(module):
-            raise Unsupported(inventory.refused(module, mlir.joined(convert, FINISH)), mlir.text(module))
-        with inventory.complete(module, mlir.joined(convert, FINISH)):
+        if inventory.has_mask_index(module):
+            raise Unsupported(inventory.find_rejected(module, mlir.join_pipelines(convert, FINISH)), mlir.text(module))
+        with inventory.report_all(module, mlir.join_pipelines(convert, FINISH)):
             mlir.run(module, convert, "stablehlo")
             preparation.keep_composites(module)
             mlir.run(module, UNGUARD, "stablehlo")
@@ -77,7 +77,7 @@ class ToStableHLO(Stage):
             mlir.run(module, SIMPLIFY, "stablehlo")
             preparation.convert_arguments(module)
             # torch-mlir's verifier rejects calls and regions; all else that it rejects, the legalization rejects too
-            mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.outlined(module) else TYPES, "stablehlo")
+            mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.is_outlined(module) else TYPES, "stablehlo")
         assert program.signature is not None
         problems = driver.legalize(module, program.signature, self.assertions)
         if problems:
@@ -94,10 +94,10 @@ class ToStableHLO(Stage):
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         mlir.verify(program.ir, "stablehlo")
-        return mlir.impurities(program.ir, ("func", "stablehlo", "chlo", "builtin"))
+        return mlir.list_impurities(program.ir, ("func", "stablehlo", "chlo", "builtin"))
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         return [mlir.save(program.ir, stem, Level.STABLEHLO.suffix)]
 
     def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return mlir.count_ops(program.ir)

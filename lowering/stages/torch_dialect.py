@@ -20,7 +20,7 @@ class ToTorchDialect(ToBackendContract):
     source: ClassVar[Level] = Level.TORCHSCRIPT
 
     def requires(self, program: Program) -> Sequence[Problem]:
-        return importer.refusals(program.ir)
+        return importer.find_problems(program.ir)
 
     def imported(self, program: Program) -> Any:
-        return importer.import_graph(program.ir, mlir.torch_context())
+        return importer.import_graph(program.ir, mlir.create_torch_context())

@@ -18,7 +18,7 @@ from lowering.stage import Note, Read, Stage
 from lowering.store import weights
 from lowering.torchscript import custom_ops, deployable
 from lowering.torchscript.annotation import Annotation
-from lowering.torchscript.graph import build, refusals
+from lowering.torchscript.graph import build, find_problems
 from lowering.torchscript.nodes import nodes
 
 
@@ -40,7 +40,7 @@ class ToTorchScript(Stage):
 
     def requires(self, program: Program) -> Sequence[Problem]:
         kept = program.model.custom_calls if program.model else ()
-        return [*refusals(program.ir.graph_module), *custom_ops.refusals(program.ir.graph_module, kept)]
+        return [*find_problems(program.ir.graph_module), *custom_ops.find_problems(program.ir.graph_module, kept)]
 
     def apply(self, program: Program, note: Note) -> Program:
         model = program.model
@@ -54,7 +54,7 @@ class ToTorchScript(Stage):
         """Check that every node has a schema or is of a structural kind, and that `lint` passes."""
         program.ir.lint()
         return [
-            Problem(f"{node.kind()} at {source_lines.of_script(node)}", "TorchScript has no overload for these operand types",
+            Problem(f"{node.kind()} at {source_lines.find_script_line(node)}", "TorchScript has no overload for these operand types",
                     str(node).strip())
             for node in nodes(program.ir)
             if node.schema() == "(no schema)" and node.kind() not in STRUCTURAL
@@ -65,11 +65,11 @@ class ToTorchScript(Stage):
         text = stem.with_name(stem.name + Level.TORCHSCRIPT.suffix)
         text.write_text(str(program.ir), encoding="utf-8")
         saved = [text]
-        if weights.fakes(program.weights) or not (self.deployable or self.optimized):
+        if weights.list_fakes(program.weights) or not (self.deployable or self.optimized):
             return saved  # a module without weights cannot be deployed
         if program.model and program.model.weights == "lazy":
             return saved  # the file would be a copy of the checkpoint
-        module = deployable.module_of(program)
+        module = deployable.build_module(program)
         if self.deployable:
             saved.append(stem.with_name(stem.name + ".pt"))
             module.save(str(saved[-1]))

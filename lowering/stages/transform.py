@@ -59,15 +59,15 @@ class Transform(Stage):
         return problems
 
     def apply(self, program: Program, note: Note) -> Program:
-        module = constants.unlifted(program.ir)
+        module = constants.unlift(program.ir)
         diffs = []
         for step in self.steps:
-            before = _readable(module)
-            module = _stepped(step, module)
+            before = _print_code(module)
+            module = _run_step(step, module)
             name = str(step[recipe.TARGET]).rpartition(".")[2]
-            lines = difflib.unified_diff(before.splitlines(), _readable(module).splitlines(), "before", f"after {name}", lineterm="")
+            lines = difflib.unified_diff(before.splitlines(), _print_code(module).splitlines(), "before", f"after {name}", lineterm="")
             diffs.append((name, "\n".join(lines)))
-        result = constants.lifted(module, program.ir)
+        result = constants.lift(module, program.ir)
         built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
         signature, weights = exported.signature_of(result, built.model), exported.weights_of(result)
         lowered = program.lowered(Level.EXPORTED, result, signature=signature, weights=weights)
@@ -84,7 +84,7 @@ class Transform(Stage):
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write the graph as readable code, and the diff of each step that changed the graph."""
         readable = stem.with_name(stem.name + ".py")
-        readable.write_text(_readable(program.ir.graph_module), encoding="utf-8")
+        readable.write_text(_print_code(program.ir.graph_module), encoding="utf-8")
         saved = [readable]
         for number, (name, diff) in enumerate(program.diffs if isinstance(program, Transformed) else (), 1):
             if diff:
@@ -96,7 +96,7 @@ class Transform(Stage):
         return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
 
 
-def _stepped(step: Mapping[str, Any], module: GraphModule) -> GraphModule:
+def _run_step(step: Mapping[str, Any], module: GraphModule) -> GraphModule:
     options = {key: value for key, value in step.items() if key != recipe.TARGET}
     name = str(step[recipe.TARGET])
     try:
@@ -110,5 +110,5 @@ def _stepped(step: Mapping[str, Any], module: GraphModule) -> GraphModule:
     return result
 
 
-def _readable(module: GraphModule) -> str:
+def _print_code(module: GraphModule) -> str:
     return module.print_readable(print_output=False, include_stride=False, include_device=False) + "\n"

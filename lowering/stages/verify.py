@@ -78,11 +78,11 @@ class Verify(Stage):
     def apply(self, program: Program, note: Note) -> Program:
         """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError, Unsupported
         (XLA cannot run such a program)."""
-        if weights.fakes(program.weights):
+        if weights.list_fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
             return program
         here = [platform for platform in self.platforms if platform in xla.platforms()]
-        if (unreached := set(here) - set(bridge.PLATFORMS)) and bridge.calls(program.ir):
+        if (unreached := set(here) - set(bridge.PLATFORMS)) and bridge.list_calls(program.ir):
             note("custom_ops_not_run", f"custom ops are executed on {', '.join(bridge.PLATFORMS)}, not on {', '.join(unreached)}")
             here = [platform for platform in here if platform not in unreached]
         if not here:
@@ -144,13 +144,13 @@ class Verify(Stage):
         return [record, results]
 
     def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return mlir.count_ops(program.ir)
 
 
 def is_sized_by_data(program: Program) -> bool:
     """Whether a size depends on what tensors hold."""
     exported = program.at(Level.EXPORTED)
-    return exported is not None and cleanup.is_sized_by_data(exported.ir.graph_module)
+    return exported is not None and cleanup.has_data_dependent_sizes(exported.ir.graph_module)
 
 
 @contextmanager

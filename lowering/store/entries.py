@@ -31,7 +31,7 @@ ENTRY, IR = "entry.json", "ir"
 ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
 
 
-def digest(data: Any) -> str:
+def compute_digest(data: Any) -> str:
     """Return the hex SHA-256 of bytes, or of JSON data regardless of the order of keys."""
     if not isinstance(data, bytes):
         data = json.dumps(data, sort_keys=True, ensure_ascii=False, default=repr).encode("utf-8", "surrogatepass")
@@ -57,11 +57,11 @@ class Entry:
             target = stem.parent / name.replace(PLACE, stem.name, 1)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            _link(self.folder / "files" / name, target)
+            _link_or_copy(self.folder / "files" / name, target)
 
     @property
     def bytes(self) -> int:
-        return sum(size for _, size in self.files.values()) + files.size(self.folder / IR) + files.size(self.folder / ENTRY)
+        return sum(size for _, size in self.files.values()) + files.measure_size(self.folder / IR) + files.measure_size(self.folder / ENTRY)
 
 
 PLACE = "@"  # in names of stored files, stands for the number and name of the stage, which may differ between pipelines
@@ -81,7 +81,7 @@ class Store:
                 brought = self._bring(key)
                 entry = self._sound(key) if brought else None
                 if entry is not None:
-                    mirror.touch(entry.folder / ENTRY, DAY)
+                    mirror.refresh(entry.folder / ENTRY, DAY)
                 elif brought:
                     mirror.remove(self._folder(key) / ENTRY)
         return entry
@@ -92,9 +92,9 @@ class Store:
         try:
             wrapped = files.read(folder / ENTRY)
             entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
-            sound = wrapped["sha256"] == digest([wrapped["data"], wrapped["files"], wrapped["ir"]]) and wrapped["schema"] == SCHEMA
-            sound = sound and all(_digest_of(folder / "files" / name) == value for name, (value, _) in entry.files.items())
-            sound = sound and (wrapped["ir"] is None or _digest_of(folder / IR) == wrapped["ir"])
+            sound = wrapped["sha256"] == compute_digest([wrapped["data"], wrapped["files"], wrapped["ir"]]) and wrapped["schema"] == SCHEMA
+            sound = sound and all(_compute_file_digest(folder / "files" / name) == value for name, (value, _) in entry.files.items())
+            sound = sound and (wrapped["ir"] is None or _compute_file_digest(folder / IR) == wrapped["ir"])
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -108,7 +108,7 @@ class Store:
             used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
             if time.time() - used > DAY:
-                mirror.touch(folder / ENTRY, DAY)
+                mirror.refresh(folder / ENTRY, DAY)
         return entry
 
     def _bring(self, key: str) -> bool:
@@ -128,8 +128,8 @@ class Store:
                 names = list(wrapped["files"])
             except (ValueError, KeyError, TypeError):
                 return True
-            whole = all(mirror.bring(folder / "files" / name, draft / "files" / name) for name in names)
-            whole = whole and (wrapped.get("ir") is None or mirror.bring(folder / IR, draft / IR))
+            whole = all(mirror.fetch(folder / "files" / name, draft / "files" / name) for name in names)
+            whole = whole and (wrapped.get("ir") is None or mirror.fetch(folder / IR, draft / IR))
             if not whole:
                 return True
             for path in (draft / "files").rglob("*"):
@@ -154,15 +154,15 @@ class Store:
                 name = path.relative_to(stem.parent).as_posix()
                 name = PLACE + name.removeprefix(stem.name) if name.startswith(stem.name) else name
                 (draft / "files" / name).parent.mkdir(parents=True, exist_ok=True)
-                _link(path, draft / "files" / name)
+                _link_or_copy(path, draft / "files" / name)
                 (draft / "files" / name).chmod(0o444)  # hard link to the job's file: an edit there must not change the store
-                held[name] = (_digest_of(path), path.stat().st_size)
+                held[name] = (_compute_file_digest(path), path.stat().st_size)
             if ir is not None:
                 (draft / IR).write_bytes(ir)
-            mark = None if ir is None else digest(ir)
-            plain = json.loads(files.dumps([data, held]))
-            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": digest([plain[0], plain[1], mark])}
-            files.write_bytes(draft / ENTRY, files.encode(files.dumps(whole)), durable=False)  # the digest reveals a torn file
+            mark = None if ir is None else compute_digest(ir)
+            plain = json.loads(files.encode_json([data, held]))
+            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": compute_digest([plain[0], plain[1], mark])}
+            files.write_bytes(draft / ENTRY, files.encode(files.encode_json(whole)), durable=False)  # the digest reveals a torn file
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 try:
@@ -173,7 +173,7 @@ class Store:
                     raise FileExistsError(folder) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        mirror.publish([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
+        mirror.upload([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
 
     def discard(self, key: str) -> None:
         """Remove an entry, atomically for all readers."""
@@ -187,18 +187,18 @@ class Store:
         """Store `data` (JSON) under a name of arbitrary characters. Raises OSError."""
         path = self._note(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"name": name, "sha256": digest(json.loads(files.dumps(data))), "data": data}
-        files.write_bytes(path, files.encode(files.dumps(content, indent=None)), durable=False)
-        mirror.publish([path])
+        content = {"name": name, "sha256": compute_digest(json.loads(files.encode_json(data))), "data": data}
+        files.write_bytes(path, files.encode(files.encode_json(content, indent=None)), durable=False)
+        mirror.upload([path])
 
     def noted(self, kind: str, name: str) -> Any:
         """Return the data stored under a name, or None if there is none or it is damaged."""
         path = self._note(kind, name)
         try:
             if not path.exists():
-                mirror.bring(path)
+                mirror.fetch(path)
             content = files.read(path)
-            return content["data"] if content["sha256"] == digest(content["data"]) else None
+            return content["data"] if content["sha256"] == compute_digest(content["data"]) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -215,7 +215,7 @@ class Store:
 
     def weights_file(self, key: str) -> Path:
         """Return the path of the weights with that digest, whether or not they exist."""
-        return weights_file(self.weights, key)
+        return locate_weights(self.weights, key)
 
     def has_weights(self, key: str) -> bool:
         """Return whether the weights exist, here or at the URL that this store mirrors."""
@@ -235,19 +235,19 @@ class Store:
         return draft
 
     def _note(self, kind: str, name: str) -> Path:
-        return self.root / NOTES / kind / f"{digest(name)[:32]}.json"
+        return self.root / NOTES / kind / f"{compute_digest(name)[:32]}.json"
 
 
-def weights_file(folder: Path, key: str) -> Path:
+def locate_weights(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.safetensors"
 
 
-def _digest_of(path: Path) -> str:
+def _compute_file_digest(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # different file systems, or one without hard links

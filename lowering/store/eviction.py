@@ -108,7 +108,7 @@ class Here:
         return {entry.key: Held(entry.bytes, used, entry.data["weights"]) for entry, used in self.store.entries()}
 
     def weights(self) -> Mapping[str, Held]:
-        return {path.stem: Held(files.size(path), path.stat().st_mtime) for path in self.store.weights.glob("*/*.safetensors")}
+        return {path.stem: Held(files.measure_size(path), path.stat().st_mtime) for path in self.store.weights.glob("*/*.safetensors")}
 
     def packaged(self) -> Iterator[str]:
         for path in self.runs.glob("*/jobs/*/signature.json") if self.runs else ():

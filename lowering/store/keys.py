@@ -7,91 +7,92 @@ from typing import Any
 
 from lowering import recipe
 from lowering.store import provenance
-from lowering.store.entries import digest
+from lowering.store.entries import compute_digest
 
 WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed"}
 SCHEMA = 3  # of the parts, and of the format of saved levels; raise it when either changes
 MODEL = "model"  # the input of a first stage; its dependencies are in the part `model`
 
 
-def stage_parts(spec: Mapping[str, Any], given: str) -> dict[str, Any]:
+def list_stage_parts(spec: Mapping[str, Any], given: str) -> dict[str, Any]:
     """Return the parts common to all stages. spec: the stage's recipe with all options; given: the identity of its input."""
     target = spec[recipe.TARGET]
-    return {"schema": SCHEMA, "stage": dict(spec), "input": given, "source": provenance.sources(target), "tools": provenance.tools(target)}
+    return {"schema": SCHEMA, "stage": dict(spec), "input": given, "source": provenance.digest_sources(target),
+            "tools": provenance.list_versions(target)}
 
 
-def model_part(model: Mapping[str, Any]) -> dict[str, Any]:
+def describe_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a model (as JSON) by its declaration, the code that builds it, and the files that it names."""
-    code = provenance.modules_of(model) + [library["module"] for library in model.get("libraries", ())
+    code = provenance.list_targets(model) + [library["module"] for library in model.get("libraries", ())
                                            if isinstance(library, Mapping) and library.get("module")]
-    return {"declared": dict(model), "source": provenance.sources(*code), "tools": provenance.tools(*code),
-            "files": provenance.named_files(model)}
+    return {"declared": dict(model), "source": provenance.digest_sources(*code), "tools": provenance.list_versions(*code),
+            "files": provenance.digest_named_files(model)}
 
 
-def interface_part(model: Mapping[str, Any]) -> dict[str, Any]:
+def describe_interface(model: Mapping[str, Any]) -> dict[str, Any]:
     """Describe the declaration of a model (as JSON), without the code and weights of its module."""
     declared = {name: value for name, value in model.items() if name not in ("factory", "seed")}
-    return {"declared": declared, "source": {}, "tools": {}, "files": provenance.named_files(declared)}
+    return {"declared": declared, "source": {}, "tools": {}, "files": provenance.digest_named_files(declared)}
 
 
-def job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
+def list_job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that the result of a whole job (as JSON) depends on."""
     targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
     return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
-            "strict_dims": job.get("strict_dims", False), "model": model_part(job["model"]),
-            "devices": devices, "source": provenance.sources(*targets), "tools": provenance.tools(*targets)}
+            "strict_dims": job.get("strict_dims", False), "model": describe_model(job["model"]),
+            "devices": devices, "source": provenance.digest_sources(*targets), "tools": provenance.list_versions(*targets)}
 
 
 def of(parts: Mapping[str, Any]) -> str:
-    return digest(parts)
+    return compute_digest(parts)
 
 
-def why(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
+def explain_miss(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
     """Describe the changes since the last result of the same stage: `seq.max: 512 -> 128; lowering/ir/mlir.py changed`."""
     if old is None:
         return "first time"
-    return "; ".join(_changes(old, new)) or "no longer in the store, or the last attempt failed"
+    return "; ".join(_describe_changes(old, new)) or "no longer in the store, or the last attempt failed"
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for part in sorted({*old, *new}):
         before, after = old.get(part), new.get(part)
         if before == after:
             continue
         if part == "source":
-            yield _listed(_names(before, after))
+            yield _join_names(_name_changes(before, after))
         elif part in ("model", "interface") and before and after:
-            found = [f"{what} -> {now}" for what, now in _differences(before["declared"], after["declared"])]
-            changed = _names(before["source"], after["source"]) + _names(before["files"], after["files"])
-            found += [_listed(changed)] if changed else []
-            found += [f"{name} {was} -> {now}" for name, was, now in _pairs(before["tools"], after["tools"])]
+            found = [f"{what} -> {now}" for what, now in _find_differences(before["declared"], after["declared"])]
+            changed = _name_changes(before["source"], after["source"]) + _name_changes(before["files"], after["files"])
+            found += [_join_names(changed)] if changed else []
+            found += [f"{name} {was} -> {now}" for name, was, now in _pair_changes(before["tools"], after["tools"])]
             yield f"{part}: {', '.join(found[:4])}" + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         elif part == "stage":
-            yield ", ".join(f"option {what} -> {now}" for what, now in _differences(before, after))
+            yield ", ".join(f"option {what} -> {now}" for what, now in _find_differences(before, after))
         elif part == "tools":
-            yield ", ".join(f"{name} {was} -> {now}" for name, was, now in _pairs(before, after))
+            yield ", ".join(f"{name} {was} -> {now}" for name, was, now in _pair_changes(before, after))
         else:
             yield WORDS.get(part, f"{part} changed")
 
 
-def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _find_differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (`key.key: old value`, new value) for each leaf that differs."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            yield from _find_differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif old != new:
         yield f"{path}: {old}", new
 
 
-def _pairs(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[tuple[str, str, str]]:
+def _pair_changes(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[tuple[str, str, str]]:
     before, after = old or {}, new or {}
     pairs = [(name, before.get(name, "none"), after.get(name, "none")) for name in sorted({*before, *after})]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _names(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[str]:
-    return [name for name, _, _ in _pairs(old, new)]
+def _name_changes(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[str]:
+    return [name for name, _, _ in _pair_changes(old, new)]
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") + " changed"

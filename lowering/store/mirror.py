@@ -21,36 +21,36 @@ MARK = "origin.json"
 _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 
 
-def mark(root: Path, url: str) -> None:
+def mark_mirror(root: Path, url: str) -> None:
     """Make `root` a mirror of `url`."""
-    if url_of(root) != url:
+    if find_url(root) != url:
         root.mkdir(parents=True, exist_ok=True)
         files.write(root / MARK, {"url": url})
 
 
-def url_of(path: Path) -> str | None:
+def find_url(path: Path) -> str | None:
     """Return the URL of the counterpart of `path`, or None if it is not inside a mirror."""
-    found = _counterpart(path)
+    found = _find_counterpart(path)
     return found.url if found else None
 
 
-def publish(paths: Sequence[Path]) -> None:
+def upload(paths: Sequence[Path]) -> None:
     """Upload files. The last one is uploaded after all others exist, so its presence proves that they are complete."""
     for group in (paths[:-1], paths[-1:]):
-        if group and (twins := [twin for path in group if (twin := _counterpart(path))]):
-            with _errors(twins[0].url), twins[0].opened() as system:
+        if group and (twins := [twin for path in group if (twin := _find_counterpart(path))]):
+            with _convert_errors(twins[0].url), twins[0].opened() as system:
                 system.put([str(path) for path in group], [twin.path for twin in twins])
 
 
-def bring(path: Path, into: Path | None = None) -> bool:
+def fetch(path: Path, into: Path | None = None) -> bool:
     """Fetch a file, atomically. Return whether it exists at the URL. into: destination (default: `path`)."""
-    twin = _counterpart(path)
+    twin = _find_counterpart(path)
     if twin is None:
         return False
     target = into or path
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with files.drafted(target) as draft, _errors(twin.url), twin.opened() as system:
+        with files.replace_atomically(target) as draft, _convert_errors(twin.url), twin.opened() as system:
             system.get_file(twin.path, str(draft))
     except FileNotFoundError:
         return False
@@ -65,33 +65,33 @@ class Listed:
     modified: float
 
 
-def names(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     """List the files below the counterpart of `folder`, by relative path."""
-    return sorted(listing(folder))
+    return sorted(list_files(folder))
 
 
-def listing(folder: Path) -> dict[str, Listed]:
+def list_files(folder: Path) -> dict[str, Listed]:
     """Return the same files with their metadata."""
-    twin = _counterpart(folder)
+    twin = _find_counterpart(folder)
     if twin is None:
         return {}
-    with _errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.opened() as system:
         try:
             found = system.find(twin.path, detail=True)
         except FileNotFoundError:
             return {}
-        return {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _modified(system, name, told))
+        return {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _read_upload_time(system, name, told))
                 for name, told in found.items()}
 
 
 def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
     """Read the counterparts of files of one mirror, many at a time. Files that do not exist are left out."""
-    twins = {twin.path: path for path in paths if (twin := _counterpart(path))}
+    twins = {twin.path: path for path in paths if (twin := _find_counterpart(path))}
     if not twins:
         return {}
-    first = _counterpart(paths[0])
+    first = _find_counterpart(paths[0])
     assert first is not None
-    with _errors(first.url), first.opened() as system:
+    with _convert_errors(first.url), first.opened() as system:
         told = system.cat(list(twins), on_error="return")
         missing = [error for error in told.values() if isinstance(error, Exception) and not isinstance(error, FileNotFoundError)]
         if missing:
@@ -101,10 +101,10 @@ def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
 
 def read(path: Path) -> bytes | None:
     """Read the counterpart of a file. Return None if it does not exist."""
-    twin = _counterpart(path)
+    twin = _find_counterpart(path)
     if twin is None:
         return None
-    with _errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.opened() as system:
         try:
             return bytes(system.cat_file(twin.path))
         except FileNotFoundError:
@@ -112,17 +112,17 @@ def read(path: Path) -> bytes | None:
 
 
 def exists(path: Path) -> bool:
-    twin = _counterpart(path)
+    twin = _find_counterpart(path)
     if twin is None:
         return False
-    with _errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.opened() as system:
         return bool(system.exists(twin.path))
 
 
 def remove(path: Path) -> None:
-    twin = _counterpart(path)
+    twin = _find_counterpart(path)
     if twin is not None:
-        with _errors(twin.url), twin.opened() as system:
+        with _convert_errors(twin.url), twin.opened() as system:
             if system.exists(twin.path):
                 system.rm_file(twin.path)
 
@@ -133,13 +133,13 @@ def remove_all(paths: Sequence[Path]) -> None:
         remove(path)
 
 
-def touch(path: Path, older: float) -> None:
+def refresh(path: Path, older: float) -> None:
     """Upload a small file again if its upload is more than `older` seconds old, so that eviction at the URL sees that it is in use."""
-    twin = _counterpart(path)
+    twin = _find_counterpart(path)
     if twin is None:
         return
-    with _errors(twin.url), twin.opened() as system:
-        if time.time() - _modified(system, twin.path, system.info(twin.path)) > older:
+    with _convert_errors(twin.url), twin.opened() as system:
+        if time.time() - _read_upload_time(system, twin.path, system.info(twin.path)) > older:
             system.put_file(str(path), twin.path)
 
 
@@ -162,7 +162,7 @@ class _Twin:
         yield fsspec.filesystem(self.url.partition("://")[0], use_listings_cache=False)  # other machines write there too
 
 
-def _modified(system: Any, name: str, told: Mapping[str, Any]) -> float:
+def _read_upload_time(system: Any, name: str, told: Mapping[str, Any]) -> float:
     """Return when a file was uploaded, in seconds since the epoch. Asks the file system if the listing does not contain it."""
     found = next((told[key] for key in ("LastModified", "last_modified", "updated", "mtime", "modified") if told.get(key)), None)
     if isinstance(found, str):
@@ -173,7 +173,7 @@ def _modified(system: Any, name: str, told: Mapping[str, Any]) -> float:
 
 
 @contextmanager
-def _errors(url: str) -> Iterator[None]:
+def _convert_errors(url: str) -> Iterator[None]:
     """Convert the exceptions of object store clients to OSError."""
     try:
         yield
@@ -186,8 +186,8 @@ def _errors(url: str) -> Iterator[None]:
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}", url) from error
 
 
-def _counterpart(path: Path) -> _Twin | None:
-    root = _root(path)
+def _find_counterpart(path: Path) -> _Twin | None:
+    root = _find_root(path)
     if root is None:
         return None
     folder, url = root
@@ -195,7 +195,7 @@ def _counterpart(path: Path) -> _Twin | None:
     return _Twin(url if name == "." else f"{url}/{name}")
 
 
-def _root(path: Path) -> tuple[Path, str] | None:
+def _find_root(path: Path) -> tuple[Path, str] | None:
     """Find the root of the mirror that contains `path`, and its URL."""
     for folder in (path, *path.parents):
         if folder not in _marked:

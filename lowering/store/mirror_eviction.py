@@ -24,7 +24,7 @@ class There:
     def __init__(self, store: Store, runs: Path):
         self.store, self.runs = store, runs
         self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key: the files of an entry
-        for name, listed in mirror.listing(store.root / ENTRIES).items():
+        for name, listed in mirror.list_files(store.root / ENTRIES).items():
             _, key, file = name.split("/", 2)
             self.folders[key][file] = listed
 
@@ -32,15 +32,15 @@ class There:
         whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
         told = mirror.read_all(list(whole.values()))
         return {key: Held(sum(listed.size for listed in self.folders[key].values()), self.folders[key][ENTRY].modified,
-                          _weights(told[path]))
+                          _read_weights_digest(told[path]))
                 for key, path in whole.items() if path in told}
 
     def weights(self) -> Mapping[str, Held]:
-        listed = mirror.listing(self.store.weights)
+        listed = mirror.list_files(self.store.weights)
         return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items() if name.endswith(".safetensors")}
 
     def packaged(self) -> Iterator[str]:
-        named = [self.runs / name for name in mirror.listing(self.runs) if name.endswith("/signature.json")]
+        named = [self.runs / name for name in mirror.list_files(self.runs) if name.endswith("/signature.json")]
         for content in mirror.read_all(named).values():
             with suppress(ValueError, KeyError, TypeError):
                 yield json.loads(content)["weights"]["sha256"]
@@ -62,7 +62,7 @@ class There:
         return self.store.root / ENTRIES / key[:2] / key
 
 
-def _weights(content: bytes) -> str | None:
+def _read_weights_digest(content: bytes) -> str | None:
     """Return the digest of the weights that an entry needs, or None if the entry is damaged."""
     try:
         found = json.loads(content)["data"]["weights"]

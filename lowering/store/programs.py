@@ -75,7 +75,7 @@ def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | No
     from lowering.fx import archive
 
     try:
-        graph = archive.graph(written) if written else archive.serialized(program, serialize_example_inputs=False).exported_program
+        graph = archive.read_graph(written) if written else archive.serialize_program(program, serialize_example_inputs=False).exported_program
     except Exception:  # noqa: BLE001 - torch raises many kinds for programs that it cannot serialize
         return None
     import torch
@@ -104,11 +104,11 @@ def _load_module(data: bytes, level: Level) -> Any:
     if level is Level.MHLO:
         from jaxlib.mlir import ir
 
-        context = mlir.hlo_context()
+        context = mlir.create_hlo_context()
     else:
         from torch_mlir import ir
 
-        context = mlir.torch_context()
+        context = mlir.create_torch_context()
     with context:
         return ir.Module.parse(data)
 
@@ -120,7 +120,7 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
 
     found = []
     for node in nodes(graph):
-        line = source_lines.of_script(node)
+        line = source_lines.find_script_line(node)
         found.append({"names": [value.debugName() for value in outputs(node)],
                       "line": line and [line.file, line.line, line.code, line.module],
                       "blocks": [[value.debugName() for value in block.inputs()] for block in blocks(node)]})
@@ -137,18 +137,18 @@ def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
     from lowering.torchscript import text
     from lowering.torchscript.nodes import blocks, nodes, outputs
 
-    graph = text.read(data["text"])
-    _rename(graph.inputs(), data["inputs"])
+    graph = text.parse_unnamed(data["text"])
+    _restore_names(graph.inputs(), data["inputs"])
     for node, saved in zip(nodes(graph), data["nodes"], strict=True):
-        _rename(outputs(node), saved["names"])
+        _restore_names(outputs(node), saved["names"])
         for block, names in zip(blocks(node), saved["blocks"], strict=True):
-            _rename(block.inputs(), names)
+            _restore_names(block.inputs(), names)
         if saved["line"]:
-            node.copyMetadata(source_lines.script_prototype(source_lines.SourceLine(*saved["line"])))
+            node.copyMetadata(source_lines.build_script_prototype(source_lines.SourceLine(*saved["line"])))
     return graph
 
 
-def _rename(values: Any, names: list[str]) -> None:
+def _restore_names(values: Any, names: list[str]) -> None:
     for value, name in zip(values, names, strict=True):
         if not name.isdigit():
             value.setDebugName(name)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lowering.custom.sources import SUFFIXES, with_headers
+from lowering.custom.sources import SUFFIXES, add_headers
 
 OWN = Path(__file__).resolve().parents[1]
 INSTALLED = tuple(Path(folder).resolve() for folder in (
@@ -34,7 +34,7 @@ _loaded: dict[Path, str] = {}  # digests of the files of modules that were loade
 _frozen: dict[str, object] = {}  # by name, the specs of those modules: a reloaded module has a different spec
 
 
-def freeze() -> None:
+def freeze_all() -> None:
     """Record the source of every stage and every loaded module, for all processes that are forked from this one."""
     freeze_loaded()
     stages = [f"{OWN.name}.stages.{file.stem}" for file in (OWN / "stages").glob("*.py")]
@@ -51,10 +51,10 @@ def freeze_loaded() -> None:
         _frozen[name] = spec
         path = Path(file).resolve()
         if _is_own(path) and path.is_file():
-            _loaded[path] = _digest(path.read_bytes())
+            _loaded[path] = _compute_digest(path.read_bytes())
 
 
-def sources(*names: str) -> dict[str, str]:
+def digest_sources(*names: str) -> dict[str, str]:
     """Return the digest of every own file that the modules `names` import, directly or not, by path.
 
     Excludes installed packages (see `tools`).
@@ -62,45 +62,45 @@ def sources(*names: str) -> dict[str, str]:
     return _provenance(names, int(time.monotonic() // FRESH))[0]
 
 
-def tools(*names: str) -> dict[str, str]:
+def list_versions(*names: str) -> dict[str, str]:
     """Return the version of Python and of every installed package that the modules `names` import, directly or not."""
     return _provenance(names, int(time.monotonic() // FRESH))[1]
 
 
 @lru_cache(maxsize=256)
 def _provenance(names: tuple[str, ...], _tick: int) -> tuple[dict[str, str], dict[str, str]]:
-    files, outside = _closure(names)
-    digests = {_label(file): _loaded.get(file) or _file_digest(file, *_stamp(file)) for file in sorted(files)}
-    return digests, _versions(outside)
+    files, outside = _follow_imports(names)
+    digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
+    return digests, _read_versions(outside)
 
 
-def _versions(outside: Iterable[str]) -> dict[str, str]:
+def _read_versions(outside: Iterable[str]) -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for top in sorted(outside):
-        for package in (*_distributions().get(top, ()), *NAMESPACES.get(top, ())):
-            found[package] = _version(package)
+        for package in (*_map_distributions().get(top, ()), *NAMESPACES.get(top, ())):
+            found[package] = _find_version(package)
     return found
 
 
-def modules_of(spec: Any) -> list[str]:
+def list_targets(spec: Any) -> list[str]:
     """List the dotted path of every `_target_` in a recipe, without duplicates."""
-    return list(dict.fromkeys(_targets(spec)))
+    return list(dict.fromkeys(_walk_targets(spec)))
 
 
-def named_files(data: Any) -> dict[str, str]:
+def digest_named_files(data: Any) -> dict[str, str]:
     """Return the digest of every file that a string in `data` names by path: libraries, checkpoints, graphs.
 
     Includes the files in named folders, and the headers that C++ files include from beside them.
     """
     found: dict[str, str] = {}
-    for text in _strings(data):
+    for text in _walk_strings(data):
         if ("/" in text or "." in text) and len(text) < 1024 and "\0" not in text and (path := Path(text).expanduser()).exists():
-            files = sorted(path.rglob("*")) if path.is_dir() else [*with_headers([path])] if path.suffix in SUFFIXES else [path]
-            found |= {str(file): _file_digest(file, *_stamp(file)) for file in files if file.is_file()}
+            files = sorted(path.rglob("*")) if path.is_dir() else [*add_headers([path])] if path.suffix in SUFFIXES else [path]
+            found |= {str(file): _compute_file_digest(file, *_read_stamp(file)) for file in files if file.is_file()}
     return found
 
 
-def devices(environment: Mapping[str, str]) -> dict[str, Any]:
+def describe_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     """Describe the devices that a stage can run programs on, as far as they may affect results: the models of the visible GPUs."""
     hidden = environment.get("CUDA_VISIBLE_DEVICES") == ""
     cards = [] if hidden else sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
@@ -108,7 +108,7 @@ def devices(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"gpus": sorted(models)}
 
 
-def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
+def _follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     """Return the own files, and the top-level names of all other modules, that importing `names` may reach."""
     files: set[Path] = set()
     outside: set[str] = set()
@@ -121,8 +121,8 @@ def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
             outside.add(name.partition(".")[0])
         for file in found - files:
             files.add(file)
-            files |= _data_beside(file.parent)
-            for wanted in _imports(file, _package_of(file, name), *_stamp(file)):
+            files |= _list_data_files(file.parent)
+            for wanted in _list_imports(file, _find_package(file, name), *_read_stamp(file)):
                 if wanted not in seen:
                     seen.add(wanted)
                     waiting.append(wanted)
@@ -132,7 +132,7 @@ def _closure(names: Iterable[str]) -> tuple[set[Path], set[str]]:
 def _resolve(name: str) -> set[Path]:
     """Return the own files that importing the dotted `name` runs: its packages and its module. Trailing attributes are ignored."""
     parts = name.split(".")
-    folders = _roots(parts[0])
+    folders = _locate_top_level(parts[0])
     found: set[Path] = set()
     for depth, part in enumerate(parts):
         places = [place for folder in folders for place in ((folder / part) if depth else folder,)]
@@ -145,7 +145,7 @@ def _resolve(name: str) -> set[Path]:
 
 
 @cache
-def _roots(top: str) -> list[Path]:
+def _locate_top_level(top: str) -> list[Path]:
     """Return the locations of the top-level module `top`: its folder, or its file without the suffix."""
     try:
         spec = importlib.util.find_spec(top)
@@ -163,16 +163,16 @@ def _is_own(file: Path) -> bool:
 
 
 @cache
-def _imports(file: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
+def _list_imports(file: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
     """Return the dotted names that the code of `file` imports anywhere. A name imported from a package may be one of its modules."""
     try:
         tree = ast.parse(file.read_bytes())
     except SyntaxError:
         return ()
-    return tuple(dict.fromkeys(_imported(tree, package)))
+    return tuple(dict.fromkeys(_walk_imports(tree, package)))
 
 
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+def _walk_imports(tree: ast.AST, package: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -182,7 +182,7 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _package_of(file: Path, name: str) -> str:
+def _find_package(file: Path, name: str) -> str:
     """Return the package that relative imports of `file` start from. The file was found while resolving the module `name`."""
     parts = name.split(".")
     if file.name == "__init__.py":
@@ -191,61 +191,61 @@ def _package_of(file: Path, name: str) -> str:
 
 
 @cache
-def _data_beside(folder: Path) -> frozenset[Path]:
+def _list_data_files(folder: Path) -> frozenset[Path]:
     if not folder.is_relative_to(OWN):
         return frozenset()
     return frozenset(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES)
 
 
-def _label(file: Path) -> str:
+def _shorten_path(file: Path) -> str:
     return str(file.relative_to(OWN.parent)) if file.is_relative_to(OWN.parent) else str(file)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _read_stamp(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_mtime_ns, status.st_size
 
 
 @cache
-def _file_digest(file: Path, _modified: int, _size: int) -> str:
+def _compute_file_digest(file: Path, _modified: int, _size: int) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _digest(content: bytes) -> str:
+def _compute_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def _map_distributions() -> Mapping[str, list[str]]:
     return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
 
 @cache
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "missing"
 
 
-def _targets(spec: Any) -> Iterator[str]:
+def _walk_targets(spec: Any) -> Iterator[str]:
     if isinstance(spec, Mapping):
         if isinstance(spec.get("_target_"), str):
             yield spec["_target_"]
         for value in spec.values():
-            yield from _targets(value)
+            yield from _walk_targets(value)
     elif isinstance(spec, list | tuple):
         for value in spec:
-            yield from _targets(value)
+            yield from _walk_targets(value)
 
 
-def _strings(data: Any) -> Iterator[str]:
+def _walk_strings(data: Any) -> Iterator[str]:
     if isinstance(data, str):
         yield data
     elif isinstance(data, Mapping):
         for value in data.values():
-            yield from _strings(value)
+            yield from _walk_strings(value)
     elif isinstance(data, list | tuple):
         for value in data:
-            yield from _strings(value)
+            yield from _walk_strings(value)

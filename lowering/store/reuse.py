@@ -12,12 +12,12 @@ from lowering.errors import InfraError, Problem
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.recipe import describe
 from lowering.signature import Signature
 from lowering.stage import Stage
 from lowering.store import keys, programs, provenance
-from lowering.store.entries import Entry, Store, digest
+from lowering.store.entries import Entry, Store, compute_digest
 
 if TYPE_CHECKING:
     import torch
@@ -48,23 +48,23 @@ class Reuse:
         if self.identity is None or self.refused:
             return None
         reads = stage.reads()
-        found = keys.stage_parts(describe(stage), self.identity)
+        found = keys.list_stage_parts(describe(stage), self.identity)
         if "model" in reads:
-            self._model = self._model or keys.model_part(plain(self.job.model))
+            self._model = self._model or keys.describe_model(to_plain(self.job.model))
             found["model"] = self._model
         if "interface" in reads:
-            found["interface"] = keys.interface_part(plain(self.job.model))
+            found["interface"] = keys.describe_interface(to_plain(self.job.model))
         if "weights" in reads:
             found["weights"] = self.weights
         if "levels" in reads:
             found["levels"] = list(self.levels)
         if "devices" in reads:
-            found["devices"] = provenance.devices(os.environ)
+            found["devices"] = provenance.describe_devices(os.environ)
         return found
 
     def why(self, name: str, parts: Mapping[str, Any]) -> str:
         """Explain why a stage with these parts is not in the store."""
-        return keys.why(self.last.get(name, {}).get("parts"), parts)
+        return keys.explain_miss(self.last.get(name, {}).get("parts"), parts)
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
         """Return the program of `entry`, which is read when a stage first accesses it."""
@@ -77,7 +77,7 @@ class Reuse:
             program = Program(Level.MODEL, _Unbuilt(self.store, self.job.model, weights))
         signature = entry.data["signature"]
         held = _Held(self.store, self.job.model, entry, weights)
-        return programs.Stored(held.level, signature and structured(Signature, signature), program, held.ir, held.weights)
+        return programs.Stored(held.level, signature and from_plain(Signature, signature), program, held.ir, held.weights)
 
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
              written: Sequence[Path]) -> None:
@@ -86,10 +86,10 @@ class Reuse:
             return
         through = made.ir is given.ir
         ir = None if through else programs.dump(made, written)
-        signature = None if made.signature is None else plain(made.signature)
-        identity = self.identity if through else None if ir is None else digest([made.level.word, digest(ir), signature])
+        signature = None if made.signature is None else to_plain(made.signature)
+        identity = self.identity if through else None if ir is None else compute_digest([made.level.word, compute_digest(ir), signature])
         carries = made.weights is given.weights
-        weights = self.weights if carries else _write(made.weights, self.store)
+        weights = self.weights if carries else _store_weights(made.weights, self.store)
         key = None if parts is None or identity is None else keys.of(parts)
         self._reached(name, key, identity, weights)
         if key is not None:
@@ -111,7 +111,7 @@ class Reuse:
     def finish(self) -> None:
         """Record the keys of a successful job, so that `replay` needs nothing else. Raises OSError."""
         if self.used is not None:
-            parts = keys.job_parts(self.job.to_json(), provenance.devices(os.environ))
+            parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ))
             self.store.note(JOBS, keys.of(parts), list(self.used.items()))
 
     def _reached(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
@@ -132,18 +132,18 @@ def find(store: Store, key: str) -> Entry | None:
     return entry
 
 
-def noted(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
+def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return (stage, key) for all stages of a job (as JSON) that succeeded with this store, or an empty list.
 
     The entries may have been removed. Imports neither stages nor compilers.
     """
-    held = store.noted(JOBS, keys.of(keys.job_parts(job, provenance.devices({**os.environ, **environment}))))
+    held = store.noted(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices({**os.environ, **environment}))))
     return [(name, key) for name, key in held or ()]
 
 
-def of_job(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, Entry]] | None:
+def find_job_entries(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, Entry]] | None:
     """Return the entries of all stages of a job (as JSON), by name, or None if one is missing. Imports neither stages nor compilers."""
-    found = [(name, find(store, key)) for name, key in noted(store, job, environment)]
+    found = [(name, find(store, key)) for name, key in read_keys(store, job, environment)]
     return [(name, entry) for name, entry in found if entry is not None] if found and all(entry for _, entry in found) else None
 
 
@@ -169,7 +169,7 @@ class _Held:
             raise InfraError(Problem(str(self.entry.folder), cause, fix)) from error
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        return _read(self.store, self.key, self.entry.data["signature"])
+        return _load_weights(self.store, self.key, self.entry.data["signature"])
 
 
 class _Unbuilt(Built):
@@ -191,31 +191,31 @@ class _Unbuilt(Built):
         if self._weights and not self._weights.startswith(FAKE):
             own = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
             with torch.no_grad():
-                for weight, tensor in _read(self._store, self._weights, None).items():
+                for weight, tensor in _load_weights(self._store, self._weights, None).items():
                     if weight in own:
                         own[weight].copy_(tensor)
         return module
 
 
-def _write(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
+def _store_weights(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
     """Store `weights` and return their digest. Fake weights have no bytes to store."""
-    from lowering.store.weights import fakes, write
+    from lowering.store.weights import list_fakes, write
 
     if not weights:
         return None
-    if fakes(weights):
-        return FAKE + digest([[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in weights.items()])
+    if list_fakes(weights):
+        return FAKE + compute_digest([[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in weights.items()])
     return write(weights, store.weights)
 
 
-def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
+def _load_weights(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
     """Read and verify the weights of a digest; build fake ones from `signature`. Raises InfraError if they are damaged."""
     from lowering.store.weights import check, read, remove
 
     if key is None:
         return {}
     if key.startswith(FAKE):
-        return _fake(structured(Signature, signature))
+        return _fake_weights(from_plain(Signature, signature))
     try:
         check(store.weights, key)
         return read(store.weights, key)
@@ -224,7 +224,7 @@ def _read(store: Store, key: str | None, signature: Mapping[str, Any] | None) ->
         raise InfraError(error.problems[0], "the file was removed and will be rebuilt; run the job again") from error
 
 
-def _fake(signature: Signature) -> dict[str, torch.Tensor]:
+def _fake_weights(signature: Signature) -> dict[str, torch.Tensor]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -11,22 +11,22 @@ from lowering.sizes.ranges import Range
 MOST = 4096  # maximum number of sizes of one range to try
 
 
-def every(promised: Range, step: int) -> list[int]:
+def list_sizes(promised: Range, step: int) -> list[int]:
     """List all sizes of a range, or none if there are too many to try."""
     lower, upper = promised.counts(step)
     return [number * step for number in range(lower, upper + 1)] if upper is not None and upper - lower < MOST else []
 
 
-def only(conditions: Iterable[str], name: str, sizes: Sequence[int]) -> int | None:
+def find_only(conditions: Iterable[str], name: str, sizes: Sequence[int]) -> int | None:
     """Return the only one of `sizes` that satisfies all conditions on `name` alone. Return None if there are none or several."""
-    own = [condition for condition in conditions if _is_of(condition, name)]
+    own = [condition for condition in conditions if _is_about(condition, name)]
     if not own or len(sizes) < 2:
         return None
     allowed = list(itertools.islice((size for size in sizes if all(_holds(condition, name, size) for condition in own)), 2))
     return allowed[0] if len(allowed) == 1 else None
 
 
-def _is_of(condition: str, name: str) -> bool:
+def _is_about(condition: str, name: str) -> bool:
     try:
         return written.symbols_in(condition) == {name}
     except written.Unknown:

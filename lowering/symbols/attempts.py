@@ -111,11 +111,11 @@ def _is_lossy(one: Deferred) -> bool:
 def _captured(model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings) -> Captured:
     program, error, calls, seen = None, None, [], {}
     start = time.perf_counter()
-    with capture(training.written(module), settings) as log:
+    with capture(training.unwrap(module), settings) as log:
         try:
-            marking: AbstractContextManager[list[Any]] = custom_gradients.marked() if model.mode == "training" else nullcontext([])
+            marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             with marking as calls, _oblivious(attempt), watched() as seen:  # not in a function of its own, whose frame would be taken for the model's
-                program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model),
+                program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model),
                                               strict=attempt == "strict", prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised

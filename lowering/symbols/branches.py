@@ -16,8 +16,8 @@ from torch.export import ExportedProgram
 from lowering.fx import squeezes
 from lowering.symbols.deferred import Deferred, decided, guarded
 from lowering.symbols.exporting import Export
-from lowering.symbols.frames import Spot, is_model_code, line_of
-from lowering.symbols.relations import judged
+from lowering.symbols.frames import Spot, convert_spot, is_model_code
+from lowering.symbols.relations import judge
 from lowering.symbols.schema import Line
 
 _TORCH = os.path.realpath(torch.__file__)
@@ -59,13 +59,13 @@ def watched() -> Iterator[dict[sympy.Basic, Spot]]:
 def unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ...]:
     """The branches that some declared sizes would take otherwise, and which torch did not log as guards."""
     asserted = {expr for expr, _ in decided(export)}
-    conditions: dict[str, Line | None] = {str(expr): line_of(spot) for expr, spot in seen.items()}
+    conditions: dict[str, Line | None] = {str(expr): convert_spot(spot) for expr, spot in seen.items()}
     if export.program is not None:
         conditions |= dict(_squeezed(export.program))
     found: dict[str, Branch] = {}
     for expr, line in conditions.items():
         if expr not in asserted and (condition := guarded(expr, line, export)) is not None:
-            holds, fails_at = judged(expr, export)
+            holds, fails_at = judge(expr, export)
             if holds == "no":
                 found.setdefault(condition.guard, Branch(condition, fails_at))
     return tuple(found.values())

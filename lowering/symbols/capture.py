@@ -59,7 +59,7 @@ class Log:
     base: FrameType | None = None
 
     def add(self, kind: str, data: dict[str, Any]) -> None:
-        stack = frames.live_stack(self.base) or frames.of_summary(TracingContext.extract_stack())
+        stack = frames.read_live_stack(self.base) or frames.filter_summary(TracingContext.extract_stack())
         self.events.append(Event(kind, data, stack, time.perf_counter() - self.started))
 
     def fail(self) -> None:
@@ -78,14 +78,14 @@ class Capture:
     """Listens to torch's two log channels during a block. Other handlers of these channels are unaffected. Not thread-safe."""
 
     def __init__(self, module: torch.nn.Module | None, settings: Settings):
-        self.log = Log(settings, _forward(module))
+        self.log = Log(settings, _find_forward(module))
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Log:
         self.log.base = sys._getframe(1)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_listening(SHAPES, _ShapesReader(self.log), passing=True))
-            stack.enter_context(_listening(TRACE, _TraceReader(self.log), passing=False))
+            stack.enter_context(_listen(SHAPES, _ShapesReader(self.log), passing=True))
+            stack.enter_context(_listen(TRACE, _TraceReader(self.log), passing=False))
             if CompileContext.current_compile_id() is None:  # otherwise torch walks the whole stack at each event, only to find no id
                 stack.enter_context(compile_context(CompileContext(CompileId(frame_id=FRAME, frame_compile_id=0))))
             if self.log.settings.extended_debug:
@@ -111,7 +111,7 @@ class _ShapesReader(logging.Handler):
                 return
             self.log.add(*found)
             if found[0] == "env":
-                self.log.envs.append(_env_in_making())
+                self.log.envs.append(_find_new_env())
         except Exception:  # noqa: BLE001 - errors in a handler must not fail the export
             self.log.fail()
 
@@ -149,7 +149,7 @@ class _Passing(logging.Handler):
 
 
 @contextlib.contextmanager
-def _listening(name: str, reader: logging.Handler, passing: bool) -> Iterator[None]:
+def _listen(name: str, reader: logging.Handler, passing: bool) -> Iterator[None]:
     """Send every record of the logger to `reader`. It comes first, because torch's trace logger removes handlers while it walks them."""
     logger = logging.getLogger(name)
     before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
@@ -187,7 +187,7 @@ def _has_below(name: str, _count: int) -> bool:
     return any(other.startswith(below) for other in logging.root.manager.loggerDict)
 
 
-def _env_in_making() -> ShapeEnv:
+def _find_new_env() -> ShapeEnv:
     """Return the ShapeEnv whose constructor is on the stack."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -197,7 +197,7 @@ def _env_in_making() -> ShapeEnv:
     raise LookupError(f"{SHAPES} logged 'create_env' outside of a ShapeEnv's constructor")
 
 
-def _forward(module: torch.nn.Module | None) -> frames.Spot | None:
+def _find_forward(module: torch.nn.Module | None) -> frames.Spot | None:
     code = getattr(getattr(type(module), "forward", None), "__code__", None)
     if module is None or code is None:
         return None

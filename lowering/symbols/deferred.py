@@ -9,8 +9,8 @@ from typing import Literal
 from lowering.errors import Problem
 from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import line_of
-from lowering.symbols.relations import judged, tried_whole
+from lowering.symbols.frames import convert_spot
+from lowering.symbols.relations import judge, tried_whole
 from lowering.symbols.schema import Line
 
 Verdict = Literal["always", "part", "unproved", "never", "unknown"]
@@ -67,11 +67,11 @@ def decided(export: Export) -> Iterator[tuple[str, Line | None]]:
     """Everything that tracing decided of sizes of inputs. torch narrows ranges by it, and may then leave an assertion out as known."""
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
-            yield export.folded(str(event.data["expr"])), line_of(event.stack[-1]) if event.stack else None
+            yield export.folded(str(event.data["expr"])), convert_spot(event.stack[-1]) if event.stack else None
 
 
 def _verdict(expr: str, export: Export) -> Verdict:
-    holds, _ = judged(expr, export)
+    holds, _ = judge(expr, export)
     if holds in ("always", "unknown"):
         return holds  # type: ignore[return-value]
     whole = tried_whole(expr, export)

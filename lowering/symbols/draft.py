@@ -16,23 +16,23 @@ from typing import Any
 
 from lowering import files
 from lowering.model import Model
-from lowering.plain import plain, structured
-from lowering.symbols.frames import is_model_code, line_of
+from lowering.plain import from_plain, to_plain
+from lowering.symbols.frames import convert_spot, is_model_code
 from lowering.symbols.schema import Drafted, Line, SymbolRecord
 
 _KINDS = {"DATA_DEPENDENT_ERROR": "data_dependent", "GUARD_ADDED": "guard"}
 
 
-def explained(record: SymbolRecord, model: Model, seconds: float = 120.0) -> SymbolRecord:
+def add_draft(record: SymbolRecord, model: Model, seconds: float = 120.0) -> SymbolRecord:
     """Add the findings of a draft export of `model` to `record`, or the reason for its failure. seconds: time limit."""
-    return replace(record, draft=drafted(model, seconds))
+    return replace(record, draft=run_draft(model, seconds))
 
 
-def drafted(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
+def run_draft(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
     """List the problems that a draft export finds. Errors of the model never raise."""
     with tempfile.TemporaryDirectory(prefix="draft-") as name:
         spec, out = Path(name) / "model.json", Path(name) / "out.json"
-        files.write(spec, plain(model))
+        files.write(spec, to_plain(model))
         command = [sys.executable, "-m", "lowering.symbols.draft", str(spec), str(out)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
@@ -41,10 +41,10 @@ def drafted(model: Model, seconds: float = 120.0) -> tuple[Drafted, ...]:
         if done.returncode or not out.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return (Drafted("failed", f"the draft export ended with code {done.returncode}: {last}"),)
-        return tuple(structured(Drafted, found) for found in files.read(out))
+        return tuple(from_plain(Drafted, found) for found in files.read(out))
 
 
-def _findings(model: Model) -> Iterator[Drafted]:
+def _list_findings(model: Model) -> Iterator[Drafted]:
     import torch
 
     from lowering.eager import inputs
@@ -54,17 +54,17 @@ def _findings(model: Model) -> Iterator[Drafted]:
     module = instantiate(model)
     arguments = {**inputs.make(model, model.examples()), **model.constants}
     try:
-        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.dynamic_shapes(model))
+        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model))
     except Exception as error:  # noqa: BLE001 - draft export cannot work around every error
         yield Drafted("failed", f"{type(error).__name__}: {str(error).split(chr(10), 1)[0]}")
         return
     report: Any = getattr(program, "_report", None)
     for failure in report.failures if report is not None else ():
-        yield _finding(failure.failure_type.name, failure.data, report.str_to_filename)
+        yield _convert_finding(failure.failure_type.name, failure.data, report.str_to_filename)
 
 
-def _finding(kind: str, data: Mapping[str, Any], names: Mapping[int, str]) -> Drafted:
-    line = _line(data.get("user_stack") or (), names)
+def _convert_finding(kind: str, data: Mapping[str, Any], names: Mapping[int, str]) -> Drafted:
+    line = _find_line(data.get("user_stack") or (), names)
     match kind:
         case "DATA_DEPENDENT_ERROR":
             text = f"{data['expr']} depends on data, and {data.get('result')} was assumed; assert it with torch._check"
@@ -75,12 +75,12 @@ def _finding(kind: str, data: Mapping[str, Any], names: Mapping[int, str]) -> Dr
     return Drafted(_KINDS.get(kind, kind.lower()), text, line)
 
 
-def _line(stack: Any, names: Mapping[int, str]) -> Line | None:
+def _find_line(stack: Any, names: Mapping[int, str]) -> Line | None:
     spots = [(names.get(frame["filename"], str(frame["filename"])), int(frame["line"]), str(frame["name"])) for frame in stack]
     own = [spot for spot in spots if is_model_code(spot[0]) and not spot[0].startswith(str(Path(__file__)))]
-    return line_of(own[-1]) if own else None
+    return convert_spot(own[-1]) if own else None
 
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    files.write(target, [plain(found) for found in _findings(structured(Model, files.read(source)))])
+    files.write(target, [to_plain(found) for found in _list_findings(from_plain(Model, files.read(source)))])

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.numbers import int_oo
 
-from lowering.eager.inputs import flexible_sizes
+from lowering.eager.inputs import choose_flexible_sizes
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, Dim
@@ -44,7 +44,7 @@ class Declared:
 
     @property
     def id(self) -> str:
-        return identified(self.argument, self.position)
+        return dim_id(self.argument, self.position)
 
     @property
     def asked(self) -> str:
@@ -82,7 +82,7 @@ class Export:
     @cached_property
     def examples(self) -> dict[str, int]:
         """The traced size of every declared dim by id: the size that torch traced, or else the one that the model declares."""
-        sizes, flexible = self.model.examples(), flexible_sizes(self.model)
+        sizes, flexible = self.model.examples(), choose_flexible_sizes(self.model)
         found = {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
         given = self.program.example_inputs[1] if self.program is not None and self.program.example_inputs else {}
         for dim in self.declared:
@@ -113,7 +113,7 @@ class Export:
         for source, symbol in (self.env.source_to_var if self.env else {}).items():
             place = self.place(source)
             if place is not None:
-                found[identified(*place)] = symbol
+                found[dim_id(*place)] = symbol
         return found
 
     def final(self, symbol: sympy.Symbol) -> sympy.Expr:
@@ -126,7 +126,7 @@ class Export:
         pairs = {str(event.data["symbol"]): str(event.data["target"])
                  for event in self.log.events if event.kind == "replacement" and event.data["reason"] == "rename_unbacked_to"}
         pairs |= {str(new): str(old) for new, old in (self.env.unbacked_renamings if self.env else {}).items()}
-        return {name: _end(name, pairs) for name in pairs}
+        return {name: _follow_renames(name, pairs) for name in pairs}
 
     def folded(self, text: str) -> str:
         """Replace the names of retraced symbols in `text` with those of the first trace."""
@@ -169,7 +169,7 @@ class Export:
         if self.program is None:
             return None
         ranges = {str(key): value for key, value in self.program.range_constraints.items()}
-        return range_of(ranges[str(expr)]) if str(expr) in ranges else None
+        return convert_range(ranges[str(expr)]) if str(expr) in ranges else None
 
     @cached_property
     def values(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ class Export:
 
     def traced(self, symbol: sympy.Symbol) -> Range | None:
         ranges = self.env.var_to_range if self.env else {}
-        return range_of(ranges[symbol]) if symbol in ranges else None
+        return convert_range(ranges[symbol]) if symbol in ranges else None
 
     def causes(self) -> Iterator[tuple[Event, Event | None]]:
         """Iterate over all events, each with the guard that caused it: the last one before it on the same code line."""
@@ -212,20 +212,20 @@ class Export:
             yield event, guard if guard is not None and guard.stack == event.stack else None
 
 
-def identified(argument: str, position: int) -> str:
+def dim_id(argument: str, position: int) -> str:
     return argument if position == ITSELF else f"{argument}[{position}]"
 
 
-def range_of(value: Any) -> Range:
+def convert_range(value: Any) -> Range:
     """Convert a torch ValueRanges to a Range."""
-    return Range(_bound(value.lower, up=True), _bound(value.upper, up=False))
+    return Range(_convert_bound(value.lower, up=True), _convert_bound(value.upper, up=False))
 
 
-def bounds(lower: Any, upper: Any) -> Range:
-    return Range(_bound(lower, up=True), _bound(upper, up=False))
+def build_range(lower: Any, upper: Any) -> Range:
+    return Range(_convert_bound(lower, up=True), _convert_bound(upper, up=False))
 
 
-def range_of_text(text: str) -> Range:
+def parse_range(text: str) -> Range:
     """Parse the `[2, int_oo]` of a create_symbol message."""
     ends = [part.strip() for part in text.strip("[]").split(",")]
     if len(ends) != 2:
@@ -234,7 +234,7 @@ def range_of_text(text: str) -> Range:
     return Range(lower, None if upper is not None and upper >= _UNBOUNDED else upper)
 
 
-def _bound(value: Any, up: bool) -> int | None:
+def _convert_bound(value: Any, up: bool) -> int | None:
     if isinstance(value, int | sympy.Integer):  # the common case; sympy is slow at comparing them with infinities
         return None if abs(int(value)) >= _UNBOUNDED else int(value)
     if value in (int_oo, -int_oo, sympy.oo, -sympy.oo) or abs(value) >= _UNBOUNDED:
@@ -242,7 +242,7 @@ def _bound(value: Any, up: bool) -> int | None:
     return int(sympy.ceiling(value) if up else sympy.floor(value))
 
 
-def _end(name: str, pairs: dict[str, str]) -> str:
+def _follow_renames(name: str, pairs: dict[str, str]) -> str:
     seen = {name}
     while name in pairs and pairs[name] not in seen:
         name = pairs[name]
@@ -250,5 +250,5 @@ def _end(name: str, pairs: dict[str, str]) -> str:
     return name
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     return {"torch": torch.__version__}

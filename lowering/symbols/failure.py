@@ -17,7 +17,7 @@ from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import round_down, round_up
 from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import line_of, of_summary
+from lowering.symbols.frames import convert_spot, filter_summary
 from lowering.symbols.schema import Failure, Fix, Line
 
 _DIM = re.compile(r"^Dim\('\w+'(?:, min=(?P<min>\d+))?(?:, max=(?P<max>\w+))?\)$")
@@ -146,11 +146,11 @@ def _line(export: Export, error: BaseException, kind: str, violations: list[str]
         accused = _accused(export, "\n".join(violations))
         guards = [event for event in export.log.events if event.kind == "guard" and event.stack
                   and "suppressed" not in str(event.data["prefix"]) and accused & set(NAME.findall(str(event.data["expr"])))]
-        return line_of(guards[-1].stack[-1]) if guards else None
+        return convert_spot(guards[-1].stack[-1]) if guards else None
     frames = traceback.extract_tb(error.__traceback__)
     starts = [number for number, frame in enumerate(frames) if frame.filename == torch.export.__file__]
-    inside = of_summary(frames[starts[0] :]) if starts else of_summary(frames)
-    return line_of(inside[-1]) if inside else None
+    inside = filter_summary(frames[starts[0] :]) if starts else filter_summary(frames)
+    return convert_spot(inside[-1]) if inside else None
 
 
 def _accused(export: Export, violations: str) -> set[str]:

@@ -34,7 +34,7 @@ def is_model_code(file: str) -> bool:
     return not os.path.realpath(file).startswith(_STDLIB)
 
 
-def live_stack(base: FrameType | None) -> tuple[Spot, ...]:
+def read_live_stack(base: FrameType | None) -> tuple[Spot, ...]:
     """Return the model's frames between the caller and `base` (exclusive; None: to the bottom), innermost last."""
     found: list[Spot] = []
     frame: FrameType | None = sys._getframe(1)
@@ -45,23 +45,23 @@ def live_stack(base: FrameType | None) -> tuple[Spot, ...]:
     return tuple(reversed(found))
 
 
-def of_summary(summary: Iterable[FrameSummary]) -> tuple[Spot, ...]:
+def filter_summary(summary: Iterable[FrameSummary]) -> tuple[Spot, ...]:
     """Return the model's frames of a traceback, innermost last."""
     return tuple((frame.filename, frame.lineno or 0, frame.name) for frame in summary if is_model_code(frame.filename))
 
 
 @functools.lru_cache(maxsize=65536)
-def line_of(spot: Spot) -> Line:
+def convert_spot(spot: Spot) -> Line:
     file, line, function = spot
-    return Line(portable(file), line, function, linecache.getline(file, line).strip())
+    return Line(to_portable(file), line, function, linecache.getline(file, line).strip())
 
 
-def lines_of(spots: Iterable[Spot]) -> tuple[Line, ...]:
-    return tuple(line_of(spot) for spot in spots)
+def convert_spots(spots: Iterable[Spot]) -> tuple[Line, ...]:
+    return tuple(convert_spot(spot) for spot in spots)
 
 
 @functools.cache
-def portable(file: str) -> str:
+def to_portable(file: str) -> str:
     """Return `file` relative to its package folder or the working directory if possible, for a name that is the same on every machine."""
     parts = Path(file).parts
     for folder in _PACKAGES:

@@ -10,7 +10,7 @@ from typing import Any
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.sizes.spelling import condensed, spelled
-from lowering.symbols.allowed import every, only
+from lowering.symbols.allowed import find_only, list_sizes
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 
 NEEDS = "the exported program needs "  # prefix of the message of an asserted guard
@@ -27,39 +27,39 @@ def follow(record: SymbolRecord, program: Program) -> SymbolRecord:
     found: dict[str, Standing] = {}
     step: Program | None = program
     while step is not None:
-        standing = standing_of(step)
+        standing = find_standing(step)
         if standing is not None:
             found.setdefault(standing.level, standing)
         step = step.above
-    return placed(record, tuple(found.values()))
+    return add_standings(record, tuple(found.values()))
 
 
-def standing_of(program: Program) -> Standing | None:
+def find_standing(program: Program) -> Standing | None:
     """Return the state of the inputs of `program` at its level, from its IR and signature alone.
 
     Return None for a model, which has neither.
     """
     if program.signature is None or program.level is Level.MODEL:
         return None
-    pairs = zip(program.signature.arguments, _entry(program), strict=False)
-    arguments = {one.name: Argument(value, kind, tuple(dims_of(kind))) for one, (value, kind) in pairs if one.kind == "input"}
-    return Standing(program.level.word, arguments, tuple(asserted(program.ir)) if program.level in ASSERTING else None)
+    pairs = zip(program.signature.arguments, _list_entry_arguments(program), strict=False)
+    arguments = {one.name: Argument(value, kind, tuple(parse_dims(kind))) for one, (value, kind) in pairs if one.kind == "input"}
+    return Standing(program.level.word, arguments, tuple(list_assertions(program.ir)) if program.level in ASSERTING else None)
 
 
-def placed(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
+def add_standings(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
     """Add the same to `record` from the standings. Warns of dims that are lost, and of guards that the lowest level does not check."""
     ranks = {level.word: level.rank for level in Level}
     ordered = sorted(standings, key=lambda standing: ranks[standing.level])
-    dims = tuple(_followed(dim, ordered) for dim in record.requested)
-    found = tuple(_checked(relation, ordered) for relation in record.relations)
-    warnings = [*record.warnings, *(_lost(dim) for dim in dims if dim.lost_at)]
+    dims = tuple(_follow_dim(dim, ordered) for dim in record.requested)
+    found = tuple(_add_checkers(relation, ordered) for relation in record.relations)
+    warnings = [*record.warnings, *(_warn_lost(dim) for dim in dims if dim.lost_at)]
     if ordered and ordered[-1].asserted is not None:
         lowest = ordered[-1].level
-        warnings += [_uncarried(relation, lowest) for relation in found if lowest not in relation.checked_by and _may_break(relation)]
+        warnings += [_warn_unchecked(relation, lowest) for relation in found if lowest not in relation.checked_by and _may_break(relation)]
     return replace(record, requested=dims, relations=found, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
+def _follow_dim(dim: Requested, standings: Sequence[Standing]) -> Requested:
     levels = []
     for standing in standings:
         argument = standing.arguments.get(dim.argument)
@@ -68,7 +68,7 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
         elif argument is not None and dim.dim < len(argument.dims):
             levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
     dynamic_above = dim.lost_at is not None or dim.verdict in ("dynamic", "merged", "derived")
-    lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _asserted(dim, standings)
+    lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _find_asserted_size(dim, standings)
     if lost is None or not dynamic_above:
         return replace(dim, levels=tuple(levels))
     level, size, how = lost
@@ -76,21 +76,21 @@ def _followed(dim: Requested, standings: Sequence[Standing]) -> Requested:
                    why=f"dynamic after export, {how} at level {level}")
 
 
-def _asserted(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, str] | None:
+def _find_asserted_size(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, str] | None:
     """Return the first level whose assertions allow only one promised size, and that size.
 
     Return None if there is none or too many to try.
     """
     name = f"{dim.argument}_{dim.dim}" if dim.asked == "null" else dim.asked
-    sizes = every(dim.promised, dim.multiple_of)
+    sizes = list_sizes(dim.promised, dim.multiple_of)
     for standing in standings:
         needs = [message.removeprefix(NEEDS) for message in standing.asserted or () if message.startswith(NEEDS)]
-        if (size := only(needs, name, sizes)) is not None:
+        if (size := find_only(needs, name, sizes)) is not None:
             return standing.level, size, "asserted"
     return None
 
 
-def _entry(program: Program) -> list[tuple[str, str]]:
+def _list_entry_arguments(program: Program) -> list[tuple[str, str]]:
     """Return the values and types of the entry's arguments, in order."""
     if program.level is Level.EXPORTED:
         from torch.export.graph_signature import ConstantArgument  # takes seconds to import, which readers of records avoid
@@ -98,35 +98,35 @@ def _entry(program: Program) -> list[tuple[str, str]]:
         specs = {spec.arg.name: spec for spec in program.ir.graph_signature.input_specs}
         nodes = [node for node in program.ir.graph.nodes
                  if node.op == "placeholder" and not isinstance(specs[node.name].arg, ConstantArgument)]
-        return [(node.name, _fx_type(node.meta.get("val"))) for node in nodes]
+        return [(node.name, _describe_fx_type(node.meta.get("val"))) for node in nodes]
     if program.level is Level.TORCHSCRIPT:
-        return [(f"%{value.debugName()}", _script_type(value.type())) for value in program.ir.inputs()]
-    return text_arguments(program.ir) if isinstance(program.ir, str) else mlir_arguments(program.ir)
+        return [(f"%{value.debugName()}", _describe_script_type(value.type())) for value in program.ir.inputs()]
+    return parse_text_arguments(program.ir) if isinstance(program.ir, str) else list_mlir_arguments(program.ir)
 
 
-def _fx_type(value: Any) -> str:
+def _describe_fx_type(value: Any) -> str:
     return f"Tensor[{', '.join(map(str, value.shape))}]" if hasattr(value, "shape") else type(value).__name__
 
 
-def _script_type(kind: Any) -> str:
+def _describe_script_type(kind: Any) -> str:
     sizes = kind.varyingSizes() if kind.kind() == "TensorType" else None
     return str(kind) if sizes is None else f"Tensor[{', '.join('?' if size is None else str(size) for size in sizes)}]"
 
 
-def mlir_arguments(module: Any) -> list[tuple[str, str]]:
+def list_mlir_arguments(module: Any) -> list[tuple[str, str]]:
     """Return the values and types of the entry's arguments in an MLIR module of either build."""
-    entry = mlir.entry(module)
+    entry = mlir.find_entry(module)
     values = [] if entry is None else entry.regions[0].blocks[0].arguments
     return [(f"%arg{number}", str(value.type)) for number, value in enumerate(values)]
 
 
-def text_arguments(text: str) -> list[tuple[str, str]]:
+def parse_text_arguments(text: str) -> list[tuple[str, str]]:
     """Return the same from MLIR text that a stage saved."""
     match = _ENTRY.search(text)
     if match is None:
         return []
     found, at, depth = [], match.end(), 0
-    starts = [(one.start(), one.end(), one[1]) for one in _ARGUMENT.finditer(text, at, _closing(text, at))]
+    starts = [(one.start(), one.end(), one[1]) for one in _ARGUMENT.finditer(text, at, _find_closing(text, at))]
     for _, end, name in starts:
         stop = end
         while depth or text[stop] not in ",){ ":
@@ -136,7 +136,7 @@ def text_arguments(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _closing(text: str, at: int) -> int:
+def _find_closing(text: str, at: int) -> int:
     depth = 1
     while depth and at < len(text):
         depth += (text[at] == "(") - (text[at] == ")")
@@ -144,7 +144,7 @@ def _closing(text: str, at: int) -> int:
     return at
 
 
-def dims_of(kind: str) -> list[str]:
+def parse_dims(kind: str) -> list[str]:
     """Return the dims in a tensor type of FX, TorchScript, the torch dialect or HLO: `?`, an int, or an expression."""
     if kind.startswith("Tensor["):
         return [size.strip() for size in kind[len("Tensor[") : -1].split(",") if size.strip()]
@@ -155,31 +155,31 @@ def dims_of(kind: str) -> list[str]:
     return [size for size in match[1].split("x") if size] if match else []
 
 
-def asserted(module: Any) -> list[str]:
+def list_assertions(module: Any) -> list[str]:
     """Return the messages of the shape assertions in an MLIR module or in MLIR text."""
     if isinstance(module, str):
         return [message.replace('\\"', '"').replace("\\0A", "\n") for message in _MESSAGE.findall(module)]
-    calls = (op.operation for function in mlir.functions(module) for op in function.regions[0].blocks[0].operations
+    calls = (op.operation for function in mlir.walk_functions(module) for op in function.regions[0].blocks[0].operations
              if op.operation.name.endswith(".custom_call"))
-    return [_message(call) for call in calls if "shape_assertion" in str(call.attributes["call_target_name"])]
+    return [_read_message(call) for call in calls if "shape_assertion" in str(call.attributes["call_target_name"])]
 
 
-def _message(call: Any) -> str:
+def _read_message(call: Any) -> str:
     return str(call.attributes["error_message"].value) if "error_message" in call.attributes else ""
 
 
-def _checked(relation: Relation, standings: Sequence[Standing]) -> Relation:
-    levels = [standing.level for standing in standings if any(_says(message, relation) for message in standing.asserted or ())]
+def _add_checkers(relation: Relation, standings: Sequence[Standing]) -> Relation:
+    levels = [standing.level for standing in standings if any(_mentions(message, relation) for message in standing.asserted or ())]
     return replace(relation, checked_by=tuple(dict.fromkeys((*relation.checked_by, *levels))))
 
 
-def _says(message: str, relation: Relation) -> bool:
+def _mentions(message: str, relation: Relation) -> bool:
     """Whether an assertion's message holds the relation, however either is spelled."""
     guard = message.removeprefix(NEEDS)
     return condensed(spelled(relation.text)) in condensed(message if guard == message else spelled(guard))
 
 
-def _lost(dim: Requested) -> Warned:
+def _warn_lost(dim: Requested) -> Warned:
     place = next(place for place in dim.levels if place.level == dim.lost_at)
     message = f"{dim.id}, requested as {dim.asked} and dynamic after export, is {dim.value} at level {place.level} ({place.value})"
     return Warned("lost_at_level", message, dim.id, dim.value, dim.line)
@@ -192,7 +192,7 @@ def _may_break(relation: Relation) -> bool:
     return relation.holds == "no" and relation.kind in ("guard", "equality", "divisibility")
 
 
-def _uncarried(relation: Relation, lowest: str) -> Warned:
+def _warn_unchecked(relation: Relation, lowest: str) -> Warned:
     sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
     broken = f"fails at {sizes}" if sizes else "is asserted on data"
     message = f"{relation.text} {broken}, and no program at level {lowest} checks it"

@@ -17,7 +17,7 @@ def explain(failure: BaseException) -> list[Problem]:
         return []
     spots = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in stack
              if frames.is_model_code(frame.f_code.co_filename)]
-    place = next((f"{line.file}:{line.line}" for line in reversed(frames.lines_of(spots))), "an unknown line")
+    place = next((f"{line.file}:{line.line}" for line in reversed(frames.convert_spots(spots))), "an unknown line")
     cause = "runs a recurrent layer on a packed sequence, whose number of rows depends on the lengths"
     fix = "pass the padded tensor to a unidirectional layer, and mask its output beyond each length"
     return [Problem(place, cause, fix)]

@@ -9,14 +9,14 @@ from torch.export import ExportedProgram
 from lowering.model import Model
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
-from lowering.symbols.exporting import Export, versions
+from lowering.symbols.exporting import Export, list_versions
 from lowering.symbols.failure import failure_of
-from lowering.symbols.frames import line_of
-from lowering.symbols.relations import assumed, relations
-from lowering.symbols.requests import requested
+from lowering.symbols.frames import convert_spot
+from lowering.symbols.relations import list_relations, read_assumption
+from lowering.symbols.requests import list_requested
 from lowering.symbols.schema import Happening, SymbolRecord, Warned
-from lowering.symbols.table import symbol_table
-from lowering.symbols.warned import warnings_of
+from lowering.symbols.table import build_symbol_table
+from lowering.symbols.warned import list_warnings
 
 
 def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseException | None) -> SymbolRecord:
@@ -25,29 +25,29 @@ def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseE
     An error in this function becomes the warning `log_failed` of a record with the information that could be read.
     """
     try:
-        return _recorded(Export(log, model, program, error))
+        return _build_record(Export(log, model, program, error))
     except Exception:  # noqa: BLE001 - an error in the log must not fail the export
-        return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),), versions=versions())
+        return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),), versions=list_versions())
 
 
-def _recorded(export: Export) -> SymbolRecord:
+def _build_record(export: Export) -> SymbolRecord:
     failure = failure_of(export)
-    found = relations(export)
-    dims = requested(export, found, failure)
-    table = symbol_table(export)
+    found = list_relations(export)
+    dims = list_requested(export, found, failure)
+    table = build_symbol_table(export)
     return SymbolRecord(
         model=export.model.name,
         requested=dims,
         symbols=table,
         relations=found,
-        events=tuple(happening for event in export.log.events if (happening := _happening(export, event)) is not None),
+        events=tuple(happening for event in export.log.events if (happening := _describe_event(export, event)) is not None),
         error=failure,
-        warnings=warnings_of(export, dims, table, found),
-        versions=versions(),
+        warnings=list_warnings(export, dims, table, found),
+        versions=list_versions(),
     )
 
 
-def _happening(export: Export, event: Event) -> Happening | None:
+def _describe_event(export: Export, event: Event) -> Happening | None:
     data = event.data
     symbol = export.folded(str(data["symbol"])) if "symbol" in data else None
     match event.kind:
@@ -64,7 +64,7 @@ def _happening(export: Export, event: Event) -> Happening | None:
         case "guard":
             text = f"{data['prefix']}: {export.named(str(data['expr']))}"
         case "assumption" | "ignored" | "real_value":
-            text = f"{export.named(assumed(event))}, unchecked"
+            text = f"{export.named(read_assumption(event))}, unchecked"
         case "discarded":
             text = f"{symbol} of a retrace is {data['value']}"
         case "env":
@@ -75,4 +75,4 @@ def _happening(export: Export, event: Event) -> Happening | None:
             text = f"{data.get('op', '')} {data.get('reason', '')}".strip()
         case _:  # specializations repeat a replacement
             return None
-    return Happening(event.kind, text, symbol, line_of(event.stack[-1]) if event.stack else None, round(event.seconds, 6))
+    return Happening(event.kind, text, symbol, convert_spot(event.stack[-1]) if event.stack else None, round(event.seconds, 6))

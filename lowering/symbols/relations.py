@@ -13,10 +13,10 @@ import sympy
 from lowering.sizes.evaluation import Undefined, evaluate
 from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Range
-from lowering.symbols.allowed import every
+from lowering.symbols.allowed import list_sizes
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import line_of
+from lowering.symbols.frames import convert_spot
 from lowering.symbols.schema import Line, Relation
 
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
@@ -28,32 +28,32 @@ _MOST = 1 << 14  # number of points to try to prove a condition that torch defer
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
 
-def relations(export: Export) -> tuple[Relation, ...]:
+def list_relations(export: Export) -> tuple[Relation, ...]:
     """Return guards, run-time asserts and assumptions in the order torch met them, without duplicates of expression and code line."""
     found: dict[tuple[str, str, Line | None], Relation] = {}
     counts: dict[str, int] = {}
     for event in export.log.events:
-        read = _read(event)
+        read = _read_condition(event)
         if read is None:
             continue
         kind, expr = read[0], export.folded(read[1])
-        line = line_of(event.stack[-1]) if event.stack else None
+        line = convert_spot(event.stack[-1]) if event.stack else None
         key = (kind, expr, line)
         retraced = line is None and any(other[:2] == key[:2] for other in found)
         if retraced or _is_request(kind, expr, line, export):
             continue
         if key in found:
-            found[key] = _again(found[key])
+            found[key] = _count_again(found[key])
             continue
         text = export.named(expr)
-        holds, fails_at = judged(expr, export)
+        holds, fails_at = judge(expr, export)
         birth = f"{kind}:{text}@{line.file}:{line.function}" if line else f"{kind}:{text}"
         counts[birth] = counts.get(birth, -1) + 1
-        found[key] = Relation(f"{birth}#{counts[birth]}", kind, expr, text, line, 1, holds, fails_at, _checkers(kind, expr, export))
+        found[key] = Relation(f"{birth}#{counts[birth]}", kind, expr, text, line, 1, holds, fails_at, _list_checkers(kind, expr, export))
     return tuple(found.values())
 
 
-def _read(event: Event) -> tuple[Kind, str] | None:
+def _read_condition(event: Event) -> tuple[Kind, str] | None:
     if event.kind == "guard":
         prefix, expr = str(event.data["prefix"]), str(event.data["expr"])
         if "suppressed" in prefix:
@@ -64,11 +64,11 @@ def _read(event: Event) -> tuple[Kind, str] | None:
             return "divisibility" if "Mod(" in expr and expr.endswith(", 0)") else "equality", expr
         return "guard", expr
     if event.kind in ("assumption", "ignored", "real_value"):
-        return "assumption", assumed(event)
+        return "assumption", read_assumption(event)
     return None
 
 
-def assumed(event: Event) -> str:
+def read_assumption(event: Event) -> str:
     """Return the condition that an assumption event assumed to be true."""
     expr, value = event.data["expr"], event.data["assumed"]
     if value in (True, sympy.true):
@@ -81,25 +81,25 @@ def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> boo
     if kind != "equality":
         return False
     if line is None:
-        return _implied(expr, export)
+        return _is_implied(expr, export)
     left, _, right = export.named(expr).partition(" == ")
     return left == right
 
 
-def _again(relation: Relation) -> Relation:
+def _count_again(relation: Relation) -> Relation:
     return replace(relation, times=relation.times + 1)
 
 
-def _checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:
+def _list_checkers(kind: Kind, expr: str, export: Export) -> tuple[str, ...]:
     """List the checkers of an expression after export: the graph's assertions, the guards of `ep.module()`, or the arguments' dims."""
     if export.program is None or kind == "assumption":
         return ()
     if kind == "runtime_assert":
         return ("exported",) if any("_assert_scalar" in str(node.target) for node in export.program.graph.nodes) else ()
-    return ("exported", "signature") if kind == "equality" and _implied(expr, export) else ("exported",)
+    return ("exported", "signature") if kind == "equality" and _is_implied(expr, export) else ("exported",)
 
 
-def _implied(expr: str, export: Export) -> bool:
+def _is_implied(expr: str, export: Export) -> bool:
     """Return whether the replacements turn both sides of an equality into the same expression of a free size."""
     live = next((guard.expr for guard in (export.env.guards if export.env else ()) if str(guard.expr) == expr), None)
     if live is None or not isinstance(live, sympy.Eq):
@@ -108,20 +108,20 @@ def _implied(expr: str, export: Export) -> bool:
     return bool(left.free_symbols) and sympy.expand(left - right) == 0
 
 
-def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
+def judge(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     """Return whether a condition holds for the promised sizes, and sizes (by the author's names) where it does not.
 
     Sizes for which it is undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed
     here.
     """
-    condition = _condition(expr, export)
+    condition = _compile_condition(expr, export)
     if condition is None:
         return "unknown", {}
     term, free = condition
     points, whole = _points(free, export)
     try:
         for point in points:
-            if not _true_at(term, point):
+            if not _is_true_at(term, point):
                 return "no", point
     except Unknown:
         return "unknown", {}
@@ -130,12 +130,12 @@ def judged(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
 
 def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
     """Whether a condition holds for all promised sizes, and for any; None where they are too many to try each, or it cannot be told."""
-    condition = _condition(expr, export)
-    sizes = [every(*export.choices[name]) for name in condition[1]] if condition is not None else []
+    condition = _compile_condition(expr, export)
+    sizes = [list_sizes(*export.choices[name]) for name in condition[1]] if condition is not None else []
     if condition is None or not 0 < prod(map(len, sizes)) <= _MOST:
         return None
     try:
-        held = {_true_at(condition[0], dict(zip(condition[1], point, strict=True))) for point in itertools.product(*sizes)}
+        held = {_is_true_at(condition[0], dict(zip(condition[1], point, strict=True))) for point in itertools.product(*sizes)}
     except Unknown:
         return None
     return False not in held, True in held
@@ -143,20 +143,20 @@ def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
 
 def refusals(conditions: Sequence[str], export: Export) -> int:
     """How many of the sizes that are tried, the same ones for all conditions of a model, break one of the conditions."""
-    read = [condition[0] for expr in conditions if (condition := _condition(expr, export)) is not None]
+    read = [condition[0] for expr in conditions if (condition := _compile_condition(expr, export)) is not None]
     points, _ = _points(list(export.choices), export)
-    return sum(not all(_true_at(term, point) for term in read) for point in points) if read else 0
+    return sum(not all(_is_true_at(term, point) for term in read) for point in points) if read else 0
 
 
 def _points(free: Sequence[str], export: Export) -> tuple[Iterator[dict[str, int]], bool]:
     """Promised sizes of some names, and whether they are all that are promised."""
-    candidates = [probes(*export.choices[name], len(free)) for name in free]
+    candidates = [choose_probes(*export.choices[name], len(free)) for name in free]
     product = itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS)
     whole = all(whole for _, whole in candidates) and prod(len(sizes) for sizes, _ in candidates) <= POINTS
     return (dict(zip(free, sizes, strict=True)) for sizes in product), whole
 
 
-def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Relation]]:
+def find_pins(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Relation]]:
     """Return the sizes chosen by callers (keys of `choices`) for which the relations allow one value: the value, and the strictest
     relation.
 
@@ -166,8 +166,8 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
     pins: dict[str, tuple[int, Relation]] = {}
     broken = [relation for relation in found if relation.holds == "no"]
     for name, (promised, step) in export.choices.items() if broken else ():
-        sizes = every(promised, step)
-        left = {relation.id: kept for relation in broken if (kept := _left(relation, name, sizes, export)) is not None}
+        sizes = list_sizes(promised, step)
+        left = {relation.id: kept for relation in broken if (kept := _filter_sizes(relation, name, sizes, export)) is not None}
         both = set(sizes).intersection(*left.values())
         if len(sizes) > 1 and len(both) == 1:
             strictest = min((relation for relation in found if relation.id in left), key=lambda relation: len(left[relation.id]))
@@ -175,7 +175,7 @@ def pinned(found: Sequence[Relation], export: Export) -> dict[str, tuple[int, Re
     return pins
 
 
-def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
+def evaluate_size(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
     """Return the size of an input's dim, by torch's name of its symbol, for the chosen sizes. Return None if they do not determine it."""
     try:
         return int(evaluate(export.values[symbol], sizes))
@@ -183,18 +183,18 @@ def sized(symbol: str, sizes: Mapping[str, int], export: Export) -> int | None:
         return None
 
 
-def _left(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
+def _filter_sizes(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
     """Return the sizes of one name that the relation allows, or None if it involves other names or data."""
-    condition = _condition(relation.expr, export)
+    condition = _compile_condition(relation.expr, export)
     if condition is None or condition[1] != [name]:
         return None
     try:
-        return {size for size in sizes if _true_at(condition[0], {name: size})}
+        return {size for size in sizes if _is_true_at(condition[0], {name: size})}
     except Unknown:
         return None
 
 
-def _condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
+def _compile_condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
     """Parse a condition on chosen sizes, and list them. Return None if it depends on data or cannot be read."""
     if not set(NAME.findall(expr)) <= export.values.keys():
         return None
@@ -206,14 +206,14 @@ def _condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
     return term, [name for name in export.choices if name in used]
 
 
-def _true_at(condition: Term, point: Mapping[str, int]) -> bool:
+def _is_true_at(condition: Term, point: Mapping[str, int]) -> bool:
     try:
         return bool(evaluate(condition, point))
     except Undefined:
         return False
 
 
-def probes(sizes: Range, step: int, dims: int) -> tuple[list[int], bool]:
+def choose_probes(sizes: Range, step: int, dims: int) -> tuple[list[int], bool]:
     """Return sizes of a range that are worth trying, ends first, and whether they are the whole range.
 
     Fewer per dim if there are many dims.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowering import files
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.sizes.ranges import Range
 
 SCHEMA = "shapeline/symbols/1"
@@ -249,7 +249,7 @@ class SymbolRecord:
         return self.error is not None and self.error.kind in ("constraint_violation", "data_dependent")
 
     def to_json(self) -> dict[str, Any]:
-        data = dict(plain(self))
+        data = dict(to_plain(self))
         return {"schema": data.pop("schema"), **data}
 
     @staticmethod
@@ -257,7 +257,7 @@ class SymbolRecord:
         """Build a record from JSON data. Raises ValueError if `data` does not have this schema."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a symbol record of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        return structured(SymbolRecord, data)
+        return from_plain(SymbolRecord, data)
 
     def save(self, folder: Path) -> Path:
         """Write symbols.json. Raises OSError."""

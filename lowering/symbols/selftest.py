@@ -28,18 +28,18 @@ class Probe(torch.nn.Module):
 
 
 @functools.cache
-def self_test() -> tuple[str, ...]:
+def run_self_test() -> tuple[str, ...]:
     """Check the log under the installed torch. Return one sentence per defect, or nothing if all needed events can be read. Never raises.
 
     Takes a third of a second, once per process; forked processes inherit the result.
     """
     try:
-        return tuple(dict.fromkeys(_wrong()))
+        return tuple(dict.fromkeys(_find_defects()))
     except Exception as error:  # noqa: BLE001 - if torch cannot export this, every job's own export reports it
         return (f"the self-test of the symbol log raised {type(error).__name__}: {error}",)
 
 
-def _wrong() -> list[str]:
+def _find_defects() -> list[str]:
     with capture(Probe(), Settings(trace=False)) as log:
         dims = {"x": {0: Dim.AUTO, 1: Dim.AUTO}, "y": {0: Dim.AUTO}}
         torch.export.export(Probe(), (torch.zeros(5, 7), torch.ones(3)), dynamic_shapes=dims, strict=False)

@@ -6,14 +6,14 @@ from typing import Any
 
 from lowering.sizes.ranges import Range
 from lowering.symbols.events import Event
-from lowering.symbols.exporting import Export, bounds, range_of, range_of_text
-from lowering.symbols.frames import Spot, line_of, lines_of
+from lowering.symbols.exporting import Export, build_range, convert_range, parse_range
+from lowering.symbols.frames import Spot, convert_spot, convert_spots
 from lowering.symbols.schema import Change, Line, SymbolEntry
 
 DECORATED = 40  # maximum number of lines of decorators
 
 
-def symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
+def build_symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
     """Return all symbols in the order torch created them."""
     born: dict[str, Event] = {}
     for event in export.log.events:
@@ -21,26 +21,26 @@ def symbol_table(export: Export) -> tuple[SymbolEntry, ...]:
             name = str(event.data["symbol"])
             if name not in export.renamed:
                 born.setdefault(name, event)
-    binders = _binders(export)
+    binders = _find_binders(export)
     counts: dict[str, int] = {}
-    return tuple(_entry(export, name, event, binders.get(name, ("", "", "")), counts) for name, event in born.items())
+    return tuple(_build_entry(export, name, event, binders.get(name, ("", "", "")), counts) for name, event in born.items())
 
 
-def _entry(export: Export, name: str, event: Event, binder: tuple[str, str, str], counts: dict[str, int]) -> SymbolEntry:
+def _build_entry(export: Export, name: str, event: Event, binder: tuple[str, str, str], counts: dict[str, int]) -> SymbolEntry:
     backed = event.kind == "symbol"
     source = str(event.data["source"]) if backed else ""
     place = export.place(source) if backed else None
     live = event.data["symbol"]
     final = export.final(live)
-    stack = lines_of(event.stack)
-    forward = forward_line(export.log.forward)
+    stack = convert_spots(event.stack)
+    forward = find_forward_line(export.log.forward)
     line = forward if backed else stack[-1] if stack else None
-    created = range_of_text(str(event.data["range"])) if backed else bounds(event.data["lower"], event.data["upper"])
+    created = parse_range(str(event.data["range"])) if backed else build_range(event.data["lower"], event.data["upper"])
     detail = str(event.data["detail"]).strip() if name in export.log.settings.extended_debug else ""
     known = export.env.var_to_sources.get(live, ()) if export.env else ()
     sources = tuple(str(one.name) for one in known) or ((source,) if source else ())
     return SymbolEntry(
-        id=_identity(source, place, event, counts),
+        id=_build_id(source, place, event, counts),
         name=name,
         kind="unbacked" if not backed else "backed" if place or not source.isidentifier() else "root",
         made_by="create_symbol" if backed else str(event.data["made_by"]),
@@ -52,20 +52,20 @@ def _entry(export: Export, name: str, event: Event, binder: tuple[str, str, str]
         created=created,
         traced=export.traced(live) or created,
         promised=export.given(live),
-        history=tuple(_history(export, name, created, line)),
+        history=tuple(_build_history(export, name, created, line)),
         became=str(final) if final != live else None,
         renamed=tuple(new for new, old in export.renamed.items() if old == name),
         node=binder[0], op=binder[1], module=binder[2], detail=detail,
     )
 
 
-def _identity(source: str, place: tuple[str, int] | None, event: Event, counts: dict[str, int]) -> str:
+def _build_id(source: str, place: tuple[str, int] | None, event: Event, counts: dict[str, int]) -> str:
     if place is not None:
         return f"{place[0]}[{place[1]}]"
     if source:
         return source
     if event.stack:
-        line = line_of(event.stack[-1])
+        line = convert_spot(event.stack[-1])
         birth = f"{line.file}:{line.function}:{line.code}"
     else:
         birth = str(event.data["made_by"])
@@ -73,7 +73,7 @@ def _identity(source: str, place: tuple[str, int] | None, event: Event, counts: 
     return f"{birth}#{counts[birth]}"
 
 
-def _history(export: Export, name: str, created: Range, line: Line | None) -> list[Change]:
+def _build_history(export: Export, name: str, created: Range, line: Line | None) -> list[Change]:
     changes = [Change("created", created, "its birth", line)]
     alive = False
     for event, guard in export.causes():
@@ -81,16 +81,16 @@ def _history(export: Export, name: str, created: Range, line: Line | None) -> li
             alive = True
         if not alive or event.kind not in ("range", "replacement", "discarded") or export.folded(str(event.data["symbol"])) != name:
             continue
-        at = line_of(event.stack[-1]) if event.stack else None
-        change = _change(export, event, export.named(str(guard.data["expr"])) if guard else "", at)
+        at = convert_spot(event.stack[-1]) if event.stack else None
+        change = _describe_change(export, event, export.named(str(guard.data["expr"])) if guard else "", at)
         if change is not None and change not in changes:
             changes.append(change)
     return changes
 
 
-def _change(export: Export, event: Event, cause: str, line: Line | None) -> Change | None:
+def _describe_change(export: Export, event: Event, cause: str, line: Line | None) -> Change | None:
     if event.kind == "range":
-        return Change("range", range_of(event.data["range"]), cause or "torch's own check of the op", line)
+        return Change("range", convert_range(event.data["range"]), cause or "torch's own check of the op", line)
     if event.kind == "discarded":
         return Change("renamed", None, f"a retrace found {event.data['value']} instead of it", line)
     target, reason = event.data["target"], str(event.data["reason"])
@@ -100,14 +100,14 @@ def _change(export: Export, event: Event, cause: str, line: Line | None) -> Chan
     return Change(what, None, f"= {export.named(str(target))}: {cause or reason}", line)
 
 
-def _binders(export: Export) -> dict[str, tuple[str, str, str]]:
+def _find_binders(export: Export) -> dict[str, tuple[str, str, str]]:
     """Return the node, op and module that bind each symbol in the exported graph: a placeholder, or the op whose result has the size."""
     found: dict[str, tuple[str, str, str]] = {}
     if export.program is None:
         return found
     for node in export.program.graph.nodes:
         for symbol in node.meta.get("unbacked_bindings") or {}:
-            found.setdefault(export.folded(str(symbol)), (node.name, str(node.target), _module(node.meta)))
+            found.setdefault(export.folded(str(symbol)), (node.name, str(node.target), _find_module(node.meta)))
         if node.op == "placeholder":
             for size in getattr(node.meta.get("val"), "shape", ()):
                 for symbol in getattr(getattr(size, "node", None), "expr", None).free_symbols if hasattr(size, "node") else ():  # type: ignore[union-attr]
@@ -115,17 +115,17 @@ def _binders(export: Export) -> dict[str, tuple[str, str, str]]:
     return found
 
 
-def _module(meta: dict[str, Any]) -> str:
+def _find_module(meta: dict[str, Any]) -> str:
     stack = list((meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]).removeprefix("L['self'].").removeprefix("L['self']") if stack else ""
 
 
-def forward_line(spot: Spot | None) -> Line | None:
+def find_forward_line(spot: Spot | None) -> Line | None:
     """Return the `def` line of the model's forward, after its decorators."""
     if spot is None:
         return None
     file, first, function = spot
-    if not line_of(spot).code.startswith("@"):
-        return line_of(spot)
-    lines = (line_of((file, number, function)) for number in range(first, first + DECORATED))
-    return next((line for line in lines if line.code.startswith("def ")), line_of(spot))
+    if not convert_spot(spot).code.startswith("@"):
+        return convert_spot(spot)
+    lines = (convert_spot((file, number, function)) for number in range(first, first + DECORATED))
+    return next((line for line in lines if line.code.startswith("def ")), convert_spot(spot))

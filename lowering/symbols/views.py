@@ -19,41 +19,41 @@ _DIM = ("dim", "asked", "promised", "example", "verdict", "where and why")
 CONTEXT = 2  # source lines shown around an annotated one
 
 
-def page(record: SymbolRecord, markdown: bool = False) -> str:
+def format_page(record: SymbolRecord, markdown: bool = False) -> str:
     """Format a record: warnings first, then the error, the requested dims, the symbols and the relations."""
-    blocks = [_title(record, markdown)]
+    blocks = [_format_title(record, markdown)]
     if record.error is not None:
         error = record.error
-        blocks.append(_section(f"Export failed: {error.kind}{_at(error.line)}", markdown))
+        blocks.append(_format_section(f"Export failed: {error.kind}{_format_line(error.line)}", markdown))
         blocks.append("\n".join([*(f"- {text}" for text in error.needs or error.violations or error.message.splitlines()[:1]),
                                  *(f"- fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)]))
         if error.refined:
-            blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _yaml(error.refined, 0)))
+            blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _format_yaml(error.refined, 0)))
     if record.draft:
-        blocks += [_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
-                   "\n".join(f"- {found.kind}{_at(found.line)}: {found.text}" for found in record.draft)]
+        blocks += [_format_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
+                   "\n".join(f"- {found.kind}{_format_line(found.line)}: {found.text}" for found in record.draft)]
     if record.warnings:
-        blocks += [_section(f"Warnings ({len(record.warnings)})", markdown),
-                   "\n".join(f"- {warned.code}: {warned.message}{_at(warned.line, ' (', ')')}" for warned in record.warnings)]
-    blocks += [_section("Requested dims", markdown), _table(_DIM, [_dim_row(dim) for dim in record.requested], markdown)]
+        blocks += [_format_section(f"Warnings ({len(record.warnings)})", markdown),
+                   "\n".join(f"- {warned.code}: {warned.message}{_format_line(warned.line, ' (', ')')}" for warned in record.warnings)]
+    blocks += [_format_section("Requested dims", markdown), _format_table(_DIM, [_build_dim_row(dim) for dim in record.requested], markdown)]
     if any(dim.levels for dim in record.requested):
-        blocks += [_section("Down the levels", markdown), _levels(record.requested, markdown)]
+        blocks += [_format_section("Down the levels", markdown), _format_levels(record.requested, markdown)]
     if record.symbols:
-        blocks += [_section("Symbols", markdown), _table(("symbol", "meaning", "source", "created", "traced", "promised", "code line"),
-                                                        [_symbol_row(entry) for entry in record.symbols], markdown)]
+        blocks += [_format_section("Symbols", markdown), _format_table(("symbol", "meaning", "source", "created", "traced", "promised", "code line"),
+                                                        [_build_symbol_row(entry) for entry in record.symbols], markdown)]
     if record.relations:
-        rows = [(one.kind, one.text, _holds(one), _checkers(one), str(one.line or "")) for one in record.relations]
-        blocks += [_section("Relations", markdown), _table(("kind", "relation", "holds", "checked by", "code line"), rows, markdown)]
+        rows = [(one.kind, one.text, _format_holds(one), _format_checkers(one), str(one.line or "")) for one in record.relations]
+        blocks += [_format_section("Relations", markdown), _format_table(("kind", "relation", "holds", "checked by", "code line"), rows, markdown)]
     return "\n\n".join(blocks) + "\n"
 
 
-def suggested(record: SymbolRecord) -> str:
+def format_suggestion(record: SymbolRecord) -> str:
     """Return the changes that would make a failed export pass, on one line: code that keeps a size, YAML keys, or torch's fixes. May be empty."""
     if record.error is None:
         return ""
     kept = _kept(record.error.line.code) if record.error.line is not None else ""
     if record.error.refined:
-        keys = f"in the model's YAML: {', '.join(f'{key}: {_flow(value)}' for key, value in record.error.refined.items())}"
+        keys = f"in the model's YAML: {', '.join(f'{key}: {_format_flow(value)}' for key, value in record.error.refined.items())}"
         return f"{kept}; or {keys}" if kept else keys
     return kept or " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
 
@@ -70,7 +70,7 @@ def _kept(code: str) -> str:
 
 def save(record: SymbolRecord, folder: Path) -> None:
     """Write symbols.md and symbols.source.txt (the annotated source). A page that cannot be formatted holds the error. Raises OSError."""
-    for name, made in ((PAGE, partial(page, markdown=True)), (SOURCE, annotated)):
+    for name, made in ((PAGE, partial(format_page, markdown=True)), (SOURCE, annotate_source)):
         try:
             text = made(record)
         except Exception:  # noqa: BLE001 - an error in a page must not fail the job
@@ -78,11 +78,11 @@ def save(record: SymbolRecord, folder: Path) -> None:
         files.write_bytes(folder / name, files.encode(text), durable=False)
 
 
-def timeline(record: SymbolRecord, symbol: str | None = None) -> str:
+def format_timeline(record: SymbolRecord, symbol: str | None = None) -> str:
     """Format the events in order, with seconds and code lines. symbol: only events that name it (a torch name or an author's name)."""
-    names = _names(record, symbol) if symbol else None
-    lines = [f"{event.seconds:9.3f} s  {event.kind:<16} {event.text}{_at(event.line, '  (', ')')}" for event in record.events
-             if names is None or event.symbol in names or names & _words(event.text)]
+    names = _find_names(record, symbol) if symbol else None
+    lines = [f"{event.seconds:9.3f} s  {event.kind:<16} {event.text}{_format_line(event.line, '  (', ')')}" for event in record.events
+             if names is None or event.symbol in names or names & _split_words(event.text)]
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -92,36 +92,36 @@ def explain(record: SymbolRecord, symbol: str | None = None) -> str:
     Raises ValueError, with the known names, if it is unknown.
     """
     if symbol is None:
-        return page(record)
-    names = _names(record, symbol)
-    dims = [dim for dim in record.requested if {dim.id, dim.symbol, dim.asked, *_words(dim.asked)} & {symbol, *names}]
+        return format_page(record)
+    names = _find_names(record, symbol)
+    dims = [dim for dim in record.requested if {dim.id, dim.symbol, dim.asked, *_split_words(dim.asked)} & {symbol, *names}]
     entries = [entry for entry in record.symbols if entry.name in names]
     if not entries and not dims:
         words = {word for entry in record.symbols for word in (entry.name, entry.meaning) if word}
         known = sorted(words | {dim.id for dim in record.requested})
         raise ValueError(f"'{symbol}' is not a symbol or dim of {record.model}; known: {', '.join(known) or 'none'}")
     blocks = [f"{symbol} in {record.model}"]
-    blocks += ["\n".join(f"  {word}: {text}" for word, text in zip(_DIM, _dim_row(dim), strict=True) if text) for dim in dims]
-    blocks += [_life(entry) for entry in entries]
-    related = [relation for relation in record.relations if names & (_words(relation.expr) | _words(relation.text))]
+    blocks += ["\n".join(f"  {word}: {text}" for word, text in zip(_DIM, _build_dim_row(dim), strict=True) if text) for dim in dims]
+    blocks += [_format_history(entry) for entry in entries]
+    related = [relation for relation in record.relations if names & (_split_words(relation.expr) | _split_words(relation.text))]
     if related:
         blocks.append("relations:\n" + "\n".join(
-            f"  {one.text} ({one.kind}; holds: {_holds(one)}; checked by {_checkers(one)}){_at(one.line)}" for one in related))
-    found = timeline(record, symbol)
+            f"  {one.text} ({one.kind}; holds: {_format_holds(one)}; checked by {_format_checkers(one)}){_format_line(one.line)}" for one in related))
+    found = format_timeline(record, symbol)
     return "\n\n".join([*blocks, *(["timeline:\n" + found.rstrip()] if found else [])]) + "\n"
 
 
-def annotated(record: SymbolRecord) -> str:
+def annotate_source(record: SymbolRecord) -> str:
     """Return the model's source around each line that created a symbol or relation, with these as margin comments."""
     notes: dict[str, dict[int, list[str]]] = {}
-    for line, note in _births(record):
+    for line, note in _list_births(record):
         said = notes.setdefault(line.file, {}).setdefault(line.line, [])
         if note not in said:
             said.append(note)
-    return "\n".join(_annotated_file(file, born) for file, born in notes.items())
+    return "\n".join(_annotate_file(file, born) for file, born in notes.items())
 
 
-def _births(record: SymbolRecord) -> Iterator[tuple[Line, str]]:
+def _list_births(record: SymbolRecord) -> Iterator[tuple[Line, str]]:
     for entry in record.symbols:
         if entry.line is not None:
             word = f"{entry.meaning} ({entry.name})" if entry.meaning else entry.name
@@ -134,7 +134,7 @@ def _births(record: SymbolRecord) -> Iterator[tuple[Line, str]]:
             yield relation.line, f"{relation.kind} {relation.text}"
 
 
-def _annotated_file(file: str, born: dict[int, list[str]]) -> str:
+def _annotate_file(file: str, born: dict[int, list[str]]) -> str:
     path = find(file)
     source = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
     around = {near for line in born for near in range(line - CONTEXT, line + CONTEXT + 1)}
@@ -149,17 +149,18 @@ def _annotated_file(file: str, born: dict[int, list[str]]) -> str:
     return "\n".join(out) + "\n"
 
 
-def _life(entry: SymbolEntry) -> str:
+def _format_history(entry: SymbolEntry) -> str:
     bound = f", bound by {entry.node} ({entry.op})" + (f" in {entry.module}" if entry.module else "") if entry.node else ""
-    lines = [f"{entry.name} ({entry.kind}, {entry.made_by}{_at(entry.line)}{bound})"]
+    lines = [f"{entry.name} ({entry.kind}, {entry.made_by}{_format_line(entry.line)}{bound})"]
     lines += [f"  stack: {line} | {line.code}" for line in entry.stack]
-    lines += [f"  {' '.join(filter(None, (change.what, _span(change.range), change.cause)))}{_at(change.line)}" for change in entry.history]
+    lines += [f"  {' '.join(filter(None, (change.what, _format_range(change.range), change.cause)))}{_format_line(change.line)}"
+              for change in entry.history]
     lines += [f"  promised {entry.promised}"] if entry.promised else []
     lines += [f"  retraced as {', '.join(entry.renamed)}"] if entry.renamed else []
     return "\n".join(lines + ([textwrap.indent(entry.detail, "  ")] if entry.detail else []))
 
 
-def _names(record: SymbolRecord, symbol: str) -> set[str]:
+def _find_names(record: SymbolRecord, symbol: str) -> set[str]:
     """Return the torch names and author's names that match a reader's query."""
     found = {symbol}
     for entry in record.symbols:
@@ -168,11 +169,11 @@ def _names(record: SymbolRecord, symbol: str) -> set[str]:
     return found
 
 
-def _words(text: str) -> set[str]:
+def _split_words(text: str) -> set[str]:
     return set("".join(letter if letter.isalnum() or letter == "_" else " " for letter in text).split())
 
 
-def _dim_row(dim: Requested) -> tuple[str, ...]:
+def _build_dim_row(dim: Requested) -> tuple[str, ...]:
     step = f", multiple of {dim.multiple_of}" if dim.multiple_of > 1 else ""
     verdict = {"merged": f"merged with {', '.join(dim.related)}", "specialized": f"specialized to {dim.value}",
                "derived": f"derived: {dim.expr}", "never_symbol": f"never a symbol: {dim.value}"}.get(dim.verdict, dim.verdict)
@@ -181,44 +182,44 @@ def _dim_row(dim: Requested) -> tuple[str, ...]:
     return dim.id, dim.asked, f"{dim.promised}{step}", "" if dim.example is None else str(dim.example), verdict, why
 
 
-def _symbol_row(entry: SymbolEntry) -> tuple[str, ...]:
+def _build_symbol_row(entry: SymbolEntry) -> tuple[str, ...]:
     name = f"{entry.name} = {entry.became}" if entry.became else entry.name
-    spans = tuple(map(_span, (entry.created, entry.traced, entry.promised)))
+    spans = tuple(map(_format_range, (entry.created, entry.traced, entry.promised)))
     return name, entry.meaning, ", ".join(entry.sources) or entry.op, *spans, str(entry.line or "")
 
 
-def _levels(dims: Iterable[Requested], markdown: bool) -> str:
+def _format_levels(dims: Iterable[Requested], markdown: bool) -> str:
     rows = [(dim.id, place.level, place.value, place.size, place.type) for dim in dims for place in dim.levels]
-    return _table(("dim", "level", "value", "size", "type"), rows, markdown)
+    return _format_table(("dim", "level", "value", "size", "type"), rows, markdown)
 
 
-def _holds(relation: Relation) -> str:
+def _format_holds(relation: Relation) -> str:
     sizes = ", ".join(f"{name}={size}" for name, size in relation.fails_at.items())
     return f"not at {sizes}" if relation.holds == "no" else relation.holds
 
 
-def _checkers(relation: Relation) -> str:
+def _format_checkers(relation: Relation) -> str:
     return ", ".join(relation.checked_by) or "nobody"
 
 
-def _at(line: Line | None, before: str = " at ", after: str = "") -> str:
+def _format_line(line: Line | None, before: str = " at ", after: str = "") -> str:
     return "" if line is None else f"{before}{line}{after}"
 
 
-def _span(span: Range | None) -> str:
+def _format_range(span: Range | None) -> str:
     return "" if span is None else str(span)
 
 
-def _title(record: SymbolRecord, markdown: bool) -> str:
+def _format_title(record: SymbolRecord, markdown: bool) -> str:
     kept = sum(dim.kept for dim in record.requested)
     return f"{'# ' if markdown else ''}Symbols of {record.model}: {kept} of {len(record.requested)} requested dims are dynamic"
 
 
-def _section(text: str, markdown: bool) -> str:
+def _format_section(text: str, markdown: bool) -> str:
     return f"## {text}" if markdown else f"{text}\n{'-' * len(text)}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
+def _format_table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
     if markdown:
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
         return "\n".join([body[0], "|" + "---|" * len(head), *body[1:]])
@@ -226,19 +227,19 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
 
 
-def _yaml(data: object, depth: int) -> Iterator[str]:
+def _format_yaml(data: object, depth: int) -> Iterator[str]:
     if isinstance(data, dict):
         for key, value in data.items():
             if isinstance(value, dict) and depth < 1:
                 yield f"{'  ' * depth}{key}:"
-                yield from _yaml(value, depth + 1)
+                yield from _format_yaml(value, depth + 1)
             else:
-                yield f"{'  ' * depth}{key}: {_flow(value)}"
+                yield f"{'  ' * depth}{key}: {_format_flow(value)}"
 
 
-def _flow(value: object) -> str:
+def _format_flow(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(held)}" for key, held in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_format_flow(held)}" for key, held in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_flow(held) for held in value) + "]"
+        return "[" + ", ".join(_format_flow(held) for held in value) + "]"
     return "null" if value is None else str(value)

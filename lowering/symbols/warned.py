@@ -9,15 +9,15 @@ from lowering.symbols.exporting import Export
 from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warned
 
 
-def warnings_of(
+def list_warnings(
     export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]
 ) -> tuple[Warned, ...]:
     """Return the warnings by weight: lost dims, changed dims, ranges, guards, assumptions, and the log itself."""
-    return (*(warning for dim in dims if (warning := _lost(dim)) is not None), *_changed(dims), *_examples(dims),
-            *_ranges(export, symbols), *_guards(found, export.error is not None), *_assumptions(found), *_log(export))
+    return (*(warning for dim in dims if (warning := _warn_lost(dim)) is not None), *_warn_changed(dims), *_warn_examples(dims),
+            *_warn_ranges(export, symbols), *_warn_guards(found, export.error is not None), *_warn_assumptions(found), *_warn_log(export))
 
 
-def _lost(dim: Requested) -> Warned | None:
+def _warn_lost(dim: Requested) -> Warned | None:
     if dim.verdict == "specialized":
         return Warned("became_static", f"{dim.id}, requested as {dim.asked}, became {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
     if dim.verdict != "never_symbol":
@@ -26,7 +26,7 @@ def _lost(dim: Requested) -> Warned | None:
     return Warned(code, f"{dim.id}, requested as {dim.asked}, is always {dim.value}: {dim.why}", dim.id, dim.value, dim.line)
 
 
-def _changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
+def _warn_changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
         if dim.verdict == "merged":
             message = f"{dim.id}, requested as {dim.asked}, must equal {', '.join(dim.related)}: {dim.why}"
@@ -35,13 +35,13 @@ def _changed(dims: tuple[Requested, ...]) -> Iterator[Warned]:
             yield Warned("became_derived", f"{dim.id}, requested as null, is {dim.expr}: {dim.why}", dim.id, None, dim.line)
 
 
-def _examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
+def _warn_examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
     for dim in dims:
         if dim.asked != "null" and dim.example is not None and not Range(dim.example, dim.example).within(dim.promised):
             yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside {dim.promised}", dim.id, dim.example)
 
 
-def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
+def _warn_ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
     """Warn once per chosen size of which tracing saw fewer than the promised range, such as only sizes of 2 and more."""
     for symbol in symbols if export.program is not None else ():
         value = export.values.get(symbol.name, "").strip("()")
@@ -49,7 +49,7 @@ def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned
         if word not in export.choices or symbol.became is not None:
             continue
         promised, factor = export.choices[word][0], int(step or 1)
-        traced = Range(_times(symbol.traced.lower, factor), _times(symbol.traced.upper, factor))
+        traced = Range(_scale_bound(symbol.traced.lower, factor), _scale_bound(symbol.traced.upper, factor))
         given = Range(round_up(promised.lower or 0, factor), None if promised.upper is None else round_down(promised.upper, factor))
         if given.within(traced):
             continue
@@ -59,11 +59,11 @@ def _ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned
                      cause.line if cause else None)
 
 
-def _times(bound: int | None, factor: int) -> int | None:
+def _scale_bound(bound: int | None, factor: int) -> int | None:
     return None if bound is None else bound * factor
 
 
-def _guards(found: tuple[Relation, ...], failed: bool) -> Iterator[Warned]:
+def _warn_guards(found: tuple[Relation, ...], failed: bool) -> Iterator[Warned]:
     for relation in found:
         if failed and "!=" in relation.text:
             continue  # an op that takes no such sizes raised: that they differ is nothing that the code needs
@@ -72,7 +72,7 @@ def _guards(found: tuple[Relation, ...], failed: bool) -> Iterator[Warned]:
             yield Warned("guard_within_range", f"{relation.text} does not hold at {sizes}", relation.text, None, relation.line)
 
 
-def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
+def _warn_assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
     """Warn once per code line, because one line can make torch assume the same of contiguity, broadcasting and emptiness."""
     lines: dict[Line | None, list[str]] = {}
     for relation in found:
@@ -83,7 +83,7 @@ def _assumptions(found: tuple[Relation, ...]) -> Iterator[Warned]:
         yield Warned("unchecked_assumption", message, str(line or "torch"), None, line)
 
 
-def _log(export: Export) -> Iterator[Warned]:
+def _warn_log(export: Export) -> Iterator[Warned]:
     if export.env is None or len(export.own) > sum(event.kind in ("symbol", "shared") for event in export.log.events):
         yield Warned("log_incomplete", "torch created symbols without logging them: logging is off, or its messages changed "
                                        "(lowering.symbols.selftest lists them)", "torch")

@@ -37,7 +37,7 @@ class ToBackendContract(Stage):
         raise NotImplementedError
 
     def apply(self, program: Program, note: Note) -> Program:
-        return _reach(self.imported(program), program, self.backend_legal_ops)
+        return _simplify(self.imported(program), program, self.backend_legal_ops)
 
     def reads(self) -> frozenset[Read]:
         return frozenset()
@@ -50,20 +50,20 @@ class ToBackendContract(Stage):
         return _save(program, stem)
 
     def ops(self, program: Program) -> dict[str, int]:
-        return mlir.histogram(program.ir)
+        return mlir.count_ops(program.ir)
 
 
-def _reach(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
+def _simplify(module: Any, program: Program, legal_ops: Sequence[str]) -> Program:
     """Return `program` at the torch level: value tensors of known rank and dtype.
 
     The raw import is kept as text in `above`. Raises Unsupported or StageFailed.
 
     legal_ops: ops that torch-mlir's decomposition passes leave whole, besides those with a rule in lowering.torch_to_stablehlo.
     """
-    raw = program.lowered(Level.TORCH, mlir.annotated(module))
+    raw = program.lowered(Level.TORCH, mlir.print_annotated(module))
     options = f"backend-legal-ops={','.join((*torch_to_stablehlo.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
-    with operators.hidden(module, torch_to_stablehlo.RULES), inventory.complete(module, pipeline):
+    with operators.hide(module, torch_to_stablehlo.RULES), inventory.report_all(module, pipeline):
         mlir.run(module, pipeline, "torch")
     _drop_assertions(module)
     return raw.lowered(Level.TORCH, module)
@@ -74,7 +74,7 @@ def _drop_assertions(module: Any) -> None:
 
     They repeat torch's shape rules, which torch.export has checked, or guards, for all shapes.
     """
-    for operation in list(mlir.operations(module)):
+    for operation in list(mlir.walk_operations(module)):
         if operation.name == "torch.runtime.assert":
             operation.erase()
 

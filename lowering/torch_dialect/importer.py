@@ -69,23 +69,23 @@ def _tensor_word(type_: torch._C.Type) -> str:
     return f"vtensor<{shape},{'unk' if dtype is None else types.of(dtype).torch_mlir}>"
 
 
-def refusals(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
+def find_problems(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     """Report every node and argument that the torch dialect cannot express, with its user line. Nested blocks are included."""
-    found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name, cause in _untyped(graph.inputs())]
+    found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name, cause in _find_untyped(graph.inputs())]
     for node in graph.nodes():
-        found += _refused(node)
+        found += _check_node(node)
         for block in blocks(node):
-            found += refusals(block)
+            found += find_problems(block)
     return found
 
 
-def _refused(node: Node) -> list[Problem]:
-    kind, untyped = node.kind(), _untyped(outputs(node))
+def _check_node(node: Node) -> list[Problem]:
+    kind, untyped = node.kind(), _find_untyped(outputs(node))
     unruled = kind not in _REFUSED and kind not in _STRUCTURAL and node.schema() == "(no schema)"
     odd = kind == "prim::Constant" and not _is_literal(node.output().toIValue())
     if not (kind in _REFUSED or unruled or odd or untyped):
         return []  # the usual case; looking up the line would take longer than everything else
-    line = source_lines.of_script(node)
+    line = source_lines.find_script_line(node)
     place = f"{kind} at {line}" if line else kind
     found = [Problem(place, _REFUSED[kind])] if kind in _REFUSED else []
     if unruled:
@@ -96,7 +96,7 @@ def _refused(node: Node) -> list[Problem]:
     return found
 
 
-def _untyped(values: Iterable[torch._C.Value]) -> list[tuple[str, str]]:
+def _find_untyped(values: Iterable[torch._C.Value]) -> list[tuple[str, str]]:
     """Return the name of each value whose type the torch dialect does not have, and the reason."""
     table, found = TypeTable(), []
     for value in values:
@@ -143,7 +143,7 @@ _ALIASES = {"aten.Int.float": "aten.Int.Scalar"}
 
 def import_graph(graph: torch._C.Graph, context: ir.Context) -> ir.Module:
     """Return the graph as `func.func @main`. User lines and names of values become locations, and a result tuple several results."""
-    with context, ir.Location.unknown(), mlir.diagnosed(context, "torch"):
+    with context, ir.Location.unknown(), mlir.collect_diagnostics(context, "torch"):
         module = ir.Module.create()
         GraphImporter(context).function(graph, module)
         module.operation.verify()
@@ -210,8 +210,8 @@ class GraphImporter:
 
         Its results are those of the node, with lists as their elements, then the new values of the arguments that the op writes.
         """
-        results = [element for value in outputs(node) for element in _unpacked(value)]
-        written = _written(node)
+        results = [element for value in outputs(node) for element in _unpack(value)]
+        written = _find_written(node)
         attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
         types_ = [self._types.of(value.type()) for value in [*results, *written]]
         created = ir.Operation.create("torch.operator", results=types_, operands=self._operands(node), attributes=attributes)
@@ -328,7 +328,7 @@ class GraphImporter:
 
         It consists of the TorchScript value, the module that ran the line, and the user line.
         """
-        line = source_lines.of_script(node)
+        line = source_lines.find_script_line(node)
         here = ir.Location.unknown() if line is None else ir.Location.file(line.file, line.line, 0)
         if line is not None and line.module:
             here = ir.Location.name(line.module, here)
@@ -350,7 +350,7 @@ _LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
 )
 
 
-def _unpacked(value: torch._C.Value) -> list[torch._C.Value]:
+def _unpack(value: torch._C.Value) -> list[torch._C.Value]:
     """Return a result, or the elements of a list of tensors.
 
     The list must be unpacked, because nothing else tells how many elements it has.
@@ -363,7 +363,7 @@ def _unpacked(value: torch._C.Value) -> list[torch._C.Value]:
     return outputs(unpacking[0])
 
 
-def _written(node: Node) -> list[torch._C.Value]:
+def _find_written(node: Node) -> list[torch._C.Value]:
     """Return the arguments that a node writes.
 
     Each must be a copy that only this node writes. Otherwise other users would lose its former value.

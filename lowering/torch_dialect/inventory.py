@@ -17,13 +17,14 @@ _SIZED_BY_DATA = "the size of its result depends on the values of its tensors, a
 _ILLEGAL = re.compile(r"failed to legalize operation '")
 
 
-def indexes_by_data(module: Any) -> bool:
+def has_mask_index(module: Any) -> bool:
     """Return whether an index of the module is a mask, which torch-mlir would read as row numbers."""
-    return any(_name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation) for operation in mlir.operations(module))
+    return any(_name(operation).startswith("aten.index.Tensor") and _has_data_dependent_shape(operation)
+               for operation in mlir.walk_operations(module))
 
 
 @contextmanager
-def complete(module: Any, pipeline: str) -> Iterator[None]:
+def report_all(module: Any, pipeline: str) -> Iterator[None]:
     """Report every op that `pipeline` rejects in `module`, if its passes fail inside the block.
 
     A StageFailed is replaced by an Unsupported with these ops. It is raised unchanged if each op passes separately.
@@ -32,25 +33,25 @@ def complete(module: Any, pipeline: str) -> Iterator[None]:
     try:
         yield
     except StageFailed as error:
-        found = refused(before, pipeline)
+        found = find_rejected(before, pipeline)
         if found:
             raise Unsupported(found, error.log) from error
         raise
 
 
-def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem]:
+def find_rejected(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem]:
     """Report each kind of op (name, attributes, types) of `@main` that `pipeline` rejects: the op, its user lines, the cause.
 
     The result is empty if every op passes separately, so that only their combination fails.
     """
     found: dict[str, tuple[str, list[str], str]] = {}
     tried: dict[str, str | None] = {}
-    for operation in mlir.operations(module):
-        if not operation.name.startswith(dialect) or not _computes(operation):
+    for operation in mlir.walk_operations(module):
+        if not operation.name.startswith(dialect) or not _produces_tensor(operation):
             continue
-        alone = _alone(operation)
+        alone = _isolate(operation)
         if alone not in tried:
-            tried[alone] = _refusal(operation, alone, pipeline)
+            tried[alone] = _find_cause(operation, alone, pipeline)
         cause = tried[alone]
         if cause is not None:
             _, lines, _ = found.setdefault(f"{_name(operation)} {cause}", (_name(operation), [], cause))
@@ -60,25 +61,25 @@ def refused(module: Any, pipeline: str, dialect: str = "torch.") -> list[Problem
     return [Problem(f"{name} at {', '.join(lines)}" if lines else name, cause) for name, lines, cause in found.values()]
 
 
-def _computes(operation: Any) -> bool:
+def _produces_tensor(operation: Any) -> bool:
     """Return whether an op produces tensors, or is a `torch.operator`.
 
     Numbers, lists and sizes are tried together with the ops that use them.
     """
     counts = operation.name == "torch.operator" or any(_is_tensor(result.type) for result in operation.results)
-    return counts and len(operation.regions) == 0 and not any(_in_regions(operand) for operand in operation.operands)
+    return counts and len(operation.regions) == 0 and not any(_is_from_region(operand) for operand in operation.operands)
 
 
 def _is_tensor(kind: Any) -> bool:
     return str(kind).startswith(("!torch.vtensor", "!torch.tensor"))
 
 
-def _in_regions(value: Any) -> bool:
+def _is_from_region(value: Any) -> bool:
     """Return whether a number is the result of an op with regions. Ops that take such a number cannot be tried separately."""
     owner = getattr(value.owner, "operation", None)
-    if owner is None or _is_given(value):
+    if owner is None or _is_argument(value):
         return owner is None and "tensor" not in str(value.type)
-    return len(owner.regions) > 0 or any(_in_regions(operand) for operand in owner.operands)
+    return len(owner.regions) > 0 or any(_is_from_region(operand) for operand in owner.operands)
 
 
 def _name(operation: Any) -> str:
@@ -94,7 +95,7 @@ def _line(location: Any) -> str:
     return "" if match is None or _ENTRY.match(text) else f"{match['file']}:{match['line']}"
 
 
-def _alone(operation: Any) -> str:
+def _isolate(operation: Any) -> str:
     """Return the text of a module that contains only one op.
 
     Tensors are arguments, and all other operands are computed in the module. Equal ops have equal texts.
@@ -102,9 +103,9 @@ def _alone(operation: Any) -> str:
     arguments: dict[Any, str] = {}
     lines: list[str] = []
     names: dict[Any, str] = {}
-    for needed in dict.fromkeys(_needed(operation)):
+    for needed in dict.fromkeys(_find_needed(operation)):
         for operand in needed.operands:
-            if _is_given(operand) and operand not in arguments:
+            if _is_argument(operand) and operand not in arguments:
                 arguments[operand] = f"%arg{len(arguments)}"
         results = []
         for result in needed.results:
@@ -123,15 +124,15 @@ def _alone(operation: Any) -> str:
     return f"{head} {{\n  {body}\n  return {returned} : {kinds}\n}}"
 
 
-def _needed(operation: Any) -> Iterator[Any]:
+def _find_needed(operation: Any) -> Iterator[Any]:
     """Yield the ops whose non-tensor results an op takes, in order, then the op itself."""
     for operand in operation.operands:
-        if not _is_given(operand):
-            yield from _needed(operand.owner.operation)
+        if not _is_argument(operand):
+            yield from _find_needed(operand.owner.operation)
     yield operation
 
 
-def _is_given(value: Any) -> bool:
+def _is_argument(value: Any) -> bool:
     """Return whether a value is passed as an argument: a tensor that is not a constant, or an argument already."""
     owner = getattr(value.owner, "operation", None)
     if owner is None:
@@ -139,14 +140,14 @@ def _is_given(value: Any) -> bool:
     return "vtensor" in str(value.type) and "list<" not in str(value.type) and not owner.name.endswith(".literal")
 
 
-def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
+def _find_cause(operation: Any, text: str, pipeline: str) -> str | None:
     """Return the reason why `pipeline` rejects the module of one op, or None if it passes."""
-    if _name(operation).startswith("aten.index.Tensor") and _is_sized_by_data(operation):
+    if _name(operation).startswith("aten.index.Tensor") and _has_data_dependent_shape(operation):
         return _SIZED_BY_DATA
     try:
         mlir.run(mlir.parse(text, operation.context), pipeline, "")
     except StageFailed as error:
-        if _is_sized_by_data(operation):
+        if _has_data_dependent_shape(operation):
             return _SIZED_BY_DATA
         said = _CAUSE.sub("", error.problems[0].cause).strip()
         taken = ", ".join(str(operand.type).removeprefix("!torch.") for operand in operation.operands if "tensor" in str(operand.type))
@@ -154,7 +155,7 @@ def _refusal(operation: Any, text: str, pipeline: str) -> str | None:
     return None
 
 
-def _is_sized_by_data(operation: Any) -> bool:
+def _has_data_dependent_shape(operation: Any) -> bool:
     """Return whether torch marks the op's output shape as data-dependent. An index op must also take a mask."""
     import torch
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.torch_to_stablehlo.rewriting import Call, Rule, rule, tensor
+from lowering.torch_to_stablehlo.rewriting import Call, Rule, rule, tensor_type
 
 _FUNCTIONS = {
     "prims.lgamma": "chlo.lgamma",
@@ -24,7 +24,7 @@ _FUNCTIONS = {
 }
 
 
-def _function(name: str) -> Rule:
+def _make_function_rule(name: str) -> Rule:
     def apply(call: Call) -> Sequence[ir.Value] | None:
         if name in ("stablehlo.real", "stablehlo.imag") and "complex" not in str(call.op.operands[0].type):
             return None
@@ -48,7 +48,7 @@ def _is_elementwise(operands: Sequence[ir.Value]) -> bool:
 
 
 for _torch, _name in _FUNCTIONS.items():
-    rule(_torch)(_function(_name))
+    rule(_torch)(_make_function_rule(_name))
 
 
 @rule("aten.polygamma")
@@ -63,7 +63,7 @@ def _polygamma(call: Call) -> Sequence[ir.Value]:
 
 
 @rule("aten.view.dtype")
-def _reinterpret(call: Call) -> Sequence[ir.Value] | None:
+def _bitcast(call: Call) -> Sequence[ir.Value] | None:
     """Lower a view of the same bits as another type of the same width."""
     given = call.tensor(0)
     widths = [_width(type_) for type_ in (given.type, call.result())]
@@ -79,20 +79,20 @@ def _width(type_: ir.Type) -> int | None:
 
 
 @rule("aten.view_as_real")
-def _parts(call: Call) -> Sequence[ir.Value]:
+def _view_as_real(call: Call) -> Sequence[ir.Value]:
     """Lower a complex tensor to a real one (..., 2), with the real and the imaginary part side by side."""
     given = call.tensor(0)
     type_ = ir.RankedTensorType(call.result())
     shape, element = list(type_.shape), str(type_.element_type)
     halves = []
     for name in ("real", "imag"):
-        part = call.make(f"stablehlo.{name}", [given], tensor(shape[:-1], element))
-        sizes = call.make("tensor.from_elements", [*_extents(call, part), _index(call, 1)], f"tensor<{len(shape)}xindex>")
-        halves.append(call.make("stablehlo.dynamic_reshape", [part, sizes], tensor([*shape[:-1], 1], element)))
+        part = call.make(f"stablehlo.{name}", [given], tensor_type(shape[:-1], element))
+        sizes = call.make("tensor.from_elements", [*_dim_sizes(call, part), _index(call, 1)], f"tensor<{len(shape)}xindex>")
+        halves.append(call.make("stablehlo.dynamic_reshape", [part, sizes], tensor_type([*shape[:-1], 1], element)))
     return [call.make("stablehlo.concatenate", halves, call.result(), dimension=f"{len(shape) - 1} : i64")]
 
 
-def _extents(call: Call, value: ir.Value) -> list[ir.Value]:
+def _dim_sizes(call: Call, value: ir.Value) -> list[ir.Value]:
     return [call.make("tensor.dim", [value, _index(call, position)], "index") for position in range(ir.RankedTensorType(value.type).rank)]
 
 

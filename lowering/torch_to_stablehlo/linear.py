@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.torch_to_stablehlo.complex_numbers import real_number
-from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
+from lowering.torch_to_stablehlo.complex_numbers import make_real_number
+from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor_type
 
 
 @rule("aten.linalg_cholesky_ex")
@@ -20,25 +20,25 @@ def _cholesky(call: Call) -> Sequence[ir.Value] | None:
         return None
     given = call.tensor(0)
     factor = call.make("stablehlo.cholesky", [given], given.type, lower="true")
-    lower = _lower(call, factor)
-    operands = [call.number(0, "i32"), _batch(call, given)]
+    lower = _clear_upper(call, factor)
+    operands = [call.number(0, "i32"), _batch_sizes(call, given)]
     return [lower, call.make("stablehlo.dynamic_broadcast_in_dim", operands, call.result(1), broadcast_dimensions="array<i64>")]
 
 
-def _lower(call: Call, matrix: ir.Value) -> ir.Value:
+def _clear_upper(call: Call, matrix: ir.Value) -> ir.Value:
     """Set the elements above the diagonal to zero. XLA may leave any values there."""
     type_ = ir.RankedTensorType(matrix.type)
-    places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
+    places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor_type(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
               for dim in (type_.rank - 2, type_.rank - 1)]
-    kept = call.make("stablehlo.compare", places, tensor(list(type_.shape), "i1"),
+    kept = call.make("stablehlo.compare", places, tensor_type(list(type_.shape), "i1"),
                      comparison_direction="#stablehlo<comparison_direction GE>")  # fmt: skip
     element = str(type_.element_type)
-    zero = real_number(call, 0.0, element) if "complex" in element else call.number(0.0, element)
+    zero = make_real_number(call, 0.0, element) if "complex" in element else call.number(0.0, element)
     zeros = call.make("stablehlo.dynamic_broadcast_in_dim", [zero, call.shape(matrix)], matrix.type, broadcast_dimensions="array<i64>")
     return call.make("stablehlo.select", [kept, matrix, zeros], matrix.type)
 
 
-def _batch(call: Call, matrix: ir.Value) -> ir.Value:
+def _batch_sizes(call: Call, matrix: ir.Value) -> ir.Value:
     """Return the sizes of all dims but the last two."""
     count = ir.RankedTensorType(matrix.type).rank - 2
     places = [call.make("arith.constant", [], "index", value=f"{position} : index") for position in range(count)]
@@ -53,13 +53,13 @@ def _solve_triangular(call: Call) -> Sequence[ir.Value] | None:
     if _batch_dims(matrix) != _batch_dims(right):
         return None
     upper, left, unit = (call.constant(position) for position in (2, 3, 4))
-    return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_word(left), lower=_word(not upper),
-                      unit_diagonal=_word(unit), transpose_a="#stablehlo<transpose NO_TRANSPOSE>")]  # fmt: skip
+    return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_spell_bool(left), lower=_spell_bool(not upper),
+                      unit_diagonal=_spell_bool(unit), transpose_a="#stablehlo<transpose NO_TRANSPOSE>")]  # fmt: skip
 
 
 def _batch_dims(value: ir.Value) -> list[int]:
     return list(ir.RankedTensorType(value.type).shape)[:-2]
 
 
-def _word(value: bool) -> str:
+def _spell_bool(value: bool) -> str:
     return "true" if value else "false"

@@ -12,16 +12,16 @@ from lowering.torch_to_stablehlo.rewriting import Call, rule
 @rule("aten.uniform")
 def _uniform(call: Call) -> Sequence[ir.Value]:
     """Lower aten::uniform(self, from, to, generator), in [from, to)."""
-    return [_drawn(call, "UNIFORM")]
+    return [_draw(call, "UNIFORM")]
 
 
 @rule("aten.normal_functional")
 def _normal(call: Call) -> Sequence[ir.Value]:
     """Lower aten::normal_functional(self, mean, std, generator)."""
-    return [_drawn(call, "NORMAL")]
+    return [_draw(call, "NORMAL")]
 
 
-def _drawn(call: Call, distribution: str) -> ir.Value:
+def _draw(call: Call, distribution: str) -> ir.Value:
     """Draw numbers in the shape of the op's first operand, with its two parameters."""
     given = call.tensor(0)
     element = str(ir.RankedTensorType(given.type).element_type)

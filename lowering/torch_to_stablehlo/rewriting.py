@@ -30,7 +30,7 @@ class Call:
     def tensor(self, position: int) -> ir.Value:
         """Return an operand as a builtin tensor."""
         value = self.op.operands[position]
-        return self.make("torch_c.to_builtin_tensor", [value], builtin(value.type))
+        return self.make("torch_c.to_builtin_tensor", [value], to_builtin(value.type))
 
     def integer(self, position: int) -> ir.Value:
         """An operand that is a Python int as an i64."""
@@ -47,11 +47,11 @@ class Call:
 
     def constant(self, position: int) -> Any:
         """Return an operand as an int, float, bool, None, or list of these. Raises NotConstant if it is not a constant."""
-        return _constant(self.op.operands[position])
+        return _read_constant(self.op.operands[position])
 
     def result(self, position: int = 0) -> ir.Type:
         """Return the type of a result as a builtin tensor."""
-        return builtin(self.op.results[position].type)
+        return to_builtin(self.op.results[position].type)
 
     def make(self, name: str, operands: Sequence[ir.Value], type_: ir.Type | str, regions: int = 0, **attributes: Any) -> ir.Value:
         """Create an op and return its first result. Attributes are MLIR text or attributes."""
@@ -77,7 +77,7 @@ class Call:
         type_ = ir.RankedTensorType(value.type)
         if str(type_.element_type) == element:
             return value
-        return self.make("stablehlo.convert", [value], tensor(list(type_.shape), element))
+        return self.make("stablehlo.convert", [value], tensor_type(list(type_.shape), element))
 
 
 Rule = Callable[[Call], "Sequence[ir.Value] | None"]
@@ -90,7 +90,7 @@ rule = RULES.of
 
 def lower(module: Any) -> None:
     """Replace every op of `@main` that has a rule, if the rule applies."""
-    found = [op for op in mlir.operations(module) if _name(op) in RULES]
+    found = [op for op in mlir.walk_operations(module) if _name(op) in RULES]
     if not found:
         return
     with module.context:
@@ -121,19 +121,19 @@ def _load_dialects(context: ir.Context) -> None:
     mlir.run(empty, "builtin.module(func.func(convert-torch-to-stablehlo))", "stablehlo")
 
 
-def builtin(type_: ir.Type) -> ir.Type:
+def to_builtin(type_: ir.Type) -> ir.Type:
     """Return `!torch.vtensor<[?,4],si64>` as `tensor<?x4xi64>`."""
     shape, _, element = str(type_).removeprefix("!torch.vtensor<[").removesuffix(">").partition("],")
     sizes = "".join(f"{size}x" for size in shape.split(",") if size)
     return ir.Type.parse(f"tensor<{sizes}{'i' + element[2:] if element.startswith('si') else element}>")
 
 
-def tensor(shape: Sequence[int], element: str) -> ir.Type:
+def tensor_type(shape: Sequence[int], element: str) -> ir.Type:
     """Return a builtin tensor type. A dynamic dim is MLIR's own number for it."""
     return ir.RankedTensorType.get(list(shape), ir.Type.parse(element))
 
 
-def _constant(value: ir.Value) -> Any:
+def _read_constant(value: ir.Value) -> Any:
     owner = getattr(value.owner, "operation", None)
     if owner is None:
         raise NotConstant
@@ -142,5 +142,5 @@ def _constant(value: ir.Value) -> Any:
     if owner.name == "torch.constant.none":
         return None
     if owner.name == "torch.prim.ListConstruct":
-        return [_constant(operand) for operand in owner.operands]
+        return [_read_constant(operand) for operand in owner.operands]
     raise NotConstant

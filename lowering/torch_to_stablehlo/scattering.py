@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
+from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor_type
 
 _OPS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", "mean": "add"}
 
@@ -26,34 +26,34 @@ def _scatter_reduce(call: Call) -> Sequence[ir.Value] | None:
     index_type, source_type = ir.RankedTensorType(index.type), ir.RankedTensorType(source.type)
     if any(a != b for a, b in zip(index_type.shape, source_type.shape, strict=True)):
         return None
-    places = _places(call, index, dim)
+    places = _make_coordinates(call, index, dim)
     element = str(type_.element_type)
     if not call.constant(5):
-        given = _scatter(call, given, places, _filled(call, source, _neutral(reduce, element)), None)
+        given = _scatter(call, given, places, _fill(call, source, _neutral_element(reduce, element)), None)
     result = _scatter(call, given, places, source, _OPS[reduce])
     if reduce != "mean":
         return [result]
-    start = _filled(call, given, 1 if call.constant(5) else 0)
-    counts = _scatter(call, start, places, _filled(call, source, 1), "add")
-    ones = _filled(call, given, 1)
+    start = _fill(call, given, 1 if call.constant(5) else 0)
+    counts = _scatter(call, start, places, _fill(call, source, 1), "add")
+    ones = _fill(call, given, 1)
     divisor = call.make("stablehlo.maximum", [counts, ones], counts.type)
-    return [_divided(call, result, divisor)]
+    return [_divide(call, result, divisor)]
 
 
-def _divided(call: Call, total: ir.Value, count: ir.Value) -> ir.Value:
+def _divide(call: Call, total: ir.Value, count: ir.Value) -> ir.Value:
     """Divide, and round the quotient of integers down."""
     quotient = call.make("stablehlo.divide", [total, count], total.type)
     type_ = ir.RankedTensorType(total.type)
     if not isinstance(type_.element_type, ir.IntegerType):
         return quotient
     rest = call.make("stablehlo.remainder", [total, count], total.type)
-    negative = call.make("stablehlo.compare", [rest, _filled(call, total, 0)], tensor(list(type_.shape), "i1"),
+    negative = call.make("stablehlo.compare", [rest, _fill(call, total, 0)], tensor_type(list(type_.shape), "i1"),
                          comparison_direction="#stablehlo<comparison_direction LT>")  # fmt: skip
-    lower = call.make("stablehlo.subtract", [quotient, _filled(call, total, 1)], total.type)
+    lower = call.make("stablehlo.subtract", [quotient, _fill(call, total, 1)], total.type)
     return call.make("stablehlo.select", [negative, lower, quotient], total.type)
 
 
-def _places(call: Call, index: ir.Value, dim: int) -> ir.Value:
+def _make_coordinates(call: Call, index: ir.Value, dim: int) -> ir.Value:
     """Return the full coordinates of each element (..., rank). Only those along `dim` come from `index`."""
     type_ = ir.RankedTensorType(index.type)
     shape = list(type_.shape)
@@ -63,10 +63,10 @@ def _places(call: Call, index: ir.Value, dim: int) -> ir.Value:
             "stablehlo.dynamic_iota", [call.shape(index)], index.type, iota_dimension=f"{position} : i64")  # fmt: skip
         sizes = [call.make("tensor.dim", [index, _index(call, axis)], "index") for axis in range(type_.rank)]
         wanted = call.make("tensor.from_elements", [*sizes, _index(call, 1)], f"tensor<{type_.rank + 1}xindex>")
-        columns.append(call.make("stablehlo.dynamic_reshape", [column, wanted], tensor([*shape, 1], str(type_.element_type))))
+        columns.append(call.make("stablehlo.dynamic_reshape", [column, wanted], tensor_type([*shape, 1], str(type_.element_type))))
     if len(columns) == 1:
         return columns[0]
-    joined = tensor([*shape, len(columns)], str(type_.element_type))
+    joined = tensor_type([*shape, len(columns)], str(type_.element_type))
     return call.make("stablehlo.concatenate", columns, joined, dimension=f"{type_.rank} : i64")
 
 
@@ -91,7 +91,7 @@ def _scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, o
     return scattered.result
 
 
-def _neutral(reduce: str, element: str) -> float | int:
+def _neutral_element(reduce: str, element: str) -> float | int:
     """Return the neutral element of a reduction."""
     if reduce in ("sum", "mean"):
         return 0
@@ -106,7 +106,7 @@ def _neutral(reduce: str, element: str) -> float | int:
     return (1 << (width - 1)) - 1 if reduce == "amin" else -(1 << (width - 1))
 
 
-def _filled(call: Call, like: ir.Value, number: float | int) -> ir.Value:
+def _fill(call: Call, like: ir.Value, number: float | int) -> ir.Value:
     """Return a tensor of one number, with the dims and element type of `like`."""
     element = str(ir.RankedTensorType(like.type).element_type)
     if isinstance(number, float):

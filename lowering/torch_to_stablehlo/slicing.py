@@ -22,22 +22,22 @@ def _slice(call: Call) -> Sequence[ir.Value]:
     sizes = [call.make("tensor.dim", [given, _index(call, position)], "index") for position in range(rank)]
     size = sizes[dim]
     zero = _index(call, 0)
-    start = _bound(call, 2, size, zero)
-    end = call.make("arith.maxsi", [_bound(call, 3, size, size), start], "index")
+    start = _read_bound(call, 2, size, zero)
+    end = call.make("arith.maxsi", [_read_bound(call, 3, size, size), start], "index")
     starts, ends, steps = [zero] * rank, list(sizes), [_index(call, 1)] * rank
     starts[dim], ends[dim], steps[dim] = start, end, _index(call, step)
     vectors = [call.make("tensor.from_elements", values, f"tensor<{rank}xindex>") for values in (starts, ends, steps)]
     return [call.make("stablehlo.real_dynamic_slice", [given, *vectors], call.result())]
 
 
-def _bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
+def _read_bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
     """Return an operand as a bound in [0, size]."""
     if call.is_none(position):
         return default
     try:
         number = call.constant(position)
     except NotConstant:
-        return _clamped(call, _counted(call, position, size), size)
+        return _clamp(call, _count_from_start(call, position, size), size)
     if number >= sys.maxsize:
         return size
     if number >= 0:
@@ -48,7 +48,7 @@ def _bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.V
     return call.make("arith.maxsi", [counted, _index(call, 0)], "index")
 
 
-def _counted(call: Call, position: int, size: ir.Value) -> ir.Value:
+def _count_from_start(call: Call, position: int, size: ir.Value) -> ir.Value:
     """Return a bound that is only known at run time, counted from the start."""
     number = call.make("torch_c.to_i64", [call.op.operands[position]], "i64")
     place = call.make("arith.index_cast", [number], "index")
@@ -57,7 +57,7 @@ def _counted(call: Call, position: int, size: ir.Value) -> ir.Value:
     return call.make("arith.select", [is_negative, from_end, place], "index")
 
 
-def _clamped(call: Call, place: ir.Value, size: ir.Value) -> ir.Value:
+def _clamp(call: Call, place: ir.Value, size: ir.Value) -> ir.Value:
     return call.make("arith.minsi", [call.make("arith.maxsi", [place, _index(call, 0)], "index"), size], "index")
 
 

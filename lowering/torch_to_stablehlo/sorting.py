@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from torch_mlir import ir
 
-from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor
+from lowering.torch_to_stablehlo.rewriting import Call, rule, tensor_type
 
 
 @rule("aten.sort")
-def _sort(call: Call) -> Sequence[ir.Value] | None:
+def _lower_sort(call: Call) -> Sequence[ir.Value] | None:
     """Lower aten::sort(self, dim, descending)."""
     return sort(call, call.constant(1), call.constant(2))
 
 
 @rule("aten.sort.stable")
-def _sort_stable(call: Call) -> Sequence[ir.Value] | None:
+def _lower_stable_sort(call: Call) -> Sequence[ir.Value] | None:
     """Lower aten::sort.stable(self, stable, dim, descending). The sort is always stable."""
     return sort(call, call.constant(2), call.constant(3))
 
@@ -31,16 +31,16 @@ def sort(call: Call, dim: int, descending: bool) -> Sequence[ir.Value] | None:
     if type_.rank == 0:
         return None
     dim = dim % type_.rank
-    places = call.make("stablehlo.dynamic_iota", [call.shape(values)], tensor(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
+    places = call.make("stablehlo.dynamic_iota", [call.shape(values)], tensor_type(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
     sorted_ = ir.Operation.create(
         "stablehlo.sort", results=[values.type, places.type], operands=[values, places], regions=1,
         attributes={"dimension": ir.Attribute.parse(f"{dim} : i64"), "is_stable": ir.BoolAttr.get(True)},
     )  # fmt: skip
-    _comparator(call, sorted_.regions[0], type_.element_type, descending)
+    _build_comparator(call, sorted_.regions[0], type_.element_type, descending)
     return list(sorted_.results)
 
 
-def _comparator(call: Call, region: ir.Region, element: ir.Type, descending: bool) -> None:
+def _build_comparator(call: Call, region: ir.Region, element: ir.Type, descending: bool) -> None:
     """Build the comparison that returns whether the first of two elements comes first."""
     scalar, place = ir.RankedTensorType.get([], element), ir.Type.parse("tensor<i64>")
     block = region.blocks.append(scalar, scalar, place, place)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lowering.custom.naming import DIMS, dims_text, is_custom
+from lowering.custom.naming import DIMS, format_dims, is_custom
 from lowering.fx import exported
 
 
@@ -22,13 +22,13 @@ class Annotation:
     def mark(self, created: torch._C.Node, op: torch._ops.OpOverload, values: Iterable[Any]) -> None:
         """Write the dims of its results into the node of a custom op. Other nodes are not changed."""
         if is_custom(op._schema.name, op._schema.overload_name, self.kept):
-            shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in leaves(values) if leaf is not None]
-            created.s_(DIMS, dims_text(shapes))
+            shapes = [exported.dims_of(getattr(leaf, "shape", ()), self.names) for leaf in flatten(values) if leaf is not None]
+            created.s_(DIMS, format_dims(shapes))
 
 
 UNNAMED = Annotation()  # symbols keep torch's names, and no ATen op is kept
 
 
-def leaves(values: Iterable[Any]) -> Sequence[Any]:
+def flatten(values: Iterable[Any]) -> Sequence[Any]:
     """Return `values` with each list replaced by its elements."""
     return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else [value])]

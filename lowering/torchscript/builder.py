@@ -110,9 +110,9 @@ class Builder:
 
     def insert(self, node: Node, created: torch._C.Node) -> None:
         """Insert `created` with the user line of `node`."""
-        line = source_lines.of_fx(node)
+        line = source_lines.find_fx_line(node)
         if line is not None:
-            created.copyMetadata(source_lines.script_prototype(line))
+            created.copyMetadata(source_lines.build_script_prototype(line))
         self.graph.insertNode(created)
 
     def argument(self, given: Any, formal: torch._C.Type) -> Value:
@@ -122,7 +122,7 @@ class Builder:
         if formal.kind() == "ListType":
             elements = given if isinstance(given, list | tuple) else [given]
             return self._list(elements, formal.getElementType())
-        if formal.kind() == "TensorType" and _is_truth(given):
+        if formal.kind() == "TensorType" and _is_bool_item(given):
             return self._values[given.args[0]]  # the tensor that it was read from: a bool is not a number in TorchScript
         if formal.kind() == "NumberType" and isinstance(given, bool):
             return self.constant(int(given))  # a bool is not a number in TorchScript
@@ -177,5 +177,5 @@ class Builder:
         return self._constants[key]
 
 
-def _is_truth(given: Any) -> bool:
+def _is_bool_item(given: Any) -> bool:
     return isinstance(given, Node) and given.target in ITEMS and isinstance(given.meta["val"], torch.SymBool)

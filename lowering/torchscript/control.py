@@ -27,7 +27,7 @@ def cond(builder: Builder, node: Node) -> list[Value]:
         with builder.inside(block):
             for result in builder.region(builder.held(body), given):
                 block.registerOutput(result)
-    return _outputs(choice, node)
+    return _add_outputs(choice, node)
 
 
 def while_loop(builder: Builder, node: Node) -> list[Value]:
@@ -39,13 +39,13 @@ def while_loop(builder: Builder, node: Node) -> list[Value]:
     start = [builder.scalar(value) for value in carried]
     more = [builder.scalar(value) for value in additional]
     first = _as_bool(builder, node, builder.region(condition, [*start, *more])[0])
-    loop, block = _loop(builder, node, builder.constant(FOREVER), first, start)
+    loop, block = _insert_loop(builder, node, builder.constant(FOREVER), first, start)
     with builder.inside(block):
         values = list(block.inputs())[1:]
         turned = builder.region(body, [*values, *more])
         again = _as_bool(builder, node, builder.region(condition, [*turned, *more])[0])
-        _end_turn(block, again, turned)
-    return _outputs(loop, node)
+        _end_iteration(block, again, turned)
+    return _add_outputs(loop, node)
 
 
 def scan(builder: Builder, node: Node) -> list[Value]:
@@ -56,7 +56,7 @@ def scan(builder: Builder, node: Node) -> list[Value]:
     combine, init, stacked, additional = (builder.held(argument) for argument in node.args[:4])
     carried = [builder.scalar(value) for value in init]
     results = list(node.meta["val"])
-    return _sliced_loop(builder, node, combine, carried, [builder.scalar(value) for value in stacked], additional, results)
+    return _build_loop(builder, node, combine, carried, [builder.scalar(value) for value in stacked], additional, results)
 
 
 def map_(builder: Builder, node: Node) -> list[Value]:
@@ -65,34 +65,34 @@ def map_(builder: Builder, node: Node) -> list[Value]:
     An iteration takes one slice of each xs along dim 0, and returns one slice of each result.
     """
     body, stacked, additional = (builder.held(argument) for argument in node.args[:3])
-    return _sliced_loop(builder, node, body, [], [builder.scalar(value) for value in stacked], additional, list(node.meta["val"]))
+    return _build_loop(builder, node, body, [], [builder.scalar(value) for value in stacked], additional, list(node.meta["val"]))
 
 
-def _sliced_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
+def _build_loop(builder: Builder, node: Node, body: torch.fx.GraphModule, carried: list[Value], stacked: list[Value],
                  additional: Sequence[Any], results: list[Any]) -> list[Value]:
     """Build a loop over dim 0 of `stacked`. Each iteration writes its slice of every result that is not carried."""
     zero, more = builder.constant(0), [builder.scalar(value) for value in additional]
     count = _insert(builder, node, "aten::size", [stacked[0], zero], torch._C.IntType.get())
-    pairs = zip(results[len(carried) :], _slices(body, len(carried)), strict=True)
-    made = [_empty(builder, node, count, value, result) for value, result in pairs]
-    loop, block = _loop(builder, node, count, builder.constant(True), [*carried, *made])
+    pairs = zip(results[len(carried) :], _read_slices(body, len(carried)), strict=True)
+    made = [_insert_zeros(builder, node, count, value, result) for value, result in pairs]
+    loop, block = _insert_loop(builder, node, count, builder.constant(True), [*carried, *made])
     with builder.inside(block):
         turn, *values = block.inputs()
-        taken = [_row(builder, node, value, turn) for value in stacked]
+        taken = [_read_row(builder, node, value, turn) for value in stacked]
         turned = builder.region(body, [*values[: len(carried)], *taken, *more])
         for position, target in enumerate(values[len(carried) :], len(carried)):
-            turned[position] = _written(builder, node, target, turned[position], turn)
-        _end_turn(block, builder.constant(True), turned)
-    return _outputs(loop, node)
+            turned[position] = _write_row(builder, node, target, turned[position], turn)
+        _end_iteration(block, builder.constant(True), turned)
+    return _add_outputs(loop, node)
 
 
-def _slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
+def _read_slices(body: torch.fx.GraphModule, carried: int) -> list[Any]:
     """Return the results of one iteration of the body, as FX values, without the carried ones."""
     returned = next(node for node in body.graph.nodes if node.op == "output").args[0]
     return [result.meta["val"] for result in returned[carried:]]
 
 
-def _empty(builder: Builder, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
+def _insert_zeros(builder: Builder, node: Node, count: Value, value: torch.Tensor, slice_: torch.Tensor) -> Value:
     """Insert zeros of the shape of a stacked result.
 
     Its dims after the first are ints, or sizes of tensors that exist before the loop.
@@ -104,12 +104,12 @@ def _empty(builder: Builder, node: Node, count: Value, value: torch.Tensor, slic
     return _insert(builder, node, "aten::full", [listed, *settings], script_type(value))
 
 
-def _written(builder: Builder, node: Node, target: Value, row: Value, turn: Value) -> Value:
+def _write_row(builder: Builder, node: Node, target: Value, row: Value, turn: Value) -> Value:
     """Insert a copy of `target` with `row` at index `turn` of dim 0."""
     return _insert(builder, node, "aten::select_scatter", [target, row, builder.constant(0), turn], target.type())
 
 
-def _row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:
+def _read_row(builder: Builder, node: Node, value: Value, turn: Value) -> Value:
     """Gather slice `turn` of dim 0: a slice at a variable index has no lowering."""
     zero, rest = builder.constant(0), value.type().varyingSizes()[1:]  # type: ignore[attr-defined]
     long = torch._C.TensorType.get().with_dtype(torch.int64)  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ def _insert(builder: Builder, node: Node, kind: str, inputs: list[Value], type_:
     return created.output()
 
 
-def _loop(builder: Builder, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
+def _insert_loop(builder: Builder, node: Node, count: Value, first: Value, carried: list[Value]) -> tuple[torch._C.Node, torch._C.Block]:
     """Insert a loop whose block takes the iteration number and the carried values."""
     loop = builder.graph.create("prim::Loop", [count, first, *carried], 0)
     builder.insert(node, loop)
@@ -138,7 +138,7 @@ def _loop(builder: Builder, node: Node, count: Value, first: Value, carried: lis
     return loop, block
 
 
-def _end_turn(block: torch._C.Block, again: Value, carried: Sequence[Value]) -> None:
+def _end_iteration(block: torch._C.Block, again: Value, carried: Sequence[Value]) -> None:
     for value in (again, *carried):
         block.registerOutput(value)
 
@@ -150,7 +150,7 @@ def _as_bool(builder: Builder, node: Node, value: Value) -> Value:
     return _insert(builder, node, "aten::Bool", [value], torch._C.BoolType.get())
 
 
-def _outputs(created: torch._C.Node, node: Node) -> list[Value]:
+def _add_outputs(created: torch._C.Node, node: Node) -> list[Value]:
     """Add the results of a node with blocks, typed as those of the FX node."""
     results = []
     for value in node.meta["val"]:

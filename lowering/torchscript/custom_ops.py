@@ -21,7 +21,7 @@ _FORMS = ("TensorType", "IntType", "SymIntType", "FloatType", "BoolType", "Strin
 _SCALAR_FORMS = (*_FORMS, "NumberType", "ScalarTypeType", "DeviceObjType", "LayoutType", "MemoryFormatType")
 
 
-def refusals(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
+def find_problems(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
     """Report every argument of a custom op that cannot be an attribute, with the op, its library and the user line."""
     found = []
     for node in module.graph.nodes:
@@ -34,10 +34,10 @@ def refusals(module: GraphModule, kept: Collection[str] = ()) -> list[Problem]:
         for position, formal in enumerate(op._schema.arguments):
             given = positional[position] if position < len(positional) else node.kwargs.get(formal.name, formal.default_value)
             if given is not None and not _has_form(formal.real_type, given):
-                name, line = op._schema.name, source_lines.of_fx(node)
+                name, line = op._schema.name, source_lines.find_fx_line(node)
                 cause = f"argument '{formal.name}' of type {formal.real_type} has no attribute form" + (f", at {line}" if line else "")
                 fix = "pass it as a tensor, number or string, or leave it out if it is optional"
-                found.append(Problem(f"op '{name}' ({libraries.owner(name)})", cause, fix))
+                found.append(Problem(f"op '{name}' ({libraries.describe_owner(name)})", cause, fix))
     return found
 
 
@@ -50,7 +50,7 @@ def _has_form(type_: Any, given: Any) -> bool:
     return type_.kind() in _SCALAR_FORMS and not isinstance(given, complex)
 
 
-def mutating(builder: Builder, node: Node) -> list[Any]:
+def convert_mutating_op(builder: Builder, node: Node) -> list[Any]:
     """Convert `auto_functionalized(op, **arguments)` to the op on copies of the arguments that it writes.
 
     Return its results (None if it has none), then the copies.

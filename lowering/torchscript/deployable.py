@@ -7,7 +7,7 @@ import torch
 from lowering.level import Program
 
 
-def module_of(program: Program) -> torch.jit.ScriptModule:
+def build_module(program: Program) -> torch.jit.ScriptModule:
     """Return a module whose parameters and buffers have their FQNs.
 
     Its `forward` takes the inputs in the order of the signature.
@@ -15,16 +15,16 @@ def module_of(program: Program) -> torch.jit.ScriptModule:
     assert program.signature is not None
     root = torch.nn.Module()
     for argument in program.signature.weights:
-        _place(root, argument.name.split("."), argument.kind, program.weights[argument.name])
+        _register(root, argument.name.split("."), argument.kind, program.weights[argument.name])
     lowered = torch._C._create_function_from_graph("__torch__.lowered", program.ir.copy())
     # not shared: modules of equal attributes would share one type, which can hold only one forward
     scripted = torch.jit._recursive.create_script_module(root, lambda module: [], share_types=False)
-    scripted._c._define(scripted._concrete_type, _forward(program), {"lowered": lowered}.get)
+    scripted._c._define(scripted._concrete_type, _forward_source(program), {"lowered": lowered}.get)
     torch._C._jit_pass_inline(scripted.graph)  # the module does not own the function it calls
     return scripted.eval()
 
 
-def _place(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Tensor) -> None:
+def _register(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Tensor) -> None:
     """Register a weight at its path, and create the modules that lead to it."""
     for name in path[:-1]:
         if name not in module._modules:
@@ -36,21 +36,21 @@ def _place(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Te
         module.register_buffer(path[-1], tensor)
 
 
-def _forward(program: Program) -> str:
+def _forward_source(program: Program) -> str:
     """Return the source of `forward`: it takes the inputs by name, and calls the lowered graph with the weights read from the module."""
     assert program.signature is not None
     inputs = [(argument, value) for argument, value in zip(program.signature.arguments, program.ir.inputs(), strict=True)
               if argument.kind == "input"]  # fmt: skip
-    declared = ", ".join(f"{argument.name}: {_annotation(value.type())}" for argument, value in inputs)
-    read = [_read(argument.name.split(".")) if argument.kind != "input" else argument.name for argument in program.signature.arguments]
+    declared = ", ".join(f"{argument.name}: {_spell_type(value.type())}" for argument, value in inputs)
+    read = [_read_expression(argument.name.split(".")) if argument.kind != "input" else argument.name for argument in program.signature.arguments]
     return f"def forward(self, {declared}):\n    return lowered({', '.join(read)})\n"
 
 
-def _annotation(type_: torch._C.Type) -> str:
+def _spell_type(type_: torch._C.Type) -> str:
     return "Tensor" if type_.kind() == "TensorType" else type_.annotation_str
 
 
-def _read(path: list[str]) -> str:
+def _read_expression(path: list[str]) -> str:
     """Return the expression `self.a.0.b`, in which names that are not identifiers (a ModuleList's) are read by getattr."""
     code = "self"
     for name in path:

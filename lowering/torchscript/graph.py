@@ -15,11 +15,11 @@ from lowering.ops.symbolic import kind_of
 from lowering.torchscript import control, numbers, text
 from lowering.torchscript.annotation import UNNAMED, Annotation
 from lowering.torchscript.builder import Builder
-from lowering.torchscript.custom_ops import mutating
+from lowering.torchscript.custom_ops import convert_mutating_op
 
 Value: TypeAlias = torch._C.Value
 
-HIGHER_ORDER: dict[str, Callable[[Builder, Node], Any]] = {**control.RULES, "auto_functionalized": mutating}
+HIGHER_ORDER: dict[str, Callable[[Builder, Node], Any]] = {**control.RULES, "auto_functionalized": convert_mutating_op}
 
 # Checks without a result. The signature's ranges and guards cover the checks of tracing; failing linear algebra gives NaN at lower levels.
 CHECKS = {
@@ -32,17 +32,17 @@ CHECKS = {
 }
 
 
-def refusals(module: GraphModule) -> list[Problem]:
+def find_problems(module: GraphModule) -> list[Problem]:
     """Report every node that TorchScript cannot express, with its user line. Bodies of higher-order ops are included."""
     found = []
     for node in module.graph.nodes:
         held = getattr(module, str(node.target), None) if node.op == "get_attr" else None
         if isinstance(held, GraphModule):
-            found += refusals(held)
+            found += find_problems(held)
         elif node.op == "get_attr":
             found.append(_problem(node, f"attribute '{node.target}'", "is a tensor that torch.export did not lift to an argument"))
         elif node.op == "call_function" and not _is_expressible(node.target):
-            found.append(_problem(node, _word(node.target), _cause(node.target)))
+            found.append(_problem(node, _target_name(node.target), _explain(node.target)))
     return found
 
 
@@ -53,13 +53,13 @@ def _is_expressible(target: Any) -> bool:
     return is_op or target is operator.getitem or target in numbers.RULES or kind_of(target) is not None
 
 
-def _cause(target: Any) -> str:
+def _explain(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return f"this higher-order op has no TorchScript form; supported: {', '.join(sorted(HIGHER_ORDER))}"
     return "has no schema and no row in lowering/ops/symbolic.py"
 
 
-def _word(target: Any) -> str:
+def _target_name(target: Any) -> str:
     """Return the name of a call's target: an op by torch's name, a function by its module and name."""
     is_op = isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator)
     named = callable(target) and hasattr(target, "__qualname__") and not is_op
@@ -67,7 +67,7 @@ def _word(target: Any) -> str:
 
 
 def _problem(node: Node, what: str, cause: str) -> Problem:
-    line = source_lines.of_fx(node)
+    line = source_lines.find_fx_line(node)
     return Problem(f"{what} at {line}" if line else what, cause)
 
 
@@ -98,15 +98,15 @@ def _convert(builder: Builder, node: Node) -> Any:
         return numbers.RULES[target](builder, node)
     if (kind := kind_of(target)) is not None:
         return builder.call(node, kind, [builder.scalar(argument) for argument in node.args], [node.meta["val"]])[0]
-    return _schema_call(builder, node, target)
+    return _call_op(builder, node, target)
 
 
-def _schema_call(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any:
+def _call_op(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any:
     arguments = []
     for position, formal in enumerate(op._schema.arguments):
         given = node.args[position] if position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
         if isinstance(given, complex) and formal.type.kind() == "TensorType":
-            arguments.append(_complex(builder, given, node))
+            arguments.append(_insert_complex(builder, given, node))
         else:
             arguments.append(builder.argument(given, formal.type))
     value = node.meta.get("val")
@@ -115,17 +115,17 @@ def _schema_call(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any
     return results[0] if single else results
 
 
-def _complex(builder: Builder, given: complex, node: Node) -> Value:
+def _insert_complex(builder: Builder, given: complex, node: Node) -> Value:
     """Insert a complex number as a 0-d tensor of the result's dtype, the only form that it has below this level."""
     dtype = node.meta["val"].dtype
-    parts = [_full(builder, part, torch.float64 if dtype is torch.complex128 else torch.float32) for part in (given.real, given.imag)]
+    parts = [_insert_full(builder, part, torch.float64 if dtype is torch.complex128 else torch.float32) for part in (given.real, given.imag)]
     made = builder.graph.create("aten::complex", parts, 1)
     builder.insert(node, made)
     made.output().setType(torch._C.TensorType.get().with_dtype(dtype).with_sizes([]))  # type: ignore[attr-defined]
     return made.output()
 
 
-def _full(builder: Builder, given: float, dtype: torch.dtype) -> Value:
+def _insert_full(builder: Builder, given: float, dtype: torch.dtype) -> Value:
     """Insert a number as a 0-d tensor."""
     settings = [builder.constant(setting) for setting in (dtype, None, None, None)]
     made = builder.graph.create("aten::full", [builder.list_of([], torch._C.IntType.get()), builder.constant(given), *settings], 1)

@@ -41,25 +41,25 @@ def blocks(node: torch._C.Node) -> Sequence[torch._C.Block]:
 
 def place(node: torch._C.Node) -> str:
     """Return the kind of a node, with its user line."""
-    line = source_lines.of_script(node)
+    line = source_lines.find_script_line(node)
     return f"{node.kind()} at {line}" if line else node.kind()
 
 
-def captured(block: torch._C.Block) -> list[int]:
+def find_captured(block: torch._C.Block) -> list[int]:
     """Return the values, by number, that a block uses but does not define."""
     used: dict[int, None] = {}
     made = {value.unique() for value in block.inputs()}
-    _gather(block, used, made)
+    _collect_uses(block, used, made)
     return [unique for unique in used if unique not in made]
 
 
-def _gather(block: torch._C.Block, used: dict[int, None], made: set[int]) -> None:
+def _collect_uses(block: torch._C.Block, used: dict[int, None], made: set[int]) -> None:
     for node in block.nodes():
         used |= dict.fromkeys(value.unique() for value in inputs(node))
         made |= {value.unique() for value in outputs(node)}
         for inner in node.blocks():
             made |= {value.unique() for value in inner.inputs()}
-            _gather(inner, used, made)
+            _collect_uses(inner, used, made)
     used |= dict.fromkeys(value.unique() for value in block.outputs())
 
 

@@ -16,7 +16,7 @@ Value: TypeAlias = torch._C.Value
 Rule = Callable[[Builder, Node], Value]
 
 
-def power(builder: Builder, node: Node) -> Value:
+def insert_power(builder: Builder, node: Node) -> Value:
     """Insert a power. TorchScript's power of ints is a float, so a power of a size is a product."""
     factor, exponent = builder.scalar(node.args[0]), node.args[1]
     if not _is_int(node) or not isinstance(exponent, int):
@@ -29,7 +29,7 @@ def power(builder: Builder, node: Node) -> Value:
     return product
 
 
-def modulo(builder: Builder, node: Node) -> Value:
+def insert_modulo(builder: Builder, node: Node) -> Value:
     """Insert a remainder with the sign of the divisor.
 
     At lower levels it has the sign of the dividend, so it is computed by a floor division if the dividend can be negative.
@@ -41,12 +41,12 @@ def modulo(builder: Builder, node: Node) -> Value:
     return builder.number(node, "aten::sub", [dividend, builder.number(node, "aten::mul", [whole, divisor], 0)], 0)
 
 
-def negation(builder: Builder, node: Node) -> Value:
+def insert_not(builder: Builder, node: Node) -> Value:
     """Insert `!= True` for the `not` of a bool, which has no lowering."""
     return builder.number(node, "aten::ne", [builder.scalar(node.args[0]), builder.constant(True)], True)
 
 
-def floor(builder: Builder, node: Node) -> Value:
+def insert_floor(builder: Builder, node: Node) -> Value:
     """Insert floor(x) as -ceil(-x): only ceil has a lowering."""
     value = builder.scalar(node.args[0])
     if value.type().kind() == "IntType":
@@ -69,13 +69,13 @@ def total(builder: Builder, node: Node) -> Value:
     return first
 
 
-def absolute(builder: Builder, node: Node) -> Value:
+def insert_absolute(builder: Builder, node: Node) -> Value:
     """Insert |x| as max(x, -x)."""
     value = builder.scalar(node.args[0])
     return builder.number(node, "prim::max", [value, builder.number(node, "aten::neg", [value], node.meta["val"])], node.meta["val"])
 
 
-def choice(builder: Builder, node: Node) -> Value:
+def insert_choice(builder: Builder, node: Node) -> Value:
     """Insert `sym_ite(condition, one, other)`."""
     condition, *given = (builder.scalar(argument) for argument in node.args)
     chosen = builder.graph.create("prim::If", [condition], 1)
@@ -86,13 +86,13 @@ def choice(builder: Builder, node: Node) -> Value:
     return chosen.output()
 
 
-def item(builder: Builder, node: Node) -> Value:
+def insert_item(builder: Builder, node: Node) -> Value:
     """Insert the read of a one-element tensor, by its kind of number. An item of unknown kind has no lowering."""
     kinds = {torch.SymInt: "aten::Int", torch.SymFloat: "aten::Float", torch.SymBool: "aten::Bool"}
     return builder.number(node, kinds[type(node.meta["val"])], [builder.scalar(node.args[0])], node.meta["val"])
 
 
-def compared(kind: str) -> Rule:
+def compare(kind: str) -> Rule:
     """Return the rule of a comparison. Floats are compared if one operand is an int and the other a float."""
 
     def rule(builder: Builder, node: Node) -> Value:
@@ -116,20 +116,20 @@ def _is_never_negative(argument: Any) -> bool:
 
 
 RULES: dict[Any, Rule] = {
-    **dict.fromkeys(ITEMS, item),
-    operator.pow: power,
-    operator.mod: modulo,
-    operator.not_: negation,
-    torch.sym_not: negation,
-    math.floor: floor,
-    operator.abs: absolute,
+    **dict.fromkeys(ITEMS, insert_item),
+    operator.pow: insert_power,
+    operator.mod: insert_modulo,
+    operator.not_: insert_not,
+    torch.sym_not: insert_not,
+    math.floor: insert_floor,
+    operator.abs: insert_absolute,
     round: rounded,
     torch.sym_sum: total,
-    torch.sym_ite: choice,
-    operator.lt: compared("aten::lt"),
-    operator.le: compared("aten::le"),
-    operator.gt: compared("aten::gt"),
-    operator.ge: compared("aten::ge"),
-    operator.eq: compared("aten::eq"),
-    operator.ne: compared("aten::ne"),
+    torch.sym_ite: insert_choice,
+    operator.lt: compare("aten::lt"),
+    operator.le: compare("aten::le"),
+    operator.gt: compare("aten::gt"),
+    operator.ge: compare("aten::ge"),
+    operator.eq: compare("aten::eq"),
+    operator.ne: compare("aten::ne"),
 }

@@ -23,28 +23,28 @@ _LINE = re.compile(r" # (?P<file>\S[^#]*):(?P<line>\d+):0$")
 
 def parse(text: str) -> Graph:
     """Return the graph that prints as `text` (`str(graph)` of a named graph). Raises RuntimeError if it is not TorchScript."""
-    graph = read(text)
-    definitions = iter(_definitions(text))
+    graph = parse_unnamed(text)
+    definitions = iter(_parse_definitions(text))
     _restore(graph.nodes(), definitions)
     return graph
 
 
-def read(text: str) -> Graph:
+def parse_unnamed(text: str) -> Graph:
     """Return the graph of `text` without the names of its values.
 
     Unlike `parse_ir`, it accepts nodes without results (ops that write in place).
     """
     numbers = itertools.count()
     graph = torch._C.parse_ir(_SILENT.sub(lambda match: f"{match[1]}%{_STANDING_IN}{next(numbers)} : NoneType = {_STANDING_IN}", text))
-    _silence(graph, graph.nodes())
+    _restore_silent(graph, graph.nodes())
     return graph
 
 
-def _silence(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
+def _restore_silent(graph: Graph, nodes: Iterator[torch._C.Node]) -> None:
     """Replace the nodes that stand in for nodes without results by the originals."""
     for node in list(nodes):
         for block in blocks(node):
-            _silence(graph, block.nodes())
+            _restore_silent(graph, block.nodes())
         if node.kind().startswith(_STANDING_IN):
             created = graph.create(node.kind().removeprefix(_STANDING_IN), inputs(node), 0)
             created.copyAttributes(node)
@@ -67,7 +67,7 @@ def _values(nodes: Iterator[torch._C.Node]) -> Iterator[torch._C.Value]:
             yield from _values(block.nodes())
 
 
-def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
+def _parse_definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
     """Yield the names and the user line of each line that defines values or begins a block."""
     for line in text.splitlines()[1:]:
         stripped = line.strip()
@@ -81,15 +81,15 @@ def _definitions(text: str) -> Iterator[tuple[list[str], SourceLine | None]]:
 def _restore(nodes: Iterator[torch._C.Node], definitions: Iterator[tuple[list[str], SourceLine | None]]) -> None:
     for node in nodes:
         names, line = next(definitions)
-        _name(outputs(node), names)
+        _assign_names(outputs(node), names)
         if line is not None:
-            node.copyMetadata(source_lines.script_prototype(line))
+            node.copyMetadata(source_lines.build_script_prototype(line))
         for block in blocks(node):
-            _name(block.inputs(), next(definitions)[0])
+            _assign_names(block.inputs(), next(definitions)[0])
             _restore(block.nodes(), definitions)
 
 
-def _name(values: Iterable[torch._C.Value], names: list[str]) -> None:
+def _assign_names(values: Iterable[torch._C.Value], names: list[str]) -> None:
     for value, name in zip(values, names, strict=True):
         if not name.isdigit():
             value.setDebugName(name)

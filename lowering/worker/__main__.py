@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lowering import files, pipeline
 from lowering.job import Job
-from lowering.record.folder import JOB, Limits, compress_bytes_of, store_of
+from lowering.record.folder import JOB, Limits, find_store, read_compress_bytes
 from lowering.worker.watch import lower
 
 
@@ -27,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     into = given.into or given.folder / "repro"
     into.mkdir(parents=True, exist_ok=True)
     data = files.read(given.folder / JOB)
-    store = store_of(data, given.folder)
+    store = find_store(data, given.folder)
     data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
     files.write(into / JOB, data)
     if given.here:
-        result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=compress_bytes_of(data))
+        result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=read_compress_bytes(data))
         result.save(into)
     else:
         result = lower(into, Limits(given.stage_seconds, given.memory_bytes))

@@ -16,8 +16,8 @@ from typing import Any
 from lowering import files, pipeline
 from lowering.job import Job
 from lowering.record.events import History
-from lowering.record.failure import outcome_of
-from lowering.record.folder import EVENTS, JOB, LOG, compress_bytes_of, store_of
+from lowering.record.failure import classify
+from lowering.record.folder import EVENTS, JOB, LOG, find_store, read_compress_bytes
 from lowering.record.recorder import Emit
 from lowering.record.result import JobResult
 from lowering.worker import native
@@ -29,15 +29,15 @@ DISK_FAILED = os.EX_IOERR  # exit code of a child that could not write its recor
 def main(folder: Path, environment: Mapping[str, str]) -> None:
     """Run the job of `folder` and exit: with 0 if a result is committed, or DISK_FAILED if it could not be written."""
     try:
-        _streams(folder)
+        _redirect_streams(folder)
         os.environ.update(environment)
         os.chdir(environment.get("PWD", os.curdir))
         with (folder / EVENTS).open("ab", buffering=0) as events:
             def emit(event: Mapping[str, Any]) -> None:
-                events.write(files.encode(files.dumps({"time": round(time.time(), 3), **event}, indent=None) + "\n"))
+                events.write(files.encode(files.encode_json({"time": round(time.time(), 3), **event}, indent=None) + "\n"))
 
             emit({"event": "begin", "pid": os.getpid()})
-            result = _result(folder, emit)
+            result = _run_job(folder, emit)
             result.save(folder)
             emit({"event": "committed", "outcome": result.outcome})
     except OSError:
@@ -50,17 +50,17 @@ def main(folder: Path, environment: Mapping[str, str]) -> None:
     os._exit(0)
 
 
-def _result(folder: Path, emit: Emit) -> JobResult:
+def _run_job(folder: Path, emit: Emit) -> JobResult:
     data = files.read(folder / JOB)
     try:
         job = Job.from_json(data)
     except BaseException as error:  # noqa: BLE001 - imports the user's modules
         traceback.print_exc()
-        return History(data["model"]["name"], data["variant"]).result(*outcome_of(error))
-    return pipeline.run(job, folder, emit, store_of(data, folder), compress_bytes_of(data))
+        return History(data["model"]["name"], data["variant"]).result(*classify(error))
+    return pipeline.run(job, folder, emit, find_store(data, folder), read_compress_bytes(data))
 
 
-def _streams(folder: Path) -> None:
+def _redirect_streams(folder: Path) -> None:
     """Redirect all output, including that of C++, to the log.
 
     Stacks of all threads are dumped there too: native and Python stacks on a crash, Python stacks on STACKS_SIGNAL.
@@ -77,5 +77,5 @@ def _streams(folder: Path) -> None:
         sys.modules["torch"]._C._set_print_stack_traces_on_fatal_signal(True)
     faulthandler.enable(log)
     faulthandler.register(STACKS_SIGNAL, log)
-    native.allow()
+    native.allow_tracing()
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -130,7 +130,7 @@ _stopped = threading.Event()
 _servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process must not use its parent's
 
 
-def server() -> ForkServer:
+def get_server() -> ForkServer:
     """Return the running fork server of this process. Raises InfraError after `stop` was called."""
     with _lock:
         if _stopped.is_set():
@@ -152,7 +152,7 @@ def stop() -> None:
             found.close()
 
 
-def stopped() -> bool:
+def is_stopped() -> bool:
     return _stopped.is_set()
 
 

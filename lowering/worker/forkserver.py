@@ -52,8 +52,8 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     if "torch.export" in warm:
         from lowering.symbols import selftest
 
-        selftest.self_test()  # once for all jobs, which then also export with warm caches
-    provenance.freeze()
+        selftest.run_self_test()  # once for all jobs, which then also export with warm caches
+    provenance.freeze_all()
     gc.collect()
     gc.freeze()
     _Server(socket.socket(fileno=control_fd), parent, child.main).run()
@@ -99,14 +99,14 @@ class _Server:
         try:
             pid = os.fork()
         except OSError as error:
-            _tell(job, error=str(error))
+            _send(job, error=str(error))
             job.close()
             return
         if pid == 0:
             self.become(request, job, server)
         self.jobs[pid] = job
         self.selector.register(job, selectors.EVENT_READ, pid)
-        _tell(job, pid=pid)
+        _send(job, pid=pid)
 
     def become(self, request: dict[str, Any], job: socket.socket, server: int) -> None:
         """Turn the forked process into the job's: a new session, which dies with the server and holds none of its sockets.
@@ -148,7 +148,7 @@ class _Server:
         """Reap dead children. Live jobs adopt their own orphans, so a child that is not a job was left by a dead one: kill it."""
         ended = self.collect()
         patience = time.monotonic() + 2.0
-        while (strangers := processes.children() - self.jobs.keys()) and time.monotonic() < patience:
+        while (strangers := processes.list_children() - self.jobs.keys()) and time.monotonic() < patience:
             for stranger in strangers:
                 with suppress(ProcessLookupError):
                     os.kill(stranger, signal.SIGKILL)
@@ -158,7 +158,7 @@ class _Server:
             job = self.jobs.pop(pid)
             with suppress(KeyError):
                 self.selector.unregister(job)
-            _tell(job, exit=code)
+            _send(job, exit=code)
             job.close()
 
     def collect(self) -> dict[int, int]:
@@ -181,14 +181,14 @@ class _Server:
         for pid in self.jobs:
             os.kill(pid, signal.SIGKILL)
             processes.kill_group(pid)
-        while processes.children():
-            for pid in processes.children():
+        while processes.list_children():
+            for pid in processes.list_children():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
                 os.waitpid(-1, 0)
 
 
-def _tell(job: socket.socket, **message: object) -> None:
+def _send(job: socket.socket, **message: object) -> None:
     with suppress(OSError):  # the watcher may be gone
         job.send(json.dumps(message).encode())

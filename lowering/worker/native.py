@@ -12,12 +12,12 @@ EXTRA = "pip install 'shapeline[stacks]'"
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1
 
 
-def allow() -> None:
+def allow_tracing() -> None:
     """Allow other processes of this user to read this process's stacks, if Yama restricts that to ancestors."""
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_long(_ANY), 0, 0, 0)
 
 
-def stacks(pid: int, patience: float = 30.0) -> str:
+def read_stacks(pid: int, patience: float = 30.0) -> str:
     """Return the stacks of all threads of process `pid`, innermost frame first, or a message why that failed.
 
     patience: timeout in seconds.

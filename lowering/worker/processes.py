@@ -29,12 +29,12 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def children() -> set[int]:
+def list_children() -> set[int]:
     """List the pids of this process's children."""
-    return set(children_of(os.getpid()))
+    return set(list_children_of(os.getpid()))
 
 
-def children_of(pid: int) -> Iterable[int]:
+def list_children_of(pid: int) -> Iterable[int]:
     """List the pids of the children of `pid`; none if it is gone."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -45,9 +45,9 @@ def children_of(pid: int) -> Iterable[int]:
             yield from map(int, (task / "children").read_text().split())
 
 
-def tree_bytes(pid: int) -> int:
+def measure_tree(pid: int) -> int:
     """Measure the resident bytes of `pid` and all its descendants; 0 if it is gone."""
     total = 0
     with suppress(OSError):
         total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total + sum(tree_bytes(child) for child in children_of(pid))
+    return total + sum(measure_tree(child) for child in list_children_of(pid))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files, pipeline
-from lowering.plain import plain
+from lowering.plain import to_plain
 from lowering.record.events import History
-from lowering.record.folder import EVENTS, LOG, MANIFEST, store_of
+from lowering.record.folder import EVENTS, LOG, MANIFEST, find_store
 from lowering.record.result import JobResult
 from lowering.store import reuse
 from lowering.store.entries import Store
@@ -22,8 +22,8 @@ def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]
 
     Return None if the store lacks a result. data: its job.json.
     """
-    root = store_of(data, folder)
-    found = reuse.of_job(Store(root), data, environment) if root else None
+    root = find_store(data, folder)
+    found = reuse.find_job_entries(Store(root), data, environment) if root else None
     if found is None:
         return None
     for name in (MANIFEST, EVENTS, LOG):
@@ -33,15 +33,15 @@ def replay(folder: Path, data: Mapping[str, Any], environment: Mapping[str, str]
 
     def tell(event: Mapping[str, Any]) -> None:
         history.add(event)
-        lines.append(files.dumps({"time": round(time.time(), 3), **event}, indent=None))
+        lines.append(files.encode_json({"time": round(time.time(), 3), **event}, indent=None))
 
     tell({"event": "begin", "pid": os.getpid()})
     try:
         for number, (name, entry) in enumerate(found, 1):
             began = time.perf_counter()
             tell({"event": "stage", "stage": name, "peak_rss_source": ""})
-            done = pipeline.taken(entry, name, folder / f"{number:02}-{name}", tell)
-            tell({"event": "stage_end", **plain(done), "seconds": round(time.perf_counter() - began, 6)})
+            done = pipeline.take_stored(entry, name, folder / f"{number:02}-{name}", tell)
+            tell({"event": "stage_end", **to_plain(done), "seconds": round(time.perf_counter() - began, 6)})
         result = history.result("ok")
         tell({"event": "committed", "outcome": result.outcome})
         files.write_bytes(folder / EVENTS, files.encode("\n".join(lines) + "\n"), durable=False)

@@ -15,7 +15,7 @@ _RAISING = ("FatalSignalHandler", "gsignal", "abort", "raise", "__assert_fail")
 _READ = 1 << 20  # bytes at the end of a log that are searched
 
 
-def ended(log: Path) -> str:
+def find_stacks(log: Path) -> str:
     """Return the end of a log, from the stacks of a process on, or an empty string if there are none."""
     try:
         with log.open("rb") as file:
@@ -26,13 +26,13 @@ def ended(log: Path) -> str:
     return text[text.rindex(FATAL):].decode("utf-8", "replace") if FATAL in text else ""
 
 
-def place(text: str) -> str:
+def describe_crash(text: str) -> str:
     """Return where a process died, as far as its stacks tell: `in FUNCTION, called from FILE:LINE in FUNCTION`, or an empty string."""
-    native, caller = _native(text), _caller(text)
+    native, caller = _find_native_frame(text), _find_python_frame(text)
     return ", ".join(part for part in (native and f"in {native}", caller and f"called from {caller}") if part)
 
 
-def _native(text: str) -> str:
+def _find_native_frame(text: str) -> str:
     """Return the innermost native function that is not part of crash handling: its name, or the library if it has no name."""
     for frame in _NATIVE.finditer(text.partition("<omitting python frames>")[0]):
         library = Path(frame["library"]).name
@@ -42,7 +42,7 @@ def _native(text: str) -> str:
     return ""
 
 
-def _caller(text: str) -> str:
+def _find_python_frame(text: str) -> str:
     """Return the innermost Python line of the crashed thread outside of installed packages and the standard library."""
     threads = _THREAD.split(text)
     frames = list(_PYTHON.finditer(threads[1])) if len(threads) > 1 else []

@@ -12,10 +12,10 @@ from lowering import files
 from lowering.errors import InfraError, Problem
 from lowering.record.events import History
 from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
-from lowering.record.result import START, JobResult, Remark, with_remark
+from lowering.record.result import START, JobResult, Remark, add_remark
 from lowering.worker import client, native, replay, stacks
 from lowering.worker.child import DISK_FAILED
-from lowering.worker.processes import tree_bytes
+from lowering.worker.processes import measure_tree
 
 TICK = 0.05  # seconds between two checks of a child: memory allocated in that time overshoots the limit
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -35,7 +35,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
             (folder / name).unlink(missing_ok=True)
         if limits.deadline is not None and time.time() >= limits.deadline:
             return watch.died("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
-        result = watch.follow(client.server().fork(folder, environment or {}, limits.start_seconds))
+        result = watch.follow(client.get_server().fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
         result = watch.died("infra", *error.problems, log=error.log)
     except OSError as error:
@@ -43,7 +43,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
     return result
 
 
-def lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
+def save_lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
     """Save and return the result of a job that nobody watches, from its events. Raises OSError if job.json cannot be read."""
     data = files.read(folder / JOB)
     watch = _Watch(folder, Limits(), History(data["model"]["name"], data["variant"]))
@@ -58,7 +58,7 @@ class _Watch:
     def __init__(self, folder: Path, limits: Limits, history: History):
         self.folder, self.limits, self.history = folder, limits, history
         self.events = files.Tail(folder / EVENTS)
-        self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _kernel_kills()
+        self.since, self.peak, self.kernel_kills = time.monotonic(), 0, _count_kernel_kills()
         self.until: float | None = None  # time when the stage was given up
 
     def follow(self, child: client.Child) -> JobResult:
@@ -83,14 +83,14 @@ class _Watch:
                 self.since = time.monotonic()
             if event["event"] == "stage":
                 self.peak = 0
-        self.peak = max(self.peak, tree_bytes(pid))
+        self.peak = max(self.peak, measure_tree(pid))
 
     def over_limit(self) -> tuple[str, str] | None:
         spent = time.monotonic() - self.since
         if self.history.committed:
             return ("exit", "") if spent > self.limits.exit_seconds else None
         if self.limits.memory_bytes is not None and self.peak > self.limits.memory_bytes:
-            return "oom", f"its processes hold {_mib(self.peak)}, more than the cap of {_mib(self.limits.memory_bytes)}"
+            return "oom", f"its processes hold {_format_mib(self.peak)}, more than the cap of {_format_mib(self.limits.memory_bytes)}"
         if self.limits.deadline is not None and time.time() > self.limits.deadline:
             return "not_run", "the run's deadline passed"
         if spent > self.limits.stage_seconds:
@@ -101,19 +101,19 @@ class _Watch:
         """Kill a child that exceeded a limit; at a deadline, dump its stacks first. A result that it commits from now on is ignored."""
         self.until = time.monotonic()
         committed = JobResult.load(self.folder)
-        dying = stacks.ended(self.folder / LOG) if outcome == "timeout" else ""
+        dying = stacks.find_stacks(self.folder / LOG) if outcome == "timeout" else ""
         if outcome in ("timeout", "exit"):
             self.log(f"stage {self.history.stage}: {cause or 'did not exit after its result was committed'}; the stacks of its threads:")
-            size = files.size(self.folder / LOG)
+            size = files.measure_size(self.folder / LOG)
             child.dump_stacks()
-            _until(lambda: files.size(self.folder / LOG) > size, 1.0)
-            self.log(native.stacks(child.pid))
+            _wait_until(lambda: files.measure_size(self.folder / LOG) > size, 1.0)
+            self.log(native.read_stacks(child.pid))
         child.kill()
         code = child.wait(10.0)
         if committed is not None:
             return self.kept(committed, code)
         if dying:  # signal handlers can hang on a lock that was held at the crash
-            cause = " ".join(filter(None, ("crashed, and hung while writing its stacks", stacks.place(dying))))
+            cause = " ".join(filter(None, ("crashed, and hung while writing its stacks", stacks.describe_crash(dying))))
             return self.died("crash", Problem(self.history.stage, cause, "see the stacks in the log"))
         fix = {"oom": "raise limits.memory_bytes", "not_run": "raise limits.run_seconds"}.get(
             outcome, "see the stacks in the log, or raise limits.stage_seconds")
@@ -128,12 +128,12 @@ class _Watch:
         if code >= 0:
             return self.died("crash", Problem(stage, f"the process exited with code {code} and no result", "see the log"))
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code == signal.SIGKILL and _kernel_kills() > self.kernel_kills:
-            cause = f"killed by the kernel because memory ran out, at {_mib(self.peak)}"
+        if -code == signal.SIGKILL and _count_kernel_kills() > self.kernel_kills:
+            cause = f"killed by the kernel because memory ran out, at {_format_mib(self.peak)}"
             return self.died("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
         if -code in FROM_OUTSIDE:
             return self.died("infra", Problem(stage, f"killed from outside by {name}", "run the job again"))
-        where = stacks.place(stacks.ended(self.folder / LOG))
+        where = stacks.describe_crash(stacks.find_stacks(self.folder / LOG))
         return self.died("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "see the stacks in the log"))
 
     def kept(self, result: JobResult, code: int | None) -> JobResult:
@@ -141,7 +141,7 @@ class _Watch:
         if not code:
             return result
         how = "hung at exit and was killed" if code == -signal.SIGKILL else f"ended with {code} at exit"
-        kept = with_remark(result, Remark("exit", f"the process {how}, after its result was committed", stage=result.stage))
+        kept = add_remark(result, Remark("exit", f"the process {how}, after its result was committed", stage=result.stage))
         try:
             kept.save(self.folder)
         except OSError:
@@ -170,18 +170,18 @@ class _Watch:
             return  # the manifest fails on the same disk, and that error is reported
 
 
-def _until(met: Callable[[], bool], seconds: float) -> None:
+def _wait_until(met: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not met() and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(0.05)
 
 
-def _mib(size: int) -> str:
+def _format_mib(size: int) -> str:
     return f"{size / (1 << 20):,.0f} MiB"
 
 
-def _kernel_kills() -> int:
+def _count_kernel_kills() -> int:
     """Count the processes that the kernel has killed for lack of memory, on this machine and in this control group."""
     total = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):

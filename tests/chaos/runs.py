@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lowering.worker.processes import children_of
+from lowering.worker.processes import list_children_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,7 +142,7 @@ def children(home: Path) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    direct = list(children_of(pid))
+    direct = list(list_children_of(pid))
     return direct + [below for child in direct for below in descendants(child)]
 
 

@@ -13,7 +13,7 @@ from lowering import files
 from lowering.job import Job
 from lowering.model import Model
 from lowering.numerics.artifact import SIGNATURE
-from lowering.plain import structured
+from lowering.plain import from_plain
 from lowering.record.folder import prepare
 from lowering.record.result import JobResult
 from lowering.signature import Signature
@@ -44,7 +44,7 @@ class Lowered:
 
     @cached_property
     def signature(self) -> Signature:
-        return structured(Signature, files.read(self.folder / SIGNATURE)["signature"])
+        return from_plain(Signature, files.read(self.folder / SIGNATURE)["signature"])
 
     def text(self, stage: str) -> str:
         """The program that a stage gave, as it was saved."""

@@ -29,7 +29,7 @@ def signature_of(declared: dict[str, Any]) -> Signature:
 def test_legalized(case: Path) -> None:
     text = case.read_text(encoding="utf-8")
     declared = json.loads(re.search(r"SIGNATURE: (.*)", text)[1])  # type: ignore[index]
-    module = mlir.parse(text, mlir.torch_context())
+    module = mlir.parse(text, mlir.create_torch_context())
     problems = driver.legalize(module, signature_of(declared), declared.get("assertions", True))
     refused = re.findall(r"REFUSED: (\S+)", text)
     if refused:
@@ -38,5 +38,5 @@ def test_legalized(case: Path) -> None:
     assert not problems, "\n".join(map(str, problems))
     mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "test")
     assert module.operation.verify()
-    assert not mlir.impurities(module, ("func", "stablehlo", "builtin"))
+    assert not mlir.list_impurities(module, ("func", "stablehlo", "builtin"))
     check(mlir.text(module), text)

@@ -20,8 +20,8 @@ def test_case(path: Path) -> None:
     source = path.read_text()
     graph = text.parse("\n".join(line for line in source.splitlines() if not line.startswith("#")) + "\n")
     wanted = re.findall(r"#\s*REFUSED:\s*(.*)", source)
-    found = [str(problem) for problem in importer.refusals(graph)]
+    found = [str(problem) for problem in importer.find_problems(graph)]
     assert len(found) == len(wanted), found
     assert all(part in problem for part, problem in zip(wanted, found, strict=True)), found
     if not wanted:
-        check(mlir.text(importer.import_graph(graph, mlir.torch_context()), locations="# model.py" in source), source)
+        check(mlir.text(importer.import_graph(graph, mlir.create_torch_context()), locations="# model.py" in source), source)

@@ -56,7 +56,7 @@ def test_case(name: str, tmp_path: Path) -> None:
     text = str(script.ir)
     check(text, source)
     assert str(parse(text)) == text
-    deployable.module_of(script).save(str(tmp_path / "module.pt"))
+    deployable.build_module(script).save(str(tmp_path / "module.pt"))
     _compare(script, torch.jit.load(str(tmp_path / "module.pt")))
 
 

@@ -14,10 +14,10 @@ from torch._subclasses import FakeTensorMode
 
 from lowering.eager import inputs
 from lowering.eager.module import instantiate, run_eager
-from lowering.eager.training import loss_name
-from lowering.fx.dynamic_shapes import dynamic_shapes
+from lowering.eager.training import name_loss
+from lowering.fx.dynamic_shapes import build_dynamic_shapes
 from lowering.model import Model, Symbol
-from lowering.plain import structured
+from lowering.plain import from_plain
 from lowering.sizes.dims import Affine
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -41,7 +41,7 @@ def model(name: str) -> Model:
     with initialize_config_dir(str(CONFIGS), version_base=None):
         config = OmegaConf.to_container(compose(overrides=[f"+model@{name}={name}"]), resolve=True)
     assert isinstance(config, dict)
-    return structured(Model, {"name": name, **config[name]})
+    return from_plain(Model, {"name": name, **config[name]})
 
 
 # what a test can build and run: neither published sizes nor models without weights
@@ -79,7 +79,7 @@ def test_eager_runs_across_the_ranges(name: str) -> None:
         assert results
         assert all(value.isfinite().all() for value in results.values())
         counted = any if name in SIZED_BY_DATA else all
-        losses = {loss_name(model(name))} if model(name).mode == "training" else set()
+        losses = {name_loss(model(name))} if model(name).mode == "training" else set()
         assert counted(value.shape[:1] == (sizes["batch"],) for result, value in results.items() if result not in losses)
 
 
@@ -98,7 +98,7 @@ def test_the_exported_graph_promises_the_declared_ranges(name: str) -> None:
     declared = model(name)
     example = inputs.make(declared, declared.examples())
     arguments = {**example, **declared.constants}
-    program = torch.export.export(module(name), (), arguments, dynamic_shapes=dynamic_shapes(declared), strict=False)
+    program = torch.export.export(module(name), (), arguments, dynamic_shapes=build_dynamic_shapes(declared), strict=False)
     placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     for argument, wanted in declared.inputs.items():
         for size, dim in zip(placeholders[argument].shape, wanted.dims(), strict=True):

@@ -21,7 +21,7 @@ from flows.__main__ import main
 from flows.config.document import Nightly
 from flows.engine import picture, prefect_artifacts
 from flows.runs import record
-from lowering.record.result import JobResult, not_run
+from lowering.record.result import JobResult, build_not_run
 
 JOBS = [Told("mlp"), Told("bert"), Told("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
 
@@ -55,7 +55,7 @@ def listener() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_a_summary_says_how_it_went_and_what_changed(nights: list[Path]) -> None:
-    first, second = map(nightly.summary, nights)
+    first, second = map(nightly.summarize, nights)
     assert first.startswith("# zoo: not as expected: 2 ok, 1 error\n")
     assert "Since" not in first
     assert second.startswith("# zoo: regressions: 1 ok, 1 error, 1 crash\n")
@@ -102,26 +102,26 @@ def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]
 def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:
     run = record.load(nights[1])
     pages = {"shapeline-job-bert-default": "1234"}
-    rows = prefect_artifacts.table(run.results(), pages)
+    rows = prefect_artifacts.make_table(run.results(), pages)
     assert [row["outcome"] for row in rows] == ["crash", "error", "ok"]
     assert rows[2]["job"] == "[bert--default](/artifacts/artifact/1234)"
     assert rows[0]["job"] == "[mlp--default](/artifacts/key/shapeline-job-mlp-default)"
-    text = "\n".join(prefect_artifacts.failures(run, run.results(), pages))
+    text = "\n".join(prefect_artifacts.render_failures(run, run.results(), pages))
     assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
 
 
 def test_keys_of_artifacts_are_distinct_and_allowed() -> None:
     words = ["bert--default", "bert-default", "a/b", "a b", "<b>", "ü", "ö", "x" * 300, "x" * 301, "--"]
-    keys = [prefect_artifacts.key("job", word) for word in words]
+    keys = [prefect_artifacts.make_key("job", word) for word in words]
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(key) < 140 for key in keys)
     assert len(set(keys[2:])) == len(keys[2:])
 
 
 def test_the_picture_is_small_and_drawn_for_any_number_of_jobs(nights: list[Path]) -> None:
     result = record.load(nights[1]).results()[1]
-    many: list[JobResult] = [result] * 3000 + [not_run("<x>", "&")]
-    drawn = picture.matrix(many, "<script>&")
+    many: list[JobResult] = [result] * 3000 + [build_not_run("<x>", "&")]
+    drawn = picture.draw_matrix(many, "<script>&")
     assert len(drawn) < 4000
     assert len(ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}rect")) == 1 + 2 * len(result.stages)
-    assert base64.b64decode(picture.as_address(drawn).split(",", 1)[1]).decode() == drawn
-    assert ElementTree.fromstring(picture.matrix([], "nothing")) is not None
+    assert base64.b64decode(picture.to_address(drawn).split(",", 1)[1]).decode() == drawn
+    assert ElementTree.fromstring(picture.draw_matrix([], "nothing")) is not None

@@ -11,7 +11,7 @@ import pytest
 from lowering import pipeline
 from lowering.errors import Problem
 from lowering.job import Job
-from lowering.record.measure import HIGH_WATER, peak_bytes, reset_peak
+from lowering.record.measure import HIGH_WATER, read_peak_bytes, reset_peak
 from lowering.record.result import JobResult
 from tests import toys
 
@@ -120,8 +120,8 @@ def test_the_peak_of_a_stage_is_its_own() -> None:
     source = reset_peak()
     if source != HIGH_WATER:
         pytest.skip("the kernel does not let a process reset its high-water mark")
-    before = peak_bytes(source)
+    before = read_peak_bytes(source)
     held = b"x" * (200 << 20)
-    assert peak_bytes(source) - before > 150 << 20
+    assert read_peak_bytes(source) - before > 150 << 20
     del held
-    assert peak_bytes(reset_peak()) - before < 100 << 20
+    assert read_peak_bytes(reset_peak()) - before < 100 << 20

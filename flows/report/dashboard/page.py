@@ -37,7 +37,7 @@ POLICY = (
 )
 
 
-def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]] = ()) -> str:
+def render(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]] = ()) -> str:
     """Return the page. payload: the data of the overview; views: (folder name, view) of the jobs whose views are embedded."""
     styles = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
     scripts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -59,7 +59,7 @@ def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]
 <a class="skip" href="#main">Skip to the content</a>
 <div id="app"></div>
 <noscript>This page needs JavaScript. report.md next to it has the same contents as text.</noscript>
-<script type="application/json" id="payload">{script_json(payload)}</script>
+<script type="application/json" id="payload">{to_script_json(payload)}</script>
 {embedded}
 <script>
 {scripts}
@@ -69,6 +69,6 @@ def text(title: str, payload: Mapping[str, Any], views: Iterable[tuple[str, str]
 """
 
 
-def script_json(data: Any) -> str:
+def to_script_json(data: Any) -> str:
     """Return JSON that is safe in a script element: no text in it can close the element."""
-    return files.dumps(data, indent=None).replace("<", "\\u003c")
+    return files.encode_json(data, indent=None).replace("<", "\\u003c")

@@ -24,14 +24,14 @@ def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], co
     """
     for result in results:
         folder = run.job_folder(result.id)
-        if folder.is_dir() and not views.fresh(folder):
+        if folder.is_dir() and not views.is_fresh(folder):
             views.write(folder, result)
-    text = page.text(f"{data['suite']} · {data['run']}", payload(run, results, data, context or {}), _embedded(run, results))
+    text = page.render(f"{data['suite']} · {data['run']}", make_payload(run, results, data, context or {}), _choose_embedded(run, results))
     files.write_bytes(run.folder / HTML, files.encode(text))
     return run.folder / HTML
 
 
-def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+def make_payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data of the overview. `jobs` are rows with short keys, as `row` makes them."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
     swept = axes.of(run)
@@ -42,12 +42,12 @@ def payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], 
         "limits": run.data.get("limits"),
         "outcomes": list(OUTCOMES),
         "stages": stages,
-        "jobs": [row(result, stages, run.job_folder(result.id).name, swept.get(result.id, {})) for result in results],
+        "jobs": [make_row(result, stages, run.job_folder(result.id).name, swept.get(result.id, {})) for result in results],
         **context,
     }  # fmt: skip
 
 
-def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
+def make_row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature;
     u: why it is unverified."""
     where = {name: number for number, name in enumerate(stages)}
@@ -56,14 +56,14 @@ def row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[st
         "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected,
         "g": result.stage, "u": result.unverified,
         "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
-        "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.signature(result),
-        "a": dict(swept), "d": _dims(result.symbols),
+        "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.make_signature(result),
+        "a": dict(swept), "d": _count_dims(result.symbols),
         "t": [[where[stage.name], stage.outcome, round(stage.seconds, 3), stage.peak_rss_bytes, stage.cache, sum(stage.ops.values())]
               for stage in result.stages],
     }  # fmt: skip
 
 
-def _dims(symbols: Any) -> list[int] | None:
+def _count_dims(symbols: Any) -> list[int] | None:
     """Return how many of the requested dims stayed dynamic, and how many were requested; None if unknown."""
     requested = symbols.get("requested") if isinstance(symbols, Mapping) else None
     if not requested:
@@ -72,12 +72,12 @@ def _dims(symbols: Any) -> list[int] | None:
     return [kept, len(requested)]
 
 
-def _embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[str, str]]:
+def _choose_embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[str, str]]:
     """Return (folder name, view) of as many jobs as the page may embed."""
     found, room = [], EMBEDDED
     for result in sorted(results, key=lambda result: result.as_expected):
         path = run.job_folder(result.id) / views.VIEW
-        if files.size(path) == 0 or files.size(path) > room:
+        if files.measure_size(path) == 0 or files.measure_size(path) > room:
             continue
         content = path.read_text(encoding="ascii")
         found.append((path.parent.name, content[content.index(", ") + 2 : content.rindex(");")]))

@@ -25,22 +25,22 @@ LOG_KEPT = 256 << 10
 def write(folder: Path, result: JobResult) -> None:
     """Write view.js and levels.json of the job in `folder`. Raises OSError."""
     levels.of(folder)
-    content = f"shapelineView({json.dumps(folder.name)}, {text(folder, result)}{END}".encode("ascii")
+    content = f"shapelineView({json.dumps(folder.name)}, {render(folder, result)}{END}".encode("ascii")
     files.write_bytes(folder / VIEW, content, durable=False)
 
 
-def text(folder: Path, result: JobResult) -> str:
+def render(folder: Path, result: JobResult) -> str:
     """Return the view as ASCII JSON that is safe in a script element. Its parts are packed with zlib and base64."""
     return json.dumps(
         {
             "schema": SCHEMA,
-            "detail": _packed(files.dumps(detail(folder, result), indent=None)),
-            "levels": [_level(path) for path in levels.present(folder)],
+            "detail": _pack(files.encode_json(make_detail(folder, result), indent=None)),
+            "levels": [_make_level(path) for path in levels.list_files(folder)],
         }
     ).replace("<", "\\u003c")
 
 
-def fresh(folder: Path) -> bool:
+def is_fresh(folder: Path) -> bool:
     """Return whether view.js exists, is complete, and is not older than the job's result."""
     try:
         with (folder / VIEW).open("rb") as view:
@@ -51,7 +51,7 @@ def fresh(folder: Path) -> bool:
         return False
 
 
-def detail(folder: Path, result: JobResult) -> dict[str, Any]:
+def make_detail(folder: Path, result: JobResult) -> dict[str, Any]:
     """Return the data of a job's page without its IR."""
     data = result.to_json()
     return {
@@ -59,15 +59,15 @@ def detail(folder: Path, result: JobResult) -> dict[str, Any]:
         "warnings": data["warnings"],
         "stages": data["stages"],
         "symbols": data["symbols"],
-        "annotated": _annotated(result.symbols),
+        "annotated": _annotate_source(result.symbols),
         "verify": data["verify"],
-        "log": _log(folder / result.log),
+        "log": _read_log(folder / result.log),
         "peak_rss_source": result.peak_rss_source,
         "files": sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != VIEW) if folder.is_dir() else [],
     }
 
 
-def _level(path: Path) -> dict[str, Any]:
+def _make_level(path: Path) -> dict[str, Any]:
     size = levels.size(path)
     content = levels.text(path) if size <= LARGEST else ""
     return {
@@ -75,21 +75,21 @@ def _level(path: Path) -> dict[str, Any]:
         "file": path.name,
         "size": size,
         "lines": content.count("\n"),
-        "packed": _packed(content) if content else None,
+        "packed": _pack(content) if content else None,
     }
 
 
-def _annotated(symbols: Any) -> str:
+def _annotate_source(symbols: Any) -> str:
     """Return the model's source annotated with its symbols; empty if the record or the source cannot be read."""
     if not symbols:
         return ""
     try:
-        return symbol_views.annotated(SymbolRecord.from_json(symbols))
+        return symbol_views.annotate_source(SymbolRecord.from_json(symbols))
     except (ValueError, TypeError, KeyError, OSError, AttributeError):
         return ""  # a record of another version: the page shows only its table
 
 
-def _log(path: Path) -> str:
+def _read_log(path: Path) -> str:
     """Return the end of a log; empty if it cannot be read."""
     try:
         with path.open("rb") as log:
@@ -101,5 +101,5 @@ def _log(path: Path) -> str:
     return kept if size <= LOG_KEPT else f"… the first {size - LOG_KEPT:,} bytes are in {path.name}\n{kept}"
 
 
-def _packed(content: str) -> str:
+def _pack(content: str) -> str:
     return base64.b64encode(zlib.compress(files.encode(content), 6)).decode("ascii")

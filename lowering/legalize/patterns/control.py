@@ -18,7 +18,7 @@ OPS = frozenset({"torch.prim.If", "torch.prim.Loop"})
 
 def keep_conditions(module: Any) -> None:
     """Hide from `PASS` the initial conditions that are constants, where a later one is not: it takes such a loop for one that only counts."""
-    for loop in [op for op in mlir.operations(module) if op.name == "torch.prim.Loop"]:
+    for loop in [op for op in mlir.walk_operations(module) if op.name == "torch.prim.Loop"]:
         first, again = loop.operands[1], list(loop.regions[0].blocks[0].operations)[-1].operation.operands[0]
         if _is_constant(first) and not _is_constant(again):
             with ir.InsertionPoint(loop), loop.location:

@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.custom import bridge
-from lowering.custom.naming import DIMS, dims_of
+from lowering.custom.naming import DIMS, parse_dims
 from lowering.custom.operators import HELD
 from lowering.legalize.emitter import Origin
 from lowering.legalize.rewriter import Pattern, Rewrite
@@ -59,7 +59,7 @@ def erase_stand_ins(module: Any) -> None:
 
 def sized_by_data(module: Any) -> list[tuple[str, str]]:
     """(op, location) of each custom call whose result sizes no operand tells."""
-    return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.calls(module) if bridge.is_open(call)]
+    return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.list_calls(module) if bridge.is_open(call)]
 
 
 def _held(rewrite: Rewrite) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> l
     """The dims of each result; a dim in symbols that no input's shape tells stays as its text; None for results of unknown dims."""
     if DIMS not in held:
         return [None] * len(types)
-    return [tuple(_dim(dim, symbols) for dim in dims) for dims in dims_of(held[DIMS].value)]
+    return [tuple(_dim(dim, symbols) for dim in dims) for dims in parse_dims(held[DIMS].value)]
 
 
 def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:

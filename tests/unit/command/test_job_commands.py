@@ -115,7 +115,7 @@ def test_warnings_of_one_kind_are_one_line() -> None:
 
     wide = [Remark("promised_wider_than_traced", f"{place} is wide", place, "export") for place in ("batch", "seq")]
     static = [Remark("became_static", f"x[{dim}] became 4", f"x[{dim}]", "export") for dim in (0, 1)]
-    rows = remarks.rows([job("one", *wide), job("two", wide[0], *static), job("three", static[0])])
+    rows = remarks.make_rows([job("one", *wide), job("two", wide[0], *static), job("three", static[0])])
     assert [(row["job"], row["code"], row["place"], row["message"]) for row in rows] == [
         ("two--default", "became_static", "x[0], x[1]", "x[0] became 4 (and 1 more)"),
         ("three--default", "became_static", "x[0]", "x[0] became 4"),

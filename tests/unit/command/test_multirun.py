@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.__main__ import main
-from flows.command.multirun import jobs_of, planned_of
+from flows.command.multirun import find_jobs, plan_combinations
 from flows.config import run as config
 from flows.config.expansion import job_id
 from flows.config.plan import plan
@@ -35,24 +35,24 @@ def test_one_hydra_command_is_one_run_of_the_jobs_of_the_suite_by_name_and_key(s
     axes = ["model.symbols.seq.max=choice(64,128,256,512)", "stages=default,core,transform,bounds,fx"]
     assert main(["multirun", "-m", "model=bert,gpt2,llama", *axes, f"output={tmp_path}/out"]) == 0
     (run,) = swept.runs
-    found = {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in run.jobs}
+    found = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
     assert len(found) == 60
-    assert found == {job.id: keys.of(keys.job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
+    assert found == {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
     assert run.plan.output == tmp_path / "out"
 
 
 def test_combinations_that_are_a_product_are_its_jobs() -> None:
     combinations = [[f"{key}={value}" for key, value in zip(RANGES, chosen, strict=True)] for chosen in itertools.product(*RANGES.values())]
-    found = planned_of(combinations)
+    found = plan_combinations(combinations)
     assert digests(found) == digests(plan(["suite=ranges"]))
-    assert [jobs_of(found, combination) for combination in combinations[:2]] == [["bert--seq64-default"], ["bert--seq64-core"]]
+    assert [find_jobs(found, combination) for combination in combinations[:2]] == [["bert--seq64-default"], ["bert--seq64-core"]]
 
 
 def test_combinations_of_another_sweeper_are_those_jobs_and_no_others() -> None:
     combinations = [["model=mlp", "model.mlp.seed=1", "stages=default"], ["model=mlp", "model.mlp.seed=2", "stages=core"]]
-    found = planned_of(combinations, single=["model"])
+    found = plan_combinations(combinations, single=["model"])
     assert [job_id(job) for job in found.jobs] == ["mlp--default-seed1", "mlp--core-seed2"]
-    assert [jobs_of(found, combination) for combination in combinations] == [["mlp--default-seed1"], ["mlp--core-seed2"]]
+    assert [find_jobs(found, combination) for combination in combinations] == [["mlp--default-seed1"], ["mlp--core-seed2"]]
     assert plan(found.overrides).jobs == found.jobs
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config.expansion import digest, job_id
+from flows.config.expansion import compute_digest, job_id
 from flows.config.plan import Plan, plan
 from lowering.errors import ConfigError
 
@@ -44,7 +44,7 @@ def refused(*overrides: str) -> list[str]:
 
 def digests(found: Plan) -> dict[str, str]:
     """Digest by job id."""
-    return {job_id(job): digest(job) for job in found.jobs}
+    return {job_id(job): compute_digest(job) for job in found.jobs}
 
 
 def not_said(expected: list[str], found: list[str]) -> str:

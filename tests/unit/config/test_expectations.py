@@ -104,18 +104,18 @@ def test_what_meets_an_expectation(expect: Expectation, outcome: str, stage: str
 
 def test_an_edit_touches_only_what_differs_and_keeps_comments(golden: Callable[[str, str], None]) -> None:
     text = (GOLDEN / "expect.before.yaml").read_text()
-    golden("expect.after.yaml", expectation_edit.edited(text, {
+    golden("expect.after.yaml", expectation_edit.edit(text, {
         "llama--core": Expectation("error", "mhlo", 'pass "x" failed: no'), "gpt2--new": Expectation(), "vit--a": None,
         "bert": Expectation("crash", "torch")}))
-    assert expectation_edit.edited(text, {}).splitlines() == text.splitlines()
+    assert expectation_edit.edit(text, {}).splitlines() == text.splitlines()
 
 
 def test_a_new_file(golden: Callable[[str, str], None]) -> None:
-    golden("expect.new.yaml", expectation_edit.edited("", {"b--1": FAILS, "a--1": Expectation()}))
+    golden("expect.new.yaml", expectation_edit.edit("", {"b--1": FAILS, "a--1": Expectation()}))
 
 
 def test_a_new_file_reads_back() -> None:
-    text = expectation_edit.edited("", {"b--1": FAILS, "a--1": Expectation()})
+    text = expectation_edit.edit("", {"b--1": FAILS, "a--1": Expectation()})
     assert yaml.safe_load(text) == {"strict": True, "expect": {
         "a--1": "ok", "b--1": {"outcome": "unsupported", "stage": "script", "reason": "no lowering yet"}}}
 
@@ -132,11 +132,11 @@ def test_edits_say_what_they_were_told(
     tmp_path_factory: pytest.TempPathFactory, first: dict[str, Expectation], second: dict[str, Expectation], data: st.DataObject
 ) -> None:
     gone = data.draw(st.lists(st.sampled_from(sorted(first)), unique=True)) if first else []
-    text = expectation_edit.edited(expectation_edit.edited("", first), {**second, **dict.fromkeys(gone)})
+    text = expectation_edit.edit(expectation_edit.edit("", first), {**second, **dict.fromkeys(gone)})
     file = tmp_path_factory.getbasetemp() / "edited.yaml"
     file.write_text(text)
     wanted = {name: entry for name, entry in {**first, **second}.items() if name not in gone}
-    assert expectations.of_jobs(expectations.read(file), wanted) == wanted
+    assert expectations.match_jobs(expectations.read(file), wanted) == wanted
     assert [line.split(":")[0].strip() for line in text.splitlines()[3:]] == sorted(wanted)
 
 
@@ -175,7 +175,7 @@ def test_a_run_of_part_of_the_suite_removes_no_entry(tmp_path: Path) -> None:
     jobs = (toys.job("ok", "good"),)
     run = begin(Run(Plan("toys", output=tmp_path, expectations=file, total=2), jobs))
     pipeline.run(jobs[0], run.job_folder("good--default")).save(run.job_folder("good--default"))
-    assert set(update_expected.differences(run)[0]) == {"good--default"}
+    assert set(update_expected.find_differences(run)[0]) == {"good--default"}
 
 
 def test_the_report_tells_expected_failures_new_jobs_and_passes_apart(tmp_path: Path) -> None:

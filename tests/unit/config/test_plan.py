@@ -199,7 +199,7 @@ def test_planning_does_not_load_the_compilers() -> None:
 def test_what_is_read_of_a_stage_without_importing_it_is_what_it_declares() -> None:
     for spec in only(plan(["model=mlp"]))["stages"].values():
         kind = recipe.locate(spec[recipe.TARGET])
-        declared = declarations.stage(spec[recipe.TARGET])
+        declared = declarations.load_stage(spec[recipe.TARGET])
         hints = typing.get_type_hints(kind)
         assert (declared.source, declared.target) == (kind.source, kind.target)
         assert dict(declared.options.types) == {field.name: hints[field.name] for field in dataclasses.fields(kind)}
@@ -216,7 +216,7 @@ def test_a_running_hydra_is_left_as_it_is() -> None:
     "it's", "a\\b", "a\\'b", "a\\", "null", "True", "a,b", "x y", "", "/a/b c", "café", "(a or b) and not c", "1",
 ])
 def test_a_quoted_text_reads_as_itself(text: str) -> None:
-    (override,), problems = overrides.parse([f"select={overrides.quoted(text)}"])
+    (override,), problems = overrides.parse([f"select={overrides.quote(text)}"])
     assert (override.value, problems) == (text, [])
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flows.config.schema import field_names, inner, misfits, split, without
+from flows.config.schema import find_misfits, get_field_names, get_inner_type, remove_keys, split_keys
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outer:
 
 
 def said(data: Any) -> list[str]:
-    return [f"{'.'.join(map(str, keys))}: {cause}{f' ({fix})' if fix else ''}" for keys, cause, fix in misfits(Outer, data)]
+    return [f"{'.'.join(map(str, keys))}: {cause}{f' ({fix})' if fix else ''}" for keys, cause, fix in find_misfits(Outer, data)]
 
 
 @pytest.mark.parametrize("data", [
@@ -63,15 +63,15 @@ def test_data_that_does_not_fit(data: Any, expected: list[str]) -> None:
 
 
 def test_a_type_tells_its_keys() -> None:
-    assert field_names(Inner | None) == ("count", "rate")
-    assert field_names(Mapping[str, int]) == ()
-    assert inner(Outer, "mode") == Literal["lazy", "core"]
-    assert field_names(inner(inner(Outer, "many"), "any")) == ("count", "rate")
+    assert get_field_names(Inner | None) == ("count", "rate")
+    assert get_field_names(Mapping[str, int]) == ()
+    assert get_inner_type(Outer, "mode") == Literal["lazy", "core"]
+    assert get_field_names(get_inner_type(get_inner_type(Outer, "many"), "any")) == ("count", "rate")
 
 
 def test_keys_from_text_and_back_out_of_data() -> None:
-    assert split("inputs.x.shape[0]") == ("inputs", "x", "shape", 0)
+    assert split_keys("inputs.x.shape[0]") == ("inputs", "x", "shape", 0)
     data = {"a": {"b": 1, "c": 2}}
-    assert without(data, ("a", "b")) == {"a": {"c": 2}}
-    assert without(data, ("a", "z", "b")) == data
+    assert remove_keys(data, ("a", "b")) == {"a": {"c": 2}}
+    assert remove_keys(data, ("a", "z", "b")) == data
     assert data == {"a": {"b": 1, "c": 2}}

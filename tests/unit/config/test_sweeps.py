@@ -15,7 +15,7 @@ from flows.__main__ import main
 from flows.command import printing
 from flows.command.exits import USAGE_ERROR
 from flows.config import slugs
-from flows.config.expansion import digest, job_id
+from flows.config.expansion import compute_digest, job_id
 from flows.config.plan import plan
 from flows.config.suite import Axis, Sweeps
 from lowering.store import keys
@@ -74,7 +74,7 @@ def test_a_digest_is_of_the_job_and_not_of_its_name(folder: Path) -> None:
     (swept,) = planned(folder, "models: {tiny: {sweep: {symbols.batch.max: [8]}}}").jobs
     (other,) = planned(folder, "models: {tiny: {sweep: {symbols.batch.max: [9]}}}").jobs
     assert job_id(named) != job_id(swept)
-    assert digest(named) == digest(swept) != digest(other)
+    assert compute_digest(named) == compute_digest(swept) != compute_digest(other)
 
 
 BAD = """
@@ -138,13 +138,13 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=4)
 KEYS = st.sampled_from(["seed", "stages", "symbols.batch.max", "symbols.batch.min", "symbols.seq.max", "stages.export.decompose",
                         "stages.torchscript.x", "factory.kwargs.layers", "factory.x", "inputs.a.dtype"])
-AXES = st.dictionaries(KEYS, st.lists(VALUES, min_size=1, max_size=4, unique_by=slugs.spelled), min_size=1, max_size=4)
+AXES = st.dictionaries(KEYS, st.lists(VALUES, min_size=1, max_size=4, unique_by=slugs.spell), min_size=1, max_size=4)
 
 
 def names(swept: dict[str, list[Any]]) -> dict[str, str]:
     """Slug by the values it stands for."""
     points = Sweeps(tuple(Axis(key, values, "") for key, values in swept.items())).points({})
-    return {slugs.spelled(sorted((axis.key, slugs.spelled(value)) for axis, value in point.values)): point.slug for point in points}
+    return {slugs.spell(sorted((axis.key, slugs.spell(value)) for axis, value in point.values)): point.slug for point in points}
 
 
 @settings(max_examples=200, deadline=None)
@@ -202,13 +202,13 @@ def test_the_ranges_suite_and_its_command_line_are_the_same_jobs_by_name_digest_
     from_command = plan(["model=bert,gpt2,llama", ranges, "stages=default,core,transform,bounds,fx"])
     assert len(from_file.jobs) == 60
     assert digests(from_file) == digests(from_command)
-    first, second = ({job_id(job): keys.of(keys.job_parts(job, {})) for job in found.jobs} for found in (from_file, from_command))
+    first, second = ({job_id(job): keys.of(keys.list_job_parts(job, {})) for job in found.jobs} for found in (from_file, from_command))
     assert first == second
     assert len(set(first.values())) == 60
 
 
 def test_the_list_of_the_ranges_suite(golden: Callable[[str, str], None]) -> None:
-    golden("list-ranges.txt", printing.jobs(plan(["suite=ranges"])) + "\n")
+    golden("list-ranges.txt", printing.render_jobs(plan(["suite=ranges"])) + "\n")
 
 
 WORDS: list[tuple[str, list[Any]]] = [
@@ -221,8 +221,8 @@ WORDS: list[tuple[str, list[Any]]] = [
 
 
 def test_the_words_of_slugs(golden: Callable[[str, str], None]) -> None:
-    lines = [f"{key} = {slugs.spelled(value)}: {slugs.word(tuple(key.split('.')), value)}" for key, values in WORDS for value in values]
+    lines = [f"{key} = {slugs.spell(value)}: {slugs.make_word(tuple(key.split('.')), value)}" for key, values in WORDS for value in values]
     alike = [("symbols", "seq", "max"), ("stages", "one", "mode"), ("stages", "two", "mode")]
-    lines += [f"beside {'.'.join(alike[2])}: {slugs.word(alike[1], 'on', alike)} {slugs.word(alike[1], True, alike)}"]
-    lines += [slugs.slug(()), slugs.slug(["word"] * 30)]
+    lines += [f"beside {'.'.join(alike[2])}: {slugs.make_word(alike[1], 'on', alike)} {slugs.make_word(alike[1], True, alike)}"]
+    lines += [slugs.make_slug(()), slugs.make_slug(["word"] * 30)]
     golden("slugs.txt", "\n".join(lines) + "\n")

@@ -39,7 +39,7 @@ def test_sources_are_built_once_and_their_ops_run(folder: Path) -> None:
     library = Library((str(folder / "ops.cpp"),), ("-DNAMESPACE=built_once",))
     libraries.load(model(library))
     assert torch.ops.built_once.scaled(torch.ones(2)).tolist() == [3, 3]
-    assert libraries.owner("built_once::scaled") == f"library '{folder / 'ops.cpp'}'"
+    assert libraries.describe_owner("built_once::scaled") == f"library '{folder / 'ops.cpp'}'"
     built = compiler.build("ops", [folder / "ops.cpp"], library.flags)
     before = built.stat().st_mtime_ns
     libraries.load(model(library))
@@ -48,12 +48,12 @@ def test_sources_are_built_once_and_their_ops_run(folder: Path) -> None:
 
 def test_a_changed_header_or_flag_is_another_library(folder: Path) -> None:
     sources = [folder / "ops.cpp"]
-    first = compiler.digest("c++", sources, ())
-    assert compiler.digest("c++", sources, ()) == first
-    assert compiler.digest("c++", sources, ("-O0",)) != first
-    named = provenance.named_files({"libraries": [{"sources": [str(folder / "ops.cpp")]}]})
+    first = compiler.compute_digest("c++", sources, ())
+    assert compiler.compute_digest("c++", sources, ()) == first
+    assert compiler.compute_digest("c++", sources, ("-O0",)) != first
+    named = provenance.digest_named_files({"libraries": [{"sources": [str(folder / "ops.cpp")]}]})
     (folder / "factor.h").write_text("#define FACTOR 4\n")
-    assert compiler.digest("c++", sources, ()) != first
+    assert compiler.compute_digest("c++", sources, ()) != first
     assert [Path(file).name for file in named] == ["ops.cpp", "factor.h"], "what the store's keys are made of"
 
 

@@ -72,10 +72,10 @@ def test_another_shape_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"no header")
     with pytest.raises(LoadError, match="cannot be read as safetensors"):
-        checkpoint.located(tmp_path)
+        checkpoint.locate_tensors(tmp_path)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(LoadError, match=r"has no \*.safetensors file"):
-        checkpoint.located(tmp_path / "nothing")
+        checkpoint.locate_tensors(tmp_path / "nothing")
 
 
 def test_the_declaration_says_where_the_weights_are(tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ def test_every_fill_that_a_model_may_name_can_be_made() -> None:
 def test_shapes_follow_symbols_expressions_and_flexible_dims() -> None:
     declared = {"x": Input("float32", ("batch", "2*seq + 1", 3, None)), "y": Input("float32", (None,))}
     model = Model("shapes", LINEAR, declared, {"batch": Symbol(), "seq": Symbol()})
-    flexible = inputs.flexible_sizes(model)
+    flexible = inputs.choose_flexible_sizes(model)
     assert list(flexible) == ["x[3]", "y[0]"]
     assert len(set(flexible.values())) == 2 and not set(flexible.values()) & set(EXAMPLES)
-    assert inputs.shapes(model, {"batch": 2, "seq": 4}) == {"x": (2, 9, 3, flexible["x[3]"]), "y": (flexible["y[0]"],)}
-    assert inputs.shapes(model, {"batch": 2, "seq": 4, "x[3]": 6})["x"] == (2, 9, 3, 6)
+    assert inputs.compute_shapes(model, {"batch": 2, "seq": 4}) == {"x": (2, 9, 3, flexible["x[3]"]), "y": (flexible["y[0]"],)}
+    assert inputs.compute_shapes(model, {"batch": 2, "seq": 4, "x[3]": 6})["x"] == (2, 9, 3, 6)
 
 
 def test_sizes_that_do_not_fit_the_model_are_refused() -> None:
@@ -150,7 +150,7 @@ def test_outputs_are_named_by_their_path_and_constants_reach_forward() -> None:
 
 @pytest.mark.parametrize(("returned", "names"), [(1, ["output"]), ((1, 2), ["0", "1"]), ([{"a": 1}], ["0.a"])])
 def test_leaf_names(returned: Any, names: list[str]) -> None:
-    assert outputs.leaf_names(pytree.tree_structure(returned)) == names
+    assert outputs.name_leaves(pytree.tree_structure(returned)) == names
 
 
 def test_a_lone_output_is_called_output() -> None:

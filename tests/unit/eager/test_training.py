@@ -19,7 +19,7 @@ from lowering.model import Input, Model, Symbol
 from lowering.numerics.runner import Eager, label_of, results_of, runner
 from lowering.numerics.xla import Xla
 from lowering.ops import convolution
-from lowering.plain import plain, structured
+from lowering.plain import from_plain, to_plain
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.store import programs
@@ -93,7 +93,7 @@ def test_exporting_leaves_the_running_statistics_as_they_were_built(classifier: 
 def test_backward_ops_know_the_line_and_the_module_that_they_belong_to(classifier: Program) -> None:
     given = {spec.target: spec.arg.name for spec in classifier.ir.graph_signature.output_specs if spec.kind is OutputKind.GRADIENT_TO_PARAMETER}
     node = next(node for node in classifier.ir.graph.nodes if node.name == given["up.weight"])
-    line = source_lines.of_fx(node)
+    line = source_lines.find_fx_line(node)
     assert line is not None
     assert line.file.endswith("linear.py")
     assert line.module == "up"
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_a_loss_is_told_before_anything_is_built(changes: Map
 
 
 def test_a_model_in_training_goes_through_json() -> None:
-    assert structured(Model, plain(CLASSIFIER)) == CLASSIFIER
+    assert from_plain(Model, to_plain(CLASSIFIER)) == CLASSIFIER
 
 
 @pytest.mark.parametrize(("image", "weight", "stride", "padding", "dilation", "is_transposed", "output_padding", "groups"), [

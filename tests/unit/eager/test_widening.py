@@ -55,10 +55,10 @@ def test_it_gives_what_a_widened_copy_gives(module: type[torch.nn.Module], monke
     torch.manual_seed(0)
     reference, given = eager(module()), {"x": torch.randn(5, 8)}
     before = {name: value.clone() for name, value in reference.module.state_dict().items()}
-    assert widening.suits(reference.module)
+    assert widening.can_widen(reference.module)
     lean = reference.double()(given)
     assert all(torch.equal(value, before[name]) for name, value in reference.module.state_dict().items())
-    monkeypatch.setattr(widening, "suits", lambda module: False)
+    monkeypatch.setattr(widening, "can_widen", lambda module: False)
     whole = reference.double()(given)
     assert [value.dtype for value in lean] == [value.dtype for value in whole]
     for one, other in zip(lean, whole, strict=True):
@@ -68,7 +68,7 @@ def test_it_gives_what_a_widened_copy_gives(module: type[torch.nn.Module], monke
 @pytest.mark.parametrize("module", [Mixed, Checking])
 def test_no_weight_is_copied(module: type[torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     reference = eager(module())
-    shared = widening.sharing(reference.module, reference.model)
+    shared = widening.copy_sharing_parameters(reference.module, reference.model)
     assert all(one is other for one, other in zip(shared.parameters(), reference.module.parameters(), strict=True))
     assert all(buffer.dtype is torch.float64 for buffer in shared.buffers())
     assert all(buffer.dtype is torch.float32 for buffer in reference.module.buffers())
@@ -78,7 +78,7 @@ def test_no_weight_is_copied(module: type[torch.nn.Module], monkeypatch: pytest.
 
 def test_a_write_that_would_be_lost_is_refused() -> None:
     weight, wide = torch.ones(3), torch.ones(3, dtype=torch.float64)
-    with widening.widened():
+    with widening.widen():
         wide.add_(weight)
         with pytest.raises(RuntimeError, match="writes to a tensor that is not widened"):
             weight.mul_(2)
@@ -91,7 +91,7 @@ def test_a_write_that_would_be_lost_is_refused() -> None:
 
 def test_a_row_that_is_looked_up_is_widened_alone() -> None:
     weight, places = torch.randn(1000, 4), torch.tensor([3, 999])
-    with widening.widened():
+    with widening.widen():
         rows = torch.nn.functional.embedding(places, weight)
         doubled = rows + rows
     assert rows.dtype is torch.float32 and torch.equal(rows, weight[places])
@@ -99,6 +99,6 @@ def test_a_row_that_is_looked_up_is_widened_alone() -> None:
 
 
 def test_modules_of_floats_of_a_byte_and_compiled_code_are_copied() -> None:
-    assert widening.suits(torch.nn.Linear(2, 2).bfloat16())
-    assert not widening.suits(torch.nn.Linear(2, 2).to(torch.float8_e5m2))
-    assert not widening.suits(torch.nn.Sequential(torch.jit.script(torch.nn.Linear(2, 2))))
+    assert widening.can_widen(torch.nn.Linear(2, 2).bfloat16())
+    assert not widening.can_widen(torch.nn.Linear(2, 2).to(torch.float8_e5m2))
+    assert not widening.can_widen(torch.nn.Sequential(torch.jit.script(torch.nn.Linear(2, 2))))

@@ -18,7 +18,7 @@ from flows.runs.begin import begin
 from flows.runs.record import Record
 from lowering import pipeline
 from lowering.job import Job
-from lowering.record.result import JobResult, not_run
+from lowering.record.result import JobResult, build_not_run
 from lowering.store import mirror
 from lowering.store.entries import Store
 from tests import toys
@@ -42,17 +42,17 @@ def run(tmp_path: Path) -> Record:
 
 
 def take(run: Record, deadline: float | None = None) -> dict[str, JobResult]:
-    given = [attempts.prepared(run, job, NEED) for job in run.ids]
+    given = [attempts.prepare(run, job, NEED) for job in run.ids]
     return {result.model: result for result in attempts.take(given, HERE, deadline)}
 
 
 @pytest.mark.parametrize("url", [None, "memory://held"])
 def test_what_the_store_holds_is_known_without_reading_it(run: Record, url: str | None) -> None:
     if url is not None:
-        mirror.mark(run.folder.parents[1], url)
+        mirror.mark_mirror(run.folder.parents[1], url)
     for path in (run.folder.parents[1] / "store" / "entries").rglob("entry.json"):
         path.unlink()
-    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[:4])
+    assert attempts.find_held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[:4])
 
 
 def test_what_is_taken_is_committed_whole(run: Record) -> None:
@@ -79,9 +79,9 @@ def test_what_is_gone_from_the_store_is_passed_over(run: Record) -> None:
 
 def test_a_job_that_cannot_be_prepared_does_not_keep_the_others(run: Record) -> None:
     (run.job_folder(run.ids[0]) / "job.json").write_text("{")
-    given = [attempts.prepared(run, job, NEED) for job in run.ids]
+    given = [attempts.prepare(run, job, NEED) for job in run.ids]
     shutil.rmtree(given[1].folder)
-    assert attempts.held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[2:4])
+    assert attempts.find_held(run, run.ids, dict.fromkeys(run.ids, NEED), HERE) == list(run.ids[2:4])
     assert [result.model for result in attempts.take(given, HERE, None)] == ["toy2", "toy3"]
 
 
@@ -90,7 +90,7 @@ def test_nothing_is_taken_once_the_deadline_is_over(run: Record) -> None:
 
 
 def test_an_attempt_that_ended_in_infra_before_is_remarked(run: Record) -> None:
-    not_run("toy0", "default").save(run.job_folder(run.ids[0]))
+    build_not_run("toy0", "default").save(run.job_folder(run.ids[0]))
     worker_died = JobResult(run.ids[1], "toy1", "default", "infra", stage="script")
     worker_died.save(run.job_folder(run.ids[1]))
     found = {name: "retried" in {remark.code for remark in result.warnings} for name, result in take(run).items()}
@@ -103,7 +103,7 @@ def test_a_task_takes_many_and_what_it_cannot_take_gets_one_of_its_own(run: Reco
 
     def in_batches(batch: Sequence[tuple[str, Need]], number: int) -> None:
         asked.append((f"batch {number}", *(job for job, _ in batch)))
-        whole = [attempts.prepared(run, job, need) for job, need in batch if job != run.ids[1]]  # one that its task does not get to
+        whole = [attempts.prepare(run, job, need) for job, need in batch if job != run.ids[1]]  # one that its task does not get to
         assert len(list(attempts.take(whole, HERE, None))) == len(whole)
 
     def alone(job: str, need: Need, attempt: int) -> None:

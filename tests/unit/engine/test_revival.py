@@ -24,7 +24,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """What answers at PREFECT_API_URL, until it is closed."""
     monkeypatch.setattr(revival, "LOOK", 0.05)
     monkeypatch.setattr(revival, "SILENCE", 0.3)
-    monkeypatch.setattr(revival, "embedded", lambda: None)
+    monkeypatch.setattr(revival, "find_embedded", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as made, temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{made.getsockname()[1]}/api"}):
         yield made
 

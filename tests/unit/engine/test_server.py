@@ -16,7 +16,7 @@ from lowering.errors import InfraError
 @pytest.mark.parametrize("address", ["tcp://head:8786", "ray://10.0.0.7:10001"])
 def test_workers_elsewhere_need_a_server_that_they_can_reach(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with pytest.raises(InfraError, match="PREFECT_API_URL=http://HOST:4200/api"), server.shared(Cluster(runner="dask", address=address)):
+    with pytest.raises(InfraError, match="PREFECT_API_URL=http://HOST:4200/api"), server.share(Cluster(runner="dask", address=address)):
         pytest.fail("the run went on")
 
 

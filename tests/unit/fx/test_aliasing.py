@@ -35,7 +35,7 @@ class Writes(nn.Module):
 
 def test_an_op_that_returns_what_it_writes_is_called_on_copies() -> None:
     captured = export(Writes(), (torch.randn(5, 4),), dynamic_shapes=({0: Dim("n", min=1, max=16)},))
-    with functional.whole_arguments(), aliasing.hidden(captured) as revealed:
+    with functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed:
         revealed.append(captured.run_decompositions({}))
     (program,) = revealed
     assert cleanup.is_functional(program.graph_module)

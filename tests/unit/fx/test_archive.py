@@ -75,4 +75,4 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "01-export.pt2"
     path.write_text("no zip")
     with pytest.raises(ValueError, match=r"01-export\.pt2 is not an archive of an exported program"):
-        archive.graph(path)
+        archive.read_graph(path)

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.utils._sympy.numbers import int_oo
 
 from lowering.eager import inputs
-from lowering.fx.dynamic_shapes import dynamic_shapes
+from lowering.fx.dynamic_shapes import build_dynamic_shapes
 from lowering.model import Input, Model, Symbol
 
 IDENTITY = {"_target_": "torch.nn.Identity"}
@@ -30,7 +30,7 @@ def export(symbols: dict[str, Symbol], x: Shape, y: Shape = (3,), steps: int = 2
     model = Model("relu", IDENTITY, {"x": Input("float32", x), "y": Input("float32", y)}, symbols, constants={"steps": steps})
     assert model.problems() == []
     example = inputs.make(model, model.examples())
-    return torch.export.export(Relu(), (), {**example, **model.constants}, dynamic_shapes=dynamic_shapes(model), strict=False)
+    return torch.export.export(Relu(), (), {**example, **model.constants}, dynamic_shapes=build_dynamic_shapes(model), strict=False)
 
 
 def dims(program: ExportedProgram, name: str) -> list[Any]:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.nights import Told, invent
 from flows.__main__ import main
 from flows.history import database, publish, retention
-from flows.history.database import opened
+from flows.history.database import open_database
 from flows.runs import record
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
@@ -39,8 +39,8 @@ def names(runs: Path) -> list[str]:
 
 
 def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
-    with opened(runs) as known:
-        trend = database.trend(known, "zoo")
+    with open_database(runs) as known:
+        trend = database.read_trend(known, "zoo")
     assert [run["run"] for run in trend] == names(runs)[::-1]
     assert [run["unexpected"] for run in trend] == [1, 0, 0, 1, 0]
     assert trend[0]["stage_seconds"] == pytest.approx(8.0)
@@ -48,18 +48,18 @@ def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
 
 
 def test_a_failure_knows_the_run_that_had_it_first(runs: Path) -> None:
-    with opened(runs) as known:
-        seen = database.first_seen(known, "zoo")
+    with open_database(runs) as known:
+        seen = database.find_first_seen(known, "zoo")
     assert {signature: told["run"] for signature, told in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
 
 
 def test_a_lost_or_broken_database_is_made_anew(runs: Path) -> None:
-    with opened(runs) as known:
-        before = database.trend(known), database.models(known)
+    with open_database(runs) as known:
+        before = database.read_trend(known), database.read_models(known)
     for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"not a database" * 1000)):
         damage(runs / database.DATABASE)
-        with opened(runs) as known:
-            assert (database.trend(known), database.models(known)) == before
+        with open_database(runs) as known:
+            assert (database.read_trend(known), database.read_models(known)) == before
 
 
 def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> None:
@@ -67,19 +67,19 @@ def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> Non
     shutil.rmtree(runs / gone)
     (runs / broken / "report.json").write_text("{")
     invent(runs.parent, GREEN, suite="other", started=FIRST)
-    with opened(runs) as known:
-        found = {run["run"] for run in database.trend(known)}
+    with open_database(runs) as known:
+        found = {run["run"] for run in database.read_trend(known)}
     assert gone not in found
     assert len(found) == 4  # two of five are left out, one of another suite is new
     (runs / broken / "report.json").write_text("[]")
-    with opened(runs) as known:
-        assert {run["run"] for run in database.trend(known)} == found - {broken}
+    with open_database(runs) as known:
+        assert {run["run"] for run in database.read_trend(known)} == found - {broken}
 
 
 def test_the_run_before_is_of_the_same_suite(runs: Path) -> None:
     invent(runs.parent, GREEN, suite="other", started=FIRST + timedelta(days=3, hours=1))
-    with opened(runs) as known:
-        assert database.previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
+    with open_database(runs) as known:
+        assert database.find_previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
 
 
 def test_the_page_of_a_run_that_was_copied_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:

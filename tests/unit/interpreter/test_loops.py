@@ -99,6 +99,6 @@ def test_a_list_with_runs_computes_as_one_without(runs: list[torch.Tensor | Rows
     for dim in (0, 1, -1, -2):
         assert lists.cat(runs, dim).equal(torch.cat(plain, dim))
     for place in range(-len(plain), len(plain)):
-        assert lists.taken(runs, place).equal(plain[place])
-    assert lists.stack(lists.sliced(runs, None, None, -1)).equal(torch.stack(plain[::-1]))
-    assert lists.stack(lists.sliced(runs, 1, -1, 2)).equal(torch.stack(plain[1:-1:2]))
+        assert lists.get_item(runs, place).equal(plain[place])
+    assert lists.stack(lists.get_slice(runs, None, None, -1)).equal(torch.stack(plain[::-1]))
+    assert lists.stack(lists.get_slice(runs, 1, -1, 2)).equal(torch.stack(plain[1:-1:2]))

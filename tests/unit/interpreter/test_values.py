@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lowering.interpreter.values import tuple_of
+from lowering.interpreter.values import make_tuple
 
 
 def test_a_named_tuple_has_its_fields_and_a_plain_one_none() -> None:
-    named = tuple_of("NamedTuple(logits : Tensor, pair : NamedTuple(a : Tensor, b : int), score : Dict(str, Tensor))", [1, 2, 3])
+    named = make_tuple("NamedTuple(logits : Tensor, pair : NamedTuple(a : Tensor, b : int), score : Dict(str, Tensor))", [1, 2, 3])
     assert named._fields == ("logits", "pair", "score")  # type: ignore[attr-defined]
-    assert tuple_of("(Tensor, int)", [1, 2]) == (1, 2)
+    assert make_tuple("(Tensor, int)", [1, 2]) == (1, 2)

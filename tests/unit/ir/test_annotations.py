@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lowering.ir import mlir
-from lowering.ir.annotations import read, strip, values
+from lowering.ir.annotations import read_lines, strip, values
 
 NAMED = '''module {
   func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {
@@ -19,9 +19,9 @@ NAMED = '''module {
 
 
 def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> None:
-    module = mlir.parse(NAMED, mlir.torch_context())
+    module = mlir.parse(NAMED, mlir.create_torch_context())
     text = mlir.save(module, tmp_path / "04-stablehlo", ".stablehlo.mlir").read_text()
-    found = read(text)
+    found = read_lines(text)
     lines = text.splitlines()
     assert {lines[number - 1].split()[2]: where for number, where in found.items()} == {
         "stablehlo.negate": ("a/model: one.py", 7), "stablehlo.abs": ("b.py", 12)}
@@ -30,21 +30,21 @@ def test_every_line_of_a_saved_module_knows_its_code_line(tmp_path: Path) -> Non
 
 
 def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_path: Path) -> None:
-    module = mlir.parse(NAMED, mlir.torch_context())
+    module = mlir.parse(NAMED, mlir.create_torch_context())
     saved = mlir.save(module, tmp_path / "x", ".mlir").read_text()
-    assert mlir.text(mlir.parse(saved, mlir.torch_context())) == mlir.text(module)
+    assert mlir.text(mlir.parse(saved, mlir.create_torch_context())) == mlir.text(module)
     assert mlir.save(mlir.copy(module), tmp_path / "y", ".mlir").read_text() == saved
 
 
 def test_the_lines_go_with_the_program_to_the_other_build(tmp_path: Path) -> None:
-    module = mlir.to_hlo(mlir.parse(NAMED, mlir.torch_context()))
-    assert ("b.py", 12) in read(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
+    module = mlir.to_hlo(mlir.parse(NAMED, mlir.create_torch_context()))
+    assert ("b.py", 12) in read_lines(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
 
 
 def test_a_module_without_locations_gets_no_comment(tmp_path: Path) -> None:
-    module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.torch_context())
+    module = mlir.parse("func.func @main() { return loc(unknown) } loc(unknown)", mlir.create_torch_context())
     text = mlir.save(module, tmp_path / "x", ".mlir").read_text()
-    assert read(text) == {}
+    assert read_lines(text) == {}
 
 
 def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
   } loc(unknown)
 } loc(unknown)
 """
-    module = mlir.to_hlo(mlir.parse(text, mlir.torch_context()))
+    module = mlir.to_hlo(mlir.parse(text, mlir.create_torch_context()))
     saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
     lines = saved.splitlines()
     assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in values(saved).items()} == {
@@ -82,7 +82,7 @@ def test_what_looks_like_a_location_in_a_string_stays_and_arguments_lose_theirs(
   } loc(unknown)
 } loc(unknown)
 """
-    module = mlir.parse(text, mlir.torch_context())
-    annotated = mlir.annotated(module)
+    module = mlir.parse(text, mlir.create_torch_context())
+    annotated = mlir.print_annotated(module)
     assert strip(annotated) == mlir.text(module)
-    assert set(read(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}
+    assert set(read_lines(annotated).values()) == {("e.py", 5), ("e.py", 6), ("e.py", 7)}

@@ -9,7 +9,7 @@ from lowering.errors import StageFailed
 from lowering.ir import mlir
 
 
-@pytest.mark.parametrize("make", [mlir.torch_context, mlir.hlo_context])
+@pytest.mark.parametrize("make", [mlir.create_torch_context, mlir.create_hlo_context])
 def test_a_module_that_does_not_verify_says_what_is_wrong(make: object, capfd: pytest.CaptureFixture[str]) -> None:
     module = mlir.parse("func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> { return %x : tensor<2xf32> }", make())  # type: ignore[operator]
     function = module.body.operations[0]
@@ -24,11 +24,11 @@ def test_a_module_that_does_not_verify_says_what_is_wrong(make: object, capfd: p
 
 
 def test_what_cannot_be_parsed_is_told_with_the_cause() -> None:
-    context = mlir.torch_context()
-    with pytest.raises(StageFailed, match="out of range"), mlir.diagnosed(context, "here"):
+    context = mlir.create_torch_context()
+    with pytest.raises(StageFailed, match="out of range"), mlir.collect_diagnostics(context, "here"):
         ir.Attribute.parse("dense<1099511627776> : tensor<i32>", context)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(KeyError), mlir.diagnosed(mlir.torch_context(), "here"):
+    with pytest.raises(KeyError), mlir.collect_diagnostics(mlir.create_torch_context(), "here"):
         raise KeyError("x")

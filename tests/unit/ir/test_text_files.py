@@ -53,27 +53,27 @@ def written(path: Path, text: str = TEXT) -> Path:
 def test_a_text_becomes_a_file_that_zstd_reads_from_the_stated_size_on(tmp_path: Path) -> None:
     path = written(tmp_path / "05-mhlo.mhlo.mlir")
     length = path.stat().st_size
-    assert text_files.compacted(path, None) == text_files.compacted(path, length + 1) == path
-    made = text_files.compacted(path, length)
+    assert text_files.compact(path, None) == text_files.compact(path, length + 1) == path
+    made = text_files.compact(path, length)
     assert [file.name for file in tmp_path.iterdir()] == [made.name] == ["05-mhlo.mhlo.mlir.zst"]
     assert made.stat().st_size < length / 10
-    assert (text_files.read(made), text_files.size(made), text_files.kind(made), text_files.name(made)) == (TEXT, length, ".mlir", path.name)
+    assert (text_files.read_text(made), text_files.text_size(made), text_files.text_suffix(made), text_files.text_name(made)) == (TEXT, length, ".mlir", path.name)
 
 
 def test_what_is_no_text_stays_as_it_is(tmp_path: Path) -> None:
     for name in ("01-export.pt2", "02-torchscript.pt", "06-verify.json", "01-export.trace.log", "program.stablehlo"):
-        assert text_files.compacted(written(tmp_path / name), 0).name == name
+        assert text_files.compact(written(tmp_path / name), 0).name == name
 
 
 def test_a_damaged_file_is_named_and_the_pages_of_its_run_are_made_all_the_same(tmp_path: Path) -> None:
-    made = text_files.compacted(written(tmp_path / "05-mhlo.mhlo.mlir"), 0)
+    made = text_files.compact(written(tmp_path / "05-mhlo.mhlo.mlir"), 0)
     sound = levels.of(tmp_path)[0]
     (tmp_path / levels.LEVELS).unlink()
     content = bytearray(made.read_bytes())
     content[-6] ^= 1
     made.write_bytes(content)
     with pytest.raises(ValueError, match=r"05-mhlo\.mhlo\.mlir\.zst is damaged: .*run the job again"):
-        text_files.read(made)
+        text_files.read_text(made)
     (found,) = levels.of(tmp_path)
     assert found.digest != sound.digest
     made.write_bytes(b"not zstd")
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_written_leaves_the_text(tmp_path: Path, monkeypat
     path = written(tmp_path / "05-mhlo.mhlo.mlir")
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        text_files.compacted(path, 0)
+        text_files.compact(path, 0)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -128,7 +128,7 @@ def job_of(output: Path, run: str) -> Path:
 
 def test_a_job_keeps_its_levels_compressed_and_a_rerun_takes_all_of_them(output: Path) -> None:
     for run in ("one", "two"):
-        found = levels.present(job_of(output, run))
+        found = levels.list_files(job_of(output, run))
         assert [path.name.split(".")[0] for path in found] == STEMS
         assert all(path.suffix == text_files.SUFFIX for path in found)
         result = JobResult.load(job_of(output, run))
@@ -141,17 +141,17 @@ def test_the_form_of_a_file_is_no_change_of_its_program(output: Path) -> None:
     packed, plain = levels.of(job_of(output, "two")), levels.of(job_of(output, "three"))
     assert [(level.stem, level.lines, level.size, level.digest) for level in packed] == [
         (level.stem, level.lines, level.size, level.digest) for level in plain]
-    assert all(text_files.read(one) == other.read_text() for one, other in zip(
-        levels.present(job_of(output, "two")), levels.present(job_of(output, "three")), strict=True))
+    assert all(text_files.read_text(one) == other.read_text() for one, other in zip(
+        levels.list_files(job_of(output, "two")), levels.list_files(job_of(output, "three")), strict=True))
 
 
 def test_the_page_of_a_job_holds_the_text(output: Path) -> None:
     folder = job_of(output, "one")
     result = JobResult.load(folder)
     assert result is not None
-    shown = json.loads(views.text(folder, result))["levels"]
-    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == list(map(text_files.read, levels.present(folder)))
-    assert [level["size"] for level in shown] == [len(text_files.read(path).encode()) for path in levels.present(folder)]
+    shown = json.loads(views.render(folder, result))["levels"]
+    assert [zlib.decompress(base64.b64decode(level["packed"])).decode() for level in shown] == list(map(text_files.read_text, levels.list_files(folder)))
+    assert [level["size"] for level in shown] == [len(text_files.read_text(path).encode()) for path in levels.list_files(folder)]
 
 
 def test_show_prints_a_level_in_either_form(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +159,7 @@ def test_show_prints_a_level_in_either_form(output: Path, capsys: pytest.Capture
         assert main(["show", "scaled", *arguments, "--output", str(output)]) == 0
         return capsys.readouterr().out
 
-    assert said("mhlo") == said("05-mhlo", "--run", "three") == text_files.read(job_of(output, "two") / "05-mhlo.mhlo.mlir.zst")
+    assert said("mhlo") == said("05-mhlo", "--run", "three") == text_files.read_text(job_of(output, "two") / "05-mhlo.mhlo.mlir.zst")
     assert said("torch") != said("torch-raw")
     assert "// lines of" not in said("mhlo", "--plain")
     assert [line.split()[0] for line in said().splitlines()[1:]] == STEMS
@@ -177,7 +177,7 @@ def test_repro_keeps_the_form_that_was_asked_for(output: Path) -> None:
     folder = job_of(output, "three")
     done = subprocess.run([folder / "repro.sh", "--until", "torchscript"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in levels.present(folder / "repro")} == {"01-export.py", "02-torchscript.ts"}
+    assert {path.name for path in levels.list_files(folder / "repro")} == {"01-export.py", "02-torchscript.ts"}
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def test_the_input_of_a_failing_stage_is_there_whole(tmp_path: Path, stage: toys
     job = Job(toys.model("toy"), {"export": toys.Export(), "script": toys.Script(), "torch": toys.ToTorch(), "verify": stage})
     prepare(job, tmp_path / "job", Limits(compress_bytes=0))
     assert watch.lower(tmp_path / "job").outcome == outcome
-    assert [path.name for path in levels.present(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
-    assert text_files.read(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
+    assert [path.name for path in levels.list_files(tmp_path / "job")] == ["02-script.ts.zst", "03-torch.torch.mlir.zst"]
+    assert text_files.read_text(tmp_path / "job/03-torch.torch.mlir.zst") == "toy from torchscript\n"
 
 
 def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:
@@ -202,5 +202,5 @@ def test_the_limit_of_a_run_reaches_its_jobs(tmp_path: Path) -> None:
 
 
 def test_old_runs_give_up_their_compressed_ir_too(output: Path) -> None:
-    there = retention._ir_files(output / "runs/one")
-    assert {path.name for path in levels.present(job_of(output, "one"))} < {path.name for path in there}
+    there = retention._find_ir_files(output / "runs/one")
+    assert {path.name for path in levels.list_files(job_of(output, "one"))} < {path.name for path in there}

@@ -16,7 +16,7 @@ func.func @main(%w: tensor<4xf32>, %x: tensor<?x?x4xf32>, %y: tensor<?x4xf32>) -
 
 
 def test_bounds_are_written_where_they_are_known() -> None:
-    module = mlir.parse(TEXT, mlir.hlo_context())
+    module = mlir.parse(TEXT, mlir.create_hlo_context())
     arguments = (Argument("parameter", "w", "float32", (4,)), Argument("input", "x", "float32", ("b", "2*s + 1", 4)),
                  Argument("input", "y", "float32", ("n", 4)))  # fmt: skip
     bounds.write(module, Signature(arguments, (), {"b": Bound(1, 64), "s": Bound(2, 10), "n": Bound(1, None)}))
@@ -26,7 +26,7 @@ def test_bounds_are_written_where_they_are_known() -> None:
 
 
 def test_an_argument_that_is_returned_keeps_its_bound_in_the_result() -> None:
-    module = mlir.parse(TEXT, mlir.hlo_context())
+    module = mlir.parse(TEXT, mlir.create_hlo_context())
     arguments = (Argument("parameter", "w", "float32", (4,)), Argument("input", "x", "float32", ("b", "b", 4)),
                  Argument("input", "y", "float32", ("b", 4)))  # fmt: skip
     bounds.write(module, Signature(arguments, (), {"b": Bound(1, 64)}))

@@ -75,6 +75,6 @@ func.func @main(%x: tensor<?x3xf32>, %n: tensor<i64>) -> tensor<?x3xf32> {
 def test_a_loop_that_grows_a_tensor_is_refused_with_both_sizes() -> None:
     arguments: Any = (Argument("input", "x", "float32", ("batch", 3)), Argument("input", "n", "int64", ()))
     signature = Signature(arguments, (Result("output", "y"),), {"batch": Bound(1, 8)})
-    problems: list[Problem] = driver.legalize(mlir.parse(GROWING, mlir.torch_context()), signature)
+    problems: list[Problem] = driver.legalize(mlir.parse(GROWING, mlir.create_torch_context()), signature)
     assert ["its carried value 1 has size" in problem.cause and "batch" in problem.cause for problem in problems] == [True]
     assert "loop at" in problems[0].place

@@ -30,7 +30,7 @@ def module_of(found: Sequence[Term]) -> str:
     """A module that takes the sizes as 0-d tensors and gives the value of each term: an i64, an f64, or an i1."""
     from torch_mlir import ir
 
-    with mlir.torch_context(), ir.Location.unknown():
+    with mlir.create_torch_context(), ir.Location.unknown():
         module = ir.Module.parse(f"func.func @main({', '.join(f'%{name}: tensor<i64>' for name in NAMES)}) {{ return }}")
         function = module.body.operations[0]
         block = function.regions[0].blocks[0]
@@ -71,7 +71,7 @@ def interpreted(module: str, point: dict[str, int]) -> list[Any]:
     from torch_mlir import ir
     from torch_mlir._mlir_libs import _stablehlo
 
-    with mlir.torch_context() as context:
+    with mlir.create_torch_context() as context:
         given = [ir.Attribute.parse(f"dense<{point[name]}> : tensor<i64>") for name in NAMES]
         return [_element(value) for value in _stablehlo.eval_module(mlir.parse(module, context), given)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lowering.sources.torchscript import Interpreted, saved
+from lowering.sources.torchscript import Interpreted, save_and_reload
 
 Tensor = torch.Tensor
 
@@ -98,44 +98,44 @@ EXAMPLE = torch.randn(5, 3, 4)
 
 
 def burned_view() -> Interpreted:
-    return saved(torch.jit.trace(BurnedView().eval(), EXAMPLE))
+    return save_and_reload(torch.jit.trace(BurnedView().eval(), EXAMPLE))
 
 
 def burned_addend() -> Interpreted:
-    return saved(torch.jit.trace(BurnedAddend(), EXAMPLE))
+    return save_and_reload(torch.jit.trace(BurnedAddend(), EXAMPLE))
 
 
 def dynamic_loop() -> Interpreted:
-    return saved(torch.jit.script(DynamicLoop()))
+    return save_and_reload(torch.jit.script(DynamicLoop()))
 
 
 def loop_on_data() -> Interpreted:
-    return saved(torch.jit.script(LoopOnData()))
+    return save_and_reload(torch.jit.script(LoopOnData()))
 
 
 def branch_on_data() -> Interpreted:
-    return saved(torch.jit.script(BranchOnData()))
+    return save_and_reload(torch.jit.script(BranchOnData()))
 
 
 def append_in_branch_on_data() -> Interpreted:
-    return saved(torch.jit.script(AppendInBranchOnData()))
+    return save_and_reload(torch.jit.script(AppendInBranchOnData()))
 
 
 def counting() -> Interpreted:
-    return saved(torch.jit.script(Counting()))
+    return save_and_reload(torch.jit.script(Counting()))
 
 
 def frozen() -> Interpreted:
-    return saved(torch.jit.freeze(torch.jit.script(BurnedView().eval())))
+    return save_and_reload(torch.jit.freeze(torch.jit.script(BurnedView().eval())))
 
 
 def recurrent() -> Interpreted:
-    return saved(torch.jit.script(Recurrent().eval()))
+    return save_and_reload(torch.jit.script(Recurrent().eval()))
 
 
 def encoder() -> Interpreted:
-    return saved(torch.jit.script(Encoder().eval()))
+    return save_and_reload(torch.jit.script(Encoder().eval()))
 
 
 def traced_encoder() -> Interpreted:
-    return saved(torch.jit.trace(Encoder().eval(), torch.randn(2, 5, 8), check_trace=False))
+    return save_and_reload(torch.jit.trace(Encoder().eval(), torch.randn(2, 5, 8), check_trace=False))

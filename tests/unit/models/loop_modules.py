@@ -7,7 +7,7 @@ from typing import Optional
 
 import torch
 
-from lowering.sources.torchscript import Interpreted, saved
+from lowering.sources.torchscript import Interpreted, save_and_reload
 
 Tensor = torch.Tensor
 
@@ -276,4 +276,4 @@ class Aliases(torch.nn.Module):
 def built(name: str) -> Interpreted:
     """A module of this file, scripted, saved and loaded, with weights that are the same each time."""
     torch.manual_seed(0)
-    return saved(torch.jit.script(globals()[name]().eval()))
+    return save_and_reload(torch.jit.script(globals()[name]().eval()))

@@ -125,9 +125,9 @@ def test_a_missing_or_changed_program_is_said(folder: Path, tmp_path: Path) -> N
 def test_weights_are_stored_once_whatever_the_order(tmp_path: Path) -> None:
     one, two = torch.randn(8, 8), torch.arange(5)
     key = weights.write({"a.weight": one, "b.steps": two}, tmp_path)
-    file = weights.path_of(tmp_path, key).stat().st_ino
+    file = weights.locate(tmp_path, key).stat().st_ino
     assert weights.write({"b.steps": two.clone(), "a.weight": one.clone()}, tmp_path) == key
-    assert weights.path_of(tmp_path, key).stat().st_ino == file
+    assert weights.locate(tmp_path, key).stat().st_ino == file
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{key}.safetensors"]
     back = weights.read(tmp_path, key)
     assert torch.equal(back["a.weight"], one)
@@ -137,25 +137,25 @@ def test_weights_are_stored_once_whatever_the_order(tmp_path: Path) -> None:
 
 def test_bytes_are_read_again_only_when_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {"a": torch.zeros(8), "b": torch.ones(8)}
-    read, real = [], weights._bytes
-    monkeypatch.setattr(weights, "_bytes", lambda tensor: read.append(tensor) or real(tensor))
-    first = weights.digest(held)
-    assert weights.digest(dict(reversed(held.items()))) == first
+    read, real = [], weights._view_bytes
+    monkeypatch.setattr(weights, "_view_bytes", lambda tensor: read.append(tensor) or real(tensor))
+    first = weights.compute_digest(held)
+    assert weights.compute_digest(dict(reversed(held.items()))) == first
     assert len(read) == 2
     held["a"][3] = 1
-    assert weights.digest(held) != first
+    assert weights.compute_digest(held) != first
     assert len(read) == 3
     with torch.inference_mode():
         held = {"a": torch.zeros(8)}
-        first = weights.digest(held)
+        first = weights.compute_digest(held)
         held["a"][3] = 1
-    assert weights.digest(held) != first
+    assert weights.compute_digest(held) != first
 
 
 def test_another_value_name_dtype_or_shape_is_another_digest() -> None:
     one = torch.zeros(4)
     others = [{"w": torch.tensor([0.0, 0, 0, 1])}, {"v": one}, {"w": one.int()}, {"w": one.reshape(2, 2)}, {"w": one, "v": one}]
-    assert len({weights.digest(found) for found in ({"w": one}, *others)}) == 6
+    assert len({weights.compute_digest(found) for found in ({"w": one}, *others)}) == 6
 
 
 def test_tied_weights_take_their_bytes_once_and_views_are_told_apart(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_tied_weights_take_their_bytes_once_and_views_are_told_apart(tmp_path: P
     key = weights.write(tied, tmp_path)
     back = weights.read(tmp_path, key)
     assert all(torch.equal(back[name], value) for name, value in tied.items())
-    assert weights.path_of(tmp_path, key).stat().st_size < 2.2 * table.nbytes
+    assert weights.locate(tmp_path, key).stat().st_size < 2.2 * table.nbytes
     assert back["head"].data_ptr() == back["embed"].data_ptr()
-    assert weights.digest(back) == key
+    assert weights.compute_digest(back) == key
 
 
 def test_every_dtype_and_an_empty_tensor_come_back_bit_for_bit(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_every_dtype_and_an_empty_tensor_come_back_bit_for_bit(tmp_path: Path) -
 
 def test_a_broken_file_is_found(tmp_path: Path) -> None:
     key = weights.write({"w": torch.ones(64)}, tmp_path)
-    path = weights.path_of(tmp_path, key)
+    path = weights.locate(tmp_path, key)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lowering.eager.inputs import flexible_sizes
+from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Input, Model, Symbol
 from lowering.numerics.points import Space, are_all, declined, not_tried, outside, points
 from lowering.signature import Argument, Result, Signature
@@ -89,7 +89,7 @@ def test_flexible_dims_vary_when_they_stayed_dynamic_and_stay_when_they_did_not(
     assert len({point.sizes["x_0"] for point in found}) == 4
     assert all(point.sizes["x_0"] >= 2 for point in found)
     assert free.arguments({"x_0": 9}) == {"x[0]": 9, "x[1]": 43, "x[2]": 18}
-    assert set(free.flexible) == set(flexible_sizes(free.model))
+    assert set(free.flexible) == set(choose_flexible_sizes(free.model))
 
 
 def test_a_model_without_symbols_has_one_point() -> None:

@@ -340,11 +340,11 @@ def test_mlir_text_of_a_level_is_whole(cpu: xla.Xla) -> None:
     text = f"""func.func @main(%x: tensor<?x200xf32>) -> tensor<200xf32> {{
       %0 = mhlo.constant dense<[{listed}]> : tensor<200xf32>
       return %0 : tensor<200xf32> }}"""
-    assert torch.equal(cpu.run(mlir.text(mlir.parse(text, mlir.hlo_context()), elide=None), [torch.ones(2, 200)])[0], values)
+    assert torch.equal(cpu.run(mlir.text(mlir.parse(text, mlir.create_hlo_context()), elide=None), [torch.ones(2, 200)])[0], values)
 
 
 def test_a_stablehlo_program_still_runs_after_it_was_handed_on_to_the_other_build(cpu: xla.Xla) -> None:
-    module = mlir.parse(hlo("stablehlo"), mlir.torch_context())
+    module = mlir.parse(hlo("stablehlo"), mlir.create_torch_context())
     before = mlir.text(module)
     mlir.to_hlo(module)
     assert mlir.text(module) == before

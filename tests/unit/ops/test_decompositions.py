@@ -109,7 +109,7 @@ CASES: list[Case] = [
     *(case(scattering.index_reduce, torch.index_reduce, normal(3, 4), 1, torch.tensor([0, 2, 0, 3, 3]), normal(3, 5), how, include_self=whole_)
       for how in ("prod", "mean", "amin", "amax") for whole_ in (True, False)),
     *(case(scattering.put, torch.Tensor.put, normal(3, 4), torch.tensor([-1, 0, 5]), normal(3), add) for add in (True, False)),
-    *(case(padding.constant, aten.constant_pad_nd.default, tensor, [1, -2, 0, 3], 2.5)
+    *(case(padding.pad_constant, aten.constant_pad_nd.default, tensor, [1, -2, 0, 3], 2.5)
       for tensor in (normal(3, 6), torch.complex(SERIES, SERIES))),
     case(factories.eye, torch.eye, 3, 5),
 ]  # fmt: skip
@@ -134,12 +134,12 @@ def test_a_special_function_is_exact_to_single_precision(ours: Callable[..., Any
 
 @pytest.mark.parametrize("letter", ["t", "u", "v", "w"])
 def test_chebyshev_polynomials_in_closed_form(letter: str) -> None:
-    ours = {"t": polynomials.first, "u": polynomials.second, "v": polynomials.third, "w": polynomials.fourth}[letter]
+    ours = {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v, "w": polynomials.chebyshev_w}[letter]
     x = torch.cat([torch.linspace(-1.5, 1.5, 31, dtype=torch.float64), torch.tensor([-1.0, 1.0], dtype=torch.float64)]).unsqueeze(-1)
     degrees = torch.tensor([-1, 0, 1, 2, 3.7, 6, 9], dtype=torch.float64)
     torch.testing.assert_close(ours(x, degrees), getattr(torch.special, f"chebyshev_polynomial_{letter}")(x, degrees), rtol=1e-7, atol=1e-7)
     shifted = getattr(torch.special, f"shifted_chebyshev_polynomial_{letter}")
-    torch.testing.assert_close(polynomials.shifted(ours)(x, degrees), shifted(x, degrees), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(polynomials.shift(ours)(x, degrees), shifted(x, degrees), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("normalization", [0, 1, 2])
@@ -158,7 +158,7 @@ def test_fourier_transforms(normalization: int, length: int) -> None:
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_convolution(groups: int) -> None:
     arguments = (normal(2, 4, 5, 6), normal(4, 3, 3, 2), normal(3 * groups), [2, 3], [1, 0], [1, 2], True, [1, 0], groups)
-    torch.testing.assert_close(convolution.transposed(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(convolution.transpose_convolution(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
 
 
 def test_every_row_says_why() -> None:

@@ -105,7 +105,7 @@ class Packed(nn.Module):
 
 def build(name: str, script: bool = False) -> nn.Module:
     module: nn.Module = globals()[name]().eval()
-    return torchscript.saved(torch.jit.script(module)) if script else module
+    return torchscript.save_and_reload(torch.jit.script(module)) if script else module
 
 
 def lower(name: str, inputs: dict[str, tuple[Any, ...]], folder: Path, script: bool = False, **model: Any) -> JobResult:

@@ -16,7 +16,7 @@ def job(model: str, axes: dict[str, Any], outcome: str = "ok", seconds: float = 
 
 
 def test_every_value_has_a_row_with_its_endings_dims_and_costs() -> None:
-    rows = by_axis.tables([
+    rows = by_axis.make_tables([
         job("a", {"symbols.seq.max": 512, "seed": 1}, seconds=4.0),
         job("a", {"symbols.seq.max": 64, "seed": 1}, seconds=1.0),
         job("a", {"symbols.seq.max": 64, "seed": 2}, seconds=3.0),
@@ -31,18 +31,18 @@ def test_every_value_has_a_row_with_its_endings_dims_and_costs() -> None:
 
 
 def test_jobs_from_the_store_do_not_count_for_the_cost() -> None:
-    rows = by_axis.tables([job("a", {"seed": 1}, seconds=9.0), job("a", {"seed": 2}, seconds=0.01, cache="hit")])["seed"]
+    rows = by_axis.make_tables([job("a", {"seed": 1}, seconds=9.0), job("a", {"seed": 2}, seconds=0.01, cache="hit")])["seed"]
     assert [row["seconds"] for row in rows] == [9.0, None]
 
 
 def test_a_key_that_no_model_sweeps_over_is_no_axis() -> None:
-    assert by_axis.tables([job("a", {"seed": 1, "variant": "x"}), job("b", {"seed": 2, "variant": "y"})]) == {}
+    assert by_axis.make_tables([job("a", {"seed": 1, "variant": "x"}), job("b", {"seed": 2, "variant": "y"})]) == {}
 
 
 def test_the_section_is_absent_without_a_sweep_and_has_a_table_an_axis(golden: Callable[[str, str], None]) -> None:
-    assert list(by_axis.lines({})) == []
+    assert list(by_axis.render_lines({})) == []
     swept = [job(model, {"symbols.seq.max": size, "stages": options}, outcome, seconds, cache, lost)
              for model, size, options, outcome, seconds, cache, lost in [
                  ("a", 64, "default", "ok", 4.0, "miss", 0), ("a", 64, "fx", "unsupported", 1.0, "miss", 0), ("a", None, "default", "ok", 9.0, "hit", 1),
                  ("b", 512, "default", "crash", 2.0, "miss", 2), ("b", 64, "default", "ok", 3.5, "miss", 0)]]  # fmt: skip
-    golden("by-axis.md", "\n".join(by_axis.lines(by_axis.tables(swept))) + "\n")
+    golden("by-axis.md", "\n".join(by_axis.render_lines(by_axis.make_tables(swept))) + "\n")

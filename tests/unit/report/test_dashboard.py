@@ -54,11 +54,11 @@ def test_a_view_holds_the_ir_as_it_was_saved(folder: Path) -> None:
 
 def test_a_view_is_made_anew_only_when_the_result_is_newer(folder: Path) -> None:
     job = folder / "jobs" / "swept--batch8"
-    assert views.fresh(job)
+    assert views.is_fresh(job)
     result = JobResult.load(job)
     assert result is not None
     result.save(job)
-    assert not views.fresh(job)
+    assert not views.is_fresh(job)
 
 
 def test_ir_too_large_for_a_page_is_linked_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_ir_too_large_for_a_page_is_linked_only(folder: Path, monkeypatch: pytes
     job = folder / "jobs" / "swept--batch16"
     result = JobResult.load(job)
     assert result is not None
-    assert all(level["packed"] is None and level["size"] > 10 for level in json.loads(views.text(job, result))["levels"])
+    assert all(level["packed"] is None and level["size"] > 10 for level in json.loads(views.render(job, result))["levels"])
 
 
 def test_the_axes_of_a_run_that_declares_none_are_found(folder: Path) -> None:
@@ -85,9 +85,9 @@ def test_the_axes_of_a_run_that_declares_none_are_found(folder: Path) -> None:
     ],
 )
 def test_one_cause_has_one_signature(one: str, other: str) -> None:
-    found = {clusters.signature(JobResult("a--b", "a", "b", "error", "torch", problems=(Problem("x.py:3", cause),))) for cause in (one, other)}
+    found = {clusters.make_signature(JobResult("a--b", "a", "b", "error", "torch", problems=(Problem("x.py:3", cause),))) for cause in (one, other)}
     assert len(found) == 1
 
 
 def test_other_causes_have_other_signatures() -> None:
-    assert clusters.general("no lowering of aten.topk") != clusters.general("no lowering of aten.sort")
+    assert clusters.generalize("no lowering of aten.topk") != clusters.generalize("no lowering of aten.sort")

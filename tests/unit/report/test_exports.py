@@ -98,12 +98,12 @@ RESULTS = [
 
 def test_the_whole_of_junit_and_of_the_table(golden: Callable[[str, str], None]) -> None:
     data = told(RESULTS)
-    golden("junit.xml", exports.junit(data).decode())
-    golden("jobs.csv", exports.table(data))
+    golden("junit.xml", exports.render_junit(data).decode())
+    golden("jobs.csv", exports.render_csv(data))
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:
-    root = ElementTree.fromstring(exports.junit(told([ended("a", "error", "\x00 <&> \ufffe")])))
+    root = ElementTree.fromstring(exports.render_junit(told([ended("a", "error", "\x00 <&> \ufffe")])))
     assert (next(root.iter("failure")).text or "").startswith("aten.one: \ufffd <&> \ufffd")
 
 

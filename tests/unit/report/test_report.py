@@ -73,8 +73,8 @@ def test_a_report_can_be_written_anew(run: Record) -> None:
 
 
 def test_the_command_for_failures_selects_only_them(run: Record) -> None:
-    assert record.again(run, ["bad--default"]) == "shapeline run suite=toys -k bad--default"
-    assert record.again(run, run.ids) == "shapeline run suite=toys select=a"
+    assert record.make_rerun_command(run, ["bad--default"]) == "shapeline run suite=toys -k bad--default"
+    assert record.make_rerun_command(run, run.ids) == "shapeline run suite=toys select=a"
 
 
 def test_two_runs_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [("a/b", "a_b"), ("a b", "a_b"), ("ü", "ö"), ("x" * 300, "x" * 301)])
 def test_folder_names_stay_distinct(one: str, other: str) -> None:
-    assert record.folder_name(one) != record.folder_name(other)
-    assert os.sep not in record.folder_name(one)
-    assert len(record.folder_name(one)) < 200
+    assert record.make_folder_name(one) != record.make_folder_name(other)
+    assert os.sep not in record.make_folder_name(one)
+    assert len(record.make_folder_name(one)) < 200
 
 
 def test_a_run_goes_on_with_what_a_machine_that_stopped_left_torn(tmp_path: Path) -> None:

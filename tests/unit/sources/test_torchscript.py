@@ -104,6 +104,6 @@ def test_all_constructs_without_a_lowering_are_named_at_once() -> None:
             return torch.jit.wait(one) + torch.jit.wait(two)
 
     with pytest.raises(Unsupported) as caught:
-        torchscript.saved(torch.jit.script(Forks()))
+        torchscript.save_and_reload(torch.jit.script(Forks()))
     assert len({problem.place for problem in caught.value.problems}) == 2
     assert [problem.place.partition(" ")[0] for problem in caught.value.problems] == ["prim::fork", "prim::fork"]

@@ -18,7 +18,7 @@ from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
-from lowering.symbols.levels import asserted
+from lowering.symbols.levels import list_assertions
 from tests.unit.models import cache_models
 from tests.unit.models import policy_models as models
 
@@ -121,7 +121,7 @@ def test_one_attempt_can_be_held_fixed() -> None:
 def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
     program, notes = lowered(models.model(models.Pairs, {"n": Symbol(2, 65, example=6)}, x=("n",)))
     assert "n % 2 == 0" in guards(program)
-    assert "the exported program needs n % 2 == 0" in asserted(program.ir)
+    assert "the exported program needs n % 2 == 0" in list_assertions(program.ir)
     assert any(message.startswith("n % 2 == 0 does not hold at n=3 (") for message in notes.said["guard_within_range"])
     assert scalar_assertions(program)
     found = verified(program)
@@ -136,7 +136,7 @@ def test_a_range_that_is_refused_is_said_once_and_with_its_fix() -> None:
 def test_a_branch_that_is_wrong_at_one_is_asserted() -> None:
     program, notes = lowered(models.model(models.BranchOnOne, {"n": Symbol(1, 16)}, x=("n", 4)))
     assert guards(program) == ("n != 1",)
-    assert "the exported program needs n != 1" in asserted(program.ir)
+    assert "the exported program needs n != 1" in list_assertions(program.ir)
     (message,) = notes.said["guard_within_range"]
     assert "takes another branch at n=1 (tests/unit/models/policy_models.py:" in message
     verified(program)

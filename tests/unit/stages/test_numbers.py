@@ -102,7 +102,7 @@ def test_the_deployable_module_takes_an_int(crop: Program) -> None:
     script = crop.at(Level.TORCHSCRIPT)
     assert script is not None
     held = io.BytesIO()
-    torch.jit.save(deployable.module_of(script), held)
+    torch.jit.save(deployable.build_module(script), held)
     held.seek(0)
     module, built = torch.jit.load(held), crop.at(Level.MODEL)
     assert built is not None and isinstance(built.ir, Built)

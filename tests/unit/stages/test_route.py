@@ -103,5 +103,5 @@ def _lowered(job: Job, *stages: Export | ToTorchScript | ToTorchDialect | FromFX
 
 
 def _type_of(program: Program) -> str:
-    (function,) = (operation for operation in mlir.operations(program.ir) if operation.name == "func.func")
+    (function,) = (operation for operation in mlir.walk_operations(program.ir) if operation.name == "func.func")
     return str(function.attributes["function_type"])

@@ -35,7 +35,7 @@ def lowered(model: Model, notes: Silent) -> Program:
 def test_the_program_is_the_same() -> None:
     notes = Heard()
     program = lowered(replace(MODEL, weights="none"), notes)
-    assert weights.fakes(program.weights) == list(program.weights)
+    assert weights.list_fakes(program.weights) == list(program.weights)
     assert mlir.text(program.ir) == mlir.text(lowered(MODEL, Silent()).ir)
     assert "weights_none" in notes.codes
 
@@ -51,7 +51,7 @@ def test_the_word_survives_json(weights_word: str) -> None:
 
     job = Job(replace(MODEL, weights=weights_word), {"export": Export()})  # type: ignore[arg-type]
     assert Job.from_json(job.to_json()).model.weights == weights_word
-    assert pipeline.wanted(job)
+    assert pipeline.select_stages(job)
 
 
 def test_the_exported_program_is_saved_as_torch_reads_it(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def there() -> Iterator[fsspec.AbstractFileSystem]:
 
 def machine(folder: Path) -> Path:
     """A machine's copy of the URL."""
-    mirror.mark(folder, URL)
+    mirror.mark_mirror(folder, URL)
     return folder
 
 
@@ -171,7 +171,7 @@ def test_gc_at_a_url_keeps_what_named_runs_use_wherever_they_ran(tmp_path: Path,
     one = machine(tmp_path / "one")
     kept = run(one, "kept", other())
     kept.save(one / "runs/kept/jobs/toy--default")
-    copies.ended(one / "runs/kept/jobs/toy--default")
+    copies.upload_job(one / "runs/kept/jobs/toy--default")
     gone = run(one, "gone")
     monkeypatch.setenv(output.COPIES, str(tmp_path / "copies"))
     assert caching.main(["gc", "--max-bytes", "0", "--idle", "0", "--keep", "kept", "--output", URL, "--at-url", "--json"]) == 0
@@ -191,7 +191,7 @@ def test_a_url_that_refuses_costs_a_warning_not_the_job(tmp_path: Path, monkeypa
     result = run(on, "first")
     assert result.outcome == "ok"
     assert "AccessDenied" in next(remark.message for remark in result.warnings if remark.code == "store")
-    (problem,) = workers.problems({"python": workers.platform.python_version(), "packages": {}}, on / "store", None)
+    (problem,) = workers.check_worker({"python": workers.platform.python_version(), "packages": {}}, on / "store", None)
     assert problem.cause.startswith("cannot write to memory://night/store: RuntimeError: AccessDenied")
 
 
@@ -205,7 +205,7 @@ def test_an_output_at_a_url_has_one_copy_here(tmp_path: Path, monkeypatch: pytes
     found = output.locate(f"{URL}/zoo/")
     assert found == output.locate(f"{URL}/zoo")
     assert found.parent == tmp_path
-    assert mirror.url_of(found / "store") == f"{URL}/zoo/store"
+    assert mirror.find_url(found / "store") == f"{URL}/zoo/store"
 
 
 def test_a_scheme_without_a_client_is_a_wrong_configuration() -> None:

@@ -20,7 +20,7 @@ from lowering.model import Symbol
 from lowering.symbols import recording, trace
 from lowering.symbols.capture import SHAPES, TRACE, capture
 from lowering.symbols.events import TEXT
-from lowering.symbols.selftest import self_test
+from lowering.symbols.selftest import run_self_test
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import export, line, model
 
@@ -35,12 +35,12 @@ def state(name: str) -> tuple[object, ...]:
 
 
 def test_this_torch_logs_all_that_is_read() -> None:
-    assert self_test() == ()
+    assert run_self_test() == ()
 
 
 def test_a_message_that_torch_no_longer_writes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TEXT, "set_replacement %s = %s (%s) %s")
-    assert any("no 'replacement' event" in text for text in self_test.__wrapped__())
+    assert any("no 'replacement' event" in text for text in run_self_test.__wrapped__())
 
 
 def test_loggers_are_left_as_they_were() -> None:
@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPat
     def broken(export: object) -> tuple[()]:
         raise LookupError("a table that cannot be read")
 
-    monkeypatch.setattr(recording, "symbol_table", broken)
+    monkeypatch.setattr(recording, "build_symbol_table", broken)
     captured = export(models.Plain, model(models.Plain, N, x=["n"]))
     assert captured.program is not None
     assert (captured.record.model, captured.record.requested) == ("plain", ())

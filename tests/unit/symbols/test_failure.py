@@ -7,7 +7,7 @@ import torch
 
 from lowering.model import Symbol
 from lowering.sizes.ranges import Range
-from lowering.symbols.draft import drafted
+from lowering.symbols.draft import run_draft
 from lowering.symbols.failure import refined
 from lowering.symbols.schema import Fix
 from tests.unit.models import symbol_models as models
@@ -92,7 +92,7 @@ def test_fixes_of_a_multiple_are_in_the_models_own_sizes(fix: Fix, expected: dic
 
 
 def test_draft_export_lists_a_problem_on_data_with_its_line() -> None:
-    found = drafted(model(models.Deciding, n=[]))
+    found = run_draft(model(models.Deciding, n=[]))
     assert [one.kind for one in found] == ["data_dependent"]
     assert found[0].line is not None and found[0].line.line == line("deciding")
 
@@ -100,5 +100,5 @@ def test_draft_export_lists_a_problem_on_data_with_its_line() -> None:
 def test_a_draft_that_cannot_be_made_says_so() -> None:
     declared = model(models.Plain, x=[2])
     broken = type(declared)(declared.name, {"_target_": "tests.unit.models.symbol_models.nothing"}, declared.inputs)
-    (found,) = drafted(broken)
+    (found,) = run_draft(broken)
     assert found.kind == "failed" and "nothing" in found.text

@@ -48,7 +48,7 @@ def test_a_specialized_dim_is_a_warning_that_names_dim_value_and_line(tmp_path: 
     (remark,) = [remark for remark in result.warnings if remark.code == "became_static"]
     assert (result.outcome, remark.stage, remark.place) == ("ok", "export", "x[0]")
     assert "became 41" in remark.message and f"{FILE}:{line('fixed')}" in remark.message
-    assert "warning: x[0], requested as null, became 41" in report.short(result)
+    assert "warning: x[0], requested as null, became 41" in report.describe_cause(result)
 
 
 def test_strict_dims_make_it_a_failure_that_names_them_too(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_pages_lie_beside_the_record(tmp_path: Path) -> None:
 
 
 def test_a_torch_that_logs_otherwise_is_a_warning_of_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest, "self_test", lambda: ("torch 9 logs no 'guard' event that the symbol log can read",))
+    monkeypatch.setattr(selftest, "run_self_test", lambda: ("torch 9 logs no 'guard' event that the symbol log can read",))
     result = lower(SHARED, tmp_path)
     assert ("log_incomplete", "torch 9 logs no 'guard' event that the symbol log can read") in [
         (remark.code, remark.message) for remark in result.warnings]  # fmt: skip

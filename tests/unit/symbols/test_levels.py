@@ -11,7 +11,7 @@ from lowering.fx.exported import signature_of
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
-from lowering.symbols.levels import dims_of, follow, text_arguments
+from lowering.symbols.levels import follow, parse_dims, parse_text_arguments
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import Captured, export, model
 
@@ -28,7 +28,7 @@ func.func public @main(%arg0: tensor<{n}x7xf32>, %arg1: tensor<?x7xf32>) -> tens
 
 
 def module(text: str) -> Any:
-    return mlir.parse(text, mlir.hlo_context())
+    return mlir.parse(text, mlir.create_hlo_context())
 
 
 def exported() -> tuple[Captured, Model, Program]:
@@ -109,11 +109,11 @@ def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() 
     ("!torch.vtensor<[],si64>", []), ("!torch.int", []), ("Tensor[s77, 7]", ["s77", "7"]), ("Tensor[]", []),
 ])
 def test_dims_are_read_from_the_types_of_every_level(kind: str, dims: list[str]) -> None:
-    assert dims_of(kind) == dims
+    assert parse_dims(kind) == dims
 
 
 def test_arguments_are_read_from_saved_text() -> None:
     bounded, plain = "tensor<?x16xf32, #mhlo.type_extensions<bounds = [64, ?]>>", "!torch.vtensor<[?,4],f32>"
     text = (f"module @m {{ func.func private @inner(%arg0: i1)\n"
             f"func.func @main(%arg0: {bounded} {{a.name = \"x, y\"}}, %arg1: {plain}) -> i1 {{")
-    assert text_arguments(text) == [("%arg0", bounded), ("%arg1", plain)]
+    assert parse_text_arguments(text) == [("%arg0", bounded), ("%arg1", plain)]

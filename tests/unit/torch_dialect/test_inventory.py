@@ -47,13 +47,13 @@ def test_every_unsupported_op_is_named_with_its_line(module: type[torch.nn.Modul
         assert any(f"test_inventory.py:{line}" in problem for problem in trial.problems), (line, trial.problems)
 
 
-PIPELINE = mlir.joined(CONVERT.format(allow="true"), FINISH)
+PIPELINE = mlir.join_pipelines(CONVERT.format(allow="true"), FINISH)
 TENSOR = "!torch.vtensor<[?,4],f32>"
 
 
 def parsed(body: str) -> object:
     text = f"func.func @main(%arg0: {TENSOR}) -> {TENSOR} {{\n{body}\n  return %last : {TENSOR}\n}}"
-    return mlir.parse(text, mlir.torch_context())
+    return mlir.parse(text, mlir.create_torch_context())
 
 
 def test_equal_ops_are_one_entry_and_what_passes_is_none() -> None:
@@ -61,12 +61,12 @@ def test_equal_ops_are_one_entry_and_what_passes_is_none() -> None:
   %a = torch.aten.tanh %arg0 : {TENSOR} -> {TENSOR}
   %b = torch.operator "aten.unknown"(%a) : ({TENSOR}) -> {TENSOR}
   %last = torch.operator "aten.unknown"(%b) : ({TENSOR}) -> {TENSOR}""")
-    found = inventory.refused(module, PIPELINE)
+    found = inventory.find_rejected(module, PIPELINE)
     assert [problem.place for problem in found] == ["aten.unknown"]
 
 
 def test_a_failure_that_no_single_op_explains_stays_what_it_is() -> None:
     module = parsed(f"  %last = torch.aten.tanh %arg0 : {TENSOR} -> {TENSOR}")
-    with pytest.raises(StageFailed) as caught, inventory.complete(module, "builtin.module(func.func(convert-torch-to-stablehlo))"):
+    with pytest.raises(StageFailed) as caught, inventory.report_all(module, "builtin.module(func.func(convert-torch-to-stablehlo))"):
         mlir.run(module, "builtin.module(torch-verify-stablehlo-backend-contract)", "test")
     assert not isinstance(caught.value, Unsupported)

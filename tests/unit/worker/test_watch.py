@@ -113,7 +113,7 @@ def test_native_frames_stand_between_those_of_python() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(0.5)
-        found = native.stacks(process.pid)
+        found = native.read_stacks(process.pid)
         process.kill()
     assert re.search(r"    sre_\w+ \(\S+\)\n(    .*\n)*    <module> \(<string>:3\)\n", found), found
 
@@ -129,7 +129,7 @@ def test_why_there_are_no_native_stacks_is_said(tmp_path: Path, monkeypatch: pyt
     if program is not None:
         (tmp_path / "py-spy").write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "py-spy").chmod(0o755)
-    assert native.stacks(os.getpid(), patience=1.0).startswith(said)
+    assert native.read_stacks(os.getpid(), patience=1.0).startswith(said)
 
 
 def test_the_deadline_is_each_stages_own(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_dead_fork_server_is_infra_and_the_next_job_gets_a_new_one(tmp_path: P
     thread = threading.Thread(target=lambda: results.append(lower(tmp_path, "loop in Python")))
     thread.start()
     assert wait_for(lambda: (tmp_path / "events.jsonl").exists() and "about-to" in (tmp_path / "events.jsonl").read_text(), 60)
-    client.server().kill()
+    client.get_server().kill()
     thread.join()
     assert (results[0].outcome, results[0].stage) == ("infra", "script")
     assert lower(tmp_path, "ok").outcome == "ok"
