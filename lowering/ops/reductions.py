@@ -94,7 +94,8 @@ def _variance_and_mean(tensor: Tensor, dim: int | Sequence[int] | None, correcti
         mean, squares = wide, (wide - wide).square()
     else:
         mean = wide.sum(dims, keepdim=True) / count
-        squares = (wide - mean).square().sum(dims, keepdim=keepdim)
+        centred = wide - mean
+        squares = (centred * centred).sum(dims, keepdim=keepdim)  # a product, as the square of an op is a power at the levels below
         mean = mean if keepdim else mean.squeeze(dims)
     if correction is not None and correction < 0:
         squares = torch.where(mean == mean, squares, mean)  # there are no elements
