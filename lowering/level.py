@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Level(enum.Enum):
     """A kind of IR; the order is the ladder's. `suffix` is the ending of the level's main file.
 
-    At every level below MODEL the weights are arguments of the program, before its inputs, and no constants in it; results come in one order.
+    At every level below MODEL the weights are arguments of the program, before its inputs, and no constants in it; results come in one
+    order.
     """
 
     MODEL = ("model", ".json")
@@ -37,31 +38,33 @@ class Level(enum.Enum):
     TORCHSCRIPT = ("torchscript", ".ts")
     """A `torch._C.Graph` of ATen and custom ops, with `prim::If` and `prim::Loop` for control flow.
 
-    Each node has a schema or is one of TorchScript's structural kinds, and `lint` passes. A dynamic dim is `*` in a tensor's type; sizes are
-    ints that the graph computes. The file is the graph's text; a `.pt` beside it holds the module with its weights: libtorch runs it without
-    Python.
+    Each node has a schema or is one of TorchScript's structural kinds, and `lint` passes. A dynamic dim is `*` in a tensor's type; sizes
+    are ints that the graph computes. The file is the graph's text; a `.pt` beside it holds the module with its weights: libtorch runs it
+    without Python.
     """
 
     TORCH = ("torch", ".torch.mlir")
-    """An MLIR module of torch_mlir's build in the torch dialect (`torch.aten.*`, `torch.prim.*`, `torch.operator` for custom ops) and `func`.
+    """An MLIR module of torch_mlir's build in the torch dialect (`torch.aten.*`, `torch.prim.*`, `torch.operator` for custom ops) and
+    `func`.
 
-    It verifies and fulfills torch-mlir's backend contract: tensors are values (`vtensor`) of known rank and dtype, with `?` for a dynamic dim.
-    Its entry is `@main`. `-raw.torch.mlir` is the import before the passes that lead to the contract.
+    It verifies and fulfills torch-mlir's backend contract: tensors are values (`vtensor`) of known rank and dtype, with `?` for a dynamic
+    dim. Its entry is `@main`. `-raw.torch.mlir` is the import before the passes that lead to the contract.
     """
 
     STABLEHLO = ("stablehlo", ".stablehlo.mlir")
     """An MLIR module of torch_mlir's build in `func`, `stablehlo` and `chlo`, the last only where the conversion to MHLO takes its ops.
 
-    It verifies. A dynamic dim is `?`; each size is an expression of the symbols that is computed once, from the arguments' dims, or read from
-    the tensor where only data tells it. `@shape_assertion` custom calls at the head refuse shapes outside the ranges, and those that break a
-    guard. Custom ops are custom calls.
+    It verifies. A dynamic dim is `?`; each size is an expression of the symbols that is computed once, from the arguments' dims, or read
+    from the tensor where only data tells it. `@shape_assertion` custom calls at the head refuse shapes outside the ranges, and those that
+    break a guard. Custom ops are custom calls.
     """
 
     MHLO = ("mhlo", ".mhlo.mlir")
     """An MLIR module of jaxlib's build in `func` and `mhlo`, and no other dialect.
 
     It verifies. Dims are still dynamic: the signature carries their ranges, upper bounds stand in the types of arguments where the stage is
-    asked for them, and the assertions of the StableHLO are kept. With the stage `verify`, its results are compared with eager's across the ranges.
+    asked for them, and the assertions of the StableHLO are kept. With the stage `verify`, its results are compared with eager's across
+    the ranges.
     """
 
     def __init__(self, word: str, suffix: str):

@@ -310,7 +310,8 @@ def _check_loss(place: str, model: Model) -> list[Problem]:
 
 
 def _tolerance_problems(place: str, dtype: str, tolerance: Tolerance) -> list[Problem]:
-    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest(dtype, DTYPES) or f"one of {', '.join(DTYPES)}")]
+    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest(dtype, DTYPES)
+                                                or f"one of {', '.join(DTYPES)}")]
     for name, value in (("atol", tolerance.atol), ("rtol", tolerance.rtol)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:  # nan is in no range
             fix = f"a number from 0 to {LOOSEST:g}; to compare nothing, drop the stage: ~stages.verify"

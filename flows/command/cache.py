@@ -99,7 +99,8 @@ def _collect_garbage(store: Store, options: argparse.Namespace) -> None:
     removed = f"{len(done.entries)} results and {len(done.weights)} files of weights removed"
     print(f"{removed} from {where}: {format_size(done.before)} -> {format_size(done.after)}")
     if done.after > options.max_bytes:
-        print(f"still larger than {format_size(options.max_bytes)}: the remaining results were used recently, or by a run given with --keep")
+        print(f"still larger than {format_size(options.max_bytes)}: "
+              "the remaining results were used recently, or by a run given with --keep")
 
 
 def _list_ended_jobs(output: Path, run: str) -> Iterator[Path]:

@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     else:
         at = ", ".join(f"{name}={size}" for name, size in done.sizes.items())
         print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run")
-        print("\n".join(render_table(tuple(rows[0]), [tuple(map(_format_value, row.values())) for row in rows]) if rows else ["no results"]))
+        print("\n".join(render_table(tuple(rows[0]), [tuple(map(_format_value, row.values())) for row in rows]) if rows
+                        else ["no results"]))
     return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED
 
 

@@ -74,7 +74,8 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
             try:
                 found |= _compose_together(group, {file: name}, folders)
             except ConfigError as error:
-                problems += [Problem(problem.place if problem.place.startswith(label_file(file)) else label_file(file), problem.cause, problem.fix)
+                problems += [Problem(problem.place if problem.place.startswith(label_file(file)) else label_file(file), problem.cause,
+                                     problem.fix)
                              for problem in error.problems]
     for file in files:
         try:

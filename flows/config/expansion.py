@@ -126,7 +126,8 @@ class _Expanding:
                 files[name] = file
         trees, problems = compose.read_trees("model", set(files.values()), self.asked.folders)
         self.problems += problems
-        return {name: Layers.of(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items() if file in trees}
+        return {name: Layers.of(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items()
+                if file in trees}
 
     def _beside(self) -> Path:
         """Return the base of relative paths in the suite: its file's folder, or the working directory if it has no file."""

@@ -126,7 +126,8 @@ def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: 
     """Return the problem that `data` lacks `keys`, or None if it has them."""
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
-            return Problem(f"{override.label} {override.text}".strip(), f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping")
+            return Problem(f"{override.label} {override.text}".strip(),
+                           f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping")
         fields = schema.get_field_names(kind)
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"

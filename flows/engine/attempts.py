@@ -59,7 +59,8 @@ def conclude(place: Path, before: JobResult | None, result: JobResult, url: str 
     before: the result of the previous attempt; a remark is added if it ended in infra.
     """
     if before is not None and before.outcome == InfraError.outcome:
-        result = add_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.describe_cause(before)}", stage=before.stage))
+        result = add_remark(result, Remark("retried", f"an earlier attempt ended in infra: {report.describe_cause(before)}",
+                                           stage=before.stage))
         with suppress(OSError):
             result.save(place)
     with suppress(OSError):  # the report writes missing views, and reports it if the disk refuses

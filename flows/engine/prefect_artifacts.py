@@ -74,8 +74,10 @@ def create_run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[s
     made = _retry(_read_pages)
     pages = {make_key("job", job): made[page] for job, page in taken.items() if page in made} | made
     _retry(lambda: create_table_artifact(make_table(results, pages), key=make_key("run", suite), description=said))
-    _retry(lambda: create_markdown_artifact("\n".join(render_failures(run, results, pages)), key=make_key("failures", suite), description=said))
-    _retry(lambda: create_image_artifact(picture.to_address(picture.draw_matrix(results, said)), key=make_key("matrix", suite), description=said))
+    _retry(lambda: create_markdown_artifact("\n".join(render_failures(run, results, pages)), key=make_key("failures", suite),
+                                            description=said))
+    _retry(lambda: create_image_artifact(picture.to_address(picture.draw_matrix(results, said)), key=make_key("matrix", suite),
+                                         description=said))
 
 
 def make_table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:

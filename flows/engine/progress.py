@@ -54,7 +54,8 @@ class Progress:
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, in {_shorten_folder(self.run)}")
+        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, "
+                      f"in {_shorten_folder(self.run)}")
         if self.live:
             self.live.start()
         self.thread.start()

@@ -122,7 +122,8 @@ def _compare_dims(found: Changes, name: str, old: Job, new: Job) -> None:
             kind = "dims_lost" if _is_kept(was) and not _is_kept(now) else "dims_changed"
             line = now.get("line") or {}
             place = f"{line['file']}:{line['line']}" if line else ""
-            found.add(kind, name, dim, _format_verdict(was), _format_verdict(now), "; ".join(part for part in (now.get("why", ""), place) if part))
+            found.add(kind, name, dim, _format_verdict(was), _format_verdict(now),
+                      "; ".join(part for part in (now.get("why", ""), place) if part))
 
 
 def _compare_levels(found: Changes, name: str, old: Job, new: Job) -> None:

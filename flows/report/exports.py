@@ -59,7 +59,8 @@ def render_csv(data: Mapping[str, Any]) -> str:
     """Return jobs.csv: a row for every job, with a column for each axis (`axis KEY`) and the seconds of each stage (`seconds STAGE`)."""
     axes = dict.fromkeys(f"axis {key}" for job in data["jobs"] for key in job.get("axes", {}))
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
-    columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes", "warnings",
+    columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes",
+               "warnings",
                "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", *stages, "cause"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

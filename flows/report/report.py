@@ -77,7 +77,8 @@ def to_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
 def _make_job(run: Record, result: JobResult) -> dict[str, Any]:
     folder = run.job_folder(result.id)
     axes = run.rows[result.id].get("axes", {})
-    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(), "signature": clusters.make_signature(result),
+    return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(),
+            "signature": clusters.make_signature(result),
             "levels": levels.to_json(folder)}
 
 

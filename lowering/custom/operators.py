@@ -79,7 +79,8 @@ def _outline_operator(module: Any, symbol: str, operator: Any, model: Model | No
     call = encoding.encode(schema, operator)
     if not call.problems:
         rows = model.custom_calls if model else {}
-        target = next((rows[key].target for key in (join_name(name, overload), join_name(name)) if key in rows), None) or join_name(name, overload)
+        target = next((rows[key].target for key in (join_name(name, overload), join_name(name)) if key in rows), None) or join_name(name,
+                                                                                                                                    overload)
         _insert_stand_in(module, symbol, operator, call.operands, {HELD: call.attribute(target, operator)})
     return [Problem(place, problem.cause, problem.fix) for problem in call.problems]
 

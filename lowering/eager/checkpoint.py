@@ -94,7 +94,8 @@ def _list_misfits(name: str, wanted: torch.Tensor, stored: torch.Tensor) -> Iter
     if wanted.shape != stored.shape:
         yield Problem(f"weight '{name}'", f"has shape {list(stored.shape)} in the file and {list(wanted.shape)} in the module")
     if wanted.dtype != stored.dtype:
-        yield Problem(f"weight '{name}'", f"is {types.dtype_name(stored.dtype)} in the file and {types.dtype_name(wanted.dtype)} in the module",
+        yield Problem(f"weight '{name}'",
+                          f"is {types.dtype_name(stored.dtype)} in the file and {types.dtype_name(wanted.dtype)} in the module",
                       f"build the module in {types.dtype_name(stored.dtype)}: a conversion would read the whole tensor")
 
 

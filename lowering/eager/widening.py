@@ -21,7 +21,8 @@ WIDE = {torch.float32: torch.float64, torch.bfloat16: torch.float64, torch.float
 
 @contextmanager
 def widen() -> Iterator[None]:
-    """Replace every float operand and requested float dtype of 2 or 4 bytes inside the block with float64, and likewise for complex numbers.
+    """Replace every float operand and requested float dtype of 2 or 4 bytes inside the block with float64, and likewise for complex
+    numbers.
 
     Raises RuntimeError if an op writes to a tensor of a narrower float, because the result would be lost.
     """
@@ -53,7 +54,8 @@ class _Ops(TorchDispatchMode):
 
 def can_widen(module: torch.nn.Module) -> bool:
     """Return whether the module computes only in floats that can be widened, and runs individual PyTorch ops only."""
-    is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    is_plain = type(module).double is torch.nn.Module.double and not any(isinstance(part, torch.jit.ScriptModule)
+                                                                         for part in module.modules())
     return is_plain and all(weight.dtype in WIDE for weight in module.parameters() if weight.is_floating_point() or weight.is_complex())
 
 

@@ -27,7 +27,8 @@ def hide_aliasing(captured: ExportedProgram) -> Iterator[list[ExportedProgram]]:
 
     The caller appends the retraced programs to the yielded list. When the block ends, the stand-ins in them are turned back into the ops.
     """
-    found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if returns_written_argument(node.target)]
+    found = [node for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
+             if returns_written_argument(node.target)]
     for node in found:
         _hide(node)
     if found:

@@ -123,7 +123,8 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
     count = 0
     for body in bodies(module):
         dropped = [node for node in calls(body)
-                   if node.target is torch.ops.aten._assert_tensor_metadata.default or _asserts_storage_offset(node) or _is_proved(node, proved)]
+                   if node.target is torch.ops.aten._assert_tensor_metadata.default or _asserts_storage_offset(node)
+                   or _is_proved(node, proved)]
         for node in dropped:
             body.graph.erase_node(node)
         if dropped:

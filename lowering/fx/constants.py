@@ -62,7 +62,8 @@ def lift(module: GraphModule, program: ExportedProgram) -> ExportedProgram:
     module.recompile()
     state = {name: value for name, value in program.state_dict.items() if name in {spec.target for spec in kept}}
     result = ExportedProgram(
-        root=module, graph=module.graph, graph_signature=ExportGraphSignature(kept, _update_output_specs(module, program)), state_dict=state,
+        root=module, graph=module.graph, graph_signature=ExportGraphSignature(kept, _update_output_specs(module, program)),
+        state_dict=state,
         range_constraints=program.range_constraints, module_call_graph=program.module_call_graph, example_inputs=program.example_inputs,
         constants=constants, verifiers=program.verifiers,
     )  # fmt: skip

@@ -214,7 +214,8 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
     values = {given.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     sizes = {name: dims_of(value.shape, names) for name, value in values.items() if isinstance(value, torch.Tensor)}
     ints = {name for name, value in values.items() if isinstance(value, torch.SymInt)}
-    flat = [given.get(str(spec.arg.name), str(spec.arg.name)) for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    flat = [given.get(str(spec.arg.name), str(spec.arg.name)) for spec in program.graph_signature.input_specs
+            if spec.kind is InputKind.USER_INPUT]
     found = []
     for code in getattr(program, "_guards_code", None) or ():
         code = _FLAT.sub(lambda match: f"L['{flat[int(match[1])]}']", code)

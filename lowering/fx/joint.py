@@ -74,7 +74,8 @@ def find_loops(captured: ExportedProgram) -> list[Problem]:
     Its gradient keeps a row for each iteration, and their number is only known at run time.
     """
     return [
-        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", "is a loop of dynamic length, which has no gradient",
+        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}",
+                "is a loop of dynamic length, which has no gradient",
                 "make the dim static in training, so that the loop is unrolled")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
         if node.target is torch.ops.higher_order.while_loop or recurrent.has_dynamic_length(node)

@@ -44,7 +44,8 @@ def _find_assumption(node: Node, lowers: dict[Any, int]) -> sympy.Expr | None:
     if length.free_symbols - {any_size} or not size.free_symbols <= set(lowers):
         return None
     lowest = max(int(size.subs({symbol: lowers[symbol] for symbol in size.free_symbols})), 0)
-    wrong = [tried for tried in _sizes_to_try(lowest, start, end, step) if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
+    wrong = [tried for tried in _sizes_to_try(lowest, start, end, step)
+             if length.subs(any_size, tried) != len(range(tried)[start:end:step])]
     return sympy.Ge(size, max(wrong) + 1) if wrong else None
 
 

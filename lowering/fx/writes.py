@@ -16,7 +16,9 @@ from lowering.ir import source_lines
 
 @contextmanager
 def explained(program: ExportedProgram) -> Iterator[None]:
-    """Replace an error of a retrace by the writes of `program` that cause it: those to tensors that are no parameters, buffers or inputs."""
+    """Replace an error of a retrace by the writes of `program` that cause it: those to tensors that are no parameters, buffers or
+    inputs.
+    """
     refused = list(_to_constants(program))  # a retrace changes the graph
     try:
         yield

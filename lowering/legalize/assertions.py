@@ -22,7 +22,10 @@ from lowering.sizes.parsing import Unknown
 
 @dataclass(frozen=True)
 class Assertion:
-    """`condition` is 1 where the shape is right; `message` may name `shown` values as {0}, {1}. element: ints that hold what it computes."""
+    """`condition` is 1 where the shape is right; `message` may name `shown` values as {0}, {1}.
+
+    element: ints that hold what it computes.
+    """
 
     condition: Expression
     message: str
@@ -107,7 +110,8 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
             if any(known not in emitter.origins for known in wanted.atoms() if known.op == "symbol"):
                 continue
             text = dim if dim in raw else f"{dim}"
-            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}", (size, wanted),
+            yield Assertion(ex.compare("eq", size, wanted), f"dim {position} of {argument.name} must be {text} = {{1}}, got {{0}}",
+                            (size, wanted),
                             _element(normal.size(dim, bounded)))
 
 
@@ -120,7 +124,8 @@ def _guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str,
                 element = _element(normal.condition(guard, bounded))
                 yield Assertion(normal.condition(guard, raw, divides), f"the exported program needs {guard}", element=element)
         except Unknown as error:
-            problems.append(Problem(f"guard {guard}", str(error), "without stages.stablehlo.assertions the program takes sizes that break it"))
+            problems.append(Problem(f"guard {guard}", str(error),
+                                    "without stages.stablehlo.assertions the program takes sizes that break it"))
     if problems:
         raise Unsupported(problems)
 

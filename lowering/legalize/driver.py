@@ -19,7 +19,10 @@ PATTERNS: Rules[Pattern] = Rules.joined("lowering.legalize.driver", folds.FOLDS,
 
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:
-    """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO. See `assertions` for what it then refuses."""
+    """Rewrite `@main` of `module` in place; return everything that could not be made StableHLO.
+
+    See `assertions` for what it then refuses.
+    """
     preparation.mark_unsigned(module)
     atoms = normal.symbols(signature.symbols)
     shapes = arguments.argument_shapes(signature.arguments, atoms)

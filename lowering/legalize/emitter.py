@@ -180,7 +180,8 @@ class Emitter:
         return self.op("stablehlo.subtract", [quotient, self.op("stablehlo.convert", [below], type_)], type_)
 
     def compare(self, direction: str, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.op("stablehlo.compare", [left, right], "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
+        return self.op("stablehlo.compare", [left, right], "tensor<i1>",
+                       comparison_direction=f"#stablehlo<comparison_direction {direction}>")
 
     def _truth(self, expression: Expression, element: str) -> ir.Value:
         for truth, directions in ((expression, _HOLDS), (ONE - expression, _FAILS)):

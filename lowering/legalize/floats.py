@@ -13,7 +13,8 @@ from lowering.sizes.real import Real
 
 _TYPE = "tensor<f64>"
 _NAMES = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "neg": "negate", "abs": "abs", "max": "maximum", "min": "minimum",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "neg": "negate", "abs": "abs", "max": "maximum",
+    "min": "minimum",
     "pow": "power", "floor": "floor", "ceil": "ceil", "round": "round_nearest_even", "sqrt": "sqrt", "exp": "exponential", "log": "log",
     "cos": "cosine", "sin": "sine", "tan": "tan", "tanh": "tanh",
 }  # fmt: skip

@@ -15,7 +15,10 @@ TO_BUILTIN = "torch_c.to_builtin_tensor"
 
 
 def open_assumptions(module: Any) -> None:
-    """Replace every `shape.assuming` by the ops in it; the caller has removed its constraints. torch-mlir's own pass takes quadratic time."""
+    """Replace every `shape.assuming` by the ops in it; the caller has removed its constraints.
+
+    torch-mlir's own pass takes quadratic time.
+    """
     for operation in list(mlir.walk_operations(module)):
         if operation.name != "shape.assuming":
             continue
@@ -28,7 +31,10 @@ def open_assumptions(module: Any) -> None:
 
 
 def convert_arguments(module: Any) -> None:
-    """Give arguments of the entry that are only used as builtin tensors that type, in linear time; leave others to torch-mlir's conversion."""
+    """Give arguments of the entry that are only used as builtin tensors that type, in linear time.
+
+    Leave others to torch-mlir's conversion.
+    """
     entry = mlir.find_entry(module)
     if entry is None:
         return

@@ -22,7 +22,8 @@ PURE = ("stablehlo.", "chlo.", "func.", "builtin.")
 class Rewrite:
     """Rewrites `@main` in place. `arguments`: the dims of each argument; `origins`: where each symbol in them is read.
 
-    patterns: by op name, how an op is simplified, or replaced where it is not StableHLO; removable: ops that are erased when nothing uses them.
+    patterns: by op name, how an op is simplified, or replaced where it is not StableHLO; removable: ops that are erased when nothing uses
+    them.
     """
 
     def __init__(self, module: ir.Module, arguments: list[Shape], origins: Mapping[Atom, Origin], patterns: Mapping[str, Pattern],

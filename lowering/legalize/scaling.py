@@ -20,7 +20,9 @@ _OFFSETS = ("stablehlo.add", "stablehlo.subtract")
 
 
 def separate(block: ir.Block) -> None:
-    """Put an optimization barrier before each op of a block, nested ones included, whose constant must not be merged with those before it."""
+    """Put an optimization barrier before each op of a block, nested ones included, whose constant must not be merged with those before
+    it.
+    """
     chains: dict[Any, tuple[str, list[float]]] = {}
     for op in list(block.operations):
         operation = op.operation

@@ -64,7 +64,8 @@ class Arbiter:
         if found.wrong == "non-finite":
             return self._placed(result, found, got, want, exact)
         if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact):
-            return self._accepted("verify_arbitrated", result, found, "differs from eager, but not more from float64 than rounding explains")
+            return self._accepted("verify_arbitrated", result, found,
+                                  "differs from eager, but not more from float64 than rounding explains")
         if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
             says = "differs from eager, but not more than eager's own where weights are off by their rounding"
             return self._accepted("gradient_ill_conditioned", result, found, says)
@@ -74,7 +75,9 @@ class Arbiter:
         return replace(found, detail=f"{found.detail}; float64 sides with eager")
 
     def _placed(self, result: Result, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
-        """Accepted when each NaN and infinity stands where eager has it, in its own dtype or in float64, and the rest is as near as allowed."""
+        """Accepted when each NaN and infinity stands where eager has it, in its own dtype or in float64, and the rest is as near as
+        allowed.
+        """
         kinds = [torch.nan_to_num(value, 2.0, 3.0, 4.0) * ~torch.isfinite(value) for value in (got, want, exact.to(want.dtype))]
         own, float64 = kinds[0] == kinds[1], kinds[0] == kinds[2]
         if not bool((own | float64).all()):
@@ -93,7 +96,8 @@ class Arbiter:
         """Whether samples of honest rounding take each element as far from `exact` as `got` lies."""
         dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
         try:
-            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index]) for count in range(_SAMPLES))
+            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index])
+                                             for count in range(_SAMPLES))
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
             return False
 

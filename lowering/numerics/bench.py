@@ -144,8 +144,10 @@ class Bench:
             return self.check(run, given, again, retry=False)
         if any(found.wrong != "values" for found in checked.outputs.values() if not found.agrees) or not self._watch(given)[0].ties:
             return checked
-        if not all(bool(torch.isfinite(value).all()) for value in given.values()):  # inputs without NaN and infinities were compared already
-            return self._undecided(checked, "differs from eager where elements that it orders or picks, NaN among them, are equal: not decided")
+        # inputs without NaN and infinities were compared already
+        if not all(bool(torch.isfinite(value).all()) for value in given.values()):
+            return self._undecided(
+                checked, "differs from eager where elements that it orders or picks, NaN among them, are equal: not decided")
         for attempt in range(_UNTIED):
             other = special_values.distinct(self.model, given, attempt)
             with Picks() as picks:

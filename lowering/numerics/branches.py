@@ -33,7 +33,8 @@ def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
     compared = [branch for branch in captured.branches if model.weights == "random" and branch.fails_at.keys() <= model.symbols.keys()]
     for branch in captured.branches:
         if branch not in compared:
-            note("branch_unchecked", _told(branch, "what the program computes there was not compared with the model"), branch.condition.text)
+            note("branch_unchecked", _told(branch, "what the program computes there was not compared with the model"),
+                 branch.condition.text)
     asserted = tuple(_wrong(compared, program, built.module, model))
     for branch in asserted:
         note("guard_within_range", _told(branch, "the program refuses these sizes"), branch.condition.text)

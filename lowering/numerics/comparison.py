@@ -56,7 +56,10 @@ class Comparison:
 
 def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: torch.Tensor,
                  narrowest: torch.dtype | None = None) -> Tolerance:
-    """The override for the dtype, as it stands; else that of the dtype that decides (see `deciding`), its default scaled to the size of `want`."""
+    """The override for the dtype, as it stands.
+
+    Else that of the dtype that decides (see `deciding`), its default scaled to the size of `want`.
+    """
     own, word = types.of(dtype).name, types.of(deciding(dtype, narrowest)).name
     for name in (own, word):
         if name in overrides:

@@ -37,7 +37,8 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
     fixed = (ours == ours[0]).all(0) & (theirs == theirs[0]).all(0)
     held = comparison.compare(ours[0][fixed], theirs[0][fixed], tolerance)
     if not held.agrees:
-        return Comparison(first.numel(), "values", f"does not vary, and is not what eager always gives: {held.detail}", held.max_abs, held.max_rel)
+        return Comparison(first.numel(), "values", f"does not vary, and is not what eager always gives: {held.detail}", held.max_abs,
+                          held.max_rel)
     varied = both[:, ~fixed]
     if varied.shape[1] == 0:
         return held
@@ -75,7 +76,10 @@ def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
 
 @cache
 def _dealt(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights whose product with the rows is the difference of the means of two groups: the first `count` and the others; dealt at random."""
+    """The weights whose product with the rows is the difference of the means of two groups: the first `count` and the others.
+
+    Dealt at random.
+    """
     dealt = torch.rand((_SHUFFLES, rows), generator=torch.Generator().manual_seed(seed)).argsort(1)
     weights = torch.where(torch.arange(rows) < count, 1.0 / count, -1.0 / (rows - count)).double()
     return weights, weights[dealt]
@@ -86,5 +90,6 @@ def _told(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch.Ten
         low, middle, high = torch.quantile(runs.reshape(-1)[: 1 << 20], torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
         return f"mean {float(runs.mean()):.4g}, std {float(runs.std()):.4g}, 5/50/95 % at {low:.4g}/{middle:.4g}/{high:.4g}"
 
-    return (f"random {types.dtype_name(result.dtype)} numbers of another distribution, seen in the {word} over {len(ours)} and {len(theirs)} runs: "
+    return (f"random {types.dtype_name(result.dtype)} numbers of another distribution, "
+                    f"seen in the {word} over {len(ours)} and {len(theirs)} runs: "
             f"{words(ours)}; eager {words(theirs)}")

@@ -68,7 +68,8 @@ class Iree:
 
     def run(self, arguments: Sequence[torch.Tensor | int]) -> tuple[torch.Tensor, ...]:
         """The results at the arguments' shapes; StageFailed when IREE fails at run time."""
-        given = [argument if isinstance(argument, int) else self._held[id(argument)][1] if id(argument) in self._held else self._put(argument)
+        given = [argument if isinstance(argument, int) else self._held[id(argument)][1] if id(argument) in self._held
+                 else self._put(argument)
                  for argument in arguments]
         try:
             results = self._function(*given)

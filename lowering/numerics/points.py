@@ -116,7 +116,8 @@ def largest(symbol: Symbol) -> int:
 
 def points(space: Space, count: int, budget_elements: int, seed: int = 0, seconds: Callable[[Sizes], float] | None = None,
            budget_seconds: float = 0.0) -> list[Point]:
-    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed ones, random ones.
+    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed ones, random
+    ones.
 
     The corners have no symbol at its traced size where the range allows another; mixed points combine the classes of sizes that no other
     point has (see `corners`). The upper corner is capped by `budget_elements` (inputs and results) and, when `seconds` measures a run, by
@@ -167,11 +168,13 @@ def are_all(space: Space, tried: Sequence[Point]) -> bool:
     if not space.symbols:
         return True
     known = {tuple(sorted(point.sizes.items())) for point in tried}
-    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _whole(space) if space.admits(sizes))
+    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _whole(space)
+                                                       if space.admits(sizes))
 
 
 def _combinations(space: Space) -> int:
-    return math.prod(largest(symbol) // symbol.multiple_of - smallest(symbol) // symbol.multiple_of + 1 for symbol in space.symbols.values())
+    return math.prod(largest(symbol) // symbol.multiple_of - smallest(symbol) // symbol.multiple_of + 1
+                     for symbol in space.symbols.values())
 
 
 def _whole(space: Space) -> Iterator[dict[str, int]]:
@@ -182,7 +185,9 @@ def _whole(space: Space) -> Iterator[dict[str, int]]:
 
 
 def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
-    """For every guard that some sizes inside the ranges break, the first such sizes found, with the guard: the corners, the edges, random ones."""
+    """For every guard that some sizes inside the ranges break, the first such sizes found, with the guard: the corners, the edges, random
+    ones.
+    """
     if not space.signature.guards or not space.symbols:
         return []
     lower, upper, draw = space.box(0.0), space.box(1.0), random.Random(seed)

@@ -1,4 +1,6 @@
-"""The widest range of one symbol in which a model lowers and computes what eager does, found by bisection, and what stops it at each edge."""
+"""The widest range of one symbol in which a model lowers and computes what eager does, found by bisection, and what stops it at each
+edge.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ _ALLOWED = 4.0  # times the largest distance among the samples
 
 
 class Erring(TorchDispatchMode):
-    """Inside, every op in float64 errs by some `step` (the rounding step of the dtype that is imitated), relative to its operands and result.
+    """Inside, every op in float64 errs by some `step` (the rounding step of the dtype that is imitated), relative to its operands and
+    result.
 
     The order in which a sum is taken decides its error, so operands of a sum of n terms are off by sqrt(n) / 2 steps. A result that the
     narrower dtype holds as it is stays as it is: whole numbers, masks and copies do not err. A sum that comes out so errs all the same,
@@ -31,7 +32,8 @@ class Erring(TorchDispatchMode):
         super().__init__()
         self.dtype, self.step, self.calls = dtype, torch.finfo(dtype).eps, seed << 32
 
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (),
+                           kwargs: Mapping[str, Any] | None = None) -> Any:
         given: dict[str, Any] = dict(kwargs or {})
         exact = func(*args, **given)
         if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags or not self._rounds(func, exact):
@@ -47,7 +49,9 @@ class Erring(TorchDispatchMode):
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
     def _rounds(self, func: Any, exact: Any) -> bool:
-        """Whether an op computes floats, and floats only: indices of elements that are nearly equal must not depend on the noise of a copy."""
+        """Whether an op computes floats, and floats only: indices of elements that are nearly equal must not depend on the noise of a
+        copy.
+        """
         if any(result.alias_info is not None for result in func._schema.returns):
             return False
         leaves = tree_leaves(exact)

@@ -126,10 +126,12 @@ _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "EQ": operator.eq, "NE": operator.ne, "LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge,
 }  # fmt: skip
 _EITHER: dict[str, Callable[..., Any]] = {
-    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "maximum": max, "minimum": min, "negate": operator.neg, "abs": abs,
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "maximum": max, "minimum": min, "negate": operator.neg,
+    "abs": abs,
 }  # fmt: skip
 _OF_INTS: dict[str, Callable[..., Any]] = {
-    **_EITHER, "divide": _quotient, "remainder": _rest, "power": lambda base, exponent: pow(base, exponent, 1 << 64) if exponent >= 0 else None,
+    **_EITHER, "divide": _quotient, "remainder": _rest, "power": lambda base, exponent: pow(base, exponent, 1 << 64) if exponent >= 0
+    else None,
     "and": operator.and_, "or": operator.or_, "xor": operator.xor, "not": lambda value: not value if isinstance(value, bool) else ~value,
     "shift_left": operator.lshift, "shift_right_arithmetic": operator.rshift,
 }  # fmt: skip

@@ -32,7 +32,8 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
         if name in sizes or kind not in ("randn", "uniform", "randint"):
             found[name] = value
         elif kind == "randint" and high - low >= value.numel():
-            found[name] = (torch.randperm(int(high - low), generator=generator)[: value.numel()] + int(low)).reshape(value.shape).to(value.dtype)
+            drawn = torch.randperm(int(high - low), generator=generator)[: value.numel()] + int(low)
+            found[name] = drawn.reshape(value.shape).to(value.dtype)
         else:
             found[name] = inputs.filled(model.inputs[name], tuple(value.shape), generator)
     return found

@@ -10,8 +10,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Ops that say which elements they picked, where equal ones may be picked in any order: the position of their indices among the results.
-_PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0, "argsort": 0}
-# Ops that search a sorted sequence, and its position among their operands: where it holds NaN, the result depends on which elements are probed.
+_PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0,
+            "argsort": 0}
+# Ops that search a sorted sequence, and its position among their operands: where it holds NaN, the result depends on which elements are
+# probed.
 _SEARCHING = {"searchsorted": 0, "bucketize": 1}
 # Ops whose result holds elements of their first operand as they are.
 _MOVING = frozenset((
@@ -37,7 +39,10 @@ class Picked:
 
 
 class Picks(TorchDispatchMode):
-    """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in. `ties`: whether any op met equal elements."""
+    """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in.
+
+    `ties`: whether any op met equal elements.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +53,8 @@ class Picks(TorchDispatchMode):
         found = self._found.get(id(indices))
         return found[1] if found else None
 
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (),
+                           kwargs: Mapping[str, Any] | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name in _PICKING:

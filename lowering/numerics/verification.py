@@ -47,8 +47,8 @@ class Verification:
 
     declined: sizes inside the declared ranges that a guard of the program itself declines, with the guard; nothing is compared there.
     blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
-    special: a point again on special values (equal elements, ends of ranges; NaN and infinities); left_out: kinds of them that were not run,
-    and why. not_tried: classes of sizes (see `corners`) that no point has; is_exhaustive: whether the points are all sizes there are.
+    special: a point again on special values (equal elements, ends of ranges; NaN and infinities); left_out: kinds of them that were not
+    run, and why. not_tried: classes of sizes (see `corners`) that no point has; is_exhaustive: whether the points are all sizes there are.
     random: results that descend from random numbers. weakened: dtypes whose tolerance is larger than the default, with the reason.
     """
 
@@ -104,7 +104,8 @@ class Verification:
     @property
     def unsupported(self) -> list[Problem]:
         """Levels that what runs them cannot take, each once, at its first point; empty when any failed for another reason."""
-        found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out") for check in reversed(self.checks)
+        found = {label: Problem(f"{label} at {check.point}", level.failure, "until=mhlo leaves this stage out")
+                 for check in reversed(self.checks)
                  for label, level in check.levels.items() if level.unsupported}
         others = any(level.failure and not level.unsupported for check in self.checks for level in check.levels.values())
         return [] if others else list(found.values())

@@ -133,7 +133,8 @@ def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str
             else (getattr(torch, argument.dtype), given[argument.name])
             for argument in program.signature.arguments
         ]
-        known = {position: sizes[argument.value] for position, argument in enumerate(program.signature.arguments) if argument.value is not None}
+        known = {position: sizes[argument.value] for position, argument in enumerate(program.signature.arguments)
+                 if argument.value is not None}
         try:
             xla.refine(text, shapes, known)
         except ShapelineError as error:

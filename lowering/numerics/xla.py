@@ -54,7 +54,8 @@ def _device(platform: str) -> Any:
 _context = cache(mlir.create_hlo_context)
 
 
-def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int] = MappingProxyType({})) -> bytes:
+def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]],
+           values: Mapping[int, int] = MappingProxyType({})) -> bytes:
     """`module` (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode, for arguments of these dtypes and shapes.
 
     values: of 0-d arguments that sizes depend on, by position; the program still takes them, and does not look.

@@ -124,7 +124,8 @@ class JobResult:
         if not points or (isinstance(points, list | tuple) and not any(point.get("levels") for point in points)):
             return "no level was compared with eager"
         if weakened := self.verify.get("weakened"):
-            return f"tolerances were weakened: {', '.join(f'{dtype} ({reason})' if reason else dtype for dtype, reason in weakened.items())}"
+            listed = ", ".join(f"{dtype} ({reason})" if reason else dtype for dtype, reason in weakened.items())
+            return f"tolerances were weakened: {listed}"
         return ""
 
     def to_json(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(expression: int | str | Term, sizes: Mapping[str, int]) -> Any:
-    """The number (of a dim) or bool (of a guard) that `expression` is at `sizes`; Unknown when it cannot be told, Undefined where there is none.
+    """The number (of a dim) or bool (of a guard) that `expression` is at `sizes`; Unknown when it cannot be told, Undefined where there
+    is none.
 
     A float that is whole is given as an int.
     """

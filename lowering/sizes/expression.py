@@ -30,7 +30,8 @@ class Value:
 class Atom:
     """A size that is not a polynomial of others: a symbol (op "symbol", `name`), or an op applied to values.
 
-    op: floordiv, max, min, eq, lt, le, select, pow, and, or, xor (of the bits); `int` of a Real that is whole. Only eq, lt, le and int take Reals.
+    op: floordiv, max, min, eq, lt, le, select, pow, and, or, xor (of the bits); `int` of a Real that is whole. Only eq, lt, le and int
+    take Reals.
 
     low, high: bounds of its value (high None: unbounded).
     """

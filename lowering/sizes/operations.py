@@ -200,7 +200,8 @@ def _each(compute: Callable[[Value, Value], Value]) -> Callable[..., Value]:
 
 # By the ops of `parsing.Term`.
 OPERATIONS: dict[str, Callable[..., Value]] = {
-    "add": add, "sub": subtract, "mul": multiply, "neg": negate, "abs": absolute, "max": _each(maximum), "min": _each(minimum), "pow": power,
+    "add": add, "sub": subtract, "mul": multiply, "neg": negate, "abs": absolute, "max": _each(maximum), "min": _each(minimum),
+    "pow": power,
     "floordiv": floordiv, "mod": remainder, "truediv": divide, "ceildiv": ceildiv,
     "modular_indexing": lambda base, divisor, modulus: remainder(floordiv(base, divisor), modulus), "float": real.real,
     "lshift": shift_left, "rshift": shift_right, "bitand": bits("and"), "bitor": bits("or"), "bitxor": bits("xor"),

@@ -1,4 +1,6 @@
-"""Read a size expression or a condition on sizes: what torch's shape environment prints, what a model declares, and Python's own spelling."""
+"""Read a size expression or a condition on sizes: what torch's shape environment prints, what a model declares, and Python's own
+spelling.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class Term:
 # The operation of each function, by the last part of its name: of sympy, of torch's own sympy functions, of Python, math and torch.
 FUNCTIONS: dict[str, str] = {
     "Max": "max", "Min": "min", "max": "max", "min": "min", "sym_max": "max", "sym_min": "min", "Abs": "abs", "abs": "abs",
-    "Mod": "mod", "PythonMod": "mod", "FloorDiv": "floordiv", "CleanDiv": "floordiv", "CeilDiv": "ceildiv", "ModularIndexing": "modular_indexing",
+    "Mod": "mod", "PythonMod": "mod", "FloorDiv": "floordiv", "CleanDiv": "floordiv", "CeilDiv": "ceildiv",
+    "ModularIndexing": "modular_indexing",
     "IntTrueDiv": "truediv", "FloatTrueDiv": "truediv", "Pow": "pow", "pow": "pow", "PowByNatural": "pow", "FloatPow": "pow",
     "floor": "floor", "FloorToInt": "floor", "ceil": "ceil", "ceiling": "ceil", "CeilToInt": "ceil",
     "trunc": "trunc", "TruncToInt": "trunc", "TruncToFloat": "trunc", "int": "trunc", "sym_int": "trunc",
@@ -50,7 +53,8 @@ FUNCTIONS: dict[str, str] = {
     "float": "float", "ToFloat": "float", "sym_float": "float", "Identity": "identity",
     "Eq": "eq", "Ne": "ne", "Le": "le", "Lt": "lt", "Ge": "ge", "Gt": "gt", "And": "and", "Or": "or", "Not": "not", "sym_not": "not",
     "Where": "where", "sym_ite": "where", "ITE": "where",
-    "LShift": "lshift", "RShift": "rshift", "BitwiseFn_bitwise_and": "bitand", "BitwiseFn_bitwise_or": "bitor", "BitwiseFn_bitwise_xor": "bitxor",
+    "LShift": "lshift", "RShift": "rshift", "BitwiseFn_bitwise_and": "bitand", "BitwiseFn_bitwise_or": "bitor",
+    "BitwiseFn_bitwise_xor": "bitxor",
     "bitwise_and": "bitand", "bitwise_or": "bitor", "bitwise_xor": "bitxor",
     **{prefix + name: name
        for name in ("sqrt", "exp", "log", "log2", "cos", "sin", "tan", "cosh", "sinh", "tanh", "acos", "asin", "atan", "asinh")
@@ -69,9 +73,11 @@ _COMPARED: dict[type[ast.cmpop], str] = {
 
 CONDITIONS = frozenset({"eq", "ne", "le", "lt", "ge", "gt", "and", "or", "not"})
 _ARITY = {
-    **dict.fromkeys(("abs", "floor", "ceil", "trunc", "round", "float", "identity", "not", "sqrt", "exp", "log", "log2", "cos", "sin", "tan",
+    **dict.fromkeys(("abs", "floor", "ceil", "trunc", "round", "float", "identity", "not", "sqrt", "exp", "log", "log2", "cos", "sin",
+                     "tan",
                      "cosh", "sinh", "tanh", "acos", "asin", "atan", "asinh"), 1),
-    **dict.fromkeys(("mod", "floordiv", "ceildiv", "truediv", "pow", "eq", "ne", "le", "lt", "ge", "gt", "lshift", "rshift", "bitand", "bitor",
+    **dict.fromkeys(("mod", "floordiv", "ceildiv", "truediv", "pow", "eq", "ne", "le", "lt", "ge", "gt", "lshift", "rshift", "bitand",
+                     "bitor",
                      "bitxor", "round_decimal"), 2),
     **dict.fromkeys(("where", "modular_indexing"), 3),
 }  # fmt: skip
@@ -132,7 +138,8 @@ class _Reader:
                 return Term("and" if isinstance(op, ast.And) else "or", tuple(map(self.read, values)))
             case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARED for op in ops):
                 terms = [self.read(term) for term in (left, *comparators)]
-                compared: tuple[Term, ...] = tuple(Term(_COMPARED[type(op)], (a, b)) for op, a, b in zip(ops, terms, terms[1:], strict=False))
+                compared: tuple[Term, ...] = tuple(Term(_COMPARED[type(op)], (a, b)) for op, a,
+                                                   b in zip(ops, terms, terms[1:], strict=False))
                 return compared[0] if len(compared) == 1 else Term("and", compared)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return Term("where", (self.read(test), self.read(body), self.read(orelse)))

@@ -19,8 +19,8 @@ _FINEST = 1 << 20  # denominators of the fractions that are followed exactly
 class Real(Value):
     """op: `number`, `float` of an Expression, or a function of operands.
 
-    The functions are those of StableHLO that compute float64 as Python does: add, sub, mul, truediv, mod, floordiv, neg, abs, max, min, pow,
-    floor, ceil, trunc, round, sqrt, exp, log, log2, cos, sin, tan, tanh; select, whose first operand is a condition.
+    The functions are those of StableHLO that compute float64 as Python does: add, sub, mul, truediv, mod, floordiv, neg, abs, max, min,
+    pow, floor, ceil, trunc, round, sqrt, exp, log, log2, cos, sin, tan, tanh; select, whose first operand is a condition.
     """
 
     op: str
@@ -121,7 +121,10 @@ def rounded(op: str, value: Real) -> Expression:
 
 
 def fraction(value: Value) -> tuple[Expression, int] | None:
-    """(dividend, power of 2) where `value` is exactly their quotient, every step of its computation included; None where a step may round."""
+    """(dividend, power of 2) where `value` is exactly their quotient, every step of its computation included.
+
+    None where a step may round.
+    """
     if isinstance(value, Expression):
         return (value, 1) if _is_exact(value) else None
     assert isinstance(value, Real)
@@ -209,7 +212,8 @@ def _divided(left: Interval, right: Interval) -> Interval:
 
 
 _INTERVALS: dict[str, Callable[..., Interval]] = {
-    "float": lambda given: given, "add": _corners(lambda a, b: a + b), "sub": _corners(lambda a, b: a - b), "mul": _corners(lambda a, b: a * b),
+    "float": lambda given: given, "add": _corners(lambda a, b: a + b), "sub": _corners(lambda a, b: a - b),
+    "mul": _corners(lambda a, b: a * b),
     "truediv": _divided, "neg": lambda given: (-given[1], -given[0]), "max": _corners(max), "min": _corners(min),
     "abs": lambda given: (max(0.0, given[0], -given[1]), max(abs(given[0]), abs(given[1]))),
     "floor": _ends(math.floor), "ceil": _ends(math.ceil), "trunc": _ends(math.trunc), "round": _ends(round),

@@ -6,7 +6,8 @@ from lowering.sizes.parsing import Term, Unreadable, is_condition, parse
 
 # How tightly an operator binds, and its sign; as Python's grammar has it.
 _OPERATORS: dict[str, tuple[int, str]] = {
-    "or": (1, "or"), "and": (2, "and"), "not": (3, "not "), "eq": (4, "=="), "ne": (4, "!="), "le": (4, "<="), "lt": (4, "<"), "ge": (4, ">="),
+    "or": (1, "or"), "and": (2, "and"), "not": (3, "not "), "eq": (4, "=="), "ne": (4, "!="), "le": (4, "<="), "lt": (4, "<"),
+    "ge": (4, ">="),
     "gt": (4, ">"), "bitor": (5, "|"), "bitxor": (6, "^"), "bitand": (7, "&"), "lshift": (8, "<<"), "rshift": (8, ">>"), "add": (9, "+"),
     "sub": (9, "-"), "mul": (10, "*"), "truediv": (10, "/"), "floordiv": (10, "//"), "mod": (10, "%"), "neg": (11, "-"), "pow": (12, "**"),
 }  # fmt: skip

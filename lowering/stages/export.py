@@ -84,7 +84,8 @@ class Export(Stage):
             module = instantiate(model)
         example = {name: value if name in model.ints else mode.from_tensor(value)
                    for name, value in inputs.make(model, model.examples(), model.seed).items()}
-        note("weights_none", "the model was built without weights: it was not run, and no number can be checked", f"models.{model.name}.weights")
+        note("weights_none", "the model was built without weights: it was not run, and no number can be checked",
+             f"models.{model.name}.weights")
         return self.export(Built(model, module), example, note)
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
@@ -102,7 +103,8 @@ class Export(Stage):
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
         with recurrent.keep_whole():
-            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy, Settings(tuple(self.extended_debug)),
+            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy,
+                                   Settings(tuple(self.extended_debug)),
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()))
         best = attempts.best(tried)
         found = best.record
@@ -151,7 +153,8 @@ class Export(Stage):
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
             with exported.record_guards(result) as further:
-                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else decompositions.choose(node),
+                decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls)
+                          else decompositions.choose(node),
                           specialized)
             assumed += further
             _report_specialized(specialized, export.record, note)
@@ -177,7 +180,8 @@ class Export(Stage):
         return revealed[0]
 
     def _joint(self, captured: ExportedProgram, model: Model) -> tuple[ExportedProgram, list[Any]]:
-        """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random numbers,
+        """`captured`, functional and with the gradients of its loss, and what that assumes; Unsupported lists the ops that draw random
+        numbers,
         and the loops."""
         from lowering.fx import joint  # a second of imports, which a process that only reads this stage's options does without
 

@@ -76,7 +76,8 @@ class Verify(Stage):
         return found
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError, Unsupported
+        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError,
+        Unsupported
         (XLA cannot run such a program)."""
         if weights.list_fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
@@ -122,10 +123,12 @@ class Verify(Stage):
             why = "the program's guards decline the others" if found.declined else "no others were found inside the budgets"
             note("few_points", f"{len(found.points)} of {self.points} points were compared: {why}", "stages.verify.points")
         if found.random:
-            note("results_random", "random results were compared by dtype and shape, and by their distributions over several runs where a run "
+            note("results_random", "random results were compared by dtype and shape, and by their distributions over several runs "
+                 "where a run "
                  "is quick", ", ".join(found.random))
         for dtype, reason in found.weakened.items():
-            note("tolerance_weakened", f"more is allowed than the default of {dtype}: {reason or 'no reason is given'}", f"tolerances.{dtype}")
+            note("tolerance_weakened", f"more is allowed than the default of {dtype}: {reason or 'no reason is given'}",
+                 f"tolerances.{dtype}")
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """The points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""

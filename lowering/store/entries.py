@@ -161,7 +161,8 @@ class Store:
                 (draft / IR).write_bytes(ir)
             mark = None if ir is None else compute_digest(ir)
             plain = json.loads(files.encode_json([data, held]))
-            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": compute_digest([plain[0], plain[1], mark])}
+            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark,
+                     "sha256": compute_digest([plain[0], plain[1], mark])}
             files.write_bytes(draft / ENTRY, files.encode(files.encode_json(whole)), durable=False)  # the digest reveals a torn file
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):

@@ -75,7 +75,8 @@ def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | No
     from lowering.fx import archive
 
     try:
-        graph = archive.read_graph(written) if written else archive.serialize_program(program, serialize_example_inputs=False).exported_program
+        graph = archive.read_graph(written) if written else archive.serialize_program(program,
+                                                                                      serialize_example_inputs=False).exported_program
     except Exception:  # noqa: BLE001 - torch raises many kinds for programs that it cannot serialize
         return None
     import torch

@@ -114,7 +114,8 @@ def _captured(model: Model, module: torch.nn.Module, arguments: dict[str, Any], 
     with capture(training.unwrap(module), settings) as log:
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
-            with marking as calls, _oblivious(attempt), watched() as seen:  # not in a function of its own, whose frame would be taken for the model's
+            # not in a function of its own, whose frame would be taken for the model's
+            with marking as calls, _oblivious(attempt), watched() as seen:
                 program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model),
                                               strict=attempt == "strict", prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
@@ -146,7 +147,8 @@ def _is_about_sizes(error: BaseException) -> bool:
     for link in _chain(error):
         if isinstance(link, GuardOnDataDependentSymNode):
             return not all(map(_UNBACKED.fullmatch, NAME.findall(str(getattr(link, "cond", "")))))
-        if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError) and link.error_type == UserErrorType.CONSTRAINT_VIOLATION):
+        if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError)
+                                                          and link.error_type == UserErrorType.CONSTRAINT_VIOLATION):
             return True
         if any(frame.f_code.co_filename == symbolic_shapes.__file__ for frame, _ in traceback.walk_tb(link.__traceback__)):
             return True  # its solver of inequalities asserts that it meets none that it cannot solve

@@ -1,4 +1,6 @@
-"""Decide the assertions on sizes that torch deferred to run time: over the declared ranges, each is true, or true of some sizes, or of none."""
+"""Decide the assertions on sizes that torch deferred to run time: over the declared ranges, each is true, or true of some sizes, or of
+none.
+"""
 
 from __future__ import annotations
 

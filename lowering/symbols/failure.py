@@ -33,7 +33,8 @@ def failure_of(export: Export) -> Failure | None:
     message = str(error).split("\n\nThe error above occurred when calling torch.export")[0]
     kind = _kind(error)
     fixes = _fixes(message) or _checks(error)
-    violations = [line.strip()[2:].split("Specializations unexpectedly required")[0] for line in message.splitlines() if line.startswith("  - ")]
+    violations = [line.strip()[2:].split("Specializations unexpectedly required")[0] for line in message.splitlines()
+                  if line.startswith("  - ")]
     needs = tuple(_translated(text, export) for text in violations)
     if (unequal := _unequal(message, export)) is not None:
         needs, fixes = unequal
@@ -48,11 +49,13 @@ def failure_of(export: Export) -> Failure | None:
 
 
 _SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
-_UNSATISFIED = re.compile(r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
+_UNSATISFIED = re.compile(
+    r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
 _SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
 _NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.*)")
-_WORDS = (("The values of ", ""), (" must always be equal", " must be equal"), (" must always be related to the values of ", " must follow "),
+_WORDS = (("The values of ", ""), (" must always be equal", " must be equal"),
+          (" must always be related to the values of ", " must follow "),
           (" by ", " as "))
 _UNEQUAL = re.compile(
     r"size of tensor a \((?P<left>.*?)\) must match the size of tensor b \((?P<right>.*?)\) at non-singleton dimension (?P<dim>\d+)")

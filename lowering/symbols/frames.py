@@ -24,7 +24,9 @@ _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_path
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or the log's readers."""
+    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or the log's
+    readers.
+    """
     if file.startswith("<") or file in _READERS:
         return False
     parts = Path(file).parts

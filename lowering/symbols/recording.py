@@ -27,7 +27,8 @@ def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseE
     try:
         return _build_record(Export(log, model, program, error))
     except Exception:  # noqa: BLE001 - an error in the log must not fail the export
-        return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),), versions=list_versions())
+        return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),),
+                            versions=list_versions())
 
 
 def _build_record(export: Export) -> SymbolRecord:

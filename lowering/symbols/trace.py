@@ -32,7 +32,8 @@ def render(log: Log) -> str:
     formatter: logging.Formatter = TorchLogsFormatter(trace=True)
     records = [record for record in log.trace if "str" not in _read_metadata(record)]
     files_of = {number: name for name, number in INTERN_TABLE.items()}
-    return "".join((*_list_file_names(formatter, records[:1]), *(_format_line(formatter, _make_readable(record, files_of)) for record in records)))
+    return "".join((*_list_file_names(formatter, records[:1]),
+                    *(_format_line(formatter, _make_readable(record, files_of)) for record in records)))
 
 
 def save(log: Log, folder: Path) -> Path:

@@ -35,20 +35,26 @@ def format_page(record: SymbolRecord, markdown: bool = False) -> str:
     if record.warnings:
         blocks += [_format_section(f"Warnings ({len(record.warnings)})", markdown),
                    "\n".join(f"- {warned.code}: {warned.message}{_format_line(warned.line, ' (', ')')}" for warned in record.warnings)]
-    blocks += [_format_section("Requested dims", markdown), _format_table(_DIM, [_build_dim_row(dim) for dim in record.requested], markdown)]
+    blocks += [_format_section("Requested dims", markdown), _format_table(_DIM, [_build_dim_row(dim) for dim in record.requested],
+                                                                          markdown)]
     if any(dim.levels for dim in record.requested):
         blocks += [_format_section("Down the levels", markdown), _format_levels(record.requested, markdown)]
     if record.symbols:
-        blocks += [_format_section("Symbols", markdown), _format_table(("symbol", "meaning", "source", "created", "traced", "promised", "code line"),
+        blocks += [_format_section("Symbols", markdown), _format_table(("symbol", "meaning", "source", "created", "traced", "promised",
+                                                                        "code line"),
                                                         [_build_symbol_row(entry) for entry in record.symbols], markdown)]
     if record.relations:
         rows = [(one.kind, one.text, _format_holds(one), _format_checkers(one), str(one.line or "")) for one in record.relations]
-        blocks += [_format_section("Relations", markdown), _format_table(("kind", "relation", "holds", "checked by", "code line"), rows, markdown)]
+        blocks += [_format_section("Relations", markdown), _format_table(("kind", "relation", "holds", "checked by", "code line"), rows,
+                                                                         markdown)]
     return "\n\n".join(blocks) + "\n"
 
 
 def format_suggestion(record: SymbolRecord) -> str:
-    """Return the changes that would make a failed export pass, on one line: code that keeps a size, YAML keys, or torch's fixes. May be empty."""
+    """Return the changes that would make a failed export pass, on one line: code that keeps a size, YAML keys, or torch's fixes.
+
+    May be empty.
+    """
     if record.error is None:
         return ""
     kept = _kept(record.error.line.code) if record.error.line is not None else ""
@@ -64,7 +70,8 @@ _KEEPING = {"math.sqrt": "size ** 0.5 or torch.sym_sqrt(size)", "math.pow": "siz
 
 
 def _kept(code: str) -> str:
-    found = [f"{keeps} in the place of {name}(size)" for name, keeps in _KEEPING.items() if re.search(rf"(?<![\w.]){re.escape(name)}\(", code)]
+    found = [f"{keeps} in the place of {name}(size)" for name, keeps in _KEEPING.items()
+             if re.search(rf"(?<![\w.]){re.escape(name)}\(", code)]
     return f"to keep a size dynamic, {', '.join(found)}" if found else ""
 
 
@@ -106,7 +113,8 @@ def explain(record: SymbolRecord, symbol: str | None = None) -> str:
     related = [relation for relation in record.relations if names & (_split_words(relation.expr) | _split_words(relation.text))]
     if related:
         blocks.append("relations:\n" + "\n".join(
-            f"  {one.text} ({one.kind}; holds: {_format_holds(one)}; checked by {_format_checkers(one)}){_format_line(one.line)}" for one in related))
+            f"  {one.text} ({one.kind}; holds: {_format_holds(one)}; checked by {_format_checkers(one)}){_format_line(one.line)}"
+            for one in related))
     found = format_timeline(record, symbol)
     return "\n\n".join([*blocks, *(["timeline:\n" + found.rstrip()] if found else [])]) + "\n"
 

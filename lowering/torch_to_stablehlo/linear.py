@@ -28,7 +28,8 @@ def _cholesky(call: Call) -> Sequence[ir.Value] | None:
 def _clear_upper(call: Call, matrix: ir.Value) -> ir.Value:
     """Set the elements above the diagonal to zero. XLA may leave any values there."""
     type_ = ir.RankedTensorType(matrix.type)
-    places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor_type(list(type_.shape), "i64"), iota_dimension=f"{dim} : i64")
+    places = [call.make("stablehlo.dynamic_iota", [call.shape(matrix)], tensor_type(list(type_.shape), "i64"),
+                        iota_dimension=f"{dim} : i64")
               for dim in (type_.rank - 2, type_.rank - 1)]
     kept = call.make("stablehlo.compare", places, tensor_type(list(type_.shape), "i1"),
                      comparison_direction="#stablehlo<comparison_direction GE>")  # fmt: skip
@@ -53,7 +54,8 @@ def _solve_triangular(call: Call) -> Sequence[ir.Value] | None:
     if _batch_dims(matrix) != _batch_dims(right):
         return None
     upper, left, unit = (call.constant(position) for position in (2, 3, 4))
-    return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_spell_bool(left), lower=_spell_bool(not upper),
+    return [call.make("stablehlo.triangular_solve", [matrix, right], call.result(), left_side=_spell_bool(left),
+                      lower=_spell_bool(not upper),
                       unit_diagonal=_spell_bool(unit), transpose_a="#stablehlo<transpose NO_TRANSPOSE>")]  # fmt: skip
 
 

@@ -53,7 +53,8 @@ rule("prim.abs.float")(_floats("math.absf"))
 for _torch, _name in {"__and__": "arith.andi", "__or__": "arith.ori", "__xor__": "arith.xori", "__rshift__": "arith.shrsi"}.items():
     rule(f"aten.{_torch}.int")(_ints(_name))
 rule("aten.__lshift__.int")(_ints("arith.shli"))
-for _torch, _predicate, _forms in (("eq", 1, _MIXED[1:]), ("gt", 2, ("int_float",)), ("ge", 3, ("int_float",)), ("lt", 4, _MIXED), ("le", 5, _MIXED),
+for _torch, _predicate, _forms in (("eq", 1, _MIXED[1:]), ("gt", 2, ("int_float",)), ("ge", 3, ("int_float",)), ("lt", 4, _MIXED),
+                                   ("le", 5, _MIXED),
                                    ("ne", 13, ("float", "int_float"))):  # fmt: skip
     rule(*(f"aten.{_torch}.{form}" for form in _forms))(_compared(_predicate))
 

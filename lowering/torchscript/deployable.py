@@ -42,7 +42,8 @@ def _forward_source(program: Program) -> str:
     inputs = [(argument, value) for argument, value in zip(program.signature.arguments, program.ir.inputs(), strict=True)
               if argument.kind == "input"]  # fmt: skip
     declared = ", ".join(f"{argument.name}: {_spell_type(value.type())}" for argument, value in inputs)
-    read = [_read_expression(argument.name.split(".")) if argument.kind != "input" else argument.name for argument in program.signature.arguments]
+    read = [_read_expression(argument.name.split(".")) if argument.kind != "input" else argument.name
+            for argument in program.signature.arguments]
     return f"def forward(self, {declared}):\n    return lowered({', '.join(read)})\n"
 
 

@@ -118,7 +118,8 @@ def _call_op(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any:
 def _insert_complex(builder: Builder, given: complex, node: Node) -> Value:
     """Insert a complex number as a 0-d tensor of the result's dtype, the only form that it has below this level."""
     dtype = node.meta["val"].dtype
-    parts = [_insert_full(builder, part, torch.float64 if dtype is torch.complex128 else torch.float32) for part in (given.real, given.imag)]
+    parts = [_insert_full(builder, part, torch.float64 if dtype is torch.complex128 else torch.float32)
+             for part in (given.real, given.imag)]
     made = builder.graph.create("aten::complex", parts, 1)
     builder.insert(node, made)
     made.output().setType(torch._C.TensorType.get().with_dtype(dtype).with_sizes([]))  # type: ignore[attr-defined]

@@ -1,4 +1,7 @@
-"""Elements of integer tensors that are made of iotas and sizes, as affine maps of their index; comparisons of two are decided where they can be."""
+"""Elements of integer tensors that are made of iotas and sizes, as affine maps of their index.
+
+Comparisons of two are decided where they can be.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,8 @@ def _convert(op: Any, known: Known) -> AffineMap | None:
 
 def _width(value: Any) -> int | None:
     element = ir.RankedTensorType(value.type).element_type
-    return ir.IntegerType(element).width if isinstance(element, ir.IntegerType) and str(element).startswith("i") and str(element) != "i1" else None
+    return ir.IntegerType(element).width if isinstance(element,
+                                                       ir.IntegerType) and str(element).startswith("i") and str(element) != "i1" else None
 
 
 _RULES: dict[str, Rule] = {

@@ -41,7 +41,8 @@ def dims(op: Any, known: Known) -> list[Shape | None]:
 
 def shape_operand(name: str) -> int | None:
     """Which operand of a dynamic op is its result's shape."""
-    return {"stablehlo.dynamic_broadcast_in_dim": 1, "stablehlo.dynamic_reshape": 1, "stablehlo.dynamic_iota": 0, "stablehlo.rng": 2}.get(name)
+    return {"stablehlo.dynamic_broadcast_in_dim": 1, "stablehlo.dynamic_reshape": 1, "stablehlo.dynamic_iota": 0,
+            "stablehlo.rng": 2}.get(name)
 
 
 def integers(op: Any, name: str) -> list[int]:
@@ -191,7 +192,8 @@ def _convolution(op: Any, known: Known) -> Shape | None:
         numbers.output_feature_dimension: kernel[numbers.kernel_output_feature_dimension],
     }
     windows = _windows(op, len(numbers.input_spatial_dimensions), lhs="lhs_dilation", rhs="rhs_dilation")
-    places = zip(numbers.output_spatial_dimensions, numbers.input_spatial_dimensions, numbers.kernel_spatial_dimensions, windows, strict=True)
+    places = zip(numbers.output_spatial_dimensions, numbers.input_spatial_dimensions, numbers.kernel_spatial_dimensions, windows,
+                 strict=True)
     for output, source, window, settings in places:
         result[output] = _windowed(image[source], kernel[window], *settings)
     return tuple(result[position] for position in range(len(image)))

@@ -68,8 +68,10 @@ for _names, _compute in {
 
 _OF_FLOATS: dict[str, Callable[..., Value]] = {
     "arith.addf": operations.add, "arith.subf": operations.subtract, "arith.mulf": operations.multiply, "arith.divf": operations.divide,
-    "arith.negf": operations.negate, "arith.maximumf": operations.maximum, "arith.minimumf": operations.minimum, "math.absf": operations.absolute,
-    "math.powf": lambda left, right: real.apply("pow", left, right), "math.sqrt": operations.function("sqrt"), "math.exp": operations.function("exp"),
+    "arith.negf": operations.negate, "arith.maximumf": operations.maximum, "arith.minimumf": operations.minimum,
+    "math.absf": operations.absolute,
+    "math.powf": lambda left, right: real.apply("pow", left, right), "math.sqrt": operations.function("sqrt"),
+    "math.exp": operations.function("exp"),
     "math.log": operations.function("log"), "math.log2": operations.function("log2"), "math.cos": operations.function("cos"),
     "math.sin": operations.function("sin"), "math.tan": operations.function("tan"), "math.tanh": operations.function("tanh"),
     "math.roundeven": operations.rounded("round"), "math.trunc": operations.rounded("trunc"), "arith.fptosi": operations.rounded("trunc"),
@@ -153,7 +155,8 @@ def _floor(op: Any, known: Known) -> Values | None:
 def _rounded(way: str, op: Any, known: Known) -> Values | None:
     """As an int, which is what becomes of it; of floats of other types only a quotient of sizes, which is taken to be exact."""
     values = known.numbers(op.operands[0])
-    if values is None or len(values) != 1 or (not _is_float64(op.operands[0]) and isinstance(values[0], Real) and real.quotient(values[0]) is None):
+    if values is None or len(values) != 1 or (not _is_float64(op.operands[0]) and isinstance(values[0], Real)
+                                              and real.quotient(values[0]) is None):
         return None
     return (operations.rounded(way)(values[0]),)
 
@@ -243,7 +246,10 @@ def _broadcast(op: Any, known: Known) -> Values | None:
 
 
 def broadcast(left: Values, right: Values) -> Values:
-    """The common shape, aligned at the right. Dims that may differ are equal by the strict rule: a size that is not the int 1 does not broadcast."""
+    """The common shape, aligned at the right.
+
+    Dims that may differ are equal by the strict rule: a size that is not the int 1 does not broadcast.
+    """
     width = max(len(left), len(right))
     left, right = (ex.ONE,) * (width - len(left)) + left, (ex.ONE,) * (width - len(right)) + right
     return tuple(b if a == ex.ONE or (b.constant not in (None, 1)) else a for a, b in zip(left, right, strict=True))

@@ -1,4 +1,6 @@
-"""scf's if, while and for as StableHLO's if and while: scalars become 0-d tensors, and what is known of sizes holds inside and behind them."""
+"""scf's if, while and for as StableHLO's if and while: scalars become 0-d tensors, and what is known of sizes holds inside and behind
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ OPS = frozenset({"torch.prim.If", "torch.prim.Loop"})
 
 
 def keep_conditions(module: Any) -> None:
-    """Hide from `PASS` the initial conditions that are constants, where a later one is not: it takes such a loop for one that only counts."""
+    """Hide from `PASS` the initial conditions that are constants, where a later one is not: it takes such a loop for one that only
+    counts.
+    """
     for loop in [op for op in mlir.walk_operations(module) if op.name == "torch.prim.Loop"]:
         first, again = loop.operands[1], list(loop.regions[0].blocks[0].operations)[-1].operation.operands[0]
         if _is_constant(first) and not _is_constant(again):
@@ -51,7 +55,8 @@ def _while(op: Any, rewrite: Rewrite) -> None:
     first, second = (region.blocks[0] for region in op.regions)
     condition = list(first.operations)[-1].operation
     if len(list(first.operations)) != 1:
-        rewrite.problems.append(Problem(f"scf.while at {op.location}", "computes its condition in a form that this legalization does not know"))
+        rewrite.problems.append(Problem(f"scf.while at {op.location}",
+                                        "computes its condition in a form that this legalization does not know"))
         return
     positions = {argument: position for position, argument in enumerate(first.arguments)}
     deciding, *passed = list(condition.operands)

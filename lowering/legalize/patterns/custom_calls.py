@@ -59,7 +59,8 @@ def erase_stand_ins(module: Any) -> None:
 
 def sized_by_data(module: Any) -> list[tuple[str, str]]:
     """(op, location) of each custom call whose result sizes no operand tells."""
-    return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.list_calls(module) if bridge.is_open(call)]
+    return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.list_calls(module)
+            if bridge.is_open(call)]
 
 
 def _held(rewrite: Rewrite) -> Mapping[str, Any]:

@@ -54,7 +54,8 @@ def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     kept = list(right.owner.attributes["broadcast_dimensions"])
     others = [position for position in range(len(rewrite.known.dims(right))) if position not in numbers.right_batch]
     keeps_sizes = all(rewrite.known.dims(source)[i] == rewrite.known.dims(right)[place] for i, place in enumerate(kept))
-    free = [position for position in range(len(rewrite.known.dims(left))) if position not in (*numbers.left_batch, *numbers.left_contracting)]
+    free = [position for position in range(len(rewrite.known.dims(left)))
+            if position not in (*numbers.left_batch, *numbers.left_contracting)]
     if kept != others or not keeps_sizes or list(numbers.left_batch) + free != sorted([*numbers.left_batch, *free]):
         return None
     plain = Numbers((), (), numbers.left_contracting, tuple(kept.index(place) for place in numbers.right_contracting))
@@ -90,7 +91,8 @@ def _merged_rows(op: Any, rewrite: Rewrite) -> None:
         return
     source = left.owner.operands[0]
     before, after = rewrite.known.dims(source), rewrite.known.dims(left)
-    if 0 in numbers.left_contracting or before[:1] == after[:1]:  # where the first dim is still the first, only dims of size 1 were merged into it
+    # where the first dim is still the first, only dims of size 1 were merged into it
+    if 0 in numbers.left_contracting or before[:1] == after[:1]:
         return
     count = next((count for count in range(2, len(before)) if ex.product(before[:count]) == after[0]), None)
     if count is None:
@@ -111,7 +113,8 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
     left, right = sources = [_split_batch(operand, rewrite) for operand in op.operands]
     if numbers.left_batch != (0,) or numbers.right_batch != (0,) or left is None or right is None:
         return
-    counts = {len(rewrite.known.dims(source)) - len(rewrite.known.dims(operand)) + 1 for source, operand in zip(sources, op.operands, strict=True)}
+    counts = {len(rewrite.known.dims(source)) - len(rewrite.known.dims(operand)) + 1 for source,
+              operand in zip(sources, op.operands, strict=True)}
     if len(counts) != 1 or rewrite.known.dims(left)[: min(counts)] != rewrite.known.dims(right)[: min(counts)]:
         return
     count = counts.pop()

@@ -128,7 +128,8 @@ def _gather(op: Any, rewrite: Rewrite) -> None:
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     shape = rewrite.known.dims(source)
     at = iotas.map_of(op.operands[1], rewrite.known)
-    taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size) for size in shapes.integers(op, "slice_sizes")]
+    taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size)
+                                                                               for size in shapes.integers(op, "slice_sizes")]
     takes_rows = list(numbers.collapsed_slice_dims) == [0] == list(numbers.start_index_map) and not numbers.operand_batching_dims
     puts_rows = list(numbers.offset_dims) == list(range(1, len(shape)))
     if at is None or taken is None or list(taken) != [ex.ONE, *shape[1:]] or not takes_rows or not puts_rows:
@@ -177,7 +178,8 @@ def _iota(op: Any, rewrite: Rewrite) -> None:
         length, element = shape[position], str(ir.RankedTensorType(op.results[0].type).element_type)
         size = "?" if length.constant is None else str(length.constant)
         with ir.InsertionPoint(op), op.location:
-            line = emitter.op("stablehlo.iota", [], f"tensor<{size}x{element}>", iota_dimension="0 : i64") if length.constant is not None else \
+            line = emitter.op("stablehlo.iota", [], f"tensor<{size}x{element}>",
+                              iota_dimension="0 : i64") if length.constant is not None else \
                 emitter.op("stablehlo.dynamic_iota", [emitter.vector([length])], f"tensor<{size}x{element}>", iota_dimension="0 : i64")
         rewrite.known.learn_dims(line, (length,))
         _create(op, "stablehlo.dynamic_broadcast_in_dim", [line, op.operands[0]], rewrite,

@@ -70,7 +70,8 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
         created = create(op, tensor_type(shape, value), [op.operands[0], weight], moved)
     else:
         operands = [_split(operand, parts, rewrite) for operand in op.operands]
-        created = ir.Operation.create(op.name, results=[tensor_type(shape, value)], operands=operands, attributes=dict(op.attributes.items()))
+        created = ir.Operation.create(op.name, results=[tensor_type(shape, value)], operands=operands,
+                                      attributes=dict(op.attributes.items()))
     rewrite.known.learn_dims(created.result, shape)
     return created.result
 
@@ -84,7 +85,8 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     source = left.owner.operands[0]
     before, after, weight = (rewrite.known.dims(value) for value in (source, left, right))
     count = len(before) - len(after) + 1
-    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and is_static(before[-count:]) and numbers.left_contracting == (len(after) - 1,)
+    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and is_static(before[-count:])
+    is_merged = is_merged and numbers.left_contracting == (len(after) - 1,)
     if not is_merged or not is_static(weight):
         return None
     place = numbers.right_contracting[0]

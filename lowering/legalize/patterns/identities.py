@@ -1,4 +1,6 @@
-"""Arithmetic that gives one of its operands back, or the same in fewer ops: only what holds for every number of the type, NaN and -0 included."""
+"""Arithmetic that gives one of its operands back, or the same in fewer ops: only what holds for every number of the type, NaN and -0
+included.
+"""
 
 from __future__ import annotations
 

@@ -92,7 +92,9 @@ def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
 
 
 def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
-    """`operand` before `move`: a value, a function that makes it at the current place of insertion, or None where there is no such thing."""
+    """`operand` before `move`: a value, a function that makes it at the current place of insertion, or None where there is no such
+    thing.
+    """
     if splat(operand) is not None:
         return lambda: broadcast(splat(operand), (), move.source, rewrite)
     own = Move.of(operand, rewrite)
@@ -124,6 +126,7 @@ def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rew
 
 def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
     """`value` with dims `shape` at the current place of insertion, and simplified."""
-    created = ir.Operation.create("stablehlo.dynamic_reshape", results=[tensor_type(shape, value)], operands=[value, rewrite.emitter.vector(shape)])
+    created = ir.Operation.create("stablehlo.dynamic_reshape", results=[tensor_type(shape, value)],
+                                  operands=[value, rewrite.emitter.vector(shape)])
     rewrite.known.learn_dims(created.result, shape)
     return rewrite.folded(created)

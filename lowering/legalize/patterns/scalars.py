@@ -63,7 +63,8 @@ def _compare(op: Any, rewrite: Rewrite) -> Any:
     predicate = op.attributes["predicate"].value
     direction = _INTEGER_PREDICATES[predicate] if op.name == "arith.cmpi" else _FLOAT_PREDICATES[predicate]
     operands = [rewrite.data(operand) for operand in op.operands]
-    return rewrite.emitter.op("stablehlo.compare", operands, "tensor<i1>", comparison_direction=f"#stablehlo<comparison_direction {direction}>")
+    return rewrite.emitter.op("stablehlo.compare", operands, "tensor<i1>",
+                              comparison_direction=f"#stablehlo<comparison_direction {direction}>")
 
 
 @_rule(*_ELEMENTWISE)
@@ -100,7 +101,8 @@ def _from_elements(op: Any, rewrite: Rewrite) -> Any | None:
     if type_.rank > 1:
         return None
     parts = [emitter.op("stablehlo.reshape", [rewrite.data(operand)], f"tensor<1x{element}>") for operand in op.operands]
-    return parts[0] if len(parts) == 1 else emitter.op("stablehlo.concatenate", parts, f"tensor<{len(parts)}x{element}>", dimension="0 : i64")
+    return parts[0] if len(parts) == 1 else emitter.op("stablehlo.concatenate", parts, f"tensor<{len(parts)}x{element}>",
+                                                       dimension="0 : i64")
 
 
 @_rule("tensor.expand_shape", "tensor.collapse_shape", "tensor.cast")
