@@ -163,11 +163,13 @@ def product(factors: tuple[Expression, ...] | list[Expression]) -> Expression:
 
 
 def floordiv(left: Expression, right: Expression) -> Expression:
-    """left // right for a positive right; exact polynomial division where there is one."""
+    """left // right for a positive right or a constant one; exact polynomial division where there is one."""
     exact = divide_exactly(left, right)
     if exact is not None:
         return exact
     divisor = right.constant
+    if divisor is not None and divisor < 0:  # rounds down, too: as n // -2 does, of which -(n // -2) is the quotient rounded up
+        return floordiv(-left, -right)
     if divisor is not None and divisor > 0:
         # (k*divisor*m + rest) // divisor = k*m + rest // divisor
         whole = Expression.of({monomial: factor // divisor for monomial, factor in left.terms if factor % divisor == 0})

@@ -23,7 +23,8 @@ def _arithmetic(op: str, of_ints: Callable[[Expression, Expression], Expression]
     return compute
 
 
-def _floordiv(left: Expression, right: Expression) -> Expression:
+def floor_quotient(left: Expression, right: Expression) -> Expression:
+    """left // right for a divisor of any sign, as Python rounds it."""
     low, high = right.bounds()
     if low is not None and low >= 0:
         return ex.floordiv(left, right)
@@ -48,12 +49,12 @@ def _power(base: Expression, exponent: Expression) -> Value:
 
 
 def floordiv(left: Value, right: Value) -> Value:
-    return _arithmetic("floordiv", _floordiv)(left, right)
+    return _arithmetic("floordiv", floor_quotient)(left, right)
 
 
 def remainder(left: Value, right: Value) -> Value:
     """left % right, with the sign of `right`."""
-    return _arithmetic("mod", lambda a, b: a - _floordiv(a, b) * b)(left, right)
+    return _arithmetic("mod", lambda a, b: a - floor_quotient(a, b) * b)(left, right)
 
 
 def power(left: Value, right: Value) -> Value:

@@ -32,10 +32,10 @@ def insert_power(builder: Builder, node: Node) -> Value:
 def insert_modulo(builder: Builder, node: Node) -> Value:
     """Insert a remainder with the sign of the divisor.
 
-    At lower levels it has the sign of the dividend, so it is computed by a floor division if the dividend can be negative.
+    At lower levels it has the sign of the dividend, so it is computed by a floor division if one of them can be negative.
     """
     dividend, divisor = (builder.scalar(argument) for argument in node.args)
-    if not _is_int(node) or _is_never_negative(node.args[0]):
+    if not _is_int(node) or all(map(_is_never_negative, node.args)):
         return builder.number(node, "aten::remainder", [dividend, divisor], node.meta["val"])
     whole = builder.number(node, "aten::floordiv", [dividend, divisor], 0)
     return builder.number(node, "aten::sub", [dividend, builder.number(node, "aten::mul", [whole, divisor], 0)], 0)

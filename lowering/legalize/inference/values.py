@@ -60,8 +60,10 @@ for _names, _compute in {
     ("arith.muli", "stablehlo.multiply", "index.mul"): Expression.__mul__,
     ("arith.maxsi", "arith.maxui", "stablehlo.maximum"): ex.maximum,
     ("arith.minsi", "arith.minui", "stablehlo.minimum"): ex.minimum,
-    ("arith.divui", "arith.floordivsi"): ex.floordiv,
-    ("arith.ceildivsi", "arith.ceildivui"): ex.ceildiv,
+    ("arith.divui",): ex.floordiv,
+    ("arith.floordivsi",): operations.floor_quotient,
+    ("arith.ceildivsi",): lambda left, right: -operations.floor_quotient(-left, right),
+    ("arith.ceildivui",): ex.ceildiv,
     ("arith.remui",): ex.remainder,
 }.items():
     _rule(*_names)(_binary(_compute))
