@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 
 from lowering.sizes import expression as ex
@@ -13,6 +14,7 @@ from lowering.sizes.spelling import spell
 
 Symbols = MutableMapping[str, Expression]
 Exact = Callable[[Term, Term], bool]
+_CALL = re.compile(r"\w\s*\(")
 
 
 class NoForm(Unknown):
@@ -38,8 +40,13 @@ def number(text: int | str, symbols: Symbols, is_exact: Exact | None = None) -> 
 
 
 def size(text: int | str, symbols: Symbols) -> Expression:
-    """What `text` computes, which must be an int."""
+    """Return what `text` computes, which must be an int.
+
+    torch prints a division that leaves no rest as `/`. Nothing in such a text rounds, so each of its divisions is exact.
+    """
     value = number(text, symbols)
+    if not isinstance(value, Expression) and not _CALL.search(str(text)):
+        value = number(text, symbols, lambda dividend, divisor: True)
     if isinstance(value, Expression):
         return value
     raise NoForm(f"'{text}' is a float, and no size")

@@ -140,7 +140,7 @@ def test_a_job_that_is_all_there_needs_no_process(tmp_path: Path, monkeypatch: p
     for folder in folders:
         prepare(toys.job(), folder, store=tmp_path / "store")
     assert watch.lower(folders[0]).outcome == "ok"
-    monkeypatch.setattr(watch.client, "server", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr(watch.client, "get_server", lambda: pytest.fail("a process was started"))
     again = watch.lower(folders[1])
     assert cache(again) == {"export": "hit", "script": "hit", "torch": "hit"}
     assert JobResult.load(folders[1]) == again
@@ -151,7 +151,7 @@ def test_a_job_that_is_all_there_needs_no_process(tmp_path: Path, monkeypatch: p
 
 
 def test_an_old_result_in_the_store_is_not_taken_by_other_code(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse.provenance, "sources", lambda *names: {"lowering/new.py": "0" * 64})
+    monkeypatch.setattr(reuse.provenance, "digest_sources", lambda *names: {"lowering/new.py": "0" * 64})
     result = run(toys.job(), tmp_path / "again", store)
     assert set(cache(result).values()) == {"miss"}
     assert "changed" in result.stages[0].why

@@ -66,7 +66,7 @@ def test_an_ok_job(tmp_path: Path) -> None:
     ("sys.exit", "error", "sys.exit(0)"),
     ("memory error", "oom", "MemoryError"),
     ("infra", "infra", "is gone"),
-    ("os._exit", "crash", "exit code 0 and no result"),
+    ("os._exit", "crash", "exited with code 0 and no result"),
     ("segfault", "crash", "SIGSEGV"),
     ("abort", "crash", "SIGABRT"),
     ("kill", "infra", "killed from outside by SIGKILL"),
