@@ -87,9 +87,15 @@ def test_what_has_no_value_says_why() -> None:
     with pytest.raises(normal.NoForm, match="has no form in StableHLO"):
         normal.number("math.asin(1 / w) > 0", normal.symbols(BOUNDS))
     with pytest.raises(normal.NoForm, match="is a float, and no size"):
-        normal.size("w / 7", normal.symbols(BOUNDS))
+        normal.size("0.5 * w", normal.symbols(BOUNDS))
+    with pytest.raises(normal.NoForm, match="is a float, and no size"):
+        normal.size("abs(w / 7)", normal.symbols(BOUNDS))
     with pytest.raises(normal.NoForm, match="has no value"):
         normal.number("w // 0", normal.symbols(BOUNDS))
+
+
+def test_an_exact_quotient_that_torch_prints_is_a_size() -> None:
+    assert normal.size("w / 7 + 1", normal.symbols(BOUNDS)) == normal.size("w // 7 + 1", normal.symbols(BOUNDS))
 
 
 def test_other_texts_stay_as_they_are() -> None:
