@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -69,7 +70,7 @@ class Arbiter:
         if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
             says = "differs from eager, but not more than eager's own where weights are off by their rounding"
             return self._accepted("gradient_ill_conditioned", result, found, says)
-        if result.kind == "gradient" and self._is_rounding_nearby(index, result.name, got, want, exact):
+        if result.kind == "gradient" and self._is_rounding(index, got, want, exact, self._largest_nearby(result.name, want)):
             says = "differs from eager, but not more than rounding explains where weights are off by their rounding"
             return self._accepted("gradient_ill_conditioned", result, found, says)
         return replace(found, detail=f"{found.detail}; float64 sides with eager")
@@ -92,25 +93,22 @@ class Arbiter:
         self.note(code, result.name, f"{says}: {found.detail}")
         return replace(found, wrong=None)
 
-    def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> bool:
-        """Whether samples of honest rounding take each element as far from `exact` as `got` lies."""
+    def _is_rounding(self, index: int, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor,
+                     nearby: torch.Tensor | float = 0.0) -> bool:
+        """Return whether samples of honest rounding take each element as far from `exact` as `got` is.
+
+        nearby: the distance that weights off by their rounding account for; twice of it is allowed too.
+        """
         dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
         try:
-            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index])
+            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index] + 2 * nearby)
                                              for count in range(_SAMPLES))
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
             return False
 
-    def _is_rounding_nearby(self, index: int, name: str, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> bool:
-        """Return whether rounding on the way, and weights off by their rounding, together take each element as far as `got` lies."""
-        dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
-        if dtype is None:
-            return False
-        nearby = torch.stack([(near - want).abs() for near in self._nearby(name)]).amax(0)
-        try:
-            return comparison.nearer(got, want, exact, self._spread(dtype, _SAMPLES - 1)[index].abs() + 2 * nearby)
-        except (LoadError, RuntimeError):  # as above
-            return False
+    def _largest_nearby(self, name: str, want: torch.Tensor) -> torch.Tensor:
+        """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""
+        return functools.reduce(rounding.larger, (rounding.distance(near, want) for near in self._nearby(name)))
 
     def _spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor]:
         exact, given, samples = self._exact, self._given, self._spreads.setdefault(dtype, [])

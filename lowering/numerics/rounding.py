@@ -90,18 +90,20 @@ def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tens
     found = []
     for position, (one, other) in enumerate(zip(sample, exact, strict=True)):
         fits = one.shape == other.shape and (one.is_floating_point() or one.is_complex())
-        off = _ALLOWED * _distance(one, other) if fits else torch.zeros_like(other)
-        found.append(off if before is None else _larger(before[position], off))
+        off = _ALLOWED * distance(one, other) if fits else torch.zeros_like(other)
+        found.append(off if before is None else larger(before[position], off))
     return found
 
 
-def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return |one - other| element by element, of complex numbers by parts; 0 where it is not finite."""
     if not other.is_complex():
         return torch.nan_to_num((one - other).abs(), 0.0, 0.0, 0.0)
-    return torch.complex(_distance(one.real, other.real), _distance(one.imag, other.imag))
+    return torch.complex(distance(one.real, other.real), distance(one.imag, other.imag))
 
 
-def _larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the larger of two distances element by element, of complex numbers by parts."""
     if not other.is_complex():
         return torch.maximum(one, other)
     return torch.complex(torch.maximum(one.real, other.real), torch.maximum(one.imag, other.imag))
