@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lowering.model import Symbol
+from lowering.sizes.ranges import round_up
 
 Sizes = Mapping[str, int]
 
 _CANDIDATES = 512
 # How much a class is worth that no point has yet: sizes at which programs are most often wrong come first.
 _WORTH = {"0": 8, "1": 6, "equal": 4, "narrow": 4, "flat": 4, "2": 3, "max - 1": 3, "max": 2, "traced": 1}
-
-
-def smallest(symbol: Symbol) -> int:
-    return -(-symbol.min // symbol.multiple_of) * symbol.multiple_of
 
 
 def classes(symbols: Mapping[str, Symbol], example: Sizes, tops: Sizes, sizes: Sizes) -> dict[str, int]:
@@ -32,7 +30,7 @@ def classes(symbols: Mapping[str, Symbol], example: Sizes, tops: Sizes, sizes: S
     for one, other in itertools.permutations(symbols, 2):
         if one < other and sizes[one] == sizes[other]:
             found[f"{one} = {other}"] = _WORTH["equal"]
-        if sizes[one] == smallest(symbols[one]) and sizes[other] > smallest(symbols[other]):
+        if sizes[one] == symbols[one].smallest and sizes[other] > symbols[other].smallest:
             found[f"{one} at its least, {other} larger"] = _WORTH["narrow"]
             if sizes[other] == tops[other]:
                 found[f"{one} at its least, {other} = max"] = _WORTH["flat"]
@@ -42,16 +40,14 @@ def classes(symbols: Mapping[str, Symbol], example: Sizes, tops: Sizes, sizes: S
 def cover(symbols: Mapping[str, Symbol], example: Sizes, tops: Sizes, taken: Sequence[Sizes], admits: Callable[[Sizes], bool],
           seed: int) -> tuple[Iterator[dict[str, int]], set[str]]:
     """(sizes in the order in which they cover most of what `taken` lacks, the classes that are there to be covered)."""
-    values = {name: sorted({size for size in (0, 1, 2, smallest(symbol), tops[name], tops[name] - symbol.multiple_of, example[name])
+    values = {name: sorted({size for size in (0, 1, 2, symbol.smallest, tops[name], tops[name] - symbol.multiple_of, example[name])
                             if symbol.admits(size)}) for name, symbol in symbols.items()}
     shared = set.intersection(*map(set, values.values())) if values else set()
     if len(symbols) > 1 and not shared:  # sizes that two symbols can share
         for one, other in itertools.combinations(symbols, 2):
             if (size := _common(symbols[one], symbols[other], tops[one], tops[other])) is not None:
                 values[one], values[other] = sorted({*values[one], size}), sorted({*values[other], size})
-    count = 1
-    for several in values.values():
-        count *= max(1, len(several))
+    count = math.prod(max(1, len(several)) for several in values.values())
     draw = random.Random(seed)
     combined = (itertools.product(*values.values()) if count <= _CANDIDATES
                 else (tuple(draw.choice(several) for several in values.values()) for _ in range(_CANDIDATES)))
@@ -75,6 +71,5 @@ def cover(symbols: Mapping[str, Symbol], example: Sizes, tops: Sizes, taken: Seq
 
 def _common(one: Symbol, other: Symbol, top: int, other_top: int) -> int | None:
     step = one.multiple_of * other.multiple_of
-    low = max(smallest(one), smallest(other))
-    size = -(-low // step) * step
+    size = round_up(max(one.smallest, other.smallest), step)
     return size if size <= min(top, other_top) and one.admits(size) and other.admits(size) else None

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Model, Symbol
 from lowering.numerics import corners
-from lowering.numerics.corners import smallest
 from lowering.signature import Signature
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
@@ -105,7 +104,7 @@ class Space:
         """The corner that lies `share` (0: smallest, 1: largest sizes) of the way up every symbol's range, in steps of its multiple."""
         found = {}
         for name, symbol in self.symbols.items():
-            low, high = smallest(symbol), largest(symbol)
+            low, high = symbol.smallest, largest(symbol)
             found[name] = low + round((high - low) * share / symbol.multiple_of) * symbol.multiple_of
         return found
 
@@ -173,14 +172,14 @@ def are_all(space: Space, tried: Sequence[Point]) -> bool:
 
 
 def _combinations(space: Space) -> int:
-    return math.prod(largest(symbol) // symbol.multiple_of - smallest(symbol) // symbol.multiple_of + 1
+    return math.prod(largest(symbol) // symbol.multiple_of - symbol.smallest // symbol.multiple_of + 1
                      for symbol in space.symbols.values())
 
 
 def _whole(space: Space) -> Iterator[dict[str, int]]:
     """All sizes of a range that has few; of a larger one none."""
     if _combinations(space) <= _ENUMERATED:
-        ranges = [range(smallest(symbol), largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
+        ranges = [range(symbol.smallest, largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
         yield from (dict(zip(space.symbols, chosen, strict=True)) for chosen in itertools.product(*ranges))
 
 
@@ -251,7 +250,7 @@ def _away(space: Space, sizes: Sizes) -> dict[str, int]:
 def _off_multiples(space: Space, upper: Sizes) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, symbol in space.symbols.items():
-        allowed = [size for odd in _ODD if symbol.admits(size := odd * symbol.multiple_of) and size <= max(upper[name], smallest(symbol))]
+        allowed = [size for odd in _ODD if symbol.admits(size := odd * symbol.multiple_of) and size <= max(upper[name], symbol.smallest)]
         fresh = [size for size in allowed if size != space.example[name]]
         found[name] = next((size for size in fresh if size not in found.values()), (fresh or allowed or [upper[name]])[0])
     return found
@@ -265,7 +264,7 @@ def _edges(space: Space, lower: Sizes) -> Iterator[Point]:
 
 def _draw(symbol: Symbol, upper: int, draw: random.Random) -> int:
     step = symbol.multiple_of
-    low = smallest(symbol)
+    low = symbol.smallest
     return low + draw.randint(0, max(0, upper - low) // step) * step
 
 

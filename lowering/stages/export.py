@@ -23,7 +23,6 @@ from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches
-from lowering.numerics.corners import smallest
 from lowering.ops import bags, decompositions, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
@@ -251,7 +250,7 @@ def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Te
     """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
     with restore_buffers(module):
         try:
-            outputs = run_eager(module, model, inputs.make(model, {name: smallest(symbol) for name, symbol in model.symbols.items()}))
+            outputs = run_eager(module, model, inputs.make(model, {name: symbol.smallest for name, symbol in model.symbols.items()}))
         except LoadError:  # the export may well say more about a range that starts too low
             outputs = run_eager(module, model, example)
     if model.mode == "training":
