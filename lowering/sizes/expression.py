@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import gcd, prod
+from typing import Any
 
 Monomial = tuple["Atom", ...]  # sorted, with repetition; () is the constant term
 
@@ -26,8 +27,24 @@ class Value:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Atom:
+class Keyed:
+    """Base of immutable values of which equal `_key`s make equal ones. The hash is computed once."""
+
+    _key: Any
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self._key == other._key
+
+
+@dataclass(frozen=True, eq=False)
+class Atom(Keyed):
     """A size that is not a polynomial of others: a symbol (op "symbol", `name`), or an op applied to values.
 
     op: floordiv, max, min, eq, lt, le, select, pow, and, or, xor (of the bits); `int` of a Real that is whole. Only eq, lt, le and int
@@ -45,16 +62,6 @@ class Atom:
     @cached_property
     def _key(self) -> tuple[str, str, str]:
         return (self.op, self.name, ", ".join(map(str, self.operands)))
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Atom) and self._key == other._key
 
     def __lt__(self, other: Atom) -> bool:
         return self._key < other._key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, MutableMapping
 
 from lowering.sizes import expression as ex
@@ -14,7 +13,7 @@ from lowering.sizes.spelling import spell
 
 Symbols = MutableMapping[str, Expression]
 Exact = Callable[[Term, Term], bool]
-_CALL = re.compile(r"\w\s*\(")
+_ARITHMETIC = frozenset(("number", "symbol", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg"))
 
 
 class NoForm(Unknown):
@@ -42,14 +41,21 @@ def number(text: int | str, symbols: Symbols, is_exact: Exact | None = None) -> 
 def size(text: int | str, symbols: Symbols) -> Expression:
     """Return what `text` computes, which must be an int.
 
-    torch prints a division that leaves no rest as `/`. Nothing in such a text rounds, so each of its divisions is exact.
+    torch prints a division that leaves no rest as `/`. Where no function rounds, each division is exact, or the result is no int.
     """
-    value = number(text, symbols)
-    if not isinstance(value, Expression) and not _CALL.search(str(text)):
-        value = number(text, symbols, lambda dividend, divisor: True)
+    if isinstance(text, int):
+        return ex.number(text)
+    term = parse(text)
+    value = _Normal(symbols, None).value(term)
+    if not isinstance(value, Expression) and _is_arithmetic(term):
+        value = _Normal(symbols, lambda dividend, divisor: True).value(term)
     if isinstance(value, Expression):
         return value
     raise NoForm(f"'{text}' is a float, and no size")
+
+
+def _is_arithmetic(term: Term) -> bool:
+    return term.op in _ARITHMETIC and all(map(_is_arithmetic, term.operands))
 
 
 def condition(text: str, symbols: Symbols, is_exact: Exact | None = None) -> Expression:

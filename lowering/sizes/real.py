@@ -9,14 +9,14 @@ from functools import cached_property
 
 from lowering.sizes import expression as ex
 from lowering.sizes.evaluation import OPERATIONS
-from lowering.sizes.expression import Atom, Expression, Value
+from lowering.sizes.expression import Atom, Expression, Keyed, Value
 
 EXACT = 1 << 53  # every int of at most this magnitude is a float64
 _FINEST = 1 << 20  # denominators of the fractions that are followed exactly
 
 
-@dataclass(frozen=True)
-class Real(Value):
+@dataclass(frozen=True, eq=False)
+class Real(Keyed, Value):
     """op: `number`, `float` of an Expression, or a function of operands.
 
     The functions are those of StableHLO that compute float64 as Python does: add, sub, mul, truediv, mod, floordiv, neg, abs, max, min,
@@ -30,16 +30,6 @@ class Real(Value):
     @cached_property
     def _key(self) -> str:
         return repr(self.number) if self.op == "number" else f"{self.op}.f64({', '.join(map(str, self.operands))})"
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Real) and self._key == other._key
 
     def __str__(self) -> str:
         return self._key
