@@ -12,8 +12,8 @@ from flows.command.exits import OK
 from flows.command.printing import render_table
 from flows.report import levels
 from lowering.errors import ConfigError, Problem, suggest
-from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
+from lowering.ir.annotations import strip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         text = text_files.read_text(path)
     except (OSError, ValueError) as error:
         raise ConfigError(Problem(str(path), f"cannot be read: {error}")) from error
-    sys.stdout.write(code_lines.strip(text) if options.plain else text)
+    sys.stdout.write(strip(text) if options.plain else text)
     return OK
 
 

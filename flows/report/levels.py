@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files
-from lowering.ir import annotations as code_lines
 from lowering.ir import text_files
+from lowering.ir.annotations import strip
 from lowering.plain import to_plain
 from lowering.record.folder import MANIFEST
 
@@ -81,7 +81,7 @@ def normalize(text: str, suffix: str) -> str:
     """Return IR text with its names numbered in order, without locations, comments and blank lines, so that equal programs are equal."""
     if suffix == ".py":
         return _normalize_python(text)
-    lines = code_lines.strip(text).splitlines()
+    lines = strip(text).splitlines()
     kept = [_SCRIPT_LINE.sub("", _LOCATION.sub("", line)).rstrip() for line in lines if not line.startswith(("#loc", "//"))]
     names: dict[str, str] = {}
     return _VALUE.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), "\n".join(line for line in kept if line))

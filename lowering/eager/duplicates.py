@@ -29,8 +29,7 @@ def _rebuilt(module: torch.nn.Module, model: Model, shared: bool, cause: Excepti
     ours, theirs = dict(_tensors(built)), dict(_tensors(module))
     if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
         raise LoadError(Problem(f"models.{model.name}", f"cannot be copied ({type(cause).__name__}: {cause}), "
-                                "and its factory builds another "
-                                "module the second time",
+                                "and its factory builds another module the second time",
                                 "define __deepcopy__, or let the factory always build the same module")) from cause
     with torch.no_grad():
         for (owner, name), (original, _) in zip(_places(built), _places(module), strict=True):

@@ -92,11 +92,6 @@ def _counts_unusually(node: Node) -> bool:
         _argument(node, "divisor_override") is not None
 
 
-def _has_dynamic_arguments(node: Node) -> bool:
-    """Return whether a size or index that an op takes is not a constant."""
-    return any(isinstance(argument, Node) and isinstance(argument.meta["val"], torch.SymInt) for argument in node.args)
-
-
 def _has_dynamic_sizes(node: Node) -> bool:
     """Return whether one of the sizes in a list is not a constant."""
     return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)

@@ -7,16 +7,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Tensor: TypeAlias = torch.Tensor
-
-
-def has_one_output(node: Node) -> bool:
-    """Return whether an adaptive pooling node pools each map to one value, which is a mean at any size."""
-    sizes = node.args[1]
-    return all(size == 1 for size in (sizes if isinstance(sizes, list | tuple) else [sizes]))  # type: ignore[union-attr]
 
 
 def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:

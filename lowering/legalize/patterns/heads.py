@@ -85,9 +85,8 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     source = left.owner.operands[0]
     before, after, weight = (rewrite.known.dims(value) for value in (source, left, right))
     count = len(before) - len(after) + 1
-    is_merged = count > 1 and before[: len(after) - 1] == after[:-1] and is_static(before[-count:])
-    is_merged = is_merged and numbers.left_contracting == (len(after) - 1,)
-    if not is_merged or not is_static(weight):
+    is_merged = count > 1 and before[: len(after) - 1] == after[:-1]
+    if not is_merged or numbers.left_contracting != (len(after) - 1,) or not is_static(before[-count:]) or not is_static(weight):
         return None
     place = numbers.right_contracting[0]
     with ir.InsertionPoint(op), op.location:
