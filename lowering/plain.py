@@ -37,7 +37,7 @@ def resolve_type_hints(kind: type) -> Mapping[str, Any]:
 
 
 def from_plain(kind: Any, data: Any) -> Any:
-    """Build an instance of the dataclass or container type `kind` from `data`. The inverse of `plain`; the data must already fit."""
+    """Build an instance of the dataclass or container type `kind` from `data`. The inverse of `to_plain`; the data must already fit."""
     return _build_reader(kind)(data)
 
 

@@ -33,7 +33,7 @@ def format_dims(shapes: Iterable[Sequence[int | str]]) -> str:
 
 
 def parse_dims(text: str) -> list[tuple[int | str, ...]]:
-    """Parse the output of `dims_text`."""
+    """Parse the output of `format_dims`."""
     shapes = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
     return [tuple(dim.value if isinstance(dim, ast.Constant) and isinstance(dim.value, int) else ast.unparse(dim) for dim in shape.elts)
             for shape in shapes]

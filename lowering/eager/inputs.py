@@ -49,8 +49,9 @@ def compute_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[in
 
 
 def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dict[str, torch.Tensor]:
-    """Create inputs by name at `sizes` (see `shapes`), filled as declared. Equal seed (None: the model's), input name and shape give equal
-    values.
+    """Create inputs by name at `sizes` (see `compute_shapes`), filled as declared.
+
+    Equal seed (None: the model's), input name and shape give equal values.
 
     A Python number is a 0-d tensor here. For a SymInt it holds the size of its symbol.
     """

@@ -35,7 +35,7 @@ def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_b
                   padding_idx: int | None = -1) -> tuple[Tensor, ...]:
     """Return bags (bags, features). A bag without rows is 0.
 
-    Each index belongs to the last bag that begins at or before it. The other results differ from the op's (see `gives_sums_alone`).
+    Each index belongs to the last bag that begins at or before it. The other results differ from the op's (see `uses_only_bags`).
     """
     starts = offsets.narrow(0, 0, offsets.shape[0] - 1) if include_last_offset else offsets
     places = torch.arange(indices.shape[0], device=indices.device)

@@ -26,7 +26,8 @@ def has_dynamic_weight(node: Node) -> bool:
     return any(isinstance(size, torch.SymInt) for size in node.args[1].meta["val"].shape)  # type: ignore[union-attr]
 
 
-def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+                          dilation: Sequence[int],
                is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
     """Compute aten::convolution with transposed=True."""
     rank = image.dim() - 2
@@ -73,7 +74,8 @@ def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequen
     return by_image, by_weight, by_bias
 
 
-def _weight_gradient(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+def _weight_gradient(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int],
+                     dilation: Sequence[int],
                groups: int) -> Tensor:
     """Compute (batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
 

@@ -201,18 +201,21 @@ TABLE: dict[Any, Row] = {
     aten.split_with_sizes.default: Row(views.split_with_sizes, "needs constant sizes", _has_dynamic_sizes),
     aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
-    aten.layer_norm.default: Row(_decompose_composite(aten.layer_norm.default), "no lowering over several dims", lambda node: len(node.args[1]) > 1),
+    aten.layer_norm.default: Row(_decompose_composite(aten.layer_norm.default), "no lowering over several dims",
+                                 lambda node: len(node.args[1]) > 1),
     aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim",
                                     lambda node: not indexing.scatters_within(node)),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
     aten.fill.Tensor: Row(factories.fill, _NONE),
-    **{op.padding: Row(_decompose_composite(op.padding), "an even kernel gives wrong shapes") for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
+    **{op.padding: Row(_decompose_composite(op.padding), "an even kernel gives wrong shapes")
+       for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
     **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static")
        for form in ("Tensor", "Scalar")},
     aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
     aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", _has_data_dependent_index),
     aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", _starts_by_data),
-    aten._weight_norm_interface.default: Row(_find_in_table(aten._weight_norm_interface.default), "the norm is over the wrong dims: wrong shapes"),
+    aten._weight_norm_interface.default: Row(_find_in_table(aten._weight_norm_interface.default),
+                                             "the norm is over the wrong dims: wrong shapes"),
     **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
        for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
     **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.make_vec_form(sized), "needs constant sizes, and takes other indices than eager")
@@ -220,7 +223,8 @@ TABLE: dict[Any, Row] = {
     **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.vec: Row(resizing.make_vec_form(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners") for op,
+       sized in _INTERPOLATED.items()},
     aten.erf.default: Row(arithmetic.compute_in_float(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.compute_in_float(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
     aten.reciprocal.default: Row(arithmetic.compute_in_float(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
@@ -313,7 +317,8 @@ def _make_row(name: str, reason: str) -> tuple[Any, Row]:
     return op, Row(decomposition, reason)
 
 
-for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v, "w": polynomials.chebyshev_w}.items():
+for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v,
+                             "w": polynomials.chebyshev_w}.items():
     for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shift(_polynomial)}.items():
         _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
         TABLE[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")

@@ -9,7 +9,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch.fx import Node
 
-from lowering.ops import division, einsum, products, reductions, scalars
+from lowering.ops import arithmetic, division, einsum, products, reductions, scalars
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
@@ -79,7 +79,8 @@ for _op in ("mul", "add", "sub", "div"):
          "a bool is not a number; a number beyond the range of a reduced float is inf or 0", scalars.has_unusual_number)
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
     _add_rows(f"{_op}.Scalar", scalars.make_comparison(getattr(torch, _op), getattr(aten, _op).Tensor),
-         "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process", scalars.compares_unlike_kinds)
+         "a bool is not a number; comparing constants of different kinds gives wrong results, or aborts the process",
+         scalars.compares_unlike_kinds)
 for _op in ("and", "or", "xor"):
     _target = getattr(aten, f"bitwise_{_op}").Tensor
     _add_rows(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.convert_numbers(_target), "no form of a number")
@@ -93,7 +94,7 @@ _add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scal
 _add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)
 _add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
-_add_rows("abs", scalars.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
+_add_rows("abs", arithmetic.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
 ROWS[prims.amax.default] = (torch.amax, "no lowering to StableHLO", lambda node: True)
 ROWS[prims.amin.default] = (torch.amin, "no lowering to StableHLO", lambda node: True)
 ROWS[prims.prod.default] = (scalars.prod, "no lowering to StableHLO", lambda node: True)

@@ -22,12 +22,14 @@ def uniform_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: to
     return uniform(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 
 
-def standard_normal(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+def standard_normal(size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | None = None,
+                    **settings: Any) -> Tensor:
     """Return standard normal numbers."""
     return aten.normal_functional.default(torch.zeros(size, dtype=dtype or torch.get_default_dtype(), device=device))
 
 
-def standard_normal_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **settings: Any) -> Tensor:
+def standard_normal_like(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None,
+                         **settings: Any) -> Tensor:
     """Return standard normal numbers in the shape of a tensor."""
     return standard_normal(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
 

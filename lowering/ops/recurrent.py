@@ -1,6 +1,6 @@
 """Recurrent layers as loops over time: `aten::lstm`, `aten::gru` and `aten::rnn_*` with a sequence length that may be dynamic.
 
-torch defines them by unrolling, even to compute their shapes, which makes the length static. `whole` keeps them as nodes under
+torch defines them by unrolling, even to compute their shapes, which makes the length static. `keep_whole` keeps them as nodes under
 torch.export.
 """
 
@@ -127,7 +127,8 @@ def _count_steps(inputs: Any, rest: Sequence[Any]) -> Any:
 
 def has_dynamic_length(node: Node) -> bool:
     """Return whether a node is a recurrent layer over a length that is not constant."""
-    return node.target in DEFINITIONS and not isinstance(_count_steps(node.args[0].meta["val"], node.args[1:]), int)  # type: ignore[union-attr]
+    return node.target in DEFINITIONS and not isinstance(_count_steps(node.args[0].meta["val"], node.args[1:]),
+                                                         int)  # type: ignore[union-attr]
 
 
 @contextmanager

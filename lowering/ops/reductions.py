@@ -66,7 +66,7 @@ def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) ->
 
 
 def compute_in_float32(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `op`, a sum or mean, computed in float32. In float16 it may overflow although its result does not."""
+    """Return `op` computed in float32 and rounded once. A step in float16 may overflow although the result does not."""
 
     def apply(tensor: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
         return op(tensor.float(), *args, **kwargs).to(dtype or tensor.dtype)  # type: ignore[no-any-return]

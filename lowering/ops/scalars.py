@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from lowering.ops.arithmetic import takes_integers
 from lowering.ops.division import REDUCED, to_pair
+from lowering.ops.reductions import compute_in_float32
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -42,22 +43,13 @@ def is_too_wide(node: Node) -> bool:
     return abs(torch.tensor(float(number), dtype=dtype).item() - number) > torch.finfo(dtype).eps * abs(number)
 
 
-def compute_in_float32(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `op` of a reduced float and a number, computed in float32 and rounded once."""
-
-    def apply(tensor: Tensor, number: Any, **kwargs: Any) -> Tensor:
-        return op(tensor.float(), number, **kwargs).to(tensor.dtype)
-
-    return apply
-
-
 def has_unusual_number(node: Node) -> bool:
     """Return whether a number is a bool or too wide."""
     return has_bool(node) or is_too_wide(node)
 
 
 def make_arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `op` for the forms that need care (see `needs_care`)."""
+    """Return `op` for the forms that need care (see `has_unusual_number`)."""
 
     def apply(left: Any, right: Any, **kwargs: Any) -> Tensor:
         chosen = convert_numbers if isinstance(left, bool) or isinstance(right, bool) else compute_in_float32
@@ -122,11 +114,6 @@ def square_root(tensor: Tensor, exponent: float) -> Tensor:
     Eager computes them by sqrt and rsqrt, which give NaN for -inf and -inf for -0.
     """
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
-
-
-def copy_tensor(tensor: Tensor) -> Tensor:
-    """Return a copy."""
-    return tensor.clone()
 
 
 def copysign(tensor: Tensor, number: float) -> Tensor:

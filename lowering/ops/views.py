@@ -69,7 +69,7 @@ def is_contiguous_storage(node: Node) -> bool:
 
 
 def as_strided(tensor: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """Return the elements at offset + sum(index * stride) of a tensor. `is_whole` must hold for it."""
+    """Return the elements at offset + sum(index * stride) of a tensor. `is_contiguous_storage` must hold for it."""
     places: Any = storage_offset or 0
     for dim, (length, step) in enumerate(zip(size, stride, strict=True)):
         steps = torch.arange(length, device=tensor.device) * step
@@ -116,7 +116,7 @@ def keep_dim(tensor: Tensor, dim: int) -> Tensor:
 
 def as_strided_scatter(tensor: Tensor, source: Tensor, size: Sequence[int], stride: Sequence[int],
                        storage_offset: int | None = None) -> Tensor:
-    """Write `source` to the elements that `as_strided` would read. `is_whole` must hold for the tensor."""
+    """Write `source` to the elements that `as_strided` would read. `is_contiguous_storage` must hold for the tensor."""
     flat = tensor.flatten()
     places = as_strided(torch.arange(flat.shape[0], device=tensor.device), size, stride, storage_offset)
     return flat.scatter(0, places.flatten(), source.flatten()).reshape(tensor.shape)

@@ -16,7 +16,7 @@ SINCE_START = "ru_maxrss"
 
 
 def reset_peak() -> str:
-    """Reset the kernel's high-water mark of memory if possible. Return how `peak_bytes` measures from now on."""
+    """Reset the kernel's high-water mark of memory if possible. Return how `read_peak_bytes` measures from now on."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

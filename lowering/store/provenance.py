@@ -57,7 +57,7 @@ def freeze_loaded() -> None:
 def digest_sources(*names: str) -> dict[str, str]:
     """Return the digest of every own file that the modules `names` import, directly or not, by path.
 
-    Excludes installed packages (see `tools`).
+    Excludes installed packages (see `list_versions`).
     """
     return _provenance(names, int(time.monotonic() // FRESH))[0]
 

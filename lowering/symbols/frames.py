@@ -74,6 +74,6 @@ def to_portable(file: str) -> str:
 
 
 def find(file: str) -> Path | None:
-    """Return the local path of a name from `portable`, or None if the file does not exist here."""
+    """Return the local path of a name from `to_portable`, or None if the file does not exist here."""
     roots = [Path(), *(Path(root) for root in sys.path)]
     return next((path for path in (root / file for root in roots) if path.is_file()), None)
