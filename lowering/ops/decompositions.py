@@ -223,8 +223,8 @@ TABLE: dict[Any, Row] = {
     **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.vec: Row(resizing.make_vec_form(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
     **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners") for op,
-       sized in _INTERPOLATED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners")
+       for op, sized in _INTERPOLATED.items()},
     aten.erf.default: Row(arithmetic.compute_in_float(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.compute_in_float(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
     aten.reciprocal.default: Row(arithmetic.compute_in_float(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),

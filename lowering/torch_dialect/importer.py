@@ -71,8 +71,8 @@ def _tensor_word(type_: torch._C.Type) -> str:
 
 def find_problems(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
     """Report every node and argument that the torch dialect cannot express, with its user line. Nested blocks are included."""
-    found = [] if isinstance(graph, torch._C.Block) else [Problem(f"{name} (argument)", cause) for name,
-                                                          cause in _find_untyped(graph.inputs())]
+    untyped = [] if isinstance(graph, torch._C.Block) else _find_untyped(graph.inputs())
+    found = [Problem(f"{name} (argument)", cause) for name, cause in untyped]
     for node in graph.nodes():
         found += _check_node(node)
         for block in blocks(node):

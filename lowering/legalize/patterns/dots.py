@@ -113,8 +113,8 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
     left, right = sources = [_split_batch(operand, rewrite) for operand in op.operands]
     if numbers.left_batch != (0,) or numbers.right_batch != (0,) or left is None or right is None:
         return
-    counts = {len(rewrite.known.dims(source)) - len(rewrite.known.dims(operand)) + 1 for source,
-              operand in zip(sources, op.operands, strict=True)}
+    counts = {len(rewrite.known.dims(source)) - len(rewrite.known.dims(operand)) + 1
+              for source, operand in zip(sources, op.operands, strict=True)}
     if len(counts) != 1 or rewrite.known.dims(left)[: min(counts)] != rewrite.known.dims(right)[: min(counts)]:
         return
     count = counts.pop()
