@@ -138,8 +138,8 @@ class _Reader:
                 return Term("and" if isinstance(op, ast.And) else "or", tuple(map(self.read, values)))
             case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARED for op in ops):
                 terms = [self.read(term) for term in (left, *comparators)]
-                compared: tuple[Term, ...] = tuple(Term(_COMPARED[type(op)], (a, b)) for op, a,
-                                                   b in zip(ops, terms, terms[1:], strict=False))
+                compared: tuple[Term, ...] = tuple(Term(_COMPARED[type(op)], (a, b))
+                                                   for op, a, b in zip(ops, terms, terms[1:], strict=False))
                 return compared[0] if len(compared) == 1 else Term("and", compared)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return Term("where", (self.read(test), self.read(body), self.read(orelse)))
