@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -175,6 +175,11 @@ def find_entry(module: Any) -> Any:
     public = (function for function in walk_functions(module)
               if "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"]))
     return next(public, None)
+
+
+def find_main(operations: Iterable[Any]) -> Any:
+    """Return `@main`, the function that XLA runs, among the operations of a module."""
+    return next(function for function in operations if function.attributes["sym_name"].value == "main")
 
 
 def walk_functions(module: Any) -> Iterator[Any]:

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lowering.ir import mlir
+
 Number = int | float | bool
 
 _WRAPPER = "stablehlo.shape_refinement_operand_wrapper"
@@ -20,7 +22,7 @@ def fold(module: Any) -> None:
     """Put constants in the place of ints and bools of @main that are computed from floats, or by an op that XLA does not fold."""
     from jaxlib.mlir import ir
 
-    main = next(function for function in module.body.operations if function.attributes["sym_name"].value == "main")
+    main = mlir.find_main(module.body.operations)
     known: dict[Any, Number] = {}
     for operation in main.regions[0].blocks[0].operations:
         op = operation.operation

@@ -17,8 +17,8 @@ def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write `tensors` by name; a complex one that the format cannot hold has another last dim, of real and imaginary part."""
     pairs = {name: _word(value) for name, value in tensors.items() if _word(value) in _PAIRS}
     plain = {name: torch.view_as_real(value.resolve_conj()) if name in pairs else value for name, value in tensors.items()}
-    save_file({name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in plain.items()}, path, metadata=pairs
-              or None)
+    contiguous = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in plain.items()}
+    save_file(contiguous, path, metadata=pairs or None)
 
 
 def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -90,7 +90,7 @@ def _fix(module: Any, values: Mapping[int, int]) -> None:
     """Let arguments of @main be constants to whatever uses them."""
     from jaxlib.mlir import ir
 
-    main = next(function for function in module.body.operations if function.attributes["sym_name"].value == "main")
+    main = mlir.find_main(module.body.operations)
     block = main.regions[0].blocks[0]
     with ir.InsertionPoint.at_block_begin(block):
         for position, value in values.items():
@@ -121,7 +121,7 @@ def _only_assertions(module: Any) -> bytes | None:
     from jaxlib.mlir import ir
 
     copied = module.operation.clone()
-    main = next(function for function in copied.regions[0].blocks[0].operations if function.attributes["sym_name"].value == "main")
+    main = mlir.find_main(copied.regions[0].blocks[0].operations)
     body = list(main.regions[0].blocks[0].operations)
     needed = {position for position, operation in enumerate(body) if _is_assertion(operation)}
     if not needed:
