@@ -1,7 +1,7 @@
-"""One contender of `benchmarks.lowering` in its own process: `python -m benchmarks.contenders NAME JOB FOLDER` prints a Taken as JSON.
+"""Run one contender of `benchmarks.lowering` in its own process: `python -m benchmarks.contenders NAME JOB FOLDER` prints a Taken as JSON.
 
-Each goes from the model's declaration (a job.json) to its own last level. Before that it loads what the model is built with and takes the
-MLP all the way, unmeasured, so that no contender pays for imports and tables that are made once a process.
+Each contender goes from the model's declaration (a job.json) to its own last level. Before the measurement it imports the packages of the model
+and lowers an MLP completely, so that imports and tables built once per process are not measured.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ WARM_UP = Model("warm_up", {"_target_": "lowering.sources.mlp.MLP", "width_in": 
 
 @dataclass(frozen=True)
 class Taken:
-    """What one lowering took. seconds (wall) and cpu_seconds: from declaration to last level, what was written aside (`save_seconds`).
+    """Cost of one lowering. seconds (wall) and cpu_seconds: from declaration to last level, without writing files (`save_seconds`).
 
-    capture_seconds: CPU inside torch.export.export, which all call; peak_bytes: highest resident size of the process; weight_bytes: of the
-    module's parameters and buffers; stages: seconds, saving aside, and peak by stage, where the contender has stages.
+    capture_seconds: CPU inside torch.export.export, which all contenders call; peak_bytes: highest resident size of the process; weight_bytes: of
+    the module's parameters and buffers; stages: seconds without writing files, and peak, by stage, if the contender has stages.
     """
 
     seconds: float
@@ -49,7 +49,7 @@ class Taken:
 
 
 class Clock:
-    """CPU seconds spent in torch.export.export, whoever calls it."""
+    """Count the CPU seconds spent inside torch.export.export, whoever calls it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -73,7 +73,7 @@ class Clock:
 
 
 def shapeline(job: Job, folder: Path) -> Taken:
-    """Our own stages (of either route), as a run does them, every level written to `folder`."""
+    """Run our own stages (of either route) as a run does. Every level is written to `folder`."""
     clock = Clock()
     with clock.on_export():
         result = pipeline.run(job, folder)
@@ -88,7 +88,7 @@ def shapeline(job: Job, folder: Path) -> Taken:
 
 
 def torch_mlir(model: Model) -> Any:
-    """torch_mlir.fx.export_and_import to StableHLO, with its own decompositions and weights in the IR."""
+    """Run torch_mlir.fx.export_and_import to StableHLO, with its own decompositions and weights in the IR."""
     from torch_mlir import fx
 
     module, arguments = _made(model)
@@ -96,13 +96,13 @@ def torch_mlir(model: Model) -> Any:
 
 
 def onnx(model: Model) -> Any:
-    """torch.onnx.export(dynamo=True): an ONNX program in memory."""
+    """Run torch.onnx.export(dynamo=True) to an ONNX program in memory."""
     module, arguments = _made(model)
     return torch.onnx.export(module, (), kwargs=arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model), dynamo=True, verbose=False)
 
 
 def torchax(model: Model) -> Any:
-    """torchax.export.exported_program_to_stablehlo of an exported program."""
+    """Run torchax.export.exported_program_to_stablehlo on an exported program."""
     from torchax.export import exported_program_to_stablehlo  # type: ignore[import-not-found]
 
     module, arguments = _made(model)
@@ -134,7 +134,7 @@ def measured(lower: Callable[[Model], Any], model: Model) -> Taken:
 
 
 def weight_bytes(model: Model) -> int:
-    """Of parameters and buffers, each once."""
+    """Return the bytes of all parameters and buffers. Shared storage counts once."""
     module = instantiate(model)
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 

@@ -1,4 +1,4 @@
-"""Jobs without a compiler, for measuring what the engine adds: one stage that does nothing, or that computes for some seconds."""
+"""Jobs without a compiler, to measure the engine: their only stage does nothing, or computes for some seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lowering.stage import Note, Stage
 
 @dataclass(frozen=True)
 class Compute(Stage):
-    """Keeps one core busy for `seconds` of its own CPU time, and writes one small file."""
+    """Keep one core busy for `seconds` of CPU time, then write one small file."""
 
     source: ClassVar[Level] = Level.MODEL
     target: ClassVar[Level] = Level.EXPORTED
@@ -36,6 +36,6 @@ class Compute(Stage):
 
 
 def jobs(count: int, seconds: float = 0.0) -> tuple[Job, ...]:
-    """`count` jobs that differ in nothing but a number."""
+    """Build `count` jobs that differ only in a number."""
     model = Model("job", {"_target_": "benchmarks.engine_jobs.jobs"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(1, 8)})
     return tuple(Job(replace(model, name=f"job{number}"), {"compute": Compute(seconds, number)}) for number in range(count))

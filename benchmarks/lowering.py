@@ -1,12 +1,12 @@
-"""What lowering a model costs, side by side with what a user would pick instead, each contender in its own process.
+"""Measure the cost of lowering a model, side by side with the alternatives of a user, each contender in its own process.
 
     python -m benchmarks.lowering [--quick] [--models bert,encoder-12x1024] [--contenders A,B] [--repeat N] [--json FILE]
 
-Contenders: Shapeline (model to MHLO, TorchScript on the way), `route: fx` (torch-mlir's importer in our pipeline),
+Contenders: Shapeline (model to MHLO by way of TorchScript), `route: fx` (torch-mlir's importer in our pipeline),
 torch_mlir.fx.export_and_import (to StableHLO), torch.onnx.export(dynamo=True), and torchax. All start at the model's declaration and take
-the same dynamic dims. Seconds are medians, wall and CPU; `export s` is CPU inside torch.export.export, which all call; what Shapeline
-writes to disk meanwhile is a column of its own (the others write nothing). A contender that fails or does not install is a row that says so.
-Packages that only a contender needs go to a folder of their own (--packages), never into the environment.
+the same dynamic dims. Seconds are medians of wall and CPU time. `export s` is CPU inside torch.export.export, which all call. Shapeline's
+writing of files is a column of its own, because the others write nothing. A contender that fails or cannot be installed is a row with the
+reason. Packages that only a contender needs are installed into a separate folder (--packages), never into the environment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TIMEOUT = 900
 
 @dataclass(frozen=True)
 class Row:
-    """The median of a contender's runs of one model; failure: why there is none. Ratios are to the baseline's (None: no pair)."""
+    """Median of a contender's runs of one model. failure: why there are no figures. Ratios are relative to the baseline (None: no pair)."""
 
     model: str
     contender: str
@@ -55,7 +55,7 @@ class Row:
 
 
 def encoder(layers: int, width: int) -> dict[str, Any]:
-    """A plain torch.nn encoder, batch and sequence dynamic, as a file of configs/model would declare it."""
+    """Declare a plain torch.nn encoder with dynamic batch and sequence, as a file of configs/model would."""
     layer = {"_target_": "torch.nn.TransformerEncoderLayer", "d_model": width, "nhead": width // 64, "dim_feedforward": 4 * width,
              "batch_first": True, "dropout": 0.0}
     stack = {"_target_": "torch.nn.TransformerEncoder", "encoder_layer": layer, "num_layers": layers, "enable_nested_tensor": False}
@@ -64,7 +64,7 @@ def encoder(layers: int, width: int) -> dict[str, Any]:
 
 
 def jobs(names: Sequence[str], folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Model, contender and job.json for each pair that can be asked for; ConfigError when a model is unknown or unsound."""
+    """Return model, contender and job.json of each possible pair. ConfigError if a model is unknown or invalid."""
     for name in names:
         asked = name
         if name in ENCODERS:
@@ -79,7 +79,7 @@ def jobs(names: Sequence[str], folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def take(contender: str, job: Path, packages: Path) -> Taken | str:
-    """One run in a process of its own, or why it has no figures."""
+    """Run one contender in a process of its own. Returns its figures, or the reason why there are none."""
     needed = OTHERS[contender][1] if contender in OTHERS else ()
     paths = [os.environ.get("PYTHONPATH", ""), str(packages / contender) if needed else ""]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -94,8 +94,8 @@ def take(contender: str, job: Path, packages: Path) -> Taken | str:
     return Taken(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def installed(contender: str, packages: Path) -> str:
-    """Install what only this contender needs; why that is not possible, else empty."""
+def install(contender: str, packages: Path) -> str:
+    """Install the packages that only this contender needs. Returns the reason of a failure, else an empty string."""
     folder = packages / contender
     if not OTHERS[contender][1] or folder.is_dir():
         return ""
@@ -105,7 +105,7 @@ def installed(contender: str, packages: Path) -> str:
 
 
 def median(taken: Sequence[Taken]) -> Taken:
-    """Each figure's own median."""
+    """Return the median of each figure."""
     merged: dict[str, Any] = {}
     for name, value in asdict(taken[0]).items():
         values = [getattr(one, name) for one in taken]
@@ -119,9 +119,9 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def measure(names: Sequence[str], contenders: Sequence[str], repeat: int, packages: Path) -> list[Row]:
-    """A row for each model and contender; runs of the contenders alternate, so that a noisy minute falls on all."""
+    """Return a row per model and contender. The runs of the contenders alternate, so that a noisy minute affects all of them."""
     rows = []
-    absent = {contender: installed(contender, packages) for contender in contenders if contender in OTHERS}
+    absent = {contender: install(contender, packages) for contender in contenders if contender in OTHERS}
     with tempfile.TemporaryDirectory() as folder:
         asked = [one for one in jobs(names, Path(folder)) if one[1] in contenders]
         for name in names:
@@ -168,7 +168,7 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def print_stages(rows: Sequence[Row]) -> None:
-    """Seconds and peak of each of Shapeline's stages."""
+    """Print seconds and peak memory of each of Shapeline's stages."""
     names = list(dict.fromkeys(stage for row in rows if row.taken for stage in row.taken.stages))
     print(f"\n{'model':<17}{'contender':<15}" + "".join(f"{name + ' s':>15}{'MB':>7}" for name in names))
     for row in rows:
@@ -178,8 +178,8 @@ def print_stages(rows: Sequence[Row]) -> None:
                 f"{cell['seconds']:>15.2f}{cell['peak_bytes'] / 1e6:>7.0f}" if cell else f"{'-':>15}{'':>7}" for cell in cells))
 
 
-def figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """Shapeline against the baseline over the models that both lower: geometric mean and worst of the ratios; None without any."""
+def compute_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the geometric mean and the worst of the ratios to the baseline over the models that both lower, or None."""
     pairs = [row for row in rows if row.contender == MAIN and row.ratio is not None]
     found: dict[str, Any] = {"benchmark": "lowering", "against": BASELINE, "models": len(pairs)}
     for name in ("ratio", "cpu_ratio", "memory_ratio"):
@@ -215,7 +215,7 @@ def main() -> None:
     except ConfigError as error:
         raise SystemExit(f"--models: {error}") from error
     print_stages(rows)
-    found = figures(rows)
+    found = compute_figures(rows)
     if options.json:
         files.write(options.json, {**found, "environment": versions(), "rows": [asdict(row) for row in rows]})
     print(json.dumps(found))

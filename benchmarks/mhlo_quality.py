@@ -1,15 +1,16 @@
-"""How good the MHLO is: its size against what torch-mlir leaves, and how fast XLA runs it against what else runs the model.
+"""Measure the quality of the MHLO: its size against torch-mlir's, and the speed of XLA's program against other ways to run the model.
 
     python -m benchmarks.mhlo_quality [--quick] [--models bert,vit] [--compile] [--json FILE]
 
-Sizes: ops, and of them dynamic_broadcast_in_dim and dynamic_reshape, in Shapeline's MHLO; in what torch-mlir's own importer, decompositions
-and pipeline leave for the same dynamic dims (`fx`); and in what its published StableHLO pipeline makes of Shapeline's torch level (`own`),
-which is there for every model. Weights are arguments in all.
+Sizes count all ops, and dynamic_broadcast_in_dim and dynamic_reshape among them, in Shapeline's MHLO and in two baselines. `fx` is the result of
+torch-mlir's own importer, decompositions and pipeline for the same dynamic dims. `own` is the result of torch-mlir's published StableHLO
+pipeline on Shapeline's torch level, which exists for every model. Weights are arguments in all three.
 
-Seconds, at each of POINTS: of Shapeline's dynamic MHLO, refined to the point by XLA, as any dynamic module is; of torch-mlir's and torchax's
-StableHLO, both exported at the point and compiled by the same XLA with the same options; of torch.compile for the point (--compile: it
-takes a minute a model); and of eager. One thread each, in CPU seconds, medians of rounds in which every contender runs once, in random
-order (who runs after eager finds the caches full of it). A contender that fails is a line that says so. torchax: see `torchax_export`.
+Seconds are measured at each of POINTS, for five contenders: Shapeline's dynamic MHLO, which XLA refines to the point like any dynamic module;
+the StableHLO of torch-mlir and of torchax, exported at the point and compiled by the same XLA with the same options; torch.compile at the point
+(--compile: takes a minute per model); and eager. All run on one thread. Figures are medians of CPU seconds over rounds in which every
+contender runs once. The order in a round is random, because the contender after eager finds the caches full of eager's data. A contender that
+fails is a line with its reason. For torchax see `torchax_export`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Row:
-    """ops and counted: (all, of COUNTED) in Shapeline's MHLO and in each baseline that lowers; seconds: by point, medians by contender."""
+    """Sizes as (all ops, ops of COUNTED) for Shapeline and for each baseline that lowers; seconds by point: medians by contender."""
 
     model: str
     counts: Mapping[str, tuple[int, int]]
@@ -64,11 +65,11 @@ class Row:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-def lowered(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> Program:
-    """The last program of a model of configs/model; with `at`, lowered for that one point."""
+def lower(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> Program:
+    """Return the last program of a model of configs/model. With `at`, every dim has that size."""
     (data,) = plan([f"model={name}", *overrides]).jobs
     job = Job.from_json(data)
-    model = job.model if at is None else at_point(job.model, at)
+    model = job.model if at is None else fix_dims(job.model, at)
     program = Program(Level.MODEL, model)
     for stage in pipeline.select_stages(job).values():
         if problems := stage.requires(program):
@@ -77,54 +78,54 @@ def lowered(name: str, *overrides: str, at: Mapping[str, int] | None = None) -> 
     return program
 
 
-def at_point(model: Model, at: Mapping[str, int]) -> Model:
-    """The model with every dim an int."""
+def fix_dims(model: Model, at: Mapping[str, int]) -> Model:
+    """Return the model with every dim replaced by an int."""
     shapes = inputs.compute_shapes(model, at)
     return replace(model, symbols={}, inputs={name: replace(declared, shape=shapes[name]) for name, declared in model.inputs.items()})
 
 
-def baseline(name: str, at: Mapping[str, int] | None = None) -> Program:
-    """What torch-mlir's own importer and its own pipeline make of the model, weights as arguments."""
-    return published(lowered(name, "route=fx", "until=torch", "stages.torch.backend_legal_ops=[]", at=at))
+def lower_with_torch_mlir(name: str, at: Mapping[str, int] | None = None) -> Program:
+    """Lower the model with torch-mlir's own importer and pipeline, weights as arguments."""
+    return run_published_pipeline(lower(name, "route=fx", "until=torch", "stages.torch.backend_legal_ops=[]", at=at))
 
 
-def published(program: Program) -> Program:
-    """What torch-mlir's published pipeline makes of a program at the torch level."""
+def run_published_pipeline(program: Program) -> Program:
+    """Run torch-mlir's published pipeline on a program at the torch level."""
     module = mlir.copy(program.ir)
     mlir.run(module, "builtin.module(torch-backend-to-stablehlo-backend-pipeline)", "torch-mlir")
     return program.lowered(Level.STABLEHLO, module)
 
 
-def histogram(module: Any) -> tuple[int, int]:
-    """All ops, and those of COUNTED."""
+def count_ops(module: Any) -> tuple[int, int]:
+    """Count all ops, and those of COUNTED."""
     counts = mlir.count_ops(module)
     return sum(counts.values()), sum(count for name, count in counts.items() if name.partition(".")[2] in COUNTED)
 
 
 def measure(name: str, with_compile: bool) -> Row:
-    program = lowered(name, "until=mhlo")
+    program = lower(name, "until=mhlo")
     built = program.at(Level.MODEL)
     assert built is not None and isinstance(built.ir, Built)
     failures: dict[str, str] = {}
-    counts = {"shapeline": histogram(program.ir)}
-    for baseline_name, make in (("fx", lambda: baseline(name)),
-                                ("own", lambda: published(lowered(name, "until=torch", "stages.torch.backend_legal_ops=[]")))):
+    counts = {"shapeline": count_ops(program.ir)}
+    for baseline_name, make in (("fx", lambda: lower_with_torch_mlir(name)),
+                                ("own", lambda: run_published_pipeline(lower(name, "until=torch", "stages.torch.backend_legal_ops=[]")))):
         try:
-            counts[baseline_name] = histogram(make().ir)
+            counts[baseline_name] = count_ops(make().ir)
         except Exception as error:  # noqa: BLE001 - whatever a contender raises is its cell
             failures[baseline_name] = _cause(error)
-    seconds = {evaluation.text(at): timed(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
+    seconds = {evaluation.text(at): measure_seconds(_runs(name, program, built.ir, at, with_compile, failures)) for at in points(built.ir.model)}
     return Row(name, counts, seconds, failures)
 
 
 def points(model: Model) -> list[dict[str, int]]:
-    """POINTS in the model's own symbols."""
+    """Return POINTS in the model's own symbols."""
     found = [{symbol: point.get(symbol, example) for symbol, example in model.examples().items()} for point in POINTS]
     return [point for place, point in enumerate(found) if point not in found[:place]]
 
 
 def _runs(name: str, program: Program, built: Built, at: Mapping[str, int], with_compile: bool, failures: dict[str, str]) -> dict[str, Run]:
-    """Each contender, ready to run at the point; why one is not goes to `failures`."""
+    """Prepare each contender for the point. The reason of a failure goes to `failures`."""
     assert program.signature is not None
     model, module, given = built.model, built.module, inputs.make(built.model, at)
     runs: dict[str, Run] = {}
@@ -166,7 +167,7 @@ def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
 
 
 def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[str, torch.Tensor]) -> Run:
-    program = baseline(name, at)
+    program = lower_with_torch_mlir(name, at)
     assert program.signature is not None
     if problems := driver.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
         raise Unsupported(problems)
@@ -182,8 +183,8 @@ def _called(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run
     return run
 
 
-def timed(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Median CPU seconds; in every round each contender runs once, in random order."""
+def measure_seconds(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Return medians of CPU seconds. In every round each contender runs once, in random order."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     order = random.Random(0)
     for _ in range(ROUNDS):
@@ -194,20 +195,20 @@ def timed(runs: Mapping[str, Run]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def ratios(rows: list[Row], contender: str) -> list[float]:
-    """Shapeline's seconds over the contender's, at every point of every model that both ran."""
+def compute_ratios(rows: list[Row], contender: str) -> list[float]:
+    """Return Shapeline's seconds divided by the contender's, at every point of every model that both ran."""
     both = [seconds for row in rows for seconds in row.seconds.values() if {"shapeline", contender} <= set(seconds)]
     return [seconds["shapeline"] / seconds[contender] for seconds in both]
 
 
-def fewer(row: Row, against: str) -> float | None:
-    """The share of COUNTED that a baseline has and Shapeline has not."""
+def compute_reduction(row: Row, against: str) -> float | None:
+    """Return the share of the ops of COUNTED in a baseline that Shapeline's program does not have."""
     return 1 - row.counts["shapeline"][1] / row.counts[against][1] if against in row.counts else None
 
 
 def show(row: Row) -> None:
     cells = [f"{name} {ops} ops, {counted} dynamic" for name, (ops, counted) in row.counts.items()]
-    shares = [f"{share:.1%} fewer than {name}" for name in ("fx", "own") if (share := fewer(row, name)) is not None]
+    shares = [f"{share:.1%} fewer than {name}" for name in ("fx", "own") if (share := compute_reduction(row, name)) is not None]
     print(f"{row.model}: {'; '.join([*cells, *shares])}")
     for point, seconds in row.seconds.items():
         print(f"  {point:<30}" + "".join(f"{name} {value * 1e3:.2f} ms ({seconds['shapeline'] / value:.2f})  " for name, value in seconds.items()))
@@ -231,9 +232,9 @@ def main() -> None:
         show(rows[-1])
         sys.stdout.flush()
     found = {"benchmark": "mhlo_quality", "models": len(rows),
-             "fewer": {against: min((share for row in rows if (share := fewer(row, against)) is not None), default=None) for against in ("fx", "own")},
-             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := ratios(rows, name)) else None for name in CONTENDERS},
-             "worst": {name: round(max(of), 3) if (of := ratios(rows, name)) else None for name in CONTENDERS}}
+             "fewer": {against: min((share for row in rows if (share := compute_reduction(row, against)) is not None), default=None) for against in ("fx", "own")},
+             "ratio": {name: round(math.exp(statistics.fmean(map(math.log, of))), 3) if (of := compute_ratios(rows, name)) else None for name in CONTENDERS},
+             "worst": {name: round(max(of), 3) if (of := compute_ratios(rows, name)) else None for name in CONTENDERS}}
     if options.json:
         files.write(options.json, {**found, "rows": [asdict(row) for row in rows]})
     print(json.dumps(found))

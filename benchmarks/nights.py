@@ -1,4 +1,7 @@
-"""Invented runs, for benchmarks and tests of what reads runs: folders as a real run leaves them, with IR, symbols, outcomes as told."""
+"""Generated run folders for benchmarks and tests of code that reads runs.
+
+A generated run has the files of a real one: records, IR, symbol logs, with the outcomes that the caller specifies.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ SOURCE = "zoo/model.py"
 
 
 @dataclass(frozen=True)
-class Told:
-    """One job of an invented run. changed: the first level whose program differs from the usual one; static: the dim is specialized."""
+class InventedJob:
+    """Job of a generated run. changed: the first level whose program differs from the usual one; static: the dim is specialized."""
 
     model: str
     variant: str = "default"
@@ -58,8 +61,8 @@ class Told:
     stages: Sequence[str] = STAGES
 
 
-def invent(output: Path, jobs: Sequence[Told], suite: str = "zoo", started: datetime | None = None, seconds: float | None = None) -> Path:
-    """A finished run below `output`/runs with its report; its folder."""
+def invent(output: Path, jobs: Sequence[InventedJob], suite: str = "zoo", started: datetime | None = None, seconds: float | None = None) -> Path:
+    """Write a finished run with its report below `output`/runs and return its folder."""
     run = begin(output, jobs, suite, started)
     for told in jobs:
         if told.outcome != "not_run":
@@ -68,8 +71,8 @@ def invent(output: Path, jobs: Sequence[Told], suite: str = "zoo", started: date
     return run.folder
 
 
-def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | None = None) -> record.Record:
-    """The record of a run in which nothing has run yet."""
+def begin(output: Path, jobs: Sequence[InventedJob], suite: str, started: datetime | None = None) -> record.Record:
+    """Write the record of a run in which no job has run yet."""
     ladder = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     prepared = tuple(Job(_model(told), ladder, told.variant) for told in jobs)
     expected = {f"{told.model}--{told.variant}": Expectation(told.expected) for told in jobs}
@@ -85,8 +88,8 @@ def begin(output: Path, jobs: Sequence[Told], suite: str, started: datetime | No
     return record.load(folder)
 
 
-def leave(told: Told, folder: Path) -> None:
-    """What the job's process would have left in its folder."""
+def leave(told: InventedJob, folder: Path) -> None:
+    """Write the files that the process of the job leaves in its folder."""
     named = random.randrange(1000)
     stages, last = [], told.stage if told.stage in told.stages else ""
     for number, name in enumerate(told.stages[: told.stages.index(last) + 1] if last else (), 1):
@@ -129,8 +132,8 @@ def leave(told: Told, folder: Path) -> None:
     result.save(folder)
 
 
-def program(stage: str, told: Told, named: int) -> str:
-    """A program of `layers` layers at one level, its values named from v`named` on; MLIR's names are drawn, as those of passes may be."""
+def program(stage: str, told: InventedJob, named: int) -> str:
+    """Return a program of `layers` layers at one level. `named` is the number of its first value; MLIR picks such names, so passes may change them."""
     extra = bool(told.changed) and told.stages.index(stage) >= told.stages.index(told.changed)
     first = named if stage in (*PYTHON, "torchscript") else random.randrange(1000)
     dim = str(told.batch) if told.static else {"export": "s77", "transform": "s77", "torchscript": "*"}.get(stage, "?")
@@ -166,8 +169,8 @@ def _type(stage: str, dim: str) -> str:
     return f"!torch.vtensor<[{dim},16],f32>" if stage == "torch" else f"tensor<{dim}x16xf32>"
 
 
-def symbols(told: Told) -> SymbolRecord:
-    """One dim `batch` of one input."""
+def symbols(told: InventedJob) -> SymbolRecord:
+    """Return the symbol record of one dim `batch` of one input."""
     line = Line(SOURCE, 18, "forward", "def forward(self, x):")
     places = tuple(
         Place(stage, "x" if stage == "export" else "%arg0", str(told.batch) if told.static else "?")
@@ -209,7 +212,7 @@ def symbols(told: Told) -> SymbolRecord:
     return SymbolRecord(told.model, (dim,), (entry,))
 
 
-def _verify(told: Told) -> dict[str, Any]:
+def _verify(told: InventedJob) -> dict[str, Any]:
     output = {
         "elements": 80,
         "max_abs": 1e-6,
@@ -230,7 +233,7 @@ def _verify(told: Told) -> dict[str, Any]:
     return {"points": points, "max_abs": 1e-6, "max_rel": 2e-6, "refused": ["batch=0"], "accepted": [], "blame": "", "budget": {}}
 
 
-def _model(told: Told) -> Model:
+def _model(told: InventedJob) -> Model:
     return Model(
         told.model,
         {"_target_": "lowering.sources.mlp.MLP", **told.kwargs},

@@ -1,9 +1,9 @@
-"""What the report of a large run costs: writing it, its size, and a browser's time to paint, to draw all of it and to filter.
+"""Measure the report of a large run: the cost of writing it, its size, and the time a browser needs to paint, draw and filter it.
 
     python -m benchmarks.report [--jobs 2000] [--quick] [--json FILE]
 
-The run is invented (benchmarks.nights): families of sweeps with every outcome among them. The browser is a headless Chromium that opens the
-page from disk. Without one, the browser's figures are left out, and the table says so.
+The run is generated (benchmarks.nights): families of sweeps that contain every outcome. A headless Chromium opens the page from disk. Without
+a browser its figures are missing, and the table says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nights import ALL_STAGES as STAGES
-from benchmarks.nights import Told, begin, leave
+from benchmarks.nights import InventedJob, begin, leave
 from flows.history import publish
 from flows.report.dashboard import views
 from lowering import files
@@ -41,11 +41,11 @@ PAINT = """() => new Promise((resolve) => new PerformanceObserver((list) => reso
   .observe({ type: 'paint', buffered: true }))"""
 
 
-def jobs(count: int) -> list[Told]:
-    """Families of 100 jobs over sizes and kinds; every seventh fails somewhere, in all ways there are."""
+def jobs(count: int) -> list[InventedJob]:
+    """Build families of 100 jobs over sizes and kinds. Every seventh job fails, in all possible ways."""
     found = []
     for number in range(count):
-        told = Told(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37, batch=8 + number % 100,
+        told = InventedJob(f"fam{number // 100}", f"batch{number % 100}-{'lazy' if number % 2 else 'core'}", seconds=1 + number % 37, batch=8 + number % 100,
                     peak=(400 + 7 * (number % 90)) << 20, layers=30, kwargs={"kind": number % 2}, stages=STAGES, stage=STAGES[-1])  # fmt: skip
         if number % 7 == 0:
             outcome = OUTCOMES[1 + number // 7 % (len(OUTCOMES) - 2)]
@@ -55,8 +55,8 @@ def jobs(count: int) -> list[Told]:
     return found
 
 
-def written(output: Path, count: int) -> tuple[Path, dict[str, float]]:
-    """The report of a run of `count` jobs, and what writing it cost."""
+def measure_writing(output: Path, count: int) -> tuple[Path, dict[str, float]]:
+    """Write the report of a run of `count` jobs and return its cost."""
     told = jobs(count)
     run = begin(output, told, "zoo")
     for job in told:
@@ -74,8 +74,8 @@ def written(output: Path, count: int) -> tuple[Path, dict[str, float]]:
                         "html_bytes": files.measure_size(run.folder / "report.html"), "view_bytes": _median_view(run.folder)}  # fmt: skip
 
 
-def browsed(page_file: Path) -> dict[str, float]:
-    """Medians of a browser's times in ms; empty without a browser."""
+def measure_browser(page_file: Path) -> dict[str, float]:
+    """Return the medians of a browser's times in ms, or an empty mapping without a browser."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     count = 200 if options.quick else options.jobs
     with tempfile.TemporaryDirectory() as scratch:
-        folder, figures = written(Path(scratch), count)
-        found = {**figures, **browsed(folder / "report.html")}
+        folder, figures = measure_writing(Path(scratch), count)
+        found = {**figures, **measure_browser(folder / "report.html")}
     rows = [
         ("views packed, in the tasks", f"{found['views_s']:.1f} s, {1000 * found['views_s'] / count:.1f} ms a job"),
         ("report, comparison, history, index", f"{found['report_s']:.1f} s, {found['report_cpu_s']:.1f} s of CPU"),

@@ -1,10 +1,10 @@
-"""How what lowering costs grows: with depth (linear is asked), with the width of a range and with the number of symbols (flat is asked).
+"""Measure how the cost of lowering grows with depth (expected: linear), with the width of a range and with the number of symbols (expected: flat).
 
     python -m benchmarks.scaling [--quick] [--axes depth,range,symbols] [--repeat N] [--json FILE]
 
-Each point is a process of its own (benchmarks.contenders), from the declaration to MHLO; seconds are CPU, files written aside left out, medians
-of the repetitions. For depth a line is fitted through the points: slope in ms a layer, the share of variance that it explains (R²), and the
-exponent of the power law through the same points, with the start (what no layer costs) taken off.
+Each point runs in a process of its own (benchmarks.contenders), from the declaration to MHLO. Seconds are CPU without the writing of files,
+medians of the repetitions. For depth, a line is fitted through the points. The table gives its slope in ms per layer, the explained share of the
+variance (R²), and the exponent of the power law through the same points after the cost of zero layers is subtracted.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from lowering import files
 DEPTHS, QUICK_DEPTHS = (4, 8, 16, 32, 64, 96), (2, 4, 8)
 WIDTHS = (64, 1024, 1 << 20)  # upper ends of a range that begins at 1
 SYMBOLS = (1, 2, 4, 8, 16)
-WIDTH = 64  # of the encoder: the weights' size is not what is measured
+WIDTH = 64  # of the encoder: small, because the cost of weights is not measured here
 INPUTS = 16
 AXES = ("depth", "range", "symbols")
 
 
 class Fan(torch.nn.Module):
-    """Sixteen inputs through one layer: the same work, however many symbols their lengths are called by."""
+    """Apply one layer to sixteen inputs. The work does not depend on how many symbols name their lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Fan(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Point:
-    """CPU seconds at one value of an axis, in all and by stage."""
+    """CPU seconds at one value of an axis, in total and per stage."""
 
     axis: str
     value: int
@@ -62,7 +62,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Fit:
-    """A line through points. slope: per unit; start: at 0; explained: R²; exponent: of the power law without the start."""
+    """Line through points. slope: per unit; start: value at 0; explained: R²; exponent: of the power law without the start."""
 
     slope: float
     start: float
@@ -84,14 +84,14 @@ def widened(upper: int) -> dict[str, Any]:
 
 
 def declared(quick: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Axis, value, and the model as a file of configs/model would declare it."""
+    """Yield axis, value, and the model as a file of configs/model would declare it."""
     yield from (("depth", depth, encoder(depth, WIDTH)) for depth in (QUICK_DEPTHS if quick else DEPTHS))
     yield from (("range", upper, widened(upper)) for upper in (WIDTHS[::2] if quick else WIDTHS))
     yield from (("symbols", count, fan(count)) for count in (SYMBOLS[::4] if quick else SYMBOLS))
 
 
 def measure(axis: str, value: int, model: Mapping[str, Any], repeat: int) -> Point:
-    """The medians of `repeat` processes; RuntimeError says why one has none."""
+    """Return the medians of `repeat` processes. RuntimeError gives the reason if a process failed."""
     with tempfile.TemporaryDirectory() as folder:
         file, path = Path(folder, f"{axis}-{value}.yaml"), Path(folder, "job.json")
         file.write_text(json.dumps(model))
@@ -107,8 +107,8 @@ def measure(axis: str, value: int, model: Mapping[str, Any], repeat: int) -> Poi
     return Point(axis, value, middle.cpu_seconds, {name: stage["cpu_seconds"] for name, stage in middle.stages.items()})
 
 
-def fitted(values: Sequence[float], seconds: Sequence[float]) -> Fit:
-    """Three points or more, at different values."""
+def fit_line(values: Sequence[float], seconds: Sequence[float]) -> Fit:
+    """Fit a line through three or more points at different values."""
     slope, start = statistics.linear_regression(values, seconds)
     grown = [(math.log(value), math.log(second - start)) for value, second in zip(values, seconds, strict=True) if second > start]
     exponent = statistics.linear_regression(*zip(*grown, strict=True)).slope if len(grown) > 1 else math.nan
@@ -120,8 +120,8 @@ def print_point(point: Point) -> None:
     print(f"{point.axis:<9}{point.value:>8}{point.seconds:>9.2f} s  ({stages})", flush=True)
 
 
-def figures(points: Sequence[Point]) -> dict[str, Any]:
-    """Of depth the fit in all and for each stage; of the others the ratio of the most to the least."""
+def compute_figures(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the fit in total and per stage for depth, and the ratio of the largest to the smallest value for the other axes."""
     found: dict[str, Any] = {"benchmark": "scaling"}
     for axis in dict.fromkeys(point.axis for point in points):
         mine = [point for point in points if point.axis == axis]
@@ -130,7 +130,7 @@ def figures(points: Sequence[Point]) -> dict[str, Any]:
             continue
         depths = [float(point.value) for point in mine]
         lines = {name: [point.seconds if name == "all" else point.stages[name] for point in mine] for name in ("all", *mine[0].stages)}
-        fits = {name: fitted(depths, seconds) for name, seconds in lines.items()}
+        fits = {name: fit_line(depths, seconds) for name, seconds in lines.items()}
         found[axis] = {name: {"ms_a_layer": round(1000 * fit.slope, 2), "start_s": round(fit.start, 3), "r2": round(fit.explained, 4),
                               "exponent": round(fit.exponent, 3)} for name, fit in fits.items()}
     return found
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if axis in axes:
             points.append(measure(axis, value, model, options.repeat or (1 if options.quick else 3)))
             print_point(points[-1])
-    found = figures(points)
+    found = compute_figures(points)
     print_figures(found)
     if options.json:
         rows = [{"axis": point.axis, "value": point.value, "seconds": point.seconds, "stages": dict(point.stages)} for point in points]

@@ -1,10 +1,10 @@
-"""What the always-on symbol log costs: exports with and without it, alternating in one process, as a ratio.
+"""Measure the cost of the symbol log as the ratio of exports with and without it, alternating in one process.
 
     python -m benchmarks.symbol_log [--quick] [--json FILE]
 
-For each model: seconds of CPU of the bare torch.export.export and of the same under capture plus the record, its JSON and the trace for
-tlparse, and the median ratio of neighbouring pairs. Beside it, what an engineer would run instead: torch's own TORCH_LOGS="+dynamic" text,
-written to a file.
+For each model the table gives the CPU seconds of the bare torch.export.export, those of the same export under capture with the record, its
+JSON and the trace for tlparse, and the median ratio of neighbouring pairs. It also gives the cost of the usual alternative: torch's own
+TORCH_LOGS="+dynamic" text, written to a file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BATCH_SEQ = {"batch": Symbol(1, 64), "seq": Symbol(2, 512)}
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of CPU are medians; ratio: of neighbouring pairs, its median and quartiles; symbols and relations: in the record."""
+    """Medians of CPU seconds; ratio: median and quartiles over neighbouring pairs; symbols and relations: counts in the record."""
 
     model: str
     rounds: int
@@ -59,7 +59,7 @@ class Row:
 
 
 def models(quick: bool) -> list[Model]:
-    """An MLP, and transformers of growing depth; quick: the smaller two."""
+    """Build an MLP and transformers of growing depth. With `quick`, only the two smallest."""
     depths = (2,) if quick else (2, 12)
     encoders = [Model(f"bert-{depth}", {
         "_target_": HF, "config": "BertConfig", "architecture": "BertModel",
@@ -71,7 +71,7 @@ def models(quick: bool) -> list[Model]:
 
 
 def measure(model: Model, budget: float) -> Row:
-    """A model's row from as many rounds of the three kinds as `budget` seconds hold, 12 to 90."""
+    """Measure a model. Runs as many rounds of the three kinds as fit into `budget` seconds, between 12 and 90."""
     module, arguments, shapes = instantiate(model), inputs.make(model, model.examples()), dynamic_shapes.build_dynamic_shapes(model)
 
     def bare() -> Any:
@@ -107,7 +107,7 @@ def measure(model: Model, budget: float) -> Row:
 
 
 def _with_text(bare: Callable[[], Any]) -> Callable[[], None]:
-    """`bare` under what TORCH_LOGS="+dynamic" prints."""
+    """Run `bare` with the log that TORCH_LOGS="+dynamic" writes."""
     def run() -> None:
         logger, handler = logging.getLogger(SHAPES), logging.StreamHandler(io.StringIO())
         before, level = list(logger.handlers), logger.level

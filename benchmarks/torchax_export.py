@@ -1,8 +1,9 @@
-"""A model as torchax hands it to XLA: exported by torch, traced by JAX, as static StableHLO; a contender of `benchmarks.mhlo_quality`.
+"""Export a model with torchax: exported by torch, traced by JAX, as static StableHLO. A contender of `benchmarks.mhlo_quality`.
 
-torchax 0.0.13 reads overloads of ops on named tensors, which torch 2.13 has removed, while it is imported: names that nothing here
-calls stand for them until then. It also makes an accelerator of JAX, of which torch.compile then asks a stream and gets an error: nothing
-here runs on it, so it is left unmade. It is looked for beside the project's own packages: `pip install --no-deps --target FOLDER torchax`, FOLDER on PYTHONPATH.
+torchax 0.0.13 reads overloads of ops on named tensors while it is imported, and torch 2.13 has removed them. Until that is fixed, placeholders
+that nothing here calls stand in for them. torchax also registers JAX as an accelerator. torch.compile then asks it for a stream and fails. The
+registration is skipped, because nothing here runs on it. Install it beside the project's own packages: `pip install --no-deps --target FOLDER
+torchax`, with FOLDER on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lowering.model import Model
 
 
 def export(module: torch.nn.Module, model: Model, given: Mapping[str, torch.Tensor]) -> tuple[str, list[torch.Tensor], int]:
-    """Static StableHLO for the shapes of `given`, its arguments in order, and how many of them are weights. Raises what torch, torchax or JAX raises."""
+    """Return static StableHLO for the shapes of `given`, its arguments in order, and the number of weights among them. Errors of torch, torchax and JAX pass through."""
     import jax
 
     with _importable():

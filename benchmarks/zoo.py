@@ -1,7 +1,7 @@
-"""The zoo: architectures of transformers as models with dynamic dims, written from one short table, and what became of them.
+"""The zoo: transformers architectures as models with dynamic dims, generated from one table, and the page of their results.
 
-    python -m benchmarks.zoo [--check]           write configs/model/zoo/*.yaml and configs/suite/zoo.yaml from benchmarks/zoo.yaml
-    python -m benchmarks.zoo --page RUN...       write docs/zoo.md from a run of `shapeline run suite=zoo` (of several, the later replace the earlier)
+python -m benchmarks.zoo [--check]           write configs/model/zoo/*.yaml and configs/suite/zoo.yaml from benchmarks/zoo.yaml
+python -m benchmarks.zoo --page RUN...       write docs/zoo.md from runs of `shapeline run suite=zoo`; later runs replace the results of earlier ones
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Tree = dict[str, Any]
 
 
 def files(table: Mapping[str, Any]) -> dict[Path, str]:
-    """What the table says, as the text of each file, by its path in the project. ConfigError names every row that is wrong."""
+    """Return the text of each generated file by its path in the project. ConfigError lists every wrong row."""
     found, problems = {}, []
     names = families(table)
     for name, family in names.items():
@@ -56,7 +56,7 @@ def files(table: Mapping[str, Any]) -> dict[Path, str]:
 
 
 def families(table: Mapping[str, Any]) -> dict[str, str]:
-    """The family of each architecture that the table makes; ConfigError where two have one name."""
+    """Return the family of each architecture in the table. ConfigError if two architectures have one name."""
     found: dict[str, str] = {}
     for family, said in table["families"].items():
         for name in said["architectures"]:
@@ -67,31 +67,31 @@ def families(table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def model(family: Mapping[str, Any], row: Mapping[str, Any]) -> Tree:
-    """The file of configs/model that an architecture of `family` is: the family's, with what `row` says laid over it."""
+    """Return the model file of an architecture: that of its `family`, with `row` merged over it."""
     config = huggingface.find_config_class(row["architecture"])
-    given = merged(known(config, family.get("kwargs", {})), row.get("kwargs", {}))
+    given = merge(filter_known(config, family.get("kwargs", {})), row.get("kwargs", {}))
     factory = {"_target_": "lowering.sources.huggingface.build", "config": config.__name__, "architecture": row["architecture"], "kwargs": given}
     experts = row.get("experts", family.get("experts"))
     tree: Tree = {"factory": factory | ({"experts": experts} if experts else {})}
     for key in MERGED:
-        values = merged(family.get(key, {}), row.get(key, {}))
+        values = merge(family.get(key, {}), row.get(key, {}))
         tree |= {key: values} if values else {}
     return tree
 
 
-def known(config: Any, wanted: Mapping[str, Any]) -> Tree:
-    """The part of `wanted` that a config class has keys for, and the same for each config inside it."""
+def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
+    """Return the part of `wanted` whose keys a config class has. Nested configs are filtered the same way."""
     keys = huggingface.list_known_keys(config)
-    inner = {name: known(part, wanted) for name, part in config.sub_configs.items() if name in keys and part.__name__ != "AutoConfig"}
+    inner = {name: filter_known(part, wanted) for name, part in config.sub_configs.items() if name in keys and part.__name__ != "AutoConfig"}
     return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`over` laid on `under`, mapping by mapping; null removes a key, and a fill is one value."""
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Merge `over` into `under`, mapping by mapping. null removes a key; a fill replaces the whole value."""
     found: Tree = dict(under)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping) and key != "fill"
-        found[key] = merged(found[key], value) if both else value
+        found[key] = merge(found[key], value) if both else value
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -111,15 +111,15 @@ def _comment(note: str) -> str:
     return "".join(f"# {line}\n" for line in note.splitlines())
 
 
-def stale(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
-    """The generated files that do not say what `wanted` says: those that differ, are missing, or should not be."""
+def find_stale(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
+    """Return the generated files that differ from `wanted`, are missing, or should not exist."""
     there = {path.relative_to(root) for path in (root / MODELS).glob("*.yaml")}
     return sorted(there - set(wanted)) + [path for path, text in wanted.items() if not (root / path).is_file() or (root / path).read_text() != text]
 
 
 def write(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
-    """Make the files say what `wanted` says; those that changed."""
-    changed = stale(root, wanted)
+    """Write `wanted` to the files and return the files that changed."""
+    changed = find_stale(root, wanted)
     for path in changed:
         if path in wanted:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def write(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is not what the table says")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs from the table")
     parser.add_argument("--page", type=Path, nargs="+", metavar="RUN", help="write docs/zoo.md from these runs' folders")
     options = parser.parse_args()
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def main() -> int:
         print(PAGE)
         return 0
     wanted = files(table)
-    changed = stale(ROOT, wanted) if options.check else write(ROOT, wanted)
+    changed = find_stale(ROOT, wanted) if options.check else write(ROOT, wanted)
     print("\n".join([*map(str, changed), f"{len(changed)} of {len(wanted)} files {'differ' if options.check else 'written'}"]))
     return 1 if options.check and changed else 0
 

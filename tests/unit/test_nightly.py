@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.nights import Told, invent
+from benchmarks.nights import InventedJob, invent
 from flows import nightly
 from flows.__main__ import main
 from flows.config.document import Nightly
@@ -23,7 +23,7 @@ from flows.engine import picture, prefect_artifacts
 from flows.runs import record
 from lowering.record.result import JobResult, build_not_run
 
-JOBS = [Told("mlp"), Told("bert"), Told("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
+JOBS = [InventedJob("mlp"), InventedJob("bert"), InventedJob("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def test_ratios_are_to_the_baseline_and_summed_over_the_models_that_both_lower()
     rows = lowering.with_ratios([Row("a", MAIN, taken(1, 50)), Row("a", BASELINE, taken(4))])
     rows += lowering.with_ratios([Row("b", MAIN, taken(1, 50)), Row("b", BASELINE, taken(1))])
     rows += lowering.with_ratios([Row("c", MAIN, taken(9)), Row("c", BASELINE, None, "exit 1: no")])
-    found = lowering.figures(rows)
+    found = lowering.compute_figures(rows)
     assert found["models"] == 2
     assert found["ratio"] == found["cpu_ratio"] == {"geometric_mean": 0.5, "worst": 1.0}
     assert found["memory_ratio"] == {"geometric_mean": 0.5, "worst": 0.5}
@@ -34,7 +34,7 @@ def test_ratios_are_to_the_baseline_and_summed_over_the_models_that_both_lower()
 
 
 def test_without_a_pair_there_is_no_figure() -> None:
-    assert lowering.figures([Row("a", MAIN, taken(1))])["ratio"] is None
+    assert lowering.compute_figures([Row("a", MAIN, taken(1))])["ratio"] is None
 
 
 def test_a_contender_that_fails_says_why(tmp_path: Path) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.scaling import INPUTS, fan, fitted
+from benchmarks.scaling import INPUTS, fan, fit_line
 
 
 def test_a_line_is_told_from_a_square() -> None:
     depths = [4.0, 8.0, 16.0, 32.0, 64.0, 96.0]
-    line = fitted(depths, [1.0 + 0.1 * depth for depth in depths])
+    line = fit_line(depths, [1.0 + 0.1 * depth for depth in depths])
     assert line.slope == pytest.approx(0.1)
     assert line.start == pytest.approx(1.0)
     assert line.explained == pytest.approx(1.0)
     assert line.exponent == pytest.approx(1.0)
-    square = fitted(depths, [1.0 + 0.01 * depth**2 for depth in depths])
+    square = fit_line(depths, [1.0 + 0.01 * depth**2 for depth in depths])
     assert square.explained < 0.97
 
 

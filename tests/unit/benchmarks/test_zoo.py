@@ -38,7 +38,7 @@ def models() -> dict[str, Any]:
 
 
 def test_the_files_in_configs_are_what_the_table_says() -> None:
-    assert zoo.stale(zoo.ROOT, zoo.files(TABLE)) == [], "run: python -m benchmarks.zoo"
+    assert zoo.find_stale(zoo.ROOT, zoo.files(TABLE)) == [], "run: python -m benchmarks.zoo"
 
 
 def test_the_table_has_sixty_architectures_of_every_family() -> None:
@@ -68,16 +68,16 @@ def test_the_suite_names_the_made_and_the_listed_models() -> None:
     assert "# Two towers.\n" in zoo.files(SMALL)[zoo.MODELS / "clip.yaml"]
 
 
-@pytest.mark.parametrize(("row", "said"), [
+@pytest.mark.parametrize(("row", "message"), [
     ({"architecture": "BertModel", "kwarg": {}}, "unknown keys ['kwarg']"),
     ({"kwargs": {}}, "names no architecture"),
 ])  # fmt: skip
-def test_a_wrong_row_is_named(row: dict[str, Any], said: str) -> None:
+def test_a_wrong_row_is_named(row: dict[str, Any], message: str) -> None:
     table = copy.deepcopy(SMALL)
     table["families"]["text"]["architectures"]["wrong"] = row
     with pytest.raises(ConfigError, match=r"text\.wrong") as raised:
         zoo.files(table)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:
@@ -93,7 +93,7 @@ def test_writing_changes_only_what_differs_and_removes_what_the_table_has_no_lon
     (tmp_path / zoo.MODELS / "gone.yaml").write_text("")
     (tmp_path / zoo.SUITE).write_text("models: [bert]\n")
     assert set(zoo.write(tmp_path, wanted)) == {zoo.MODELS / "gone.yaml", zoo.SUITE}
-    assert zoo.stale(tmp_path, wanted) == []
+    assert zoo.find_stale(tmp_path, wanted) == []
 
 
 def row(name: str, outcome: str, stages: tuple[str, ...], points: int = 0, symbols: Any = None) -> zoo_page.Row:
@@ -107,6 +107,6 @@ def row(name: str, outcome: str, stages: tuple[str, ...], points: int = 0, symbo
 def test_only_what_agreed_at_three_points_counts_as_verified() -> None:
     found = [row("a", "ok", ("export", "mhlo"), 4), row("b", "ok", ("export", "mhlo"), 2), row("c", "mismatch", ("export", "mhlo"), 4),
              row("d", "unsupported", ("export",))]  # fmt: skip
-    figures = zoo_page.totals(found)
+    figures = zoo_page.count_results(found)
     assert (figures["architectures"], figures["reached_mhlo"], figures["verified"], figures["verified_percent"]) == (4, 3, 1, 25.0)
     assert found[3].cause == "aten.foo: no lowering"

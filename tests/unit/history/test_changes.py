@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.nights import Told, invent
+from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from flows.history import changes, publish
 from flows.history.database import Past
@@ -22,26 +22,26 @@ from flows.report import levels
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
 BROKEN = {"outcome": "error", "stage": "torch", "problem": "no lowering"}
 ZOO = {
-    **{name: Told(name, seconds=10.0) for name in ("same", "breaks", "static", "reworked", "slower", "faster", "larger", "smaller", "leaves", "worker",
+    **{name: InventedJob(name, seconds=10.0) for name in ("same", "breaks", "static", "reworked", "slower", "faster", "larger", "smaller", "leaves", "worker",
                                                   "wobbly", "noisy", "cached")},
-    "heals": Told("heals", **BROKEN), "still": Told("still", **BROKEN), "otherwise": Told("otherwise", **BROKEN),
-    "earlier": Told("earlier", outcome="mismatch", stage="verify", problem="differs"), "known": Told("known", expected="error", **BROKEN),
+    "heals": InventedJob("heals", **BROKEN), "still": InventedJob("still", **BROKEN), "otherwise": InventedJob("otherwise", **BROKEN),
+    "earlier": InventedJob("earlier", outcome="mismatch", stage="verify", problem="differs"), "known": InventedJob("known", expected="error", **BROKEN),
 }  # fmt: skip
 CHANGED = {
     "breaks": replace(ZOO["breaks"], **BROKEN), "static": replace(ZOO["static"], static=True), "reworked": replace(ZOO["reworked"], changed="stablehlo"),
     "slower": replace(ZOO["slower"], seconds=20.0), "faster": replace(ZOO["faster"], seconds=4.0), "larger": replace(ZOO["larger"], peak=1200 << 20),
     "smaller": replace(ZOO["smaller"], peak=300 << 20), "worker": replace(ZOO["worker"], outcome="infra", stage="start", problem="died"),
     "heals": replace(ZOO["heals"], outcome="ok", stage="verify", problem=""), "otherwise": replace(ZOO["otherwise"], outcome="crash", stage="mhlo"),
-    "earlier": replace(ZOO["earlier"], outcome="error", stage="export"), "wobbly": replace(ZOO["wobbly"], **BROKEN), "arrives": Told("arrives"),
+    "earlier": replace(ZOO["earlier"], outcome="error", stage="export"), "wobbly": replace(ZOO["wobbly"], **BROKEN), "arrives": InventedJob("arrives"),
     "noisy": replace(ZOO["noisy"], seconds=17.0), "cached": replace(ZOO["cached"], seconds=0.1, cache="hit"),
 }  # fmt: skip
 
 
-def nights(output: Path, *zoos: dict[str, Told]) -> list[Path]:
+def nights(output: Path, *zoos: dict[str, InventedJob]) -> list[Path]:
     return [invent(output, list(zoo.values()), started=FIRST + timedelta(days=number)) for number, zoo in enumerate(zoos)]
 
 
-def ordinary(number: int) -> dict[str, Told]:
+def ordinary(number: int) -> dict[str, InventedJob]:
     """A night in which nothing happens but noise, and what is flaky or noisy by nature."""
     draw = random.Random(number)
     told = {name: replace(job, seconds=job.seconds * draw.uniform(0.97, 1.03)) for name, job in ZOO.items()}
@@ -157,15 +157,15 @@ def test_a_slow_night_is_told_once(tmp_path: Path) -> None:
 
 
 def test_flaky_needs_a_past(tmp_path: Path) -> None:
-    job = report([Told("one", **BROKEN)], tmp_path / "a")
-    good = report([Told("one")], tmp_path / "b")
+    job = report([InventedJob("one", **BROKEN)], tmp_path / "a")
+    good = report([InventedJob("one")], tmp_path / "b")
     steady = [Past(str(number), "ok", True, 1.0, 1, False) for number in range(5)]
     flipping = [Past(str(number), "ok" if number % 2 else "error", bool(number % 2), 1.0, 1, False) for number in range(6)]
     assert changes.compare(good, job, {"one--default": steady}).kinds["new_failures"]
     assert changes.compare(good, job, {"one--default": flipping}).kinds["flaky"]
 
 
-def report(jobs: list[Told], output: Path) -> dict[str, Any]:
+def report(jobs: list[InventedJob], output: Path) -> dict[str, Any]:
     return dict(json.loads((invent(output, jobs) / "report.json").read_text()))
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.nights import Told, invent
+from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from flows.history import database, publish, retention
 from flows.history.database import open_database
 from flows.runs import record
 
 FIRST = datetime(2026, 11, 1, 2, tzinfo=UTC)
-GREEN = [Told("mlp"), Told("bert", seconds=8.0)]
-RED = [Told("mlp"), Told("bert", outcome="error", stage="torch", problem="no lowering of layer 7")]
+GREEN = [InventedJob("mlp"), InventedJob("bert", seconds=8.0)]
+RED = [InventedJob("mlp"), InventedJob("bert", outcome="error", stage="torch", problem="no lowering of layer 7")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.nights import Told, invent
+from benchmarks.nights import InventedJob, invent
 from flows.report import axes, clusters
 from flows.report.dashboard import page, report_page, views
 from flows.runs import record
@@ -22,7 +22,7 @@ EVIL = "</script><script>alert(1)</script>\u2028<!--"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    jobs = [Told("evil", EVIL, outcome="error", stage="torch", problem=f"{EVIL}\udc80"), *(Told("swept", f"batch{size}", batch=size) for size in (8, 16))]
+    jobs = [InventedJob("evil", EVIL, outcome="error", stage="torch", problem=f"{EVIL}\udc80"), *(InventedJob("swept", f"batch{size}", batch=size) for size in (8, 16))]
     return invent(tmp_path_factory.mktemp("zoo"), jobs)
 
 
