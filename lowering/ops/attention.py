@@ -31,10 +31,12 @@ def scaled_dot_product(
         key, value = (_repeat_heads(tensor, query.shape[-3] // tensor.shape[-3]) for tensor in (key, value))
     factor = _default_scale(query.shape[-1]) if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
-    if is_causal:
+    if is_causal:  # eager skips what is masked, NaN included
         rows = torch.arange(query.shape[-2], device=query.device).unsqueeze(-1)
-        attn_mask = rows >= torch.arange(key.shape[-2], device=query.device)
-    return torch.matmul(_masked_softmax(scores, attn_mask), value)
+        scores = torch.where(rows >= torch.arange(key.shape[-2], device=query.device), scores, -math.inf)
+    elif attn_mask is not None:  # eager adds masks, NaN of what is masked remains
+        scores = scores + (torch.where(attn_mask, 0.0, -math.inf).to(scores.dtype) if attn_mask.dtype is torch.bool else attn_mask)
+    return torch.matmul(softmax_or_zeros(scores) if is_causal or attn_mask is not None else torch.softmax(scores, -1), value)
 
 
 def _default_scale(size: Any) -> Any:
@@ -42,13 +44,8 @@ def _default_scale(size: Any) -> Any:
     return torch.scalar_tensor(size, dtype=torch.float64).rsqrt() if isinstance(size, torch.SymInt) else 1 / math.sqrt(size)
 
 
-def _masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return torch.softmax(scores, -1)
-    if mask.dtype is torch.bool:
-        kept = torch.where(mask, scores, torch.finfo(scores.dtype).min)
-        return torch.where(mask, torch.softmax(kept, -1), 0.0)
-    scores = scores + mask
+def softmax_or_zeros(scores: Tensor) -> Tensor:
+    """Return the softmax along the last dim, and zeros for rows of -inf."""
     return torch.where((scores == -math.inf).all(-1, keepdim=True), 0.0, torch.softmax(scores, -1))
 
 

@@ -1,17 +1,15 @@
-"""Convolutions in terms of plain ones: transposed convolutions with weights of dynamic size, and the gradients.
-
-A transposed convolution is a plain one over an image with zeros between its elements.
-"""
+"""Transposed convolutions with weights of dynamic size, and the gradients of convolutions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-from lowering.ops import padding as edges
+from lowering.ops import folding
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -27,31 +25,20 @@ def has_dynamic_weight(node: Node) -> bool:
 
 
 def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-                          dilation: Sequence[int],
-               is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
-    """Compute aten::convolution with transposed=True."""
+                          dilation: Sequence[int], is_transposed: bool, output_padding: Sequence[int], groups: int) -> Tensor:
+    """Compute aten::convolution with transposed=True, as eager does: a matmul over channels, then a sum of overlapping windows."""
     rank = image.dim() - 2
     settings = (stride, padding, dilation, output_padding)
     stride, padding, dilation, output_padding = ([*given] * (rank if len(given) == 1 else 1) for given in settings)
-    pads: list[Any] = []
-    for dim in range(rank):
-        image = _spread(image, dim + 2, stride[dim])
-        reach = dilation[dim] * (weight.shape[dim + 2] - 1) - padding[dim]
-        pads = [reach, reach + output_padding[dim], *pads]
-    image = edges.pad_constant(image, pads)
-    taken_in, taken_out, *kernel = weight.shape
-    turned = weight.reshape(groups, taken_in // groups, taken_out, *kernel).transpose(1, 2)
-    turned = turned.reshape(groups * taken_out, taken_in // groups, *kernel).flip(list(range(2, rank + 2)))
-    return torch.ops.aten.convolution.default(image, turned, bias, [1] * rank, [0] * rank, dilation, False, [0] * rank, groups)
-
-
-def _spread(tensor: Tensor, dim: int, step: int) -> Tensor:
-    """Insert `step - 1` zeros between neighbours along a dim."""
-    if step == 1:
-        return tensor
-    places = torch.arange((tensor.shape[dim] - 1) * step + 1, device=tensor.device)
-    is_taken = (torch.remainder(places, step) == 0).reshape(-1, *(1 for _ in tensor.shape[dim + 1 :]))
-    return torch.where(is_taken, tensor.index_select(dim, torch.div(places, step, rounding_mode="floor")), 0)
+    batch, taken_in, *counts = image.shape
+    taken_out, *kernel = weight.shape[1:]
+    lines = image.reshape(batch, groups, taken_in // groups, math.prod(counts))
+    rows = weight.reshape(groups, taken_in // groups, taken_out * math.prod(kernel))
+    windows = torch.matmul(rows.transpose(1, 2), lines).reshape(batch, groups * taken_out, *kernel, *counts)
+    sizes = [(count - 1) * every - 2 * pad + step * (size - 1) + more + 1
+             for count, every, pad, step, size, more in zip(counts, stride, padding, dilation, kernel, output_padding, strict=True)]
+    result = folding.sum_windows(windows, list(zip(sizes, kernel, dilation, padding, stride, strict=True)))
+    return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
 def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, stride: Sequence[int],
@@ -75,8 +62,7 @@ def backward(gradient: Tensor, image: Tensor, weight: Tensor, bias_sizes: Sequen
 
 
 def _weight_gradient(slid: Tensor, window: Tensor, kernel: Sequence[Any], stride: Sequence[int], padding: Sequence[int],
-                     dilation: Sequence[int],
-               groups: int) -> Tensor:
+                     dilation: Sequence[int], groups: int) -> Tensor:
     """Compute (batch, groups * taken_in, ...), (batch, groups * taken_out, ...) -> (groups * taken_out, taken_in, *kernel).
 
     The gradient sums over steps of the kernel where the convolution sums over positions. Therefore stride and dilation are swapped, as are

@@ -19,12 +19,25 @@ def col2im(columns: Tensor, output_size: Sequence[Any], kernel_size: Sequence[in
     settings = list(zip(output_size, kernel_size, dilation, padding, stride, strict=True))
     counts = [(size + 2 * pad - step * (kernel - 1) - 1) // every + 1 for size, kernel, step, pad, every in settings]
     lead, channels = list(columns.shape[:-2]), columns.shape[-2] // (kernel_size[0] * kernel_size[1])
-    parted = columns.reshape(*lead, channels, *kernel_size, *counts)
-    rows = _sum_windows(parted.movedim((-4, -2), (-2, -1)), counts[0], *settings[0])
-    return _sum_windows(rows.movedim(-1, -3), counts[1], *settings[1])
+    return sum_windows(columns.reshape(*lead, channels, *kernel_size, *counts), settings)
 
 
-def _sum_windows(windows: Tensor, count: Any, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> Tensor:
+def sum_windows(windows: Tensor, settings: Sequence[Sequence[Any]]) -> Tensor:
+    """Sum windows (..., *kernel, *windows) to (..., *size).
+
+    settings: size, kernel, dilation, padding, stride of each dim. An element that no window reaches is 0. No element is multiplied by 0,
+    so NaN and infinities reach only the sums that they are summands of.
+    """
+    rank = len(settings)
+    for dim, (size, *others) in enumerate(settings):
+        # (..., kernel of this dim and after, sizes of the dims before, windows of this dim and after) -> one more size
+        count = windows.shape[-rank + dim]
+        summed = _sum_along_dim(windows.movedim((-2 * rank + dim, -rank + dim), (-2, -1)), count, size, *others)
+        windows = summed.movedim(-1, -rank + dim)
+    return windows
+
+
+def _sum_along_dim(windows: Tensor, count: Any, size: Any, kernel: Any, dilation: int, padding: int, stride: int) -> Tensor:
     """Sum windows (..., kernel, windows) along one dim to (..., size)."""
     places = torch.arange(size, device=windows.device).unsqueeze(-1) + padding - torch.arange(kernel, device=windows.device) * dilation
     window = torch.div(places, stride, rounding_mode="floor")

@@ -11,6 +11,7 @@ import torch
 
 from lowering.ops import (
     arithmetic,
+    attention,
     bessel,
     convolution,
     decompositions,
@@ -159,6 +160,26 @@ def test_fourier_transforms(normalization: int, length: int) -> None:
 def test_transposed_convolution(groups: int) -> None:
     arguments = (normal(2, 4, 5, 6), normal(4, 3, 3, 2), normal(3 * groups), [2, 3], [1, 0], [1, 2], True, [1, 0], groups)
     torch.testing.assert_close(convolution.transpose_convolution(*arguments), aten.convolution.default(*arguments), rtol=1e-4, atol=1e-5)
+
+
+def test_nan_of_a_transposed_kernel_reaches_only_what_it_is_multiplied_with() -> None:
+    image, weight = normal(2, 3, 5), normal(3, 4, 3)
+    weight[1, 2, 0], weight[0, 1, 2] = NAN, INF
+    arguments = (image, weight, None, [2], [1], [1], True, [0], 1)
+    torch.testing.assert_close(convolution.transpose_convolution(*arguments), aten.convolution.default(*arguments), equal_nan=True)
+
+
+@pytest.mark.parametrize("form", ["plain", "causal", "bool", "float"])
+@pytest.mark.parametrize(("place", "number"), [(1, NAN), (1, INF), (1, -INF), (2, NAN), (2, INF), (0, INF)])
+def test_attention_keeps_nan_and_infinities_where_eager_has_them(form: str, place: int, number: float) -> None:
+    given = [normal(2, 4, 5, 8), normal(2, 4, 6, 8), normal(2, 4, 6, 8)]
+    given[place][0, 1, -1, 3] = number
+    kept = torch.rand(2, 1, 5, 6) > 0.4
+    kept[:, :, 0] = False
+    masks = {"bool": kept, "float": torch.where(kept, normal(2, 1, 5, 6), -INF)}
+    mask, is_causal = masks.get(form), form == "causal"
+    torch.testing.assert_close(attention.scaled_dot_product(*given, mask, is_causal=is_causal),
+                               torch.nn.functional.scaled_dot_product_attention(*given, mask, is_causal=is_causal), equal_nan=True)
 
 
 def test_every_row_says_why() -> None:
