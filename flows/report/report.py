@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from flows.output import REPORT
-from flows.report import by_axis, clusters, exports, flaky, levels, remarks, verdicts
+from flows.report import blockers, by_axis, clusters, exports, flaky, levels, remarks, verdicts
+from flows.report.blockers import Blocker
 from flows.report.markdown import counted as counted
 from flows.report.markdown import escape_cell
 from flows.report.markdown import table as table
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files
+from lowering.plain import from_plain
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
@@ -34,7 +36,8 @@ def write(run: Record, seconds: float | None = None) -> Path:
 def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
     """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError."""
     data = to_json(run, results, seconds)
-    data |= {"flaky": flaky.find_flaky(run, results), "by_axis": by_axis.make_tables(data["jobs"])}
+    data |= {"flaky": flaky.find_flaky(run, results), "by_axis": by_axis.make_tables(data["jobs"]),
+             "blockers": [blocker.to_json() for blocker in blockers.find_blockers(results)]}
     rows = [files.encode_json(job, indent=None) for job in data["jobs"]]
     files.write_bytes(run.folder / REPORT, files.encode(_format_rows(data, rows)))
     exports.write(run.folder, data, rows)
@@ -132,6 +135,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     yield from table(rows(results))
     yield from verdicts.render_lines(run, results, told["flaky"])
     yield from by_axis.render_lines(told["by_axis"])
+    yield from blockers.render_lines([from_plain(Blocker, one) for one in told["blockers"]])
     failed = find_unexpected(results)
     if failed:
         yield ""

@@ -69,6 +69,14 @@ def test_failures_of_one_cause_are_one_cluster_with_the_run_that_saw_it_first(wa
     assert rows(page).count() == 1
 
 
+def test_the_fixes_stand_in_order_with_the_jobs_that_each_unlocks(watched: Watched, run: Path) -> None:
+    fixes = watched.open(run).locator("#blockers tbody tr")
+    assert fixes.count() > 1
+    first = fixes.first
+    first.locator("summary").click()
+    assert first.locator("li a").count() == int(first.locator("summary").inner_text().split()[0]) >= int(first.locator("td").nth(5).inner_text()) >= 1
+
+
 def test_the_page_says_what_changed_since_the_run_before(watched: Watched, run: Path) -> None:
     page = watched.open(run)
     changes = page.locator("#changes")

@@ -17,6 +17,7 @@ SCRIPTS = (
     "overview.js",
     "changes.js",
     "clusters.js",
+    "blockers.js",
     "matrix.js",
     "cost.js",
     "plot.js",

@@ -14,6 +14,7 @@ from lowering.record.result import OUTCOMES, JobResult
 
 HTML = "report.html"
 EMBEDDED = 2 << 20  # maximum bytes of views embedded in the page, failures first; the others load from the jobs' folders
+LISTED = 60  # jobs listed under a blocker
 SAID = 300  # maximum characters of a cause in a row
 
 
@@ -41,6 +42,8 @@ def make_payload(run: Record, results: Sequence[JobResult], data: Mapping[str, A
         "overrides": data["overrides"], "environment": data["environment"], "workers": run.workers,
         "limits": run.data.get("limits"),
         "outcomes": list(OUTCOMES),
+        "blockers": [blocker | {name: [len(blocker[name]), blocker[name][:LISTED]] for name in ("blocks", "alone", "unlocks")}
+                     for blocker in data.get("blockers", ())],
         "stages": stages,
         "jobs": [make_row(result, stages, run.job_folder(result.id).name, swept.get(result.id, {})) for result in results],
         **context,

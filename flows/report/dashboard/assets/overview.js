@@ -6,6 +6,7 @@ function overview() {
   const content = [headline(jobs, wrong, apart)];
   if (PAYLOAD.previous || PAYLOAD.baseline) content.push(changesSection());
   if (wrong.length || apart.length) content.push(clustersSection(jobs));
+  if (PAYLOAD.blockers?.some((blocker) => blocker.unlocks[0] > 1) || PAYLOAD.blockers?.length > 1) content.push(blockersSection(PAYLOAD.blockers));
   content.push(matrixSection(jobs), costSection(jobs));
   const plots = plotsSection(jobs);
   if (plots) content.push(plots);
