@@ -35,7 +35,7 @@ from flows.config.plan import plan
 from lowering import files, pipeline
 from lowering.eager import inputs
 from lowering.errors import Unsupported
-from lowering.ir import mlir
+from lowering.ir import mlir, portable
 from lowering.job import Job
 from lowering.legalize import driver
 from lowering.level import Level, Program
@@ -172,7 +172,7 @@ def _static(device: xla.Xla, name: str, at: Mapping[str, int], given: Mapping[st
     if problems := driver.legalize(program.ir, program.signature, with_assertions=False):  # scalar constants of other dialects are left even here
         raise Unsupported(problems)
     device.hold(program.weights)
-    return _compiled(device, mlir.text(mlir.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
+    return _compiled(device, mlir.text(portable.to_hlo(program.ir), elide=None), arguments(program.signature, program.weights, given))
 
 
 def _called(module: Any, model: Model, given: Mapping[str, torch.Tensor]) -> Run:

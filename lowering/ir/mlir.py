@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +23,8 @@ _WITHOUT_PYTHON = ("stablehlo", "chlo", "torch_c")
 
 
 def create_torch_context() -> Any:
-    """Create a context of torch_mlir's build with the torch dialect and StableHLO."""
-    from torch_mlir import ir
+    """Create a context of torch_mlir's build with the torch dialect, StableHLO and CHLO."""
+    from torch_mlir import ir, passmanager
     from torch_mlir._mlir_libs import _stablehlo
     from torch_mlir.dialects import torch as torch_dialect
 
@@ -35,6 +35,9 @@ def create_torch_context() -> Any:
     _stablehlo.register_dialect(context, True)
     _stablehlo.register_stablehlo_passes()
     context.emit_error_diagnostics = True  # otherwise some failed passes abort the process instead of raising
+    with context:  # a pass that makes ops of CHLO and torch_c loads them; Python has no registration for them
+        empty = ir.Module.parse("func.func @main() { return }")
+        passmanager.PassManager.parse("builtin.module(func.func(convert-torch-to-stablehlo))").run(empty.operation)
     return context
 
 
@@ -59,7 +62,7 @@ def create_hlo_context() -> Any:
 
 def parse(text: str | bytes, context: Any) -> Any:
     """Parse a module in `context`, which determines the build."""
-    return _get_ir(context).Module.parse(text, context)
+    return get_ir(context).Module.parse(text, context)
 
 
 def copy_to(module: Any, context: Any) -> Any:
@@ -67,31 +70,12 @@ def copy_to(module: Any, context: Any) -> Any:
     code = io.BytesIO()
     module.operation.write_bytecode(code)
     with context:
-        return _get_ir(context).Module.parse(code.getvalue())
+        return get_ir(context).Module.parse(code.getvalue())
 
 
 def copy(module: Any) -> Any:
     """Copy `module` within its context."""
     return copy_to(module, module.context)
-
-
-def to_portable(module: Any) -> bytes:
-    """Serialize pure StableHLO of torch_mlir's build to a portable artifact of the newest version that both builds read."""
-    from jaxlib.mlir.dialects import stablehlo as hlo
-    from torch_mlir._mlir_libs import _stablehlo
-
-    version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), hlo.get_current_version())
-    scratch = copy(module)  # the serialization converts its argument to VHLO in place
-    return _stablehlo.serialize_portable_artifact(scratch, version)  # type: ignore[no-any-return]
-
-
-def to_hlo(module: Any) -> Any:
-    """Convert pure StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context."""
-    from jaxlib.mlir.dialects import stablehlo as hlo
-
-    context = create_hlo_context()
-    with collect_diagnostics(module.context, "mhlo"), context, collect_diagnostics(context, "mhlo"):
-        return hlo.deserialize_portable_artifact(context, to_portable(module))
 
 
 def text(module: Any, *, elide: int | None = ELIDE, locations: bool = False) -> str:
@@ -182,6 +166,18 @@ def find_main(operations: Iterable[Any]) -> Any:
     return next(function for function in operations if function.attributes["sym_name"].value == "main")
 
 
+def fix_arguments(module: Any, values: Mapping[int, int]) -> None:
+    """Replace the uses of 0-d arguments of `@main`, by position, by constants, in place. The arguments stay."""
+    ir = get_ir(module.context)
+    block = find_main(module.body.operations).regions[0].blocks[0]
+    with module.context, ir.Location.unknown(), ir.InsertionPoint.at_block_begin(block):
+        for position, value in values.items():
+            type_ = block.arguments[position].type
+            attributes = {"value": ir.Attribute.parse(f"dense<{value}> : {type_}")}
+            constant = ir.Operation.create("stablehlo.constant", results=[type_], attributes=attributes)
+            block.arguments[position].replace_all_uses_with(constant.result)
+
+
 def walk_functions(module: Any) -> Iterator[Any]:
     """Iterate over the functions with a body in a module of either build."""
     for operation in module.body.operations:
@@ -217,7 +213,8 @@ def _get_build(context: Any) -> Any:
     return passmanager
 
 
-def _get_ir(context: Any) -> Any:
+def get_ir(context: Any) -> Any:
+    """Return the Python module `ir` of a context's build."""
     if type(context).__module__.startswith("jaxlib"):
         from jaxlib.mlir import ir as jax_ir
 

@@ -8,9 +8,6 @@ from torch_mlir import ir
 
 from lowering.ir import mlir
 
-# CHLO ops that MHLO has as one op of its own. CHLO's expansion of erf is a polynomial of some 40 ops, each coefficient broadcast to the
-# operand's shape.
-KEPT = {"chlo.erf": "mhlo.erf"}
 TO_BUILTIN = "torch_c.to_builtin_tensor"
 
 
@@ -51,20 +48,6 @@ def convert_arguments(module: Any) -> None:
     with module.context:
         given = ir.FunctionType(ir.TypeAttr(entry.attributes["function_type"]).value).results
         entry.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([argument.type for argument in arguments], given))
-
-
-def keep_composites(module: Any) -> None:
-    """Replace each op of `KEPT` by the `custom_call @mhlo.NAME` that StableHLO writes for it and XLA's conversions take as the MHLO op."""
-    for op in list(mlir.walk_operations(module)):
-        if op.name in KEPT:
-            with module.context, ir.InsertionPoint(op), op.location:
-                created = ir.Operation.create(
-                    "stablehlo.custom_call", results=[result.type for result in op.results], operands=list(op.operands),
-                    attributes={"call_target_name": ir.StringAttr.get(KEPT[op.name]), "mhlo.attributes": ir.DictAttr.get({}),
-                                "mhlo.version": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1)},
-                )  # fmt: skip
-            op.results[0].replace_all_uses_with(created.result)
-            op.erase()
 
 
 def mark_unsigned(module: Any) -> None:

@@ -17,8 +17,8 @@ from lowering import files
 from lowering.custom import libraries
 from lowering.eager import inputs
 from lowering.eager.outputs import name_leaves
-from lowering.errors import InfraError, Problem, Refused, StageFailed
-from lowering.ir import mlir
+from lowering.errors import InfraError, Problem, Refused
+from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import comparison, tensor_files
@@ -46,11 +46,11 @@ def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
     held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    portable, version = _portable(program.ir)
-    files.write_bytes(folder / PROGRAM, portable)
+    serialized, version = portable.serialize(program.ir)
+    files.write_bytes(folder / PROGRAM, serialized)
     files.write(folder / SIGNATURE, {
         "schema": SCHEMA,
-        "program": {"file": PROGRAM, "sha256": hashlib.sha256(portable).hexdigest(), "format": f"StableHLO portable artifact {version}",
+        "program": {"file": PROGRAM, "sha256": hashlib.sha256(serialized).hexdigest(), "format": f"StableHLO portable artifact {version}",
                     "entry": "main"},
         "weights": held,
         "signature": to_plain(program.signature),
@@ -64,21 +64,6 @@ def weights_store(folder: Path) -> Path:
     """Where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
     runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
     return runs.parent / "store" / "weights" if runs else folder / "weights"
-
-
-def _portable(module: Any) -> tuple[bytes, str]:
-    from jaxlib.mlir import ir
-    from jaxlib.mlir.dialects import stablehlo
-
-    version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
-    copy = mlir.copy_to(module, mlir.create_hlo_context())
-    mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
-    try:
-        with copy.context:
-            return stablehlo.serialize_portable_artifact(copy, version), version
-    except (ir.MLIRError, ValueError) as error:
-        cause = f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"
-        raise StageFailed(Problem("portable artifact", cause), str(error)) from error
 
 
 def _structure(program: Program) -> Any:
@@ -123,8 +108,8 @@ class Artifact:
         try:
             data = files.read(path)
             file = folder / data["program"]["file"]
-            portable = file.read_bytes()
-            if hashlib.sha256(portable).hexdigest() != data["program"]["sha256"]:
+            serialized = file.read_bytes()
+            if hashlib.sha256(serialized).hexdigest() != data["program"]["sha256"]:
                 raise InfraError(Problem(str(file), f"is not the program that {SIGNATURE} describes", "run the job again"))
             if data["schema"] != SCHEMA:
                 raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
@@ -139,7 +124,7 @@ class Artifact:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InfraError(Problem(str(path), f"cannot be read: {error}", "run the job again")) from error
-        return Artifact(folder, model, signature, held, _text(portable))
+        return Artifact(folder, model, signature, held, mlir.text(portable.deserialize(serialized), elide=None))
 
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None) -> Execution:
         """Run the program at `sizes` (every symbol that is not given: its example), on inputs filled as declared.
@@ -211,11 +196,3 @@ def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str
         side, _, rest = name.removeprefix(prefix).partition("/")
         (given if side == "input" else want)[rest] = value
     return given, want
-
-
-def _text(portable: bytes) -> str:
-    from jaxlib.mlir.dialects import stablehlo
-
-    context = mlir.create_hlo_context()
-    with context:
-        return mlir.text(stablehlo.deserialize_portable_artifact(context, portable), elide=None)

@@ -73,7 +73,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
             if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
                 # the refinement reads no size from a bounded dim
                 parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
-            _fix(parsed, values)
+            mlir.fix_arguments(parsed, values)
             passmanager.PassManager.parse(pipeline).run(parsed.operation)
             scalars.fold(parsed)
         except ir.MLIRError as error:
@@ -84,20 +84,6 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
         return _refined(_bytecode(parsed), whole=True)
-
-
-def _fix(module: Any, values: Mapping[int, int]) -> None:
-    """Let arguments of @main be constants to whatever uses them."""
-    from jaxlib.mlir import ir
-
-    main = mlir.find_main(module.body.operations)
-    block = main.regions[0].blocks[0]
-    with ir.InsertionPoint.at_block_begin(block):
-        for position, value in values.items():
-            argument = block.arguments[position]
-            constant = ir.Operation.create("stablehlo.constant", results=[argument.type],
-                                           attributes={"value": ir.Attribute.parse(f"dense<{value}> : {argument.type}")})
-            argument.replace_all_uses_with(constant.result)
 
 
 def _refined(bytecode: bytes, whole: bool) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lowering.errors import Problem
-from lowering.ir import mlir
+from lowering.ir import mlir, portable
 from lowering.legalize import bounds
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -30,7 +30,7 @@ class ToMHLO(Stage):
     bounds: bool = False
 
     def apply(self, program: Program, note: Note) -> Program:
-        module = mlir.to_hlo(program.ir)
+        module = portable.to_hlo(program.ir)
         mlir.run(module, PIPELINE, "mhlo")
         if self.bounds:
             assert program.signature is not None

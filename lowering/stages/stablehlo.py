@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
-from lowering.ir import mlir
+from lowering.ir import chlo, mlir
 from lowering.legalize import driver, preparation, scaling
 from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
 
-# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts. After the first part, CHLO ops that MHLO has too are set aside. The
+# torch-mlir's torch-backend-to-stablehlo-backend-pipeline in parts. In UNGUARD, CHLO ops that MHLO has too are set aside. The
 # passes that refine shapes are left out, since the legalization knows more. Two steps run between the parts because canonicalize and the
 # conversion of types take quadratic time for them: opening the regions that guard broadcasts, and converting the arguments that are
 # weights. 96 layers take a quarter of the time.
@@ -43,6 +43,8 @@ class ToStableHLO(Stage):
 
     allow_non_finites: keep infinities in constants (masks use them).
     assertions: let the program reject shapes outside of the declared ranges and of the exported program's guards.
+    chlo: `keep` leaves the CHLO ops that MHLO has too (erf) whole, and XLA has its own code for them; `expand` writes them as StableHLO's
+        arithmetic, at this level and in MHLO. Other CHLO ops are always expanded, and the packaged program has none.
     """
 
     source: ClassVar[Level] = Level.TORCH
@@ -50,6 +52,7 @@ class ToStableHLO(Stage):
 
     allow_non_finites: bool = True
     assertions: bool = True
+    chlo: Literal["keep", "expand"] = "keep"
 
     def apply(self, program: Program, note: Note) -> Program:
         with mlir.collect_diagnostics(program.ir.context, "stablehlo"):
@@ -71,8 +74,10 @@ class ToStableHLO(Stage):
             raise Unsupported(inventory.find_rejected(module, mlir.join_pipelines(convert, FINISH)), mlir.text(module))
         with inventory.report_all(module, mlir.join_pipelines(convert, FINISH)):
             mlir.run(module, convert, "stablehlo")
-            preparation.keep_composites(module)
+            if self.chlo == "keep":
+                chlo.to_calls(module)
             mlir.run(module, UNGUARD, "stablehlo")
+            chlo.from_calls(module)
             preparation.open_assumptions(module)
             mlir.run(module, SIMPLIFY, "stablehlo")
             preparation.convert_arguments(module)

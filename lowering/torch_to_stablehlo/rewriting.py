@@ -93,8 +93,6 @@ def lower(module: Any) -> None:
     found = [op for op in mlir.walk_operations(module) if _name(op) in RULES]
     if not found:
         return
-    with module.context:
-        _load_dialects(module.context)
     for op in found:
         with module.context, ir.InsertionPoint(op), op.location:
             try:
@@ -113,12 +111,6 @@ def _name(op: Any) -> str:
     if op.name == "torch.operator":
         return str(op.attributes["name"].value)
     return str(op.name).removeprefix("torch.")
-
-
-def _load_dialects(context: ir.Context) -> None:
-    """Load torch_c and CHLO, by a pass that creates their ops. Python has no registration for them."""
-    empty = ir.Module.parse("func.func @main() { return }", context)
-    mlir.run(empty, "builtin.module(func.func(convert-torch-to-stablehlo))", "stablehlo")
 
 
 def to_builtin(type_: ir.Type) -> ir.Type:

@@ -9,7 +9,6 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference.known import Known
-from lowering.legalize.preparation import KEPT
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
 from lowering.sizes.expression import Expression, Shape
@@ -140,12 +139,6 @@ def _gathered(op: Any, known: Known, sizes: list[Expression]) -> Shape:
     offsets = set(numbers.offset_dims)
     batch = iter(indices)
     return tuple(next(kept) if position in offsets else next(batch) for position in range(len(indices) + len(offsets)))
-
-
-@_rule("stablehlo.custom_call")
-def _kept(op: Any, known: Known) -> Shape | None:
-    """Composites that are kept whole are elementwise."""
-    return known.dims(op.operands[0]) if op.attributes["call_target_name"].value in KEPT.values() else None
 
 
 @_rule("stablehlo.scatter", "stablehlo.dynamic_update_slice", "stablehlo.batch_norm_inference")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lowering.ir import mlir
+from lowering.ir import mlir, portable
 from lowering.ir.annotations import read_lines, strip, values
 
 NAMED = '''module {
@@ -37,7 +37,7 @@ def test_a_saved_module_still_parses_and_keeps_its_locations_when_copied(tmp_pat
 
 
 def test_the_lines_go_with_the_program_to_the_other_build(tmp_path: Path) -> None:
-    module = mlir.to_hlo(mlir.parse(NAMED, mlir.create_torch_context()))
+    module = portable.to_hlo(mlir.parse(NAMED, mlir.create_torch_context()))
     assert ("b.py", 12) in read_lines(mlir.save(module, tmp_path / "z", ".mlir").read_text()).values()
 
 
@@ -58,7 +58,7 @@ def test_every_line_knows_the_value_that_it_computes(tmp_path: Path) -> None:
   } loc(unknown)
 } loc(unknown)
 """
-    module = mlir.to_hlo(mlir.parse(text, mlir.create_torch_context()))
+    module = portable.to_hlo(mlir.parse(text, mlir.create_torch_context()))
     saved = mlir.save(module, tmp_path / "05-mhlo", ".mhlo.mlir").read_text()
     lines = saved.splitlines()
     assert {lines[number - 1].split()[2].partition(".")[2]: value for number, value in values(saved).items()} == {

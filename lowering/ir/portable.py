@@ -1,0 +1,54 @@
+"""Portable artifacts of StableHLO: how a program goes from torch_mlir's build to jaxlib's, and to readers of other versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lowering.errors import Problem, StageFailed
+from lowering.ir import chlo, expansion, mlir
+
+
+def to_hlo(module: Any) -> Any:
+    """Convert StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context. CHLO's ops become custom calls of MHLO's."""
+    from jaxlib.mlir.dialects import stablehlo as hlo
+
+    context = mlir.create_hlo_context()
+    with mlir.collect_diagnostics(module.context, "mhlo"), context, mlir.collect_diagnostics(context, "mhlo"):
+        return hlo.deserialize_portable_artifact(context, _serialize_for_jaxlib(module))
+
+
+def _serialize_for_jaxlib(module: Any) -> bytes:
+    """Serialize in the newest version that both builds read."""
+    from jaxlib.mlir.dialects import stablehlo as hlo
+    from torch_mlir._mlir_libs import _stablehlo
+
+    version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), hlo.get_current_version())
+    scratch = mlir.copy(module)  # the serialization converts its argument to VHLO in place
+    chlo.to_calls(scratch)
+    return _stablehlo.serialize_portable_artifact(scratch, version)  # type: ignore[no-any-return]
+
+
+def serialize(module: Any) -> tuple[bytes, str]:
+    """Serialize MHLO of jaxlib's build as StableHLO of plain arithmetic (see `expansion`), and return the version. Raises StageFailed."""
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import stablehlo
+
+    version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
+    copy = mlir.copy_to(module, mlir.create_hlo_context())
+    mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
+    expansion.expand(copy)
+    try:
+        with copy.context:
+            return stablehlo.serialize_portable_artifact(copy, version), version
+    except (ir.MLIRError, ValueError) as error:
+        cause = f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"
+        raise StageFailed(Problem("portable artifact", cause), str(error)) from error
+
+
+def deserialize(portable: bytes) -> Any:
+    """Read a portable artifact into jaxlib's build, in a new context."""
+    from jaxlib.mlir.dialects import stablehlo
+
+    context = mlir.create_hlo_context()
+    with context:
+        return stablehlo.deserialize_portable_artifact(context, portable)
