@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from lowering.eager import inputs
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
-from lowering.fx import exported, squeezes
+from lowering.fx import cleanup, exported, squeezes
 from lowering.model import Built, Model
 from lowering.numerics.comparison import compare, tolerance_of
+from lowering.ops import recurrent
 from lowering.sizes import evaluation
 from lowering.stage import Note
 from lowering.symbols.attempts import Captured
 from lowering.symbols.branches import Branch
 
+_Op = tuple[str, int, tuple[str, ...]]
+
 
 def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
-    """`captured`, which asserts the conditions of branches that it did not take, unless it is right at sizes that would take them."""
+    """`captured`, which asserts the conditions of branches that it did not take, unless it is right at sizes that would take them.
+
+    It is if it computes what the module does, or, for a model without values, if a capture at these sizes has the same ops.
+    """
     program, model = captured.program, built.model
     if not captured.branches or program is None:
         return captured
+    ops = tuple(_ops(program))
     for node, _ in list(squeezes.dynamic(program)):
         squeezes.settle(node)
     exported.rename_results(program)
-    compared = [branch for branch in captured.branches if model.weights == "random" and branch.fails_at.keys() <= model.symbols.keys()]
+    compared = [branch for branch in captured.branches if branch.fails_at.keys() <= model.symbols.keys()]
     for branch in captured.branches:
         if branch not in compared:
             note("branch_unchecked", _told(branch, "what the program computes there was not compared with the model"),
                  branch.condition.text)
-    asserted = tuple(_wrong(compared, program, built.module, model))
+    if model.weights == "random":
+        asserted = tuple(_wrong(compared, lambda sizes: _agrees(sizes, program, built.module, model), model))
+    else:
+        asserted = tuple(_wrong(compared, lambda sizes: _has_ops(ops, sizes, built.module, model), model))
     for branch in asserted:
         note("guard_within_range", _told(branch, "the program refuses these sizes"), branch.condition.text)
     return replace(captured, deferred=(*captured.deferred, *(branch.condition for branch in asserted)))
@@ -47,13 +58,13 @@ def _told(branch: Branch, consequence: str) -> str:
     return f"the code was captured for {branch.condition.text} and takes another branch at {at}{line}; {consequence}"
 
 
-def _wrong(branches: Sequence[Branch], program: ExportedProgram, module: torch.nn.Module, model: Model) -> Iterator[Branch]:
-    """The branches at whose other sizes the program computes other results than the module, each point run once."""
+def _wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], bool], model: Model) -> Iterator[Branch]:
+    """The branches at whose other sizes the program does not agree with the module, each point looked at once."""
     judged: dict[tuple[tuple[str, int], ...], bool] = {}
     for branch in branches:
         point = tuple(sorted(branch.fails_at.items()))
         if point not in judged:
-            judged[point] = _agrees({**model.examples(), **branch.fails_at}, program, module, model)
+            judged[point] = agrees({**model.examples(), **branch.fails_at})
         if not judged[point]:
             yield branch
 
@@ -74,6 +85,30 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
     except Exception:  # noqa: BLE001 - whatever a program of other shapes raises
         return False
     return _same(got, want, model)
+
+
+def _has_ops(ops: Sequence[_Op], sizes: Mapping[str, int], module: torch.nn.Module, model: Model) -> bool:
+    """Return whether a capture at just these sizes, which needs no values of weights, has these ops. It has not if it fails."""
+    weights = (*module.parameters(), *module.buffers())
+    mode = next((weight.fake_mode for weight in weights if isinstance(weight, FakeTensor)), None)
+    given = {name: int(value) if name in model.ints else mode.from_tensor(value) if mode is not None else value
+             for name, value in inputs.make(model, sizes, model.seed).items()}
+    try:
+        with recurrent.whole():
+            fixed = torch.export.export(module, (), {**given, **model.constants})
+    except Exception:  # noqa: BLE001 - torch raises many kinds
+        return False
+    return tuple(_ops(fixed)) == tuple(ops)
+
+
+def _ops(program: ExportedProgram) -> Iterator[_Op]:
+    """The ops on tensors, in order, each with the rank of its result and its constant arguments that are no sizes."""
+    for body in cleanup.bodies(program.graph_module):
+        for node in cleanup.calls(body):
+            if isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.name.startswith(("aten::sym_", "aten::_assert_")):
+                given = (*node.args, *node.kwargs.values())
+                constants = tuple(repr(value) for value in given if isinstance(value, bool | float | str | torch.dtype))
+                yield str(node.target), getattr(node.meta.get("val"), "ndim", -1), constants
 
 
 @contextmanager

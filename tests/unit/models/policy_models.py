@@ -55,6 +55,13 @@ class HarmlessBranch(nn.Module):
         return x.sum(0, keepdim=True) if x.shape[0] > 1 else x  # the same result at 1
 
 
+class SameOps(nn.Module):
+    """Asks whether a size is 1, and computes the same whatever it is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(x, x, x, is_causal=x.shape[0] > 1 and x.shape[1] > 4)
+
+
 class DrawnBranch(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         drawn = torch.rand_like(x)

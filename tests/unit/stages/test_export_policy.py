@@ -154,17 +154,19 @@ def test_random_numbers_are_no_difference() -> None:
     assert guards(program) == () and "guard_within_range" not in notes.said
 
 
-def test_a_branch_without_values_is_a_warning() -> None:
-    program, notes = exported(models.model(models.BranchOnOne, {"n": Symbol(1, 16)}, weights="none", x=("n", 4)))
-    assert guards(program) == ()
-    (message,) = notes.said["branch_unchecked"]
-    assert "was captured for n != 1" in message
+@pytest.mark.parametrize(("kind", "needs"), [(models.BranchOnOne, ("n != 1",)), (models.HarmlessBranch, ("n > 1",)), (models.SameOps, ())])
+def test_a_branch_without_values_is_asserted_unless_it_has_the_same_ops(kind: type[torch.nn.Module], needs: tuple[str, ...]) -> None:
+    program, notes = exported(models.model(kind, {"n": Symbol(1, 16)}, weights="none", x=("n", 4)))
+    assert guards(program) == needs
+    assert ("guard_within_range" in notes.said) == bool(needs)
 
 
 def test_a_squeeze_keeps_the_dims_that_may_differ_from_one() -> None:
     program, notes = lowered(models.model(models.Squeezes, {"n": N8}, x=("n", 1, 3)))
     assert guards(program) == ("n != 1",)
     verified(program)
+    weightless, notes = exported(models.model(models.Squeezes, {"n": N8}, weights="none", x=("n", 1, 3)))
+    assert guards(weightless) == ("n != 1",)
     wide, notes = lowered(models.model(models.Squeezes, {"n": Symbol(2, 8)}, x=("n", 1, 3)))
     assert guards(wide) == () and "guard_within_range" not in notes.said
 
