@@ -18,7 +18,7 @@ Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record 
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_READERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "branches.py"))
+_READERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "branches.py", "deadline.py"))
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 

@@ -1,0 +1,88 @@
+"""End a trace that does not end: sympy can take hours over sizes that are computed from sizes, and its Python code can be interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import sympy
+import torch
+
+from lowering.errors import Problem
+from lowering.ir import source_lines
+from lowering.symbols import frames
+
+_AGAIN = 5.0  # seconds after which it is raised again: one that is raised in a destructor is lost
+_SHOWN = 160  # characters of a condition
+_NAMES = ("orig_expr", "expr", "a")  # what torch's methods that decide conditions call them
+
+
+class Overdue(BaseException):
+    """A trace took longer than it may. No Exception: torch takes one in the middle of a decision for a size that it cannot decide.
+
+    condition: the one that torch was deciding, in its symbols; line: the model's, in words.
+    """
+
+    def __init__(self, seconds: float, condition: str, line: str):
+        self.seconds, self.condition, self.line = seconds, condition, line
+        super().__init__(f"took longer than {seconds:g} s over {condition or 'the sizes of the model'}")
+
+    def problem(self, place: str, condition: str) -> Problem:
+        """What to tell the author. condition: the one that torch was deciding, in the author's symbols."""
+        shown = condition if len(condition) <= _SHOWN else f"{condition[:_SHOWN]}… ({len(condition)} characters)"
+        at = f" at {self.line}" if self.line else ""
+        return Problem(place, f"gave up after {self.seconds:g} s{at}: the sizes there are computed from sizes again and again; torch came as far as "
+                              f"{shown or 'the first of them'}",
+                       "declare the dims with the multiple_of that the model's strides and windows divide, or fix them; "
+                       "stages.export.trace_seconds allows more")
+
+
+@contextmanager
+def within(seconds: float | None, base: FrameType | None = None) -> Iterator[None]:
+    """Raise Overdue inside when it takes longer; without a limit outside the main thread, which alone gets signals.
+
+    base: the frame below those of the model's code; None where a graph is traced, whose nodes know their lines.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def end(_: int, frame: FrameType | None) -> None:
+        raise Overdue(seconds, _deciding(frame), _line(frame, base))
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _line(frame: FrameType | None, base: FrameType | None) -> str:
+    if base is not None:
+        stack = frames.live_stack(base)
+        return str(frames.line_of(stack[-1])) if stack else ""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("node"), torch.fx.Node) and frames.is_model_code(frame.f_code.co_filename):
+            return str(source_lines.of_fx(frame.f_locals["node"]))
+        frame = frame.f_back
+    return ""
+
+
+def _deciding(frame: FrameType | None) -> str:
+    """The condition that the outermost of torch's methods on the stack is deciding."""
+    found = ""
+    frame = frame or sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == torch.fx.experimental.symbolic_shapes.__file__:
+            value = next((frame.f_locals[name] for name in _NAMES if name in frame.f_locals), None)
+            value = value.node.expr if isinstance(value, torch.SymBool) else value
+            if isinstance(value, sympy.Basic) and value.free_symbols:
+                found = str(value)
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
