@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 
 
 class Unknown(ValueError):
@@ -32,6 +32,11 @@ class Term:
     op: str
     operands: tuple[Term, ...] = ()
     value: int | float | str | None = None
+
+    @cached_property
+    def count(self) -> int:
+        """How many nodes the tree has: what one evaluation costs."""
+        return 1 + sum(operand.count for operand in self.operands)
 
     def symbols(self) -> Iterator[str]:
         """The names of the symbols, with repetition."""

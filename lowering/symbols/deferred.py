@@ -5,25 +5,25 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lowering.errors import Problem
 from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot
-from lowering.symbols.relations import judge, tried_whole
+from lowering.symbols.relations import find_implied, judge, tried_whole
 from lowering.symbols.schema import Line
 
-Verdict = Literal["always", "part", "unproved", "never", "unknown"]
+Verdict = Literal["always", "implied", "part", "unproved", "never", "unknown"]
 
 
 @dataclass(frozen=True)
 class Deferred:
     """One condition on sizes. expr: in torch's symbols; text: in the author's; guard: in those that callers choose, for the signature.
 
-    verdict: `always` true; true of a `part` of the declared sizes; `unproved`: true of all that were tried; `never` true; `unknown`: it
-    uses a function that cannot be evaluated here.
+    verdict: `always` true; `implied` by others that are carried; true of a `part` of the declared sizes; `unproved`: true of all that were
+    tried; `never` true; `unknown`: it uses a function that cannot be evaluated here.
     """
 
     expr: str
@@ -53,7 +53,8 @@ def deferred(export: Export) -> tuple[Deferred, ...]:
     for expr, line in decided(export):
         if expr not in found and (one := guarded(expr, line, export)) is not None:
             found[expr] = one
-    return tuple(found.values())
+    implied = find_implied([one.expr for one in found.values() if one.verdict == "part"], export)
+    return tuple(replace(one, verdict="implied") if one.expr in implied else one for one in found.values())
 
 
 def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:

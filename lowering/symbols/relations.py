@@ -21,10 +21,12 @@ from lowering.symbols.schema import Line, Relation
 
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
 Holds = Literal["always", "tried", "no", "unknown"]
+Condition = tuple[Term, list[str]]
 
 POINTS = 1024  # number of sizes to try for one relation
 _WHOLE = 64  # ranges up to this length are tried completely
 _MOST = 1 << 14  # number of points to try to prove a condition that torch deferred
+_WORK = 1 << 20  # maximum number of operations to judge a condition: one of sizes that are computed from sizes can have thousands
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
 
@@ -114,14 +116,14 @@ def judge(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     Sizes for which it is undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed
     here.
     """
-    condition = _compile_condition(expr, export)
+    condition = read_condition(expr, export)
     if condition is None:
         return "unknown", {}
     term, free = condition
-    points, whole = _points(free, export)
+    points, whole = _points(free, export, _WORK // term.count)
     try:
         for point in points:
-            if not _is_true_at(term, point):
+            if not is_true_at(term, point):
                 return "no", point
     except Unknown:
         return "unknown", {}
@@ -130,29 +132,47 @@ def judge(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
 
 def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
     """Whether a condition holds for all promised sizes, and for any; None where they are too many to try each, or it cannot be told."""
-    condition = _compile_condition(expr, export)
+    condition = read_condition(expr, export)
     sizes = [list_sizes(*export.choices[name]) for name in condition[1]] if condition is not None else []
-    if condition is None or not 0 < prod(map(len, sizes)) <= _MOST:
+    if condition is None or not 0 < prod(map(len, sizes)) <= min(_MOST, 4 * _WORK // condition[0].count):
         return None
     try:
-        held = {_is_true_at(condition[0], dict(zip(condition[1], point, strict=True))) for point in itertools.product(*sizes)}
+        held = {is_true_at(condition[0], dict(zip(condition[1], point, strict=True))) for point in itertools.product(*sizes)}
     except Unknown:
         return None
     return False not in held, True in held
 
 
+def find_implied(conditions: Sequence[str], export: Export) -> set[str]:
+    """Those conditions that hold wherever the others do, later ones first; none where the sizes are too many to try each."""
+    terms = {expr: condition[0] for expr in conditions if (condition := read_condition(expr, export)) is not None}
+    names = [name for name in export.choices if any(name in set(term.symbols()) for term in terms.values())]
+    sizes = [list_sizes(*export.choices[name]) for name in names]
+    if not 0 < prod(map(len, sizes)) <= min(_MOST, 4 * _WORK // sum((term.count for term in terms.values()), 1)):
+        return set()
+    points = (dict(zip(names, point, strict=True)) for point in itertools.product(*sizes))
+    held = [{expr for expr, term in terms.items() if is_true_at(term, point)} for point in points]
+    left = list(terms)
+    for expr in reversed(terms):
+        others = set(left) - {expr}
+        if others and all(expr in true for true in held if others <= true):
+            left.remove(expr)
+    return terms.keys() - set(left)
+
+
 def refusals(conditions: Sequence[str], export: Export) -> int:
     """How many of the sizes that are tried, the same ones for all conditions of a model, break one of the conditions."""
-    read = [condition[0] for expr in conditions if (condition := _compile_condition(expr, export)) is not None]
-    points, _ = _points(list(export.choices), export)
-    return sum(not all(_is_true_at(term, point) for term in read) for point in points) if read else 0
+    terms = [condition[0] for expr in conditions if (condition := read_condition(expr, export)) is not None]
+    points, _ = _points(list(export.choices), export, _WORK // sum((term.count for term in terms), 1))
+    return sum(not all(is_true_at(term, point) for term in terms) for point in points) if terms else 0
 
 
-def _points(free: Sequence[str], export: Export) -> tuple[Iterator[dict[str, int]], bool]:
+def _points(free: Sequence[str], export: Export, most: int) -> tuple[Iterator[dict[str, int]], bool]:
     """Promised sizes of some names, and whether they are all that are promised."""
     candidates = [choose_probes(*export.choices[name], len(free)) for name in free]
-    product = itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), POINTS)
-    whole = all(whole for _, whole in candidates) and prod(len(sizes) for sizes, _ in candidates) <= POINTS
+    limit = min(POINTS, max(8, most))
+    product = itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), limit)
+    whole = all(whole for _, whole in candidates) and prod(len(sizes) for sizes, _ in candidates) <= limit
     return (dict(zip(free, sizes, strict=True)) for sizes in product), whole
 
 
@@ -185,16 +205,16 @@ def evaluate_size(symbol: str, sizes: Mapping[str, int], export: Export) -> int 
 
 def _filter_sizes(relation: Relation, name: str, sizes: list[int], export: Export) -> set[int] | None:
     """Return the sizes of one name that the relation allows, or None if it involves other names or data."""
-    condition = _compile_condition(relation.expr, export)
+    condition = read_condition(relation.expr, export)
     if condition is None or condition[1] != [name]:
         return None
     try:
-        return {size for size in sizes if _is_true_at(condition[0], {name: size})}
+        return {size for size in sizes if is_true_at(condition[0], {name: size})}
     except Unknown:
         return None
 
 
-def _compile_condition(expr: str, export: Export) -> tuple[Term, list[str]] | None:
+def read_condition(expr: str, export: Export) -> Condition | None:
     """Parse a condition on chosen sizes, and list them. Return None if it depends on data or cannot be read."""
     if not set(NAME.findall(expr)) <= export.values.keys():
         return None
@@ -206,7 +226,27 @@ def _compile_condition(expr: str, export: Export) -> tuple[Term, list[str]] | No
     return term, [name for name in export.choices if name in used]
 
 
-def _is_true_at(condition: Term, point: Mapping[str, int]) -> bool:
+def read_condition_in_words(text: str, export: Export) -> Condition | None:
+    """The same for a condition in the author's words."""
+    try:
+        term = parse(text)
+    except Unreadable:
+        return None
+    used = set(term.symbols())
+    return (term, [name for name in export.choices if name in used]) if used and used <= export.choices.keys() else None
+
+
+def is_true_where_tried(condition: Condition, export: Export) -> bool:
+    """Whether no size that is tried breaks a condition."""
+    term, free = condition
+    points, _ = _points(free, export, _WORK // term.count)
+    try:
+        return all(is_true_at(term, point) for point in points)
+    except Unknown:
+        return False
+
+
+def is_true_at(condition: Term, point: Mapping[str, int]) -> bool:
     try:
         return bool(evaluate(condition, point))
     except Undefined:

@@ -1,0 +1,115 @@
+"""The widest part of the declared ranges in which conditions hold: a range and a step for each symbol, as a model's YAML says it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from lowering.sizes.ranges import Bound
+from lowering.symbols.exporting import Export
+from lowering.symbols.relations import Condition, is_true_at
+
+Box = Mapping[str, Bound]
+
+_POINTS = 4096  # sizes tried, of all symbols together
+_FAR = 1024  # how far the sizes of a symbol without a maximum are tried
+_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 24, 28, 32, 48, 56, 64, 96, 112, 128)
+_WORK = 1 << 20  # operations of conditions that are computed
+
+
+def widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] | None:
+    """The part with the largest share of the sizes, with only the symbols that it narrows; None where a symbol would keep one size only.
+
+    What holds at the sizes that are tried, all of them where they are few, is taken to hold.
+    """
+    known = [condition for condition in conditions if condition[1]]
+    names = sorted({name for _, free in known for name in free})
+    declared = {name: Bound(max(0, promised.lower or 0), promised.upper, step) for name, (promised, step) in export.choices.items()}
+    if not names:
+        return {}
+    points = min(_POINTS, max(16, _WORK // sum(term.count for term, _ in known)))
+    sizes = {name: _tried(declared[name], int(points ** (1 / len(names)))) for name in names}
+    good = {point for point in itertools.product(*sizes.values())
+            if all(is_true_at(term, dict(zip(names, point, strict=True))) for term, _ in known)}
+    found = [part for name in names if (part := _narrowed(name, names, sizes, good, declared[name])) is not None]
+    whole = max(found, key=lambda part: share(part, declared), default=None)
+    whole = whole if whole is not None else _reduced(names, sizes, good, declared)
+    return None if whole is None else {name: bound for name, bound in whole.items() if bound != declared[name]}
+
+
+def share(part: Box, declared: Box) -> float:
+    """Which share of the declared sizes is in a part."""
+    return math.prod(_count(bound) / _count(declared[name]) for name, bound in part.items())
+
+
+def spell(part: Box) -> str:
+    """A part as YAML: `n: {min: 2, max: 64, multiple_of: 2}`."""
+    return ", ".join(f"{name}: {{min: {bound.min}, max: {'null' if bound.max is None else bound.max}"
+                     f"{f', multiple_of: {bound.multiple_of}' if bound.multiple_of > 1 else ''}}}" for name, bound in part.items())
+
+
+def _tried(bound: Bound, limit: int) -> tuple[int, ...]:
+    """Sizes of a range, all of them where they are few; else the first, the last, and multiples of steps between them."""
+    low, high = bound.counts
+    top = max(low + 1, _FAR // bound.multiple_of) if high is None else high
+    if top - low < limit:
+        return tuple(count * bound.multiple_of for count in range(low, top + 1))
+    first, last = range(low, low + max(2, limit // 2)), range(max(low, top - max(1, limit // 4)), top + 1)
+    between = range(-(-low // 16) * 16, top + 1, max(16, (top - low) // max(1, limit // 4) // 16 * 16))
+    return tuple(count * bound.multiple_of for count in sorted({*first, *between, *last}))
+
+
+def _narrowed(
+    name: str, names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Bound
+) -> dict[str, Bound] | None:
+    """The widest range of one symbol in which the conditions hold whatever the others are."""
+    at = names.index(name)
+    needed = math.prod(len(tried) for other, tried in sizes.items() if other != name)
+    held: dict[int, int] = {}
+    for point in good:
+        held[point[at]] = held.get(point[at], 0) + 1
+    bound = _run(sizes[name], {size for size, count in held.items() if count == needed}, declared)
+    return None if bound is None else {name: bound}
+
+
+def _reduced(names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Box) -> dict[str, Bound] | None:
+    """A part that narrows several symbols: each to the widest range of the sizes that stand in many points, the worst ones left out first."""
+    left = {name: set(tried) for name, tried in sizes.items()}
+    bad = set(itertools.product(*sizes.values())) - good
+    while bad:
+        counts = {(name, point[at]): 0 for point in bad for at, name in enumerate(names)}
+        for point in bad:
+            for at, name in enumerate(names):
+                counts[name, point[at]] += 1
+        worst, size = max(counts, key=lambda key: counts[key] / math.prod(len(left[name]) for name in names if name != key[0]))
+        left[worst].discard(size)
+        if not left[worst]:
+            return None
+        at = names.index(worst)
+        bad = {point for point in bad if point[at] != size}
+    bounds = {name: _run(sizes[name], left[name], declared[name]) for name in names}
+    return None if None in bounds.values() else {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _run(tried: Sequence[int], allowed: set[int], declared: Bound) -> Bound | None:
+    """The longest run of consecutive multiples of a step that are allowed; None where none has two sizes, and the range has."""
+    best: Bound | None = None
+    longest = 1
+    for factor in _STEPS:
+        step, run = declared.multiple_of * factor, list[int]()
+        for size in [*(size for size in tried if size % step == 0), -1]:
+            if size in allowed:
+                run.append(size)
+            else:
+                if len(run) > longest:
+                    whole = run[-1] + step > tried[-1]
+                    longest, best = len(run), Bound(run[0], (declared.max if factor == 1 else run[-1]) if whole and declared.max is not None
+                                                    else None if whole else run[-1], step)
+                run = []
+    return best
+
+
+def _count(bound: Bound) -> int:
+    low, high = bound.counts
+    return max(1, (max(low + 1, _FAR // bound.multiple_of) if high is None else high) - low + 1)
