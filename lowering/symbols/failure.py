@@ -14,10 +14,12 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, parse_dim
-from lowering.sizes.ranges import round_down, round_up
+from lowering.sizes.ranges import Bound, round_down, round_up
 from lowering.sizes.spelling import spelled
+from lowering.symbols import parts
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot, filter_summary
+from lowering.symbols.frames import convert_spot, of_summary
+from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
 
 _DIM = re.compile(r"^Dim\('\w+'(?:, min=(?P<min>\d+))?(?:, max=(?P<max>\w+))?\)$")
@@ -38,14 +40,61 @@ def failure_of(export: Export) -> Failure | None:
     needs = tuple(_translated(text, export) for text in violations)
     if (unequal := _unequal(message, export)) is not None:
         needs, fixes = unequal
+    known = _violated(violations, export)
+    if known and all(is_true_where_tried(condition, export) for condition in known):
+        fixes = ()  # torch's leave out sizes that the code takes
     first = _NOISE.sub("", message.strip().partition("\n")[0])
     if match := _UNSOLVED.search(first):
         needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
+    if match := _DATA.search(first):
+        needs = (f"the code needs to know {spelled(export.named(match[1]))}, which depends on data",)
+    if _INCONSISTENT.search(first):
+        needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
     if not needs and (NAME.search(first) or _SOURCE.search(first)):
         said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), _in_words(first, export))
         needs = (f"{type(error).__name__}: {said}",)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
-                   tuple(violations), fixes, refined(export.model, fixes), needs)
+                   tuple(violations), fixes, _widened(refined(export.model, fixes), violations, export), needs)
+
+
+def _broken(export: Export) -> tuple[str, ...]:
+    """The conditions that tracing met and that some declared sizes break, each with its line."""
+    found: dict[str, None] = {}
+    for event in export.log.events:
+        if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
+            expr = export.folded(str(event.data["expr"]))
+            if judge(expr, export)[0] == "no":
+                line = f" ({convert_spot(event.stack[-1])})" if event.stack else ""
+                found[f"the code needs {export.named(expr)}{line}, which not all declared sizes satisfy"] = None
+    return tuple(found)
+
+
+def _violated(violations: list[str], export: Export) -> list[Condition]:
+    """The guards that torch names as violated; none where it names something else, too."""
+    guards = [match["guard"] for text in violations if (match := _UNSATISFIED.match(_read_sources(text, export)))]
+    known = [condition for guard in guards if (condition := read_condition_in_words(guard, export)) is not None]
+    return known if len(known) == len(violations) else []
+
+
+def _widened(suggested: dict[str, Any], violations: list[str], export: Export) -> dict[str, Any]:
+    """What torch suggests for its violations, or the widest part where they hold, if that has more sizes."""
+    known = _violated(violations, export)
+    if not known or suggested.keys() - {"symbols"}:
+        return suggested
+    part = parts.widest(known, export)
+    if not part or not part.keys() <= export.model.symbols.keys():
+        return suggested
+    declared = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in export.model.symbols.items()}
+    torchs = {name: Bound(**{"multiple_of": 1, **span}) for name, span in suggested.get("symbols", {}).items()}
+    if torchs and parts.share(torchs, declared) >= parts.share(part, declared):
+        return suggested
+    return {"symbols": {name: {"min": one.min, "max": one.max, **({"multiple_of": one.multiple_of} if one.multiple_of > 1 else {})}
+                        for name, one in part.items()}}
+
+
+_DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
+_INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[")
+_MOST = 3  # conditions that a summary lists
 
 
 _SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
@@ -76,14 +125,20 @@ def _in_words(text: str, export: Export) -> str:
 
 def _translated(text: str, export: Export) -> str:
     """One of torch's violations in the author's words."""
-    said = re.sub(r"\b(\w+) = \1\b", r"\1", _in_words(text.removesuffix("."), export))
+    said = _read_sources(text, export)
     if match := _UNSATISFIED.match(said):
-        return f"the code needs {_tidy(match['guard'])}, which not all of {match['range']} satisfy"
+        condition = read_condition_in_words(match["guard"], export)
+        only = "not all of {} satisfy" if condition is None or not is_true_where_tried(condition, export) else "torch.export cannot prove for {}"
+        return f"the code needs {_tidy(match['guard'])}, which {only.format(match['range'])}"
     if match := _SPECIALIZED.match(said):
         return f"the code takes {match['dim']} = {match['value']} only"
     for torchs, ours in _WORDS:
         said = said.replace(torchs, ours)
     return said
+
+
+def _read_sources(text: str, export: Export) -> str:
+    return re.sub(r"\b(\w+) = \1\b", r"\1", _in_words(text.removesuffix("."), export))
 
 
 def _tidy(guard: str) -> str:
@@ -111,7 +166,8 @@ def summarized(failure: Failure | None, error: BaseException | None) -> str:
     """Why an export failed, on one line and in the author's words."""
     if failure is None:
         return f"{type(error).__name__}: {error}"
-    said = "; ".join(failure.needs) or f"{failure.error.rpartition('.')[2]}: {failure.message.strip().partition(chr(10))[0]}"
+    needs = [*failure.needs[:_MOST], *([f"and {len(failure.needs) - _MOST} more"] if len(failure.needs) > _MOST else [])]
+    said = "; ".join(needs) or f"{failure.error.rpartition('.')[2]}: {failure.message.strip().partition(chr(10))[0]}"
     return f"{said} ({failure.line})" if failure.line is not None else said
 
 
@@ -120,7 +176,7 @@ def _checks(error: BaseException) -> tuple[Fix, ...]:
     for link in _chain(error):
         condition = getattr(link, "cond", None)
         if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.logic.boolalg.Boolean):
-            return Fix("", f"torch._check({condition})"), Fix("", f"torch._check({sympy.Not(condition)})")
+            return Fix("", f"torch._check({spelled(str(condition))})"), Fix("", f"torch._check({spelled(str(sympy.Not(condition)))})")
     return ()
 
 

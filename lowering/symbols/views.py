@@ -29,6 +29,9 @@ def format_page(record: SymbolRecord, markdown: bool = False) -> str:
                                  *(f"- fix: {f'{fix.name} = ' if fix.name else ''}{fix.spec}" for fix in error.fixes)]))
         if error.refined:
             blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _format_yaml(error.refined, 0)))
+    if len(record.attempts) > 1:
+        rows = [(one.attempt, one.outcome, f"{one.seconds:.1f}", str(one.proved), one.why) for one in record.attempts]
+        blocks += [_format_section("Attempts", markdown), _format_table(("attempt", "outcome", "seconds", "proved", "why"), rows, markdown)]
     if record.draft:
         blocks += [_format_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
                    "\n".join(f"- {found.kind}{_format_line(found.line)}: {found.text}" for found in record.draft)]
@@ -61,7 +64,12 @@ def format_suggestion(record: SymbolRecord) -> str:
     if record.error.refined:
         keys = f"in the model's YAML: {', '.join(f'{key}: {_format_flow(value)}' for key, value in record.error.refined.items())}"
         return f"{kept}; or {keys}" if kept else keys
-    return kept or " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
+    if kept:
+        return kept
+    said = " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
+    made = [f"{entry.name} is the result of `{entry.line.code}` ({entry.line})" for entry in record.symbols
+            if entry.kind == "unbacked" and entry.name in _split_words(said) and entry.line is not None]
+    return f"{said}, where {', '.join(made)}" if made else said
 
 
 # Python's functions that ask a size for its number, and what computes the same of a size that stays dynamic.
