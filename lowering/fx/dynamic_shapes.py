@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch.export import Dim
@@ -10,6 +11,7 @@ from lowering.model import Model, Symbol
 from lowering.sizes.dims import Affine
 
 PHANTOM = "_"
+_ROUND = (64, 96, 48, 128, 32, 80, 112, 192, 16, 24, 256, 384, 8, 12, 4, 6)  # sizes that strides and windows divide
 
 
 def build_dynamic_shapes(model: Model) -> dict[str, Any]:
@@ -31,6 +33,18 @@ def build_dynamic_shapes(model: Model) -> dict[str, Any]:
         shapes[name] = dims or None
     shapes |= {name: Dim.DYNAMIC(min=model.symbols[name].min, max=model.symbols[name].max) for name in model.ints}
     return shapes | dict.fromkeys(model.constants)
+
+
+def round_examples(model: Model) -> Model:
+    """`model`, traced at sizes that many numbers divide, wherever it names no example."""
+    taken: set[int] = set()
+    symbols = {}
+    for name, symbol in model.symbols.items():
+        allowed = [size for count in _ROUND if symbol.admits(size := count * symbol.multiple_of) and size not in taken]
+        example = symbol.example if symbol.example is not None else next(iter(allowed), symbol.pick(taken))
+        taken.add(example)
+        symbols[name] = replace(symbol, example=example)
+    return replace(model, symbols=symbols)
 
 
 def _make_root(name: str, symbol: Symbol) -> Any:

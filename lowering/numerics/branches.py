@@ -94,7 +94,7 @@ def _has_ops(ops: Sequence[_Op], sizes: Mapping[str, int], module: torch.nn.Modu
     given = {name: int(value) if name in model.ints else mode.from_tensor(value) if mode is not None else value
              for name, value in inputs.make(model, sizes, model.seed).items()}
     try:
-        with recurrent.whole():
+        with recurrent.keep_whole():
             fixed = torch.export.export(module, (), {**given, **model.constants})
     except Exception:  # noqa: BLE001 - torch raises many kinds
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 
 from lowering import files
@@ -28,7 +28,7 @@ from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
-from lowering.symbols import attempts, draft, packed, selftest, trace, views
+from lowering.symbols import attempts, deadline, draft, packed, selftest, trace, views
 from lowering.symbols.attempts import Captured
 from lowering.symbols.capture import Settings
 from lowering.symbols.exporting import NAME
@@ -43,6 +43,7 @@ class Export(Stage):
     own front end decomposes.
     policy: how torch.export is called, until a call succeeds: as `declared`, with `deferred` assertions, `oblivious` of the sizes 0 and 1,
     `strict` (docs/export.md). Only a failure on sizes leads to the next.
+    trace_seconds: limit for one attempt, and for the decomposition after it: conditions on sizes can keep sympy busy for hours (null: no).
     strict: the policy [strict]: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
     archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
@@ -54,7 +55,8 @@ class Export(Stage):
     target: ClassVar[Level] = Level.EXPORTED
 
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
-    policy: Sequence[Literal["declared", "deferred", "oblivious", "strict"]] = ("declared", "deferred", "oblivious")
+    policy: Sequence[Literal["declared", "deferred", "oblivious", "round", "strict"]] = ("declared", "deferred", "oblivious", "round")
+    trace_seconds: float | None = 240.0
     strict: bool = False
     explain: bool | None = None
     archive: bool = True
@@ -91,22 +93,26 @@ class Export(Stage):
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
         with _without_kernels():
             captured = branches.with_asserted(self._capture(built.model, built.module, example, note), built, note)
-            result = self._functional(captured, built.model, note)
+            result = self._in_time(captured, built.model, note)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
         )
 
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> Captured:
         """torch.export's program, and what became of the dims, which is reported whether the export succeeds or not."""
-        arguments = {**example, **{name: int(example[name]) for name in model.ints}, **model.constants}
+
+        def arguments(traced: Model) -> dict[str, Any]:
+            given = example if traced is model else _like(example, traced)
+            return {**given, **{name: int(given[name]) for name in model.ints}, **model.constants}
+
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
         with recurrent.keep_whole():
             tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy,
-                                   Settings(tuple(self.extended_debug)),
+                                   Settings(tuple(self.extended_debug)), self.trace_seconds,
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()))
         best = attempts.best(tried)
-        found = best.record
+        found = attempts.recorded(tried)
         note.report("symbols", found.to_json())
         for warning in found.warnings:
             note(warning.code, warning.told, warning.place)
@@ -136,6 +142,17 @@ class Export(Stage):
             custom_gradients.restore(best.program, best.calls)
         return best
 
+    def _in_time(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
+        """The functional program; StageFailed names the condition and the line where its trace takes too long."""
+        assert export.program is not None
+        try:
+            with deadline.within(self.trace_seconds):
+                return self._functional(export, model, note)
+        except deadline.Overdue as late:
+            names = {str(symbol): str(meaning) for symbol, meaning in exported.symbol_names(export.program, model).items()}
+            words = NAME.sub(lambda match: names.get(match[0], match[0]), late.condition)
+            raise StageFailed(late.problem(f"{model.name}: decomposition", words)) from None
+
     def _functional(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
         """The captured program, functional and decomposed, in training with its gradients."""
         captured = export.program
@@ -163,7 +180,7 @@ class Export(Stage):
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)
-        cleanup.drop_assertions(result.graph_module, {one.expr for one in export.deferred if one.verdict == "always"})
+        cleanup.drop_assertions(result.graph_module, {one.expr for one in export.deferred if one.verdict in ("always", "implied")})
         result.graph_module.recompile()
         return result
 
@@ -255,6 +272,14 @@ def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Te
             outputs = run_eager(module, model, example)
     if model.mode == "training":
         training.find_loss(outputs, model)
+
+
+def _like(example: dict[str, torch.Tensor], model: Model) -> dict[str, torch.Tensor]:
+    """Example inputs at the traced sizes of `model`, fake where those of `example` are."""
+    mode = next((value.fake_mode for value in example.values() if isinstance(value, FakeTensor)), None)
+    made = inputs.make(model, model.examples(), model.seed)
+    return {name: mode.from_tensor(value) if mode is not None and isinstance(example[name], FakeTensor) else value
+            for name, value in made.items()}
 
 
 @contextmanager

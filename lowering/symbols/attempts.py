@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -16,20 +17,24 @@ from torch.fx.experimental import _config, symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from lowering.eager import training
+from lowering.errors import StageFailed
 from lowering.fx import custom_gradients, dynamic_shapes
-from lowering.model import Model
+from lowering.model import Model, Symbol
+from lowering.sizes.ranges import Bound
+from lowering.symbols import deadline, parts
 from lowering.symbols.branches import Branch, unguarded, watched
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.deferred import Deferred, deferred
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import summarized
 from lowering.symbols.recording import record
-from lowering.symbols.relations import POINTS, refusals
-from lowering.symbols.schema import SymbolRecord
+from lowering.symbols.relations import POINTS, read_condition, refusals
+from lowering.symbols.schema import Attempted, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
-# `oblivious`: deferred, and no size is taken to differ from 0 and 1; `strict`: as declared, by Dynamo's analysis of the bytecode.
-Attempt = Literal["declared", "deferred", "oblivious", "strict"]
+# `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
+# `strict`: as declared, by Dynamo's analysis of the bytecode.
+Attempt = Literal["declared", "deferred", "oblivious", "round", "strict"]
 
 _UNBACKED = re.compile(r"(?:u|zuf)\d+")
 
@@ -40,6 +45,7 @@ class Captured:
 
     branches: those that torch asserted for sizes of 2 and more, where smaller ones are declared.
     refused: how many of the declared sizes that were tried the deferred conditions refuse, where there is a program.
+    part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     """
 
     attempt: Attempt
@@ -52,20 +58,32 @@ class Captured:
     calls: list[Any]
     seconds: float
     refused: int
+    part: Mapping[str, Bound] | None = field(default_factory=dict)
+    declared: Mapping[str, Symbol] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Which share of the declared sizes is in the part."""
+        return 0.0 if self.part is None else parts.share(self.part, {name: Bound(one.min, one.max, one.multiple_of)
+                                                                      for name, one in self.declared.items()})
 
 
 def tried(
-    model: Model, module: torch.nn.Module, arguments: Mapping[str, Any], order: Sequence[Attempt], settings: Settings,
-    is_explained: Callable[[], bool] = lambda: False,
+    model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], settings: Settings,
+    seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False,
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
+    arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
     """
     made: list[Captured] = []
     for attempt in order:
-        made.append(_captured(model, module, dict(arguments), attempt, settings))
+        traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
+        made.append(_captured(traced, module, dict(arguments(traced)), attempt, settings, seconds))
         error = made[-1].error
+        if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
+            continue
         if (error is None and not any(map(_is_lossy, made[-1].deferred))) or (
                 error is not None and (is_explained() or not _is_about_sizes(error))):
             break
@@ -73,10 +91,13 @@ def tried(
 
 
 def best(made: Sequence[Captured]) -> Captured:
-    """The attempt whose program refuses the fewest sizes; where all failed, the first one that says what to change, else the first."""
+    """The attempt whose program takes the widest part of the ranges; of equal ones that which refuses the fewest sizes, then the first.
+
+    Where all failed, the first one that says what to change, else the first.
+    """
     succeeded = [one for one in made if one.program is not None]
     if succeeded:
-        return min(succeeded, key=lambda one: one.refused)
+        return min(succeeded, key=lambda one: (one.refused > 0, -round(one.share, 6), one.refused))
     return next((one for one in made if one.record.error is not None and one.record.error.fixes), made[0])
 
 
@@ -87,6 +108,16 @@ def told(made: Sequence[Captured]) -> str:
         return ""
     others = "; ".join(f"{one.attempt} {_refusal(one)}, {one.seconds:.1f} s" for one in made if one is not chosen)
     return f"exported as {chosen.attempt} in {chosen.seconds:.1f} s; {others}"
+
+
+def recorded(made: Sequence[Captured]) -> SymbolRecord:
+    """The record of the best attempt, with what became of each."""
+    chosen = best(made)
+    return replace(chosen.record, attempts=tuple(
+        Attempted(one.attempt, "refused" if one.error is not None else "taken" if one is chosen else "set aside", round(one.seconds, 3),
+                  "" if one.error is None and not one.refused else _refusal(one), sum(each.verdict == "always" for each in one.deferred),
+                  tuple(each.text for each in one.deferred if each.is_carried))
+        for one in made))
 
 
 def cause(made: Sequence[Captured]) -> str:
@@ -108,33 +139,52 @@ def _is_lossy(one: Deferred) -> bool:
     return one.verdict in ("part", "never", "unknown")
 
 
-def _captured(model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings) -> Captured:
-    program, error, calls, seen = None, None, [], {}
+class TookTooLong(StageFailed):
+    """An attempt was ended."""
+
+
+def _captured(
+    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None
+) -> Captured:
+    program, error, calls, seen, late = None, None, [], {}, None
     start = time.perf_counter()
     with capture(training.unwrap(module), settings) as log:
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
-            with marking as calls, _oblivious(attempt), watched() as seen:
+            with deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), watched() as seen:
                 program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model),
                                               strict=attempt == "strict", prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised
+        except deadline.Overdue as ended:
+            late = ended
     seconds = time.perf_counter() - start
+    if late is not None:
+        last = next((str(event.data["expr"]) for event in reversed(log.events) if event.kind == "guard"), "")
+        words = Export(log, model, None, late).named(late.condition or last)
+        error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
     export = Export(log, model, program, error)
     asserted = deferred(export) if program is not None and _defers(attempt) else ()
     refused = refusals([one.expr for one in asserted if one.verdict in ("part", "never")], export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
     branches = unguarded(export, seen) if program is not None else ()
-    return Captured(attempt, program, error, record(log, model, program, error), log, asserted, branches, calls, seconds, refused)
+    needed = [read_condition(one.expr, export) for one in asserted if one.verdict in ("part", "never")]
+    part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
+    made = record(log, model, program, error)
+    if refused:
+        whole = f"all sizes of symbols: {{{parts.spell(part or {})}}}, and refuses some of the others that are declared"
+        warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
+        made = replace(made, warnings=(*made.warnings, warned))
+    return Captured(attempt, program, error, made, log, asserted, branches, calls, seconds, refused, part, model.symbols)
 
 
 def _defers(attempt: Attempt) -> bool:
-    return attempt in ("deferred", "oblivious")
+    return attempt in ("deferred", "oblivious", "round")
 
 
 def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
-    return _config.patch(backed_size_oblivious=True) if attempt == "oblivious" else nullcontext()  # type: ignore[attr-defined]
+    return _config.patch(backed_size_oblivious=True) if attempt in ("oblivious", "round") else nullcontext()  # type: ignore[attr-defined]
 
 
 def _is_about_sizes(error: BaseException) -> bool:

@@ -35,8 +35,8 @@ class Overdue(BaseException):
         """What to tell the author. condition: the one that torch was deciding, in the author's symbols."""
         shown = condition if len(condition) <= _SHOWN else f"{condition[:_SHOWN]}… ({len(condition)} characters)"
         at = f" at {self.line}" if self.line else ""
-        return Problem(place, f"gave up after {self.seconds:g} s{at}: the sizes there are computed from sizes again and again; torch came as far as "
-                              f"{shown or 'the first of them'}",
+        return Problem(place, f"gave up after {self.seconds:g} s{at}: the sizes there are computed from sizes again and again; "
+                              f"torch came as far as {shown or 'the first of them'}",
                        "declare the dims with the multiple_of that the model's strides and windows divide, or fix them; "
                        "stages.export.trace_seconds allows more")
 
@@ -65,11 +65,11 @@ def within(seconds: float | None, base: FrameType | None = None) -> Iterator[Non
 
 def _line(frame: FrameType | None, base: FrameType | None) -> str:
     if base is not None:
-        stack = frames.live_stack(base)
-        return str(frames.line_of(stack[-1])) if stack else ""
+        stack = frames.read_live_stack(base)
+        return str(frames.convert_spot(stack[-1])) if stack else ""
     while frame is not None:
         if isinstance(frame.f_locals.get("node"), torch.fx.Node) and frames.is_model_code(frame.f_code.co_filename):
-            return str(source_lines.of_fx(frame.f_locals["node"]))
+            return str(source_lines.find_fx_line(frame.f_locals["node"]))
         frame = frame.f_back
     return ""
 

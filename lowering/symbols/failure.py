@@ -18,7 +18,7 @@ from lowering.sizes.ranges import Bound, round_down, round_up
 from lowering.sizes.spelling import spelled
 from lowering.symbols import parts
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot, of_summary
+from lowering.symbols.frames import convert_spot, filter_summary
 from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
 
@@ -128,7 +128,8 @@ def _translated(text: str, export: Export) -> str:
     said = _read_sources(text, export)
     if match := _UNSATISFIED.match(said):
         condition = read_condition_in_words(match["guard"], export)
-        only = "not all of {} satisfy" if condition is None or not is_true_where_tried(condition, export) else "torch.export cannot prove for {}"
+        is_true = condition is not None and is_true_where_tried(condition, export)
+        only = "torch.export cannot prove for {}" if is_true else "not all of {} satisfy"
         return f"the code needs {_tidy(match['guard'])}, which {only.format(match['range'])}"
     if match := _SPECIALIZED.match(said):
         return f"the code takes {match['dim']} = {match['value']} only"

@@ -73,8 +73,10 @@ def _narrowed(
     return None if bound is None else {name: bound}
 
 
-def _reduced(names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Box) -> dict[str, Bound] | None:
-    """A part that narrows several symbols: each to the widest range of the sizes that stand in many points, the worst ones left out first."""
+def _reduced(
+    names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Box
+) -> dict[str, Bound] | None:
+    """A part that narrows several symbols: sizes are left out, those that break most points first, and each keeps its widest range."""
     left = {name: set(tried) for name, tried in sizes.items()}
     bad = set(itertools.product(*sizes.values())) - good
     while bad:

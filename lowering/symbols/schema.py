@@ -224,6 +224,22 @@ class Drafted:
 
 
 @dataclass(frozen=True)
+class Attempted:
+    """One call of torch.export. outcome: `taken`, `refused`, or `set aside` for one that takes more sizes.
+
+    why: what it refused for, or the conditions that some declared sizes break; proved: how many deferred conditions hold for all declared
+    sizes; carried: those that the program would assert.
+    """
+
+    attempt: str
+    outcome: Literal["taken", "set aside", "refused"]
+    seconds: float
+    why: str = ""
+    proved: int = 0
+    carried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SymbolRecord:
     """The outcome of every dynamic dim of one model in one export."""
 
@@ -235,6 +251,7 @@ class SymbolRecord:
     error: Failure | None = None
     warnings: tuple[Warned, ...] = ()
     draft: tuple[Drafted, ...] = ()
+    attempts: tuple[Attempted, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     schema: str = SCHEMA
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -76,6 +77,30 @@ class Squeezes(nn.Module):
 class LastSqueeze(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.squeeze(0).sum()
+
+
+class Folds(nn.Module):
+    """Takes the whole groups of 4, by code that looks whether there is a rest."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.shape[0]
+        whole = functional.pad(x, (0, 0, 0, 4 - rows % 4)) if rows % 4 else x
+        return whole.reshape(-1, 4, 3).sum(1)
+
+
+class Slow(nn.Module):
+    """Takes long to trace, not to run."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(x, torch._subclasses.FakeTensor):
+            time.sleep(30)  # slow
+        return x * 2
+
+
+class OnData(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = x.to(torch.int64).sum().item()  # counted
+        return x if count == 1 else x + 1
 
 
 class Sum(nn.Module):

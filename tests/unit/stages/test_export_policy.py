@@ -30,9 +30,13 @@ class Notes(Silent):
 
     def __init__(self) -> None:
         self.said: dict[str, list[str]] = {}
+        self.symbols: dict[str, Any] = {}
 
     def __call__(self, code: str, message: str, place: str = "") -> None:
         self.said.setdefault(code, []).append(message)
+
+    def report(self, key: str, data: Any) -> None:
+        self.symbols = data
 
     @property
     def policy(self) -> str:
@@ -180,6 +184,47 @@ def test_two_symbols_that_must_be_equal_are_named() -> None:
     assert "k and n must be equal" in product and "same reduction dim, but got [3, n] X [k, 4]" in product
     for message in (text, product):
         assert not any(word in message for word in ("s77", "s17", "TORCH_LOGS", "draft_export", "at None"))
+
+
+def test_the_part_of_the_ranges_that_is_taken_whole_is_said_as_yaml() -> None:
+    program, notes = lowered(models.model(models.Folds, {"n": Symbol(1, 64)}, x=("n", 3)))
+    assert notes.policy.startswith("exported as round")
+    (message,) = notes.said["part_of_ranges"]
+    assert "symbols: {n: {min: 4, max: 64, multiple_of: 4}}" in message
+    assert guards(program) == ("n % 4 == 0",)
+    assert verified(program).declined
+    multiples = models.model(models.Folds, {"n": Symbol(4, 64, multiple_of=4)}, x=("n", 3))
+    exact, notes = lowered(multiples, Export(policy=("oblivious",), archive=False))
+    assert guards(exact) == () and not notes.said.keys() & {"part_of_ranges", "guard_within_range", "export_policy"}
+    assert not verified(exact).declined
+
+
+def test_the_record_has_every_attempt_with_its_cost() -> None:
+    _, notes = exported(models.model(models.Slices, {"n": N8, "m": M16}, x=("n", "m")))
+    tried = notes.symbols["attempts"]
+    assert [(one["attempt"], one["outcome"]) for one in tried] == [("declared", "refused"), ("deferred", "refused"), ("oblivious", "taken")]
+    assert all(one["seconds"] > 0 for one in tried) and "3 <= m" in tried[0]["why"]
+    _, notes = exported(models.model(models.Sum, {"n": N8}, x=("n",), y=("n",)))
+    assert [(one["attempt"], one["outcome"], one["why"]) for one in notes.symbols["attempts"]] == [("declared", "taken", "")]
+
+
+def test_a_guard_that_torch_only_cannot_prove_is_said_to_be_that() -> None:
+    model = models.model(models.CeilPools, {"n": N8, "h": Symbol(8, 40), "w": Symbol(8, 40)}, x=("n", 3, "h", "w"))
+    text = failure(model, Export(policy=("declared",), explain=False))
+    assert "the code needs 2 * (h // 2) < 1 + h, which torch.export cannot prove for 8 <= h <= 40" in text
+    assert "in the model's YAML" not in text and "_h" not in text  # torch suggests `h = 2*_h - 1`, which leaves out half of the sizes
+
+
+def test_a_trace_that_takes_too_long_ends_with_its_line() -> None:
+    text = failure(models.model(models.Slow, {"n": N8}, x=("n",)), Export(trace_seconds=0.3, explain=False))
+    assert "gave up after 0.3 s at tests/unit/models/policy_models.py:" in text and "in forward" in text
+    assert "stages.export.trace_seconds" in text
+
+
+def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
+    text = failure(models.model(models.OnData, {"n": N8}, x=("n",)))
+    assert "the code needs to know u0 == 1, which depends on data" in text
+    assert "torch._check(u0 == 1) or torch._check(u0 != 1), where u0 is the result of `count = x.to(torch.int64).sum().item()" in text
 
 
 def test_strict_guards_are_read_like_others() -> None:
