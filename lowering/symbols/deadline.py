@@ -22,20 +22,20 @@ _NAMES = ("orig_expr", "expr", "a")  # what torch's methods that decide conditio
 
 
 class Overdue(BaseException):
-    """A trace took longer than it may. No Exception: torch takes one in the middle of a decision for a size that it cannot decide.
+    """A trace exceeded its limit. It is no Exception, because torch takes an Exception during a decision for a size that it cannot decide.
 
     condition: the one that torch was deciding, in its symbols; line: the model's, in words.
     """
 
     def __init__(self, seconds: float, condition: str, line: str):
         self.seconds, self.condition, self.line = seconds, condition, line
-        super().__init__(f"took longer than {seconds:g} s over {condition or 'the sizes of the model'}")
+        super().__init__(f"took more than {seconds:g} s of CPU over {condition or 'the sizes of the model'}")
 
     def problem(self, place: str, condition: str) -> Problem:
         """What to tell the author. condition: the one that torch was deciding, in the author's symbols."""
         shown = condition if len(condition) <= _SHOWN else f"{condition[:_SHOWN]}… ({len(condition)} characters)"
         at = f" at {self.line}" if self.line else ""
-        return Problem(place, f"gave up after {self.seconds:g} s{at}: the sizes there are computed from sizes again and again; "
+        return Problem(place, f"gave up after {self.seconds:g} s of CPU{at}: the sizes there are computed from sizes again and again; "
                               f"torch came as far as {shown or 'the first of them'}",
                        "declare the dims with the multiple_of that the model's strides and windows divide, or fix them; "
                        "stages.export.trace_seconds allows more")
@@ -43,24 +43,24 @@ class Overdue(BaseException):
 
 @contextmanager
 def within(seconds: float | None, base: FrameType | None = None) -> Iterator[None]:
-    """Raise Overdue inside when it takes longer; without a limit outside the main thread, which alone gets signals.
+    """Raise Overdue if the block takes more seconds of CPU. There is no limit outside the main thread, which alone gets signals.
 
     base: the frame below those of the model's code; None where a graph is traced, whose nodes know their lines.
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+    if seconds is None or threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
         yield
         return
 
     def end(_: int, frame: FrameType | None) -> None:
         raise Overdue(seconds, _deciding(frame), _line(frame, base))
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _line(frame: FrameType | None, base: FrameType | None) -> str:

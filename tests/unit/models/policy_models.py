@@ -56,11 +56,11 @@ class HarmlessBranch(nn.Module):
         return x.sum(0, keepdim=True) if x.shape[0] > 1 else x  # the same result at 1
 
 
-class SameOps(nn.Module):
-    """Asks whether a size is 1, and computes the same whatever it is."""
+class Causal(nn.Module):
+    """Masks what comes later, unless there is nothing later."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.scaled_dot_product_attention(x, x, x, is_causal=x.shape[0] > 1 and x.shape[1] > 4)
+        return functional.scaled_dot_product_attention(x, x, x, is_causal=bool(x.shape[0] > 1))
 
 
 class DrawnBranch(nn.Module):
@@ -93,7 +93,9 @@ class Slow(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if isinstance(x, torch._subclasses.FakeTensor):
-            time.sleep(30)  # slow
+            end = time.process_time() + 30
+            while time.process_time() < end:  # slow
+                pass
         return x * 2
 
 

@@ -158,7 +158,7 @@ def test_random_numbers_are_no_difference() -> None:
     assert guards(program) == () and "guard_within_range" not in notes.said
 
 
-@pytest.mark.parametrize(("kind", "needs"), [(models.BranchOnOne, ("n != 1",)), (models.HarmlessBranch, ("n > 1",)), (models.SameOps, ())])
+@pytest.mark.parametrize(("kind", "needs"), [(models.BranchOnOne, ("n != 1",)), (models.HarmlessBranch, ("n > 1",)), (models.Causal, ())])
 def test_a_branch_without_values_is_asserted_unless_it_has_the_same_ops(kind: type[torch.nn.Module], needs: tuple[str, ...]) -> None:
     program, notes = exported(models.model(kind, {"n": Symbol(1, 16)}, weights="none", x=("n", 4)))
     assert guards(program) == needs
@@ -217,7 +217,7 @@ def test_a_guard_that_torch_only_cannot_prove_is_said_to_be_that() -> None:
 
 def test_a_trace_that_takes_too_long_ends_with_its_line() -> None:
     text = failure(models.model(models.Slow, {"n": N8}, x=("n",)), Export(trace_seconds=0.3, explain=False))
-    assert "gave up after 0.3 s at tests/unit/models/policy_models.py:" in text and "in forward" in text
+    assert "gave up after 0.3 s of CPU at tests/unit/models/policy_models.py:" in text and "in forward" in text
     assert "stages.export.trace_seconds" in text
 
 
