@@ -30,8 +30,9 @@ def format_page(record: SymbolRecord, markdown: bool = False) -> str:
         if error.refined:
             blocks.append("In the model's YAML:\n" + "\n".join(f"    {line}" for line in _format_yaml(error.refined, 0)))
     if len(record.attempts) > 1:
-        rows = [(one.attempt, one.outcome, f"{one.seconds:.1f}", str(one.proved), one.why) for one in record.attempts]
-        blocks += [_format_section("Attempts", markdown), _format_table(("attempt", "outcome", "seconds", "proved", "why"), rows, markdown)]
+        tried = [(one.attempt, one.outcome, f"{one.seconds:.1f}", str(one.proved), one.why) for one in record.attempts]
+        head = ("attempt", "outcome", "seconds", "proved", "why")
+        blocks += [_format_section("Attempts", markdown), _format_table(head, tried, markdown)]
     if record.draft:
         blocks += [_format_section(f"All problems at once ({len(record.draft)}, by draft export)", markdown),
                    "\n".join(f"- {found.kind}{_format_line(found.line)}: {found.text}" for found in record.draft)]
