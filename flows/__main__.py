@@ -10,7 +10,7 @@ from pathlib import Path
 from flows.command import printing, verbs
 from flows.command.exits import INTERRUPTED, OK, UNEXPECTED, USAGE_ERROR
 from flows.engine.revival import ServerLost
-from lowering.errors import ConfigError, InfraError
+from lowering.errors import ConfigError, InfraError, ShapelineError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, ServerLost):  # Prefect's threads keep polling the server for minutes: do not wait for them
             sys.stdout.flush()
             os._exit(UNEXPECTED)
+        return UNEXPECTED
+    except ShapelineError as error:
+        print(printing.render_problems(error.problems), file=sys.stderr)
         return UNEXPECTED
     except KeyboardInterrupt:
         print("shapeline: interrupted", file=sys.stderr)

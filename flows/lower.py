@@ -56,7 +56,9 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
     if (ended := attempts.load_ended(place)) is not None:
         return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
     before = JobResult.load(place)
-    if not isinstance(where, Slots) and (found := attempts.check_worker(place, where)):
+    if changed := attempts.check_job(place, job.digest):
+        result = watch.save_lost(place, "error", *changed)
+    elif not isinstance(where, Slots) and (found := attempts.check_worker(place, where)):
         result = watch.save_lost(place, InfraError.outcome, *found)
     else:
         with where.take(job.need) if isinstance(where, Slots) else slots.use_assigned() as environment:

@@ -47,6 +47,10 @@ class ConfigError(ShapelineError):
     outcome = "config"
 
 
+class Untrusted(ConfigError):
+    """A record names a path outside of its folder, or would run code although this user did not make it."""
+
+
 class LoadError(ShapelineError):
     """The model cannot be built, or fails in eager mode on its example inputs."""
 

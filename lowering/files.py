@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +58,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 def replace_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`. It replaces `path` when the block exits, and is deleted if the block raises. Raises OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    draft.unlink(missing_ok=True)  # it may be a link, which a write would follow
     try:
         yield draft
         draft.replace(path)
@@ -64,8 +68,25 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> Any:
-    """Read a JSON file. Raises OSError or ValueError."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file, which must be a regular file and not a link. Raises OSError or ValueError."""
+    with open_regular(path) as file:
+        content = file.read()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file to read its bytes. Raises OSError; links are not followed, and pipes and devices are not waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def measure_size(path: Path) -> int:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowering.errors import InfraError, Problem, StageFailed, Unsupported
+from lowering import trust
+from lowering.errors import InfraError, Problem, StageFailed, Unsupported, Untrusted
 from lowering.ir import text_files
 from lowering.job import Job
 from lowering.level import Level, Program
@@ -20,6 +21,7 @@ from lowering.plain import from_plain, to_plain
 from lowering.record import symbols
 from lowering.record.events import History
 from lowering.record.failure import classify
+from lowering.record.folder import OWN
 from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
@@ -131,7 +133,11 @@ class StoreClient:
         """Look up the result of `stage` applied to the current program."""
         if self.reuse is None or (parts := self.reuse.parts(stage)) is None:
             return Found()
-        entry = find(self.reuse.store, keys.of(parts))
+        try:
+            entry = find(self.reuse.store, keys.of(parts))
+        except Untrusted as error:
+            self.recorder("untrusted", str(error), str(self.reuse.store.root))
+            return Found(parts, None, "the stored result cannot be trusted")
         return Found(parts, entry, "" if entry else self.reuse.why(name, parts))
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
@@ -238,13 +244,20 @@ class Runner:
 
 
 def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
-    """Link the files of a stored result into the job's folder, replay its events, and return the StageResult of the hit. Raises OSError."""
+    """Link the files of a stored result into the job's folder, replay its events, and return the StageResult of the hit.
+
+    Raises OSError, and Untrusted if it would replace the job's own record.
+    """
     remove_leftovers(stem)
+    if taken := sorted(OWN.intersection(entry.files)):
+        raise Untrusted(Problem(str(entry.folder), f"holds {taken[0]}, which belongs to the job and not to a stage", "remove the result"))
     entry.place(stem)
     for event in entry.data["said"]:
         tell({**event, "stage": name} if event["event"] == "warning" else event)
     done = from_plain(StageResult, entry.data["done"])
     artifact = done.artifact and done.artifact.replace(entry.data["stem"], stem.name, 1)
+    if artifact is not None:
+        trust.check_name(artifact, f"{entry.folder} artifact")
     return StageResult(name, "ok", cache="hit", key=entry.key, maker=entry.data["maker"], artifact=artifact, ops=done.ops)
 
 

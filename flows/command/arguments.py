@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from flows import output
 from flows.config.compose import CONFIGS, Folders
 from flows.config.overrides import quote
+from lowering.trust import TRUST
 
 NEWEST = "a run's folder or id (default: the newest)"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -53,6 +55,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """Add --output: the folder or URL of finished runs and the store."""
     parser.add_argument("--output", type=output.locate, default=Path("artifacts"), metavar="DIR|URL",
                         help="folder or URL that holds runs/ and store/ (default: artifacts)")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add --trust: run what a record of somebody else names."""
+    parser.add_argument(TRUST, action="store_true", help="also run code that a record of somebody else names; it is listed first")
+
+
+def tell_trusted(piece: str) -> None:
+    """Print a piece of code of somebody else that is about to run."""
+    print(f"shapeline: {TRUST}: running {piece}", file=sys.stderr, flush=True)
 
 
 def collect_overrides(options: argparse.Namespace) -> list[str]:

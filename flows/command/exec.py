@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from flows.command import targets
-from flows.command.arguments import make_job_parser
+from flows.command.arguments import add_trust, make_job_parser, tell_trusted
 from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering.errors import ConfigError, Problem, Refused, StageFailed
@@ -27,11 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     sizes = _parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
     try:
-        done = artifact.execute(folder, sizes, options.platform, options.compare)
+        done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted)
     except Refused as error:
         print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR

@@ -13,8 +13,9 @@ from flows.report import clusters
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files
-from lowering.errors import ConfigError, Problem
+from lowering.errors import ConfigError, Problem, Untrusted
 from lowering.record.result import UNJUDGED, UNSPECIFIED, Expectation, JobResult
+from lowering.trust import TRUST
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,9 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     said = "Update the expectations of a suite to the outcomes of a run. Only entries that differ are written, sorted; comments are kept."
     parser = make_run_parser("update-expected", said)
     parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+    parser.add_argument(TRUST, action="store_true", help="also write the file that a run of somebody else names; it is printed")
     options = parser.parse_args(arguments)
     run = record.load(targets.find_run(options.run, options.output))
     file = _find_file(run)
+    if not record.is_own(run) and not options.trust:
+        raise Untrusted(Problem(f"{run.folder / record.RUN} expectations", f"names {file}, but this run was not made by this user on this "
+                                "machine", f"if that is the file to update, use {TRUST}"))
     changes, unjudged = find_differences(run)
     for name, (before, after) in changes.items():
         print(f"{name}: {before or 'no entry'} -> {after or 'no entry'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,16 +31,35 @@ LOOKS = 8  # concurrent reads of the notes of a store at a URL: each takes long
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job as its task receives it. need: the resources it waits for on the flow's machine; url: the original, if its folder is a copy."""
+    """A job as its task receives it.
+
+    need: the resources it waits for on the flow's machine; digest: of its job.json; url: the original, if its folder is a copy.
+    """
 
     folder: str
     need: Need
+    digest: str = ""
     url: str | None = None
 
 
 def prepare(run: Record, job: str, need: Need) -> Prepared:
     folder = run.job_folder(job)
-    return Prepared(str(folder), need, mirror.find_url(folder))
+    return Prepared(str(folder), need, _compute_digest(folder), mirror.find_url(folder))
+
+
+def check_job(place: Path, digest: str) -> list[Problem]:
+    """Return a problem if the job.json in `place` is not the one that the flow prepared: whoever may write there could have changed it."""
+    if _compute_digest(place) == digest:
+        return []
+    return [Problem(str(place / JOB), "is not what the run prepared", "find out who writes to the run's output, and run the job again")]
+
+
+def _compute_digest(folder: Path) -> str:
+    try:
+        with files.open_regular(folder / JOB) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""
 
 
 def load_ended(place: Path) -> JobResult | None:
@@ -110,7 +130,7 @@ def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: f
 
 def _take_job(job: Prepared, where: Slots | Mapping[str, Any]) -> JobResult | None:
     place = copies.locate_job(job.folder, job.url)
-    if load_ended(place) is not None or (not isinstance(where, Slots) and check_worker(place, where)):
+    if load_ended(place) is not None or check_job(place, job.digest) or (not isinstance(where, Slots) and check_worker(place, where)):
         return None
     before = JobResult.load(place)
     with nullcontext(where.sight(job.need)) if isinstance(where, Slots) else slots.use_assigned() as variables:

@@ -113,6 +113,8 @@ def read_earlier(connection: sqlite3.Connection, run: str, count: int) -> dict[s
 
 
 def _connect(runs: Path) -> sqlite3.Connection:
+    if (runs / DATABASE).is_symlink():  # SQLite would write to what it points to
+        (runs / DATABASE).unlink()
     connection = sqlite3.connect(runs / DATABASE, timeout=60)
     try:
         with connection:

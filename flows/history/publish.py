@@ -16,7 +16,7 @@ from flows.report.dashboard import page, report_page
 from flows.runs import record
 from flows.runs.record import Record
 from lowering import files
-from lowering.errors import InfraError, Problem
+from lowering.errors import InfraError, Problem, Untrusted
 
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
 NAMED = 6  # maximum number of jobs named in a command
@@ -85,7 +85,12 @@ def read_baselines(runs: Path) -> dict[str, str]:
         told = files.read(runs / BASELINES)
     except (OSError, ValueError):
         return {}
-    return {str(suite): str(run) for suite, run in told.items()} if isinstance(told, Mapping) else {}
+    found = {str(suite): str(run) for suite, run in told.items()} if isinstance(told, Mapping) else {}
+    for suite, run in found.items():
+        if "/" in run:
+            fix = "pin a run again, or remove the file"
+            raise Untrusted(Problem(f"{runs / BASELINES} {suite}", f"{run!r} is not the name of a run", fix))
+    return found
 
 
 def pin(folder: Path) -> str:

@@ -123,7 +123,10 @@ def _find_finished(runs: Path) -> Iterator[_Kept]:
 def _find_ir_files(folder: Path) -> list[Path]:
     """Return the IR files of a run, their binary forms and their packed views. Their metadata is kept in report.json and levels.json."""
     found = []
-    for job in (folder / "jobs").glob("*/"):
+    jobs = folder / "jobs"
+    for job in () if jobs.is_symlink() else jobs.glob("*/"):
+        if job.is_symlink():  # what it points to is not the run's
+            continue
         found += levels.list_files(job)
         found += [path for path in job.iterdir() if path.name == views.VIEW or (path.suffix in BULK and path.is_file())]
     return found

@@ -39,7 +39,7 @@ def list_files(folder: Path) -> list[Path]:
     """Return the IR files in a job's folder, plain or compressed, in the order in which they were written."""
     if not folder.is_dir():
         return []
-    files_here = (path for path in folder.iterdir() if not path.is_symlink())
+    files_here = (path for path in folder.iterdir() if not path.is_symlink() and path.is_file())
     return sorted(path for path in files_here if text_files.text_suffix(path) in IR and _STAGE_FILE.match(path.name))
 
 

@@ -19,7 +19,7 @@ from flows.config.run import Run
 from flows.output import RUNS, STORE
 from flows.runs import copies, environment, record
 from flows.runs.record import Record, make_folder_name
-from lowering import files
+from lowering import files, trust
 from lowering.errors import InfraError, Problem
 from lowering.job import Job
 from lowering.plain import to_plain
@@ -48,12 +48,14 @@ def begin(run: Run) -> Record:
         limits = get_job_limits(plan.limits)
         for job in run.jobs:
             into = folder / "jobs" / make_folder_name(job.id)
+            trust.locate_inside(folder, f"jobs/{into.name}", str(folder))
             if cut_short is None or not folders.is_prepared(into):
                 folders.prepare(job, into, limits, output / STORE if plan.cache else None)
         if cut_short is None:
             data = {"schema": record.SCHEMA, "run": folder.name, "identity": identity, "started": started.isoformat(timespec="seconds")}
             store = os.path.relpath(output / STORE, folder) if plan.cache else None
-            files.write(folder / record.RUN, {**data, **_describe(plan, run.jobs, codes), "limits": to_plain(limits), "store": store})
+            whole = {**data, **_describe(plan, run.jobs, codes), "limits": to_plain(limits), "store": store}
+            files.write(folder / record.RUN, trust.seal(whole, record.RUN))
             copies.upload_run(record.load(folder))
         _link_latest(runs / "latest", folder.name)
     except OSError as error:
@@ -117,10 +119,11 @@ def _make_folder(runs: Path, name: str) -> tuple[Path, int | None]:
 
 
 def _find_incomplete(runs: Path, name: str, identity: str) -> tuple[Path, int | None] | None:
-    """Lock the newest run with this identity, if it is incomplete and no other process has locked it."""
+    """Lock the newest run of this user with this identity, if it is incomplete and no other process has locked it."""
     for folder in sorted(runs.glob(f"*-{name}*"), reverse=True):
         with suppress(OSError, ValueError):
-            if files.read(folder / record.RUN).get("identity") != identity:
+            data = files.read(folder / record.RUN)
+            if folder.is_symlink() or data.get("identity") != identity or not trust.is_own(data, record.RUN):
                 continue
             if (folder / ENDED).exists():
                 return None

@@ -11,6 +11,7 @@ from flows import output
 from flows.runs import record
 from flows.runs.record import Record
 from flows.watching import run_watcher
+from lowering import trust
 from lowering.record.folder import JOB, MANIFEST, REPRO
 from lowering.store import mirror
 
@@ -110,6 +111,6 @@ def download_run(top: Path, name: str) -> None:
 
 def _find_run(top: Path, name: str) -> str:
     """Return the name of the run `name` at the URL of `top`; empty if `name` cannot be a run."""
-    if name == "latest":
-        name = (mirror.read(top / output.RUNS / "latest.txt") or b"").decode()
-    return "" if "/" in name else name
+    if name == "latest" and (name := (mirror.read(top / output.RUNS / "latest.txt") or b"").decode("utf-8", "replace").strip()):
+        trust.check_name(name, f"{mirror.find_url(top)}/{output.RUNS}/latest.txt")
+    return "" if "/" in name or name in (".", "..") else name

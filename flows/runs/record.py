@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, trust
 from lowering.errors import InfraError, Problem
 from lowering.plain import from_plain
 from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run
@@ -44,8 +44,10 @@ class Record:
 
     @property
     def store(self) -> Path | None:
-        """The store of stage results that the run's jobs use."""
-        return (self.folder / self.data["store"]).resolve() if self.data.get("store") else None
+        """The store of stage results that the run's jobs use: the one beside the runs, if the record is of somebody else."""
+        if not self.data.get("store"):
+            return None
+        return (self.folder / self.data["store"]).resolve() if is_own(self) else self.folder.resolve().parents[1] / "store"
 
     def unfinished(self) -> list[str]:
         """Return the jobs without a result, or with one that has no verdict on the model."""
@@ -77,9 +79,18 @@ def load(folder: Path) -> Record:
         data = files.read(folder / RUN)
     except (OSError, ValueError) as error:
         raise InfraError(Problem(str(folder), f"is not the folder of a run: {error}", "name a folder in artifacts/runs/")) from error
-    if data.get("schema") != SCHEMA:
-        raise InfraError(Problem(str(folder / RUN), f"has schema {data.get('schema')}, but this version reads schema {SCHEMA}"))
-    return Record(folder, data)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else data
+        raise InfraError(Problem(str(folder / RUN), f"has schema {found!r:.80}, but this version reads schema {SCHEMA}"))
+    run = Record(folder, data)
+    for job in run.ids:  # a job's folder that is a link would lead commands out of the run's folder
+        trust.locate_inside(folder, f"jobs/{make_folder_name(job)}", f"{folder / RUN} jobs")
+    return run
+
+
+def is_own(run: Record) -> bool:
+    """Return whether this user made the run on this machine."""
+    return trust.is_own(run.data, RUN)
 
 
 def make_folder_name(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lowering.custom import compiler
+from lowering.custom.naming import FILE_OPS
 from lowering.errors import LoadError, Problem, StageFailed
 from lowering.ir import mlir
 
@@ -30,6 +31,18 @@ def is_call(operation: Any) -> bool:
         return False
     config = operation.attributes["backend_config"]
     return hasattr(config, "__contains__") and "op" in config and "arguments" in config
+
+
+def list_foreign(module: Any) -> list[str]:
+    """List the targets of custom calls that are neither the lowering's own nor PyTorch ops: XLA would call whatever has that name."""
+    found = (operation for operation in mlir.walk_operations(module) if operation.name.endswith("hlo.custom_call"))
+    targets = {operation.attributes["call_target_name"].value for operation in found if not is_call(operation) or _opens_files(operation)}
+    return sorted(target for target in targets if target != "shape_assertion" and not target.startswith(("stablehlo.", "mhlo.", "chlo.")))
+
+
+def _opens_files(call: Any) -> bool:
+    """Return whether a call runs an op of PyTorch that reads or writes files."""
+    return str(call.attributes["backend_config"]["op"]).strip('"').rpartition("::")[2] in FILE_OPS
 
 
 def may_call(code: str | bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from lowering import files
+from lowering import files, trust
 from lowering.custom import libraries
 from lowering.eager import inputs
 from lowering.eager.outputs import name_leaves
@@ -27,6 +27,7 @@ from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
+from lowering.record.folder import JOB, describe_library, is_own
 from lowering.signature import Signature
 from lowering.store import weights
 from lowering.types import DTYPES
@@ -102,13 +103,18 @@ class Artifact:
     program: str
 
     @staticmethod
-    def load(folder: Path) -> Artifact:
-        """The artifact in a job's folder; InfraError when a file is missing, broken, or not the one that was written."""
+    def load(folder: Path, trusted: bool = False, tell: Callable[[str], None] = lambda line: None) -> Artifact:
+        """The artifact in a job's folder; InfraError when a file is missing, broken, or not the one that was written.
+
+        Untrusted when the model has op libraries, and this user made no such job. trusted: load them all the same, after a line of `tell`
+        for each.
+        """
         path = folder / SIGNATURE
         try:
             data = files.read(path)
-            file = folder / data["program"]["file"]
-            serialized = file.read_bytes()
+            file = trust.locate_inside(folder, data["program"]["file"], f"{path} program.file")
+            with files.open_regular(file) as content:
+                serialized = content.read()
             if hashlib.sha256(serialized).hexdigest() != data["program"]["sha256"]:
                 raise InfraError(Problem(str(file), f"is not the program that {SIGNATURE} describes", "run the job again"))
             if data["schema"] != SCHEMA:
@@ -117,13 +123,19 @@ class Artifact:
                 fix = "package it with keep_weights, from a model that is not fake"
                 raise InfraError(Problem(str(path), "was written without weights", fix))
             signature, model = from_plain(Signature, data["signature"]), from_plain(Model, data["model"])
+            own = _is_own(folder, data["model"])
+            code = list(map(describe_library, model.libraries))
+            if code and not own and not trusted:
+                raise trust.refuse(str(path), code)
+            for piece in code if not own else ():
+                tell(piece)
             libraries.load(model)
             beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
-            held = weights.read(beside if beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
+            held = weights.read(beside if own and beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
         except FileNotFoundError as error:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InfraError(Problem(str(path), f"cannot be read: {error}", "run the job again")) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InfraError(Problem(str(path), f"cannot be read: {type(error).__name__}: {error}", "run the job again")) from error
         return Artifact(folder, model, signature, held, mlir.text(portable.deserialize(serialized), elide=None))
 
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None) -> Execution:
@@ -167,9 +179,19 @@ class Artifact:
         return found
 
 
-def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False) -> Execution:
+def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, trusted: bool = False,
+            tell: Callable[[str], None] = lambda line: None) -> Execution:
     """`Artifact.load(folder).execute(...)`: what `shapeline exec JOB --size NAME=SIZE` does."""
-    return Artifact.load(folder).execute(sizes, platform, compare)
+    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare)
+
+
+def _is_own(folder: Path, model: Any) -> bool:
+    """Whether the job in `folder` is this user's and has that model: the artifact may have come from the store of somebody else."""
+    try:
+        job = files.read(folder / JOB)
+    except (OSError, ValueError):
+        return False
+    return is_own(job) and job["model"] == model
 
 
 def _is_float(dtype: torch.dtype | None) -> bool:

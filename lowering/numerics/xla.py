@@ -200,8 +200,9 @@ class Xla:
         device = _device(self.platform)
         if bridge.may_call(static):
             bridge.serve(mlir.parse(static, _context()), self.platform)
+        precise = _full_precision(static)
         try:
-            return device.client.compile_and_load(_full_precision(static), xla_client.DeviceList((device,)), options)
+            return device.client.compile_and_load(precise, xla_client.DeviceList((device,)), options)
         except Exception as error:  # noqa: BLE001
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
@@ -251,6 +252,9 @@ def _full_precision(static: bytes) -> bytes:
 
     with _context(), ir.Location.unknown():
         module = ir.Module.parse(static)
+        if foreign := bridge.list_foreign(module):
+            cause = "is neither the lowering's own nor a PyTorch op, so it is not run"
+            raise Unsupported([Problem(f"custom call '{target}'", cause) for target in foreign])
         highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
 
         for operation in mlir.walk_operations(module):

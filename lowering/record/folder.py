@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, recipe, trust
 from lowering.ir import text_files
 from lowering.job import Job
+from lowering.plain import to_plain
 
 JOB = "job.json"
 REPRO = "repro.sh"
@@ -20,6 +21,7 @@ EVENTS = "events.jsonl"
 LOG = "log.txt"
 TIMINGS = "timings.json"
 MANIFEST = "manifest.json"  # written last: it commits the result
+OWN = frozenset({JOB, REPRO, EVENTS, LOG, TIMINGS, MANIFEST})  # files that no stage writes
 COMPRESS = "compress_bytes"  # in job.json
 
 
@@ -52,8 +54,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = {"store": os.path.relpath(store, folder)} if store else {}
-    whole = {**job.to_json(), **held, COMPRESS: limits.compress_bytes}
-    files.write_bytes(folder / JOB, files.encode(files.encode_json(whole) + "\n"), durable=False)
+    save({**job.to_json(), **held, COMPRESS: limits.compress_bytes}, folder)
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
     path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
     files.write_bytes(folder / REPRO, files.encode(f"""\
@@ -66,10 +67,51 @@ cd {shlex.quote(str(Path.cwd()))} && {path}exec "${{PYTHON:-{sys.executable}}}" 
     (folder / REPRO).chmod(0o755)
 
 
+def save(data: Mapping[str, Any], folder: Path) -> None:
+    """Write job.json with the seal of this user, by which its code may be run again. Raises OSError."""
+    files.write_bytes(folder / JOB, files.encode(files.encode_json(trust.seal(data, JOB)) + "\n"), durable=False)
+
+
+def is_own(data: Any) -> bool:
+    """Return whether this user wrote the job.json that `data` was read from."""
+    return trust.is_own(data, JOB)
+
+
+def list_code(data: Any) -> list[str]:
+    """List what running a job executes: the callables and libraries that its job.json names."""
+    if not isinstance(data, Mapping):
+        return []
+    model = data.get("model") or {}
+    libraries = model.get("libraries") or () if isinstance(model, Mapping) else ()
+    targets = [str(value) for value in _walk_targets(data)]
+    return [*(f"the callable {target}" for target in dict.fromkeys(targets)), *(describe_library(library) for library in libraries)]
+
+
+def describe_library(library: Any) -> str:
+    """Describe an op library of a model, as JSON or as a `Library`, in a message: a shared library, a module, or a build with its flags."""
+    if isinstance(library, str):
+        return f"the library {library}"
+    told = library if isinstance(library, Mapping) else to_plain(library)
+    if told.get("module"):
+        return f"the module {told['module']}"
+    sources, flags = (list(map(str, told.get(key) or ())) for key in ("sources", "flags"))
+    return f"the C++ compiler on {', '.join(sources)} with the flags {' '.join(flags)!r}"
+
+
+def _walk_targets(data: Any) -> Iterator[Any]:
+    if isinstance(data, Mapping):
+        yield from [data[recipe.TARGET]] if recipe.TARGET in data else []
+        for value in data.values():
+            yield from _walk_targets(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _walk_targets(value)
+
+
 def is_prepared(folder: Path) -> bool:
-    """Return whether the files that `prepare` wrote are complete."""
+    """Return whether the files that `prepare` wrote are complete, and this user's."""
     try:
-        return isinstance(files.read(folder / JOB), dict) and (folder / REPRO).read_bytes().endswith(b'"$@"\n')
+        return is_own(files.read(folder / JOB)) and (folder / REPRO).read_bytes().endswith(b'"$@"\n')
     except (OSError, ValueError):
         return False
 

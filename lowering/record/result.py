@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, trust
 from lowering.errors import Problem
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import LOG, MANIFEST, REPRO, TIMINGS
@@ -157,11 +157,19 @@ class JobResult:
 
     @staticmethod
     def load(folder: Path) -> JobResult | None:
-        """Load the committed result of the job in `folder`. Return None if there is none, or it cannot be read."""
+        """Load the committed result of the job in `folder`. Return None if there is none, or it cannot be read.
+
+        Raises Untrusted if it names a file outside of the folder.
+        """
         try:
-            return JobResult.from_json(files.read(folder / MANIFEST))
-        except (OSError, ValueError, TypeError, KeyError):
+            found = JobResult.from_json(files.read(folder / MANIFEST))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
+        place = str(folder / MANIFEST)
+        for key, name in (("log", found.log), ("repro", found.repro), *(("artifact", stage.artifact) for stage in found.stages)):
+            if name is not None:
+                trust.check_name(name, f"{place} {key}")
+        return found
 
 
 def add_remark(result: JobResult, remark: Remark) -> JobResult:

@@ -1,10 +1,11 @@
-"""Read a size expression or a condition on sizes: what torch's shape environment prints, what a model declares, and Python's own
-spelling.
+"""Read a size expression or a condition on sizes: what torch's shape environment and sympy's `srepr` print, what a model declares, and
+Python's own spelling.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
@@ -56,6 +57,7 @@ FUNCTIONS: dict[str, str] = {
     "trunc": "trunc", "TruncToInt": "trunc", "TruncToFloat": "trunc", "int": "trunc", "sym_int": "trunc",
     "round": "round", "RoundToInt": "round", "RoundDecimal": "round_decimal",
     "float": "float", "ToFloat": "float", "sym_float": "float", "Identity": "identity",
+    "Equality": "eq", "Unequality": "ne", "LessThan": "le", "StrictLessThan": "lt", "GreaterThan": "ge", "StrictGreaterThan": "gt",
     "Eq": "eq", "Ne": "ne", "Le": "le", "Lt": "lt", "Ge": "ge", "Gt": "gt", "And": "and", "Or": "or", "Not": "not", "sym_not": "not",
     "Where": "where", "sym_ite": "where", "ITE": "where",
     "LShift": "lshift", "RShift": "rshift", "BitwiseFn_bitwise_and": "bitand", "BitwiseFn_bitwise_or": "bitor",
@@ -65,6 +67,8 @@ FUNCTIONS: dict[str, str] = {
        for name in ("sqrt", "exp", "log", "log2", "cos", "sin", "tan", "cosh", "sinh", "tanh", "acos", "asin", "atan", "asinh")
        for prefix in ("", "OpaqueUnaryFn_", "_sym_", "sym_")},
 }  # fmt: skip
+
+_FLOAT = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?|-?\d+\.")
 
 _CONSTANTS: dict[str, float] = {"oo": float("inf"), "int_oo": float("inf"), "inf": float("inf"), "nan": float("nan"), "zoo": float("nan")}
 
@@ -108,6 +112,11 @@ def is_condition(term: Term) -> bool:
     return term.op in CONDITIONS or isinstance(term.value, bool)
 
 
+def _is_dotted(node: ast.expr) -> bool:
+    """Return whether `node` is a name, or an attribute of names alone: `math.floor`, not `f().floor`."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and _is_dotted(node.value))
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -148,9 +157,12 @@ class _Reader:
                 return compared[0] if len(compared) == 1 else Term("and", compared)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return Term("where", (self.read(test), self.read(body), self.read(orelse)))
+            case ast.Call(func=ast.Name(id="Symbol" | "Integer" | "Float" | "Rational" | "Add" | "Mul" as name)):
+                return self._constructor(node, name)
             case ast.Call(func=ast.Name(id="Piecewise"), args=[*pieces], keywords=[]) if pieces:
                 return self._piecewise(node, pieces)
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args, keywords=[]) if name in FUNCTIONS:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name) as called, args=args, keywords=[]) if (
+                name in FUNCTIONS and _is_dotted(called)):
                 return self._call(node, FUNCTIONS[name], args)
         raise self._refused(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
 
@@ -164,18 +176,36 @@ class _Reader:
             return operands[0]
         return Term(op, operands)
 
+    def _constructor(self, node: ast.Call, name: str) -> Term:
+        """A call as sympy's `srepr` prints it: `Mul(Integer(2), Symbol('s0', positive=True, integer=True))`."""
+        flags = [keyword.value for keyword in node.keywords]
+        known = name in ("Symbol", "Float") and all(isinstance(flag, ast.Constant) and isinstance(flag.value, int) for flag in flags)
+        match name, node.args:
+            case "Symbol", [ast.Constant(value=str() as symbol)] if known and symbol.isidentifier():
+                return Term("symbol", (), symbol)
+            case "Float", [ast.Constant(value=str() as digits)] if known and _FLOAT.fullmatch(digits):
+                return Term("number", (), float(digits))
+            case "Integer", [argument] if not flags and isinstance(term := self.read(argument), Term) and isinstance(term.value, int):
+                return term
+            case "Rational", [numerator, denominator] if not flags:
+                return Term("truediv", (self.read(numerator), self.read(denominator)))
+            case "Add" | "Mul", [_, *_] if not flags:
+                return reduce(lambda left, right: Term(name.lower(), (left, right)), map(self.read, node.args))
+        raise self._refused(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
+
     def _piecewise(self, node: ast.expr, pieces: list[ast.expr]) -> Term:
         """`Piecewise((value, condition), ..., (value, True))` as nested choices."""
         pairs = [self._pair(piece) for piece in pieces]
         last, condition = pairs[-1]
-        if condition != Term("number", (), True):
+        if condition not in (Term("number", (), True), Term("symbol", (), "true")):
             raise self._refused(node, "the last piece must hold always")
         return reduce(lambda otherwise, pair: Term("where", (pair[1], pair[0], otherwise)), reversed(pairs[:-1]), last)
 
     def _pair(self, piece: ast.expr) -> tuple[Term, Term]:
-        if not isinstance(piece, ast.Tuple) or len(piece.elts) != 2:
-            raise self._refused(piece, "a piece is a value and a condition")
-        return self.read(piece.elts[0]), self.read(piece.elts[1])
+        match piece:
+            case ast.Tuple(elts=[value, condition]) | ast.Call(func=ast.Name(id="ExprCondPair"), args=[value, condition], keywords=[]):
+                return self.read(value), self.read(condition)
+        raise self._refused(piece, "a piece is a value and a condition")
 
     def _refused(self, node: ast.expr, cause: str) -> Unreadable:
         offset = len(self.text.splitlines()[0].encode()[: node.col_offset].decode(errors="ignore")) if node.lineno == 1 else 0

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, trust
+from lowering.errors import Problem, Untrusted
 from lowering.store import mirror
 
 SCHEMA = 1
@@ -49,15 +50,16 @@ class Entry:
 
     def ir(self) -> bytes:
         """Read the serialized IR. Raises OSError."""
-        return (self.folder / IR).read_bytes()
+        with files.open_regular(self.folder / IR) as file:
+            return file.read()
 
     def place(self, stem: Path) -> None:
         """Link the stage's files beside `stem`, under its name. They are read-only because they share the store's bytes. Raises OSError."""
         for name in self.files:
-            target = stem.parent / name.replace(PLACE, stem.name, 1)
+            target = trust.locate_inside(stem.parent, name.replace(PLACE, stem.name, 1), f"{self.folder / ENTRY} files")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            _link_or_copy(self.folder / "files" / name, target)
+            _link_or_copy(_locate_file(self.folder, name), target)
 
     @property
     def bytes(self) -> int:
@@ -74,7 +76,12 @@ class Store:
         self.root = root
 
     def find(self, key: str) -> Entry | None:
-        """Return the verified entry of `key`, or None if there is none. Damaged entries are removed, so that they are rebuilt."""
+        """Return the verified entry of `key`, or None if there is none. Damaged entries are removed, so that they are rebuilt.
+
+        Raises Untrusted if the entry names a file outside of its folder, or is behind a link. It stays as it is.
+        """
+        if not trust.is_digest(key):
+            raise Untrusted(Problem(str(self.root), f"{key!r} is not the key of a result", "the store was changed by something else"))
         entry = self._sound(key)
         if entry is None:
             with suppress(OSError):  # if it cannot be fetched, it is rebuilt
@@ -90,11 +97,13 @@ class Store:
         """Return the verified local entry of `key`. A damaged entry is removed."""
         folder = self._folder(key)
         try:
+            trust.locate_inside(self.root, folder.relative_to(self.root).as_posix(), str(folder))
             wrapped = files.read(folder / ENTRY)
             entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
             sound = wrapped["sha256"] == compute_digest([wrapped["data"], wrapped["files"], wrapped["ir"]]) and wrapped["schema"] == SCHEMA
-            sound = sound and all(_compute_file_digest(folder / "files" / name) == value for name, (value, _) in entry.files.items())
+            sound = sound and all(_compute_file_digest(_locate_file(folder, name)) == value for name, (value, _) in entry.files.items())
             sound = sound and (wrapped["ir"] is None or _compute_file_digest(folder / IR) == wrapped["ir"])
+            sound = sound and _is_complete(entry.data)
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -128,6 +137,8 @@ class Store:
                 names = list(wrapped["files"])
             except (ValueError, KeyError, TypeError):
                 return True
+            for name in names:
+                trust.check_name(name, f"{folder / ENTRY} files")
             whole = all(mirror.fetch(folder / "files" / name, draft / "files" / name) for name in names)
             whole = whole and (wrapped.get("ir") is None or mirror.fetch(folder / IR, draft / IR))
             if not whole:
@@ -206,7 +217,9 @@ class Store:
     def entries(self) -> Iterator[tuple[Entry, float]]:
         """Iterate over all entries, unverified, each with the time of its last use (seconds since the epoch)."""
         for path in sorted((self.root / ENTRIES).glob(f"*/*/{ENTRY}")):
-            with suppress(OSError, ValueError, KeyError):
+            if path.parent.is_symlink() or path.parent.parent.is_symlink() or not trust.is_digest(path.parent.name):
+                continue
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 wrapped = files.read(path)
                 yield Entry(path.parent.name, path.parent, wrapped["data"], wrapped["files"]), path.stat().st_mtime
 
@@ -240,11 +253,24 @@ class Store:
 
 
 def locate_weights(folder: Path, key: str) -> Path:
+    """Return the path of the weights with that digest. Raises Untrusted if it is none, or the path is behind a link."""
+    if not trust.is_digest(key):
+        raise Untrusted(Problem(str(folder), f"{key!r} is not the digest of weights", "the record was changed by something else"))
+    trust.locate_inside(folder, f"{key[:2]}/{key}.safetensors", str(folder))
     return folder / key[:2] / f"{key}.safetensors"
 
 
+def _locate_file(folder: Path, name: str) -> Path:
+    return trust.locate_inside(folder / "files", name, f"{folder / ENTRY} files")
+
+
+def _is_complete(data: Any) -> bool:
+    """Return whether the data of an entry has what its readers need. Entries of other makers may lack it."""
+    return isinstance(data, Mapping) and (data.get("weights") is None or isinstance(data["weights"], str))
+
+
 def _compute_file_digest(path: Path) -> str:
-    with path.open("rb") as content:
+    with files.open_regular(path) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 

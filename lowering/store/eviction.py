@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lowering import files
+from lowering import files, trust
 from lowering.store.entries import DAY, DRAFTS, Store
 
 
@@ -108,7 +108,8 @@ class Here:
         return {entry.key: Held(entry.bytes, used, entry.data["weights"]) for entry, used in self.store.entries()}
 
     def weights(self) -> Mapping[str, Held]:
-        return {path.stem: Held(files.measure_size(path), path.stat().st_mtime) for path in self.store.weights.glob("*/*.safetensors")}
+        found = (path for path in self.store.weights.glob("*/*.safetensors") if trust.is_digest(path.stem) and not path.parent.is_symlink())
+        return {path.stem: Held(files.measure_size(path), path.lstat().st_mtime) for path in found}
 
     def packaged(self) -> Iterator[str]:
         for path in self.runs.glob("*/jobs/*/signature.json") if self.runs else ():

@@ -1,7 +1,8 @@
 """A local folder that mirrors one at an fsspec URL (`s3://bucket/prefix`): new files are uploaded, missing files are fetched.
 
-The root of a mirror holds origin.json with the URL. Each file below the root has a counterpart at the URL. For paths outside of a mirror,
-all functions do nothing. All errors are raised as OSError.
+The root of a mirror holds origin.json with the URL, sealed by this user: a folder of somebody else is never a mirror. Each file below the
+root has a counterpart at the URL. For paths outside of a mirror, all functions do nothing. All errors are raised as OSError, except
+Untrusted for names at the URL that lead out of the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, trust
 
 MARK = "origin.json"
 _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
@@ -25,7 +26,8 @@ def mark_mirror(root: Path, url: str) -> None:
     """Make `root` a mirror of `url`."""
     if find_url(root) != url:
         root.mkdir(parents=True, exist_ok=True)
-        files.write(root / MARK, {"url": url})
+        files.write(root / MARK, trust.seal({"url": url, "root": str(root.resolve())}, MARK))
+        _marked[root] = url  # also where no seal can be made
 
 
 def find_url(path: Path) -> str | None:
@@ -48,6 +50,8 @@ def fetch(path: Path, into: Path | None = None) -> bool:
     if twin is None:
         return False
     target = into or path
+    if into is None:
+        trust.locate_inside(*_split(path), twin.url)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with files.replace_atomically(target) as draft, _convert_errors(twin.url), twin.opened() as system:
@@ -66,7 +70,7 @@ class Listed:
 
 
 def list_names(folder: Path) -> list[str]:
-    """List the files below the counterpart of `folder`, by relative path."""
+    """List the files below the counterpart of `folder`, by relative path. Raises Untrusted if a name leads out of the folder."""
     return sorted(list_files(folder))
 
 
@@ -80,8 +84,11 @@ def list_files(folder: Path) -> dict[str, Listed]:
             found = system.find(twin.path, detail=True)
         except FileNotFoundError:
             return {}
-        return {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _read_upload_time(system, name, told))
-                for name, told in found.items()}
+        listed = {str(name).removeprefix(twin.path).lstrip("/"): Listed(int(told["size"]), _read_upload_time(system, name, told))
+                  for name, told in found.items()}
+    for name in listed:
+        trust.check_name(name, twin.url)
+    return listed
 
 
 def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
@@ -195,12 +202,22 @@ def _find_counterpart(path: Path) -> _Twin | None:
     return _Twin(url if name == "." else f"{url}/{name}")
 
 
+def _split(path: Path) -> tuple[Path, str]:
+    """Return the root of the mirror that contains `path`, and the name of `path` in it."""
+    root = _find_root(path)
+    assert root is not None
+    return root[0], path.relative_to(root[0]).as_posix()
+
+
 def _find_root(path: Path) -> tuple[Path, str] | None:
     """Find the root of the mirror that contains `path`, and its URL."""
     for folder in (path, *path.parents):
         if folder not in _marked:
             try:
-                _marked[folder] = str(files.read(folder / MARK)["url"])
+                data = files.read(folder / MARK)
+                if not trust.is_own(data, MARK) or data["root"] != str(folder.resolve()):
+                    continue
+                _marked[folder] = str(data["url"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return folder, _marked[folder]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from lowering import trust
 from lowering.store import mirror
 from lowering.store.entries import DAY, ENTRIES, ENTRY, Store
 from lowering.store.eviction import Held
@@ -25,8 +26,9 @@ class There:
         self.store, self.runs = store, runs
         self.folders: dict[str, dict[str, Listed]] = defaultdict(dict)  # by key: the files of an entry
         for name, listed in mirror.list_files(store.root / ENTRIES).items():
-            _, key, file = name.split("/", 2)
-            self.folders[key][file] = listed
+            _, key, file = (*name.split("/", 2), "", "")[:3]
+            if trust.is_digest(key):
+                self.folders[key][file] = listed
 
     def entries(self) -> Mapping[str, Held]:
         whole = {key: self._folder(key) / ENTRY for key, listed in self.folders.items() if ENTRY in listed}
@@ -37,7 +39,8 @@ class There:
 
     def weights(self) -> Mapping[str, Held]:
         listed = mirror.list_files(self.store.weights)
-        return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items() if name.endswith(".safetensors")}
+        return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items()
+                if name.endswith(".safetensors") and trust.is_digest(Path(name).stem)}
 
     def packaged(self) -> Iterator[str]:
         named = [self.runs / name for name in mirror.list_files(self.runs) if name.endswith("/signature.json")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowering.level import Level, Program
 from lowering.signature import Signature
+from lowering.store import guard
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,10 @@ def dump(program: Program, written: Sequence[Path] = ()) -> bytes | None:
 
 
 def load(level: Level, data: bytes, weights: Mapping[str, torch.Tensor]) -> Any:
-    """Deserialize the output of `dump`. Raises any error of the level's reader if the bytes are not such a program."""
+    """Deserialize the output of `dump`. Raises any error of the level's reader if the bytes are not such a program.
+
+    Nothing in the bytes is executed: raises guard.Unsafe if the reader would.
+    """
     if data.startswith(TEXT):
         return data.removeprefix(TEXT).decode("utf-8", "surrogatepass")
     if level is Level.EXPORTED:
@@ -79,6 +83,10 @@ def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | No
                                                                                       serialize_example_inputs=False).exported_program
     except Exception:  # noqa: BLE001 - torch raises many kinds for programs that it cannot serialize
         return None
+    try:
+        guard.check_graph(graph)
+    except guard.Unsafe:  # it could not be read back
+        return None
     import torch
 
     parameters = [name for name, tensor in program.state_dict.items() if isinstance(tensor, torch.nn.Parameter)]
@@ -92,6 +100,7 @@ def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> Exported
     from torch._export.serde import schema, serialize
 
     head, _, saved = data.partition(b"\n")
+    guard.check_graph(saved)
     names = json.loads(head)
     held = {part: {name: weights[name] for name in names[part] if name in weights} for part in names}
     state = {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in held["parameters"].items()} | held["buffers"]
@@ -128,7 +137,7 @@ def _dump_graph(graph: torch._C.Graph) -> bytes | None:
     data = {"text": str(graph), "inputs": [value.debugName() for value in graph.inputs()], "nodes": found}
     try:
         held = str(_load_graph(data)) == data["text"]
-    except RuntimeError:  # `nan`, complex numbers and inline tensors have no text that can be parsed
+    except (RuntimeError, guard.Unsafe):  # `nan`, complex numbers and inline tensors have no text that can be parsed
         held = False
     return json.dumps(data).encode() if held else None
 
@@ -139,6 +148,7 @@ def _load_graph(data: Mapping[str, Any]) -> torch._C.Graph:
     from lowering.torchscript.nodes import blocks, nodes, outputs
 
     graph = text.parse_unnamed(data["text"])
+    guard.check_script(graph)
     _restore_names(graph.inputs(), data["inputs"])
     for node, saved in zip(nodes(graph), data["nodes"], strict=True):
         _restore_names(outputs(node), saved["names"])

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lowering.errors import InfraError, Problem
+from lowering.errors import InfraError, Problem, Untrusted
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -125,7 +125,10 @@ class Reuse:
 
 
 def find(store: Store, key: str) -> Entry | None:
-    """Return the verified entry of `key`, or None if it or the weights it needs are missing."""
+    """Return the verified entry of `key`, or None if it or the weights it needs are missing.
+
+    Raises Untrusted if it names a file outside of the store.
+    """
     entry = store.find(key)
     if entry is not None and (held := entry.data["weights"]) and not held.startswith(FAKE) and not store.has_weights(held):
         return None
@@ -143,7 +146,13 @@ def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, st
 
 def find_job_entries(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, Entry]] | None:
     """Return the entries of all stages of a job (as JSON), by name, or None if one is missing. Imports neither stages nor compilers."""
-    found = [(name, find(store, key)) for name, key in read_keys(store, job, environment)]
+    keyed = read_keys(store, job, environment)
+    if [name for name, _ in keyed] != list(job["stages"])[: len(keyed)]:  # names of stages become names of files
+        return None
+    try:
+        found = [(name, find(store, key)) for name, key in keyed]
+    except Untrusted:  # the job's own process reports it
+        return None
     return [(name, entry) for name, entry in found if entry is not None] if found and all(entry for _, entry in found) else None
 
 

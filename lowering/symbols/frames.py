@@ -74,6 +74,10 @@ def to_portable(file: str) -> str:
 
 
 def find(file: str) -> Path | None:
-    """Return the local path of a name from `to_portable`, or None if the file does not exist here."""
-    roots = [Path(), *(Path(root) for root in sys.path)]
-    return next((path for path in (root / file for root in roots) if path.is_file()), None)
+    """Return the local path of a name from `to_portable`, or None if there is no such Python file below the working directory or sys.path.
+
+    Other files are not read, because the name may come from the record of somebody else.
+    """
+    roots = [Path(root).resolve() for root in ("", *sys.path)]
+    found = ((root / file).resolve() for root in roots)
+    return next((path for path in found if path.suffix == ".py" and path.is_file() and any(map(path.is_relative_to, roots))), None)

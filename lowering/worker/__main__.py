@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 from lowering import files, pipeline
+from lowering.errors import Untrusted
 from lowering.job import Job
-from lowering.record.folder import JOB, Limits, find_store, read_compress_bytes
+from lowering.record.folder import JOB, Limits, find_store, is_own, list_code, read_compress_bytes, save
+from lowering.trust import TRUST, locate_inside, refuse
 from lowering.worker.watch import lower
 
 
@@ -21,15 +23,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage-seconds", type=float, default=Limits.stage_seconds)
     parser.add_argument("--memory-bytes", type=int)
     parser.add_argument("--here", action="store_true", help="run in this process without limits, for a debugger")
+    parser.add_argument(TRUST, action="store_true", help="run the job although somebody else recorded it; its code is listed first")
     given = parser.parse_args(arguments)
     if not (given.folder / JOB).is_file():
         parser.error(f"{given.folder} has no {JOB}: give the folder of a job, runs/<run-id>/jobs/<job>")
     into = given.into or given.folder / "repro"
+    try:
+        data = files.read(given.folder / JOB)
+        own = is_own(data)
+        if not own and not given.trust:
+            raise refuse(str(given.folder / JOB), list_code(data))
+        locate_inside(given.folder, "repro", str(given.folder))
+    except (OSError, ValueError, Untrusted) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for piece in () if own else list_code(data):
+        print(f"{TRUST}: running {piece}", file=sys.stderr, flush=True)
     into.mkdir(parents=True, exist_ok=True)
-    data = files.read(given.folder / JOB)
     store = find_store(data, given.folder)
     data |= {"until": given.until or data["until"], "store": store and os.path.relpath(store, into)}
-    files.write(into / JOB, data)
+    if own:
+        save(data, into)
+    else:
+        files.write(into / JOB, data)
     if given.here:
         result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=read_compress_bytes(data))
         result.save(into)

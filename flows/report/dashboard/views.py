@@ -13,7 +13,6 @@ from flows.report import levels
 from lowering import files
 from lowering.record.result import JobResult
 from lowering.symbols import views as symbol_views
-from lowering.symbols.schema import SymbolRecord
 
 VIEW = "view.js"
 END = ");\n"
@@ -43,7 +42,7 @@ def render(folder: Path, result: JobResult) -> str:
 def is_fresh(folder: Path) -> bool:
     """Return whether view.js exists, is complete, and is not older than the job's result."""
     try:
-        with (folder / VIEW).open("rb") as view:
+        with files.open_regular(folder / VIEW) as view:
             view.seek(-len(END), os.SEEK_END)
             whole = view.read() == END.encode("ascii")
         return whole and (folder / VIEW).stat().st_mtime_ns >= (folder / "manifest.json").stat().st_mtime_ns
@@ -59,7 +58,7 @@ def make_detail(folder: Path, result: JobResult) -> dict[str, Any]:
         "warnings": data["warnings"],
         "stages": data["stages"],
         "symbols": data["symbols"],
-        "annotated": _annotate_source(result.symbols),
+        "annotated": _read_text(folder / symbol_views.SOURCE),
         "verify": data["verify"],
         "log": _read_log(folder / result.log),
         "peak_rss_source": result.peak_rss_source,
@@ -79,21 +78,20 @@ def _make_level(path: Path) -> dict[str, Any]:
     }
 
 
-def _annotate_source(symbols: Any) -> str:
-    """Return the model's source annotated with its symbols; empty if the record or the source cannot be read."""
-    if not symbols:
-        return ""
+def _read_text(path: Path) -> str:
+    """Return the text of a file of the record; empty if there is none. The sources that a record names are not read again."""
     try:
-        return symbol_views.annotate_source(SymbolRecord.from_json(symbols))
-    except (ValueError, TypeError, KeyError, OSError, AttributeError):
-        return ""  # a record of another version: the page shows only its table
+        with files.open_regular(path) as file:
+            return file.read(LOG_KEPT).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _read_log(path: Path) -> str:
     """Return the end of a log; empty if it cannot be read."""
     try:
-        with path.open("rb") as log:
-            size = path.stat().st_size
+        with files.open_regular(path) as log:
+            size = os.fstat(log.fileno()).st_size
             log.seek(max(0, size - LOG_KEPT))
             kept = log.read().decode("utf-8", "replace")
     except OSError:
