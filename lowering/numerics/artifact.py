@@ -131,7 +131,7 @@ class Artifact:
                 tell(piece)
             libraries.load(model)
             beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
-            held = weights.read(beside if own and beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
+            held = weights.read(beside if (own or trusted) and beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
         except FileNotFoundError as error:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
