@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.fx import Node
 
 
 def complex_full(size: Sequence[int], fill: complex, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
@@ -49,6 +51,24 @@ def new_ones(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | 
 def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
     """Return zeros. Strides are dropped, since no later level has them."""
     return new_zeros(tensor, size, **settings)
+
+
+def steps_by_float(node: Node) -> bool:
+    """Return whether the number of elements of an arange node is a quotient of floats that depends on sizes."""
+    return any(isinstance(bound, Node) for bound in node.args) and any(
+        isinstance(bound, float | torch.SymFloat) for bound in map(_read, node.args))
+
+
+def _read(given: Any) -> Any:
+    return given.meta["val"] if isinstance(given, Node) else given
+
+
+def arange(start: Any, end: Any, step: Any = 1, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:
+    """Return start, start + step, ... below (for negative steps: above) end."""
+    count = torch.sym_max(math.ceil((end - start) / step), 0)
+    places = torch.arange(count, device=placement.get("device"))
+    first, width = (torch.scalar_tensor(number, dtype=torch.float64) for number in (start, step))
+    return (first + places * width).to(dtype or torch.get_default_dtype())
 
 
 def eye(rows: Any, columns: Any = None, *, dtype: torch.dtype | None = None, **placement: Any) -> torch.Tensor:

@@ -161,6 +161,17 @@ def slice_(tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, ste
     return tensor.index_select(dim, _count_from_start(places, tensor.shape[dim]))
 
 
+def selects_nothing(node: Node) -> bool:
+    """Return whether the index of an index_select node has no elements."""
+    count = node.args[2].meta["val"].numel()  # type: ignore[union-attr]
+    return isinstance(count, int) and count == 0
+
+
+def select_nothing(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Return the first 0 elements of a dim."""
+    return tensor.narrow(dim, 0, 0)
+
+
 def _count_from_start(places: Tensor | None, size: Any) -> Tensor:
     assert places is not None
     places = places.to(torch.int64)

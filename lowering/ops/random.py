@@ -63,3 +63,18 @@ def integers_like(tensor: Tensor, *bounds: int, dtype: torch.dtype | None = None
                   **settings: Any) -> Tensor:
     """Compute randint_like(self, high) or randint_like(self, low, high)."""
     return integers(*bounds, tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
+
+
+def multinomial(weights: Tensor, num_samples: int, replacement: bool = False, *, generator: None = None) -> Tensor:
+    """Draw `num_samples` indices of each row, with probabilities in proportion to the weights.
+
+    Without replacement the indices of the largest weights / e, with e exponential, are a sample in the order of drawing, as in eager.
+    """
+    weights = weights.float() if weights.dtype in (torch.float16, torch.bfloat16) else weights  # too coarse to draw from
+    if replacement and num_samples > 1:
+        bounds = weights.cumsum(-1)
+        drawn = uniform([*weights.shape[:-1], num_samples], dtype=weights.dtype, device=weights.device) * bounds[..., -1:]
+        return (bounds.unsqueeze(-2) <= drawn.unsqueeze(-1)).sum(-1)
+    waiting = (-torch.log1p(-uniform_like(weights))).clamp(min=torch.finfo(weights.dtype).tiny)
+    rates = weights / waiting
+    return rates.argmax(-1, keepdim=True) if num_samples == 1 else rates.topk(num_samples)[1]

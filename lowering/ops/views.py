@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -28,6 +29,18 @@ def split_with_sizes(tensor: Tensor, sizes: Sequence[int], dim: int = 0) -> list
         parts.append(tensor.narrow(dim, start, size))
         start = start + size
     return parts
+
+
+def unflatten(tensor: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
+    """Split a dim into dims of the given sizes, one of which may be -1."""
+    dim = dim % tensor.dim()
+    before, size, after = tensor.shape[:dim], tensor.shape[dim], tensor.shape[dim + 1 :]
+    known = math.prod(length for length in sizes if not _is_open(length))
+    return tensor.reshape(*before, *(size // known if _is_open(length) else length for length in sizes), *after)
+
+
+def _is_open(length: Any) -> bool:
+    return isinstance(length, int) and length == -1
 
 
 def diagonal_scatter(tensor: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:

@@ -42,7 +42,8 @@ class Export(Stage):
     decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
     own front end decomposes.
     policy: how torch.export is called, until a call succeeds: as `declared`, with `deferred` assertions, `oblivious` of the sizes 0 and 1,
-    `strict` (docs/export.md). Only a failure on sizes leads to the next.
+    `strict_oblivious` where Python makes a size a number, traced at `round` sizes, `strict` (docs/export.md). Only a failure on sizes leads
+    to the next.
     trace_seconds: limit for one attempt, and for the decomposition after it: conditions on sizes can keep sympy busy for hours (null: no).
     strict: the policy [strict]: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
@@ -55,7 +56,7 @@ class Export(Stage):
     target: ClassVar[Level] = Level.EXPORTED
 
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
-    policy: Sequence[Literal["declared", "deferred", "oblivious", "round", "strict"]] = ("declared", "deferred", "oblivious", "round")
+    policy: Sequence[attempts.Attempt] = ("declared", "deferred", "oblivious", "strict_oblivious", "round")
     trace_seconds: float | None = 240.0
     strict: bool = False
     explain: bool | None = None

@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 
 from lowering.eager import training
 from lowering.errors import StageFailed
-from lowering.fx import custom_gradients, dynamic_shapes
+from lowering.fx import custom_gradients, dynamic_shapes, size_functions
 from lowering.model import Model, Symbol
 from lowering.sizes.ranges import Bound
 from lowering.symbols import deadline, parts
@@ -33,9 +33,10 @@ from lowering.symbols.schema import Attempted, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
-# `strict`: as declared, by Dynamo's analysis of the bytecode.
-Attempt = Literal["declared", "deferred", "oblivious", "round", "strict"]
+# `strict`: as declared, by Dynamo's analysis of the bytecode; `strict_oblivious`: oblivious, by Dynamo.
+Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "strict"]
 
+_CONVERSION = re.compile(r"(?<![\w.])(?:int|float|len)\(")
 _UNBACKED = re.compile(r"(?:u|zuf)\d+")
 
 
@@ -74,11 +75,14 @@ def tried(
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
+    `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
     arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
     """
     made: list[Captured] = []
     for attempt in order:
+        if attempt == "strict_oblivious" and made and not any(map(_converts_sizes, made)):
+            continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
         made.append(_captured(traced, module, dict(arguments(traced)), attempt, settings, seconds))
         error = made[-1].error
@@ -135,6 +139,12 @@ def _refusal(one: Captured) -> str:
     return f"takes only {' and '.join(each.text for each in one.deferred if each.verdict in ('part', 'never'))}"
 
 
+def _converts_sizes(one: Captured) -> bool:
+    """Return whether a line that needs a certain size calls int(), float() or len()."""
+    lines = [each.line for each in one.deferred if _is_lossy(each)] + [one.record.error.line if one.record.error is not None else None]
+    return any(_CONVERSION.search(line.code) for line in lines if line is not None)
+
+
 def _is_lossy(one: Deferred) -> bool:
     return one.verdict in ("part", "never", "unknown")
 
@@ -152,9 +162,10 @@ def _captured(
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
-            with deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), watched() as seen:
+            with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
+                  watched() as seen):
                 program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model),
-                                              strict=attempt == "strict", prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
+                                              strict=_is_strict(attempt), prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised
         except deadline.Overdue as ended:
@@ -179,12 +190,22 @@ def _captured(
     return Captured(attempt, program, error, made, log, asserted, branches, calls, seconds, refused, part, model.symbols)
 
 
+def _is_strict(attempt: Attempt) -> bool:
+    return attempt.startswith("strict")
+
+
 def _defers(attempt: Attempt) -> bool:
-    return attempt in ("deferred", "oblivious", "round")
+    return attempt not in ("declared", "strict")
 
 
 def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
-    return _config.patch(backed_size_oblivious=True) if attempt in ("oblivious", "round") else nullcontext()  # type: ignore[attr-defined]
+    is_oblivious = attempt in ("oblivious", "strict_oblivious", "round")
+    return _config.patch(backed_size_oblivious=True) if is_oblivious else nullcontext()  # type: ignore[attr-defined]
+
+
+def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
+    """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself."""
+    return nullcontext() if _is_strict(attempt) else size_functions.keep_symbolic()
 
 
 def _is_about_sizes(error: BaseException) -> bool:

@@ -18,14 +18,16 @@ Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record 
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_READERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "branches.py", "deadline.py"))
+_HERE = Path(__file__).parent
+_READERS = tuple(str(path) for path in (_HERE / "capture.py", _HERE / "branches.py", _HERE / "deadline.py",
+                                        _HERE.with_name("fx") / "size_functions.py"))
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or the log's
-    readers.
+    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or what runs
+    beside it.
     """
     if file.startswith("<") or file in _READERS:
         return False

@@ -55,14 +55,46 @@ def insert_floor(builder: Builder, node: Node) -> Value:
     return builder.number(node, "aten::neg", [below], 0)
 
 
-def rounded(builder: Builder, node: Node) -> Value:
-    """The nearest int, the even one of two: TorchScript's is a float."""
-    value = builder.number(node, "aten::round", [builder.scalar(node.args[0])], 0.0)
-    return builder.number(node, "aten::Int", [value], 0)
+def insert_round(builder: Builder, node: Node) -> Value:
+    """Insert a rounding to the nearest int, or to digits; ties go to the even neighbor. TorchScript's rounding gives a float."""
+    value, digits = builder.scalar(node.args[0]), node.args[1] if len(node.args) > 1 else None
+    if digits is None:
+        return builder.number(node, "aten::Int", [builder.number(node, "aten::round", [value], 0.0)], 0)
+    return _insert_decimal(builder, node, value, int(digits))  # type: ignore[call-overload]
 
 
-def total(builder: Builder, node: Node) -> Value:
-    """`sym_sum` of a list."""
+def _insert_decimal(builder: Builder, node: Node, value: Value, digits: int) -> Value:
+    """Insert a rounding of a float to `digits` after the point, as Python rounds it: by its exact value, of |value| below 2 ** 17.
+
+    The product with the power of ten may be rounded to a tie that the value is not. `error` is what that rounding lost: the high bits of
+    the value times the power are exact, and so are the low bits.
+    """
+    def compute(kind: str, *operands: Any) -> Value:
+        return builder.number(node, f"aten::{kind}", [given if isinstance(given, torch._C.Value) else builder.constant(given)
+                                                      for given in operands], 0.0)
+
+    def bound(kind: str, *operands: Any) -> Value:
+        return builder.number(node, f"prim::{kind}", [given if isinstance(given, torch._C.Value) else builder.constant(given)
+                                                      for given in operands], 0.0)
+
+    power = 10.0 ** abs(digits)
+    if digits <= 0:
+        scaled = compute("div", value, power)
+        return compute("mul", compute("round", scaled), power)
+    scaled = compute("mul", value, power)
+    high = compute("div", compute("round", compute("mul", value, 2.0**24)), 2.0**24)
+    error = compute("add", compute("sub", compute("mul", high, power), scaled), compute("mul", compute("sub", value, high), power))
+    nearest = compute("round", scaled)
+    off = compute("sub", scaled, nearest)  # exact, 0.5 at most
+    distance = compute("sub", 0.5, bound("max", off, compute("neg", off)))
+    is_tie = compute("sub", 1.0, bound("min", compute("mul", distance, 1e300), 1.0))
+    toward = bound("max", bound("min", compute("mul", error, 1e300), 0.25), -0.25)
+    step = compute("round", compute("add", off, compute("mul", toward, is_tie)))
+    return compute("div", compute("add", nearest, step), power)
+
+
+def insert_sum(builder: Builder, node: Node) -> Value:
+    """Insert the sum of a list, `sym_sum`."""
     first, *others = (builder.scalar(argument) for argument in node.args[0])  # type: ignore[union-attr]
     for other in others:
         first = builder.number(node, "aten::add", [first, other], node.meta["val"])
@@ -123,8 +155,8 @@ RULES: dict[Any, Rule] = {
     torch.sym_not: insert_not,
     math.floor: insert_floor,
     operator.abs: insert_absolute,
-    round: rounded,
-    torch.sym_sum: total,
+    round: insert_round,
+    torch.sym_sum: insert_sum,
     torch.sym_ite: insert_choice,
     operator.lt: compare("aten::lt"),
     operator.le: compare("aten::le"),

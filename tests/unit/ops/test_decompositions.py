@@ -23,6 +23,7 @@ from lowering.ops import (
     polynomials,
     pooling,
     products,
+    random,
     scans,
     scattering,
     sorting,
@@ -180,6 +181,22 @@ def test_attention_keeps_nan_and_infinities_where_eager_has_them(form: str, plac
     mask, is_causal = masks.get(form), form == "causal"
     torch.testing.assert_close(attention.scaled_dot_product(*given, mask, is_causal=is_causal),
                                torch.nn.functional.scaled_dot_product_attention(*given, mask, is_causal=is_causal), equal_nan=True)
+
+
+@pytest.mark.parametrize(("replacement", "samples"), [(True, 3), (False, 3), (False, 1)])
+def test_multinomial_draws_by_weight(replacement: bool, samples: int) -> None:
+    weights = torch.tensor([[0.0, 1.0, 4.0, 0.0, 5.0], [2.0, 2.0, 0.0, 4.0, 2.0]])
+    torch.manual_seed(0)
+    drawn = random.multinomial(weights.expand(4000, 2, 5), samples, replacement)
+    wanted = torch.multinomial(weights.expand(4000, 2, 5).reshape(-1, 5), samples, replacement).reshape(4000, 2, samples)
+    assert (drawn.dtype, drawn.shape) == (wanted.dtype, wanted.shape)
+    for row in range(2):
+        for place in range(samples):
+            counts, others = (torch.bincount(found[:, row, place], minlength=5) / 4000 for found in (drawn, wanted))
+            torch.testing.assert_close(counts, others, atol=0.04, rtol=0)
+            assert not counts[weights[row] == 0].any()
+    if not replacement and samples > 1:
+        assert bool((drawn.sort(-1)[0].diff(dim=-1) > 0).all())
 
 
 def test_every_row_says_why() -> None:

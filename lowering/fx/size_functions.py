@@ -1,0 +1,149 @@
+"""Keep sizes symbolic in functions that would make them numbers, while torch.export runs the model's code.
+
+Python's `math.sqrt`, `math.exp`, `math.pow`, `divmod`, and `round` to digits, torch functions whose parameters are plain ints
+(`torch.numel`, `torch.linspace`), and TorchScript's ops on numbers (`torch.ops.aten.size`) read the traced number of a size. Inside
+`keep_symbolic` they compute the same by operators that stay symbolic.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+@contextmanager
+def keep_symbolic() -> Iterator[None]:
+    """Replace the functions inside the block. They do what they did on anything but symbolic numbers."""
+    replaced = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
+    replaced[torch.SymInt, "__round__"] = _round_int
+    originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
+    added = {"__divmod__": _divide, "__rdivmod__": lambda right, left: _divide(left, right)}
+    for (owner, name), function in replaced.items():
+        setattr(owner, name, function)
+    for name, function in added.items():
+        setattr(torch.SymInt, name, function)
+    try:
+        with _SymbolicCalls():
+            yield
+    finally:
+        for (owner, name), function in originals.items():
+            setattr(owner, name, function)
+        for name in added:
+            delattr(torch.SymInt, name)
+
+
+def _extend(original: Callable[..., Any], symbolic: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `original` with `symbolic` for calls that take a symbolic number."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (symbolic if not kwargs and any(isinstance(arg, _SYMBOLIC) for arg in args) else original)(*args, **kwargs)
+
+    return call
+
+
+def _round_int(size: Any, digits: int | None = None) -> Any:
+    """Round an int to a multiple of 10 ** -digits, ties to the even multiple, as Python does. torch's own ignores the digits."""
+    if digits is None or digits >= 0:
+        return size
+    step = 10**-digits
+    doubled = 2 * size + step
+    nearest = doubled // (2 * step)
+    is_tie = nearest - (doubled - 1) // (2 * step)  # 1 or 0
+    return (nearest - is_tie * (nearest % 2)) * step
+
+
+def _divide(left: Any, right: Any) -> tuple[Any, Any]:
+    return left // right, left % right
+
+
+_MATH: dict[str, Callable[..., Any]] = {
+    "sqrt": torch.sym_sqrt, "pow": lambda base, exponent: torch.sym_float(base) ** exponent,
+    "exp": lambda exponent: math.e ** torch.sym_float(exponent),
+}  # fmt: skip
+
+# By name: TorchScript's ops on numbers, and on tensors with a number as result.
+_SCRIPT_OPS: dict[str, Callable[..., Any]] = {
+    "size": lambda tensor, dim=None: list(tensor.shape) if dim is None else tensor.shape[dim], "numel": lambda tensor: tensor.numel(),
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "floordiv": operator.floordiv,
+    "remainder": operator.mod, "neg": operator.neg, "pow": operator.pow, "sqrt": torch.sym_sqrt, "Int": torch.sym_int,
+    "Float": torch.sym_float, "ceil": math.ceil, "floor": math.floor,
+    "ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt, "eq": operator.eq, "ne": operator.ne,
+}  # fmt: skip
+_OF_TENSORS = ("size", "numel")
+
+
+class _SymbolicCalls(TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        symbolic = _find_symbolic(function, args, kwargs or {})
+        return (symbolic or function)(*args, **(kwargs or {}))
+
+
+def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return what replaces a call, or None for a call that reads no size."""
+    if function is torch.numel:
+        return _SCRIPT_OPS["numel"]
+    if function in _NARROWS:
+        return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
+    replaced = _TORCH.get(function)
+    if replaced is None and not isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        return None
+    if replaced is not None:
+        return replaced if any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves((args, dict(kwargs)))) else None
+    namespace, _, name = (function._schema.name if isinstance(function, torch._ops.OpOverload)
+                          else function._qualified_op_name).partition("::")
+    if namespace != "aten" or name not in _SCRIPT_OPS:
+        return None
+    are_numbers = args and not any(isinstance(leaf, torch.Tensor) for leaf in args) and any(isinstance(leaf, _SYMBOLIC) for leaf in args)
+    return _SCRIPT_OPS[name] if name in _OF_TENSORS or are_numbers else None
+
+_NARROWS = (torch.narrow, torch.Tensor.narrow)
+
+
+def _linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **settings: Any) -> torch.Tensor:
+    """Return torch.linspace, counted from the nearer end as eager does."""
+    dtype = dtype or torch.get_default_dtype()
+    places = torch.arange(steps, **settings)
+    first, last = (torch.scalar_tensor(end, dtype=torch.float64) for end in (start, end))
+    step = (last - first) / torch.sym_max(steps - 1, 1)
+    return torch.where(places < steps / 2, first + step * places, last - step * (steps - 1 - places)).to(dtype)
+
+
+def _logspace(start: Any, end: Any, steps: Any, base: float = 10.0, *, dtype: torch.dtype | None = None, **settings: Any) -> torch.Tensor:
+    powers = torch.pow(base, _linspace(start, end, steps, dtype=torch.float64, **settings))
+    return powers.to(dtype or torch.get_default_dtype())
+
+
+def _narrow(tensor: torch.Tensor, dim: int, start: torch.Tensor, length: Any) -> torch.Tensor:
+    """Return torch.narrow from a start that a tensor holds."""
+    places = torch.where(start < 0, start + tensor.shape[dim], start).reshape([1]) + torch.arange(length, device=tensor.device)
+    return tensor.index_select(dim, places)
+
+
+def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> torch.Tensor:
+    """Return torch.tensor of numbers, some of which are symbolic, or of nested lists of them."""
+    leaves = pytree.tree_leaves(data)
+    if dtype is None:
+        has_floats, are_bools = (any(isinstance(leaf, float | torch.SymFloat) for leaf in leaves),
+                                 all(isinstance(leaf, bool | torch.SymBool) for leaf in leaves))
+        dtype = torch.get_default_dtype() if has_floats else torch.bool if are_bools else torch.int64
+    if isinstance(data, list | tuple):
+        return torch.stack([_tensor(element, dtype=dtype, device=device) for element in data])
+    return data if isinstance(data, torch.Tensor) else torch.scalar_tensor(data, dtype=dtype, device=device)
+
+
+def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
+    return _tensor(data, dtype=dtype, device=device)
+
+
+_TORCH: dict[Any, Callable[..., Any]] = {
+    torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor,
+}  # fmt: skip

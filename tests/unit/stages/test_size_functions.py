@@ -1,0 +1,85 @@
+"""Functions that would make a size a number keep it dynamic, and compute what eager does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lowering import pipeline
+from lowering.job import Job
+from lowering.level import Level, Program
+from lowering.model import Input, Model, Symbol
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import Verify
+
+aten = torch.ops.aten
+
+
+class Functions(nn.Module):
+    """Scales and tensors that are computed from sizes, none of them a dim of a result beyond the input's."""
+
+    def forward(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, columns = x.shape
+        whole, rest = divmod(columns, 3)
+        scales = x / math.sqrt(columns) * math.exp(-rows / 10) + math.pow(columns, 0.3) + whole * rest
+        numbers = torch.numel(x) + aten.size(x, 0) + aten.size.int(x, 1) * aten.add(rows, columns)
+        lines = torch.linspace(0, rows - 1, columns), torch.logspace(0, 1, columns), torch.arange(0, columns, 0.5)
+        tensors = torch.tensor([[rows, 2], [columns, 3.5]]), torch.as_tensor(columns, dtype=torch.float32), torch.tensor(x.shape)
+        return scales, x * numbers, *lines, *tensors, torch.narrow(x, 1, start, 2), x * round(10 * columns, -2) * aten.size(x)[0]
+
+
+class Converted(nn.Module):
+    """Sizes that Python makes ints and floats."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        columns = x.shape[1]
+        return x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x * float(columns)
+
+
+class Rounded(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
+        size = x.shape[0]
+        return tuple(round(size / 40, digits) for digits in (0, 1, 2, 3)), round(size / 0.7, -1), round(size, -1)
+
+
+def _model(module: Callable[[], nn.Module], **inputs: Input) -> Model:
+    symbols = {"n": Symbol(1, 8), "m": Symbol(2, 19)}
+    used = {dim for declared in inputs.values() for dim in declared.shape}
+    return Model(module.__name__, {"_target_": f"{__name__}.{module.__name__}"}, inputs, {name: symbols[name] for name in symbols if name in used})
+
+
+@pytest.mark.parametrize(("module", "further", "attempt"), [
+    (Functions, {"start": Input("int64", (), {"randint": [0, 1]})}, ""), (Converted, {}, "exported as strict_oblivious"),
+])
+def test_sizes_stay_dynamic(module: Callable[[], nn.Module], further: dict[str, Input], attempt: str, tmp_path: Path) -> None:
+    stages = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+              "mhlo": ToMHLO(), "verify": Verify(points=3)}  # fmt: skip
+    result = pipeline.run(Job(_model(module, x=Input("float32", ("n", "m")), **further), stages), tmp_path)
+    assert (result.outcome, result.problems) == ("ok", ())
+    policies = [warning.message for warning in result.warnings if warning.code == "export_policy"]
+    assert all(message.startswith(attempt) for message in policies) and bool(policies) == bool(attempt)
+    assert not any(warning.code in ("guard_within_range", "point_declined") for warning in result.warnings)
+
+
+def test_round_to_digits_is_pythons() -> None:
+    """size / 40 meets ties that its products with powers of ten only seem to be, as 2.675 * 100 does."""
+    model = Model("rounded", {"_target_": f"{__name__}.Rounded"}, {"x": Input("float32", ("n",))}, {"n": Symbol(1, 4000)})
+    program = Program(Level.MODEL, model)
+    for stage in (Export(archive=False), ToTorchScript(deployable=False)):
+        program = stage.apply(program, Silent())
+    script = torch._C._create_function_from_graph("forward", program.ir)
+    for size in (*range(1, 800), 2333, 4000):
+        *found, tens, whole = script(torch.zeros(size))
+        assert found == [round(size / 40, digits) for digits in (0, 1, 2, 3)], size
+        assert (tens, whole) == (round(size / 0.7, -1), round(size, -1)), size
