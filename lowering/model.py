@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from lowering import recipe
 from lowering.errors import Problem, suggest
-from lowering.sizes.dims import Affine, Dim, parse_dim
+from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import Bound, round_up
+from lowering.trees import Construction, Leaf, Tree, expand, iterate
+from lowering.trees import Input as Input
 from lowering.types import DTYPES, NUMBERS
 
-Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
 LOSS = "loss"  # default name of the output that is the loss
 GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of its gradient
-FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
 
 LARGEST = 2**31 - 1  # largest size of a dim in a program: StableHLO counts in 32 bits
 LOOSEST = 1.0  # largest atol and rtol: with more, a result of zeros would pass
@@ -66,26 +69,6 @@ class Symbol(Bound):
 
 
 @dataclass(frozen=True)
-class Input:
-    """An argument of forward: a torch dtype name, a shape (ints, symbols, expressions, None for a flexible dim), and a fill.
-
-    A dtype in types.NUMBERS declares a Python number, which has no shape. A SymInt is the symbol of the same name: it takes the symbol's
-    range and has no fill. A SymFloat or a SymBool is known only at run time.
-    """
-
-    dtype: str
-    shape: tuple[int | str | None, ...] = ()
-    fill: Fill | None = None
-
-    @property
-    def is_number(self) -> bool:
-        return self.dtype in NUMBERS
-
-    def dims(self) -> tuple[Dim, ...]:
-        return tuple(parse_dim(dim) for dim in self.shape)
-
-
-@dataclass(frozen=True)
 class Tolerance:
     """Numeric tolerance: |got - want| <= atol + rtol * |want|. reason: why the default of the dtype is not enough."""
 
@@ -124,7 +107,7 @@ class Model:
     """A model as declared.
 
     factory: recipe (lowering.recipe) that builds the module.
-    inputs, constants: arguments of forward, by name.
+    inputs, constants: arguments of forward, by name. An input is a tree (lowering.trees), in most models a single leaf.
     seed: seeds both weights and inputs.
     tolerances: override the default tolerance of a dtype, by dtype name.
     weights: `random` draws them from the seed. `none` builds the model without weights, so size costs nothing and nothing can run. `lazy`
@@ -138,7 +121,7 @@ class Model:
 
     name: str
     factory: Mapping[str, Any]
-    inputs: Mapping[str, Input]
+    inputs: Mapping[str, Tree]
     symbols: Mapping[str, Symbol] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -150,10 +133,20 @@ class Model:
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
 
+    @cached_property
+    def trees(self) -> Mapping[str, Any]:
+        """The inputs as expanded trees, by name."""
+        return {name: expand(tree, name, f"inputs.{name}") for name, tree in self.inputs.items()}
+
+    @cached_property
+    def leaves(self) -> Mapping[str, Input]:
+        """The leaves of all inputs by their paths (`input_ids`, `past_key_values.layers.0.keys`), in the order of the declaration."""
+        return {leaf.name: leaf.declared for leaf in iterate(self.trees)}
+
     @property
     def ints(self) -> tuple[str, ...]:
         """Names of the inputs that are Python ints. Each is also the name of a symbol."""
-        return tuple(name for name, declared in self.inputs.items() if declared.dtype == "SymInt")
+        return tuple(name for name, declared in self.leaves.items() if declared.dtype == "SymInt")
 
     def examples(self) -> dict[str, int]:
         """Pick the size to trace each symbol with: in its range, a multiple if required, >= 2, and distinct from the others if possible."""
@@ -168,7 +161,7 @@ class Model:
         """List the uses of a symbol in input shapes, as (input, position, expression)."""
         return [
             (name, position, dim)
-            for name, declared in self.inputs.items()
+            for name, declared in self.leaves.items()
             for position, dim in enumerate(declared.dims())
             if isinstance(dim, Affine) and dim.symbol == symbol
         ]
@@ -176,20 +169,23 @@ class Model:
     def problems(self, place: str = "model") -> list[Problem]:
         """List all problems that can be found without building the model."""
         found = []
-        if not self.inputs:
+        leaves: list[Leaf] = list(iterate(self.trees))
+        if not leaves:
             found.append(Problem(f"{place}.inputs", "is empty", "a model needs at least one input"))
+        found += _check_trees(place, self, leaves)
         if not -(1 << 63) <= self.seed < 1 << 64:
             found.append(Problem(f"{place}.seed", f"{self.seed} does not fit into 64 bits", "torch accepts seeds from -2**63 to 2**64 - 1"))
         for name, symbol in self.symbols.items():
             found += symbol.problems(f"{place}.symbols.{name}")
         examples = {} if found else self.examples()
         used = set()
-        for name, declared in self.inputs.items():
+        for leaf in {leaf.place: leaf for leaf in leaves}.values():  # once for all repetitions
+            name, declared = leaf.name, leaf.declared
             if declared.is_number:
-                found += self._number_problems(f"{place}.inputs.{name}", name, declared)
+                found += self._number_problems(f"{place}.{leaf.place}", name, declared)
                 used.add(name)
             for position, dim in enumerate(declared.shape):
-                where = f"{place}.inputs.{name}.shape[{position}]"
+                where = f"{place}.{leaf.place}.shape[{position}]"
                 try:
                     parsed = parse_dim(dim)
                 except ValueError as error:
@@ -202,7 +198,7 @@ class Model:
                                              or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
                     elif examples:
                         found += self._range_problems(where, parsed, examples[parsed.symbol])
-            found += _check_fill(f"{place}.inputs.{name}", declared)
+            found += declared.problems(f"{place}.{leaf.place}")
         for name in self.symbols:
             if name not in used and not found:
                 found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
@@ -221,6 +217,9 @@ class Model:
                         for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
     def _number_problems(self, place: str, name: str, declared: Input) -> list[Problem]:
+        if name not in self.inputs:
+            cause = f"a {declared.dtype} is a Python number, and only an argument of forward can be one"
+            return [Problem(f"{place}.dtype", cause, f"use dtype: {NUMBERS[declared.dtype]} with shape: [], or write the number itself")]
         if declared.shape:
             cause = f"a {declared.dtype} is a Python number and has no shape"
             return [Problem(f"{place}.shape", cause, f"remove it, or use dtype: {NUMBERS[declared.dtype]}")]
@@ -251,6 +250,17 @@ class Model:
         return []
 
 
+def _check_trees(place: str, model: Model, leaves: Sequence[Leaf]) -> list[Problem]:
+    """Report structures without a leaf, two leaves of one name, and an object whose class has no dotted path."""
+    found = [Problem(f"{place}.inputs.{name}", "has no leaf", "a leaf has a dtype and a shape; constants go under constants")
+             for name, tree in model.trees.items() if tree is not None and not any(iterate(tree))]
+    counts = Counter(leaf.name for leaf in leaves)
+    found += [Problem(f"{place}.{leaf.place}", f"another leaf has the same name, '{leaf.name}'", "rename one of the two")
+              for leaf in leaves if counts.pop(leaf.name, 1) > 1]
+    return found + [Problem(f"{place}.{made.place}.{recipe.TARGET}", f"'{made.target}' is not a dotted path", "write package.module.Class")
+                    for made in iterate(model.trees, Construction) if "." not in made.target]
+
+
 def _check_checkpoint(place: str, model: Model) -> list[Problem]:
     if model.weights == "lazy" and model.checkpoint is None:
         return [Problem(f"{place}.weights", "are lazy, but no checkpoint is given",
@@ -264,30 +274,6 @@ def _check_checkpoint(place: str, model: Model) -> list[Problem]:
 
 def _report_missing_file(place: str, path: str) -> Problem:
     return Problem(place, f"file {path} does not exist", f"paths are relative to the working directory, {Path.cwd()}")
-
-
-def _check_fill(place: str, declared: Input) -> list[Problem]:
-    found = []
-    dtype = NUMBERS.get(declared.dtype, declared.dtype)
-    if dtype not in DTYPES:
-        fix = suggest(declared.dtype, [*DTYPES, *NUMBERS]) or ", ".join([*DTYPES, *NUMBERS])
-        found.append(Problem(f"{place}.dtype", f"'{declared.dtype}' is not a dtype", fix))
-    fill = declared.fill
-    kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
-    if fill is not None and kind not in FILLS:
-        fix = f"use one of {', '.join(FILLS)}; randint, uniform and constant take a value"
-        found.append(Problem(f"{place}.fill", f"{fill!r} is not a fill", fix))
-    elif kind in ("randint", "uniform") and not (isinstance(fill, Mapping) and _is_pair(fill[kind])):
-        found.append(Problem(f"{place}.fill", f"{kind} takes [low, high]", f"{kind}: [0, 10]"))
-    elif kind == "constant" and not (isinstance(fill, Mapping) and isinstance(fill[kind], int | float)):
-        found.append(Problem(f"{place}.fill", "constant takes a single number", "constant: 3"))
-    elif kind in ("randn", "ones", "zeros", "arange", "padding") and isinstance(fill, Mapping):
-        found.append(Problem(f"{place}.fill", f"{kind} takes no value", f"fill: {kind}"))
-    elif kind in ("randn", "uniform") and dtype in DTYPES and "float" not in dtype and "complex" not in dtype:
-        found.append(Problem(f"{place}.fill", f"{kind} needs a floating dtype, not {declared.dtype}", "randint: [0, 10]"))
-    elif kind in ("arange", "padding") and not declared.shape:
-        found.append(Problem(f"{place}.fill", f"{kind} fills along the last dim, and a scalar has none", "constant: 3"))
-    return found
 
 
 def _check_loss(place: str, model: Model) -> list[Problem]:
@@ -321,10 +307,6 @@ def _tolerance_problems(place: str, dtype: str, tolerance: Tolerance) -> list[Pr
 
 def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and value[0] < value[1]
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,15 @@ def _build_reader(kind: Any) -> Callable[[Any], Any]:
     """Build the function that converts plain data to a `kind`. Cached by type, because a report reads the same types some 100,000 times."""
     if isinstance(kind, type) and is_dataclass(kind):
         return _build_dataclass_reader(kind)
+    if hasattr(kind, "read_plain"):  # a type that reads its plain data itself
+        return kind.read_plain  # type: ignore[no-any-return]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         inner = [argument for argument in arguments if is_dataclass(argument)]
         return _build_optional_reader(inner[0]) if inner else _return_unchanged
     if origin in (tuple, Sequence):
         return _build_tuple_reader(arguments[0])
-    if arguments and is_dataclass(arguments[-1]):
+    if arguments and (is_dataclass(arguments[-1]) or hasattr(arguments[-1], "read_plain")):
         return _build_mapping_reader(arguments[-1])
     return _return_unchanged
 

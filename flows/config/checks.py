@@ -7,10 +7,11 @@ from typing import Any
 
 from flows.config import declarations
 from flows.config.declarations import Options, StageDeclaration, Undeclared
-from flows.config.schema import Keys, Misfit, find_misfits, format_value
+from flows.config.schema import Keys, Misfit, find_misfits, format_value, split_keys
 from lowering import pipeline
 from lowering.errors import Problem, suggest
 from lowering.recipe import TARGET
+from lowering.trees import Construction, iterate
 
 Place = Callable[[Keys], str]
 
@@ -55,6 +56,28 @@ def check_factory(factory: Mapping[str, Any], place: Place) -> list[Problem]:
     if TARGET not in factory:
         return [Problem(place(("factory",)), f"has no {TARGET}", "set it to the callable that builds the model, as package.module.name")]
     return _place_misfits(_check_recipe(factory, ("factory",)), place)
+
+
+def check_inputs(trees: Mapping[str, Any], place: Place) -> list[Problem]:
+    """Return all problems of the objects among a model's inputs (`Model.trees`) that the declarations of their classes show."""
+    found = []
+    for made in iterate(trees, Construction):
+        keys, target = split_keys(made.place), made.target
+        is_cache = target.startswith("transformers.") and target.endswith("Cache")  # built from its layers, not by its constructor alone
+        try:
+            options = declarations.load_options(target.replace("transformers.", "transformers.cache_utils.") if target.count(".") == 1
+                                                and is_cache else target)
+        except Undeclared as error:
+            found.append(Problem(place((*keys, TARGET)), f"{target}: {error}", error.fix))
+            continue
+        if options is None or is_cache:
+            continue
+        known = f"it takes {', '.join(options.types) or 'nothing'}"
+        found += [Problem(place((*keys, name)), f"{target} has no argument '{name}'", suggest(name, options.types) or known)
+                  for name in made.fields if name not in options.types and not options.open]
+        found += [Problem(place(keys), f"{target} needs '{name}'", "declare a leaf of that name") for name in
+                  sorted(options.required - set(made.fields))]
+    return found
 
 
 def check_loss(loss: Any, place: Place) -> list[Problem]:

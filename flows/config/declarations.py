@@ -65,8 +65,9 @@ def load_options(path: str) -> Options | None:
     """
     node = _find_definition(path)
     if isinstance(node, ast.ClassDef):
-        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-            return _read_fields(node)
+        bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+        if bases == ["NamedTuple"] or any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            return _read_fields(node, Any) if bases in ([], ["NamedTuple"]) else None  # fields of other bases are not read
         initializer = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
         return _read_arguments(initializer, skip=1) if initializer else None
     return _read_arguments(node) if isinstance(node, ast.FunctionDef) else None
@@ -186,13 +187,22 @@ def _read_level(node: ast.expr) -> Level | None:
     return Level.__members__.get(node.attr) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Level" else None
 
 
-def _read_fields(node: ast.ClassDef) -> Options | None:
-    """Return the fields of a dataclass, without those of its bases; None if an annotation uses names outside VOCABULARY."""
+def _read_fields(node: ast.ClassDef, unknown: Any = None) -> Options | None:
+    """Return the fields of a dataclass, without those of its bases.
+
+    An annotation that uses names outside VOCABULARY is the type `unknown`; if there is none, return None.
+    """
     declared = [item for item in node.body if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation)]
-    try:
-        kinds = {item.target.id: _read_annotation(item.annotation) for item in declared if isinstance(item.target, ast.Name)}
-    except (NameError, TypeError, SyntaxError):
-        return None
+    kinds: dict[str, Any] = {}
+    for item in declared:
+        try:
+            kind = _read_annotation(item.annotation)
+        except (NameError, TypeError, SyntaxError):
+            if unknown is None:
+                return None
+            kind = unknown
+        if isinstance(item.target, ast.Name):
+            kinds[item.target.id] = kind
     needed = frozenset(item.target.id for item in declared if isinstance(item.target, ast.Name) and item.value is None)
     return Options(kinds, needed)
 

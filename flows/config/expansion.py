@@ -15,7 +15,7 @@ from flows.config.document import ModelConfig
 from flows.config.layers import Layer, Layers, merge
 from flows.config.overrides import LABEL, Override
 from flows.config.request import Request
-from flows.config.schema import Keys, Misfit, find_misfits, get_field_names, remove_keys, split_keys
+from flows.config.schema import Keys, find_misfits, get_field_names, remove_keys, split_keys
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.model import Model
@@ -213,7 +213,7 @@ class _Expanding:
             self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
             return None
         shape = list(find_misfits(ModelConfig, tree))
-        self.problems += layers.problems(_explain_misfit(misfit, tree) for misfit in shape)
+        self.problems += layers.problems(shape)
         for misfit in shape:
             tree = remove_keys(tree, misfit.keys)
         if shape and any(find_misfits(ModelConfig, tree)):
@@ -223,6 +223,7 @@ class _Expanding:
         model = from_plain(Model, {"name": name, **tree})
         wrong = [Problem(layers.place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
         wrong += checks.check_factory(tree["factory"], layers.place)
+        wrong += checks.check_inputs(model.trees, layers.place)
         wrong += checks.check_loss(model.loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
@@ -238,11 +239,3 @@ class _Expanding:
         said = max(layer.says(keys) for layer in layers.layers)
         return layers.place(keys) if said > 1 else self.root.place(keys)
 
-
-def _explain_misfit(misfit: Misfit, tree: Mapping[str, Any]) -> Misfit:
-    """Return `misfit`, with a specific fix if a structure is given as an input."""
-    match misfit.keys:
-        case ("inputs", name, part) if misfit.fix.startswith("known:") and isinstance(tree["inputs"][name][part], Mapping):
-            fix = "an input is one tensor: for a structure, wrap the module so that each part is an argument of forward"
-            return misfit._replace(fix=fix)
-    return misfit

@@ -128,6 +128,7 @@ def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: 
         if not isinstance(data, Mapping):
             return Problem(f"{override.label} {override.text}".strip(),
                            f"'{join_keys(keys[:depth])}' is {format_value(data)}, not a mapping")
+        kind = schema.narrow(kind, data)
         fields = schema.get_field_names(kind)
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lowering.errors import suggest
 from lowering.plain import resolve_type_hints
+from lowering.trees import Input, Tree, is_leaf
 
 Keys = tuple[str | int, ...]
 MANDATORY = "???"
@@ -57,6 +58,9 @@ def find_misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
         yield from _check_filled(data, keys)
     elif isinstance(data, str) and data == MANDATORY:
         yield Misfit(keys, "is mandatory and has no value", f"set it: {describe(kind)}")
+    elif kind is Tree:
+        for at, part, cause, fix in Tree.find_parts(data, keys):
+            yield from [Misfit(at, cause, fix)] if cause else find_misfits(Input, part, at)
     elif is_dataclass(kind):
         yield from _check_record(kind, data, keys)
     elif origin in (typing.Union, types.UnionType):
@@ -100,6 +104,11 @@ def format_value(data: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def narrow(kind: Any, data: Any) -> Any:
+    """Return `kind`, or the type of a leaf if `data` is a leaf of a tree."""
+    return Input if kind is Tree and isinstance(data, Mapping) and is_leaf(data) else kind
+
+
 def get_field_names(kind: Any) -> tuple[str, ...]:
     """Return the keys that a mapping of type `kind` declares; none for a free mapping."""
     record = _find_member(kind, is_dataclass)
@@ -108,6 +117,8 @@ def get_field_names(kind: Any) -> tuple[str, ...]:
 
 def get_inner_type(kind: Any, key: str) -> Any:
     """Return the type of the value at `key` of a mapping of type `kind`; Any if it is not declared."""
+    if kind is Tree:
+        return Tree
     record = _find_member(kind, is_dataclass)
     if record:
         return resolve_type_hints(record).get(key, Any)
@@ -125,6 +136,8 @@ def remove_keys(data: Any, keys: Keys) -> Any:
     if isinstance(data, Mapping) and keys and keys[0] in data:
         kept = {key: value for key, value in data.items() if key != keys[0]}
         return kept if len(keys) == 1 else {**data, keys[0]: remove_keys(data[keys[0]], keys[1:])}
+    if isinstance(data, list) and len(keys) > 1 and isinstance(keys[0], int) and keys[0] < len(data):  # the items keep their places
+        return [remove_keys(item, keys[1:]) if index == keys[0] else item for index, item in enumerate(data)]
     return data
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from lowering.model import Input, Model
+from lowering.model import Model
 from lowering.sizes.dims import Affine
+from lowering.trees import Input
 from lowering.types import DTYPES, NUMBERS
 
 # Sizes of `null` dims: other primes, so that no flexible dim is traced at the size of a symbol (model.EXAMPLES) or of another flexible dim.
@@ -18,7 +19,7 @@ FLEXIBLE = (41, 43, 47, 53, 59, 61, 67, 71)
 
 def choose_flexible_sizes(model: Model) -> dict[str, int]:
     """Return the example size of every `null` dim, keyed `input[position]`: primes that no other dim is traced at."""
-    dims = {f"{name}[{position}]": dim for name, declared in model.inputs.items() for position, dim in enumerate(declared.dims())}
+    dims = {f"{name}[{position}]": dim for name, declared in model.leaves.items() for position, dim in enumerate(declared.dims())}
     places = [place for place, dim in dims.items() if dim is None]
     if not places:
         return {}
@@ -38,7 +39,7 @@ def compute_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[in
     if missing or unknown:
         raise ValueError(f"sizes of model '{model.name}': missing {missing or 'none'}, unknown {unknown or 'none'}")
     found = {}
-    for name, declared in model.inputs.items():
+    for name, declared in model.leaves.items():
         found[name] = tuple(
             given[f"{name}[{position}]"] if dim is None else dim.at(given) if isinstance(dim, Affine) else dim
             for position, dim in enumerate(declared.dims())
@@ -49,14 +50,14 @@ def compute_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[in
 
 
 def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dict[str, torch.Tensor]:
-    """Create inputs by name at `sizes` (see `compute_shapes`), filled as declared.
+    """Create the leaves of the inputs by name at `sizes` (see `compute_shapes`), filled as declared.
 
     Equal seed (None: the model's), input name and shape give equal values.
 
     A Python number is a 0-d tensor here. For a SymInt it holds the size of its symbol.
     """
     seed = model.seed if seed is None else seed
-    made = {name: filled(model.inputs[name], shape, _create_generator(seed, name)) for name, shape in compute_shapes(model, sizes).items()}
+    made = {name: filled(model.leaves[name], shape, _create_generator(seed, name)) for name, shape in compute_shapes(model, sizes).items()}
     return made | {name: torch.tensor(sizes[name]) for name in model.ints}
 
 

@@ -12,6 +12,7 @@ import torch
 from lowering import recipe
 from lowering.custom import libraries
 from lowering.eager import checkpoint, training
+from lowering.eager.arguments import assemble, check_fit
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Model
@@ -37,12 +38,14 @@ def instantiate(model: Model) -> torch.nn.Module:
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
-    return unpack_numbers(training.prepare(module, model) if model.mode == "training" else module.eval(), model)
+    prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
+    check_fit(model, prepared)
+    return unpack_numbers(prepared, model)
 
 
 def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     """Wrap `module` so that the 0-d tensors of `make` for Python numbers become an int, float or bool, known or symbolic."""
-    names = [name for name, declared in model.inputs.items() if declared.is_number]
+    names = [name for name, declared in model.leaves.items() if declared.is_number]
 
     def unpack(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, {name: value.item() if name in names and isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
@@ -65,10 +68,13 @@ def restore_buffers(module: torch.nn.Module) -> Iterator[None]:
 
 
 def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.Tensor]) -> Outputs:
-    """Run `module` on `inputs` and the model's constants (in training, with autograd). Raises LoadError, with the shapes, if it fails."""
+    """Run `module` on `inputs`, the leaves by name, and the model's constants (in training, with autograd).
+
+    Raises LoadError, with the shapes, if it fails.
+    """
     try:
         with torch.set_grad_enabled(model.mode == "training"):
-            returned = module(**inputs, **model.constants)
+            returned = module(**assemble(model, module, inputs))
     except LoadError:
         raise
     except Exception as error:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from lowering.eager.pytrees import name_leaves
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -39,17 +41,3 @@ def _unnamed(tree: Any) -> Any:
     if type(tree) is list:
         return list(map(_unnamed, tree))
     return {key: _unnamed(value) for key, value in tree.items()} if type(tree) is dict else tree
-
-
-def name_leaves(spec: pytree.TreeSpec) -> list[str]:
-    """Return the name of each leaf of a pytree: its path joined by dots (`last_hidden_state`, `0.keys`), or `output` for a lone leaf."""
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths, _ = pytree.tree_flatten_with_path(tree)
-    return [".".join(_format_key(key) for key in path) or "output" for path, _ in paths]
-
-
-def _format_key(key: Any) -> str:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch.export import Dim
+from torch.utils import _pytree as pytree
 
+from lowering.eager import pytrees
 from lowering.model import Model, Symbol
 from lowering.sizes.dims import Affine
+from lowering.trees import Leaf
 
 PHANTOM = "_"
 _ROUND = (64, 96, 48, 128, 32, 80, 112, 192, 16, 24, 256, 384, 8, 12, 4, 6)  # sizes that strides and windows divide
 
 
-def build_dynamic_shapes(model: Model) -> dict[str, Any]:
+def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the argument `dynamic_shapes` of `torch.export.export`.
 
-    It maps each argument to {position: Dim}, to None if all of its dims are static, or to a Dim if it is an int. A symbol becomes one named
+    arguments: those of the call (see `eager.arguments`), required if an input is a structure.
+    It maps each argument to {position: Dim}, to None if all of its dims are static, or to a Dim if it is an int. A structure has the same
+    form, and an object of a registered class is a list of what torch flattens it into. A symbol becomes one named
     Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that occurs in no shape. `null` becomes Dim.AUTO. The
     model must have no `problems()`.
     """
     roots = {name: _make_root(name, symbol) for name, symbol in model.symbols.items()}
     shapes: dict[str, Any] = {}
-    for name, declared in model.inputs.items():
+    for name, declared in model.leaves.items():
         dims: dict[int, Any] = {}
         for position, dim in enumerate(declared.dims()):
             if dim is None:
@@ -32,7 +39,27 @@ def build_dynamic_shapes(model: Model) -> dict[str, Any]:
                 dims[position] = _derive(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
         shapes[name] = dims or None
     shapes |= {name: Dim.DYNAMIC(min=model.symbols[name].min, max=model.symbols[name].max) for name in model.ints}
-    return shapes | dict.fromkeys(model.constants)
+    structured = {name: _restructure((arguments or {})[name], _order(name, (arguments or {})[name], shapes))
+                  for name, tree in model.trees.items() if not isinstance(tree, Leaf)}
+    return {name: structured[name] if name in structured else shapes[name] for name in model.inputs} | dict.fromkeys(model.constants)
+
+
+def _order(name: str, argument: Any, shapes: Mapping[str, Any]) -> Iterator[Any]:
+    """Iterate over the dims of an argument's leaves in torch's order."""
+    return iter([shapes.get(f"{name}.{path}") for path, _ in pytrees.flatten(argument)])
+
+
+def _restructure(tree: Any, leaves: Iterator[Any]) -> Any:
+    """Return `leaves` in the form in which torch.export takes the dims of `tree`."""
+    if pytree.tree_structure(tree).is_leaf():
+        return next(leaves)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_restructure(item, leaves) for item in tree))
+    if type(tree) in (list, tuple, deque):
+        return type(tree)(_restructure(item, leaves) for item in tree)
+    if isinstance(tree, dict) and type(tree) in (dict, OrderedDict):
+        return type(tree)((key, _restructure(item, leaves)) for key, item in tree.items())
+    return [_restructure(item, leaves) for item in pytree.SUPPORTED_NODES[type(tree)].flatten_fn(tree)[0]]
 
 
 def round_examples(model: Model) -> Model:

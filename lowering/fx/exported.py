@@ -13,11 +13,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
 
 from lowering import types
-from lowering.eager.outputs import name_leaves
+from lowering.eager.pytrees import build_marked, list_sources, name_leaves
 from lowering.errors import Problem, Unsupported
 from lowering.model import GRADIENT, Model
 from lowering.signature import Argument, Result, Signature
-from lowering.sizes.dims import Affine
+from lowering.sizes.dims import Affine, name_flexible
 from lowering.sizes.ranges import Bound
 from lowering.types import NUMBERS
 
@@ -80,18 +80,22 @@ def argument_name(spec: InputSpec, names: Mapping[str, str]) -> str:
 def input_names(program: ExportedProgram) -> dict[str, str]:
     """Return the name by which the user passes each input, by placeholder. torch's own names are in lower case and ASCII."""
     positional, named = program.call_spec.in_spec.children()  # type: ignore[union-attr]
-    words = [""] * positional.num_leaves
-    for word, tree in zip(named.context, named.children(), strict=True):
-        words += [word] if tree.num_leaves == 1 else [""] * tree.num_leaves
+    words = [""] * positional.num_leaves + (name_leaves(named) if named.num_leaves else [])
     inputs = [str(spec.arg.name) for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     return {name: word for name, word in zip(inputs, words, strict=False) if word}
+
+
+def input_sources(program: ExportedProgram) -> dict[str, str]:
+    """Return the name of each input by the way guards write it: `L['state'].hidden[0]`."""
+    _, named = program.call_spec.in_spec.children()  # type: ignore[union-attr]
+    return list_sources(build_marked(named)) if named.num_leaves else {}
 
 
 def input_values(program: ExportedProgram, model: Model) -> dict[str, Any]:
     """Return the traced value of each input of the model, by the name by which the user passes it."""
     names = input_names(program)
     found = {names.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    return {name: found[name] for name in model.inputs if name in found}
+    return {name: found[name] for name in model.leaves if name in found}
 
 
 def is_static(size: Any) -> bool:
@@ -112,12 +116,12 @@ def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
 def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, sympy.Expr]:
     """Return each symbol of the trace as an expression in the model's symbols: `s43 -> batch`, `s9 -> seq/8`.
 
-    Flexible dims are named `input_dim`.
+    Flexible dims are named by `name_flexible`.
     """
     names: dict[sympy.Symbol, sympy.Expr] = {}
     values = input_values(program, model)
     flexible = []
-    for input_name, declared in model.inputs.items():
+    for input_name, declared in model.leaves.items():
         value = values.get(input_name)
         if isinstance(value, torch.SymInt):
             _solve_symbol(names, sympy.sympify(value.node.expr), _symbol(input_name))
@@ -130,7 +134,7 @@ def symbol_names(program: ExportedProgram, model: Model) -> dict[sympy.Symbol, s
             if isinstance(dim, Affine):
                 _solve_symbol(names, expression, (_symbol(dim.symbol) * dim.scale) + dim.offset)
             else:
-                flexible.append((expression, f"{input_name}_{position}"))
+                flexible.append((expression, name_flexible(input_name, position)))
     for expression, word in flexible:
         _solve_symbol(names, expression, _symbol(word))
     return names
@@ -202,7 +206,7 @@ def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, B
 
 _INT = re.compile(r"L\['(\w+)'\](?!\[|\.)")
 _FLAT = re.compile(r"L\['flat_args'\]\[(\d+)\]")  # how a strict capture calls an input: its number, constants counted
-_SIZE = re.compile(r"L\['([^']+)'\](?:\[[^\]]*\])*\.size\(\)\[(\d+)\]")
+_SIZE = re.compile(r"(L\['[^']+'\](?:\[[^\]]*\]|\.(?!size\()\w+)*)\.size\(\)\[(\d+)\]")
 
 
 def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
@@ -210,7 +214,7 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
 
     Guards that the dims imply are left out.
     """
-    given = input_names(program)
+    given, sources = input_names(program), input_sources(program)
     values = {given.get(node.name, node.name): node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     sizes = {name: dims_of(value.shape, names) for name, value in values.items() if isinstance(value, torch.Tensor)}
     ints = {name for name, value in values.items() if isinstance(value, torch.SymInt)}
@@ -219,7 +223,7 @@ def _guards(program: ExportedProgram, names: Names) -> tuple[str, ...]:
     found = []
     for code in getattr(program, "_guards_code", None) or ():
         code = _FLAT.sub(lambda match: f"L['{flat[int(match[1])]}']", code)
-        text = _SIZE.sub(lambda match: f"({sizes[match[1]][int(match[2])]})" if match[1] in sizes else match[0], code)
+        text = _SIZE.sub(lambda match: f"({sizes[sources[match[1]]][int(match[2])]})" if sources.get(match[1]) in sizes else match[0], code)
         text = _INT.sub(lambda match: match[1] if match[1] in ints else match[0], text)
         text = re.sub(r"(?<![\w])\((\w+)\)", r"\1", text)
         left, equals, right = text.partition(" == ")

@@ -16,7 +16,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lowering.eager.outputs import name_leaves
+from lowering.eager.pytrees import name_leaves
 from lowering.errors import Problem, StageFailed
 from lowering.fx import cleanup
 from lowering.ir import source_lines

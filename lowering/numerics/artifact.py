@@ -15,8 +15,7 @@ from torch.utils import _pytree as pytree
 
 from lowering import files, trust
 from lowering.custom import libraries
-from lowering.eager import inputs
-from lowering.eager.outputs import name_leaves
+from lowering.eager import inputs, pytrees
 from lowering.errors import InfraError, Problem, Refused
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
@@ -55,6 +54,7 @@ def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
                     "entry": "main"},
         "weights": held,
         "signature": to_plain(program.signature),
+        "inputs": _describe_inputs(program),
         "outputs": _structure(program),
         "model": to_plain(top.ir.model),
     })  # fmt: skip
@@ -72,14 +72,22 @@ def _structure(program: Program) -> Any:
     exported = program.at(Level.EXPORTED)
     if exported is None:
         return None
-    spec = exported.ir.call_spec.out_spec
-    return _plain(pytree.tree_unflatten(name_leaves(spec), spec))
+    return _structure_of(exported.ir.call_spec.out_spec)
 
 
-def _plain(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {str(key): _plain(value) for key, value in tree.items()}
-    return [_plain(value) for value in tree] if isinstance(tree, list | tuple) else tree
+def _describe_inputs(program: Program) -> Any:
+    """The arguments of forward by name, with the names of the program's inputs at the leaves and null for constants."""
+    exported = program.at(Level.EXPORTED)
+    if exported is None or program.signature is None:
+        return None
+    taken = {argument.name for argument in program.signature.inputs}
+    tree = pytrees.build_marked(exported.ir.call_spec.in_spec.children()[1])
+    return pytrees.describe(tree, {id(leaf): name for name, leaf in pytrees.flatten(tree) if name in taken})
+
+
+def _structure_of(spec: pytree.TreeSpec) -> Any:
+    tree = pytrees.build_marked(spec)
+    return pytrees.describe(tree, {id(leaf): name or "output" for name, leaf in pytrees.flatten(tree)})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from lowering.eager import inputs
+from lowering.eager.arguments import assemble
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
@@ -92,7 +93,7 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
             want = run_eager(module, model, given)
     except LoadError:
         return True
-    arguments = {**given, **{name: int(given[name]) for name in model.ints}, **model.constants}
+    arguments = assemble(model, module, {**given, **{name: int(given[name]) for name in model.ints}})
     captured = program.module(check_guards=False)
     try:
         with restore_buffers(captured), _seeded(model), torch.set_grad_enabled(model.mode == "training"):
@@ -110,7 +111,7 @@ def _has_ops(ops: Sequence[_Op], sizes: Mapping[str, int], module: torch.nn.Modu
              for name, value in inputs.make(model, sizes, model.seed).items()}
     try:
         with recurrent.keep_whole():
-            fixed = torch.export.export(module, (), {**given, **model.constants})
+            fixed = torch.export.export(module, (), assemble(model, module, given))
     except Exception:  # noqa: BLE001 - torch raises many kinds
         return False
     found = tuple(_list_ops(fixed))

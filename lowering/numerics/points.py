@@ -80,7 +80,7 @@ class Space:
         """Whether every size is in its range, every dim is 0 or more, and every guard that can be evaluated holds."""
         if not all(symbol.admits(sizes[name]) for name, symbol in self.symbols.items()):
             return False
-        declared = (dim for value in self.model.inputs.values() for dim in value.dims() if isinstance(dim, Affine))
+        declared = (dim for value in self.model.leaves.values() for dim in value.dims() if isinstance(dim, Affine))
         return all(dim.at(sizes) >= 0 for dim in declared) and not self.broken_guard(sizes)
 
     def broken_guard(self, sizes: Sizes) -> str:
@@ -209,7 +209,7 @@ def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
             wrong.append((size, f"{name} must be a multiple of {symbol.multiple_of}, and is {size}"))
         for size, why in wrong:
             sizes = {**space.example, name: size}
-            if all(dim.at(sizes) >= 0 for value in space.model.inputs.values() for dim in value.dims() if isinstance(dim, Affine)):
+            if all(dim.at(sizes) >= 0 for value in space.model.leaves.values() for dim in value.dims() if isinstance(dim, Affine)):
                 yield why, sizes
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from lowering.eager import inputs
-from lowering.model import Input, Model
+from lowering.model import Model
+from lowering.trees import Input
 
 SETS = ("edges", "non-finite")
 
@@ -17,7 +18,7 @@ def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] 
     """Each kind of `words` that changes any input, with all inputs. What a fill promises holds: indices stay valid, masks stay masks."""
     for word in words:
         change = _edges if word == "edges" else _non_finite
-        changed = {name: _changed(model.inputs[name], value, change) for name, value in made.items() if name in model.inputs}
+        changed = {name: _changed(model.leaves[name], value, change) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
             yield word, {name: value if (new := changed.get(name)) is None else new for name, value in made.items()}
 
@@ -27,7 +28,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
     sizes = {name: int(given[name]) for name in model.ints}
     found: dict[str, torch.Tensor] = {}
     for name, value in given.items():
-        kind, (low, high) = _fill(model.inputs[name])
+        kind, (low, high) = _fill(model.leaves[name])
         generator = torch.Generator().manual_seed(7919 * (attempt + 1) + len(found))
         if name in sizes or kind not in ("randn", "uniform", "randint"):
             found[name] = value
@@ -35,7 +36,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
             drawn = torch.randperm(int(high - low), generator=generator)[: value.numel()] + int(low)
             found[name] = drawn.reshape(value.shape).to(value.dtype)
         else:
-            found[name] = inputs.filled(model.inputs[name], tuple(value.shape), generator)
+            found[name] = inputs.filled(model.leaves[name], tuple(value.shape), generator)
     return found
 
 

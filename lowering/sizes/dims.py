@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,6 +48,11 @@ def parse_dim(declared: int | str | None) -> Dim:
     if parsed.scale < 1:
         raise ValueError(f"the dim {declared!r} shrinks as '{parsed.symbol}' grows; torch.export takes only scales of 1 or more")
     return parsed
+
+
+def name_flexible(argument: str, position: int) -> str:
+    """Return the name of a flexible dim that stayed dynamic, an identifier: `features_0`, `state_hidden_1`."""
+    return re.sub(r"\W", "_", f"{argument}_{position}")
 
 
 def _affine(term: Term) -> Affine:

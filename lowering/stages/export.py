@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from lowering import files
 from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
+from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, writes
@@ -104,7 +105,7 @@ class Export(Stage):
 
         def arguments(traced: Model) -> dict[str, Any]:
             given = example if traced is model else _like(example, traced)
-            return {**given, **{name: int(given[name]) for name in model.ints}, **model.constants}
+            return assemble(model, module, {**given, **{name: int(given[name]) for name in model.ints}})
 
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
@@ -221,7 +222,7 @@ class Export(Stage):
         if not cleanup.is_functional(program.ir.graph_module):
             problems.append(Problem("export", "the graph still writes in place after functionalization"))
         values = exported.input_values(program.ir, built.model)
-        for name, declared in built.model.inputs.items():
+        for name, declared in built.model.leaves.items():
             for position, dim in enumerate(declared.dims()):
                 if isinstance(dim, Affine) and exported.is_static(values[name].shape[position]):
                     problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental import _config, symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
-from lowering.eager import training
+from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
 from lowering.fx import custom_gradients, dynamic_shapes, size_functions
 from lowering.model import Model, Symbol
@@ -157,6 +157,7 @@ def _captured(
     model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None
 ) -> Captured:
     program, error, calls, seen, late = None, None, [], {}, None
+    shapes, sources = dynamic_shapes.build_dynamic_shapes(model, arguments), pytrees.list_sources(arguments)
     start = time.perf_counter()
     with capture(training.unwrap(module), settings) as log:
         try:
@@ -164,7 +165,7 @@ def _captured(
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   watched() as seen):
-                program = torch.export.export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model),
+                program = torch.export.export(module, (), arguments, dynamic_shapes=shapes,
                                               strict=_is_strict(attempt), prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised
@@ -173,16 +174,16 @@ def _captured(
     seconds = time.perf_counter() - start
     if late is not None:
         last = next((str(event.data["expr"]) for event in reversed(log.events) if event.kind == "guard"), "")
-        words = Export(log, model, None, late).named(late.condition or last)
+        words = Export(log, model, None, late, sources).named(late.condition or last)
         error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
-    export = Export(log, model, program, error)
+    export = Export(log, model, program, error, sources)
     asserted = deferred(export) if program is not None and _defers(attempt) else ()
     refused = refusals([one.expr for one in asserted if one.verdict in ("part", "never")], export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
     branches = unguarded(export, seen) if program is not None else ()
     needed = [read_condition(one.expr, export) for one in asserted if one.verdict in ("part", "never")]
     part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
-    made = record(log, model, program, error)
+    made = record(log, model, program, error, sources)
     if refused:
         whole = f"all sizes of symbols: {{{parts.spell(part or {})}}}, and refuses some of the others that are declared"
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")

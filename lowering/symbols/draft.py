@@ -48,13 +48,14 @@ def _list_findings(model: Model) -> Iterator[Drafted]:
     import torch
 
     from lowering.eager import inputs
+    from lowering.eager.arguments import assemble
     from lowering.eager.module import instantiate
     from lowering.fx import dynamic_shapes
 
     module = instantiate(model)
-    arguments = {**inputs.make(model, model.examples()), **model.constants}
+    arguments = assemble(model, module, inputs.make(model, model.examples()))
     try:
-        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model))
+        program = torch.export.draft_export(module, (), arguments, dynamic_shapes=dynamic_shapes.build_dynamic_shapes(model, arguments))
     except Exception as error:  # noqa: BLE001 - draft export cannot work around every error
         yield Drafted("failed", f"{type(error).__name__}: {str(error).split(chr(10), 1)[0]}")
         return

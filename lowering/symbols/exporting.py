@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.numbers import int_oo
 
+from lowering.eager import pytrees
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
-from lowering.sizes.dims import Affine, Dim
+from lowering.sizes.dims import Affine, Dim, name_flexible
 from lowering.sizes.ranges import Range
 from lowering.sizes.spelling import spelled
 from lowering.symbols.capture import Log
@@ -53,12 +54,16 @@ class Declared:
 
 @dataclass(frozen=True)
 class Export:
-    """The data that a record is built from. program, error: the end of the export; exactly one of them is not None."""
+    """The data that a record is built from. program, error: the end of the export; exactly one of them is not None.
+
+    sources: the name of each leaf of the arguments by torch's source of it (see `eager.pytrees`), required if an input is a structure.
+    """
 
     log: Log
     model: Model
     program: ExportedProgram | None
     error: BaseException | None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def env(self) -> ShapeEnv | None:
@@ -75,7 +80,7 @@ class Export:
     @cached_property
     def declared(self) -> tuple[Declared, ...]:
         dims: Iterator[tuple[str, int, Dim]] = (
-            (name, position, dim) for name, value in self.model.inputs.items() for position, dim in enumerate(value.dims()))
+            (name, position, dim) for name, value in self.model.leaves.items() for position, dim in enumerate(value.dims()))
         sizes = tuple(Declared(name, position, dim) for name, position, dim in dims if dim is None or isinstance(dim, Affine))
         return sizes + tuple(Declared(name, ITSELF, Affine(name)) for name in self.model.ints)
 
@@ -84,7 +89,7 @@ class Export:
         """The traced size of every declared dim by id: the size that torch traced, or else the one that the model declares."""
         sizes, flexible = self.model.examples(), choose_flexible_sizes(self.model)
         found = {dim.id: flexible[dim.id] if dim.dim is None else dim.dim.at(sizes) for dim in self.declared}
-        given = self.program.example_inputs[1] if self.program is not None and self.program.example_inputs else {}
+        given = dict(pytrees.flatten(self.program.example_inputs[1])) if self.program is not None and self.program.example_inputs else {}
         for dim in self.declared:
             if isinstance(given.get(dim.argument), torch.Tensor):
                 found[dim.id] = int(given[dim.argument].shape[dim.position])
@@ -102,9 +107,12 @@ class Export:
         if match is None:
             return None
         flat = _FLAT.match(match["base"])  # strict captures number the arguments: tensors in the order they were passed
-        names = [key for key in _KEY.findall(match["base"]) if key in self.model.inputs] if flat is None else list(self.model.inputs)
-        number = -1 if flat is None else int(flat["number"])
-        return (names[number], int(match["dim"])) if names and number < len(names) else None
+        if flat is not None:
+            order = list(self.sources.values() or self.model.leaves)
+            return (order[int(flat["number"])], int(match["dim"])) if int(flat["number"]) < len(order) else None
+        names = [key for key in _KEY.findall(match["base"]) if key in self.model.leaves]
+        name = self.sources.get(match["base"]) or (names[-1] if names else None)
+        return (name, int(match["dim"])) if name else None
 
     @cached_property
     def own(self) -> dict[str, sympy.Symbol]:
@@ -142,7 +150,7 @@ class Export:
         for dim in self.declared:
             symbol = self.own.get(dim.id)
             if symbol is not None and str(symbol) not in found:
-                found[str(symbol)] = f"{dim.argument}_{dim.position}" if dim.dim is None else str(dim.dim)
+                found[str(symbol)] = name_flexible(dim.argument, dim.position) if dim.dim is None else str(dim.dim)
         return found
 
     def named(self, text: str) -> str:

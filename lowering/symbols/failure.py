@@ -21,6 +21,7 @@ from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot, filter_summary
 from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
+from lowering.trees import iterate
 
 _DIM = re.compile(r"^Dim\('\w+'(?:, min=(?P<min>\d+))?(?:, max=(?P<max>\w+))?\)$")
 _CHECK = re.compile(r"^\s*\d+\.\s+(torch\._check\(.*\))\s*$", re.MULTILINE)
@@ -97,7 +98,7 @@ _INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ra
 _MOST = 3  # conditions that a summary lists
 
 
-_SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
+_SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\]|\.(?!size\()\w+)*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
 _UNSATISFIED = re.compile(
     r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
 _SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
@@ -283,12 +284,17 @@ def _multiple(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, in
 
 def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
     """The shapes in which a symbol became an int or an expression of another."""
-    changed = {}
-    for name, declared in model.inputs.items():
+    changed: dict[str, Any] = {}
+    for leaf in iterate(model.trees):
+        declared = leaf.declared
         shape = [_substituted(dim, words) if isinstance(parsed, Affine) and parsed.symbol in words else dim
                  for dim, parsed in zip(declared.shape, declared.dims(), strict=True)]
         if shape != list(declared.shape):
-            changed[name] = {"shape": shape}
+            *outer, last = leaf.place.split(".")[1:]
+            inner = changed
+            for key in outer:
+                inner = inner.setdefault(key, {})
+            inner[last] = {"shape": shape}
     return changed
 
 

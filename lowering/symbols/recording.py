@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 
 from torch.export import ExportedProgram
 
@@ -19,13 +20,17 @@ from lowering.symbols.table import build_symbol_table
 from lowering.symbols.warned import list_warnings
 
 
-def record(log: Log, model: Model, program: ExportedProgram | None, error: BaseException | None) -> SymbolRecord:
+def record(
+    log: Log, model: Model, program: ExportedProgram | None, error: BaseException | None, sources: Mapping[str, str] | None = None
+) -> SymbolRecord:
     """Build the record of one export. program: result of torch.export before any decomposition; error: the error it raised. Never raises.
+
+    sources: see `Export`.
 
     An error in this function becomes the warning `log_failed` of a record with the information that could be read.
     """
     try:
-        return _build_record(Export(log, model, program, error))
+        return _build_record(Export(log, model, program, error, sources or {}))
     except Exception:  # noqa: BLE001 - an error in the log must not fail the export
         return SymbolRecord(model.name, warnings=(Warned("log_failed", traceback.format_exc(), "the symbol log"),),
                             versions=list_versions())

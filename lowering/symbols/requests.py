@@ -114,7 +114,7 @@ def _describe_cause(export: Export, event: Event, guard: Event | None) -> tuple[
 def _describe_failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, relations: tuple[Relation, ...]) -> dict[str, Any]:
     if failure.kind != "constraint_violation":
         return {"verdict": "undecided", "why": "the export failed before it was decided", "line": failure.line}
-    if not _is_accused(dim, failure):
+    if not _is_accused(export, dim, failure):
         return {"verdict": "dynamic", "line": find_forward_line(export.log.forward)}
     broken = [relation for relation in relations if relation.holds == "no" and str(own) in _list_names(relation)]
     why = f"the code needs {broken[0].text}" if broken else "; ".join(failure.violations)
@@ -122,9 +122,10 @@ def _describe_failed(export: Export, dim: Declared, own: sympy.Symbol, failure: 
     return {"verdict": verdict, "why": why, "line": broken[0].line if broken else failure.line}
 
 
-def _is_accused(dim: Declared, failure: Failure) -> bool:
+def _is_accused(export: Export, dim: Declared, failure: Failure) -> bool:
     """Return whether a violation names the dim, in either of the two forms that torch writes its source in."""
-    sources = (f"['{dim.argument}'].size()[{dim.position}]", f"['{dim.argument}'].shape[{dim.position}]")
+    ways = [source for source, name in export.sources.items() if name == dim.argument] or [f"['{dim.argument}']"]
+    sources = [f"{way}.{size}[{dim.position}]" for way in ways for size in ("size()", "shape")]
     return any(source in violation for source in sources for violation in failure.violations)
 
 

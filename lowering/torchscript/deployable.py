@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from lowering.level import Program
@@ -41,10 +43,15 @@ def _forward_source(program: Program) -> str:
     assert program.signature is not None
     inputs = [(argument, value) for argument, value in zip(program.signature.arguments, program.ir.inputs(), strict=True)
               if argument.kind == "input"]  # fmt: skip
-    declared = ", ".join(f"{argument.name}: {_spell_type(value.type())}" for argument, value in inputs)
-    read = [_read_expression(argument.name.split(".")) if argument.kind != "input" else argument.name
+    declared = ", ".join(f"{_spell_name(argument.name)}: {_spell_type(value.type())}" for argument, value in inputs)
+    read = [_read_expression(argument.name.split(".")) if argument.kind != "input" else _spell_name(argument.name)
             for argument in program.signature.arguments]
     return f"def forward(self, {declared}):\n    return lowered({', '.join(read)})\n"
+
+
+def _spell_name(path: str) -> str:
+    """Return the name of an input as an identifier: `past_key_values_layers_0_keys`."""
+    return re.sub(r"\W", "_", path)
 
 
 def _spell_type(type_: torch._C.Type) -> str:

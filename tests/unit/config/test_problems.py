@@ -202,8 +202,40 @@ def build(width: "int | None", kind: Literal["a", 2], sizes: tuple[int, ...], na
     assert not (folder / "made").exists()
 
 
-def test_a_structure_of_inputs_says_to_wrap_the_module(folder: Path) -> None:
+def test_a_leaf_has_no_parts(folder: Path) -> None:
     write(folder / "model/nested.yaml", TINY.replace("features: {dtype", "features: {part: {dtype: float32, shape: [batch]}, fil: {randint: [0, 3]}, dtype"))
     found = refused(f"hydra.searchpath=['{folder}']", "model=nested")
-    assert not_said(["inputs.features.part: is not a known key (an input is one tensor: for a structure, wrap the module",
+    assert not_said(["inputs.features.part: is not a known key (known: dtype, shape, fill",
                      "inputs.features.fil: is not a known key (did you mean 'fill'?)"], found) == ""
+
+
+def test_a_tree_of_inputs_is_checked_leaf_by_leaf(folder: Path) -> None:
+    write(folder / "model/tree.yaml", """
+factory: {_target_: lowering.sources.mlp.MLP, width_in: 16, width_hidden: 4, width_out: 2}
+inputs:
+  features:
+    _target_: tests.unit.models.nested_models.State
+    hidden:
+      - {dtype: float32, shape: [bacth]}
+      - {dtype: float32, shap: [batch]}
+    sacle: {dtype: float32, shape: [batch]}
+  cache: {_target_: transformers.DynamicCach, layers: [{dtype: float32, shape: [batch]}]}
+symbols: {batch: {min: 1, max: 64}}
+""")
+    found = refused(f"hydra.searchpath=['{folder}']", "model=tree")
+    file = folder / "model/tree.yaml"
+    assert not_said([f"{file}:7 inputs.features.hidden[0].shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)",
+                     f"{file}:8 inputs.features.hidden[1].shap: is not a known key (did you mean 'shape'?)",
+                     f"{file}:9 inputs.features.sacle: tests.unit.models.nested_models.State has no argument 'sacle' (did you mean 'scale'?)",
+                     f"{file}:4 inputs.features: tests.unit.models.nested_models.State needs 'scale'",
+                     f"{file}:10 inputs.cache._target_: transformers.DynamicCach: "], found) == ""
+
+
+def test_leaves_are_overridden_by_their_keys(folder: Path) -> None:
+    write(folder / "model/cached.yaml", TINY.replace("symbols:", """  cache: {layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}
+symbols:"""))
+    path = f"hydra.searchpath=['{folder}']"
+    job = plan([path, "model=cached", "model.inputs.cache.layers.repeat=5", "model.inputs.cache.layers.keys.fill=ones"]).jobs[0]
+    assert job["model"]["inputs"]["cache"]["layers"]["repeat"] == 5 and job["model"]["inputs"]["cache"]["layers"]["keys"]["fill"] == "ones"
+    assert not_said(["'inputs.cache.layers.keys' has no key 'fil' (did you mean 'fill'?)"],
+                    refused(path, "model=cached", "model.inputs.cache.layers.keys.fil=ones")) == ""

@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from lowering.eager import inputs, outputs
 from lowering.eager.module import instantiate, run_eager
 from lowering.errors import LoadError
-from lowering.model import EXAMPLES, FILLS, Fill, Input, Model, Symbol
+from lowering.model import EXAMPLES, Input, Model, Symbol
+from lowering.trees import FILLS, Fill
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 16, "out_features": 4}
 MODEL = Model("linear", LINEAR, {"input": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})

@@ -1,0 +1,86 @@
+"""Caches of transformers as arguments: built for the config of a module, and registered with torch's pytree."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lowering.errors import LoadError, Problem
+
+LAYERS = "layers"
+
+
+def is_cache(kind: Any) -> bool:
+    """Return whether a class is a cache of transformers, by transformers' own rule."""
+    if not (isinstance(kind, type) and kind.__module__.partition(".")[0] == "transformers"):
+        return False
+    from transformers.exporters.exporter_dynamo import is_cache_class
+
+    return bool(is_cache_class(kind))
+
+
+def register(kind: type) -> None:
+    """Register a cache class with torch's pytree, as transformers does before an export."""
+    from transformers.exporters.exporter_dynamo import register_pytree_node
+
+    register_pytree_node(kind)
+
+
+def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place: str) -> Any:
+    """Build a cache for the config of `module`.
+
+    fields: `layers`, a list that holds the tensors of each layer by the names of its attributes, and arguments of the constructor. Without
+    `layers`, as for a cache of two caches, the fields are passed in their order.
+    """
+    layers = fields.get(LAYERS)
+    rest = {name: value for name, value in fields.items() if name != LAYERS}
+    try:
+        if not isinstance(layers, list):
+            return kind(*rest.values())
+        cache = _create(kind, rest, layers, module)
+        for index, tensors in enumerate(layers):
+            _fill(cache.layers[index], tensors, f"{place}.{LAYERS}[{index}]")
+    except LoadError:
+        raise
+    except Exception as error:  # constructors of transformers raise many kinds
+        fix = "layers: a list of {keys: LEAF, values: LEAF}, as many as the config has"
+        raise LoadError(Problem(place, f"{kind.__name__} raised {type(error).__name__}: {error}", fix)) from error
+    if len(cache.layers) != len(layers):
+        raise LoadError(Problem(f"{place}.{LAYERS}", f"are {len(layers)}, and the config has {len(cache.layers)}", "declare every layer"))
+    return cache
+
+
+def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: torch.nn.Module) -> Any:
+    """Create an empty cache with a layer of the right kind for each of `layers`."""
+    formals = inspect.signature(kind).parameters
+    arguments = dict(given)
+    config = getattr(module, "config", None)
+    if "config" in formals and config is not None:
+        arguments.setdefault("config", config.get_text_config(decoder=True))
+    if "max_cache_len" in formals:
+        arguments.setdefault("max_cache_len", next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer))
+    cache = kind(**arguments)
+    while cache.layer_class_to_replicate is not None and len(cache.layers) < len(layers):
+        cache.layers.append(cache.layer_class_to_replicate())
+    return cache
+
+
+def _fill(layer: Any, tensors: Mapping[str, Any], place: str) -> None:
+    """Set the tensors of a layer as if it had been used before. They may be shared by no other object."""
+    if "keys" in tensors:
+        empty = (tensors["keys"][..., :0, :], tensors["values"][..., :0, :])
+        layer.lazy_initialization(*empty)
+    for name, value in tensors.items():
+        if not hasattr(layer, name):
+            known = ", ".join(name for name, held in vars(layer).items() if isinstance(held, torch.Tensor))
+            raise LoadError(Problem(f"{place}.{name}", f"{type(layer).__name__} has no attribute '{name}'", f"its tensors: {known}"))
+        if isinstance(value, Mapping):  # of a linear attention: its states by number
+            for key, state in value.items():
+                layer.lazy_initialization(**{name: state}, state_idx=int(key))
+                getattr(layer, name)[int(key)] = state
+                layer.has_previous_state[int(key)] = True
+        else:
+            setattr(layer, name, value)

@@ -1,0 +1,80 @@
+"""Arguments that are trees: built from their leaves, flattened by torch, and refused where the two do not agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from lowering.eager import inputs
+from lowering.eager.arguments import assemble
+from lowering.eager.module import instantiate, run_eager
+from lowering.errors import LoadError
+from lowering.model import Input, Model
+from tests.unit.models import cache_models, nested_models
+
+
+def built(model: Model) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    return instantiate(model), inputs.make(model, model.examples())
+
+
+def refused(model: Model) -> list[str]:
+    with pytest.raises(LoadError) as caught:
+        assemble(model, *built(model))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_tree_holds_the_leaves_and_results_are_named_alike() -> None:
+    module, leaves = built(nested_models.model())
+    made = assemble(nested_models.model(), module, leaves)
+    assert made["state"].hidden[1] is leaves["state.hidden.1"] and made["pair"].second is leaves["pair.second"]
+    assert made["batch"] == {"x": {"left": leaves["batch.x.left"], "right": None}, "mode": "double"} and made["options"] is None
+    results = run_eager(module, nested_models.model(), leaves).tensors
+    assert list(results) == ["shifted", "state.hidden.0", "state.hidden.1", "state.scale", "pair.0", "pair.1.0"]
+    assert torch.equal(results["state.scale"], leaves["state.scale"] + 1)
+
+
+def test_a_cache_has_the_layers_of_the_config_and_its_tensors_are_named() -> None:
+    model = cache_models.decode()
+    module, leaves = built(model)
+    cache = assemble(model, module, leaves)["past_key_values"]
+    assert isinstance(cache, DynamicCache) and cache.get_seq_length() == model.examples()["past"]
+    assert cache.layers[1].keys is leaves["past_key_values.layers.1.keys"]
+    want = module(**assemble(model, module, leaves)).past_key_values.layers[1].values
+    assert torch.equal(run_eager(module, model, leaves).tensors["past_key_values.layers.1.values"], want)
+
+
+def test_a_static_cache_names_the_tensors_that_are_not_declared() -> None:
+    model = cache_models.decode()
+    layer: dict[str, Any] = {"repeat": 2, "keys": Input("float32", ("batch", 2, 32, 8)), "values": Input("float32", ("batch", 2, 32, 8))}
+    static = {"_target_": "transformers.StaticCache", "layers": layer}
+    lacking = Model("static", model.factory, {**model.inputs, "past_key_values": static}, model.symbols)
+    assert refused(lacking)[0] == (
+        "models.static.inputs.past_key_values: the object has a tensor 'past_key_values.layers.0.cumulative_length' (int64[]) that is not "
+        "declared (declare it as a leaf of this name)")
+    layer["cumulative_length"] = Input("int64", (), {"constant": 5})
+    whole = replace(lacking)
+    cache = assemble(whole, *built(whole))["past_key_values"]
+    assert isinstance(cache, StaticCache) and cache.get_max_length() == 32 and int(cache.get_seq_length()) == 5
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"pair": {"_target_": "tests.unit.models.nested_models.Unregistered", "x": nested_models.X}},
+     "inputs.pair: tests.unit.models.nested_models.Unregistered is not registered with torch's pytree"),
+    ({"pair": {"_target_": "tests.unit.models.nested_models.Pear", "x": nested_models.X}}, "inputs.pair: tests.unit.models.nested_models has no 'Pear'"),
+    ({"pair": {"_target_": "tests.unit.models.nested_models.Pair", "frist": nested_models.X}}, "inputs.pair: tests.unit.models.nested_models.Pair raised"),
+    ({"pair": {"_target_": "transformers.DynamicCache", "layers": [{"kyes": nested_models.X}]}},
+     "inputs.pair.layers[0].kyes: DynamicLayer has no attribute 'kyes'"),
+    ({"pear": nested_models.X}, "inputs.pear: Nested.forward has no argument 'pear' (did you mean 'pair'?)"),
+])
+def test_a_tree_that_does_not_fit_is_refused_with_its_key(changes: dict[str, Any], said: str) -> None:
+    assert refused(nested_models.model(**changes))[0].startswith(f"models.nested.{said}")
+
+
+def test_an_argument_without_a_default_must_be_declared() -> None:
+    without = {name: tree for name, tree in nested_models.INPUTS.items() if name != "pair"}
+    model = Model("nested", nested_models.model().factory, without, nested_models.SYMBOLS)
+    assert refused(model) == ["models.nested.inputs: Nested.forward needs 'pair' (declare inputs.pair)"]
