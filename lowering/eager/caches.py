@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from lowering.errors import LoadError, Problem
 
 LAYERS = "layers"
+_TYPE = re.compile(r'"type\\*": ?\\*"(transformers(?:\.\w+)*)[.:](\w+)\\*"')  # of a tree of torch.export, as JSON inside JSON
 
 
 def is_cache(kind: Any) -> bool:
@@ -27,6 +30,17 @@ def register(kind: type) -> None:
     from transformers.exporters.exporter_dynamo import register_pytree_node
 
     register_pytree_node(kind)
+
+
+def register_all(serialized: str) -> None:
+    """Import the classes of transformers that the structures of a serialized program name, and register the caches among them."""
+    for module, name in dict.fromkeys(_TYPE.findall(serialized)):  # of a record, which may not make us import anything else
+        try:
+            kind: Any = getattr(importlib.import_module(module), name, None)
+        except ImportError:  # torch then says which type it does not know
+            continue
+        if is_cache(kind):
+            register(kind)
 
 
 def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place: str) -> Any:

@@ -29,6 +29,7 @@ def build(
         data selects (which cannot be exported), `grouped_mm` sorts the tokens by expert; None: the architecture's default.
     Under a FakeTensorMode the weights are fake. Raises LoadError for each unknown class or config key, with the closest match.
     """
+    from transformers.exporters.exporter_dynamo import register_cache_pytrees_for_model
     from transformers.initialization import no_init_weights
 
     config_class = _find_class(config, "config", "Config")
@@ -54,6 +55,7 @@ def build(
         module = module if _initialise(module) else made()
         weights.spread(module)
     module.eval()
+    register_cache_pytrees_for_model(module)  # a model may return a cache that it makes itself
     return cast("torch.nn.Module", module)
 
 

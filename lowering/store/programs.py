@@ -99,9 +99,12 @@ def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> Exported
     import torch
     from torch._export.serde import schema, serialize
 
+    from lowering.eager import caches
+
     head, _, saved = data.partition(b"\n")
     guard.check_graph(saved)
     names = json.loads(head)
+    caches.register_all(saved.decode("utf-8", "surrogatepass"))
     held = {part: {name: weights[name] for name in names[part] if name in weights} for part in names}
     state = {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in held["parameters"].items()} | held["buffers"]
     tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)

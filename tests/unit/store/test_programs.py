@@ -6,11 +6,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
+from transformers import DynamicCache
 
 from lowering import pipeline
+from lowering.eager import inputs
+from lowering.eager.arguments import assemble
+from lowering.fx.dynamic_shapes import build_dynamic_shapes
+from lowering.fx.exported import input_names
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -141,3 +148,23 @@ def test_a_level_reads_back_as_it_was(programs: dict[str, tuple[Program, Program
     data = dump(made)
     assert data is not None
     assert dump(replace(made, ir=load(made.level, data, made.weights))) == data
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, past: DynamicCache) -> DynamicCache:
+        past.update(past.layers[0].keys * 2, past.layers[0].values, 0)
+        return past
+
+
+def test_a_program_of_caches_is_read_by_a_process_that_knows_none() -> None:
+    states = Input("float32", ("batch", 2, "past", 4))
+    cache: Any = {"_target_": "transformers.DynamicCache", "layers": [{"keys": states, "values": states}]}
+    model = Model("doubled", {"_target_": f"{__name__}.Doubled"}, {"past": cache}, {"batch": Symbol(1, 8), "past": Symbol(1, 64)})
+    module = Doubled()
+    arguments = assemble(model, module, inputs.make(model, model.examples()))
+    program = torch.export.export(module, (), arguments, dynamic_shapes=build_dynamic_shapes(model, arguments))
+    written = dump(Program(Level.EXPORTED, program))
+    assert written is not None
+    pytree._deregister_pytree_node(DynamicCache)
+    found = load(Level.EXPORTED, written, {})
+    assert input_names(found) == {"past_0": "past.layers.0.keys", "past_1": "past.layers.0.values"}
