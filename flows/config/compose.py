@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,14 @@ def compose_tree(choices: Sequence[str], folders: Folders) -> tuple[dict[str, An
 def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[dict[Path, Any], list[Problem]]:
     """Return the contents of files of a group, and a problem for each that cannot be read.
 
-    Hydra composes the files in the group's folders, all at once if possible. Files from elsewhere are read without Hydra.
+    Hydra composes the files in the group's folders that have a defaults list, all at once if possible. All others are read without Hydra,
+    whose cost grows with the square of the number of files.
     """
-    named = {file: name for file in files if (name := folders.name(group, file))}
-    found, problems = {}, []
+    found = {file: tree for file in files if (tree := _read_plain(file, file.stat().st_mtime_ns)) is not None}
+    named = {file: name for file in files if file not in found and (name := folders.name(group, file))}
+    problems = []
     try:
-        found = _compose_together(group, named, folders)
+        found |= _compose_together(group, named, folders)
     except ConfigError:
         for file, name in named.items():
             try:
@@ -79,7 +82,7 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
                              for problem in error.problems]
     for file in files:
         try:
-            if file not in named:
+            if file not in named and file not in found:
                 found[file] = _read_file(file, group)
         except ConfigError as error:
             problems += error.problems
@@ -121,6 +124,16 @@ def label_file(file: Path) -> str:
         if file.is_relative_to(folder):
             return str(file.relative_to(folder))
     return str(file)
+
+
+@lru_cache(maxsize=1024)
+def _read_plain(file: Path, modified: int) -> dict[str, Any] | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
+    """Return the content of a file that is a mapping without a defaults list; else None."""
+    try:
+        tree = to_plain(OmegaConf.load(file))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException):
+        return None  # read again with Hydra, or as a foreign file, for the error message
+    return tree if isinstance(tree, dict) and "defaults" not in tree else None
 
 
 def _read_file(file: Path, group: str) -> Any:
