@@ -155,6 +155,7 @@ TABLE: dict[Any, Row] = {
     aten.new_zeros.default: Row(factories.new_zeros, "needs a constant shape"),
     aten.new_ones.default: Row(factories.new_ones, "needs a constant shape"),
     aten.diagonal_scatter.default: Row(views.diagonal_scatter, _NO_DYNAMIC),
+    aten._new_zeros_with_same_feature_meta.default: Row(factories.new_zeros_with_dims, _NOT_DEFINED),
     aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),

@@ -48,6 +48,11 @@ def new_ones(tensor: torch.Tensor, size: Sequence[int], *, dtype: torch.dtype | 
     return ones(size, dtype=dtype or tensor.dtype, device=placement.get("device") or tensor.device)
 
 
+def new_zeros_with_dims(tensor: torch.Tensor, other: torch.Tensor, *, self_num_batch_dims: int = 0) -> torch.Tensor:
+    """Return zeros of the batch dims of `tensor` and the dims of `other`."""
+    return zeros([*tensor.shape[:self_num_batch_dims], *other.shape], dtype=tensor.dtype, device=tensor.device)
+
+
 def new_zeros_strided(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], **settings: Any) -> torch.Tensor:
     """Return zeros. Strides are dropped, since no later level has them."""
     return new_zeros(tensor, size, **settings)

@@ -19,7 +19,7 @@ from lowering.eager import checkpoint, inputs, training
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, writes
+from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, transforms, writes
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -139,6 +139,8 @@ class Export(Stage):
             raise StageFailed(problem, str(failure)) from failure
         if broken := [one.problem for one in best.deferred if one.verdict in ("never", "unknown")]:
             raise StageFailed(broken)
+        if lost := transforms.find_lost(best.program):
+            raise Unsupported(lost)
         if best.calls:
             cleanup.inline_wrappers(best.program.graph_module, detach=True)
             custom_gradients.restore(best.program, best.calls)

@@ -9,16 +9,17 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, _trace
 from torch.fx.experimental import _config, symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
-from lowering.fx import custom_gradients, dynamic_shapes, size_functions
+from lowering.fx import custom_gradients, dynamic_shapes, size_functions, transforms
 from lowering.model import Model, Symbol
 from lowering.sizes.ranges import Bound
 from lowering.symbols import deadline, parts
@@ -80,11 +81,16 @@ def tried(
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
     """
     made: list[Captured] = []
+    above = True  # trace above autograd, which keeps composite ops whole
     for attempt in order:
         if attempt == "strict_oblivious" and made and not any(map(_converts_sizes, made)):
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
-        made.append(_captured(traced, module, dict(arguments(traced)), attempt, settings, seconds))
+        found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
+        if above and transforms.are_lost(found.program, found.error):
+            above = False
+            found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
+        made.append(found)
         error = made[-1].error
         if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
             continue
@@ -154,7 +160,8 @@ class TookTooLong(StageFailed):
 
 
 def _captured(
-    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None
+    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None,
+    above: bool
 ) -> Captured:
     program, error, calls, seen, late = None, None, [], {}, None
     shapes, sources = dynamic_shapes.build_dynamic_shapes(model, arguments), pytrees.list_sources(arguments)
@@ -164,9 +171,10 @@ def _captured(
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
-                  watched() as seen):
-                program = torch.export.export(module, (), arguments, dynamic_shapes=shapes,
-                                              strict=_is_strict(attempt), prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
+                  nullcontext() if above else transforms.define_zeros(), watched() as seen):
+                export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
+                program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
+                                  prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised
         except deadline.Overdue as ended:
