@@ -15,7 +15,7 @@ from lowering import recipe
 from lowering.errors import Problem, suggest
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import Bound, round_up
-from lowering.trees import Construction, Leaf, Tree, expand, iterate
+from lowering.trees import Construction, Leaf, Tree, expand, iterate, write_sizes
 from lowering.trees import Input as Input
 from lowering.types import DTYPES, NUMBERS
 
@@ -23,6 +23,7 @@ LOSS = "loss"  # default name of the output that is the loss
 GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of its gradient
 
 LARGEST = 2**31 - 1  # largest size of a dim in a program: StableHLO counts in 32 bits
+MOST_BUCKETS = 256  # static programs of a model
 LOOSEST = 1.0  # largest atol and rtol: with more, a result of zeros would pass
 
 # Example sizes of dynamic dims. Primes make a burned-in size easy to spot, and no product of two of them is a third.
@@ -31,10 +32,17 @@ EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 
 @dataclass(frozen=True)
 class Symbol(Bound):
-    """A dynamic dim with `min <= size <= max` and `size % multiple_of == 0`. max: None if unbounded; example: the size used for tracing."""
+    """A dynamic dim with `min <= size <= max` and `size % multiple_of == 0`. max: None if unbounded; example: the size used for tracing.
+
+    A symbol with `min == max` declares a static size.
+    """
 
     min: int = 1
     example: int | None = None
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.min == self.max
 
     def problems(self, place: str) -> list[Problem]:
         """List all problems of the range."""
@@ -46,8 +54,14 @@ class Symbol(Bound):
         if self.multiple_of < 1:
             found.append(Problem(f"{place}.multiple_of", f"is {self.multiple_of}", "use 1 or more"))
             return found
-        if self.max is not None and self.max <= self.min:
-            found.append(Problem(place, f"min {self.min} is not below max {self.max}", "for a single size, write the int into the shape"))
+        if self.is_fixed:
+            if not self.admits(self.min):
+                found.append(Problem(place, f"its only size {self.min} is not a multiple of {self.multiple_of}", "remove multiple_of"))
+            if self.example not in (None, self.min):
+                found.append(Problem(f"{place}.example", f"is {self.example}, and the only size is {self.min}", "remove it"))
+            return found
+        if self.max is not None and self.max < self.min:
+            found.append(Problem(place, f"min {self.min} is above max {self.max}", "for a single size, give both that size"))
         elif self.max is not None and self.largest(self.max) < max(2, self.min):
             found.append(Problem(place, f"no size of 2 or more in [{self.min}, {self.max}] is a multiple of {self.multiple_of}",
                                  "torch.export traces dynamic dims at 2 or more"))
@@ -117,6 +131,9 @@ class Model:
         does not take) map arguments of the callable to names; other keys of the recipe are passed on.
     libraries: loaded before the factory runs; a string is the path of a built .so. Each of their ops becomes a custom call.
     custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
+    buckets: sizes of every symbol, for each combination of which the package holds a static program too.
+
+    A symbol with a single size is written into the shapes, and is not among the symbols then.
     """
 
     name: str
@@ -132,6 +149,23 @@ class Model:
     loss: str | Mapping[str, Any] = LOSS
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
+    buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fixed = {name: symbol for name, symbol in self.symbols.items() if symbol.is_fixed and not symbol.problems("")}
+        if not fixed:
+            return
+        sizes = {name: symbol.min for name, symbol in fixed.items()}
+        ints = {name: sizes[name] for name, tree in self.inputs.items()
+                if isinstance(tree, Input) and tree.dtype == "SymInt" and name in fixed}
+        changes = {
+            "symbols": {name: symbol for name, symbol in self.symbols.items() if name not in fixed},
+            "constants": {**self.constants, **ints},
+            "inputs": {name: write_sizes(tree, name, sizes) for name, tree in self.inputs.items() if name not in ints},
+            "buckets": {name: given for name, given in self.buckets.items() if tuple(given) != (sizes.get(name),)},
+        }  # fmt: skip
+        for name, value in changes.items():
+            object.__setattr__(self, name, value)  # it is frozen
 
     @cached_property
     def trees(self) -> Mapping[str, Any]:
@@ -209,6 +243,7 @@ class Model:
             elif not Path(library).expanduser().is_file():
                 found.append(_report_missing_file(where, library))
         found += _check_checkpoint(place, self)
+        found += [] if found else _check_buckets(f"{place}.buckets", self)
         found += _check_loss(f"{place}.loss", self)
         for dtype, tolerance in self.tolerances.items():
             found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
@@ -259,6 +294,28 @@ def _check_trees(place: str, model: Model, leaves: Sequence[Leaf]) -> list[Probl
               for leaf in leaves if counts.pop(leaf.name, 1) > 1]
     return found + [Problem(f"{place}.{made.place}.{recipe.TARGET}", f"'{made.target}' is not a dotted path", "write package.module.Class")
                     for made in iterate(model.trees, Construction) if "." not in made.target]
+
+
+def _check_buckets(place: str, model: Model) -> list[Problem]:
+    found = []
+    for name, sizes in model.buckets.items():
+        symbol = model.symbols.get(name)
+        if symbol is None:
+            found.append(Problem(f"{place}.{name}", "is not a symbol", suggest(name, model.symbols) or ", ".join(model.symbols) or "none"))
+            continue
+        if not sizes or list(sizes) != sorted(set(sizes)):
+            found.append(Problem(f"{place}.{name}", f"{list(sizes)} is not a list of increasing sizes", "for example [1, 8]"))
+        found += [Problem(f"{place}.{name}", f"{size} is outside {symbol}", "every bucket is a size of the symbol")
+                  for size in sizes if not symbol.admits(size)]
+    if model.buckets:
+        found += [Problem(f"{place}.{name}", "is missing", "a static program needs a size of every symbol")
+                  for name in model.symbols if name not in model.buckets]
+        if (count := math.prod(map(len, model.buckets.values()))) > MOST_BUCKETS:
+            found.append(Problem(place, f"are {count} combinations", f"at most {MOST_BUCKETS}"))
+        found += [Problem(f"{place.rpartition('.')[0]}.inputs.{name}.shape[{position}]", "is flexible, so buckets cannot give its size",
+                          "declare a symbol for it")
+                  for name, declared in model.leaves.items() for position, dim in enumerate(declared.dims()) if dim is None]
+    return found
 
 
 def _check_checkpoint(place: str, model: Model) -> list[Problem]:

@@ -25,13 +25,14 @@ class Note(Protocol):
     """Logger passed to a stage. Everything is recorded immediately, so it survives any end of the stage.
 
     `__call__`: warn. `code` is a short, stable word; `place` is a user line, dim or op.
-    `report`: add data to the job's record under `symbols` (the symbol log) or `verify` ({points, max_abs, max_rel}); the last call counts.
+    `report`: add data to the job's record under `symbols` (the symbol log), `verify` ({points, max_abs, max_rel}) or `buckets` (a list of
+        them); the last call counts.
     `file`: write a file beside the stage's other files, under its name with `suffix`; it is kept even if the stage fails. Raises OSError.
     """
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
 
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None: ...
+    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None: ...
 
     def file(self, suffix: str, data: bytes) -> None: ...
 
@@ -42,7 +43,7 @@ class Silent:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         pass
 
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
         pass
 
     def file(self, suffix: str, data: bytes) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from lowering.errors import Problem, suggest
 from lowering.plain import from_plain
 from lowering.recipe import TARGET
-from lowering.sizes.dims import Dim, parse_dim
+from lowering.sizes.dims import Affine, Dim, parse_dim
 from lowering.types import DTYPES, NUMBERS
 
 TUPLE, REPEAT = "tuple", "repeat"
@@ -36,13 +36,14 @@ class Input:
 
     A dtype in types.NUMBERS declares a Python number, which has no shape. A SymInt is the symbol of the same name: it takes the symbol's
     range and has no fill. A SymFloat or a SymBool is known only at run time.
-    repeat: declares a list of this many.
+    repeat: declares a list of this many. pad: the value that fills the input up to the size of a bucket.
     """
 
     dtype: str
     shape: tuple[int | str | None, ...] = ()
     fill: Fill | None = None
     repeat: int | None = None
+    pad: float = 0
 
     @property
     def is_number(self) -> bool:
@@ -113,6 +114,28 @@ def expand(tree: Any, name: str, place: str) -> Any:
         return tuple(expand(tree[TUPLE], name, f"{place}.{TUPLE}"))
     inner = {key: expand(item, f"{name}.{key}", f"{place}.{key}") for key, item in tree.items() if key != TARGET}
     return Construction(str(tree[TARGET]), inner, name, place) if TARGET in tree else inner
+
+
+def write_sizes(tree: Any, name: str, sizes: Mapping[str, int]) -> Any:
+    """Return a tree with the sizes of some symbols written into its shapes, and in the place of ints that are symbols."""
+    if isinstance(tree, Input):
+        if tree.dtype == "SymInt" and name in sizes:
+            return sizes[name]
+        return replace(tree, shape=tuple(_write_size(dim, sizes) for dim in tree.shape))
+    if isinstance(tree, list | tuple):
+        return [write_sizes(item, f"{name}.{index}", sizes) for index, item in enumerate(tree)]
+    if not isinstance(tree, Mapping):
+        return tree
+    return {key: item if key in (TARGET, REPEAT) and not isinstance(item, Input | Mapping | list)
+            else write_sizes(item, name if key == TUPLE else f"{name}.{key}", sizes) for key, item in tree.items()}
+
+
+def _write_size(dim: int | str | None, sizes: Mapping[str, int]) -> int | str | None:
+    try:
+        parsed = parse_dim(dim)
+    except ValueError:  # Model.problems reports it
+        return dim
+    return parsed.at(sizes) if isinstance(parsed, Affine) and parsed.symbol in sizes else dim
 
 
 def iterate(expanded: Any, kind: type = Leaf) -> Iterator[Any]:

@@ -24,16 +24,18 @@ from lowering.stage import Note, Silent, Stage
 
 
 class Heard(Silent):
-    """A Note that keeps the codes of warnings, and what was reported."""
+    """A Note that keeps the codes and messages of warnings, and what was reported."""
 
     def __init__(self) -> None:
         self.codes: list[str] = []
+        self.messages: list[str] = []
         self.reports: dict[str, Any] = {}
 
     def __call__(self, code: str, message: str, place: str = "") -> None:
         self.codes.append(code)
+        self.messages.append(message)
 
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
         self.reports[key] = data
 
 

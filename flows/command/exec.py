@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
                                   "the model's Python code is not needed.")
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
     parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
+    parser.add_argument("--dynamic", action="store_true", help="run the dynamic program even if a bucket serves the sizes")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_trust(parser)
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     sizes = _parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
     try:
-        done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted)
+        done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic)
     except Refused as error:
         print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
@@ -41,10 +42,13 @@ def main(arguments: Sequence[str]) -> int:
         return UNEXPECTED
     rows = [_make_row(done, name) for name in done.results]
     if options.json:
-        print(json.dumps({"sizes": dict(done.sizes), "seconds": done.seconds, "results": rows}, indent=1))
+        bucket = dict(done.bucket.sizes) if done.bucket else None
+        print(json.dumps({"sizes": dict(done.sizes), "bucket": bucket, "seconds": done.seconds, "results": rows}, indent=1))
     else:
         at = ", ".join(f"{name}={size}" for name, size in done.sizes.items())
         print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run")
+        if done.bucketed:
+            print(f"bucket {done.bucket}, inputs padded" if done.bucket else "no bucket serves these sizes, so the dynamic program ran")
         print("\n".join(render_table(tuple(rows[0]), [tuple(map(_format_value, row.values())) for row in rows]) if rows
                         else ["no results"]))
     return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED

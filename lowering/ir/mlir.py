@@ -65,12 +65,17 @@ def parse(text: str | bytes, context: Any) -> Any:
     return get_ir(context).Module.parse(text, context)
 
 
-def copy_to(module: Any, context: Any) -> Any:
-    """Copy `module` to another context of the same build through bytecode, which preserves locations."""
+def to_bytecode(module: Any) -> bytes:
+    """Write a module, or an operation, as MLIR bytecode, which preserves locations."""
     code = io.BytesIO()
-    module.operation.write_bytecode(code)
+    getattr(module, "operation", module).write_bytecode(code)
+    return code.getvalue()
+
+
+def copy_to(module: Any, context: Any) -> Any:
+    """Copy `module` to another context of the same build through bytecode."""
     with context:
-        return get_ir(context).Module.parse(code.getvalue())
+        return get_ir(context).Module.parse(to_bytecode(module))
 
 
 def copy(module: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 from lowering.errors import Problem, StageFailed
 from lowering.ir import chlo, expansion, mlir
 
+TO_MHLO = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"  # in jaxlib's build
+
 
 def to_hlo(module: Any) -> Any:
     """Convert StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context. CHLO's ops become custom calls of MHLO's."""

@@ -20,7 +20,8 @@ from lowering.errors import InfraError, Problem, Refused
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics import comparison, tensor_files
+from lowering.numerics import buckets, comparison, tensor_files
+from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
@@ -92,12 +93,17 @@ def _structure_of(spec: pytree.TreeSpec) -> Any:
 
 @dataclass(frozen=True)
 class Execution:
-    """One run of an artifact. results: by name (`logits`; `buffer_mutation/…`); compared: by name, against the recorded eager results."""
+    """One run of an artifact. results: by name (`logits`; `buffer_mutation/…`); compared: by name, against the recorded eager results.
+
+    bucket: the bucket whose static program ran, if one did. bucketed: whether the artifact has buckets that were asked.
+    """
 
     sizes: Mapping[str, int]
     results: Mapping[str, torch.Tensor]
     seconds: float
     compared: Mapping[str, Comparison] | None = None
+    bucket: Bucket | None = None
+    bucketed: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class Artifact:
     signature: Signature
     weights: Mapping[str, torch.Tensor]
     program: str
+    dispatch: Dispatch | None = None
 
     @staticmethod
     def load(folder: Path, trusted: bool = False, tell: Callable[[str], None] = lambda line: None) -> Artifact:
@@ -120,11 +127,7 @@ class Artifact:
         path = folder / SIGNATURE
         try:
             data = files.read(path)
-            file = trust.locate_inside(folder, data["program"]["file"], f"{path} program.file")
-            with files.open_regular(file) as content:
-                serialized = content.read()
-            if hashlib.sha256(serialized).hexdigest() != data["program"]["sha256"]:
-                raise InfraError(Problem(str(file), f"is not the program that {SIGNATURE} describes", "run the job again"))
+            serialized = _read_program(folder, data["program"]["file"], data["program"]["sha256"], SIGNATURE)
             if data["schema"] != SCHEMA:
                 raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
             if data["weights"] is None:
@@ -144,10 +147,13 @@ class Artifact:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InfraError(Problem(str(path), f"cannot be read: {type(error).__name__}: {error}", "run the job again")) from error
-        return Artifact(folder, model, signature, held, mlir.text(portable.deserialize(serialized), elide=None))
+        return Artifact(folder, model, signature, held, _print_program(serialized), Dispatch.load(folder))
 
-    def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None) -> Execution:
+    def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None,
+                dynamic: bool = False) -> Execution:
         """Run the program at `sizes` (every symbol that is not given: its example), on inputs filled as declared.
+
+        Where a bucket serves the sizes its static program runs, on padded inputs, unless `dynamic`.
 
         compare: at the sizes of a recorded point, run its inputs and compare with the eager results in the record; InfraError when there
         are none. Refused says which size the program does not take.
@@ -167,11 +173,20 @@ class Artifact:
         xla.hold(self.weights)
         start = time.perf_counter()
         taken = {name: value for name, value in made.items() if name in names}
+        dispatch = None if dynamic else self.dispatch
+        bucket = dispatch.choose(full) if dispatch else None
+        program = self.program
+        if dispatch and bucket:
+            program = _print_program(_read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
+            taken = dispatch.pad(taken, bucket)
         values = arguments(self.signature, self.weights, taken)
-        computed = xla.run(self.program, values, known_values(self.signature, values))
+        computed = xla.run(program, values, known_values(self.signature, values))
+        if dispatch and bucket:
+            computed = dispatch.crop(computed, full)
         seconds = time.perf_counter() - start
         results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
-        return Execution(full, results, seconds, self._compared(results, *recorded[1:]) if recorded else None)
+        compared = self._compared(results, *recorded[1:]) if recorded else None
+        return Execution(full, results, seconds, compared, bucket, dispatch is not None)
 
     def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
                   record: Mapping[str, Any]) -> dict[str, Comparison]:
@@ -188,9 +203,26 @@ class Artifact:
 
 
 def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, trusted: bool = False,
-            tell: Callable[[str], None] = lambda line: None) -> Execution:
+            tell: Callable[[str], None] = lambda line: None, dynamic: bool = False) -> Execution:
     """`Artifact.load(folder).execute(...)`: what `shapeline exec JOB --size NAME=SIZE` does."""
-    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare)
+    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare, dynamic=dynamic)
+
+
+def _read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
+    """Return a portable artifact in `folder`, which `place` names.
+
+    Raises InfraError unless it is the one that was written, Untrusted if the name leads out of the folder, FileNotFoundError.
+    """
+    path = trust.locate_inside(folder, name, f"{folder / place} program")
+    with files.open_regular(path) as content:
+        serialized = content.read()
+    if hashlib.sha256(serialized).hexdigest() != sha256:
+        raise InfraError(Problem(str(path), f"is not the program that {place} describes", "run the job again"))
+    return serialized
+
+
+def _print_program(serialized: bytes) -> str:
+    return mlir.text(portable.deserialize(serialized), elide=None)
 
 
 def _is_own(folder: Path, model: Any) -> bool:

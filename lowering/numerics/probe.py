@@ -97,7 +97,7 @@ class _Search:
                 return current
             hint = self.tried[current].hint
             narrowed = hint and _within(hint, current)
-            if narrowed is None or narrowed == current or narrowed.problems(""):
+            if narrowed is None or narrowed == current or narrowed.is_fixed or narrowed.problems(""):
                 break
             current, self.hinted = narrowed, True
         self.hinted = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +82,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
         # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
-        return _refined(_bytecode(parsed), whole=True)
+        return _refined(mlir.to_bytecode(parsed), whole=True)
 
 
 def _refined(bytecode: bytes, whole: bool) -> bytes:
@@ -128,7 +127,7 @@ def _only_assertions(module: Any) -> bytes | None:
     main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(main.attributes["function_type"].value.inputs, []))
     if "res_attrs" in main.attributes:
         del main.attributes["res_attrs"]
-    return _bytecode(copied)
+    return mlir.to_bytecode(copied)
 
 
 def _operands(operation: Any) -> Iterator[Any]:
@@ -142,12 +141,6 @@ def _operands(operation: Any) -> Iterator[Any]:
 
 def _is_assertion(operation: Any) -> bool:
     return operation.operation.name == "stablehlo.custom_call" and operation.attributes["call_target_name"].value == "shape_assertion"
-
-
-def _bytecode(module: Any) -> bytes:
-    stream = io.BytesIO()
-    getattr(module, "operation", module).write_bytecode(stream)
-    return stream.getvalue()
 
 
 def _cause(error: Exception) -> str:
@@ -260,4 +253,4 @@ def _full_precision(static: bytes) -> bytes:
         for operation in mlir.walk_operations(module):
             if operation.name in ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"):
                 operation.attributes["precision_config"] = highest
-        return _bytecode(module)
+        return mlir.to_bytecode(module)

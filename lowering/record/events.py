@@ -54,5 +54,6 @@ class History:
             f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
             seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),
             peak_rss_source=self.peak_rss_source, stages=tuple(self.stages), symbols=symbols,
-            verify=self.reports.get("verify", {}), warnings=tuple(dict.fromkeys((*self.remarks, *remarks))),
+            verify=self.reports.get("verify", {}), buckets=self.reports.get("buckets", ()),
+            warnings=tuple(dict.fromkeys((*self.remarks, *remarks))),
         )

@@ -15,7 +15,7 @@ from lowering.record.folder import LOG
 from lowering.record.result import JobResult, Remark, StageResult
 
 Emit = Callable[[Mapping[str, Any]], None]
-REPORTS = ("symbols", "verify")
+REPORTS = ("symbols", "verify", "buckets")
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Recorder:
         if remark not in self.history.remarks:
             self.say({"event": "warning", **to_plain(remark)})
 
-    def report(self, key: Literal["symbols", "verify"], data: Any) -> None:
+    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
         if key not in REPORTS:
-            raise ValueError(f"'{key}' is not a report of a stage; use {' or '.join(REPORTS)}")
+            raise ValueError(f"'{key}' is not a report of a stage; use {', '.join(REPORTS)}")
         self.say({"event": "report", "key": key, "data": data})
 
     def file(self, suffix: str, data: bytes) -> None:

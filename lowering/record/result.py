@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Expectation:
 class JobResult:
     """Result of a job. stage: the last one that began; seconds: wall time of all stages; problems: all reasons why it is not ok.
 
-    symbols and verify hold the reports of the stages. peak_rss_source says how the peaks of the stages were measured
+    symbols, verify and buckets hold the reports of the stages. peak_rss_source says how the peaks of the stages were measured
     (`VmHWM`: reset for each stage; `ru_maxrss`: high-water mark since the process began). log and repro are files of the job's folder.
     """
 
@@ -101,6 +101,7 @@ class JobResult:
     problems: tuple[Problem, ...] = ()
     log: str = LOG
     repro: str = REPRO
+    buckets: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:

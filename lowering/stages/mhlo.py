@@ -13,8 +13,6 @@ from lowering.legalize import bounds
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
 
-PIPELINE = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"
-
 
 @dataclass(frozen=True)
 class ToMHLO(Stage):
@@ -31,7 +29,7 @@ class ToMHLO(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         module = portable.to_hlo(program.ir)
-        mlir.run(module, PIPELINE, "mhlo")
+        mlir.run(module, portable.TO_MHLO, "mhlo")
         if self.bounds:
             assert program.signature is not None
             bounds.write(module, program.signature)

@@ -1,4 +1,4 @@
-"""MHLO -> MHLO: write the files that are needed to run the program elsewhere (signature, portable StableHLO, weights).
+"""MHLO -> MHLO: write the files that are needed to run the program elsewhere (signature, portable StableHLO, weights, buckets).
 
 The IR is unchanged.
 """
@@ -6,7 +6,7 @@ The IR is unchanged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,24 +14,39 @@ from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import artifact
+from lowering.numerics import artifact, bucket_check, buckets, xla
+from lowering.numerics.ancestry import makings
+from lowering.numerics.bench import Bench
+from lowering.numerics.buckets import Dispatch
+from lowering.numerics.static_modules import StaticModule
+from lowering.plain import to_plain
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
 
 
 @dataclass(frozen=True)
+class Packaged(Program):
+    """A program with its buckets, if the model declares some."""
+
+    dispatch: Dispatch | None = None
+    modules: tuple[StaticModule, ...] = ()
+
+
+@dataclass(frozen=True)
 class Package(Stage):
-    """Write the artifact that `shapeline exec` runs.
+    """Write the artifact that `shapeline exec` runs, and a static program for each of the model's buckets.
 
     Weights are stored once, by digest, in the store beside `runs`, or in the job's folder if there is none.
 
     keep_weights: if false, the artifact contains no weights, and can be read but not run.
+    compare: run each bucket on XLA at its own sizes, and padded from smaller ones, and compare with eager.
     """
 
     source: ClassVar[Level] = Level.MHLO
     target: ClassVar[Level] = Level.MHLO
 
     keep_weights: bool = True
+    compare: bool = True
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
@@ -40,9 +55,22 @@ class Package(Stage):
         return []
 
     def apply(self, program: Program, note: Note) -> Program:
-        if self.keep_weights and weights.list_fakes(program.weights):
+        """Make the buckets. Raises Unsupported, StageFailed, and Mismatch where one differs from eager at its own sizes."""
+        fakes = weights.list_fakes(program.weights)
+        if self.keep_weights and fakes:
             note("weights_faked", "the weights are fake, so the artifact contains none and cannot be run")
-        return program
+        top = program.at(Level.MODEL)
+        assert top is not None and program.signature is not None
+        model = top.ir.model
+        if not model.buckets:
+            return program
+        modules = buckets.make_all(program, model)
+        dispatch = Dispatch.of(model, program.signature, [buckets.describe(module) for module in modules])
+        if self.compare and not fakes:
+            dispatch = _compare(program, dispatch, modules, note)
+        note.report("buckets", [to_plain(bucket) for bucket in dispatch.buckets])
+        held = {field.name: getattr(program, field.name) for field in fields(Program)}
+        return Packaged(**held, dispatch=dispatch, modules=tuple(modules))
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"model", "weights"})
@@ -50,7 +78,31 @@ class Package(Stage):
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write signature.json and program.stablehlo to the job's folder. Raises Unsupported, StageFailed or InfraError."""
         keep = self.keep_weights and not weights.list_fakes(program.weights)
-        return artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
+        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
+        if isinstance(program, Packaged) and program.dispatch is not None:
+            return saved + buckets.save(stem.parent, program.dispatch, program.modules)
+        (stem.parent / buckets.FILE).unlink(missing_ok=True)  # of an earlier attempt
+        return saved
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.count_ops(program.ir)
+
+
+def _compare(program: Program, dispatch: Dispatch, modules: Sequence[StaticModule], note: Note) -> Dispatch:
+    """Return the buckets with the symbols that each does not pad, which are noted with their causes."""
+    top, exported = program.at(Level.MODEL), program.at(Level.EXPORTED)
+    assert top is not None and program.signature is not None
+    platform = xla.platforms()[0]
+    bench = Bench(top.ir, program.signature, (platform,), makings(exported.ir, program.signature) if exported else ())
+    device = bench.devices[platform]
+    device.hold(program.weights)
+    by_sizes = {tuple(module.sizes.items()): module for module in modules}
+    found = []
+    for bucket in dispatch.buckets:
+        module = by_sizes[tuple(bucket.sizes.items())]
+        executable = bucket_check.Executable.of(dispatch, bucket, module, program.signature, program.weights, device)
+        checked, problems = bucket_check.check(bench, executable)
+        for problem in problems:
+            note("bucket_not_padded", f"{problem.cause} ({problem.fix})" if problem.fix else problem.cause, problem.place)
+        found.append(checked)
+    return replace(dispatch, buckets=tuple(found))

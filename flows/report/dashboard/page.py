@@ -24,6 +24,7 @@ SCRIPTS = (
     "job.js",
     "symbols.js",
     "verify.js",
+    "buckets.js",
     "highlight.js",
     "pane.js",
     "follow.js",

@@ -60,6 +60,7 @@ def make_detail(folder: Path, result: JobResult) -> dict[str, Any]:
         "symbols": data["symbols"],
         "annotated": _read_text(folder / symbol_views.SOURCE),
         "verify": data["verify"],
+        "buckets": data["buckets"],
         "log": _read_log(folder / result.log),
         "peak_rss_source": result.peak_rss_source,
         "files": sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != VIEW) if folder.is_dir() else [],

@@ -60,7 +60,7 @@ models:
         f"{model}/typo.yaml:4 inputs.features.dtype: 'flaot32' is not a dtype (did you mean 'float32'?)",
         f"{model}/typo.yaml:4 inputs.features.shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)",
         f"{model}/typo.yaml:4 inputs.features.shape[2]: 'a*b' multiplies two symbols",
-        f"{model}/typo.yaml:6 symbols.batch: min 64 is not below max 8",
+        f"{model}/typo.yaml:6 symbols.batch: min 64 is above max 8",
         f"{model}/typo.yaml:7 sead: is not a known key (did you mean 'seed'?)",
         f"{model}/range.yaml:6 symbols.batch.example: 3 is not an allowed size of 2 or more ([4, 64])",
         f"{model}/range.yaml:2 factory.width_uot: lowering.sources.mlp.MLP has no option 'width_uot' (did you mean 'width_out'?)",
@@ -76,7 +76,7 @@ models:
     ("inputs: {features: {dtype: float32, shape: [bacth, 16]}}", "shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)"),
     ("inputs: {features: {dtype: float32, shape: [batch, a*b]}}", "shape[1]: 'a*b' multiplies two symbols"),
     ("inputs: {features: {dtype: float32, shape: [batch, 16], fill: rnadn}}", "'rnadn' is not one of randn, ones, zeros, arange"),
-    ("symbols: {batch: {min: 8, max: 2}}", "symbols.batch: min 8 is not below max 2"),
+    ("symbols: {batch: {min: 8, max: 2}}", "symbols.batch: min 8 is above max 2"),
     ("symbols: {batch: 3}", "symbols.batch: 3 is not a mapping with min, max, multiple_of, example"),
     ("factory: {_target_: lowering.sources.mpl.MLP}", "there is no module lowering.sources.mpl (did you mean 'mlp'?)"),
     ("factory: {_target_: lowering.sources.mlp.MPL}", "has no 'MPL' (did you mean 'MLP'?)"),
@@ -100,7 +100,7 @@ def test_a_sweep_too_large_is_refused_before_it_is_expanded(folder: Path) -> Non
     assert "expands to 40000 jobs" in problem
     write(folder / "suite/small.yaml", "max_jobs: 3\nmodels: {tiny: {sweep: {seed: [1, one], symbols.batch.max: [8, 0]}}}")
     found = refused(f"hydra.searchpath=['{folder}']", "suite=small")
-    assert not not_said(["expands to 4 jobs (at most 3", "'one' is not an integer", "min 1 is not below max 0"], found)
+    assert not not_said(["expands to 4 jobs (at most 3", "'one' is not an integer", "min 1 is above max 0"], found)
 
 
 def test_two_variants_of_one_name_are_refused(folder: Path) -> None:

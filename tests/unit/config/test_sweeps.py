@@ -107,7 +107,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
         "suite/mine.yaml:7 models.tiny.sweep.stages: there is no file of configs/stages 'cores' (did you mean 'core'?)",
         "suite/mine.yaml:8 models.tiny.sweep.seed seed: 'one' is not an integer",
         "suite/mine.yaml:9 models.tiny.sweep.factory.width_out: has no values",
-        "symbols.batch: min 100 is not below max 64",
+        "symbols.batch: min 100 is above max 64",
         "suite/mine.yaml:12 models.narrow.zip.seed: zips lists of different lengths: seed 2, symbols.batch.max 3",
         "symbols.batch.example: 40 is not an allowed size of 2 or more ([1, 8])",
         "suite/mine.yaml:13 models.range.sweep.seed: lists 1 twice",

@@ -25,6 +25,7 @@ function jobBody(job, view, folder, query) {
     levels.length > 0 ? viewer(job, view, folder, query) : section("ir", "IR", h("p", null, "No level of this job was saved, or its files were removed by the retention of old runs.")),
     section("symbols", "Symbols", symbolsOf(detail.symbols, detail.annotated)),
     section("verification", "Verification", verificationOf(detail.verify)),
+    detail.buckets?.length > 0 && section("buckets", `Buckets (${detail.buckets.length})`, bucketsOf(detail.buckets)),
     detail.warnings.length > 0 && section("warnings", `Warnings (${detail.warnings.length})`, table(["stage", "code", "place", "message"].map((text) => ({ text })),
       detail.warnings.map((one) => [one.stage, one.code, h("span", { class: "wrap" }, one.place), h("span", { class: "wrap" }, one.message)]), { label: "Warnings" })),
     section("log", "Log", detail.log ? h("details", { open: detail.log.length < 4000 && !expected(job) }, h("summary", null, `${count(detail.log.split("\n").length - 1, "line")}`),

@@ -1,0 +1,98 @@
+"""A static program from a dynamic one: every dim is computed from sizes of the symbols, and the assertions have been checked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lowering.errors import Problem, StageFailed
+from lowering.ir import chlo, mlir, portable
+from lowering.level import Program
+from lowering.numerics import xla
+from lowering.signature import Signature
+from lowering.sizes import evaluation
+from lowering.types import DTYPES
+
+_CLEAN = "builtin.module(func.func(stablehlo-canonicalize-dynamism),canonicalize,cse)"
+
+
+@dataclass(frozen=True)
+class StaticModule:
+    """A static form of a program, as modules of jaxlib's build and as a portable artifact.
+
+    cost: `ops` of the MHLO; `bytes` of the portable artifact; `products` of dots and convolutions; `seconds` of CPU time to make it.
+    """
+
+    sizes: Mapping[str, int]
+    stablehlo: Any
+    mhlo: Any
+    artifact: bytes
+    version: str
+    cost: Mapping[str, float]
+
+
+def make(program: Program, sizes: Mapping[str, int]) -> StaticModule:
+    """Make the static form of an MHLO program at `sizes` of all symbols of its signature.
+
+    Raises Refused in the program's words where the sizes break an assertion, Unsupported where a size depends on data, StageFailed where
+    something is dynamic or impure after all.
+    """
+    start = time.process_time()
+    assert program.signature is not None
+    shapes, values = find_shapes(program.signature, sizes)
+    static = mlir.parse(xla.refine(mlir.to_bytecode(program.ir), shapes, values), mlir.create_hlo_context())
+    mlir.run(static, _CLEAN, "static program")
+    mhlo = mlir.copy(static)
+    mlir.run(mhlo, portable.TO_MHLO, "static program")
+    chlo.from_calls(static)
+    _check(mhlo, sizes)
+    artifact, version = portable.serialize(mhlo)
+    ops = sum(mlir.count_ops(mhlo).values())
+    cost = {"ops": ops, "bytes": len(artifact), "products": count_products(mhlo), "seconds": round(time.process_time() - start, 4)}
+    return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)
+
+
+def find_shapes(signature: Signature, sizes: Mapping[str, int]) -> tuple[list[Any], dict[int, int]]:
+    """Return dtype and shape of each argument, and the value of each that is an int, by position."""
+    shapes = [(DTYPES[argument.dtype].torch, tuple(evaluation.evaluate(dim, sizes) for dim in argument.dims))
+              for argument in signature.arguments]
+    values = {position: sizes[argument.value] for position, argument in enumerate(signature.arguments) if argument.value is not None}
+    return shapes, values
+
+
+def _check(mhlo: Any, sizes: Mapping[str, int]) -> None:
+    """Raise StageFailed unless the module holds func and mhlo alone, every type is static, and no assertion is left."""
+    at = evaluation.text(sizes)
+    problems = mlir.list_impurities(mhlo, ("func", "mhlo", "builtin"))
+    for op in mlir.walk_operations(mhlo):
+        if any("?" in str(value.type) for value in (*op.operands, *op.results)):
+            problems.append(Problem(f"{op.name} at {op.location}", f"is dynamic at {at}"))
+        elif op.name == "mhlo.custom_call" and op.attributes["call_target_name"].value == "shape_assertion":
+            problems.append(Problem(f"shape_assertion at {op.location}", f"is not decided at {at}"))
+    if problems:
+        raise StageFailed(problems, mlir.text(mhlo))
+
+
+def count_products(module: Any) -> int:
+    """Count the products of elements in the dots and convolutions of a static MHLO module. Bodies of loops and branches count once."""
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import mhlo
+
+    def shape(value: Any) -> list[int]:
+        return list(ir.RankedTensorType(value.type).shape)
+
+    total = 0
+    for op in mlir.walk_operations(module):
+        if op.name == "mhlo.dot_general":
+            numbers = mhlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
+            total += math.prod(shape(op.results[0])) * math.prod(shape(op.operands[0])[dim] for dim in numbers.lhs_contracting_dimensions)
+        elif op.name == "mhlo.dot":
+            total += math.prod(shape(op.results[0])) * shape(op.operands[0])[-1]
+        elif op.name == "mhlo.convolution":
+            numbers = mhlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
+            kernel = shape(op.operands[1])
+            total += math.prod(shape(op.results[0])) * math.prod(kernel) // kernel[numbers.kernel_output_feature_dimension]
+    return total
