@@ -178,6 +178,11 @@ class Model:
         return {leaf.name: leaf.declared for leaf in iterate(self.trees)}
 
     @property
+    def states(self) -> Mapping[str, str]:
+        """By each leaf that is a state, the name of the result that is its new value."""
+        return {leaf.name: leaf.state for leaf in iterate(self.trees) if leaf.state is not None}
+
+    @property
     def ints(self) -> tuple[str, ...]:
         """Names of the inputs that are Python ints. Each is also the name of a symbol."""
         return tuple(name for name, declared in self.leaves.items() if declared.dtype == "SymInt")

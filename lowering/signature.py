@@ -32,13 +32,16 @@ class Result:
 
     name: for a user output, its path in the output pytree. For a mutation, the buffer or input whose new value it is. For a gradient of the
         loss, `grad.` and the name of the parameter.
+    state: the name of the argument, a buffer or an input, whose new value it is. The argument may be donated.
+    An output of kind `constant` is known, and one of kind `state` is the mutation of `state`: programs below torch.export compute neither.
     """
 
-    kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant"]
+    kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant", "state"]
     name: str
     dtype: str | None = None
     dims: tuple[int | str, ...] = ()
     value: Any = None
+    state: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ class Signature:
     @property
     def weights(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.kind != "input")
+
+    @property
+    def states(self) -> Mapping[int, int]:
+        """The positions of the arguments that are states, with the positions of their new values among the results of the program."""
+        arguments = {argument.name: position for position, argument in enumerate(self.arguments)}
+        return {arguments[result.state]: position for position, result in enumerate(self.computed) if result.state is not None}
+
+    @property
+    def computed(self) -> tuple[Result, ...]:
+        """The results of the program, without those that are known or repeat another."""
+        return tuple(result for result in self.results if result.kind not in ("constant", "state"))
 
     @property
     def inputs(self) -> tuple[Argument, ...]:

@@ -7,6 +7,7 @@ A tree is plain data, as in YAML:
     {NAME: TREE, ...}                           a dict
     {_target_: package.Class, FIELD: TREE, ...} an object of a class that is registered with torch's pytree
     {repeat: 3, ...}                            a list of three times what else the mapping says, a leaf or a node
+    {state: true, ...}                          a leaf or a node whose leaves are states: a result is the new value of each
     null, and inside a node 3, true, "same"     constants
 
 The name of a leaf is its path: `past_key_values.layers.0.keys`.
@@ -24,7 +25,7 @@ from lowering.recipe import TARGET
 from lowering.sizes.dims import Affine, Dim, parse_dim
 from lowering.types import DTYPES, NUMBERS
 
-TUPLE, REPEAT = "tuple", "repeat"
+TUPLE, REPEAT, STATE = "tuple", "repeat", "state"
 
 Fill = Literal["randn", "ones", "zeros", "arange", "padding"] | Mapping[str, Any]
 FILLS = ("randn", "ones", "zeros", "arange", "padding", "randint", "uniform", "constant")
@@ -37,6 +38,7 @@ class Input:
     A dtype in types.NUMBERS declares a Python number, which has no shape. A SymInt is the symbol of the same name: it takes the symbol's
     range and has no fill. A SymFloat or a SymBool is known only at run time.
     repeat: declares a list of this many. pad: the value that fills the input up to the size of a bucket.
+    state: declares that a result is the new value of this argument: the one of the same name, or of the given one.
     """
 
     dtype: str
@@ -44,6 +46,7 @@ class Input:
     fill: Fill | None = None
     repeat: int | None = None
     pad: float = 0
+    state: bool | str = False
 
     @property
     def is_number(self) -> bool:
@@ -79,11 +82,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf of an expanded tree. name: its path; place: its key in the file, one for all repetitions."""
+    """A leaf of an expanded tree. name: its path; place: its key in the file, one for all repetitions.
+
+    state: the name of the result that is its new value (None: it is no state).
+    """
 
     name: str
     place: str
     declared: Input
+    state: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,23 +103,30 @@ class Construction:
     place: str
 
 
-def expand(tree: Any, name: str, place: str) -> Any:
-    """Return a tree as Python lists, tuples and dicts of `Leaf`, `Construction` and constants, with repetitions written out."""
+def expand(tree: Any, name: str, place: str, state: str | None = None) -> Any:
+    """Return a tree as Python lists, tuples and dicts of `Leaf`, `Construction` and constants, with repetitions written out.
+
+    state: the name of the results that are the new values of its leaves, if they are states.
+    """
     if isinstance(tree, Input):
+        state = _name_state(tree.state, name, state)
         if tree.repeat is None:
-            return Leaf(name, place, tree)
+            return Leaf(name, place, tree, state)
         leaf = replace(tree, repeat=None)
-        return [Leaf(f"{name}.{index}", place, leaf) for index in range(tree.repeat)]
+        return [Leaf(f"{name}.{index}", place, leaf, _join(state, index)) for index in range(tree.repeat)]
     if isinstance(tree, list | tuple):
-        return [expand(item, f"{name}.{index}", f"{place}[{index}]") for index, item in enumerate(tree)]
+        return [expand(item, f"{name}.{index}", f"{place}[{index}]", _join(state, index)) for index, item in enumerate(tree)]
     if not isinstance(tree, Mapping):
         return tree
+    if _is_state(tree.get(STATE)):
+        rest = {key: item for key, item in tree.items() if key != STATE}
+        return expand(rest, name, place, _name_state(tree[STATE], name, state))
     if _is_count(tree.get(REPEAT)):
         once = {key: item for key, item in tree.items() if key != REPEAT}
-        return [expand(once, f"{name}.{index}", place) for index in range(tree[REPEAT])]
+        return [expand(once, f"{name}.{index}", place, _join(state, index)) for index in range(tree[REPEAT])]
     if _is_tuple(tree):
-        return tuple(expand(tree[TUPLE], name, f"{place}.{TUPLE}"))
-    inner = {key: expand(item, f"{name}.{key}", f"{place}.{key}") for key, item in tree.items() if key != TARGET}
+        return tuple(expand(tree[TUPLE], name, f"{place}.{TUPLE}", state))
+    inner = {key: expand(item, f"{name}.{key}", f"{place}.{key}", _join(state, key)) for key, item in tree.items() if key != TARGET}
     return Construction(str(tree[TARGET]), inner, name, place) if TARGET in tree else inner
 
 
@@ -167,8 +181,8 @@ class Tree:
                 yield keys, data, "", ""
             elif REPEAT in data and not _is_count(data[REPEAT]) and not isinstance(data[REPEAT], Mapping | list):
                 yield (*keys, REPEAT), data, f"{data[REPEAT]!r} is not a count", "write how many times, 1 or more"
-            elif _is_tuple({key: item for key, item in data.items() if key != REPEAT}) or (TUPLE in data and TARGET not in data):
-                if not isinstance(data[TUPLE], list | tuple | Mapping) or set(data) - {TUPLE, REPEAT}:
+            elif _is_tuple({key: item for key, item in data.items() if key not in _MARKS}) or (TUPLE in data and TARGET not in data):
+                if not isinstance(data[TUPLE], list | tuple | Mapping) or set(data) - {TUPLE, *_MARKS}:
                     yield keys, data, "is neither a tuple nor a mapping", "a tuple is {tuple: [first, second]}"
                 else:
                     yield from Tree.find_parts(data[TUPLE], (*keys, TUPLE))
@@ -178,7 +192,7 @@ class Tree:
                 for key, item in data.items():
                     if key == TARGET and not isinstance(item, str):
                         yield (*keys, key), data, f"{item!r} is not a dotted path", "write package.module.Class"
-                    elif key not in (TARGET, REPEAT) or isinstance(item, Mapping | list):
+                    elif key not in (TARGET, *_MARKS) or isinstance(item, Mapping | list):
                         yield from Tree.find_parts(item, (*keys, key))
         elif isinstance(data, list | tuple):
             for index, item in enumerate(data):
@@ -193,12 +207,26 @@ def is_leaf(data: Mapping[Any, Any]) -> bool:
     if TARGET in data:
         return False
     own = [key for key in data if key in _KEYS]
-    return any(not isinstance(data[key], Mapping) and not _is_nested(data[key]) for key in own if key != REPEAT) or (
+    return any(not isinstance(data[key], Mapping) and not _is_nested(data[key]) for key in own if key not in _MARKS) or (
         any(item is not None for item in data.values()) and not any(isinstance(item, Mapping | list) for item in data.values())
-        and not data.keys() & {TUPLE, REPEAT})
+        and not data.keys() & {TUPLE, *_MARKS})
 
 
+_MARKS = (REPEAT, STATE)  # keys of leaves and of nodes
 _KEYS = frozenset(field.name for field in fields(Input))
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, bool | str)
+
+
+def _name_state(said: bool | str, name: str, inherited: str | None) -> str | None:
+    """Return the name of the result that a tree's own `state` says, or else the one that its parent's implies."""
+    return said if isinstance(said, str) else name if said else inherited
+
+
+def _join(state: str | None, key: Any) -> str | None:
+    return None if state is None else f"{state}.{key}"
 
 
 def _is_nested(value: Any) -> bool:

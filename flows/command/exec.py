@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
     parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
     parser.add_argument("--dynamic", action="store_true", help="run the dynamic program even if a bucket serves the sizes")
+    parser.add_argument("--steps", type=_parse_count, default=1, metavar="N",
+                        help="run N times, each time with the states that the last run left (default: 1)")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_trust(parser)
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     sizes = _parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
     try:
-        done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic)
+        done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic,
+                                options.steps)
     except Refused as error:
         print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
@@ -46,12 +50,19 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({"sizes": dict(done.sizes), "bucket": bucket, "seconds": done.seconds, "results": rows}, indent=1))
     else:
         at = ", ".join(f"{name}={size}" for name, size in done.sizes.items())
-        print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run")
+        times = f" {options.steps} times" if options.steps > 1 else ""
+        print(f"{folder.name} on {options.platform}{f' at {at}' if at else ''}: {done.seconds:.3f} s, compiled and run{times}")
         if done.bucketed:
             print(f"bucket {done.bucket}, inputs padded" if done.bucket else "no bucket serves these sizes, so the dynamic program ran")
         print("\n".join(render_table(tuple(rows[0]), [tuple(map(_format_value, row.values())) for row in rows]) if rows
                         else ["no results"]))
     return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED
+
+
+def _parse_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is not a number of 1 or more")
+    return int(text)
 
 
 def _parse_sizes(given: Sequence[str]) -> dict[str, int]:

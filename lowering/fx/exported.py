@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sympy
@@ -14,11 +16,12 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 
 from lowering import types
 from lowering.eager.pytrees import build_marked, list_sources, name_leaves
-from lowering.errors import Problem, Unsupported
+from lowering.errors import Problem, Unsupported, suggest
 from lowering.model import GRADIENT, Model
 from lowering.signature import Argument, Result, Signature
 from lowering.sizes.dims import Affine, name_flexible
 from lowering.sizes.ranges import Bound
+from lowering.trees import iterate
 from lowering.types import NUMBERS
 
 _WEIGHT_KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}
@@ -45,7 +48,51 @@ def signature_of(program: ExportedProgram, model: Model) -> Signature:
         for spec in program.graph_signature.input_specs
         if not isinstance(spec.arg, ConstantArgument)
     )
-    return Signature(arguments, tuple(_results(program, names)), _bounds(program, model, names), _guards(program, names))
+    results = mark_states(arguments, tuple(_results(program, names)), model)
+    return Signature(arguments, results, _bounds(program, model, names), _guards(program, names))
+
+
+def mark_states(arguments: tuple[Argument, ...], results: tuple[Result, ...], model: Model) -> tuple[Result, ...]:
+    """Return results with the arguments whose new values they are: what forward writes to, and the inputs that the model declares states.
+
+    Raises Unsupported for each declared state without such a result, and for each whose new value has another dtype or shape.
+    """
+    marked = {result.name: position for position, result in enumerate(results) if result.kind in ("buffer_mutation", "input_mutation")}
+    outputs = {result.name: position for position, result in enumerate(results) if result.kind == "output"}
+    taken = {argument.name: argument for argument in arguments}
+    places = {leaf.name: f"models.{model.name}.{leaf.place}" for leaf in iterate(model.trees)}
+    problems = []
+    for name, wanted in model.states.items():
+        if name in marked or name not in taken:
+            continue
+        place, argument = places[name], taken[name]
+        if wanted not in outputs:
+            problems.append(Problem(f"{place}.state", f"no result is called '{wanted}', and forward does not write to '{name}'",
+                                    suggest(wanted, outputs) or f"name one of the results: {', '.join(outputs) or 'none'}"))
+            continue
+        result = results[outputs[wanted]]
+        if (result.dtype, result.dims) != (argument.dtype, argument.dims):
+            shown = [f"{value.dtype}[{', '.join(map(str, value.dims))}]" for value in (argument, result)]
+            problems.append(Problem(place, f"is a state, '{name}', of {shown[0]}, and its new value '{wanted}' is {shown[1]}",
+                                    "a state keeps its shape, as a cache of fixed length does (transformers.StaticCache): remove `state`"))
+            continue
+        marked[name] = outputs[wanted]
+    if problems:
+        raise Unsupported(problems)
+    owners = {position: name for name, position in marked.items() if name in taken}
+    return tuple(replace(result, state=owners.get(position, result.state)) for position, result in enumerate(results))
+
+
+def drop_repeated(program: ExportedProgram, signature: Signature) -> torch.fx.GraphModule:
+    """Return the graph of `program` without the outputs that repeat the new value of a state."""
+    module: torch.fx.GraphModule = program.graph_module
+    repeated = [result.kind == "state" for result in signature.results]
+    if not any(repeated):
+        return module
+    graph = copy.deepcopy(module.graph)
+    output = graph.output_node()
+    output.args = (tuple(value for value, drop in zip(output.args[0], repeated, strict=True) if not drop),)  # type: ignore[arg-type]
+    return torch.fx.GraphModule(module, graph)
 
 
 def rename_results(program: ExportedProgram) -> None:
@@ -182,6 +229,8 @@ def _describe_argument(value: Any, names: Names) -> tuple[str, tuple[int | str, 
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
     values, given = {node.name: node.meta.get("val") for node in program.graph.nodes}, input_names(program)
     paths = iter(name_leaves(program.call_spec.out_spec))
+    written = {str(spec.arg.name): given.get(str(spec.target), str(spec.target)) for spec in program.graph_signature.output_specs
+               if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)}
     for spec in program.graph_signature.output_specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
         name = given.get(str(spec.target), str(spec.target)) if spec.target is not None and kind != "output" else next(paths)
@@ -190,6 +239,8 @@ def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
             yield Result("constant", name, value=spec.arg.value)
         elif isinstance(spec.arg, SymIntArgument):
             yield Result(kind, name, "int")  # type: ignore[arg-type]
+        elif kind == "output" and spec.arg.name in written:
+            yield Result("state", name, *_dtype_and_dims(values[spec.arg.name], names), state=written[spec.arg.name])
         else:
             yield Result(kind, name, *_dtype_and_dims(values[spec.arg.name], names))  # type: ignore[arg-type]
 

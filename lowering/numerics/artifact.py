@@ -150,20 +150,25 @@ class Artifact:
         return Artifact(folder, model, signature, held, _print_program(serialized), Dispatch.load(folder))
 
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None,
-                dynamic: bool = False) -> Execution:
+                dynamic: bool = False, steps: int = 1) -> Execution:
         """Run the program at `sizes` (every symbol that is not given: its example), on inputs filled as declared.
 
         Where a bucket serves the sizes its static program runs, on padded inputs, unless `dynamic`.
 
         compare: at the sizes of a recorded point, run its inputs and compare with the eager results in the record; InfraError when there
         are none. Refused says which size the program does not take.
+        steps: how often the (dynamic) program runs, each time with the states that the last run left; results are those of the last run.
         """
         space = Space.of(self.model, self.signature)
-        known = f"symbols: {', '.join(space.symbols) or 'none'}"
-        wrong = [Problem(f"--size {name}", "is not a symbol of the program", known) for name in sizes if name not in space.symbols]
+        symbols = f"symbols: {', '.join(space.symbols) or 'none'}"
+        wrong = [Problem(f"--size {name}", "is not a symbol of the program", symbols) for name in sizes if name not in space.symbols]
         full = {**space.example, **sizes}
         wrong += [Problem(f"--size {name}={full[name]}", f"is outside {symbol}")
                   for name, symbol in space.symbols.items() if not symbol.admits(full[name])]
+        if steps > 1 and not self.signature.states:
+            wrong.append(Problem(f"--steps {steps}", "the program has no state", "declare an input with `state: true` (docs/inputs.md)"))
+        if steps > 1 and compare:
+            wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
         if wrong:
             raise Refused(wrong)
         recorded = _recorded(self.folder, full) if compare else None
@@ -173,14 +178,16 @@ class Artifact:
         xla.hold(self.weights)
         start = time.perf_counter()
         taken = {name: value for name, value in made.items() if name in names}
-        dispatch = None if dynamic else self.dispatch
+        dispatch = None if dynamic or steps > 1 else self.dispatch  # states keep their size from step to step
         bucket = dispatch.choose(full) if dispatch else None
         program = self.program
         if dispatch and bucket:
             program = _print_program(_read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
             taken = dispatch.pad(taken, bucket)
         values = arguments(self.signature, self.weights, taken)
-        computed = xla.run(program, values, known_values(self.signature, values))
+        known = known_values(self.signature, values)
+        computed = (xla.run(program, values, known) if steps == 1 else
+                    xla.repeat(program, values, self.signature.states, steps, known))
         if dispatch and bucket:
             computed = dispatch.crop(computed, full)
         seconds = time.perf_counter() - start
@@ -203,9 +210,9 @@ class Artifact:
 
 
 def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, trusted: bool = False,
-            tell: Callable[[str], None] = lambda line: None, dynamic: bool = False) -> Execution:
+            tell: Callable[[str], None] = lambda line: None, dynamic: bool = False, steps: int = 1) -> Execution:
     """`Artifact.load(folder).execute(...)`: what `shapeline exec JOB --size NAME=SIZE` does."""
-    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare, dynamic=dynamic)
+    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare, dynamic=dynamic, steps=steps)
 
 
 def _read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:

@@ -34,7 +34,7 @@ _SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
 
 def results_of(signature: Signature) -> tuple[Result, ...]:
     """The results that a program computes; constants (None, ints) are in the signature alone."""
-    return tuple(result for result in signature.results if result.kind != "constant")
+    return signature.computed
 
 
 def label_of(result: Result) -> str:
@@ -103,7 +103,7 @@ def _exported(program: Program) -> Body:
     assert program.signature is not None
     interpreter, signature = torch.fx.Interpreter(program.ir.graph_module), program.signature
     specs = program.ir.graph_signature.input_specs
-    kept = [not isinstance(spec.arg, ConstantArgument) for spec in program.ir.graph_signature.output_specs]
+    kept = [result.kind not in ("constant", "state") for result in signature.results]
 
     def run(values: list[torch.Tensor]) -> list[Any]:
         rest = iter(with_numbers(signature, values))

@@ -174,15 +174,34 @@ class Xla:
         """
 
         def whole(module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-            shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
-            key = (module, shapes, tuple(sorted(values.items())))
-            executable = self._compiled.pop(key, None) or self.compile(refine(module, shapes, values))
-            self._compiled[key] = executable
-            if len(self._compiled) > _KEPT:
-                del self._compiled[next(iter(self._compiled))]
-            return self.execute(executable, arguments)
+            return self.execute(self.prepare(module, arguments, values), arguments)
 
         return segments.run(module, arguments, whole, _context())
+
+    def repeat(self, module: str | bytes, arguments: Sequence[torch.Tensor], states: Mapping[int, int], steps: int,
+               values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
+        """Run a module several times on the device, each time with the states that the last run left. Return the last results.
+
+        states: the position of the result that is the new value of an argument, by the argument's position. See `run` for the rest.
+        """
+        executable = self.prepare(module, arguments, values)
+        given = [self._put(tensor) if position in states else self._take(tensor) for position, tensor in enumerate(arguments)]
+        results: list[Any] = []
+        for _ in range(steps):
+            results = self._execute(executable, given)
+            for argument, result in states.items():
+                given[argument] = results[result]
+        return self._read(results)
+
+    def prepare(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> Any:
+        """Return the executable of `module` for the shapes of `arguments`: one of the last few, or a new one."""
+        shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
+        key = (module, shapes, tuple(sorted(values.items())))
+        executable = self._compiled.pop(key, None) or self.compile(refine(module, shapes, values))
+        self._compiled[key] = executable
+        if len(self._compiled) > _KEPT:
+            del self._compiled[next(iter(self._compiled))]
+        return executable
 
     def compile(self, static: bytes) -> Any:
         """A loaded executable of a static StableHLO module."""
@@ -201,16 +220,34 @@ class Xla:
 
     def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The results of one run, as CPU tensors."""
-        from jaxlib import _jax
+        return self._read(self._execute(executable, list(map(self._take, arguments))))
 
-        held = [self._held[id(tensor)][1] if id(tensor) in self._held else self._put(tensor) for tensor in arguments]
+    def _execute(self, executable: Any, arguments: list[Any]) -> list[Any]:
+        """Return the results of one run as arrays of the device. Arguments that are states are deleted: their memory is reused."""
         try:
-            results = executable.execute_sharded(held).disassemble_into_single_device_arrays()
-            for (array,) in results:
+            results = [array for (array,) in executable.execute_sharded(arguments).disassemble_into_single_device_arrays()]
+            for array in results:
                 array.block_until_ready()
-            return tuple(torch.utils.dlpack.from_dlpack(_jax.buffer_to_dlpack_managed_tensor(array)).cpu() for (array,) in results)
         except Exception as error:  # noqa: BLE001
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
+        return results
+
+    def _read(self, results: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        """Return arrays of the device as CPU tensors."""
+        from jaxlib import _jax
+
+        try:
+            return tuple(torch.utils.dlpack.from_dlpack(_jax.buffer_to_dlpack_managed_tensor(array)).cpu() for array in results)
+        except Exception as error:  # noqa: BLE001
+            raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
+
+    def _take(self, tensor: torch.Tensor) -> Any:
+        """Return a tensor on the device: the held one, put there again if an executable took its memory, or a new one."""
+        if id(tensor) not in self._held:
+            return self._put(tensor)
+        if self._held[id(tensor)][1].is_deleted():
+            self._held[id(tensor)] = (tensor, self._put(tensor))
+        return self._held[id(tensor)][1]
 
     def _put(self, tensor: torch.Tensor) -> Any:
         """What jax.device_put does behind its checks, which take longer than a small model runs."""

@@ -14,7 +14,7 @@ from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import chlo, mlir
-from lowering.legalize import driver, preparation, scaling
+from lowering.legalize import aliases, driver, preparation, scaling
 from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -45,6 +45,8 @@ class ToStableHLO(Stage):
     assertions: let the program reject shapes outside of the declared ranges and of the exported program's guards.
     chlo: `keep` leaves the CHLO ops that MHLO has too (erf) whole, and XLA has its own code for them; `expand` writes them as StableHLO's
         arithmetic, at this level and in MHLO. Other CHLO ops are always expanded, and the packaged program has none.
+    aliases: the attribute of arguments that are states (buffers that forward writes to, inputs with `state`), here and in MHLO:
+        `tf.aliasing_output` with the result that is the new value, or `jax.buffer_donor`; `none` leaves it out.
     """
 
     source: ClassVar[Level] = Level.TORCH
@@ -53,6 +55,7 @@ class ToStableHLO(Stage):
     allow_non_finites: bool = True
     assertions: bool = True
     chlo: Literal["keep", "expand"] = "keep"
+    aliases: aliases.Aliases = "tf.aliasing_output"
 
     def apply(self, program: Program, note: Note) -> Program:
         with mlir.collect_diagnostics(program.ir.context, "stablehlo"):
@@ -89,6 +92,7 @@ class ToStableHLO(Stage):
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
+        aliases.write(module, program.signature, self.aliases)
         for op, line in custom_calls.sized_by_data(module):
             message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"
             note("size_from_data", message, line)

@@ -43,9 +43,10 @@ class ToTorchScript(Stage):
         return [*find_problems(program.ir.graph_module), *custom_ops.find_problems(program.ir.graph_module, kept)]
 
     def apply(self, program: Program, note: Note) -> Program:
-        model = program.model
+        model, signature = program.model, program.signature
+        module = exported.drop_repeated(program.ir, signature) if signature else program.ir.graph_module
         annotation = Annotation(exported.symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
-        return program.lowered(Level.TORCHSCRIPT, build(program.ir.graph_module, annotation))
+        return program.lowered(Level.TORCHSCRIPT, build(module, annotation))
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})

@@ -18,3 +18,13 @@ def decode() -> Model:
     tokens, mask = Input("int64", ("batch", 1), fill={"randint": [0, 64]}), Input("int64", ("batch", "past + 1"), fill="ones")
     inputs = {"input_ids": tokens, "attention_mask": mask, "past_key_values": cache}
     return Model("llama-decode", FACTORY, inputs, {"batch": Symbol(1, 8), "past": Symbol(1, 511)})
+
+
+def static() -> Model:
+    """One new token after five others, in a cache of fixed length that is written in place."""
+    states = Input("float32", ("batch", 2, 32, 8))
+    length = Input("int64", (), {"constant": 5})
+    layers = {"repeat": 2, "keys": states, "values": states, "cumulative_length": length}
+    cache: Any = {"_target_": "transformers.StaticCache", "state": True, "layers": layers}
+    inputs = {"input_ids": Input("int64", ("batch", 1), fill={"randint": [0, 64]}), "past_key_values": cache}
+    return Model("llama-static", FACTORY, inputs, {"batch": Symbol(1, 8)})
