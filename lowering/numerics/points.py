@@ -200,19 +200,6 @@ def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
     return [(point, guard) for guard, point in found.items()]
 
 
-def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
-    """(what is broken, sizes): for every declared symbol the sizes just outside its range, and one that is no multiple."""
-    for name, symbol in space.model.symbols.items():
-        wrong = [(size, f"{name} must be {symbol}, and is {size}") for size in (symbol.min - 1, (symbol.max or -2) + 1) if size >= 0]
-        if symbol.multiple_of > 1:
-            size = space.example[name] + 1
-            wrong.append((size, f"{name} must be a multiple of {symbol.multiple_of}, and is {size}"))
-        for size, why in wrong:
-            sizes = {**space.example, name: size}
-            if all(dim.at(sizes) >= 0 for value in space.model.leaves.values() for dim in value.dims() if isinstance(dim, Affine)):
-                yield why, sizes
-
-
 def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float] | None, budget_seconds: float) -> Point:
     """The largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
     top = _away(space, space.box(1.0))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from lowering.numerics.watching import Watching
 
 # Each element of their results is a sum of products over a dim that both operands have.
 _CONTRACTING = frozenset((
@@ -19,7 +20,7 @@ _MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd
 _ALLOWED = 4.0  # times the largest distance among the samples
 
 
-class Erring(TorchDispatchMode):
+class Erring(Watching):
     """Inside, every op in float64 errs by some `step` (the rounding step of the dtype that is imitated), relative to its operands and
     result.
 
@@ -32,27 +33,25 @@ class Erring(TorchDispatchMode):
         super().__init__()
         self.dtype, self.step, self.calls = dtype, torch.finfo(dtype).eps, seed << 32
 
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (),
-                           kwargs: Mapping[str, Any] | None = None) -> Any:
-        given: dict[str, Any] = dict(kwargs or {})
-        exact = func(*args, **given)
-        if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags or not self._rounds(func, exact):
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        exact = op(*args, **kwargs)
+        if op._schema.is_mutable or torch.Tag.nondeterministic_seeded in op.tags or not self._rounds(op, exact):
             return exact
-        operands = [value for value in tree_leaves([args, given]) if _is_wide(value)]
-        terms = _terms(func, operands, exact)
+        operands = [value for value in tree_leaves([args, kwargs]) if _is_wide(value)]
+        terms = _terms(op, operands, exact)
         if terms > 1.5 and all(map(_is_whole, operands)):
             return exact
         share = max(1.0, math.sqrt(terms) / 2)
-        off = func(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), given))
+        off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
-    def _rounds(self, func: Any, exact: Any) -> bool:
+    def _rounds(self, op: Any, exact: Any) -> bool:
         """Whether an op computes floats, and floats only: indices of elements that are nearly equal must not depend on the noise of a
         copy.
         """
-        if any(result.alias_info is not None for result in func._schema.returns):
+        if any(result.alias_info is not None for result in op._schema.returns):
             return False
         leaves = tree_leaves(exact)
         return bool(leaves) and all(_is_wide(leaf) or leaf is None for leaf in leaves)
@@ -122,11 +121,11 @@ def _narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
     return torch.complex64 if value.is_complex() and dtype is torch.float32 else dtype
 
 
-def _terms(func: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
+def _terms(op: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
     """Roughly how many terms each element of the result is a sum of."""
     result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))
     sizes = [max(1, operand.numel()) for operand in operands]
-    if func.overloadpacket.__name__ in _CONTRACTING and len(sizes) > 1:
+    if op.overloadpacket.__name__ in _CONTRACTING and len(sizes) > 1:
         first, second = sorted(sizes)[-2:]
         return math.sqrt(first * second / result)
     return max(sizes, default=1) / result

@@ -171,7 +171,8 @@ class Eager:
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         """The results of the signature, those that are no outputs included; LoadError when the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
-        with restore_buffers(self.module):
+        # control flow runs as Python: compiled for each shape, it would cost more, and modes that watch its ops would not see them
+        with torch.compiler.set_stance("force_eager"), restore_buffers(self.module):
             outputs = run_eager(self.module, self.model, passed)
             leaves = {**outputs.positional, **outputs.leaves}  # a TorchScript file's named tuples are tuples to its program
             state = {"output": leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}

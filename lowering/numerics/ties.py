@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lowering.numerics.watching import Watching
 
 # Ops that say which elements they picked, where equal ones may be picked in any order: the position of their indices among the results.
 _PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0,
@@ -38,7 +39,7 @@ class Picked:
         return self.bases + indices.long() * self.stride
 
 
-class Picks(TorchDispatchMode):
+class Picks(Watching):
     """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in.
 
     `ties`: whether any op met equal elements.
@@ -53,22 +54,21 @@ class Picks(TorchDispatchMode):
         found = self._found.get(id(indices))
         return found[1] if found else None
 
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (),
-                           kwargs: Mapping[str, Any] | None = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = op(*args, **kwargs)
+        name = op.overloadpacket.__name__
         if name in _PICKING:
-            self._look(func, name, args, kwargs or {}, result)
+            self._look(op, name, args, kwargs, result)
         elif name in _SEARCHING and isinstance(sequence := args[_SEARCHING[name]], torch.Tensor):
             self.ties = self.ties or bool((sequence != sequence).any())
         elif name in _MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
-            moved = picked.bases.clone() if name == "_to_copy" else func(picked.bases, *args[1:], **(kwargs or {}))
+            moved = picked.bases.clone() if name == "_to_copy" else op(picked.bases, *args[1:], **kwargs)
             self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
         return result
 
-    def _look(self, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
-        given = {formal.name: formal.default_value for formal in func._schema.arguments if formal.has_default_value()}
-        given |= dict(zip((formal.name for formal in func._schema.arguments), args, strict=False)) | dict(kwargs)
+    def _look(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        given = {formal.name: formal.default_value for formal in op._schema.arguments if formal.has_default_value()}
+        given |= dict(zip((formal.name for formal in op._schema.arguments), args, strict=False)) | dict(kwargs)
         results = result if isinstance(result, tuple) else (result,)
         source, dim = given["self"], given.get("dim")
         if given.get("stable") is True or len(results) <= _PICKING[name] or source.dim() == 0 or source.numel() == 0:

@@ -11,6 +11,7 @@ import torch
 from lowering.errors import Problem
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Point
+from lowering.numerics.relations import Answers
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PointCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared. refused and accepted: sizes outside the ranges that the program declined, and that it took.
+    """What was compared. answers: what the program says to sizes that it has to refuse.
 
     declined: sizes inside the declared ranges that a guard of the program itself declines, with the guard; nothing is compared there.
     blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.
@@ -53,8 +54,7 @@ class Verification:
     """
 
     points: tuple[PointCheck, ...]
-    refused: tuple[str, ...] = ()
-    accepted: tuple[str, ...] = ()
+    answers: Answers = field(default_factory=Answers)
     blame: str = ""
     budget: Mapping[str, float] = field(default_factory=dict)
     kept: tuple[tuple[Point, Mapping[str, torch.Tensor], tuple[torch.Tensor, ...]], ...] = ()
@@ -93,7 +93,7 @@ class Verification:
                 if level.refused:
                     found.append(Problem(at, f"refuses sizes inside its ranges: {level.failure}", self.blame))
         fix = "its assertions do not cover this range"
-        return found + [Problem("program", f"takes sizes outside its ranges: {why}", fix) for why in self.accepted]
+        return found + [Problem("program", f"takes sizes outside its ranges: {why}", fix) for why in self.answers.accepted]
 
     @property
     def failures(self) -> list[Problem]:
@@ -117,7 +117,8 @@ class Verification:
             "not_tried": list(self.not_tried), "random": list(self.random), "weakened": dict(self.weakened),
             "max_abs": self.max_abs, "max_rel": self.max_rel,
             "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],
-            "refused": list(self.refused), "accepted": list(self.accepted), "blame": self.blame, "budget": dict(self.budget),
+            "refused": list(self.answers.refused), "accepted": list(self.answers.accepted), "undecided": list(self.answers.undecided),
+             "blame": self.blame, "budget": dict(self.budget),
         }  # fmt: skip
 
 

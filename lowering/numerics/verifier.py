@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import torch
 
-from lowering.eager import inputs
-from lowering.errors import LoadError, ShapelineError
+from lowering.errors import LoadError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, special_values, xla
+from lowering.numerics import comparison, relations, special_values, xla
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.points import Point, Space, are_all, declined, not_tried, outside, points
+from lowering.numerics.points import Point, Space, are_all, declined, not_tried, points
 from lowering.numerics.runner import Run, Tensors, label_of, runs_here
 from lowering.numerics.verification import PointCheck, Verification
 from lowering.numerics.xla import Xla
@@ -87,10 +86,10 @@ def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TO
                 else:
                     at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
                     special.append(compare(at, changed, bench.reference(at, changed, twice=False, seed=seed)))
-    refused, accepted = refusals(program, bench) if program.level in (Level.STABLEHLO, Level.MHLO) else ((), ())
+    answers = _answers(program, bench.space) if program.level in (Level.STABLEHLO, Level.MHLO) else relations.Answers()
     budget = {"elements": budget_elements, "seconds": budget_seconds}
     return Verification(
-        tuple(checks), refused, accepted, blame, budget, tuple(kept), tuple(declined(bench.space, seed)), tuple(special), left_out,
+        tuple(checks), answers, blame, budget, tuple(kept), tuple(declined(bench.space, seed)), tuple(special), left_out,
         tuple(not_tried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.weakened(bench.model.tolerances),
@@ -119,33 +118,17 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
     return ""
 
 
-def refusals(program: Program, bench: Bench) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(declined with which words, taken) of the sizes just outside the ranges; both empty when the program carries no assertion."""
-    if not carries_assertions(program):
-        return (), ()
-    assert program.signature is not None
-    text = mlir.text(program.ir, elide=None)
-    refused, accepted = [], []
-    for why, sizes in outside(bench.space):
-        given = inputs.compute_shapes(bench.model, bench.space.arguments(sizes))
-        shapes = [
-            (program.weights[argument.name].dtype, tuple(program.weights[argument.name].shape)) if argument.kind != "input"
-            else (getattr(torch, argument.dtype), given[argument.name])
-            for argument in program.signature.arguments
-        ]
-        known = {position: sizes[argument.value] for position, argument in enumerate(program.signature.arguments)
-                 if argument.value is not None}
-        try:
-            xla.refine(text, shapes, known)
-        except ShapelineError as error:
-            refused.append("; ".join(problem.cause for problem in error.problems))
-        else:
-            accepted.append(why)
-    return tuple(refused), tuple(accepted)
+def _answers(program: Program, space: Space) -> relations.Answers:
+    """What the program says to each broken relation; nothing where it was lowered without assertions."""
+    assertions = xla.Assertions.of(mlir.text(program.ir, elide=None))
+    above = program.at(Level.STABLEHLO)
+    if assertions.module is None and (above is None or not carries_assertions(above)):
+        return relations.Answers()
+    return relations.ask(program, space, assertions)
 
 
 def carries_assertions(program: Program) -> bool:
-    """Whether an HLO program holds a shape_assertion."""
+    """Whether an HLO program holds a shape assertion."""
     calls = (operation for operation in mlir.walk_operations(program.ir) if operation.name.endswith(".custom_call"))
     return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 

@@ -61,28 +61,74 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
 
     Refused with the program's own messages when a shape_assertion of it fails; StageFailed when a dim depends on more than the shapes.
     """
-    from jaxlib.mlir import ir, passmanager
+    from jaxlib.mlir import ir
 
-    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
-    to_stablehlo = "func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo"
-    pipeline = f"builtin.module({to_stablehlo},stablehlo-refine-arguments{{types={element_types}}})"
     with _context(), ir.Location.unknown():
-        try:
-            parsed = ir.Module.parse(module)
-            if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
-                # the refinement reads no size from a bounded dim
-                parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
-            mlir.fix_arguments(parsed, values)
-            passmanager.PassManager.parse(pipeline).run(parsed.operation)
-            scalars.fold(parsed)
-        except ir.MLIRError as error:
-            cause = _cause(error).removeprefix("'func.func' op ")
-            kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed
-            raise kind(Problem("@main", cause), str(error)) from None
+        parsed = _refine_arguments(_parse(module), shapes, values)
         # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
         return _refined(mlir.to_bytecode(parsed), whole=True)
+
+
+@dataclass(frozen=True)
+class Assertions:
+    """The shape assertions of a program, without the program: asking them takes a small part of the time that refining it takes.
+
+    module: bytecode; None if there is none. count: of the assertions.
+    """
+
+    module: bytes | None
+    count: int
+
+    @staticmethod
+    def of(module: str | bytes) -> Assertions:
+        """The assertions of a module (text or bytecode, entry `@main`)."""
+        from jaxlib.mlir import ir
+
+        with _context(), ir.Location.unknown():
+            parsed = _parse(module)
+            count = sum(map(_is_assertion, mlir.walk_operations(parsed)))
+            return Assertions(_only_assertions(parsed), count)
+
+    def ask(self, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Raise Refused in the program's words if it declines arguments of these dtypes and shapes; StageFailed if none can be decided."""
+        from jaxlib.mlir import ir
+
+        if self.module is not None:
+            with _context(), ir.Location.unknown():
+                _refined(mlir.to_bytecode(_refine_arguments(ir.Module.parse(self.module), shapes, values)), whole=False)
+
+
+def _parse(module: str | bytes) -> Any:
+    """`module` in StableHLO. StageFailed when it is no MLIR."""
+    from jaxlib.mlir import ir, passmanager
+
+    try:
+        parsed = ir.Module.parse(module)
+        if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
+            # the refinement reads no size from a bounded dim
+            parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
+        passmanager.PassManager.parse("builtin.module(func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo)").run(parsed.operation)
+    except ir.MLIRError as error:
+        raise StageFailed(Problem("@main", _cause(error).removeprefix("'func.func' op ")), str(error)) from None
+    return parsed
+
+
+def _refine_arguments(module: Any, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int]) -> Any:
+    """`module` for arguments of these dtypes and shapes, in place. Refused when its types do not take them."""
+    from jaxlib.mlir import ir, passmanager
+
+    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
+    try:
+        mlir.fix_arguments(module, values)
+        passmanager.PassManager.parse(f"builtin.module(stablehlo-refine-arguments{{types={element_types}}})").run(module.operation)
+        scalars.fold(module)
+    except ir.MLIRError as error:
+        cause = _cause(error).removeprefix("'func.func' op ")
+        kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed
+        raise kind(Problem("@main", cause), str(error)) from None
+    return module
 
 
 def _refined(bytecode: bytes, whole: bool) -> bytes:

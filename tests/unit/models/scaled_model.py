@@ -43,6 +43,15 @@ ASSERTION = """
       {{error_message = "{message}"}} : (tensor<i1>) -> ()
 """
 
+EQUALITY = """
+    %size_x = "{dialect}.get_dimension_size"(%x) <{{dimension = 0 : i64}}> : (tensor<?x16xf32>) -> tensor<i32>
+    %size_ids = "{dialect}.get_dimension_size"(%ids) <{{dimension = 0 : i64}}> : (tensor<?xi64>) -> tensor<i32>
+    %is_equal = "{dialect}.compare"(%size_x, %size_ids) <{{comparison_direction = #{dialect}<comparison_direction EQ>}}>
+      : (tensor<i32>, tensor<i32>) -> tensor<i1>
+    "{dialect}.custom_call"(%is_equal) <{{call_target_name = "shape_assertion", has_side_effect = true}}>
+      {{error_message = "dim 0 of ids must be batch"}} : (tensor<i1>) -> ()
+"""
+
 HLO = """module {{
   func.func @main(%weight: tensor<16x8xf32>, %x: tensor<?x16xf32>, %ids: tensor<?xi64>) -> (tensor<?x8xf32>, tensor<?xi64>) {{{assertion}
     %product = "{dialect}.dot"(%x, %weight) : (tensor<?x16xf32>, tensor<16x8xf32>) -> tensor<?x8xf32>
@@ -73,10 +82,11 @@ class Scaled(torch.nn.Module):
         return {"logits": torch.relu(x @ self.weight), "count": 2 * ids}
 
 
-def hlo(dialect: str, relu: str = "maximum", double: str = "add", bounds: tuple[str, ...] = ("LE", "GE")) -> str:
-    """The model as StableHLO or MHLO text, with assertions of the bounds of batch."""
+def hlo(dialect: str, relu: str = "maximum", double: str = "add", bounds: tuple[str, ...] = ("LE", "GE", "EQ")) -> str:
+    """The model as StableHLO or MHLO text, with assertions of the bounds of batch, and that it is the size of both inputs."""
     said = {"LE": (64, "batch must be at most 64"), "GE": (1, "batch must be at least 1")}
-    lines = "".join(ASSERTION.format(dialect=dialect, way=way, bound=said[way][0], message=said[way][1]) for way in bounds)
+    lines = "".join(EQUALITY.format(dialect=dialect) if way == "EQ"
+                    else ASSERTION.format(dialect=dialect, way=way, bound=said[way][0], message=said[way][1]) for way in bounds)
     return HLO.format(dialect=dialect, relu=relu, double=double, assertion=lines)
 
 

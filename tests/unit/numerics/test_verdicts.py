@@ -353,10 +353,11 @@ class Never(torch.nn.Module):
 def guarded(*guards: str) -> Program:
     """A program down to MHLO whose signature has these guards, and is traced at n = 5."""
     program = exported(model(Never, high=10_000))
+    assert program.signature is not None
+    program = replace(program, signature=replace(program.signature, guards=guards))
     for stage in (ToTorchScript(deployable=False), ToTorchDialect(), ToStableHLO(), ToMHLO()):
         program = stage.apply(program, Silent())
-    assert program.signature is not None
-    return replace(program, signature=replace(program.signature, guards=guards))
+    return program
 
 
 def test_no_point_and_fewer_points_than_asked_are_never_silent() -> None:
@@ -418,3 +419,17 @@ def test_a_weakened_tolerance_is_a_warning_and_makes_the_job_unverified(tmp_path
     result = lowered(model(Never, tolerances={"float32": Tolerance(1e-3, 1e-4, "planted")}), tmp_path, values=())
     assert (result.outcome, codes(result)) == ("ok", {"tolerance_weakened"})
     assert result.unverified == "tolerances were weakened: float32 (planted)"
+
+
+class Conditional(torch.nn.Module):
+    """Takes a branch by its data, in which it is off by 1 when it is exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wrong = 1.0 if torch.compiler.is_exporting() else 0.0
+        return torch.cond(x.sum() > 0, lambda value: value.sin() + wrong, lambda value: value.cos(), (x,))
+
+
+def test_wrong_numbers_in_a_branch_are_a_mismatch_that_float64_judges(tmp_path: Path) -> None:
+    result = lowered(model(Conditional), tmp_path, values=())
+    assert result.outcome == "mismatch", result.problems
+    assert "float64 sides with eager" in result.problems[0].cause

@@ -162,7 +162,7 @@ def test_a_right_program_is_verified_and_its_points_recorded(tmp_path: Path) -> 
     assert all(point["sizes"] != MODEL.examples() for point in recorded["points"])
     assert all(set(point["levels"]) == {"torchscript", "mhlo"} for point in recorded["points"])
     assert recorded["max_abs"] < 1e-4
-    assert set(recorded["refused"]) == {"batch must be at least 1", "batch must be at most 64"}
+    assert set(recorded["refused"]) == {"batch must be at least 1", "batch must be at most 64", "dim 0 of ids must be batch"}
     assert heard.codes == []
     assert isinstance(verified, Verified)
     record, results = stage.save(verified, tmp_path / "06-verify")
@@ -209,6 +209,11 @@ def test_an_error_at_large_sizes_only_is_found_at_the_upper_corner() -> None:
 def test_sizes_outside_the_range_that_a_program_takes_are_a_mismatch() -> None:
     with pytest.raises(Mismatch, match=r"takes sizes outside its ranges: batch must be \[1, 64\], and is 65"):
         Verify(platforms=("cpu",)).apply(program(mhlo=hlo("mhlo", bounds=("GE",))), Heard())
+
+
+def test_a_dropped_equality_is_a_mismatch_although_the_program_fails_without_it() -> None:
+    with pytest.raises(Mismatch, match=r"dim 0 of ids must be batch = \d+, and is \d+"):
+        Verify(platforms=("cpu",)).apply(program(mhlo=hlo("mhlo", bounds=("LE", "GE"))), Heard())
 
 
 def test_a_program_without_assertions_is_warned_about() -> None:

@@ -66,7 +66,7 @@ def failure(model: Model, export: Export | None = None) -> str:
 def verified(program: Program) -> Verification:
     """The comparison with eager, which must agree at four sizes or more, and refuse what is outside."""
     found, _ = verify(program, levels=(Level.EXPORTED, Level.MHLO))
-    assert len(found.points) >= 4 and not (found.mismatches or found.failures or found.accepted)
+    assert len(found.points) >= 4 and not (found.mismatches or found.failures or found.answers.accepted)
     return found
 
 
@@ -132,7 +132,7 @@ def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
     assert any(message.startswith("n % 2 == 0 does not hold at n=3 (") for message in notes.said["guard_within_range"])
     assert scalar_assertions(program)
     found = verified(program)
-    assert any("n % 2 == 0" in refused for refused in (*found.refused, *found.declined))
+    assert any("n % 2 == 0" in refused for refused in (*found.answers.refused, *found.declined))
 
 
 def test_a_range_that_is_refused_is_said_once_and_with_its_fix() -> None:

@@ -83,8 +83,8 @@ def test_every_level_agrees_with_eager_at_several_values(crop: Program, temperat
 
 def test_a_value_outside_its_range_is_refused(crop: Program) -> None:
     found, _ = verify(crop, count=1)
-    assert not found.accepted
-    assert any("columns must be at most 30, got 31" in words for words in found.refused)
+    assert not found.answers.accepted
+    assert any("columns must be at most 30, got 31" in words for words in found.answers.refused)
 
 
 def test_floats_and_bools_are_data(temperature: Program) -> None:
