@@ -130,6 +130,8 @@ class Rewrite:
         """Use `by` wherever `value` is used; a scalar's uses are turned when they are reached."""
         if self.known.numbers(by) is None:
             self.known.learn_values(by, self.known.numbers(value))
+        if self.known.affine_map(by) is None and by.type == value.type:
+            self.known.learn_affine_map(by, self.known.affine_map(value))
         self._now[value] = by
         if value.type == by.type:
             value.replace_all_uses_with(by)

@@ -209,8 +209,7 @@ TABLE: dict[Any, Row] = {
     aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
     aten.layer_norm.default: Row(_decompose_composite(aten.layer_norm.default), "no lowering over several dims",
                                  lambda node: len(node.args[1]) > 1),
-    aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim",
-                                    lambda node: not indexing.scatters_within(node)),
+    aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim", indexing.has_step),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
     aten.fill.Tensor: Row(factories.fill, _NONE),
     **{op.padding: Row(_decompose_composite(op.padding), "an even kernel gives wrong shapes")
@@ -247,6 +246,10 @@ TABLE: dict[Any, Row] = {
         aten.embedding_bag.default, aten.embedding_bag.padding_idx, aten._embedding_bag.default, aten._embedding_bag_forward_only.default)},
     aten.col2im.default: Row(folding.col2im, _NONE),
     aten.native_batch_norm.default: Row(_find_in_table(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
+    aten.index_copy.default: Row(scattering.index_copy, _NONE),
+    aten.index_add.default: Row(scattering.index_add, _NONE),
+    **{getattr(aten.index_fill, form): Row(indexing.index_fill, "torch's own needs index_copy to take negative indices")
+       for form in ("int_Scalar", "int_Tensor")},
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
     aten.put.default: Row(scattering.put, _NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),

@@ -43,22 +43,9 @@ def _read_indices(node: Node) -> list[Tensor]:
 
 
 def index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    """Compute aten::index.Tensor as one index_select over the merged indexed dims."""
-    chosen = [dim for dim, given in enumerate(indices) if given is not None]
-    sizes = [tensor.shape[dim] for dim in chosen]
-    places = torch.broadcast_tensors(*(_count_from_start(indices[dim], tensor.shape[dim]) for dim in chosen))
-    linear: Any = places[0]
-    for place, size in zip(places[1:], sizes[1:], strict=True):
-        linear = linear * size + place
-    others = [dim for dim in range(tensor.dim()) if dim not in chosen]
-    gathered = tensor.permute(chosen + others).flatten(0, len(chosen) - 1) if len(chosen) > 1 else tensor.movedim(chosen[0], 0)
-    taken = gathered.index_select(0, linear.flatten())
-    shape = [*linear.shape, *(tensor.shape[dim] for dim in others)]
-    result = taken.reshape(shape)
-    if chosen != list(range(chosen[0], chosen[-1] + 1)):
-        return result  # the indices are not adjacent, so their dims come first
-    width = linear.dim()
-    return result.movedim(list(range(width)), list(range(chosen[0], chosen[0] + width))) if width and chosen[0] else result
+    """Compute aten::index.Tensor with all indices counted from the start."""
+    counted = [None if given is None else _count_from_start(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
+    return torch.ops.aten.index.Tensor(tensor, counted)  # type: ignore[no-any-return]
 
 
 def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
@@ -74,6 +61,14 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
         shape = _indexed_shape(tensor, counted)
         values = values.expand(shape) if values.dim() < len(shape) else values
     return torch.ops.aten.index_put.default(tensor, counted, values, accumulate)
+
+
+def index_fill(tensor: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """Write a number, or a 0-d tensor, to the slices along `dim` at `index`. Negative indices count from the end."""
+    if tensor.dim() == 0:
+        return index_fill(tensor.unsqueeze(0), 0, index, value).squeeze(0)
+    value = torch.full_like(tensor.new_empty([]), value) if isinstance(value, int | float | complex) else value.to(tensor.dtype)
+    return torch.ops.aten.index_put.default(tensor, [*[None] * (dim % tensor.dim()), index.reshape(-1)], value)  # type: ignore[no-any-return]
 
 
 def _indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any]:
@@ -109,27 +104,16 @@ def select(tensor: Tensor, dim: int, index: Any) -> Tensor:
     return tensor.index_select(dim, _count_from_start(places, tensor.shape[dim])).squeeze(dim)
 
 
-def scatters_within(node: Node) -> bool:
-    """Return whether a slice_scatter node writes between constant bounds inside a dim of constant size."""
-    dim, start, end = (node.args[place] if place < len(node.args) else default for place, default in ((2, 0), (3, None), (4, None)))
-    size = node.args[0].meta["val"].shape[dim]  # type: ignore[union-attr, index]
-    bounds = (start, end, size)
-    return all(isinstance(bound, int) for bound in bounds) and 0 <= start <= end <= size  # type: ignore[operator]
+def has_step(node: Node) -> bool:
+    """Return whether a slice_scatter node writes to indices that are not adjacent."""
+    return len(node.args) > 5 and node.args[5] != 1
 
 
 def slice_scatter(tensor: Tensor, source: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
-    """Compute aten::slice_scatter between any bounds. The index of each element decides between `source` and `tensor`."""
-    size = tensor.shape[dim]
-    first, stop = bound(start, 0, size), bound(end, size, size)
-    places = torch.arange(size, device=tensor.device)
-    is_inside = (places >= first) & (places < stop)
-    if step != 1:
-        is_inside = is_inside & (torch.remainder(places - first, step) == 0)
-    # a row before the source's rows, so that there is one to read if the slice is empty
-    row = source.new_zeros([1 if at == dim % tensor.dim() else length for at, length in enumerate(source.shape)])
-    offsets = places - first if step == 1 else torch.div(places - first, step, rounding_mode="floor")
-    taken = torch.cat([row, source], dim).index_select(dim, torch.where(is_inside, offsets + 1, 0))
-    return torch.where(is_inside.reshape([-1, *[1] * (tensor.dim() - 1 - dim % tensor.dim())]), taken, tensor)
+    """Compute aten::slice_scatter with any step. The source has the size of the slice."""
+    dim = dim % tensor.dim()
+    places = torch.arange(source.shape[dim], device=tensor.device) * step + bound(start, 0, tensor.shape[dim])
+    return tensor.scatter(dim, places.reshape([-1, *[1] * (tensor.dim() - 1 - dim)]).expand(source.shape), source)
 
 
 def bound(given: Any, default: Any, size: Any) -> Any:

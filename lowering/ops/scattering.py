@@ -10,12 +10,30 @@ from torch.fx import Node
 Tensor: TypeAlias = torch.Tensor
 
 
+def index_copy(tensor: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Write the slices of `source` to those of `tensor` at `index`. Eager takes no negative index."""
+    if tensor.dim() == 0:
+        return index_copy(tensor.unsqueeze(0), 0, index.reshape(-1), source.reshape(-1)).squeeze(0)
+    return tensor.scatter(dim, _spread(index, source, dim), source)
+
+
+def index_add(tensor: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """Add the slices of `source`, times `alpha`, to those of `tensor` at `index`. Eager takes no negative index."""
+    if tensor.dim() == 0:
+        return index_add(tensor.unsqueeze(0), 0, index.reshape(-1), source.reshape(-1), alpha=alpha).squeeze(0)
+    return tensor.scatter_add(dim, _spread(index, source, dim), source if alpha == 1 else source * alpha)
+
+
+def _spread(index: Tensor, source: Tensor, dim: int) -> Tensor:
+    """Return the index of each element of `source`, from one index for each of its slices along `dim`."""
+    return index.reshape(-1, *(1 for _ in source.shape[dim % source.dim() + 1 :])).expand(source.shape).to(torch.int64)
+
+
 def index_reduce(tensor: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
     """Reduce the slices of `source` into those of `tensor` at `index`."""
     if tensor.dim() == 0:
         return index_reduce(tensor.unsqueeze(0), 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self).squeeze(0)
-    dim = dim % tensor.dim()
-    places = index.reshape(-1, *(1 for _ in source.shape[dim + 1 :])).expand(source.shape)
+    places = _spread(index, source, dim)
     named = {"prod": "prod", "mean": "mean", "amin": "amin", "amax": "amax"}[reduce]
     return tensor.scatter_reduce(dim, places, source, named, include_self=include_self)
 

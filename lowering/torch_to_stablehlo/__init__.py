@@ -3,6 +3,7 @@
 from lowering.torch_to_stablehlo import complex_numbers as complex_numbers
 from lowering.torch_to_stablehlo import convolution as convolution
 from lowering.torch_to_stablehlo import elementwise as elementwise
+from lowering.torch_to_stablehlo import indexing as indexing
 from lowering.torch_to_stablehlo import linear as linear
 from lowering.torch_to_stablehlo import numbers as numbers
 from lowering.torch_to_stablehlo import random as random
@@ -14,4 +15,4 @@ from lowering.torch_to_stablehlo.rewriting import RULES as RULES
 from lowering.torch_to_stablehlo.rewriting import lower as lower
 
 # Ops that torch-mlir would decompose into a form that has no lowering.
-WHOLE = ("aten.normal_functional", "aten.select_scatter")
+WHOLE = ("aten.normal_functional", "aten.select_scatter", "aten.slice_scatter", "aten.index.Tensor", "aten.index_put")

@@ -87,14 +87,7 @@ def _view_as_real(call: Call) -> Sequence[ir.Value]:
     halves = []
     for name in ("real", "imag"):
         part = call.make(f"stablehlo.{name}", [given], tensor_type(shape[:-1], element))
-        sizes = call.make("tensor.from_elements", [*_dim_sizes(call, part), _index(call, 1)], f"tensor<{len(shape)}xindex>")
+        sizes = call.extents([*call.dims(part), call.index(1)])
         halves.append(call.make("stablehlo.dynamic_reshape", [part, sizes], tensor_type([*shape[:-1], 1], element)))
     return [call.make("stablehlo.concatenate", halves, call.result(), dimension=f"{len(shape) - 1} : i64")]
 
-
-def _dim_sizes(call: Call, value: ir.Value) -> list[ir.Value]:
-    return [call.make("tensor.dim", [value, _index(call, position)], "index") for position in range(ir.RankedTensorType(value.type).rank)]
-
-
-def _index(call: Call, number: int) -> ir.Value:
-    return call.make("arith.constant", [], "index", value=f"{number} : index")

@@ -42,9 +42,7 @@ def _clear_upper(call: Call, matrix: ir.Value) -> ir.Value:
 def _batch_sizes(call: Call, matrix: ir.Value) -> ir.Value:
     """Return the sizes of all dims but the last two."""
     count = ir.RankedTensorType(matrix.type).rank - 2
-    places = [call.make("arith.constant", [], "index", value=f"{position} : index") for position in range(count)]
-    sizes = [call.make("tensor.dim", [matrix, place], "index") for place in places]
-    return call.make("tensor.from_elements", sizes, f"tensor<{count}xindex>")
+    return call.extents(call.dims(matrix)[:count])
 
 
 @rule("aten.linalg_solve_triangular")

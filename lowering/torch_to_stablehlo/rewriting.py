@@ -49,6 +49,23 @@ class Call:
         """Return an operand as an int, float, bool, None, or list of these. Raises NotConstant if it is not a constant."""
         return _read_constant(self.op.operands[position])
 
+    def optional_tensors(self, position: int) -> list[ir.Value | None]:
+        """Return an operand that is a list of optional tensors as builtin tensors. Raises NotConstant if the list is not built by an op."""
+        owner = getattr(self.op.operands[position].owner, "operation", None)
+        if owner is None or owner.name != "torch.prim.ListConstruct":
+            raise NotConstant
+        return [self._optional_tensor(operand) for operand in owner.operands]
+
+    def _optional_tensor(self, value: ir.Value) -> ir.Value | None:
+        owner = getattr(value.owner, "operation", None)
+        if owner is not None and owner.name == "torch.derefine":
+            return self._optional_tensor(owner.operands[0])
+        if owner is not None and owner.name == "torch.constant.none":
+            return None
+        if not str(value.type).startswith("!torch.vtensor<["):
+            raise NotConstant
+        return self.make("torch_c.to_builtin_tensor", [value], to_builtin(value.type))
+
     def result(self, position: int = 0) -> ir.Type:
         """Return the type of a result as a builtin tensor."""
         return to_builtin(self.op.results[position].type)
@@ -71,6 +88,22 @@ class Call:
     def shape(self, value: ir.Value) -> ir.Value:
         """Create the dims of a builtin tensor as a 1-d tensor."""
         return self.make("shape.shape_of", [value], f"tensor<{ir.RankedTensorType(value.type).rank}xindex>")
+
+    def index(self, number: int) -> ir.Value:
+        """Create an index constant."""
+        return self.make("arith.constant", [], "index", value=f"{number} : index")
+
+    def dim(self, value: ir.Value, position: int) -> ir.Value:
+        """Create the size of one dim of a builtin tensor, as an index."""
+        return self.make("tensor.dim", [value, self.index(position)], "index")
+
+    def dims(self, value: ir.Value) -> list[ir.Value]:
+        """Create the size of every dim of a builtin tensor, as indices."""
+        return [self.dim(value, position) for position in range(ir.RankedTensorType(value.type).rank)]
+
+    def extents(self, sizes: Sequence[ir.Value]) -> ir.Value:
+        """Create a 1-d tensor of sizes, which are indices."""
+        return self.make("tensor.from_elements", sizes, f"tensor<{len(sizes)}xindex>")
 
     def converted(self, value: ir.Value, element: str) -> ir.Value:
         """Convert `value` to elements of another type."""

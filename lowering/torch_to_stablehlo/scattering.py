@@ -61,8 +61,7 @@ def _make_coordinates(call: Call, index: ir.Value, dim: int) -> ir.Value:
     for position in range(type_.rank):
         column = index if position == dim else call.make(
             "stablehlo.dynamic_iota", [call.shape(index)], index.type, iota_dimension=f"{position} : i64")  # fmt: skip
-        sizes = [call.make("tensor.dim", [index, _index(call, axis)], "index") for axis in range(type_.rank)]
-        wanted = call.make("tensor.from_elements", [*sizes, _index(call, 1)], f"tensor<{type_.rank + 1}xindex>")
+        wanted = call.extents([*call.dims(index), call.index(1)])
         columns.append(call.make("stablehlo.dynamic_reshape", [column, wanted], tensor_type([*shape, 1], str(type_.element_type))))
     if len(columns) == 1:
         return columns[0]
@@ -71,17 +70,22 @@ def _make_coordinates(call: Call, index: ir.Value, dim: int) -> ir.Value:
 
 
 def _scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, op: str | None) -> ir.Value:
-    """Write `updates` to the coordinates `places` of `given`.
-
-    They are combined with the old elements by `op`, or replace them if `op` is None.
-    """
+    """Write single elements to the coordinates `places` of `given`. See `scatter`."""
     rank = ir.RankedTensorType(given.type).rank
-    every = ", ".join(map(str, range(rank)))
-    numbers = f"#stablehlo.scatter<inserted_window_dims = [{every}], scatter_dims_to_operand_dims = [{every}], index_vector_dim = {rank}>"
+    every = list(range(rank))
+    numbers = f"inserted_window_dims = {every}, scatter_dims_to_operand_dims = {every}, index_vector_dim = {rank}"
+    return scatter(call, given, places, updates, op, numbers)
+
+
+def scatter(call: Call, given: ir.Value, places: ir.Value, updates: ir.Value, op: str | None, numbers: str) -> ir.Value:
+    """Write `updates` to the indices `places` of `given`.
+
+    They are combined with the old elements by `op`, or replace them if `op` is None. numbers: the text of StableHLO's attribute.
+    """
     scattered = ir.Operation.create(
         "stablehlo.scatter", results=[given.type], operands=[given, places, updates], regions=1,
-        attributes={"scatter_dimension_numbers": ir.Attribute.parse(numbers), "indices_are_sorted": ir.BoolAttr.get(False),
-                    "unique_indices": ir.BoolAttr.get(False)},
+        attributes={"scatter_dimension_numbers": ir.Attribute.parse(f"#stablehlo.scatter<{numbers}>"),
+                    "indices_are_sorted": ir.BoolAttr.get(False), "unique_indices": ir.BoolAttr.get(False)},
     )  # fmt: skip
     scalar = ir.RankedTensorType.get([], ir.RankedTensorType(given.type).element_type)
     block = scattered.regions[0].blocks.append(scalar, scalar)
@@ -115,6 +119,3 @@ def _fill(call: Call, like: ir.Value, number: float | int) -> ir.Value:
         attribute = ir.Attribute.parse(f"{float(number) if element.startswith(('f', 'bf')) else number} : {element}")
     return call.make("chlo.constant_like", [like], like.type, value=attribute)
 
-
-def _index(call: Call, number: int) -> ir.Value:
-    return call.make("arith.constant", [], "index", value=f"{number} : index")

@@ -19,18 +19,18 @@ def _slice(call: Call) -> Sequence[ir.Value]:
     given = call.tensor(0)
     rank = ir.RankedTensorType(given.type).rank
     dim, step = call.constant(1) % rank, call.constant(4)
-    sizes = [call.make("tensor.dim", [given, _index(call, position)], "index") for position in range(rank)]
+    sizes = call.dims(given)
     size = sizes[dim]
-    zero = _index(call, 0)
-    start = _read_bound(call, 2, size, zero)
-    end = call.make("arith.maxsi", [_read_bound(call, 3, size, size), start], "index")
-    starts, ends, steps = [zero] * rank, list(sizes), [_index(call, 1)] * rank
-    starts[dim], ends[dim], steps[dim] = start, end, _index(call, step)
-    vectors = [call.make("tensor.from_elements", values, f"tensor<{rank}xindex>") for values in (starts, ends, steps)]
+    zero = call.index(0)
+    start = read_bound(call, 2, size, zero)
+    end = call.make("arith.maxsi", [read_bound(call, 3, size, size), start], "index")
+    starts, ends, steps = [zero] * rank, list(sizes), [call.index(1)] * rank
+    starts[dim], ends[dim], steps[dim] = start, end, call.index(step)
+    vectors = [call.extents(values) for values in (starts, ends, steps)]
     return [call.make("stablehlo.real_dynamic_slice", [given, *vectors], call.result())]
 
 
-def _read_bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
+def read_bound(call: Call, position: int, size: ir.Value, default: ir.Value) -> ir.Value:
     """Return an operand as a bound in [0, size]."""
     if call.is_none(position):
         return default
@@ -41,11 +41,11 @@ def _read_bound(call: Call, position: int, size: ir.Value, default: ir.Value) ->
     if number >= sys.maxsize:
         return size
     if number >= 0:
-        return call.make("arith.minsi", [_index(call, number), size], "index")
+        return call.make("arith.minsi", [call.index(number), size], "index")
     if number < -sys.maxsize // 2:  # it stays below 0 even with the size added, and the sum might overflow
-        return _index(call, 0)
-    counted = call.make("arith.addi", [size, _index(call, number)], "index")
-    return call.make("arith.maxsi", [counted, _index(call, 0)], "index")
+        return call.index(0)
+    counted = call.make("arith.addi", [size, call.index(number)], "index")
+    return call.make("arith.maxsi", [counted, call.index(0)], "index")
 
 
 def _count_from_start(call: Call, position: int, size: ir.Value) -> ir.Value:
@@ -53,13 +53,10 @@ def _count_from_start(call: Call, position: int, size: ir.Value) -> ir.Value:
     number = call.make("torch_c.to_i64", [call.op.operands[position]], "i64")
     place = call.make("arith.index_cast", [number], "index")
     from_end = call.make("arith.addi", [place, size], "index")
-    is_negative = call.make("arith.cmpi", [place, _index(call, 0)], "i1", predicate="2 : i64")
+    is_negative = call.make("arith.cmpi", [place, call.index(0)], "i1", predicate="2 : i64")
     return call.make("arith.select", [is_negative, from_end, place], "index")
 
 
 def _clamp(call: Call, place: ir.Value, size: ir.Value) -> ir.Value:
-    return call.make("arith.minsi", [call.make("arith.maxsi", [place, _index(call, 0)], "index"), size], "index")
+    return call.make("arith.minsi", [call.make("arith.maxsi", [place, call.index(0)], "index"), size], "index")
 
-
-def _index(call: Call, number: int) -> ir.Value:
-    return call.make("arith.constant", [], "index", value=f"{number} : index")

@@ -1,4 +1,4 @@
-"""Writes to one slice of a tensor, at an index that may vary in a loop."""
+"""Writes to a slice of a tensor, as an update of that slice. A mask would rewrite the whole tensor."""
 
 from __future__ import annotations
 
@@ -7,21 +7,41 @@ from collections.abc import Sequence
 from torch_mlir import ir
 
 from lowering.torch_to_stablehlo.rewriting import Call, NotConstant, rule
+from lowering.torch_to_stablehlo.slicing import read_bound
+
+
+@rule("aten.slice_scatter")
+def _slice_scatter(call: Call) -> Sequence[ir.Value] | None:
+    """Lower aten::slice_scatter(self, src, dim, start, end, step). Return None for a step other than 1.
+
+    Eager requires `src` to have the size of the slice, so that it lies inside `self`.
+    """
+    if call.constant(5) != 1:
+        return None
+    given, source = call.tensor(0), call.tensor(1)
+    dim = call.constant(2) % ir.RankedTensorType(given.type).rank
+    start = call.make("arith.index_cast", [read_bound(call, 3, call.dim(given, dim), call.index(0))], "i64")
+    return [_update(call, given, source, dim, call.make("tensor.from_elements", [start], "tensor<i64>"))]
 
 
 @rule("aten.select_scatter")
 def _select_scatter(call: Call) -> Sequence[ir.Value]:
-    """Lower aten::select_scatter(self, src, dim, index) to an update of that slice. A mask would rewrite the whole tensor."""
+    """Lower aten::select_scatter(self, src, dim, index), at an index that may vary in a loop."""
     given, source = call.tensor(0), call.tensor(1)
     type_ = ir.RankedTensorType(given.type)
     dim = call.constant(2) % type_.rank
-    sizes = [_dim_size(call, source, axis - (axis > dim)) if axis != dim else _make_index(call, 1) for axis in range(type_.rank)]
-    shape = [ir.RankedTensorType(source.type).shape[axis - (axis > dim)] if axis != dim else 1 for axis in range(type_.rank)]
-    extents = call.make("tensor.from_elements", sizes, f"tensor<{type_.rank}xindex>")
-    update = call.make("stablehlo.dynamic_reshape", [source, extents], ir.RankedTensorType.get(shape, type_.element_type))
+    sizes, shape = call.dims(source), list(ir.RankedTensorType(source.type).shape)
+    extents = call.extents([*sizes[:dim], call.index(1), *sizes[dim:]])
+    one = ir.RankedTensorType.get([*shape[:dim], 1, *shape[dim:]], type_.element_type)
+    update = call.make("stablehlo.dynamic_reshape", [source, extents], one)
+    return [_update(call, given, update, dim, _start_index(call, given, dim))]
+
+
+def _update(call: Call, given: ir.Value, update: ir.Value, dim: int, start: ir.Value) -> ir.Value:
+    """Write `update` to `given` from index `start` of `dim`, and from 0 of the other dims."""
     zero = call.number(0, "i64")
-    starts = [_start_index(call, given, dim) if axis == dim else zero for axis in range(type_.rank)]
-    return [call.make("stablehlo.dynamic_update_slice", [given, update, *starts], given.type)]
+    starts = [start if axis == dim else zero for axis in range(ir.RankedTensorType(given.type).rank)]
+    return call.make("stablehlo.dynamic_update_slice", [given, update, *starts], given.type)
 
 
 def _start_index(call: Call, given: ir.Value, dim: int) -> ir.Value:
@@ -34,16 +54,8 @@ def _start_index(call: Call, given: ir.Value, dim: int) -> ir.Value:
         return call.number(index, "i64")
     counted = call.make("torch_c.to_i64", [call.op.operands[3]], "i64")
     place = call.make("tensor.from_elements", [counted], "tensor<i64>")
-    size = call.make("arith.index_cast", [_dim_size(call, given, dim)], "i64")
+    size = call.make("arith.index_cast", [call.dim(given, dim)], "i64")
     from_end = call.make("stablehlo.add", [place, call.make("tensor.from_elements", [size], "tensor<i64>")], "tensor<i64>")
     is_negative = call.make("stablehlo.compare", [place, call.number(0, "i64")], "tensor<i1>",
                             comparison_direction="#stablehlo<comparison_direction LT>")  # fmt: skip
     return call.make("stablehlo.select", [is_negative, from_end, place], "tensor<i64>")
-
-
-def _dim_size(call: Call, value: ir.Value, axis: int) -> ir.Value:
-    return call.make("tensor.dim", [value, _make_index(call, axis)], "index")
-
-
-def _make_index(call: Call, number: int) -> ir.Value:
-    return call.make("arith.constant", [], "index", value=f"{number} : index")

@@ -28,8 +28,8 @@ class Forms(torch.nn.Module):
         super().__init__()
         self.functions = functions
 
-    def forward(self, x0: torch.Tensor, x1: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        given = [x for x in (x0, x1) if x is not None]
+    def forward(self, x0: torch.Tensor, x1: torch.Tensor | None = None, x2: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        given = [x for x in (x0, x1, x2) if x is not None]
         return tuple(leaf for function in self.functions for leaf in _leaves(function(*(x.clone() for x in given))))
 
 

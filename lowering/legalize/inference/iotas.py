@@ -27,11 +27,15 @@ def learn(op: Any, known: Known) -> None:
 
 
 def map_of(value: Any, known: Known) -> AffineMap | None:
-    """The affine map that gives the elements of `value`; of a 0-d tensor, its value as a size."""
+    """The affine map that gives the elements of `value`; of a 0-d tensor, its value as a size, or as a number of its own."""
     if known.is_float(value) or not isinstance(value.type, ir.RankedTensorType):
         return None
-    values = known.values(value) if ir.RankedTensorType(value.type).rank == 0 else None
-    return known.affine_map(value) if values is None else AffineMap(values[0], ())
+    if ir.RankedTensorType(value.type).rank > 0:
+        return known.affine_map(value)
+    values = known.values(value)
+    if values is not None:
+        return AffineMap(values[0], ())
+    return AffineMap(known.element(value), ()) if _width(value) is not None else None
 
 
 def decide(op: Any, known: Known) -> bool | None:

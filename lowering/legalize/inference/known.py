@@ -23,6 +23,7 @@ class Known:
         self._dims: dict[Any, Shape] = {}
         self._values: dict[Any, tuple[Value, ...] | None] = {}
         self._maps: dict[Any, AffineMap | None] = {}
+        self._elements: dict[Any, Expression] = {}
         self._fresh = 0
         self._made: dict[Atom, int] = {}
 
@@ -49,6 +50,16 @@ class Known:
         values = self._values.get(value)
         return values if values is not None and all(isinstance(element, Expression) for element in values) else None  # type: ignore[return-value]
 
+    def element(self, value: Any) -> Expression:
+        """The element of a 0-d integer tensor that no rule gave, as an atom of its own, read from the tensor itself."""
+        if value not in self._elements:
+            self._elements[value] = self.unknown(Origin(value))
+        return self._elements[value]
+
+    def is_from_data(self, value: Expression) -> bool:
+        """Whether `value` depends on an element of a tensor, and not on dims alone."""
+        return any(self._origins[atom].position is None for atom in value.atoms() if atom.op == "symbol")
+
     def affine_map(self, value: Any) -> AffineMap | None:
         """The elements of an integer tensor as a function of their index, if they are an affine one."""
         return self._maps.get(value)
@@ -72,7 +83,7 @@ class Known:
 
     def forget(self, value: Any) -> None:
         """Drop what is known of a value that is about to be erased: MLIR gives its place to another."""
-        for known in (self._dims, self._values, self._maps):
+        for known in (self._dims, self._values, self._maps, self._elements):
             known.pop(value, None)  # type: ignore[attr-defined]
 
     def count(self) -> int:

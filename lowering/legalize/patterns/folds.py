@@ -9,7 +9,7 @@ from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference import iotas, matchers, shapes
 from lowering.legalize.inference.known import is_static
-from lowering.legalize.patterns import dots, heads, identities, movement
+from lowering.legalize.patterns import adjacent, dots, heads, identities, movement, windows
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.rules import Rules
 from lowering.sizes import expression as ex
@@ -123,6 +123,23 @@ def _choose(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.gather", "stablehlo.dynamic_gather")
 def _gather(op: Any, rewrite: Rewrite) -> None:
+    _first(op, rewrite, _take_all, adjacent.read_slice, windows.widen_gather)
+
+
+@_fold("stablehlo.scatter")
+def _scatter(op: Any, rewrite: Rewrite) -> None:
+    windows.widen_scatter(op, rewrite)
+    adjacent.update_slice(op, rewrite)
+
+
+@_fold("stablehlo.dynamic_update_slice")
+def _update_slice(op: Any, rewrite: Rewrite) -> None:
+    """An update of the whole tensor is the result."""
+    if _same_dims(op.operands[1], op.results[0], rewrite):
+        rewrite.replace(op.results[0], op.operands[1])
+
+
+def _take_all(op: Any, rewrite: Rewrite) -> None:
     """x[0], x[1], ... to the end, along its one dim or its first, is x."""
     source, result = op.operands[0], op.results[0]
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
@@ -182,6 +199,7 @@ def _iota(op: Any, rewrite: Rewrite) -> None:
                               iota_dimension="0 : i64") if length.constant is not None else \
                 emitter.op("stablehlo.dynamic_iota", [emitter.vector([length])], f"tensor<{size}x{element}>", iota_dimension="0 : i64")
         rewrite.known.learn_dims(line, (length,))
+        iotas.learn(line.owner, rewrite.known)
         _create(op, "stablehlo.dynamic_broadcast_in_dim", [line, op.operands[0]], rewrite,
                 broadcast_dimensions=ir.DenseI64ArrayAttr.get([position]))
 
