@@ -29,7 +29,7 @@ from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
 from lowering.store import weights
-from lowering.symbols import attempts, deadline, draft, packed, selftest, trace, views
+from lowering.symbols import attempts, closed_forms, deadline, draft, packed, selftest, trace, views
 from lowering.symbols.attempts import Captured
 from lowering.symbols.capture import Settings
 from lowering.symbols.exporting import NAME
@@ -93,7 +93,8 @@ class Export(Stage):
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
-        with _without_kernels():
+        least = min((symbol.smallest for symbol in built.model.symbols.values()), default=0)
+        with _without_kernels(), closed_forms.keep_sizes_short(least):
             captured = branches.with_asserted(self._capture(built.model, built.module, example, note), built, note)
             result = self._in_time(captured, built.model, note)
         return Program(Level.MODEL, built).lowered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -172,6 +173,41 @@ class EfficientNet(nn.Module):
         return self.conv(functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))).relu().mean((2, 3))
 
 
+class DeepEfficientNet(nn.Module):
+    """Five such convolutions, whose padding makes each size a function of the last one; by quotients of both signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4 if layer else 3, 4, 3, 2) for layer in range(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, conv in enumerate(self.convs):
+            wholes = [math.ceil(size / 2) if layer % 2 else -(size // -2) for size in x.shape[-2:]]
+            high, wide = (max((whole - 1) * 2 + 3 - size, 0) for whole, size in zip(wholes, x.shape[-2:], strict=True))
+            x = conv(functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))).relu()
+        return x.mean((2, 3))
+
+
+class WindowNet(nn.Module):
+    """Three stages that pad an image to whole windows, mix the pixels of each window, crop, and halve the image, as DaViT's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixes = nn.ModuleList(nn.Linear(49, 49) for _ in range(3))
+        self.halves = nn.ModuleList(nn.Conv2d(3, 3, 2, 2) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for mix, half in zip(self.mixes, self.halves, strict=True):
+            batch, channels, height, width = x.shape
+            padded = functional.pad(x, (0, (7 - width % 7) % 7, 0, (7 - height % 7) % 7))
+            rows, columns = padded.shape[2] // 7, padded.shape[3] // 7
+            windows = padded.view(batch, channels, rows, 7, columns, 7).transpose(3, 4).reshape(batch, channels, rows, columns, 49)
+            mixed = mix(windows).view(batch, channels, rows, columns, 7, 7).transpose(3, 4).reshape(padded.shape)
+            x = mixed[:, :, :height, :width]
+            x = half(functional.pad(x, (0, width % 2, 0, height % 2)))
+        return x.mean((2, 3))
+
+
 class MobileViT(nn.Module):
     """Folds an image into patches, and attends between the pixels of the same position in each."""
 
@@ -189,7 +225,7 @@ class MobileViT(nn.Module):
         return patches.mean(2)
 
 
-NETS = (Inception, DenseNet, ConvNeXt, EfficientNet, MobileViT)
+NETS = (Inception, DenseNet, ConvNeXt, EfficientNet, DeepEfficientNet, WindowNet, MobileViT)
 
 
 def model(kind: type[nn.Module], symbols: dict[str, Symbol], constants: dict[str, Any] | None = None, weights: Any = "random",
@@ -199,4 +235,5 @@ def model(kind: type[nn.Module], symbols: dict[str, Symbol], constants: dict[str
 
 
 def net(kind: type[nn.Module]) -> Model:
-    return model(kind, {"b": Symbol(1, 4), "h": Symbol(16, 64), "w": Symbol(16, 64)}, x=("b", 3, "h", "w"))
+    least = 29 if kind is WindowNet else 16  # two windows at the last stage: torch takes the layout of a single one for another
+    return model(kind, {"b": Symbol(1, 4), "h": Symbol(least, 64), "w": Symbol(least, 64)}, x=("b", 3, "h", "w"))
