@@ -25,7 +25,7 @@ from lowering.record.folder import OWN
 from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
-from lowering.stage import Rung, Stage
+from lowering.stage import Note, Rung, Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
@@ -217,30 +217,56 @@ class Runner:
         return result
 
     def apply(self, name: str, stage: Stage, program: Program, watch: Watch) -> Program:
-        """Apply a stage to `program`, and check that the result has the level that the stage declares."""
+        """Apply a stage to `program`, measure its phases, and report the state of the inputs."""
         with watch.phase("load"):
             _ = program.ir  # reads a program from the store, which happens on first access
         with watch.phase("requires"):
-            refusals = tuple(stage.requires(program))
-        if refusals:
-            raise Unsupported(refusals)
+            check_requirements(stage, program)
         with watch.phase("apply"):
-            result = stage.apply(program, self.recorder)
-        if result.level is not stage.target:
-            raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
+            result = apply_checked(name, stage, program, self.recorder)
         if result.ir is not program.ir:
-            self.report_standing(result)
+            report_standing(result, self.recorder)
         return result
 
-    def report_standing(self, made: Program) -> None:
-        """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
-        try:
-            standing = levels.find_standing(made)
-        except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
-            self.recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
-            return
-        if standing is not None:
-            self.recorder.say({"event": "standing", "standing": to_plain(standing)})
+
+def check_requirements(stage: Stage, program: Program) -> None:
+    """Raise Unsupported with everything in `program` that the stage cannot lower."""
+    if refusals := tuple(stage.requires(program)):
+        raise Unsupported(refusals)
+
+
+def apply_checked(name: str, stage: Stage, program: Program, note: Note) -> Program:
+    """Apply a stage, and check that the result has the level that the stage declares."""
+    result = stage.apply(program, note)
+    if result.level is not stage.target:
+        raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
+    return result
+
+
+def report_standing(made: Program, recorder: Recorder) -> None:
+    """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
+    try:
+        standing = levels.find_standing(made)
+    except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
+        recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
+        return
+    if standing is not None:
+        recorder.say({"event": "standing", "standing": to_plain(standing)})
+
+
+def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
+    """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
+    if problems := check(stages, program.level):
+        raise StageFailed(problems)
+    for name, stage in stages.items():
+        recorder.begin(name, Path(), "")
+        check_requirements(stage, program)
+        result = apply_checked(name, stage, program, recorder)
+        report_standing(result, recorder)
+        if broken := tuple(stage.ensures(result)):
+            raise StageFailed(broken)
+        program = result
+    return program
 
 
 def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.output import REPORT, RUNS
 from flows.runs import copies, record
 from lowering.errors import ConfigError, Problem, suggest
-from lowering.record.folder import JOB
+from lowering.record.folder import JOB, SIGNATURE
 
 SHOWN = 8
 
@@ -26,7 +26,7 @@ def find_run(name: str, output: Path) -> Path:
 
 def find_job(name: str, run: str, output: Path) -> Path:
     """Return the folder of the job `name` of `run`. Raises ConfigError, listing the jobs, unless exactly one matches."""
-    if (Path(name) / JOB).is_file():
+    if any((Path(name) / file).is_file() for file in (JOB, SIGNATURE)):
         return Path(name).resolve()
     found = record.load(find_run(run, output))
     matches = [job for job in found.ids if job == name] or [job for job in found.ids if name.lower() in job.lower()]

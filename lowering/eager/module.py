@@ -56,6 +56,19 @@ def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
 
 
 @contextmanager
+def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Put the module into eval mode for the block, and each of its submodules back into its own mode after it."""
+    modes = [(part, part.training) for part in module.modules()]
+    if any(mode for _, mode in modes):  # an exported program's module has no eval()
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
 def restore_buffers(module: torch.nn.Module) -> Iterator[None]:
     """Restore the module's buffers at the end of the block."""
     before = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}

@@ -27,13 +27,12 @@ from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, results_of
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
-from lowering.record.folder import JOB, describe_library, is_own
+from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
 from lowering.signature import Signature
 from lowering.store import weights
 from lowering.types import DTYPES
 
 SCHEMA = "shapeline/signature/1"
-SIGNATURE = "signature.json"
 PROGRAM = "program.stablehlo"
 
 

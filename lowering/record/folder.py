@@ -23,6 +23,7 @@ TIMINGS = "timings.json"
 MANIFEST = "manifest.json"  # written last: it commits the result
 OWN = frozenset({JOB, REPRO, EVENTS, LOG, TIMINGS, MANIFEST})  # files that no stage writes
 COMPRESS = "compress_bytes"  # in job.json
+SIGNATURE = "signature.json"  # what the stage `package` writes: arguments, results, and the program that `shapeline exec` runs
 
 
 @dataclass(frozen=True)

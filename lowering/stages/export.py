@@ -65,10 +65,10 @@ class Export(Stage):
     extended_debug: Sequence[str] = ()
 
     def apply(self, program: Program, note: Note) -> Program:
-        model: Model = program.ir
+        model: Model = program.ir.model if isinstance(program.ir, Built) else program.ir
         if model.weights == "none":
             return self._weightless(model, note)
-        module = instantiate(model)
+        module = program.ir.module if isinstance(program.ir, Built) else instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
         if model.checkpoint is None:
             _run_once(module, model, example)

@@ -12,9 +12,8 @@ from flows.config.plan import plan
 from lowering import files
 from lowering.job import Job
 from lowering.model import Model
-from lowering.numerics.artifact import SIGNATURE
 from lowering.plain import from_plain
-from lowering.record.folder import prepare
+from lowering.record.folder import SIGNATURE, prepare
 from lowering.record.result import JobResult
 from lowering.signature import Signature
 from lowering.symbols import SymbolRecord

@@ -17,6 +17,7 @@ from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.level import Level
 from lowering.numerics import artifact
+from lowering.record.folder import SIGNATURE
 from lowering.stage import Silent
 from lowering.stages.package import Package
 from lowering.stages.verify import Verify
@@ -62,7 +63,7 @@ print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for nam
 def test_an_artifact_taken_into_a_folder_of_another_depth_finds_its_weights(folder: Path) -> None:
     deeper = folder / "repro"
     deeper.mkdir()
-    for name in (artifact.SIGNATURE, artifact.PROGRAM):
+    for name in (SIGNATURE, artifact.PROGRAM):
         shutil.copy(folder / name, deeper / name)
     assert artifact.execute(deeper, {"batch": 3}).results["logits"].shape == (3, 8)
 
@@ -85,9 +86,9 @@ def test_a_recorded_result_that_differs_is_seen(folder: Path, tmp_path: Path) ->
     copy = tmp_path / "job"
     shutil.copytree(folder, copy)
     shutil.copytree(folder.parents[3] / "store" / "weights", tmp_path / "store")
-    described = files.read(copy / artifact.SIGNATURE)
+    described = files.read(copy / SIGNATURE)
     described["weights"]["store"] = "../store"
-    files.write(copy / artifact.SIGNATURE, described)
+    files.write(copy / SIGNATURE, described)
     kept = load_file(copy / "06-verify.safetensors")
     kept["0/eager/count"] += 1
     save_file(kept, copy / "06-verify.safetensors")
@@ -103,7 +104,7 @@ def test_wrong_sizes_are_refused(folder: Path, sizes: dict[str, int], words: str
 
 
 def test_signature_json_says_what_the_program_takes_and_gives(folder: Path) -> None:
-    described = files.read(folder / artifact.SIGNATURE)
+    described = files.read(folder / SIGNATURE)
     assert [(argument["kind"], argument["name"], argument["dims"]) for argument in described["signature"]["arguments"]] == [
         ("parameter", "weight", [16, 8]), ("input", "x", ["batch", 16]), ("input", "ids", ["batch"]),
     ]  # fmt: skip

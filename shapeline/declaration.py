@@ -1,0 +1,306 @@
+"""The declaration of a module that is already built: its arguments as trees of leaves, and its dynamic dims as symbols with ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch.utils import _pytree as pytree
+
+from lowering import recipe
+from lowering.eager import caches, pytrees
+from lowering.errors import ConfigError, Problem, suggest
+from lowering.model import Model, Symbol
+from lowering.sizes.dims import Affine, parse_dim
+from lowering.trees import TUPLE, Fill, Input
+from lowering.types import DTYPES
+
+Spec = Any  # the dims of an argument, in one of torch.export's forms
+_NAMES = {row.torch: name for name, row in DTYPES.items()}
+
+
+def declare(
+    name: str,
+    module: torch.nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: Any,
+    symbols: Mapping[str, Any],
+    fills: Mapping[str, Fill],
+) -> Model:
+    """Return the model that `lower` lowers. The parameters are those of `lower`. Raises ConfigError, which lists all problems."""
+    arguments = bind(module, args, kwargs)
+    if hasattr(dynamic_shapes, "dynamic_shapes"):  # torch's ShapesCollection and AdditionalInputs
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(module, tuple(args), dict(kwargs))
+    reading = _Reading({key: _read_symbol(key, value) for key, value in symbols.items()}, dict(fills))
+    specs = _name_specs(dynamic_shapes, arguments)
+    inputs: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    for key, value in arguments.items():
+        if any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value)):
+            inputs[key] = reading.read(value, specs.get(key), key, key)
+        else:
+            reading.refuse_dynamic(specs.get(key), key)
+            constants[key] = value
+    unknown = [key for key in fills if key not in reading.leaves]
+    known = f"tensors: {', '.join(reading.leaves)}"
+    reading.problems += [Problem(f"fills['{key}']", "names no tensor", suggest(key, reading.leaves) or known) for key in unknown]
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    factory = {recipe.TARGET: f"{type(module).__module__}.{type(module).__qualname__}"}  # for the record: the module itself is at hand
+    model = Model(name, factory, inputs, reading.choose_examples(), constants)
+    if problems := model.problems(name):
+        raise ConfigError(problems)
+    return model
+
+
+def bind(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names that forward gives them, without those that were left at their defaults."""
+    signature = inspect.signature(module.forward)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        cause = f"do not fit forward{signature}: {error}"
+        raise ConfigError(Problem("arguments", cause, "pass args and kwargs as to the module")) from None
+    found: dict[str, Any] = {}
+    for key, value in bound.arguments.items():
+        kind = signature.parameters[key].kind
+        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
+            fix = "wrap the module in one whose forward names its arguments"
+            raise ConfigError(Problem(f"argument '{key}'", "can only be passed by position, and an argument needs a name", fix))
+        found |= value if kind is inspect.Parameter.VAR_KEYWORD else {key: value}
+    return found
+
+
+def _name_specs(dynamic_shapes: Any, arguments: Mapping[str, Any]) -> Mapping[str, Spec]:
+    """Return `dynamic_shapes` by the names of the arguments. Raises ConfigError if it names another argument or has another length."""
+    if dynamic_shapes is None:
+        return {}
+    if isinstance(dynamic_shapes, Mapping):
+        if unknown := [str(key) for key in dynamic_shapes if key not in arguments]:
+            known = f"arguments: {', '.join(arguments)}"
+            raise ConfigError([Problem(f"dynamic_shapes['{key}']", "names no argument that was passed", suggest(key, arguments) or known)
+                               for key in unknown])
+        return dynamic_shapes
+    if len(dynamic_shapes) != len(arguments):
+        cause = f"has {len(dynamic_shapes)} entries, and {len(arguments)} arguments were passed"
+        raise ConfigError(Problem("dynamic_shapes", cause, "give one entry for each argument, or a mapping by name"))
+    return dict(zip(arguments, dynamic_shapes, strict=True))
+
+
+def _read_symbol(name: str, value: Any) -> Symbol:
+    """Return a symbol from a Symbol, a pair (min, max), or a mapping with the keys of a model's file."""
+    if isinstance(value, Symbol):
+        return value
+    keys = {field.name for field in dataclasses.fields(Symbol)}
+    if isinstance(value, Mapping) and set(value) <= keys:
+        return Symbol(**value)
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return Symbol(min=value[0], max=value[1])
+    fix = f"(min, max), or a mapping with {', '.join(sorted(keys))}"
+    raise ConfigError(Problem(f"symbols['{name}']", f"{value!r} is not a range", fix))
+
+
+@dataclasses.dataclass
+class _Reading:
+    """Collects leaves, symbols with the sizes at which they were seen, and problems."""
+
+    symbols: dict[str, Symbol]
+    fills: dict[str, Fill]
+    leaves: list[str] = dataclasses.field(default_factory=list)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+    def read(self, value: Any, spec: Spec, name: str, place: str) -> Any:
+        """Return the tree of one argument. name: the path of its leaves; place: for messages, with the same content."""
+        if isinstance(value, torch.Tensor):
+            return self._read_leaf(value, spec, name)
+        if isinstance(value, tuple) and not hasattr(value, "_fields"):
+            return {TUPLE: self._read_items(value, spec, name)}
+        if isinstance(value, list):
+            return self._read_items(value, spec, name)
+        if isinstance(value, Mapping):
+            return {key: self.read(item, _pick(spec, key), f"{name}.{key}", place) for key, item in value.items()}
+        if value is None or isinstance(value, bool | int | float | str):
+            self.refuse_dynamic(spec, name)
+            return value
+        return self._read_object(value, spec, name, place)
+
+    def _read_items(self, value: Sequence[Any], spec: Spec, name: str) -> list[Any]:
+        if spec is not None and len(spec) != len(value):
+            cause = f"has {len(spec)} entries for {len(value)} items"
+            self.problems.append(Problem(f"dynamic_shapes of '{name}'", cause, "give one for each"))
+            spec = None
+        return [self.read(item, None if spec is None else spec[index], f"{name}.{index}", name) for index, item in enumerate(value)]
+
+    def _read_object(self, value: Any, spec: Spec, name: str, place: str) -> Any:
+        kind = type(value)
+        target = {recipe.TARGET: f"{kind.__module__}.{kind.__qualname__}"}
+        if caches.is_cache(kind):
+            caches.register(kind)
+            return self._read_cache(value, spec, name, place, target)
+        if dataclasses.is_dataclass(value) or hasattr(value, "_fields"):
+            keys = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else list(value._fields)
+            items = iter(spec) if isinstance(spec, list | tuple) else None
+            return target | {key: self.read(getattr(value, key), next(items, None) if items else _pick(spec, key), f"{name}.{key}", place)
+                             for key in keys}  # fmt: skip
+        fix = "pass tensors, lists, tuples, dicts, dataclasses, named tuples or caches of transformers"
+        self.problems.append(Problem(f"argument '{name}'", f"is a {kind.__qualname__}, which cannot be declared", fix))
+        return None
+
+    def _read_cache(self, value: Any, spec: Spec, name: str, place: str, target: Mapping[str, str]) -> Any:
+        """Return the tree of a cache: the keys and values of its layers, whose dims torch.export takes as one list or a list of two."""
+        tensors = pytree.tree_leaves(value)
+        given = [None] * len(tensors) if spec is None else list(pytree.tree_leaves(spec, is_leaf=_is_leaf_spec))
+        if len(given) != len(tensors):
+            cause = f"has {len(given)} entries for {len(tensors)} tensors"
+            self.problems.append(Problem(f"dynamic_shapes of '{name}'", cause, "give one for the keys and the values of each layer"))
+            given = [None] * len(tensors)
+        dims = {id(tensor): spec for tensor, spec in zip(tensors, given, strict=True)}
+        layers = [{key: self.read(tensor, dims[id(tensor)], f"{name}.{caches.LAYERS}.{index}.{key}", place)
+                   for key, tensor in vars(layer).items() if isinstance(tensor, torch.Tensor) and id(tensor) in dims}
+                  for index, layer in enumerate(value.layers)]
+        return {**target, caches.LAYERS: layers}
+
+    def _read_leaf(self, value: torch.Tensor, spec: Spec, name: str) -> Input:
+        self.leaves.append(name)
+        if value.dtype not in _NAMES:
+            fix = f"one of {', '.join(DTYPES)}"
+            self.problems.append(Problem(f"argument '{name}'", f"has the dtype {value.dtype}, which cannot be lowered", fix))
+        dims = [self._read_dim(size, _pick(spec, position), f"{name}[{position}]") for position, size in enumerate(value.shape)]
+        if isinstance(spec, list | tuple) and len(spec) != value.dim():
+            self.problems.append(Problem(f"dynamic_shapes of '{name}'", f"has {len(spec)} dims for a tensor of rank {value.dim()}"))
+        fill = self.fills.get(name, _guess_fill(value))
+        return Input(_NAMES.get(value.dtype, str(value.dtype)), tuple(dims), fill)
+
+    def _read_dim(self, size: int, given: Any, place: str) -> int | str | None:
+        """Return a dim as a model declares it. given: an int, a Dim, one of torch's hints, or the text of an expression."""
+        if given is None or (isinstance(given, int) and not isinstance(given, bool)):
+            return size
+        if isinstance(given, str):
+            return self._note_size(given, size, place)
+        hint = getattr(getattr(given, "type", None), "name", None)  # Dim.AUTO, Dim.STATIC, Dim.DYNAMIC(min=..., max=...)
+        if hint in ("STATIC", "AUTO"):
+            return size if hint == "STATIC" else None
+        if hint == "DYNAMIC":
+            name = "_".join(filter(str.isidentifier, place.rstrip("]").replace("[", ".d").split(".")))
+            self._add(name, given.min, given.max, place)
+            return self._note_size(name, size, place)
+        root = getattr(given, "root", None)
+        if root is not None or hasattr(given, "max"):
+            source = given if root is None else root
+            self._add(source.__name__, source.min, source.max, place)
+            return self._note_size(given.__name__, size, place)
+        fix = "an int, a torch.export.Dim, or a text such as '2*seq'"
+        self.problems.append(Problem(f"dynamic_shapes of {place}", f"{given!r} is not a dim", fix))
+        return size
+
+    def _add(self, name: str, least: Any, most: Any, place: str) -> None:
+        """Add the symbol of a torch Dim. A Dim without bounds begins at 1 and has no end."""
+        symbol = Symbol(min=max(1, int(least or 0)), max=int(most) if isinstance(most, int) else None)
+        known = self.symbols.setdefault(name, symbol)
+        if (known.min, known.max) != (symbol.min, symbol.max):
+            cause = f"gives '{name}' another range: {symbol} beside {known}"
+            self.problems.append(Problem(f"dynamic_shapes of {place}", cause, "use one Dim"))
+
+    def _note_size(self, text: str, size: int, place: str) -> str:
+        """Remember the size of the symbol in a dim, and check that the argument's size is one that the expression takes."""
+        try:
+            dim = parse_dim(text)
+        except ValueError as error:
+            self.problems.append(Problem(f"dynamic_shapes of {place}", str(error)))
+            return text
+        if isinstance(dim, Affine) and dim.symbol in self.symbols:
+            count, rest = divmod(size - dim.offset, dim.scale)
+            if rest or self.sizes.setdefault(dim.symbol, count) != count:
+                cause = f"is '{text}', and the argument has {size} there; '{dim.symbol}' is {self.sizes.get(dim.symbol, '?')} elsewhere"
+                self.problems.append(Problem(f"dynamic_shapes of {place}", cause, "pass an example whose sizes fit"))
+        return text
+
+    def refuse_dynamic(self, spec: Spec, name: str) -> None:
+        if spec is not None and pytree.tree_leaves(spec, is_leaf=_is_leaf_spec) != []:
+            fix = "take the size from a tensor's shape, or declare the model in YAML with dtype: SymInt"
+            self.problems.append(Problem(f"dynamic_shapes of '{name}'", "is given for a value that is no tensor", fix))
+
+    def choose_examples(self) -> dict[str, Symbol]:
+        """Return the symbols, traced at the sizes of the arguments where a trace can be general there."""
+        taken = list(self.sizes.values())
+        return {name: dataclasses.replace(symbol, example=size) if symbol.example is None and (size := self.sizes.get(name, 0)) >= 2
+                and symbol.admits(size) and taken.count(size) == 1 else symbol for name, symbol in self.symbols.items()}  # fmt: skip
+
+
+def _pick(spec: Spec, key: Any) -> Any:
+    """Return the entry of a mapping or a sequence for a key or a position; None if there is none."""
+    if isinstance(spec, Mapping):
+        return spec.get(key)
+    return spec[key] if isinstance(spec, list | tuple) and isinstance(key, int) and key < len(spec) else None
+
+
+def _is_leaf_spec(spec: Any) -> bool:
+    return spec is None or (isinstance(spec, Mapping) and all(isinstance(key, int) for key in spec))
+
+
+def _guess_fill(value: torch.Tensor) -> Fill | None:
+    """Return a fill that stays inside the values of an example: random ints between its ends, or its constant. Floats: None, so randn."""
+    if value.is_floating_point() or value.is_complex() or not value.numel():
+        return None
+    least, most = int(value.min()), int(value.max())
+    return {"constant": least} if least == most else {"randint": [least, most + 1]}
+
+
+def list_tensors(arguments: Mapping[str, Any]) -> list[tuple[str, torch.Tensor]]:
+    """Return the tensors of bound arguments with the names that their leaves have in a model."""
+    return [(f"{key}.{path}" if path else key, leaf) for key, value in arguments.items() for path, leaf in pytrees.flatten(value)
+            if isinstance(leaf, torch.Tensor)]
+
+
+def take_apart(program: torch.export.ExportedProgram) -> tuple[torch.nn.Module, Sequence[Any], Mapping[str, Any], Any, dict[str, Symbol]]:
+    """Return an exported program as a module with its example arguments, their dims, and its symbols with their ranges.
+
+    torch keeps no names of Dims: a symbol is called after the first dim that has it, `x_d0`. Raises ConfigError without example arguments.
+    """
+    if program.example_inputs is None:
+        raise ConfigError(Problem("the exported program", "holds no example arguments", "export it again, or pass the module itself"))
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names: dict[Any, str] = {}
+    specs = []
+    for argument in program.graph_signature.user_inputs:
+        shape = getattr(values.get(str(argument)), "shape", ())
+        for position, size in enumerate(shape):
+            if isinstance(size, torch.SymInt):
+                for symbol in sorted(size.node.expr.free_symbols, key=str):
+                    names.setdefault(symbol, f"{argument}_d{position}")
+        specs.append({position: str(size.node.expr.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))
+                      for position, size in enumerate(shape) if isinstance(size, torch.SymInt)})
+    ranges = {str(symbol): span for symbol, span in program.range_constraints.items()}
+    symbols = {name: Symbol(min=max(1, int(span.lower)), max=int(span.upper) if span.upper.is_Integer else None)
+               for symbol, name in names.items() if (span := ranges.get(str(symbol)))}
+    args, kwargs = program.example_inputs
+    args_spec, kwargs_spec = pytree.tree_unflatten(specs, program.call_spec.in_spec)
+    module = _ByName(program.module(check_guards=False), len(args))
+    return module, args, kwargs, {**dict(zip(module.positional, args_spec, strict=True)), **kwargs_spec}, symbols
+
+
+class _ByName(torch.nn.Module):
+    """The module of an exported program, with all arguments by name: torch's takes none by name that was exported by position."""
+
+    def __init__(self, inner: torch.nn.Module, count: int):
+        super().__init__()
+        self._parameters, self._buffers, self._modules = inner._parameters, inner._buffers, inner._modules  # so weights keep their names
+        for part in inner.modules():
+            part.training = False  # its graph is what it is, and it has no eval()
+        self.training = False
+        signature = inspect.signature(inner.forward)
+        self.positional = tuple(signature.parameters)[:count]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            positional = [given.pop(name) for name in self.positional if name in given]
+            return inner(*positional, **given)
+
+        forward.__signature__ = signature  # type: ignore[attr-defined]
+        self.forward = forward

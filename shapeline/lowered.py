@@ -1,0 +1,159 @@
+"""`Lowered`: a program at every level, with its signature, the record of its dims, and ways to run, verify and save it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowering.eager.module import in_eval_mode
+from lowering.errors import Mismatch, Problem, StageFailed
+from lowering.ir import mlir
+from lowering.level import Level, Program
+from lowering.numerics import artifact
+from lowering.numerics.runner import results_of, runner
+from lowering.numerics.verification import Verification
+from lowering.numerics.verifier import verify
+from lowering.numerics.xla import Xla
+from lowering.record.result import Remark
+from lowering.signature import Signature
+from lowering.symbols import views
+from lowering.symbols.schema import SymbolRecord
+from shapeline import declaration
+
+MLIR = (Level.TORCH, Level.STABLEHLO, Level.MHLO)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A program in MLIR. Its str is the whole text; module: the module of the MLIR bindings."""
+
+    module: Any
+
+    def __str__(self) -> str:
+        return mlir.text(self.module, elide=None)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(mlir.text(self.module))}</pre>"
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """The fate of every dim. Its repr is the page that a run writes as symbols.md."""
+
+    record: SymbolRecord
+
+    def __repr__(self) -> str:
+        return views.format_page(self.record)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A lowered module. program: at the last level; symbols: the fate of its dims; warnings: what the stages recorded."""
+
+    program: Program
+    symbols: Symbols
+    warnings: tuple[Remark, ...] = ()
+    _device: Xla = field(default_factory=Xla, repr=False, compare=False)
+
+    @property
+    def exported(self) -> torch.export.ExportedProgram:
+        """The functional program of torch.export."""
+        return self._at(Level.EXPORTED).ir
+
+    @property
+    def torchscript(self) -> torch._C.Graph:
+        """The TorchScript graph."""
+        return self._at(Level.TORCHSCRIPT).ir
+
+    @cached_property
+    def mlir(self) -> Mapping[str, Text]:
+        """The programs in MLIR by level: `torch`, `stablehlo`, `mhlo`, as far as the module was lowered."""
+        found = {level.word: self.program.at(level) for level in MLIR}
+        return {word: Text(program.ir) for word, program in found.items() if program is not None}
+
+    @property
+    def signature(self) -> Signature:
+        """Arguments, weights first, results, ranges and guards: the same at every level."""
+        assert self.program.signature is not None
+        return self.program.signature
+
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """Parameters, buffers and tensor constants by name: arguments of the program, never part of an IR."""
+        return self.program.weights
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program at its last level (the MLIR levels by XLA on the CPU) on arguments of the module, and return what it returns.
+
+        XLA compiles once for each set of sizes. Raises Refused for arguments that do not fit, or sizes outside the ranges.
+        """
+        given = dict(declaration.list_tensors(declaration.bind(self._built.module, args, kwargs)))
+        computed = dict(zip(results_of(self.signature), self._run(given), strict=True))
+        values = [computed.get(result, result.value) for result in self.signature.results if result.kind in ("output", "constant")]
+        return torch.utils._pytree.tree_unflatten(values, self._at(Level.EXPORTED).ir.call_spec.out_spec)
+
+    def verify(self, points: int = 4) -> Verification:
+        """Compare the last level with the module at `points` or more shape points over the ranges. Raises Mismatch or StageFailed."""
+        with in_eval_mode(self._built.module):
+            found, _ = verify(self.program, points, [self.program.level])
+        if found.mismatches:
+            raise Mismatch(found.mismatches)
+        if found.failures or not found.points:
+            raise StageFailed(found.failures or Problem("verify", "no shape point could be compared", "widen the ranges"))
+        return found
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the IR of every level (`mhlo.mlir`, ...), symbols.json, symbols.md, and what `shapeline exec FOLDER` runs.
+
+        Raises OSError.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = list(self._save_levels(folder))
+        views.save(self.symbols.record, folder)
+        if self.program.level is Level.MHLO:
+            paths += artifact.save(self.program, folder, artifact.weights_store(folder))
+        return paths
+
+    def _save_levels(self, folder: Path) -> Iterator[Path]:
+        texts = {word: str(text) for word, text in self.mlir.items()}
+        if self.program.at(Level.TORCHSCRIPT) is not None:
+            texts[Level.TORCHSCRIPT.word] = str(self.torchscript)
+        texts[Level.EXPORTED.word] = self.exported.graph_module.print_readable(print_output=False)
+        suffixes = {Level.TORCHSCRIPT.word: ".ts", Level.EXPORTED.word: ".py"}
+        for word, text in texts.items():
+            path = folder / f"{word}{suffixes.get(word, '.mlir')}"
+            path.write_text(text, encoding="utf-8")
+            yield path
+
+    @cached_property
+    def _run(self) -> Any:
+        self._device.hold(self.weights)
+        return runner(self.program, self._device)
+
+    @property
+    def _built(self) -> Any:
+        return self._at(Level.MODEL).ir
+
+    def _at(self, level: Level) -> Program:
+        found = self.program.at(level)
+        if found is None:
+            raise AttributeError(f"the module was lowered to {self.program.level.word} only: pass until='{level.word}' or a later level")
+        return found
+
+    def __repr__(self) -> str:
+        dims = ", ".join(f"{name} {bound}" for name, bound in self.signature.symbols.items())
+        return f"Lowered({self._built.model.name} at {self.program.level.word}; {dims or 'static'}; {len(self.warnings)} warnings)"
+
+    def _repr_html_(self) -> str:
+        parts = [f"<details><summary>{word}</summary>{text._repr_html_()}</details>" for word, text in self.mlir.items()]
+        return f"<p>{html.escape(repr(self))}</p>{self.symbols._repr_html_()}{''.join(parts)}"
