@@ -73,6 +73,9 @@ def bind(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
             fix = "wrap the module in one whose forward names its arguments"
             raise ConfigError(Problem(f"argument '{key}'", "can only be passed by position, and an argument needs a name", fix))
         found |= value if kind is inspect.Parameter.VAR_KEYWORD else {key: value}
+    for leaf in pytree.tree_leaves(found):
+        if caches.is_cache(type(leaf)):  # not yet registered, so torch cannot take it apart
+            caches.register(type(leaf))
     return found
 
 
@@ -141,7 +144,6 @@ class _Reading:
         kind = type(value)
         target = {recipe.TARGET: f"{kind.__module__}.{kind.__qualname__}"}
         if caches.is_cache(kind):
-            caches.register(kind)
             return self._read_cache(value, spec, name, place, target)
         if dataclasses.is_dataclass(value) or hasattr(value, "_fields"):
             keys = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else list(value._fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 import torch
 from torch.export import AdditionalInputs, Dim, ShapesCollection, export
 from torch.utils import _pytree as pytree
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 import shapeline
 from flows.__main__ import main
 from lowering.errors import ConfigError
+from lowering.level import Level
 from shapeline import Lowered
 
 BATCH = Dim("batch", max=64)
@@ -185,3 +188,31 @@ def test_what_cannot_be_lowered_is_refused_by_name() -> None:
 
     with pytest.raises(shapeline.Unsupported, match="nonzero"):
         shapeline.lower(Picks(), (X,), dynamic_shapes={"x": {0: "n"}}, symbols={"n": (1, 9)})
+
+
+def test_a_language_model_takes_and_returns_its_cache() -> None:
+    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+
+    def make(batch: int, past: int) -> dict[str, Any]:
+        cache = DynamicCache(config=config)
+        cache.update(torch.randn(batch, 1, past, 16), torch.randn(batch, 1, past, 16), 0)
+        return {"input_ids": torch.randint(0, 64, (batch, 1)), "past_key_values": cache}
+
+    dims = {0: "batch", 2: "past"}
+    lowered = shapeline.lower(
+        LlamaForCausalLM(config), kwargs=make(3, 7), dynamic_shapes={"input_ids": {0: "batch"}, "past_key_values": [[dims, dims]]},
+        symbols={"batch": (1, 8), "past": (1, 100)})  # fmt: skip
+    given = make(2, 11)
+    want = lowered.program.at(Level.MODEL).ir.module(**copy.deepcopy(given))  # type: ignore[union-attr]
+    got = lowered(**given)
+    torch.testing.assert_close(got.logits, want.logits)
+    assert type(got.past_key_values) is DynamicCache
+    torch.testing.assert_close(got.past_key_values.layers[0].values, want.past_key_values.layers[0].values)
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(text.split("```python\n")[1].split("```")[0], {})  # noqa: S102 - the code that readers are told to run
+    assert "mhlo.dot" in capsys.readouterr().out
+    assert (tmp_path / "out" / "mhlo.mlir").is_file()
