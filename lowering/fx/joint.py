@@ -20,7 +20,7 @@ from lowering.eager.pytrees import name_leaves
 from lowering.errors import Problem, StageFailed
 from lowering.fx import cleanup
 from lowering.ir import source_lines
-from lowering.ops import recurrent
+from lowering.ops import recurrent, recurrent_gradients
 
 Table = Mapping[Any, Callable[..., Any]]
 
@@ -37,6 +37,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
     table: decompositions by op, including those of backward ops.
     """
     cleanup.inline_wrappers(captured.graph_module, detach=True)
+    _differentiate_layers(captured)
     _detach_all_but(captured, loss)
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     values = tuple(node.meta["val"] for node in placeholders)
@@ -78,7 +79,7 @@ def find_loops(captured: ExportedProgram) -> list[Problem]:
                 "is a loop of dynamic length, which has no gradient",
                 "make the dim static in training, so that the loop is unrolled")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)
-        if node.target is torch.ops.higher_order.while_loop or recurrent.has_dynamic_length(node)
+        if node.target is torch.ops.higher_order.while_loop
     ]  # fmt: skip
 
 
@@ -92,6 +93,13 @@ def _is_random(node: Node) -> bool:
     silent = [given[name] == 0 for name in ("p", "dropout_p", "dropout") if name in given]
     silent += [given[name] is False for name in ("train", "training") if name in given]
     return not any(silent)
+
+
+def _differentiate_layers(captured: ExportedProgram) -> None:
+    """Let recurrent layers of dynamic length be loops with a gradient, a loop back."""
+    for node in cleanup.calls(captured.graph_module):
+        if recurrent.has_dynamic_length(node):
+            node.target = recurrent_gradients.define(node.target)
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     """Return what replaces a call, or None for a call that reads no size."""
     if function is torch.numel:
         return _SCRIPT_OPS["numel"]
+    if function in _BROADCASTING:
+        return _take_along_dim
     if function in _NARROWS:
         return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
     replaced = _TORCH.get(function)
@@ -106,6 +108,7 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     return _SCRIPT_OPS[name] if name in _OF_TENSORS or are_numbers else None
 
 _NARROWS = (torch.narrow, torch.Tensor.narrow)
+_BROADCASTING = (torch.take_along_dim, torch.Tensor.take_along_dim)
 
 
 def _linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **settings: Any) -> torch.Tensor:
@@ -126,6 +129,17 @@ def _narrow(tensor: torch.Tensor, dim: int, start: torch.Tensor, length: Any) ->
     """Return torch.narrow from a start that a tensor holds."""
     places = torch.where(start < 0, start + tensor.shape[dim], start).reshape([1]) + torch.arange(length, device=tensor.device)
     return tensor.index_select(dim, places)
+
+
+def _take_along_dim(tensor: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """Return torch.take_along_dim. torch's own compares the sizes of all dims to broadcast them."""
+    if dim is None:
+        return tensor.reshape(-1).gather(0, indices.reshape(-1))
+    shapes = [[1 if place == dim % tensor.dim() else size for place, size in enumerate(each.shape)] for each in (tensor, indices)]
+    others = torch.broadcast_shapes(*shapes)
+    expanded = [each.expand([each.shape[place] if place == dim % tensor.dim() else size for place, size in enumerate(others)])
+                for each in (tensor, indices)]
+    return expanded[0].gather(dim, expanded[1])
 
 
 def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> torch.Tensor:

@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 
 Tensor: TypeAlias = torch.Tensor
 State: TypeAlias = tuple[Tensor, ...]  # (batch, hidden size) each; the first is the output of the step
+Run: TypeAlias = Callable[..., tuple[Tensor, State]]  # as `run_layer`
 Cell: TypeAlias = Callable[..., State]  # (projected input of the step, state, recurrent weights) -> the next state
 
 aten = torch.ops.aten
@@ -27,29 +28,29 @@ _KEYS = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Au
 UNROLLED = 8  # most steps for which a layer of constant length is unrolled; for more steps, a loop is the smaller program
 
 
-def lstm(inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
-         bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(run: Run, inputs: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
+         train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Compute aten::lstm.input. With a projection, the hidden state is narrower than the cell state."""
     layers = gather_params(params, has_biases, hx[0].size(2) != hx[1].size(2))
     given = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
     output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
-                               partial(_run_layer, _lstm_cell))
+                               partial(run, _lstm_cell))
     hidden, cells = zip(*last, strict=True)
     return output, torch.stack(hidden, 0), torch.stack(cells, 0)
 
 
-def run_with_one_state(cell: Cell, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int, dropout: float,
-                   train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor]:
+def run_with_one_state(cell: Cell, run: Run, inputs: Tensor, hx: Tensor, params: Sequence[Tensor], has_biases: bool, num_layers: int,
+                       dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, Tensor]:
     """Compute aten::gru.input or aten::rnn_*.input."""
     given = [(hidden,) for hidden in hx.unbind(0)]
     layers = gather_params(params, has_biases, False)
     output, last = _rnn_helper(inputs, given, layers, has_biases, num_layers, dropout, train, bidirectional, batch_first,
-                               partial(_run_layer, cell))
+                               partial(run, cell))
     return output, torch.stack([hidden for (hidden,) in last], 0)
 
 
-def _run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
-           reverse: bool = False) -> tuple[Tensor, State]:
+def run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
+              reverse: bool = False) -> tuple[Tensor, State]:
     """Run one direction of one layer on (time, batch, features).
 
     Return the output of every step, (time, batch, hidden size), and the last state. The input projections of all steps are one matmul
@@ -100,6 +101,7 @@ def _plain_cell(activation: Callable[[Tensor], Tensor], row: Tensor, state: Stat
     return (activation(linear(state[0], weight, bias) + row),)
 
 
+# Each takes a `Run` first.
 DEFINITIONS: dict[Any, Callable[..., Any]] = {
     aten.lstm.input: lstm,
     aten.gru.input: partial(run_with_one_state, _gru_cell),
@@ -108,12 +110,17 @@ DEFINITIONS: dict[Any, Callable[..., Any]] = {
 }
 
 
+def define(op: Any, run: Run) -> Callable[..., Any]:
+    """Return the definition of a recurrent op whose layers are run by `run`."""
+    return partial(DEFINITIONS[op], run)
+
+
 def choose_loop(node: Node) -> Callable[..., Any] | None:
     """Return the definition of a recurrent node as a loop over time, or None for other nodes.
 
     A constant length of few steps is unrolled, as torch does.
     """
-    return partial(_choose, DEFINITIONS[node.target], decomposition_table[node.target]) if node.target in DEFINITIONS else None
+    return partial(_choose, define(node.target, run_layer), decomposition_table[node.target]) if node.target in DEFINITIONS else None
 
 
 def _choose(looped: Callable[..., Any], unrolled: Callable[..., Any], inputs: Tensor, *rest: Any) -> Any:

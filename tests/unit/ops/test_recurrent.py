@@ -22,7 +22,7 @@ from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
 STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
-          "verify": Verify(points=2)}  # fmt: skip
+          "verify": Verify(points=2, values=())}  # fmt: skip
 SYMBOLS = {"b": Symbol(1, 4), "t": Symbol(1, 12)}
 
 
@@ -85,12 +85,19 @@ class Retraced(nn.Module):
 
 
 class Loss(nn.Module):
+    """Every kind of layer, one after the other, with a given state; the loss depends on outputs and last states."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.gru = nn.GRU(5, 4)
+        self.lstm = nn.LSTM(5, 4, bidirectional=True, proj_size=3)
+        self.gru = nn.GRU(6, 4, batch_first=True)
+        self.rnn = nn.RNN(4, 3, nonlinearity="relu", bias=False)
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return {"loss": self.gru(x)[0].square().mean()}
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> Any:
+        first, (hidden, cell) = self.lstm(x)
+        second, last = self.gru(first.transpose(0, 1), h)
+        third = self.rnn(second.transpose(0, 1))[0]
+        return {"loss": third.square().mean() + hidden.sum() + cell.square().sum() + last.mean()}
 
 
 class Packed(nn.Module):
@@ -145,12 +152,12 @@ def test_a_long_constant_length_is_a_loop_and_a_short_one_unrolls(tmp_path: Path
     assert "mhlo.while" not in short.stages[4].ops
 
 
-def test_in_training_a_dynamic_length_is_refused_with_its_line(tmp_path: Path) -> None:
-    result = lower("Loss", {"x": ("t", "b", 5)}, tmp_path, mode="training", loss="loss")
-    assert (result.outcome, result.stage) == ("unsupported", "export")
-    (problem,) = result.problems
-    assert "aten.gru.input at" in problem.place
-    assert "no gradient" in problem.cause and "static" in problem.fix
+def test_in_training_gradients_go_back_through_the_loop(tmp_path: Path) -> None:
+    result = lower("Loss", {"x": ("t", "b", 5), "h": (1, "b", 4)}, tmp_path, mode="training", loss="loss")
+    assert (result.outcome, result.problems) == ("ok", ())
+    assert result.stages[4].ops["mhlo.while"] == 8  # four layers and directions, forward and back
+    assert {label.partition(".")[2].partition(".")[0] for point in result.verify["points"] for label in point["levels"]["mhlo"]["outputs"]
+            if label.startswith("grad.")} == {"lstm", "gru", "rnn"}
 
 
 def test_a_packed_sequence_is_refused_with_its_line(tmp_path: Path) -> None:
