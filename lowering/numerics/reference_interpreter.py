@@ -14,7 +14,7 @@ import torch
 
 from lowering import types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
-from lowering.ir import expansion, mlir
+from lowering.ir import expansion, mlir, products
 
 Shaped = tuple[torch.dtype, tuple[int, ...]]
 
@@ -34,10 +34,13 @@ _BITS = {"bf16": "i16", "f8E5M2": "i8", "f8E4M3FN": "i8"}
 
 
 class ReferenceInterpreter:
-    """StableHLO of torch_mlir's build (entry `@main`), interpreted at the shapes of the arguments."""
+    """StableHLO of torch_mlir's build (entry `@main`), interpreted at the shapes of the arguments.
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    limit: the most products of elements that a run may compute in dots and convolutions (None: any number).
+    """
+
+    def __init__(self, module: Any, limit: int | None = None) -> None:
+        self._module, self._limit = module, limit
         self._static: dict[Any, Any] = {}
         self._held: dict[int, tuple[torch.Tensor, Any]] = {}
 
@@ -73,6 +76,9 @@ class ReferenceInterpreter:
             raise Unsupported(Problem(PLACE, "its Python binding takes no complex tensors"))
         if lacking := sorted({op.name for op in mlir.walk_operations(module) if op.name in _LACKING}):
             raise Unsupported(Problem(PLACE, f"has no code for {', '.join(lacking)}"))
+        if self._limit is not None and (count := products.count(module)) > self._limit:
+            cause = f"would compute {count:,} products of elements, more than the limit of {self._limit:,}"
+            raise Unsupported(Problem(PLACE, cause, "raise stages.verify.interpreted_products: a million takes about a second"))
         _return_bits(main)
         by_word = {row.hlo: row.torch for row in types.DTYPES.values()}
         return module, [by_word[element] for element in elements]

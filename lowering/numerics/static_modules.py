@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import chlo, mlir, portable
+from lowering.ir import chlo, mlir, portable, products
 from lowering.level import Program
 from lowering.numerics import xla
 from lowering.signature import Signature
@@ -51,7 +50,7 @@ def make(program: Program, sizes: Mapping[str, int]) -> StaticModule:
     _check(mhlo, sizes)
     artifact, version = portable.serialize(mhlo)
     ops = sum(mlir.count_ops(mhlo).values())
-    cost = {"ops": ops, "bytes": len(artifact), "products": count_products(mhlo), "seconds": round(time.process_time() - start, 4)}
+    cost = {"ops": ops, "bytes": len(artifact), "products": products.count(static), "seconds": round(time.process_time() - start, 4)}
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)
 
 
@@ -74,25 +73,3 @@ def _check(mhlo: Any, sizes: Mapping[str, int]) -> None:
             problems.append(Problem(f"shape_assertion at {op.location}", f"is not decided at {at}"))
     if problems:
         raise StageFailed(problems, mlir.text(mhlo))
-
-
-def count_products(module: Any) -> int:
-    """Count the products of elements in the dots and convolutions of a static MHLO module. Bodies of loops and branches count once."""
-    from jaxlib.mlir import ir
-    from jaxlib.mlir.dialects import mhlo
-
-    def shape(value: Any) -> list[int]:
-        return list(ir.RankedTensorType(value.type).shape)
-
-    total = 0
-    for op in mlir.walk_operations(module):
-        if op.name == "mhlo.dot_general":
-            numbers = mhlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
-            total += math.prod(shape(op.results[0])) * math.prod(shape(op.operands[0])[dim] for dim in numbers.lhs_contracting_dimensions)
-        elif op.name == "mhlo.dot":
-            total += math.prod(shape(op.results[0])) * shape(op.operands[0])[-1]
-        elif op.name == "mhlo.convolution":
-            numbers = mhlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
-            kernel = shape(op.operands[1])
-            total += math.prod(shape(op.results[0])) * math.prod(kernel) // kernel[numbers.kernel_output_feature_dimension]
-    return total

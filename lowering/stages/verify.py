@@ -17,13 +17,14 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import iree, special_values, tensor_files, verifier, xla
-from lowering.numerics.runner import RUNNABLE, label_of, results_of
+from lowering.numerics import consumers, special_values, tensor_files, verifier, xla
+from lowering.numerics.bench import Bench
+from lowering.numerics.consumers import Cell, Compared, Pair
+from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
+from lowering.plain import to_plain
 from lowering.stage import Note, Stage
 from lowering.store import weights
-
-_LEVELS = {level.word: level for level in RUNNABLE}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Verify(Stage):
     """Run the levels at shape points over the ranges, and compare with the module's own results.
 
     points: how many at least (lower corner, upper corner, one off every multiple, mixed ones; more when the upper corner is capped).
-    levels: what to run (`torch` through IREE, if that is installed); platforms: where XLA runs, as far as they are here.
+    levels: what to run, `LEVEL` or `LEVEL:CONSUMER` (see `consumers`); platforms: where XLA runs, as far as they are here.
+    consumer_points: how many of the points, the cheapest, IREE and the reference interpreter run. interpreted_products: the most products
+        of elements that the interpreter computes at a point.
     budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
     threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).
     keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
@@ -57,17 +60,20 @@ class Verify(Stage):
     keep_elements: int = 1 << 18
     seed: int = 0
     values: Sequence[str] = special_values.SETS
+    consumer_points: int = 2
+    interpreted_products: int = 1 << 24
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
-        found = [Problem("stages.verify.levels", f"'{word}' is no level that runs", f"one of {', '.join(_LEVELS)}")
-                 for word in self.levels if word not in _LEVELS]
-        if "torch" in self.levels and not iree.available():
-            found.append(Problem("stages.verify.levels", "the torch level runs through IREE, which is not installed", iree.INSTALL))
+        found = consumers.list_problems(self.levels)
+        pairs = [pair for word in self.levels if (pair := Pair.read(word))]
+        if pairs and all(pair.missing for pair in pairs):
+            found.append(Problem("stages.verify.levels", "none of the consumers is installed", pairs[0].missing))
         found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
                   for word in self.platforms if word not in xla.PLATFORMS]
         found += [Problem(f"stages.verify.{name}", f"is {value}", "1 or more")
-                  for name, value in (("points", self.points), ("threads", self.threads)) if value < 1]
+                  for name, value in (("points", self.points), ("threads", self.threads), ("consumer_points", self.consumer_points))
+                  if value < 1]
         found += [Problem("stages.verify.values", f"'{word}' is no set of values", f"one of {', '.join(special_values.SETS)}")
                   for word in self.values if word not in special_values.SETS]
         if top is None or not isinstance(top.ir, Built) or program.signature is None:
@@ -88,24 +94,29 @@ class Verify(Stage):
             here = [platform for platform in here if platform not in unreached]
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
+        pairs = list(dict.fromkeys(pair for word in self.levels if (pair := Pair.read(word))))
+        levels = [pair.level for pair in pairs if pair.is_default]
         with _threads(self.threads):
-            found, bench = verifier.verify(program, self.points, [_LEVELS[word] for word in self.levels], here, self.budget_elements,
+            found, bench = verifier.verify(program, self.points, levels, here, self.budget_elements,
                                            self.budget_seconds, self.seed, self.keep_elements, self.values)
-        note.report("verify", found.to_json())
+            matrix = self._compare_consumers(program, pairs, found, bench)
+        note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix]})
+        for compared in matrix:
+            self._note_consumer(compared.cell, note)
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
         for point, guard in found.declined:
             cause = f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}"
             note("point_declined", cause, str(point))
         self._note_gaps(found, note)
-        for word in self.levels:
-            if program.at(_LEVELS[word]) is None:
-                note("verify_level_missing", f"the program did not pass through the {word} level, so it was not compared")
+        for level in levels:
+            if program.at(level) is None:
+                note("verify_level_missing", f"the program did not pass through the {level.word} level, so it was not compared")
         if bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
-        if found.mismatches:
-            raise Mismatch(found.mismatches, log)
+        if mismatches := found.mismatches + [problem for compared in matrix for problem in compared.problems]:
+            raise Mismatch(mismatches, log)
         if found.unsupported and is_sized_by_data(program):
             raise Unsupported(found.unsupported, log)
         if found.failures:
@@ -116,6 +127,20 @@ class Verify(Stage):
             raise StageFailed(Problem("stages.verify.points", f"{cause}: {guards}", "narrow the ranges to sizes that the guards take"))
         held = {field.name: getattr(program, field.name) for field in fields(Program)}
         return Verified(**held, verification=found)
+
+    def _compare_consumers(self, program: Program, pairs: Sequence[Pair], found: Verification, bench: Bench) -> list[Compared]:
+        """Return what came of each pair: of the levels verified already, and of the other consumers at some of the points."""
+        chosen = consumers.choose_points([check.point for check in found.points], bench, self.consumer_points)
+        return [Compared(consumers.summarize(pair, [check.levels for check in found.checks])) if pair.is_default
+                else consumers.compare(program, pair, bench, chosen, self.interpreted_products) for pair in pairs]
+
+    def _note_consumer(self, cell: Cell, note: Note) -> None:
+        """Say which consumers did not run, or not at every point."""
+        place = f"{cell.level}:{cell.consumer}"
+        if cell.outcome == "missing":
+            note("consumer_missing", f"is not installed, so it ran nothing: {cell.message}", place)
+        elif cell.message and cell.outcome in ("refused", "agrees") and not Pair(_level(cell.level), cell.consumer).is_default:
+            note("level_not_run", cell.message, place)
 
     def _note_gaps(self, found: Verification, note: Note) -> None:
         """Say what was compared less than it was asked for."""
@@ -148,6 +173,10 @@ class Verify(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.count_ops(program.ir)
+
+
+def _level(word: str) -> Level:
+    return next(level for level in Level if level.word == word)
 
 
 def is_sized_by_data(program: Program) -> bool:

@@ -72,7 +72,7 @@ def test_text_that_is_no_module_is_a_failure() -> None:
 
 def test_without_iree_its_level_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iree, "available", lambda: False)
-    problems = Verify(levels=("torch", "mhlo")).requires(program())
+    problems = Verify(levels=("torch",)).requires(program())
     assert [problem.fix for problem in problems] == ["pip install 'shapeline[iree]'"]
     wrong = program(stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))
     assert verifier.verify(wrong)[0].blame == "first wrong level: stablehlo; torchscript is right (torch not run)"

@@ -17,6 +17,7 @@ function verificationOf(found) {
     table([{ text: "point" }, { text: "sizes" }, ...levels.map((text) => ({ text })), { text: "eager", class: "num" }], [...found.points, ...(found.special || [])].map((point) => [point.kind,
       h("span", null, h("code", null, Object.entries(point.sizes).map(([name, size]) => `${name}=${size}`).join(" ")), point.note && h("small", null, ` ${point.note}`)),
       ...levels.map((level) => cell(point.levels[level])), seconds(point.eager_seconds)]), { label: "Verification points" }),
+    consumersOf(found.consumers),
     list("Sizes inside the ranges that a guard of the program refuses (not compared)", found.declined?.map(({ sizes, guard }) =>
       `${Object.entries(sizes).map(([name, size]) => `${name}=${size}`).join(" ")}: ${guard}`)),
     list("Results that descend from random numbers", found.random),
@@ -26,3 +27,12 @@ function verificationOf(found) {
     list("Sizes outside the ranges that the program refused", found.refused), list("Sizes outside the ranges that the program accepted", found.accepted)];
 }
 const list = (title, items) => items?.length > 0 && h("details", null, h("summary", null, `${title} (${items.length})`), h("ul", null, items.map((item) => h("li", { class: "wrap" }, String(item)))));
+// The matrix of levels and those that ran them.
+function consumersOf(cells) {
+  if (!cells || !cells.some((cell) => !["torch", "xla"].includes(cell.consumer) || cell.level === "torch")) return null;
+  const levels = [...new Set(cells.map((cell) => cell.level))], consumers = [...new Set(cells.map((cell) => cell.consumer))];
+  const say = (cell) => cell && [h("span", { class: `badge ${cell.outcome === "agrees" ? "good" : cell.outcome === "differs" ? "bad" : ""}` },
+    cell.outcome === "missing" ? "not installed" : cell.points ? `${cell.outcome} at ${count(cell.points, "point")}` : cell.outcome), cell.message && h("p", { class: "wrap" }, cell.message)];
+  return table([{ text: "level" }, ...consumers.map((text) => ({ text }))], levels.map((level) => [level,
+    ...consumers.map((consumer) => say(cells.find((cell) => cell.level === level && cell.consumer === consumer)))]), { label: "Consumers" });
+}
