@@ -108,7 +108,7 @@ def best(made: Sequence[Captured]) -> Captured:
     succeeded = [one for one in made if one.program is not None]
     if succeeded:
         return min(succeeded, key=lambda one: (one.refused > 0, -round(one.share, 6), one.refused))
-    return next((one for one in made if one.record.error is not None and one.record.error.fixes), made[0])
+    return next((one for one in made if one.record.error is not None and one.record.error.fixes and one.attempt != "round"), made[0])
 
 
 def told(made: Sequence[Captured]) -> str:
@@ -131,12 +131,11 @@ def recorded(made: Sequence[Captured]) -> SymbolRecord:
 
 
 def cause(made: Sequence[Captured]) -> str:
-    """Why no attempt succeeded: the reason of the best one, then, briefly, the others'."""
-    chosen = best(made)
-    said = {summarized(chosen.record.error, chosen.error): ""}
-    for one in made:
-        said.setdefault(summarized(one.record.error, one.error), f"{one.attempt}: ")
-    return "; ".join(f"{attempt}{text}" for text, attempt in said.items())
+    """Return why no attempt succeeded: the reason of the best one, then that of the first. The record has those of all."""
+    chosen, first = best(made), made[0]
+    said = summarized(chosen.record.error, chosen.error)
+    other = summarized(first.record.error, first.error)
+    return said if other == said else f"{said}; {first.attempt}: {other}"
 
 
 def _refusal(one: Captured) -> str:

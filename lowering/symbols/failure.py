@@ -48,7 +48,7 @@ def failure_of(export: Export) -> Failure | None:
     if match := _UNSOLVED.search(first):
         needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
     if match := _DATA.search(first):
-        needs = (f"the code needs to know {spelled(export.named(match[1]))}, which depends on data",)
+        needs = (_told_data(match[1], export),)
     if _INCONSISTENT.search(first):
         needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
     if not needs and (NAME.search(first) or _SOURCE.search(first)):
@@ -56,6 +56,13 @@ def failure_of(export: Export) -> Failure | None:
         needs = (f"{type(error).__name__}: {said}",)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
                    tuple(violations), fixes, _widened(refined(export.model, fixes), violations, export), needs)
+
+
+def _told_data(expr: str, export: Export) -> str:
+    """Say which value of a tensor the code takes for a Python number or bool."""
+    if _RELATION.search(expr):
+        return f"the code needs to know {spelled(export.named(expr))}, which depends on data"
+    return "the code uses a value of a tensor as a Python number, and it depends on data"
 
 
 def _broken(export: Export) -> tuple[str, ...]:
@@ -94,7 +101,8 @@ def _widened(suggested: dict[str, Any], violations: list[str], export: Export) -
 
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
-_INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[")
+_RELATION = re.compile(r"[<>=]|\b(?:Eq|Ne|And|Or|Not)\(")
+_INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[|The following inconsistencies were found")
 _MOST = 3  # conditions that a summary lists
 
 
@@ -102,13 +110,18 @@ _SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\]|\.(?!size\()\w+)*\.size\(\)\[\d+\
 _UNSATISFIED = re.compile(
     r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
 _SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
+_MARKED = re.compile(r"^You marked (?P<dim>.*?) as dynamic but your code specialized it to be a constant \((?P<value>\d+)\)")
+_SINGLE = re.compile(r"^(?P<value>\d+) <= (?P<dim>\w+) and (?P=dim) <= (?P=value)$")
 _NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.*)")
 _WORDS = (("The values of ", ""), (" must always be equal", " must be equal"),
           (" must always be related to the values of ", " must follow "),
           (" by ", " as "))
-_UNEQUAL = re.compile(
-    r"size of tensor a \((?P<left>.*?)\) must match the size of tensor b \((?P<right>.*?)\) at non-singleton dimension (?P<dim>\d+)")
+_UNEQUAL = (
+    re.compile(r"size of tensor a \((?P<left>.*?)\) must match the size of tensor b \((?P<right>.*?)\) "
+               r"at non-singleton dimension (?P<dim>\d+)"),
+    re.compile(r"Expected (?P<left>.*?) in dimension (?P<dim>\d+) but got (?P<right>.*?) for tensor number \d+"),
+)
 
 
 def _in_words(text: str, export: Export) -> str:
@@ -128,11 +141,13 @@ def _translated(text: str, export: Export) -> str:
     """One of torch's violations in the author's words."""
     said = _read_sources(text, export)
     if match := _UNSATISFIED.match(said):
+        if single := _SINGLE.match(match["guard"]):
+            return f"the code takes {single['dim']} = {single['value']} only"
         condition = read_condition_in_words(match["guard"], export)
         is_true = condition is not None and is_true_where_tried(condition, export)
         only = "torch.export cannot prove for {}" if is_true else "not all of {} satisfy"
         return f"the code needs {_tidy(match['guard'])}, which {only.format(match['range'])}"
-    if match := _SPECIALIZED.match(said):
+    if match := _SPECIALIZED.match(said) or _MARKED.match(said):
         return f"the code takes {match['dim']} = {match['value']} only"
     for torchs, ours in _WORDS:
         said = said.replace(torchs, ours)
@@ -153,7 +168,7 @@ def _tidy(guard: str) -> str:
 
 def _unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[Fix, ...]] | None:
     """What two sizes of an elementwise op must be, and the symbol that one declares for both; None for another message."""
-    match = _UNEQUAL.search(message)
+    match = next((match for pattern in _UNEQUAL if (match := pattern.search(message))), None)
     if match is None or not NAME.search(f"{match['left']} {match['right']}"):
         return None
     left, right = (export.named(re.sub(r": hint = \d+", "", match[side])) for side in ("left", "right"))
@@ -177,7 +192,7 @@ def _checks(error: BaseException) -> tuple[Fix, ...]:
     """For a condition on data that torch suggests no fix for: the condition, or its opposite, as a check."""
     for link in _chain(error):
         condition = getattr(link, "cond", None)
-        if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.logic.boolalg.Boolean):
+        if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.core.relational.Relational):
             return Fix("", f"torch._check({spelled(str(condition))})"), Fix("", f"torch._check({spelled(str(sympy.Not(condition)))})")
     return ()
 

@@ -61,7 +61,8 @@ def format_suggestion(record: SymbolRecord) -> str:
     """
     if record.error is None:
         return ""
-    kept = _kept(record.error.line.code) if record.error.line is not None else ""
+    is_data = record.error.kind == "data_dependent"
+    kept = _kept(record.error.line.code) if record.error.line is not None and not is_data else ""
     if record.error.refined:
         keys = f"in the model's YAML: {', '.join(f'{key}: {_format_flow(value)}' for key, value in record.error.refined.items())}"
         return f"{kept}; or {keys}" if kept else keys
@@ -70,8 +71,13 @@ def format_suggestion(record: SymbolRecord) -> str:
     said = " or ".join(f"{fix.name} = {fix.spec}" if fix.name else fix.spec for fix in record.error.fixes)
     made = [f"{entry.name} is the result of `{entry.line.code}` ({entry.line})" for entry in record.symbols
             if entry.kind == "unbacked" and entry.name in _split_words(said) and entry.line is not None]
-    return f"{said}, where {', '.join(made)}" if made else said
+    said = f"{said}, where {', '.join(made)}" if made else said
+    if not is_data:
+        return said
+    return f"{_IN_TENSORS}; or, if it is always the same, {said}" if said else _IN_TENSORS
 
+
+_IN_TENSORS = "keep the value in tensors, with torch.where, torch.cond or a mask"
 
 # Python's functions that ask a size for its number, and what computes the same of a size that stays dynamic.
 _KEEPING = {"math.sqrt": "size ** 0.5 or torch.sym_sqrt(size)", "math.pow": "size ** exponent", "float": "torch.sym_float(size)",

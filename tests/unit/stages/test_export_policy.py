@@ -230,6 +230,18 @@ def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
     assert "torch._check(u0 == 1) or torch._check(u0 != 1), where u0 is the result of `count = x.to(torch.int64).sum().item()" in text
 
 
+@pytest.mark.parametrize(("model", "needs", "change"), [
+    (models.model(models.Rows, {"n": N8}, x=("n", 3)), "the code takes n = 5 only", "in the model's YAML: inputs: {x: {shape: [5, 3]}}"),
+    (models.model(models.Halves, {"n": N8, "k": N8}, x=("n", 3), y=("k", 3)), "n and k must be equal at dim 0",
+     "in the model's YAML: inputs: {y: {shape: [n, 3]}}"),
+    (models.model(models.Counted, {"n": N8}, x=("n",)), "the code uses a value of a tensor as a Python number", "torch.where, torch.cond"),
+], ids=lambda value: value.name if isinstance(value, Model) else "")
+def test_a_refusal_says_what_the_code_needs_and_what_to_change(model: Model, needs: str, change: str) -> None:
+    text = failure(model)
+    assert needs in text and change in text and "(tests/unit/models/policy_models.py:" in text
+    assert not any(word in text for word in ("mark_dynamic", "zuf0", "u0", "VR[", "inconsistencies", "deferred:"))
+
+
 def test_strict_guards_are_read_like_others() -> None:
     model = models.model(models.Strict, {}, {"scale": 2}, x=(None,), y=(None,))
     strict, _ = exported(model, Export(policy=("strict",)))
