@@ -19,7 +19,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"] [WORKERS=2]         run the tests'
-	@echo 'make chaos                                     jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 17 minutes)'
+	@echo 'make chaos                                     broken configurations and records; jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 22 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'

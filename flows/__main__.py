@@ -10,7 +10,7 @@ from pathlib import Path
 from flows.command import printing, verbs
 from flows.command.exits import INTERRUPTED, OK, UNEXPECTED, USAGE_ERROR
 from flows.engine.revival import ServerLost
-from lowering.errors import ConfigError, InfraError, ShapelineError
+from lowering.errors import ConfigError, InfraError, Problem, ShapelineError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `shapeline list | head`
         sys.stderr.close()
         return OK
+    except OSError as error:
+        place, cause = str(error.filename or "disk"), error.strerror or str(error)
+        print(printing.render_problems([Problem(place, cause, "check the disk and the permissions")]), file=sys.stderr)
+        return UNEXPECTED
 
 
 if __name__ == "__main__":

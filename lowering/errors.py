@@ -26,7 +26,7 @@ class Problem:
 
 def suggest(word: str, words: Iterable[str]) -> str:
     """Return `did you mean 'seq'?` if one of `words` is close to `word`, else an empty string; meant as the fix of a Problem."""
-    close = difflib.get_close_matches(word, [str(known) for known in words], 1)
+    close = difflib.get_close_matches(str(word)[:200], [str(known) for known in words], 1)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

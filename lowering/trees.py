@@ -15,6 +15,7 @@ The name of a leaf is its path: `past_key_values.layers.0.keys`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -244,4 +245,6 @@ def _is_tuple(tree: Mapping[Any, Any]) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and value[0] < value[1]
+    """Return whether `value` is two finite numbers in ascending order."""
+    numbers = isinstance(value, list | tuple) and len(value) == 2 and all(type(number) in (int, float) for number in value)
+    return numbers and -math.inf < value[0] < value[1] < math.inf

@@ -9,10 +9,12 @@ from pathlib import Path
 from flows.command import targets
 from flows.command.arguments import NEWEST, add_output, make_parser
 from flows.command.exits import OK, UNEXPECTED
+from flows.command.printing import escape
 from flows.history import changes, database, publish
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report.dashboard import page
+from flows.runs import shapes
 from lowering import files
 from lowering.errors import ConfigError, Problem
 
@@ -34,9 +36,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     elif options.markdown:
-        print("\n".join(changes.render_markdown(found)))
+        print(escape("\n".join(changes.render_markdown(found))))
     else:
-        print("\n".join(changes.text(found)))
+        print(escape("\n".join(changes.text(found))))
     if options.html:
         title = f"{found.old['run']} → {found.new['run']}"
         payload = {"kind": "diff", "title": title, "suite": found.new["suite"], "comparison": found.to_json()}
@@ -52,7 +54,7 @@ def _find_old_run(name: str, output: Path, new: Path) -> Path:
         with database.open_database(new.parent) as known:
             other = database.find_previous(known, new.name)
     else:
-        other = publish.read_baselines(new.parent).get(files.read(new / REPORT)["suite"])
+        other = publish.read_baselines(new.parent).get(shapes.read_report(new / REPORT)["suite"])
     if not other:
         fix = "name a run" if name == "previous" else "make one with shapeline pin RUN"
         raise ConfigError(Problem(str(new), f"has no {name} run", fix))
@@ -64,4 +66,4 @@ def _compare_runs(old: Path, new: Path, runs: Path | None) -> Changes:
     if runs is not None:
         with database.open_database(runs) as known:
             past = database.read_earlier(known, new.name, changes.EARLIER)
-    return changes.compare(files.read(old / REPORT), files.read(new / REPORT), past)
+    return changes.compare(shapes.read_report(old / REPORT), shapes.read_report(new / REPORT), past)

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.command import targets
 from flows.command.arguments import make_job_parser
 from flows.command.exits import OK
+from flows.command.printing import escape
 from lowering.errors import ConfigError, Problem
 from lowering.symbols import SymbolRecord, views
 from lowering.symbols.schema import FILE
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.symbol and (options.markdown or options.source):
         parser.error("--markdown and --source show the whole job: omit SYMBOL")
     folder = targets.find_job(options.job, options.run, options.output)
-    print(_render(load_symbols(folder), options.symbol, options.markdown, options.timeline, options.source), end="")
+    print(escape(_render(load_symbols(folder), options.symbol, options.markdown, options.timeline, options.source)), end="")
     return OK
 
 

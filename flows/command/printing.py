@@ -30,7 +30,7 @@ def render_jobs(planned: Plan, digests: bool = False) -> str:
     heads = ["JOB", *shorten_names(swept), "SYMBOLS", "TO", *(["DIGEST"] if digests else [])]
     left_out = planned.total - len(rows)
     total = f"{len(rows)} job{'s' * (len(rows) != 1)} of suite {planned.suite}" + (f"; {left_out} not selected" if left_out else "")
-    return "\n".join([*render_table(heads, rows), "", total])
+    return escape("\n".join([*render_table(heads, rows), "", total]))
 
 
 def shorten_names(keys: Sequence[str]) -> list[str]:
@@ -58,8 +58,20 @@ def render_problems(found: Sequence[Problem]) -> str:
     lines = [f"shapeline: {len(found)} problem{'s' * (len(found) != 1)} found"]
     for problem in found:
         fix = f" ({problem.fix})" if problem.fix else ""
-        lines += [f"  {problem.place}", f"      {problem.cause}{fix}"]
-    return "\n".join(lines)
+        lines += [f"  {_shorten(problem.place)}", f"      {_shorten(f'{problem.cause}{fix}')}"]
+    return escape("\n".join(lines))
+
+
+def escape(text: str) -> str:
+    """Return text with characters that would act on a terminal or change the order of letters as escapes: `\\x1b`, `\\u202e`."""
+    if text.isprintable() or all(character.isprintable() or character in "\n\t" for character in text):
+        return text
+    return "".join(character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
+                   for character in text)
+
+
+def _shorten(text: str, limit: int = 4000) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def render_valid(plans: Sequence[Plan]) -> str:

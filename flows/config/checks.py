@@ -37,7 +37,7 @@ def check_stages(stages: Mapping[str, Mapping[str, Any]], until: str | None, pla
     if len(declared) < len(stages):
         return found
     found += [Problem(place(tuple(problem.place.split("."))), problem.cause, problem.fix) for problem in pipeline.check(declared)]
-    words = [stage.target.word for stage in declared.values()]
+    words = list(dict.fromkeys(stage.target.word for stage in declared.values()))
     if until is not None and until not in words:
         fix = suggest(until, words) or f"levels: {', '.join(words)}"
         found.append(Problem(place(("until",)), f"no stage produces the level '{until}'", fix))

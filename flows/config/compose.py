@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from flows.config import yaml_files
 from flows.config.overrides import quote
 from lowering.errors import ConfigError, Problem
 
@@ -55,7 +56,8 @@ def compose_tree(choices: Sequence[str], folders: Folders) -> tuple[dict[str, An
     try:
         with _isolate_hydra():
             config = compose(PIPELINE.stem, [f"hydra.searchpath=[{searchpath}]", *choices], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError,
+            RecursionError) as error:  # Hydra raises these for odd defaults
         raise ConfigError(_make_problem(error, " ".join(choices))) from error
     tree = to_plain(config)
     return tree, tree.pop("hydra")["runtime"]["choices"]
@@ -67,9 +69,10 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
     Hydra composes the files in the group's folders that have a defaults list, all at once if possible. All others are read without Hydra,
     whose cost grows with the square of the number of files.
     """
+    problems = [problem for file in files for problem in check_file(group, file, folders)]
+    files = files if not problems else [file for file in files if not check_file(group, file, folders)]
     found = {file: tree for file in files if (tree := _read_plain(file, file.stat().st_mtime_ns)) is not None}
     named = {file: name for file in files if file not in found and (name := folders.name(group, file))}
-    problems = []
     try:
         found |= _compose_together(group, named, folders)
     except ConfigError:
@@ -87,6 +90,29 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
         except ConfigError as error:
             problems += error.problems
     return found, problems
+
+
+def check_file(group: str, file: Path, folders: Folders) -> list[Problem]:
+    """Return the problems for which a file, or one that its `defaults` name in the same group, cannot be read."""
+    found: list[Problem] = []
+    waiting, seen = [file], set[Path]()
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        try:
+            content = yaml_files.read(current)
+        except yaml_files.Unreadable as error:
+            found.append(Problem(f"{label_file(current)}{f':{error.line}' if error.line else ''}", str(error)))
+            continue
+        if content is not None and not isinstance(content, dict):
+            found.append(Problem(label_file(current), f"is a {type(content).__name__}, not a mapping", "write key: value"))
+            continue
+        named = content.get("defaults") if content else None
+        for entry in named if isinstance(named, list) else ():
+            names = entry.values() if isinstance(entry, dict) else [entry]
+            waiting += [other for name in names if isinstance(name, str) and (other := folders.file(group, name))]
+    return found
 
 
 def _compose_together(group: str, named: Mapping[Path, str], folders: Folders) -> dict[Path, Any]:
@@ -131,7 +157,7 @@ def _read_plain(file: Path, modified: int) -> dict[str, Any] | None:  # noqa: AR
     """Return the content of a file that is a mapping without a defaults list; else None."""
     try:
         tree = to_plain(OmegaConf.load(file))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException):
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError):
         return None  # read again with Hydra, or as a foreign file, for the error message
     return tree if isinstance(tree, dict) and "defaults" not in tree else None
 
@@ -139,7 +165,7 @@ def _read_plain(file: Path, modified: int) -> dict[str, Any] | None:  # noqa: AR
 def _read_file(file: Path, group: str) -> Any:
     try:
         tree = to_plain(OmegaConf.load(file))
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_make_problem(error, label_file(file))) from error
     if isinstance(tree, dict) and "defaults" in tree:
         fix = f"move the file to DIR/{group}/ and use --config-dir DIR"

@@ -14,6 +14,8 @@ GROUPS = ("suite", "cluster", "stages")
 Route = Literal["torchscript", "fx"]
 ROUTES: tuple[str, ...] = get_args(Route)
 MAIN_ROUTE = ROUTES[0]
+DAY = 86400.0
+MONTH = 31 * DAY
 
 @dataclass(frozen=True)
 class Limits:
@@ -25,11 +27,11 @@ class Limits:
     compress_bytes: IR text of at least this size is written compressed, as `.zst` (None: never).
     """
 
-    stage_seconds: float = more_than(0, 900.0)
+    stage_seconds: float = more_than(0, 900.0, MONTH)
     memory_bytes: int | None = at_least(1, None)
-    run_seconds: float | None = more_than(0, None)
-    retries: int = at_least(0, 2)
-    retry_seconds: float = at_least(0, 2.0)
+    run_seconds: float | None = more_than(0, None, MONTH)
+    retries: int = at_least(0, 2, 100)
+    retry_seconds: float = at_least(0, 2.0, DAY)
     compress_bytes: int | None = at_least(0, LARGE)
 
 
@@ -43,7 +45,7 @@ class Cluster:
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
-    workers: int | None = at_least(1, None)
+    workers: int | None = at_least(1, None, 10_000)
     gpus: tuple[int, ...] | None = None
     memory_bytes: int | None = at_least(1, None)
     address: str | None = None

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from flows.config import compose
+from flows.config import compose, yaml_files
 from flows.config.compose import Folders
 from flows.config.layers import Layer
 from flows.config.schema import find_misfits
@@ -54,15 +54,12 @@ def read(file: Path) -> Expectations:
     """Read the expectations in `file`. Raises ConfigError with all of its problems: YAML, keys, outcomes, duplicate names."""
     label = compose.label_file(file)
     try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text) or {}
-        if isinstance(data, dict) and data.get("expect", {}) is None:
-            data["expect"] = {}
-    except (OSError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{label}:{mark.line + 1}" if mark else label
-        raise ConfigError(Problem(place, f"cannot be read: {getattr(error, 'problem', error)}")) from None
+        data = {**found} if isinstance(found := yaml_files.read(file), dict) else found or {}
+        root = yaml.compose(yaml_files.read_text(file), Loader=yaml.SafeLoader)
+    except yaml_files.Unreadable as error:
+        raise ConfigError(Problem(f"{label}:{error.line}" if error.line else label, f"cannot be read: {error}")) from None
+    if isinstance(data, dict) and data.get("expect", {}) is None:
+        data["expect"] = {}
     layer = Layer(label, data, file=file)
     problems = [Problem(layer.place(misfit.keys), misfit.cause, misfit.fix) for misfit in find_misfits(Expectations, data)]
     problems += [Problem(f"{label}:{line} {name}", f"is already given in line {first}", "remove one of them")
@@ -79,7 +76,9 @@ def read_for_plan(file: Path, jobs: Sequence[str], complete: bool) -> tuple[dict
 
     complete: whether `jobs` are all jobs of the suite, so that other names are errors.
     """
-    if not file.is_file():
+    if file.is_symlink() and not file.exists():
+        return {}, [Problem(compose.label_file(file), "is a link to a file that does not exist", "remove it, or restore the file")]
+    if not file.exists():
         return {}, []
     try:
         found = read(file)

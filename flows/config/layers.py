@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from flows.config import yaml_files
 from flows.config.schema import Keys, Misfit
 from lowering.errors import Problem
 
@@ -106,4 +107,8 @@ def _find_line(file: Path, keys: Keys) -> int:
 
 @lru_cache(maxsize=64)
 def _parse_nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
-    return yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
+    try:
+        yaml_files.read(file)
+        return yaml.compose(yaml_files.read_text(file), Loader=yaml.SafeLoader)
+    except (yaml_files.Unreadable, yaml.YAMLError):
+        return None

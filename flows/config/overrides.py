@@ -47,7 +47,7 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
             override = _convert_override(hydra, text)
         except (HydraException, ValueError) as error:
             quoting = _suggest_quoting(text)
-            cause = "has characters with a special meaning in Hydra's grammar" if quoting else str(error).splitlines()[0]
+            cause = "has characters with a special meaning in Hydra's grammar" if quoting else _explain_error(error)
             problems.append(Problem(f"{LABEL} {text}", cause, quoting or "write an override as key=value, +key=value or ~key"))
             continue
         twin = next((other for other in found if other.keys == override.keys), None)
@@ -83,6 +83,13 @@ def quote(text: str) -> str:
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)  # \ is special only before a quote
     return f"'{escaped}'"
+
+
+def _explain_error(error: Exception) -> str:
+    """Return the first line of an error of the parser, without the words of its generator."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    generated = re.search(r"ViableAlt|mismatched input|extraneous input|no viable|token recognition|missing [A-Z'{<]", text)
+    return "is not in Hydra's grammar" if generated else text
 
 
 def _suggest_quoting(text: str) -> str:

@@ -65,6 +65,8 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     root, suite = parts["root"], parts.get("suite")
     document, found = _resolve_valid(root)
     problems += found
+    if document.get("output") == "":
+        problems.append(Problem(root.place(("output",)), "is empty", "name a folder or a URL"))
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)
@@ -126,6 +128,8 @@ def _compose_parts(asked: Request) -> dict[str, Layers]:
             choices.append(f"{group}={name}")
         elif file or group in asked.failed or (group == "suite" and asked.models):
             choices.append(f"~{group}")
+    if problems := [problem for group, file in asked.files.items() for problem in compose.check_file(group, file, asked.folders)]:
+        raise ConfigError(problems)
     tree, chosen = compose.compose_tree(choices, asked.folders)
     own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
     root = Layers.of(Layer(compose.label_file(compose.PIPELINE), own, file=compose.PIPELINE))

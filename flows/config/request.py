@@ -50,12 +50,18 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
             problems.append(Problem(place, "Hydra's own settings have no effect here", "only hydra.searchpath is read"))
         elif override.keys == ("model",):
             names = override.value if isinstance(override.value, list) else [override.value]
+            if not names:
+                problems.append(Problem(place, "names no model", "name one, or drop it to run a suite"))
+                failed.add("model")
             text = f"model={_format_list(_make_absolute(str(name)) for name in names)}"
             for name in names:
                 file = find_file("model", str(name), folders, Path.cwd())
                 if file is None:
                     problems.append(make_missing_problem("model", str(name), place, folders))
                     failed.add("model")
+                elif file.stem in models:
+                    cause = f"names '{file.stem}' twice" if models[file.stem] == file else f"two files have the name '{file.stem}'"
+                    problems.append(Problem(place, cause, "name each model once; a suite can give one of two files another name"))
                 else:
                     models[file.stem] = file
         elif override.keys == ("stages",) and override.how == "sweep":

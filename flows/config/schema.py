@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -20,27 +21,30 @@ NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or f
 
 
 @dataclass(frozen=True)
-class Least:
-    """The lower bound of a numeric field. strict: whether the bound itself is excluded."""
+class Bounds:
+    """The bounds of a numeric field. strict: whether the lower bound itself is excluded."""
 
-    value: float
+    least: float
+    most: float
     strict: bool = False
 
     def __str__(self) -> str:
-        return f"more than {self.value:g}" if self.strict else f"{self.value:g} or more"
+        lowest = f"more than {self.least:g}" if self.strict else f"{self.least:g} or more"
+        return lowest if self.most == math.inf else f"{lowest}, and at most {self.most:.12g}"
 
     def admits(self, number: float) -> bool:
-        return number > self.value if self.strict else number >= self.value
+        """Return whether a number is finite and within the bounds."""
+        return (number > self.least if self.strict else number >= self.least) and number <= self.most and number < math.inf
 
 
-def at_least(value: float, default: Any) -> Any:
-    """Return a dataclass field for numbers of at least `value`."""
-    return dataclasses.field(default=default, metadata={"least": Least(value)})
+def at_least(value: float, default: Any, most: float = math.inf) -> Any:
+    """Return a dataclass field for numbers from `value` to `most`."""
+    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most)})
 
 
-def more_than(value: float, default: Any) -> Any:
-    """Return a dataclass field for numbers greater than `value`."""
-    return dataclasses.field(default=default, metadata={"least": Least(value, strict=True)})
+def more_than(value: float, default: Any, most: float = math.inf) -> Any:
+    """Return a dataclass field for numbers greater than `value`, up to `most`."""
+    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most, strict=True)})
 
 
 class Misfit(typing.NamedTuple):
@@ -79,7 +83,10 @@ def find_misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
             yield Misfit(keys, f"{format_value(data)} is not a mapping")
         else:
             for key, item in data.items():
-                yield from find_misfits(arguments[1] if arguments else Any, item, (*keys, key))
+                if arguments and arguments[0] is str and not isinstance(key, str):
+                    yield Misfit((*keys, key), f"the key {format_value(key)} is not a string", "put it in quotes")
+                else:
+                    yield from find_misfits(arguments[1] if arguments else Any, item, (*keys, key))
     elif not _is_scalar(kind, data):
         yield Misfit(keys, f"{format_value(data)} is not {describe(kind)}")
 
@@ -160,9 +167,9 @@ def _check_record(kind: Any, data: Any, keys: Keys) -> Iterator[Misfit]:
     for key, item in data.items():
         if key in known:
             found = list(find_misfits(hints[key], item, (*keys, key)))
-            least = known[key].metadata.get("least")
-            if not found and least and item is not None and not least.admits(item):
-                found = [Misfit((*keys, key), f"{format_value(item)} is not {least}")]
+            bounds = known[key].metadata.get("bounds")
+            if not found and bounds and item is not None and not bounds.admits(item):
+                found = [Misfit((*keys, key), f"{format_value(item)} is not {bounds}")]
             yield from found
         else:
             yield Misfit((*keys, key), "is not a known key", suggest(str(key), known) or f"known: {', '.join(known)}")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.output import REPORT
-from lowering import files
+from flows.runs import shapes
+from lowering.errors import ConfigError
 from lowering.record.result import UNJUDGED
 
 DATABASE = "history.db"
@@ -139,15 +140,15 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
     for run in known.keys() - there.keys():
         _forget(connection, run)
     for run, path in there.items():
-        stamp = path.stat().st_mtime_ns
+        stamp = path.lstat().st_mtime_ns
         if known.get(run) == stamp:
             continue
         _forget(connection, run)
         try:
-            data = files.read(path)
+            data = shapes.read_report(path)
             rows = [_make_row(run, job) for job in data["jobs"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not a report of this version: skip it
+        except ConfigError:
+            continue  # damaged, or not a report of this version: skip it
         _remember(connection, run, stamp, data, rows)
 
 

@@ -13,10 +13,10 @@ from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report import report
 from flows.report.dashboard import page, report_page
-from flows.runs import record
+from flows.runs import record, shapes
 from flows.runs.record import Record
 from lowering import files
-from lowering.errors import InfraError, Problem, Untrusted
+from lowering.errors import ConfigError, InfraError, Problem, Untrusted
 
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
 NAMED = 6  # maximum number of jobs named in a command
@@ -69,7 +69,7 @@ def _compare_with_others(run: Record, runs: Path, data: Mapping[str, Any]) -> di
 
 def compare_run(runs: Path, run: str, known: sqlite3.Connection) -> dict[str, Changes]:
     """Compare a run with the one before it (`previous`) and with its suite's pinned run (`baseline`), as far as they exist."""
-    new = files.read(runs / run / REPORT)
+    new = shapes.read_report(runs / run / REPORT)
     others = {"previous": database.find_previous(known, run), "baseline": read_baselines(runs).get(new["suite"])}
     past = database.read_earlier(known, run, changes.EARLIER)
     found = {}
@@ -95,7 +95,7 @@ def read_baselines(runs: Path) -> dict[str, str]:
 
 def pin(folder: Path) -> str:
     """Make a finished run the baseline of its suite, and return the suite. Raises OSError."""
-    suite = str(files.read(folder / REPORT)["suite"])
+    suite = str(shapes.read_report(folder / REPORT)["suite"])
     files.write(folder.parent / BASELINES, {**read_baselines(folder.parent), suite: folder.name})
     return suite
 
@@ -114,6 +114,6 @@ def write_index(runs: Path, known: sqlite3.Connection) -> None:
 
 def _read_report(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(files.read(folder / REPORT))
-    except (OSError, ValueError):
+        return shapes.read_report(folder / REPORT)
+    except ConfigError:
         return None

@@ -11,7 +11,8 @@ from pathlib import Path
 from flows.output import REPORT
 from flows.report import levels
 from flows.report.dashboard import views
-from lowering import files
+from flows.runs import shapes
+from lowering.errors import ConfigError
 
 BULK = (".pt", ".pt2", ".safetensors", ".stablehlo", ".mlirbc")  # files that a stage writes besides its text
 
@@ -107,7 +108,7 @@ def _find_finished(runs: Path) -> Iterator[_Kept]:
         if folder.is_symlink():
             continue
         try:
-            data = files.read(path)
+            data = shapes.read_report(path)
             yield _Kept(
                 folder,
                 data["suite"],
@@ -116,7 +117,7 @@ def _find_finished(runs: Path) -> Iterator[_Kept]:
                 sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file()),
                 sum(file.stat().st_size for file in _find_ir_files(folder)),
             )
-        except (OSError, ValueError, KeyError):
+        except (OSError, ConfigError):
             continue  # not a run of this version: do not remove it
 
 

@@ -21,9 +21,9 @@ def of(run: Record) -> dict[str, Values]:
     for job in run.data["jobs"]:
         try:
             told = files.read(run.job_folder(job["id"]) / JOB)
-        except (OSError, ValueError):
-            continue  # the job was never prepared
-        flat = dict(_flat({"stages": told["stages"], **told["model"]}))
+            flat = dict(_flat({"stages": told["stages"], **told["model"]}))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # the job was never prepared, or its record is damaged
         families.setdefault(job["model"], {})[job["id"]] = flat
     found: dict[str, Values] = {}
     for family in families.values():

@@ -62,12 +62,16 @@ def render_csv(data: Mapping[str, Any]) -> str:
     columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes",
                "warnings",
                "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", *stages, "cause"]
+    rows = [dict.fromkeys(columns, "") | {"run": data["run"], **_make_row(job)} for job in data["jobs"]]
+    return "".join(f"{_format_csv_row(row)}\n" for row in (columns, *(list(row.values()) for row in rows)))
+
+
+def _format_csv_row(cells: Sequence[Any]) -> str:
+    """Return a row. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for job in data["jobs"]:
-        writer.writerow({"run": data["run"], **_make_row(job)})
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(
+        [f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells])
+    return text.getvalue().removesuffix("\r\n")  # the writer quotes only the characters of its line end
 
 
 def count_dims(job: Job) -> tuple[int, int] | None:

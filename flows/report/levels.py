@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lowering import files
+from lowering.fitting import find_misfit
 from lowering.ir import text_files
 from lowering.ir.annotations import strip
-from lowering.plain import to_plain
+from lowering.plain import from_plain, to_plain
 from lowering.record.folder import MANIFEST
 
 LEVELS = "levels.json"
@@ -48,8 +49,10 @@ def of(folder: Path) -> list[LevelFile]:
     record, manifest = folder / LEVELS, folder / MANIFEST
     try:
         if record.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
-            return [LevelFile(**level) for level in files.read(record)]
-    except (OSError, ValueError, TypeError):
+            told = files.read(record)
+            if not find_misfit(tuple[LevelFile, ...], told):
+                return list(from_plain(tuple[LevelFile, ...], told))
+    except (OSError, ValueError):
         pass  # missing, older than the job's result, or of another version: rebuild it
     found = [_measure(path) for path in list_files(folder)]
     if folder.is_dir():

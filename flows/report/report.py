@@ -14,7 +14,7 @@ from flows.report.blockers import Blocker
 from flows.report.markdown import counted as counted
 from flows.report.markdown import escape_cell
 from flows.report.markdown import table as table
-from flows.runs import record
+from flows.runs import record, shapes
 from flows.runs.record import Record
 from lowering import files
 from lowering.plain import from_plain
@@ -35,6 +35,7 @@ def write(run: Record, seconds: float | None = None) -> Path:
 
 def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
     """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError."""
+    shapes.check(shapes.Whole, run.data, run.folder / record.RUN)
     data = to_json(run, results, seconds)
     data |= {"flaky": flaky.find_flaky(run, results), "by_axis": by_axis.make_tables(data["jobs"]),
              "blockers": [blocker.to_json() for blocker in blockers.find_blockers(results)]}

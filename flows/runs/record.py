@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flows.runs import shapes
 from lowering import files, trust
 from lowering.errors import InfraError, Problem
 from lowering.plain import from_plain
-from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run
+from lowering.record.folder import MANIFEST
+from lowering.record.result import UNJUDGED, Expectation, JobResult, build_not_run, explain_unreadable
 
 SCHEMA = 1
 RUN = "run.json"
@@ -56,13 +58,17 @@ class Record:
 
     def results(self) -> list[JobResult]:
         """Return a result for every job; `not_run` for a job without a committed result."""
-        return [self.result(job["id"]) or replace(build_not_run(job["model"], job["variant"]), expect=self.expectation(job["id"]))
-                for job in self.data["jobs"]]
+        return [self.result(job["id"]) or self._build_missing(job) for job in self.data["jobs"]]
+
+    def _build_missing(self, job: Mapping[str, Any]) -> JobResult:
+        why = explain_unreadable(self.job_folder(job["id"]))
+        missing = build_not_run(job["model"], job["variant"], f"{MANIFEST} {why}") if why else build_not_run(job["model"], job["variant"])
+        return replace(missing, expect=self.expectation(job["id"]))
 
     def result(self, job: str) -> JobResult | None:
-        """Return the committed result of a job, with its expectation; None if there is no result yet."""
+        """Return the committed result of a job, with its expectation; None if there is no result yet, or it is of another job."""
         found = JobResult.load(self.job_folder(job))
-        return found and replace(found, expect=self.expectation(job))
+        return None if found is None or found.id != job else replace(found, expect=self.expectation(job))
 
     def expectation(self, job: str) -> Expectation:
         return from_plain(Expectation, self.rows[job].get("expect") or {})
@@ -74,7 +80,7 @@ class Record:
 
 
 def load(folder: Path) -> Record:
-    """Load the record in `folder`. Raises InfraError if it is not the folder of a run."""
+    """Load the record in `folder`. Raises InfraError if it is not the folder of a run, and ConfigError if its run.json is damaged."""
     try:
         data = files.read(folder / RUN)
     except (OSError, ValueError) as error:
@@ -82,6 +88,7 @@ def load(folder: Path) -> Record:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else data
         raise InfraError(Problem(str(folder / RUN), f"has schema {found!r:.80}, but this version reads schema {SCHEMA}"))
+    shapes.check(shapes.Run, data, folder / RUN)
     run = Record(folder, data)
     for job in run.ids:  # a job's folder that is a link would lead commands out of the run's folder
         trust.locate_inside(folder, f"jobs/{make_folder_name(job)}", f"{folder / RUN} jobs")

@@ -9,6 +9,7 @@ from typing import Any
 
 from lowering import files, trust
 from lowering.errors import Problem
+from lowering.fitting import find_misfit
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import LOG, MANIFEST, REPRO, TIMINGS
 from lowering.symbols import schema, views
@@ -163,9 +164,12 @@ class JobResult:
         Raises Untrusted if it names a file outside of the folder.
         """
         try:
-            found = JobResult.from_json(files.read(folder / MANIFEST))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            data = files.read(folder / MANIFEST)
+        except (OSError, ValueError):
             return None
+        if explain_misfit(data):
+            return None
+        found = JobResult.from_json(data)
         place = str(folder / MANIFEST)
         for key, name in (("log", found.log), ("repro", found.repro), *(("artifact", stage.artifact) for stage in found.stages)):
             if name is not None:
@@ -173,11 +177,46 @@ class JobResult:
         return found
 
 
+@dataclass(frozen=True)
+class _Verified:
+    """The parts of the report of verify that readers of results use."""
+
+    points: tuple[Mapping[str, Any], ...] | int = ()
+    weakened: Mapping[str, str | None] = field(default_factory=dict)
+    max_abs: float | str | None = None
+    max_rel: float | str | None = None
+
+
+def explain_misfit(data: Any) -> str:
+    """Return the key and the cause for which `data` is not a result as JSON; empty if it is one."""
+    misfit = find_misfit(JobResult, data)
+    symbols = None if misfit else data.get("symbols")
+    if not misfit and (inner := find_misfit(_Verified, data.get("verify", {}))):
+        misfit = f"verify.{inner}"
+    if not misfit and isinstance(symbols, Mapping) and symbols.get("schema") == schema.SCHEMA:
+        misfit = find_misfit(schema.SymbolRecord, symbols)
+    elif not misfit and symbols and not isinstance(symbols, Mapping):
+        misfit = "symbols: is not a mapping"
+    if not misfit and data["outcome"] not in OUTCOMES:
+        misfit = f"outcome: {data['outcome']!r:.60} is not an outcome"
+    return misfit
+
+
+def explain_unreadable(folder: Path) -> str:
+    """Return why the manifest of the job in `folder` cannot be read; empty if there is none."""
+    try:
+        return explain_misfit(files.read(folder / MANIFEST))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+
+
 def add_remark(result: JobResult, remark: Remark) -> JobResult:
     return replace(result, warnings=(*result.warnings, remark))
 
 
-def build_not_run(model: str, variant: str) -> JobResult:
-    """Return the row of a job without a result."""
-    problem = Problem("run", "no result was recorded", "run the job again")
+def build_not_run(model: str, variant: str, cause: str = "no result was recorded") -> JobResult:
+    """Return the row of a job without a result. cause: why there is none."""
+    problem = Problem("run", cause, "run the job again")
     return JobResult(f"{model}--{variant}", model, variant, "not_run", problems=(problem,))

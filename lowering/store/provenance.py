@@ -8,12 +8,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import platform
 import site
 import sys
 import sysconfig
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +30,8 @@ INSTALLED = tuple(Path(folder).resolve() for folder in (
 ))
 # Packages that belong to a name, but whose distribution does not list the name among its modules.
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
+MOST_FILES = 1000  # of a folder that a model names
+UNTRACKED = "untracked"  # in place of a digest
 FRESH = 5.0  # seconds for which results of reading the disk are cached
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
 _loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
@@ -90,14 +94,36 @@ def list_targets(spec: Any) -> list[str]:
 def digest_named_files(data: Any) -> dict[str, str]:
     """Return the digest of every file that a string in `data` names by path: libraries, checkpoints, graphs.
 
-    Includes the files in named folders, and the headers that C++ files include from beside them.
+    Includes the files in named folders, and the headers that C++ files include from beside them. A folder with more than MOST_FILES files,
+    such as `/`, is not what a model reads: it is UNTRACKED.
     """
     found: dict[str, str] = {}
     for text in _walk_strings(data):
-        if ("/" in text or "." in text) and len(text) < 1024 and "\0" not in text and (path := Path(text).expanduser()).exists():
-            files = sorted(path.rglob("*")) if path.is_dir() else [*add_headers([path])] if path.suffix in SUFFIXES else [path]
-            found |= {str(file): _compute_file_digest(file, *_read_stamp(file)) for file in files if file.is_file()}
+        if not ("/" in text or "." in text) or len(text) >= 1024 or "\0" in text:
+            continue
+        try:
+            path = Path(text).expanduser()
+            files = _list_files(path) if path.is_dir() else [*add_headers([path])] if path.suffix in SUFFIXES else [path]
+        except (OSError, RuntimeError):  # no such user, or a name that is too long: not a path
+            continue
+        if files is None:
+            found[text] = UNTRACKED
+            continue
+        for file in files:
+            with suppress(OSError):  # it cannot be read, by the model either
+                if file.is_file() and not file.resolve().is_relative_to("/proc"):
+                    found[str(file)] = _compute_file_digest(file, *_read_stamp(file))
     return found
+
+
+def _list_files(folder: Path) -> list[Path] | None:
+    """Return the files below a folder, sorted; None if there are more than MOST_FILES."""
+    found: list[Path] = []
+    for above, _, names in os.walk(folder):
+        found += [Path(above, name) for name in names]
+        if len(found) > MOST_FILES:
+            return None
+    return sorted(found)
 
 
 def describe_devices(environment: Mapping[str, str]) -> dict[str, Any]:

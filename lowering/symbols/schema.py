@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowering import files
+from lowering.fitting import find_misfit
 from lowering.plain import from_plain, to_plain
 from lowering.sizes.ranges import Range
 
@@ -272,8 +273,12 @@ class SymbolRecord:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> SymbolRecord:
         """Build a record from JSON data. Raises ValueError if `data` does not have this schema."""
+        if not isinstance(data, Mapping):
+            raise ValueError("is not a mapping")
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"not a symbol record of schema {SCHEMA}: schema is {data.get('schema')!r}")
+            raise ValueError(f"not a symbol record of schema {SCHEMA}: schema is {data.get('schema')!r:.80}")
+        if misfit := find_misfit(SymbolRecord, data):
+            raise ValueError(misfit)
         return from_plain(SymbolRecord, data)
 
     def save(self, folder: Path) -> Path:

@@ -82,7 +82,7 @@ def _choose_embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[st
         path = run.job_folder(result.id) / views.VIEW
         if files.measure_size(path) == 0 or files.measure_size(path) > room:
             continue
-        content = path.read_text(encoding="ascii")
-        found.append((path.parent.name, content[content.index(", ") + 2 : content.rindex(");")]))
-        room -= len(content)
+        if (view := views.read(path)) is not None:
+            found.append((path.parent.name, page.to_script_json(view)))
+            room -= files.measure_size(path)
     return found

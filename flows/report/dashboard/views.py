@@ -39,6 +39,16 @@ def render(folder: Path, result: JobResult) -> str:
     ).replace("<", "\\u003c")
 
 
+def read(path: Path) -> Any:
+    """Return the data of a view.js, or None if it is damaged. It is parsed, because whoever wrote it could have written a script."""
+    try:
+        with files.open_regular(path) as file:
+            content = file.read().decode("ascii")
+        return json.loads(content[content.index(", ") + 2 : content.rindex(");")])
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def is_fresh(folder: Path) -> bool:
     """Return whether view.js exists, is complete, and is not older than the job's result."""
     try:

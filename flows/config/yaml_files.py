@@ -1,0 +1,111 @@
+"""YAML files, checked before anything composes them: UTF-8, of bounded size and depth, with anchors that neither recurse nor explode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lowering import files
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
+LARGEST = 4 << 20  # bytes of a file
+DEEPEST = 60  # nested collections; deeper ones exhaust the stacks of YAML's and OmegaConf's readers
+MOST = 200_000  # values of a file, counting those that an alias repeats
+
+
+class Unreadable(Exception):
+    """A file cannot be read as YAML. line: where, or 0."""
+
+    def __init__(self, cause: str, line: int = 0):
+        self.line = line
+        super().__init__(cause)
+
+
+def read(file: Path) -> Any:
+    """Return the content of a file, which must not be changed: it is cached. Raises Unreadable."""
+    try:
+        stamp = file.stat()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+    found = _read(file, stamp.st_mtime_ns, stamp.st_size)
+    if isinstance(found, Unreadable):
+        raise Unreadable(str(found), found.line)
+    return found
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file. Raises Unreadable if it is no regular file, too large, or not UTF-8."""
+    try:
+        with files.open_regular(file.resolve()) as opened:
+            content = opened.read(LARGEST + 1)
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+    if len(content) > LARGEST:
+        raise Unreadable(f"is larger than {LARGEST >> 20} MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"is not UTF-8: {error.reason} {content[error.start]:#04x}", content[: error.start].count(b"\n") + 1) from None
+
+
+def load(text: str) -> Any:
+    """Return the content of a YAML text. Raises Unreadable."""
+    try:
+        return yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        raise Unreadable(f"is not valid YAML: {error.problem}", error.problem_mark.line + 1 if error.problem_mark else 0) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:  # also of constructors: dates, long numbers
+        raise Unreadable(f"is not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+@lru_cache(maxsize=4096)
+def _read(file: Path, _modified: int, _size: int) -> Any:
+    """Return the content of a file, or the error."""
+    try:
+        text = read_text(file)
+        _count(text)
+        return load(text)
+    except Unreadable as error:
+        return error
+
+
+def _count(text: str) -> None:
+    """Check the depth and the number of values of a text. Raises Unreadable."""
+    sizes: dict[str, int | None] = {}  # of anchors; None: not complete
+    open_ones: list[tuple[str | None, int]] = []
+    total = 0
+    for event in _parse(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_ones) >= DEEPEST:
+                raise Unreadable(f"nests deeper than {DEEPEST} levels", line)
+            if event.anchor:
+                sizes[event.anchor] = None
+            open_ones.append((event.anchor, total))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_ones.pop()
+            if anchor:
+                sizes[anchor] = total - before
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor or "", 1)
+            if size is None:
+                raise Unreadable(f"the alias '*{event.anchor}' contains itself", line)
+            total += size
+        elif isinstance(event, yaml.ScalarEvent) and event.anchor:
+            sizes[event.anchor] = 1
+        total += 1
+        if total > MOST:
+            raise Unreadable(f"has more than {MOST} values, with those that aliases repeat", line)
+
+
+def _parse(text: str) -> Iterator[Any]:
+    try:
+        yield from yaml.parse(text, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise Unreadable(f"is not valid YAML: {error.problem}", error.problem_mark.line + 1 if error.problem_mark else 0) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise Unreadable(f"is not valid YAML: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,88 @@
+"""Files, values and records that are no configuration or no record: refused with file and key; what is printed is harmless."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.command.printing import escape
+from flows.config import yaml_files
+from flows.config.plan import plan
+from flows.report.exports import _format_csv_row
+from lowering.errors import ConfigError
+from lowering.fitting import find_misfit
+from lowering.record.result import JobResult, explain_misfit
+from lowering.store.provenance import UNTRACKED, digest_named_files
+from tests.chaos import fuzz
+from tests.unit.config.configurations import TINY, refused, write
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"\xf6", "is not UTF-8: invalid start byte 0xf6"), (fuzz._BOMB, "has more than 200000 values"), (b"a: &a [*a]", "'*a' contains itself"),
+    (b"[" * 3000, "nests deeper than 60 levels"), (b"a: " + b"9" * 9999, "is not valid YAML: Exceeds the limit"), (b"a: [", "is not valid YAML"),
+])
+def test_a_file_that_is_no_configuration_is_named_with_its_line(content: bytes, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "model/bad.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(yaml_files.Unreadable, match=r".") as caught:
+        yaml_files.read(file)
+    assert words in str(caught.value)
+    assert any("bad.yaml" in problem and words in problem for problem in refused(f"model={file}"))
+
+
+@pytest.mark.parametrize(("override", "words"), [
+    ("model=[]", "names no model"), ("model=tiny,tiny", "names 'tiny' twice"), ("cluster.workers=100000", "is not 1 or more, and at most 10000"),
+    ("limits.stage_seconds=inf", "inf is not more than 0"), ("limits.retries=1000000", "at most 100"), ("output=", "is empty"),
+    ("model.tiny.inputs.features.fill={uniform:[a,1]}", "uniform takes [low, high]"), ("a=[b", "is not in Hydra's grammar"), ("model=a(", "model=a("),
+])
+def test_values_out_of_range_are_refused(override: str, words: str, folder: Path) -> None:
+    start = () if override.startswith("model=") else ("model=tiny",)
+    assert any(words in problem for problem in refused(f"hydra.searchpath=['{folder}']", *start, override))
+
+
+def test_files_of_one_name_and_expectations_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "a/tiny.yaml", TINY), write(tmp_path / "b/tiny.yaml", TINY)
+    assert any("two files have the name 'tiny'" in problem for problem in refused(f"model=[{one},{other}]"))
+    suite = write(tmp_path / "mine.yaml", f"models: {{tiny: {{model: {one}}}}}")
+    assert len(plan([f"suite={suite}"]).jobs) == 1
+    (tmp_path / "mine.expect.yaml").symlink_to("nowhere")
+    assert any("is a link to a file that does not exist" in problem for problem in refused(f"suite={suite}"))
+    (tmp_path / "mine.expect.yaml").unlink()
+    (tmp_path / "mine.expect.yaml").mkdir()
+    assert any("mine.expect.yaml" in problem and "not a regular file" in problem for problem in refused(f"suite={suite}"))
+
+
+def test_what_is_printed_does_not_act_on_a_terminal() -> None:
+    assert escape("a\x1b[31m\u202eb\ud800\n\tgröße") == "a\\x1b[31m\\u202eb\\ud800\n\tgröße"
+
+
+def test_cells_of_csv_are_no_formulas() -> None:
+    assert _format_csv_row(["=1+1", "+a", "-b", "@c", -3, 0.5, None, "a\rb", 'say "x"', "plain"]) == (
+        "'=1+1,'+a,'-b,'@c,-3,0.5,,\"a\rb\",\"say \"\"x\"\"\",plain")
+
+
+def test_a_text_that_names_a_huge_folder_hashes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("1")
+    assert digest_named_files({"a": ["/"], "b": "~nobody-of-that-name/x", "c": "/dev/zero", "d": "x" * 900 + "/"}) == {"/": UNTRACKED}
+    assert list(digest_named_files([f"{tmp_path}/"])) == [str(tmp_path / "one")]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
+    st.sampled_from(("id", "model", "variant", "outcome", "stages", "seconds")), inner, max_size=4), max_leaves=6))
+@settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_fits_can_be_built(data: object) -> None:
+    if not explain_misfit(data):
+        JobResult.from_json(data)  # type: ignore[arg-type]
+
+
+def test_a_misfit_names_its_key() -> None:
+    good = {"id": "a--b", "model": "a", "variant": "b", "outcome": "ok"}
+    assert find_misfit(JobResult, good) == ""
+    assert find_misfit(JobResult, {**good, "stages": [{"name": "x", "outcome": "ok", "seconds": "1"}]}) == "stages[0].seconds: '1' is not a number"
+    assert find_misfit(JobResult, {}) == "id: is missing" and find_misfit(JobResult, []) == ": [] is not a mapping"
+    with pytest.raises(ConfigError):
+        plan(["model=a("])
