@@ -104,7 +104,7 @@ def test_exec_runs_no_library_of_a_foreign_record(tmp_path: Path, become: Callab
     files.write(folder / "job.json", trust.seal({"model": {**to_plain(MODEL), "libraries": libraries[2:]}}, "job.json"))
     assert said("exec", folder) == 1 and (tmp_path / "ran").exists(), "my own"
     files.write(folder / "signature.json", content | {"program": {"file": "../secret", "sha256": ""}})
-    assert said("exec", folder) == 2 and "program.file" in capsys.readouterr().err
+    assert said("exec", folder) == 2 and "signature.json program" in capsys.readouterr().err
 
 
 def test_a_job_of_somebody_else_is_run_by_the_worker_only_with_trust(run: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
