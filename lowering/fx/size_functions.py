@@ -7,9 +7,11 @@ Python's `math.sqrt`, `math.exp`, `math.pow`, `divmod`, and `round` to digits, t
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,8 +93,8 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     """Return what replaces a call, or None for a call that reads no size."""
     if function is torch.numel:
         return _SCRIPT_OPS["numel"]
-    if function in _BROADCASTING:
-        return _take_along_dim
+    if function in _COMPOSED:
+        return _COMPOSED[function]
     if function in _NARROWS:
         return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
     replaced = _TORCH.get(function)
@@ -108,7 +110,6 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     return _SCRIPT_OPS[name] if name in _OF_TENSORS or are_numbers else None
 
 _NARROWS = (torch.narrow, torch.Tensor.narrow)
-_BROADCASTING = (torch.take_along_dim, torch.Tensor.take_along_dim)
 
 
 def _linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **settings: Any) -> torch.Tensor:
@@ -140,6 +141,54 @@ def _take_along_dim(tensor: torch.Tensor, indices: torch.Tensor, dim: int | None
     expanded = [each.expand([each.shape[place] if place == dim % tensor.dim() else size for place, size in enumerate(others)])
                 for each in (tensor, indices)]
     return expanded[0].gather(dim, expanded[1])
+
+
+def _tensor_split(tensor: torch.Tensor, sections: Any, dim: int = 0) -> tuple[torch.Tensor, ...]:
+    """Return torch.tensor_split. The first parts have one element more, as many as the rest of the division."""
+    if not isinstance(sections, int) or not isinstance(tensor.shape[dim], torch.SymInt):
+        return torch.ops.aten.tensor_split(tensor, sections, dim)  # type: ignore[no-any-return]
+    size, rest = tensor.shape[dim] // sections, tensor.shape[dim] % sections
+    bounds = [part * size + torch.sym_min(part, rest) for part in range(sections + 1)]
+    return tuple(tensor.narrow(dim, start, end - start) for start, end in itertools.pairwise(bounds))
+
+
+def _kron(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return torch.kron."""
+    rank = max(first.dim(), second.dim())
+    first, second = (each.reshape(*[1] * (rank - each.dim()), *each.shape) for each in (first, second))
+    interleaved = first.reshape([size for each in first.shape for size in (each, 1)]) * second.reshape(
+        [size for each in second.shape for size in (1, each)])
+    return interleaved.reshape([one * other for one, other in zip(first.shape, second.shape, strict=True)])
+
+
+def _multi_dot(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the product of matrices, from the left. torch's own chooses an order by the sizes at hand."""
+    return functools.reduce(torch.matmul, tensors)
+
+
+def _vander(tensor: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:  # noqa: N803 - torch's name
+    """Return torch.vander."""
+    powers = torch.arange(tensor.shape[-1] if N is None else N, device=tensor.device)
+    return torch.pow(tensor.unsqueeze(-1), powers if increasing else powers.flip(0))
+
+
+def _gaussian_nll_loss(scores: torch.Tensor, target: torch.Tensor, var: Any, full: bool = False, eps: float = 1e-6,
+                       reduction: str = "mean") -> torch.Tensor:
+    """Return the loss without its check that no variance is negative, which depends on data."""
+    var = var if isinstance(var, torch.Tensor) else torch.full_like(scores, var)
+    if var.shape != scores.shape and var.shape == scores.shape[:-1]:
+        var = var.unsqueeze(-1)
+    kept = var.detach().clamp(min=eps) + (var - var.detach())
+    losses = 0.5 * (torch.log(kept) + (scores - target) ** 2 / kept) + (0.5 * math.log(2 * math.pi) if full else 0)
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+_COMPOSED: dict[Any, Callable[..., Any]] = {
+    torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
+    torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
+    torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
+    torch.nn.functional.gaussian_nll_loss: _gaussian_nll_loss,
+}  # fmt: skip
 
 
 def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> torch.Tensor:

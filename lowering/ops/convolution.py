@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -22,6 +22,22 @@ def is_transposed(node: Node) -> bool:
 def has_dynamic_weight(node: Node) -> bool:
     """Return whether a convolution node has a weight of dynamic size."""
     return any(isinstance(size, torch.SymInt) for size in node.args[1].meta["val"].shape)  # type: ignore[union-attr]
+
+
+def is_unbatched(node: Node) -> bool:
+    """Return whether a convolution node takes an image without a batch dim."""
+    image, weight = (argument.meta["val"] for argument in node.args[:2])  # type: ignore[union-attr]
+    return image.dim() == weight.dim() - 1  # type: ignore[no-any-return]
+
+
+def needs_decomposition(node: Node) -> bool:
+    """Return whether a composite transposed convolution has a weight of dynamic size, or no batch dim."""
+    return has_dynamic_weight(node) or is_unbatched(node)
+
+
+def add_batch(op: Callable[..., Any], image: Tensor, *settings: Any) -> Tensor:
+    """Compute a convolution of one image as a batch of one."""
+    return op(image.unsqueeze(0), *settings).squeeze(0)  # type: ignore[no-any-return]
 
 
 def transpose_convolution(image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],

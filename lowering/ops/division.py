@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import torch
+from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx import Node
 
 Tensor: TypeAlias = torch.Tensor
@@ -91,3 +92,25 @@ def rounds_floats(node: Node) -> bool:
 
 def _is_tensor(argument: Any) -> bool:
     return isinstance(argument, Node) and isinstance(argument.meta["val"], torch.Tensor)
+
+
+def gcd(left: Tensor, right: Tensor) -> Tensor:
+    """Compute the greatest common divisor by Euclid's algorithm, for all elements at once, until no rest is left."""
+    first, second = torch.broadcast_tensors(left.abs(), right.abs())
+
+    def goes_on(first: Tensor, second: Tensor) -> Tensor:
+        return (second != 0).any()
+
+    def body(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        is_done = second == 0
+        rest = torch.remainder(first, torch.where(is_done, 1, second))
+        return torch.where(is_done, first, second), torch.where(is_done, second, rest)
+
+    with torch._C._AutoDispatchBelowAutograd():
+        return while_loop_op(goes_on, body, (first.clone(), second.clone()), ())[0]  # type: ignore[no-any-return]
+
+
+def lcm(left: Tensor, right: Tensor) -> Tensor:
+    """Compute the least common multiple."""
+    common = gcd(left, right)
+    return (torch.div(left, torch.where(common == 0, 1, common), rounding_mode="trunc") * right).abs()

@@ -1,10 +1,13 @@
-"""Linear algebra by a lower Cholesky factor and triangular systems."""
+"""Linear algebra by a lower Cholesky factor and triangular systems, and by elimination."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import Any, TypeAlias
 
 import torch
+from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx import Node
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -48,3 +51,57 @@ def triangular_solve(right: Tensor, matrix: Tensor, upper: bool = True, transpos
     right, matrix = right.expand(*batch, *right.shape[-2:]), matrix.expand(*batch, *matrix.shape[-2:])
     turned = matrix.mT if transpose else matrix
     return torch.linalg.solve_triangular(turned, right, upper=upper != transpose, unitriangular=unitriangular), matrix.clone()
+
+
+def is_read_without_factors(node: Node) -> bool:
+    """Return whether only the solution of a node is read: neither factors nor pivots, and the error code only by checks."""
+    last = len(node.target._schema.returns) - 1  # type: ignore[union-attr]
+    checks = torch.ops.aten._linalg_check_errors.default
+    read = {user.args[1]: {each.target for each in user.users} for user in node.users}
+    return all(not targets or place == 0 or (place == last and targets == {checks}) for place, targets in read.items())
+
+
+def solve(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the solution of aten::_linalg_solve_ex. The other results are zeros; see `is_read_without_factors`."""
+    is_vector = right.dim() == matrix.dim() - 1 and (right.dim() == 1 or right.shape == matrix.shape[:-1])
+    columns = right.unsqueeze(-1) if is_vector else right
+    solution = _eliminate(matrix, columns) if left or is_vector else _eliminate(matrix.mT, columns.mT).mT
+    result = solution.squeeze(-1) if is_vector else solution
+    pivots = torch.zeros(matrix.shape[:-1], dtype=torch.int32, device=matrix.device)
+    return result, torch.zeros_like(matrix), pivots, torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+
+
+def inverse(matrix: Tensor, *, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """Compute the inverse of aten::linalg_inv_ex. The error code is 0; see `is_read_without_factors`."""
+    places = torch.arange(matrix.shape[-1], device=matrix.device)
+    identity = (places.unsqueeze(-1) == places).to(matrix.dtype)
+    return _eliminate(matrix, identity.expand(matrix.shape)), torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+
+
+def _eliminate(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve (..., n, n) @ x = (..., n, k) by Gauss-Jordan elimination with partial pivoting, as a loop over the columns."""
+    size = matrix.shape[-1]
+    batch = torch.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])
+    system = torch.cat([matrix.expand(*batch, *matrix.shape[-2:]), right.expand(*batch, *right.shape[-2:])], -1)
+    system = system.reshape(math.prod(batch), *system.shape[-2:])
+
+    def goes_on(step: Any, system: Tensor) -> Any:
+        return step < system.shape[1]
+
+    def body(step: Any, system: Tensor) -> tuple[Any, Tensor]:
+        here = torch.scalar_tensor(step, dtype=torch.int64).reshape([1])
+        rows = torch.arange(system.shape[1], device=system.device)
+        column = system.index_select(2, here).squeeze(2)
+        pivot = torch.where(rows >= here, column.abs(), -1.0).argmax(1, keepdim=True)
+        top = system.index_select(1, here)
+        chosen = system.gather(1, pivot.unsqueeze(-1).expand(-1, 1, system.shape[2]))
+        is_here, is_pivot = (rows == here).unsqueeze(-1), (rows == pivot).unsqueeze(-1)
+        swapped = torch.where(is_here, chosen, torch.where(is_pivot, top, system))
+        scaled = chosen / chosen.index_select(2, here)
+        rest = swapped - swapped.index_select(2, here) * scaled
+        return step + 1, torch.where(is_here, scaled, rest)
+
+    with torch._C._AutoDispatchBelowAutograd():
+        solved = while_loop_op(goes_on, body, (0, system), ())[1]
+    found = solved.narrow(2, size, right.shape[-1]).reshape(*batch, size, right.shape[-1])
+    return torch.where(matrix.isnan().any(-1, keepdim=True).any(-2, keepdim=True), math.nan, found)

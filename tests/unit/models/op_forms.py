@@ -81,3 +81,47 @@ class Regrouped(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x.view(y.shape[0], -1, 4) + y
+
+
+class Composed(nn.Module):
+    """Functions that torch composes of others by the sizes at hand."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        products = torch.kron(x, y), torch.linalg.multi_dot([x, y, y.t()]), torch.vander(x[0], 3)
+        return *products, *x.tensor_split(3, 1), nn.functional.gaussian_nll_loss(x, x * 2, x.abs() + 0.1)
+
+
+class Solved(nn.Module):
+    """Loops: elimination, and Euclid's algorithm."""
+
+    def forward(self, x: torch.Tensor, i: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        regular = x + 4 * torch.eye(3)
+        solved = torch.linalg.solve(regular, x), torch.linalg.solve(regular, x[..., 0]), torch.linalg.solve(regular, x[:, :2], left=False)
+        return torch.inverse(regular), *solved, torch.gcd(i, i + 6), torch.lcm(i, i + 4)
+
+
+class Unbatched(nn.Module):
+    """Convolutions of one image without a batch dim."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.back = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.back(self.conv(x))  # type: ignore[no-any-return]
+
+
+class Margins(nn.Module):
+    """Losses over labels, which end at the first -1."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        single = y[:, 0].clamp(min=0)
+        weighted = nn.functional.multi_margin_loss(x, single, p=2, weight=torch.arange(5) * 0.5, reduction="none")
+        return nn.functional.multilabel_margin_loss(x, y), nn.functional.multi_margin_loss(x, single), weighted
+
+
+class Selected(nn.Module):
+    """Dims that are split again, and selections of nothing."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.flatten(1).unflatten(1, (x.shape[1], 4)), x.flatten(0, 1).unflatten(0, (-1, x.shape[1])), x[:, :, []]

@@ -32,6 +32,11 @@ PICTURE = Input("float32", ("batch", 3, "height", "width"))
     ("WeightNorm", {"x": Input("float32", ("batch", 4, "seq"))}),
     ("Unfolded", {"x": Input("float32", ("batch", "seq", 4))}),
     ("Regrouped", {"x": Input("float32", ("batch", 8)), "y": Input("float32", ("batch", 2, 4))}),
+    ("Composed", {"x": Input("float32", ("batch", "seq")), "y": Input("float32", ("seq", 3))}),
+    ("Solved", {"x": Input("float32", ("batch", 3, 3)), "i": Input("int64", ("batch", "seq"), {"randint": [-9, 9]})}),
+    ("Unbatched", {"x": Input("float32", (3, "height", "width"))}),
+    ("Margins", {"x": Input("float32", ("batch", 5)), "y": Input("int64", ("batch", 5), {"randint": [-1, 4]})}),
+    ("Selected", {"x": Input("float32", ("batch", "seq", 4))}),
 ])
 def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Input], tmp_path: Path) -> None:
     used = sorted({dim for declared in given.values() for dim in declared.shape if isinstance(dim, str)})
