@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
 from lowering.ir import chlo, expansion, mlir
 
+REQUIREMENTS = ("NONE", "WEEK_4", "WEEK_12", "MAX")
 TO_MHLO = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"  # in jaxlib's build
 
 
@@ -30,21 +32,50 @@ def _serialize_for_jaxlib(module: Any) -> bytes:
     return _stablehlo.serialize_portable_artifact(scratch, version)  # type: ignore[no-any-return]
 
 
-def serialize(module: Any) -> tuple[bytes, str]:
-    """Serialize MHLO of jaxlib's build as StableHLO of plain arithmetic (see `expansion`), and return the version. Raises StageFailed."""
+def read_version(target: str) -> str:
+    """Return the version that `target` means: itself, or that of a compatibility requirement (`WEEK_4`). Raises ValueError."""
+    from jaxlib.mlir.dialects import stablehlo
+
+    requirement = getattr(stablehlo.StablehloCompatibilityRequirement, target, None)
+    version = target if requirement is None else stablehlo.get_version_from_compatibility_requirement(requirement)
+    oldest, newest = stablehlo.get_minimum_version(), stablehlo.get_current_version()
+    is_version = re.fullmatch(r"\d+\.\d+\.\d+", version) is not None
+    if not is_version or not _parts(oldest) <= _parts(version) <= _parts(newest):
+        raise ValueError(f"is {target!r}; use a version from {oldest} to {newest}, or one of {', '.join(REQUIREMENTS)}")
+    return version  # type: ignore[no-any-return]
+
+
+def _parts(version: str) -> list[int]:
+    return list(map(int, version.split(".")))
+
+
+def serialize(module: Any, target: str = "WEEK_4") -> tuple[bytes, str]:
+    """Serialize MHLO of jaxlib's build as StableHLO of plain arithmetic (see `expansion`), and return the version.
+
+    target: see `read_version`. Raises StageFailed where that version has no form of an op.
+    """
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import stablehlo
 
-    version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
+    version = read_version(target)
     copy = mlir.copy_to(module, mlir.create_hlo_context())
     mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
     expansion.expand(copy)
+    found: list[str] = []
+
+    def collect(diagnostic: Any) -> bool:
+        found.append(str(diagnostic.message).partition(": %")[0])
+        return True
+
+    handler = copy.context.attach_diagnostic_handler(collect)
     try:
         with copy.context:
             return stablehlo.serialize_portable_artifact(copy, version), version
     except (ir.MLIRError, ValueError) as error:
-        cause = f"StableHLO {version} cannot hold this program: {str(error).splitlines()[0]}"
-        raise StageFailed(Problem("portable artifact", cause), str(error)) from error
+        cause = f"StableHLO {version} cannot hold this program: {'; '.join(found) or str(error).splitlines()[0]}"
+        raise StageFailed(Problem("portable artifact", cause, "raise stages.package.target_version"), str(error)) from error
+    finally:
+        handler.detach()
 
 
 def deserialize(portable: bytes) -> Any:

@@ -8,7 +8,7 @@ from torch_mlir import ir
 
 from lowering.errors import Problem
 from lowering.ir import mlir
-from lowering.legalize import arguments, assertions, preparation
+from lowering.legalize import arguments, assertions, broadcasts, preparation
 from lowering.legalize.patterns import control, custom_calls, folds, scalars
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.rules import Rules
@@ -36,6 +36,8 @@ def legalize(module: Any, signature: Signature, with_assertions: bool = True) ->
         rewrite.known.learn_values(value, (size,))
     rewrite.symbols = {name: size for name, size in atoms.items() if all(atom in read for atom in size.atoms())}
     problems = rewrite.run()
+    with module.context:
+        broadcasts.mark(rewrite.block, rewrite.known)
     custom_calls.erase_stand_ins(module)
     if with_assertions:
         with module.context, ir.Location.unknown():

@@ -36,7 +36,7 @@ SCHEMA = "shapeline/signature/1"
 PROGRAM = "program.stablehlo"
 
 
-def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
+def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4") -> list[Path]:
     """Write signature.json and program.stablehlo into `folder` and the weights into `store` (None: nowhere).
 
     `program` is a pure MHLO program of a built model; it becomes a versioned portable artifact, good for later readers of StableHLO too.
@@ -46,7 +46,7 @@ def save(program: Program, folder: Path, store: Path | None) -> list[Path]:
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
     held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    serialized, version = portable.serialize(program.ir)
+    serialized, version = portable.serialize(program.ir, target)
     files.write_bytes(folder / PROGRAM, serialized)
     files.write(folder / SIGNATURE, {
         "schema": SCHEMA,

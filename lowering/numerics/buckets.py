@@ -144,7 +144,7 @@ def combine(buckets: Mapping[str, Sequence[int]]) -> Iterator[dict[str, int]]:
         yield dict(zip(buckets, sizes, strict=True))
 
 
-def make_all(program: Program, model: Model) -> list[StaticModule]:
+def make_all(program: Program, model: Model, target: str = "WEEK_4") -> list[StaticModule]:
     """Make the static program of each bucket of `model`. Raises Unsupported with a problem for each that cannot be made."""
     assert program.signature is not None
     open_ = [name for name in program.signature.symbols if name not in model.buckets and _is_read(program.signature, name)]
@@ -153,7 +153,7 @@ def make_all(program: Program, model: Model) -> list[StaticModule]:
     found = []
     for sizes in [] if problems else combine(model.buckets):
         try:
-            found.append(static_modules.make(program, sizes))
+            found.append(static_modules.make(program, sizes, target))
         except (Refused, Unsupported) as error:
             problems += [Problem(f"bucket {evaluation.text(sizes)}", problem.cause, problem.fix) for problem in error.problems]
     if problems:

@@ -33,8 +33,8 @@ class StaticModule:
     cost: Mapping[str, float]
 
 
-def make(program: Program, sizes: Mapping[str, int]) -> StaticModule:
-    """Make the static form of an MHLO program at `sizes` of all symbols of its signature.
+def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4") -> StaticModule:
+    """Make the static form of an MHLO program at `sizes` of all symbols of its signature. target: version of its portable artifact.
 
     Raises Refused in the program's words where the sizes break an assertion, Unsupported where a size depends on data, StageFailed where
     something is dynamic or impure after all.
@@ -48,7 +48,7 @@ def make(program: Program, sizes: Mapping[str, int]) -> StaticModule:
     mlir.run(mhlo, portable.TO_MHLO, "static program")
     chlo.from_calls(static)
     _check(mhlo, sizes)
-    artifact, version = portable.serialize(mhlo)
+    artifact, version = portable.serialize(mhlo, target)
     ops = sum(mlir.count_ops(mhlo).values())
     cost = {"ops": ops, "bytes": len(artifact), "products": products.count(static), "seconds": round(time.process_time() - start, 4)}
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lowering.errors import Problem
-from lowering.ir import mlir
+from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import artifact, bucket_check, buckets, xla
@@ -40,6 +40,8 @@ class Package(Stage):
 
     keep_weights: if false, the artifact contains no weights, and can be read but not run.
     compare: run each bucket on XLA at its own sizes, and padded from smaller ones, and compare with eager.
+    target_version: the StableHLO version of the portable artifacts, for readers as old as that: `1.13.7`, or `WEEK_4`, `WEEK_12` (what
+        readers of that age take), `MAX` (the oldest), `NONE` (the newest).
     """
 
     source: ClassVar[Level] = Level.MHLO
@@ -47,11 +49,16 @@ class Package(Stage):
 
     keep_weights: bool = True
     compare: bool = True
+    target_version: str = "WEEK_4"
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
         if program.signature is None or top is None or not isinstance(top.ir, Built):
             return [Problem("package", "the program was not lowered from a model, so its inputs are unknown", "remove this stage")]
+        try:
+            portable.read_version(self.target_version)
+        except ValueError as error:
+            return [Problem("stages.package.target_version", str(error))]
         return []
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -64,7 +71,7 @@ class Package(Stage):
         model = top.ir.model
         if not model.buckets:
             return program
-        modules = buckets.make_all(program, model)
+        modules = buckets.make_all(program, model, self.target_version)
         dispatch = Dispatch.of(model, program.signature, [buckets.describe(module) for module in modules])
         if self.compare and not fakes:
             dispatch = _compare(program, dispatch, modules, note)
@@ -78,7 +85,7 @@ class Package(Stage):
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write signature.json and program.stablehlo to the job's folder. Raises Unsupported, StageFailed or InfraError."""
         keep = self.keep_weights and not weights.list_fakes(program.weights)
-        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None)
+        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None, self.target_version)
         if isinstance(program, Packaged) and program.dispatch is not None:
             return saved + buckets.save(stem.parent, program.dispatch, program.modules)
         (stem.parent / buckets.FILE).unlink(missing_ok=True)  # of an earlier attempt

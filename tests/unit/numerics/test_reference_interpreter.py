@@ -7,12 +7,13 @@ import torch
 from torch_mlir._mlir_libs import _stablehlo
 
 from lowering.eager import inputs
-from lowering.errors import Refused, Unsupported
+from lowering.errors import Refused, StageFailed, Unsupported
 from lowering.ir import mlir, portable
 from lowering.level import Level
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
 from lowering.numerics.runner import Eager, arguments
 from lowering.stages.mhlo import ToMHLO
+from lowering.stages.package import Package
 from lowering.stages.stablehlo import ToStableHLO
 from tests.unit.models import tiny_bert
 from tests.unit.models.scaled_model import hlo
@@ -88,3 +89,13 @@ def test_a_batch_norm_is_computed_in_arithmetic() -> None:
     x, v, w = torch.randn(2, 3, 4), torch.rand(3) + 0.5, torch.randn(3)
     (got,) = ReferenceInterpreter(mlir.parse(text, mlir.create_torch_context())).run([x, v, w])
     torch.testing.assert_close(got, torch.nn.functional.batch_norm(x, w, v, v, w, eps=0.1))
+
+
+def test_an_older_version_is_written_or_refused_by_the_op_that_it_lacks() -> None:
+    text = "func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> { %0 = mhlo.tan %x : tensor<?xf32>\n return %0 : tensor<?xf32> }"
+    module = mlir.parse(text, mlir.create_hlo_context())
+    assert portable.serialize(module, "1.9.0")[1] == "1.9.0"
+    with pytest.raises(StageFailed, match=r"StableHLO 0\.9\.0 cannot hold this program: failed to legalize operation 'vhlo\.tan_v2'"):
+        portable.serialize(module, "MAX")
+    (problem,) = Package(target_version="2.0.0").requires(tiny_bert.mhlo_level())
+    assert "use a version from 0.9.0 to" in problem.cause
