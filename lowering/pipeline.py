@@ -5,6 +5,7 @@ A model's errors become part of the result, never exceptions.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowering import trust
+from lowering import tracking, trust
 from lowering.errors import InfraError, Problem, StageFailed, Unsupported, Untrusted
 from lowering.ir import text_files
 from lowering.job import Job
@@ -145,6 +146,17 @@ class StoreClient:
         assert self.reuse is not None
         return self.reuse.take(name, entry, program)
 
+    def update(self, found: Found) -> Found:
+        """Return `found` with what the model's factory read while the stage ran. What no key can tell becomes a remark."""
+        module = sys.modules.get("lowering.eager.module")  # not loaded unless a stage has built a model
+        ran = module.read.pop(self.reuse.job.model.name, []) if module is not None and self.reuse is not None else []
+        if self.reuse is None or not ran:
+            return found
+        reads = tracking.Reads(set[str]().union(*(one.names for one in ran)), set[str]().union(*(one.untracked for one in ran)))
+        for what in sorted(reads.untracked):
+            self.recorder("untracked", f"the factory {what}: if that changes, stored results are still used; run with --no-cache then")
+        return replace(found, parts=self.reuse.update(found.parts, reads))
+
     def keep(self, found: Found, given: Program, made: Program, done: StageResult, saved: list[Path]) -> None:
         """Store the result of a stage applied to `given`, with the files that it saved and the events that it emitted."""
         if self.reuse is None:
@@ -204,7 +216,8 @@ class Runner:
             finally:
                 if broken:
                     raise StageFailed(broken)
-            done = replace(done, outcome="ok")
+            found = self.store.update(found)
+            done = replace(done, outcome="ok", key=found.key)
             with watch.phase("store"):
                 self.store.keep(found, program, result, done, saved)
         except BaseException as error:

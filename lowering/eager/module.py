@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from lowering import recipe
+from lowering import recipe, tracking
 from lowering.custom import libraries
 from lowering.eager import checkpoint, training
 from lowering.eager.arguments import assemble, check_fit
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError, Problem, Unsupported
 from lowering.model import Model
+
+read: dict[str, list[tracking.Reads]] = {}  # by model: what its factory read in this process
 
 
 def instantiate(model: Model) -> torch.nn.Module:
@@ -28,12 +30,13 @@ def instantiate(model: Model) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
         try:
-            with checkpoint.skip_parameters() if model.weights == "lazy" else nullcontext():
+            with checkpoint.skip_parameters() if model.weights == "lazy" else nullcontext(), tracking.track() as reads:
                 module = recipe.build(model.factory)
         except (LoadError, Unsupported):  # raised by a factory that explains the error itself
             raise
         except Exception as error:
             raise LoadError(libraries.explain(error, model) or Problem(place, f"raised {type(error).__name__}: {error}")) from error
+    read.setdefault(model.name, []).append(reads)
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lowering import recipe
+from lowering import recipe, tracking
 from lowering.store import provenance
 from lowering.store.entries import compute_digest
 
@@ -21,12 +21,15 @@ def list_stage_parts(spec: Mapping[str, Any], given: str) -> dict[str, Any]:
             "tools": provenance.list_versions(target)}
 
 
-def describe_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a model (as JSON) by its declaration, the code that builds it, and the files that it names."""
+def describe_model(model: Mapping[str, Any], read: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Describe a model (as JSON) by its declaration, the code that builds it, and the files that it names.
+
+    read: files and variables that its factory read the last time it ran (see lowering.tracking). environment: the variables.
+    """
     code = provenance.list_targets(model) + [library["module"] for library in model.get("libraries", ())
                                            if isinstance(library, Mapping) and library.get("module")]
     return {"declared": dict(model), "source": provenance.digest_sources(*code), "tools": provenance.list_versions(*code),
-            "files": provenance.digest_named_files(model)}
+            "files": provenance.digest_named_files(model), "read": tracking.digest(read, environment or {})}
 
 
 def describe_interface(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,11 +38,12 @@ def describe_interface(model: Mapping[str, Any]) -> dict[str, Any]:
     return {"declared": declared, "source": {}, "tools": {}, "files": provenance.digest_named_files(declared)}
 
 
-def list_job_parts(job: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the result of a whole job (as JSON) depends on."""
+def list_job_parts(job: Mapping[str, Any], devices: Mapping[str, Any], read: Iterable[str] = (),
+                   environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return everything that the result of a whole job (as JSON) depends on. read, environment: as in `describe_model`."""
     targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
     return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
-            "strict_dims": job.get("strict_dims", False), "model": describe_model(job["model"]),
+            "strict_dims": job.get("strict_dims", False), "model": describe_model(job["model"], read, environment),
             "devices": devices, "source": provenance.digest_sources(*targets), "tools": provenance.list_versions(*targets)}
 
 
@@ -63,7 +67,7 @@ def _describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield _join_names(_name_changes(before, after))
         elif part in ("model", "interface") and before and after:
             found = [f"{what} -> {now}" for what, now in _find_differences(before["declared"], after["declared"])]
-            changed = _name_changes(before["source"], after["source"]) + _name_changes(before["files"], after["files"])
+            changed = [name for kind in ("source", "files", "read") for name in _name_changes(before.get(kind), after.get(kind))]
             found += [_join_names(changed)] if changed else []
             found += [f"{name} {was} -> {now}" for name, was, now in _pair_changes(before["tools"], after["tools"])]
             yield f"{part}: {', '.join(found[:4])}" + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -10,9 +10,7 @@ import hashlib
 import importlib.util
 import os
 import platform
-import site
 import sys
-import sysconfig
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,12 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lowering.custom.sources import SUFFIXES, add_headers
+from lowering.tracking import INSTALLED
 
 OWN = Path(__file__).resolve().parents[1]
-INSTALLED = tuple(Path(folder).resolve() for folder in (
-    *site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib")),
-    *(folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")),  # another environment's, by a .pth file
-))
 # Packages that belong to a name, but whose distribution does not list the name among its modules.
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
 MOST_FILES = 1000  # of a folder that a model names

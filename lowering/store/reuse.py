@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowering import files, tracking
 from lowering.errors import InfraError, Problem, Untrusted
 from lowering.job import Job
 from lowering.level import Level, Program
@@ -22,7 +25,8 @@ from lowering.store.entries import Entry, Store, compute_digest
 if TYPE_CHECKING:
     import torch
 
-STAGES, JOBS = "stages", "jobs"  # kinds of notes: last dependencies of a job's stages; keys of all stages of a job
+# Kinds of notes: last dependencies of a job's stages; keys of all stages of a job; what a model's factory read.
+STAGES, JOBS, READS = "stages", "jobs", "reads"
 FAKE = "fake-"  # prefix, in place of a digest, of weights that have shapes but no bytes
 
 
@@ -41,6 +45,7 @@ class Reuse:
         self.levels: list[str | None] = []
         self.used: dict[str, str] | None = None if self.refused else {}  # stage -> key; None once a stage had no key
         self.last: dict[str, Any] = store.noted(STAGES, job.id) or {}
+        self._declared = json.loads(files.encode_json(to_plain(job.model)))
         self._model: dict[str, Any] | None = None
 
     def parts(self, stage: Stage) -> dict[str, Any] | None:
@@ -50,7 +55,7 @@ class Reuse:
         reads = stage.reads()
         found = keys.list_stage_parts(describe(stage), self.identity)
         if "model" in reads:
-            self._model = self._model or keys.describe_model(to_plain(self.job.model))
+            self._model = self._model or keys.describe_model(self._declared, read_names(self.store, self._declared), os.environ)
             found["model"] = self._model
         if "interface" in reads:
             found["interface"] = keys.describe_interface(to_plain(self.job.model))
@@ -61,6 +66,17 @@ class Reuse:
         if "devices" in reads:
             found["devices"] = provenance.describe_devices(os.environ)
         return found
+
+    def update(self, parts: dict[str, Any] | None, reads: tracking.Reads) -> dict[str, Any] | None:
+        """Return the parts of a stage that has run its model's factory, with what that read. The names are noted for the next look-up."""
+        noted = read_names(self.store, self._declared)
+        if not reads.names <= noted:
+            with suppress(OSError):
+                self.store.note(READS, compute_digest(self._declared), sorted(reads.names | noted))
+        if parts is None or "model" not in parts or reads.names <= noted:
+            return parts
+        self._model = keys.describe_model(self._declared, reads.names | noted, os.environ)
+        return {**parts, "model": self._model}
 
     def why(self, name: str, parts: Mapping[str, Any]) -> str:
         """Explain why a stage with these parts is not in the store."""
@@ -111,7 +127,8 @@ class Reuse:
     def finish(self) -> None:
         """Record the keys of a successful job, so that `replay` needs nothing else. Raises OSError."""
         if self.used is not None:
-            parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ))
+            read = read_names(self.store, self._declared)
+            parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ), read, os.environ)
             self.store.note(JOBS, keys.of(parts), list(self.used.items()))
 
     def _reached(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
@@ -122,6 +139,12 @@ class Reuse:
             self.used = None
         elif self.used is not None:
             self.used[name] = key
+
+
+def read_names(store: Store, model: Mapping[str, Any]) -> set[str]:
+    """Return the files and variables that the factory of a model (as JSON) read the last time that it ran with this store."""
+    noted = store.noted(READS, compute_digest(model))
+    return {name for name in noted if isinstance(name, str)} if isinstance(noted, list) else set()
 
 
 def find(store: Store, key: str) -> Entry | None:
@@ -140,7 +163,9 @@ def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, st
 
     The entries may have been removed. Imports neither stages nor compilers.
     """
-    held = store.noted(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices({**os.environ, **environment}))))
+    variables = {**os.environ, **environment}
+    read = read_names(store, job["model"])
+    held = store.noted(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices(variables), read, variables)))
     return [(name, key) for name, key in held or ()]
 
 
