@@ -130,6 +130,7 @@ class Model:
     loss: name of the output that is the loss, or the recipe of a callable. Its `outputs` (of the module) and `targets` (inputs that forward
         does not take) map arguments of the callable to names; other keys of the recipe are passed on.
     libraries: loaded before the factory runs; a string is the path of a built .so. Each of their ops becomes a custom call.
+    method: the method of the module that is lowered. entry: its name among the entries of a model that has several.
     custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
 
@@ -149,6 +150,8 @@ class Model:
     loss: str | Mapping[str, Any] = LOSS
     libraries: tuple[str | Library, ...] = ()
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
+    method: str = "forward"
+    entry: str = ""
     buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -195,6 +198,11 @@ class Model:
             sizes[name] = symbol.example if symbol.example is not None else symbol.pick(taken)
             taken.add(sizes[name])
         return sizes
+
+    def select_symbols(self) -> frozenset[str]:
+        """Return the names of the symbols that occur in the inputs. Raises ValueError for a dim that cannot be read."""
+        dims = (dim for declared in self.leaves.values() for dim in declared.dims())
+        return frozenset(dim.symbol for dim in dims if isinstance(dim, Affine)) | frozenset(self.ints)
 
     def uses(self, symbol: str) -> list[tuple[str, int, Affine]]:
         """List the uses of a symbol in input shapes, as (input, position, expression)."""

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from flows.config.schema import at_least, more_than
 from lowering.ir.text_files import LARGE
-from lowering.model import Model
+from lowering.model import Model, Symbol
+from lowering.trees import Tree
 
 GROUPS = ("suite", "cluster", "stages")
 Route = Literal["torchscript", "fx"]
@@ -99,9 +100,25 @@ class Document:
     nightly: Nightly = Nightly()
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a model: a method of its module, with arguments and symbols of its own.
+
+    They are merged over those of the model's file, which all entries share. inputs: of trees that are whole when merged.
+    """
+
+    method: str = "forward"
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    symbols: Mapping[str, Symbol] = field(default_factory=dict)
+
+
 ModelConfig = make_dataclass("ModelConfig", [
+    ("factory", Mapping[str, Any]),
+    ("inputs", Mapping[str, Tree], field(default_factory=dict)),  # a model may declare them in its entries
     *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))
-      for item in fields(Model) if item.name != "name"),
+      for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs")),
+    ("entries", Mapping[str, Entry], field(default_factory=dict)),
     ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
 ], frozen=True)
-ModelConfig.__doc__ = "A file of configs/model: the fields of Model except its name, and the stage options that differ for this model."
+ModelConfig.__doc__ = "A file of configs/model: the fields of Model except its name, its entries, and the stage options that differ."

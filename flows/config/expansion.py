@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flows.config import checks, compose, overrides, request, slugs
+from flows.config import entries as model_entries
 from flows.config import suite as suites
 from flows.config.document import ModelConfig
 from flows.config.layers import Layer, Layers, merge
@@ -18,8 +19,7 @@ from flows.config.request import Request
 from flows.config.schema import Keys, find_misfits, get_field_names, remove_keys, split_keys
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, suggest
-from lowering.model import Model
-from lowering.plain import from_plain, to_plain
+from lowering.plain import to_plain
 
 
 def job_id(job: Mapping[str, Any]) -> str:
@@ -170,8 +170,7 @@ class _Expanding:
             place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
             self.problems += slugs.check_name(point.slug, seen, place)
             seen.add(point.slug.casefold())
-            job = self._job(name, point.slug, self._layered(name, keys, base, point, given))
-            if job is not None:
+            for job in self._jobs(name, point.slug, self._layered(name, keys, base, point, given)):
                 self.found.jobs.append(job)
                 self.found.axes[job_id(job)] = point.axes
 
@@ -205,26 +204,35 @@ class _Expanding:
                 self.option_files[name] = Layer(compose.label_file(file), {"stages": trees[file] or {}}, file=file, drop=1)
         return self.option_files[name]
 
-    def _job(self, name: str, slug: str, layers: Layers) -> dict[str, Any] | None:
-        """Return the job of one point; None, with problems added, if its tree does not fit."""
+    def _jobs(self, name: str, slug: str, layers: Layers) -> list[dict[str, Any]]:
+        """Return the jobs of one point, one for each entry of its model; none, with problems added, if its tree does not fit."""
         try:
             tree = compose.resolve({**self.document, "model": {name: layers.data}}, ("model", name))
         except ConfigError as error:
             self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
-            return None
+            return []
         shape = list(find_misfits(ModelConfig, tree))
         self.problems += layers.problems(shape)
         for misfit in shape:
             tree = remove_keys(tree, misfit.keys)
         if shape and any(find_misfits(ModelConfig, tree)):
-            return None
+            return []
+        if misfits := list(model_entries.find_entry_misfits(tree)):
+            self.problems += layers.problems(misfits)
+            return []
         changes = tree.get("stages", {})
         tree = remove_keys(tree, ("stages",))
-        model = from_plain(Model, {"name": name, **tree})
-        wrong = [Problem(layers.place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+        built = model_entries.build(name, tree)
+        models = [model for model, _ in built]
+        wrong = list(model_entries.find_problems(tree, models, layers.place))
+        for model, locate in built:
+            def place(keys: Keys, locate: Callable[[Keys], Keys] = locate) -> str:
+                return layers.place(locate(keys))
+
+            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+            wrong += checks.check_inputs(model.trees, place)
         wrong += checks.check_factory(tree["factory"], layers.place)
-        wrong += checks.check_inputs(model.trees, layers.place)
-        wrong += checks.check_loss(model.loss, layers.place)
+        wrong += checks.check_loss(models[0].loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
             wrong += checks.check_dropped(changes, self.document["stages"], layers.place)
@@ -232,8 +240,9 @@ class _Expanding:
         self.problems += wrong
         strict = self.document.get("strict_dims")
         strict = self.suite.data.get("strict_dims", False) if strict is None else strict
-        job = {"variant": slug, "until": self.document.get("until"), "strict_dims": strict, "model": to_plain(model), "stages": stages}
-        return None if shape else job
+        return [] if shape else [
+            {"variant": f"{slug}:{model.entry}" if model.entry else slug, "until": self.document.get("until"), "strict_dims": strict,
+             "model": to_plain(model), "stages": stages} for model in models]
 
     def _stage_place(self, layers: Layers, keys: Keys) -> str:
         said = max(layer.says(keys) for layer in layers.layers)

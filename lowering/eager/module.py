@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from lowering.custom import libraries
 from lowering.eager import checkpoint, training
 from lowering.eager.arguments import assemble, check_fit
 from lowering.eager.outputs import Outputs, flatten_outputs
-from lowering.errors import LoadError, Problem, Unsupported
+from lowering.errors import LoadError, Problem, Unsupported, suggest
 from lowering.model import Model
 
 read: dict[str, list[tracking.Reads]] = {}  # by model: what its factory read in this process
@@ -41,9 +42,22 @@ def instantiate(model: Model) -> torch.nn.Module:
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
+    if model.method != "forward":
+        _enter(module, model)
     prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
     check_fit(model, prepared)
     return unpack_numbers(prepared, model)
+
+
+def _enter(module: torch.nn.Module, model: Model) -> None:
+    """Let calls of `module` run another of its methods. Raises LoadError if it has no such method."""
+    method = getattr(module, model.method, None)
+    if not inspect.ismethod(method):
+        own = [name for name in dir(type(module)) if not name.startswith("_") and not hasattr(torch.nn.Module, name)]
+        raise LoadError(Problem(f"models.{model.name}.{f'entries.{model.entry}.' if model.entry else ''}method",
+                                f"{type(module).__name__} has no method '{model.method}'",
+                                suggest(model.method, own) or f"its methods: {', '.join(own) or 'forward'}"))
+    module.__dict__["forward"] = method
 
 
 def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:

@@ -198,10 +198,11 @@ def _find_new_env() -> ShapeEnv:
 
 
 def _find_forward(module: torch.nn.Module | None) -> frames.Spot | None:
-    code = getattr(getattr(type(module), "forward", None), "__code__", None)
+    forward = getattr(module.__dict__.get("forward") if module is not None else None, "__func__", getattr(type(module), "forward", None))
+    code = getattr(forward, "__code__", None)  # of the method that is lowered
     if module is None or code is None:
         return None
-    inner = getattr(type(module).forward, "__wrapped__", None)
+    inner = getattr(forward, "__wrapped__", None)
     while inner is not None:
         code, inner = getattr(inner, "__code__", code), getattr(inner, "__wrapped__", None)
     return (code.co_filename, code.co_firstlineno, code.co_name)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 
+from flows.config import entries
 from lowering.eager import inputs
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, run_eager
@@ -19,11 +21,11 @@ from lowering.eager.training import name_loss
 from lowering.fx.dynamic_shapes import build_dynamic_shapes
 from lowering.fx.exported import input_values
 from lowering.model import Model, Symbol
-from lowering.plain import from_plain
 from lowering.sizes.dims import Affine
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-NAMES = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+FILES = {path.stem: yaml.safe_load(path.read_text()) for path in (CONFIGS / "model").glob("*.yaml")}
+NAMES = sorted(f"{file}:{entry}" if entry else file for file, data in FILES.items() for entry in data.get("entries", [""]))
 FULL = {name for name in NAMES if name.endswith("_full")}
 
 # Parameters as published with each checkpoint.
@@ -40,17 +42,19 @@ PUBLISHED = {
 
 @cache
 def model(name: str) -> Model:
+    """The model of a file, or of one of its entries."""
+    name, _, entry = name.partition(":")
     with initialize_config_dir(str(CONFIGS), version_base=None):
         config = OmegaConf.to_container(compose(overrides=[f"+model@{name}={name}"]), resolve=True)
     assert isinstance(config, dict)
-    return from_plain(Model, {"name": name, **config[name]})
+    return next(found for found, _ in entries.build(name, {**config[name], "stages": None}) if found.entry == entry)
 
 
 # what a test can build and run: neither published sizes nor models without weights
 QUICK = [name for name in NAMES if name not in FULL and model(name).weights == "random"]
 
 DEFERRED = {"llama_decode"}  # models with guards that torch can prove for no range
-WITHOUT_BATCH = {"custom_ops", "llama_static"}  # models with a result whose size only the data tell, or that is a count
+WITHOUT_BATCH = {"custom_ops", "llama_static", "llama_generate:prefill", "llama_generate:decode"}  # models with a result whose size only the data tell, or that is a count
 
 
 @cache
@@ -93,7 +97,7 @@ def test_every_input_counts(name: str) -> None:
     before = run_eager(module(name), model(name), copies).tensors
     for changed in made:
         other = {name: value.clone() for name, value in made.items()}
-        other[changed] = made[changed].roll(1, 0) if made[changed].dim() else made[changed] - 1
+        other[changed] = made[changed].roll(1, 0) if made[changed].dim() and made[changed].any() else made[changed] + 1
         after = run_eager(module(name), model(name), other).tensors
         assert any(not torch.equal(after[key], before[key]) for key in before), changed
 

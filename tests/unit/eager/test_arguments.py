@@ -78,3 +78,11 @@ def test_an_argument_without_a_default_must_be_declared() -> None:
     without = {name: tree for name, tree in nested_models.INPUTS.items() if name != "pair"}
     model = Model("nested", nested_models.model().factory, without, nested_models.SYMBOLS)
     assert refused(model) == ["models.nested.inputs: Nested.forward needs 'pair' (declare inputs.pair)"]
+
+
+def test_an_entry_runs_its_method_and_an_unknown_one_is_refused() -> None:
+    with pytest.raises(LoadError, match=r"models.nested.entries.step.method: Nested has no method 'forwrad'"):
+        instantiate(replace(nested_models.model(), method="forwrad", entry="step"))
+    stepping = replace(nested_models.model(), method="scale", inputs={"x": nested_models.X}, symbols={"batch": nested_models.SYMBOLS["batch"]})
+    module, leaves = built(stepping)
+    assert torch.equal(run_eager(module, stepping, leaves).tensors["output"], leaves["x"] * 3)

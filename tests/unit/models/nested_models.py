@@ -44,6 +44,10 @@ class Nested(torch.nn.Module):
         hidden = [made * state.scale, state.hidden[1] + pair.first.sum()]
         return {"shifted": shifted, "state": State(hidden, state.scale + 1), "pair": (pair.second - 1, [shifted.sum(0)])}
 
+    def scale(self, x: torch.Tensor) -> torch.Tensor:
+        """Another entry."""
+        return x * 3
+
 
 X = Input("float32", ("batch", 4))
 INPUTS: dict[str, Any] = {

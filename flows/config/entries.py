@@ -1,0 +1,74 @@
+"""The entries of a model's file: each is a model with a method, arguments and symbols of its own, and the weights of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from flows.config.layers import Layer, merge
+from flows.config.schema import Keys, Misfit, find_misfits
+from flows.config.slugs import NAME, make_name_problem
+from lowering.errors import Problem
+from lowering.model import Model
+from lowering.plain import from_plain
+from lowering.trees import Tree
+
+SHARED = ("inputs", "constants", "symbols")
+Place = Callable[[Keys], str]
+
+
+def build(name: str, tree: Mapping[str, Any]) -> list[tuple[Model, Callable[[Keys], Keys]]]:
+    """Build the model of each entry, or the only model of a file without entries.
+
+    tree: a model's file as plain data. Each model comes with the function that returns where the file has one of its keys.
+    """
+    rest = {key: value for key, value in tree.items() if key != "entries"}
+    entries: Mapping[str, Mapping[str, Any]] = tree.get("entries") or {}
+    if not entries:
+        return [(from_plain(Model, {"name": name, **rest}), lambda keys: keys)]
+    return [(_build_entry(name, rest, entry, said), _locate(rest, entry, said)) for entry, said in entries.items()]
+
+
+def find_entry_misfits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Yield the misfits of each entry's inputs, merged over those that all entries share."""
+    for entry, said in (tree.get("entries") or {}).items():
+        locate = _locate(tree, entry, said)
+        for misfit in find_misfits(Mapping[str, Tree], _merge(tree, said, "inputs"), ("inputs",)):
+            yield misfit._replace(keys=locate(misfit.keys))
+
+
+def _merge(rest: Mapping[str, Any], said: Mapping[str, Any], key: str) -> Any:
+    return merge(rest.get(key) or {}, said.get(key) or {})
+
+
+def find_problems(tree: Mapping[str, Any], models: list[Model], place: Place) -> Iterator[Problem]:
+    """Yield the problems of the entries as a whole: names that cannot be those of functions, and shared symbols that none uses."""
+    entries = tree.get("entries") or {}
+    for entry in entries:
+        if not entry.isidentifier():
+            yield Problem(place(("entries", entry)), f"'{entry}' cannot be the name of a function", "use letters, digits and _")
+        elif not NAME.fullmatch(entry):
+            yield make_name_problem(entry, place(("entries", entry)))
+    for symbol in tree.get("symbols") or {} if entries else ():
+        if not any(symbol in model.symbols for model in models):
+            yield Problem(place(("symbols", symbol)), "is not used in the inputs of any entry", "use it in a shape or remove it")
+
+
+def _build_entry(name: str, rest: Mapping[str, Any], entry: str, said: Mapping[str, Any]) -> Model:
+    merged = {key: _merge(rest, said, key) for key in SHARED}
+    model = from_plain(Model, {"name": name, **rest, **merged, "method": said.get("method", "forward"), "entry": entry})
+    try:
+        used = model.select_symbols()
+    except ValueError:  # reported by Model.problems
+        return model
+    if not used <= model.symbols.keys():  # reported too, with the closest of all symbols
+        return model
+    kept = {symbol: value for symbol, value in model.symbols.items() if symbol in used or symbol in (said.get("symbols") or {})}
+    return replace(model, symbols=kept, buckets={symbol: sizes for symbol, sizes in model.buckets.items() if symbol in kept})
+
+
+def _locate(rest: Mapping[str, Any], entry: str, said: Mapping[str, Any]) -> Callable[[Keys], Keys]:
+    """Return the function that says whether a key of an entry's model is the entry's own, or one that it shares with the others."""
+    shared, own = Layer("", rest), Layer("", said)
+    return lambda keys: ("entries", entry, *keys) if own.says(keys) and own.says(keys) >= shared.says(keys) else keys

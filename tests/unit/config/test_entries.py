@@ -1,0 +1,58 @@
+"""Entries of a model's file: a job for each, with what they share and what is its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.config.expansion import job_id
+from flows.config.plan import plan
+from tests.unit.config.configurations import not_said, refused, write
+
+SERVED = """
+factory: {_target_: lowering.sources.mlp.MLP, width_in: 16, width_hidden: 4, width_out: 2}
+inputs:
+  cache: {layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}
+entries:
+  prefill:
+    inputs:
+      ids: {dtype: int64, shape: [batch, seq]}
+      cache: {layers: {keys: {fill: zeros}}}
+  decode:
+    method: step
+    inputs: {ids: {dtype: int64, shape: [batch, chunk]}}
+    symbols: {chunk: {min: 1, max: 4}}
+symbols:
+  batch: {min: 1, max: 8}
+  seq: {min: 1, max: 64}
+"""
+
+
+def test_each_entry_is_a_job_of_its_own(folder: Path) -> None:
+    write(folder / "model/served.yaml", SERVED)
+    jobs = {job_id(job): job["model"] for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "model.entries.decode.symbols.chunk.max=2"]).jobs}
+    assert list(jobs) == ["served--default:prefill", "served--default:decode"]
+    prefill, decode = jobs.values()
+    assert (prefill["method"], prefill["entry"], decode["method"], decode["entry"]) == ("forward", "prefill", "step", "decode")
+    assert prefill["symbols"].keys() == {"batch", "seq"} and decode["symbols"]["chunk"]["max"] == 2 and decode["symbols"].keys() == {"batch", "chunk"}
+    assert prefill["inputs"]["cache"]["layers"]["keys"]["fill"] == "zeros" and decode["inputs"]["cache"]["layers"]["keys"]["fill"] is None
+    assert prefill["factory"] == decode["factory"] and prefill["seed"] == decode["seed"]
+
+
+def test_one_entry_can_be_selected(folder: Path) -> None:
+    write(folder / "model/served.yaml", SERVED)
+    assert [job_id(job) for job in plan([f"hydra.searchpath=['{folder}']", "model=served", "select=decode"]).jobs] == ["served--default:decode"]
+
+
+def test_a_problem_is_at_the_key_of_its_entry_or_of_what_all_share(folder: Path) -> None:
+    file = write(folder / "model/served.yaml", SERVED.replace("[batch, seq]", "[batch, sqe]").replace("[batch, 4]", "[bacth, 4]")
+                 .replace("chunk]}}", "chunk], fil: ones}}").replace("  decode:", "  de-code:"))
+    found = refused(f"hydra.searchpath=['{folder}']", "model=served")
+    assert not_said([f"{file}:12 entries.de-code.inputs.ids.fil: is not a known key (did you mean 'fill'?)"], found) == ""
+    file.write_text(file.read_text().replace(", fil: ones", ""))
+    found = refused(f"hydra.searchpath=['{folder}']", "model=served")
+    assert not_said([f"{file}:8 entries.prefill.inputs.ids.shape[1]: symbol 'sqe' is not declared (did you mean 'seq'?)",
+                     f"{file}:4 inputs.cache.layers.keys.shape[0]: symbol 'bacth' is not declared (did you mean 'batch'?)",
+                     f"{file}:10 entries.de-code: 'de-code' cannot be the name of a function"], found) == ""
+    file.write_text(SERVED.replace("[batch, seq]", "[batch, 7]"))
+    assert refused(f"hydra.searchpath=['{folder}']", "model=served") == [
+        f"{file}:16 symbols.seq: is not used in the inputs of any entry (use it in a shape or remove it)"]
