@@ -21,11 +21,12 @@ from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
 from lowering.fx import custom_gradients, dynamic_shapes, size_functions, transforms
 from lowering.model import Model, Symbol
+from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
 from lowering.symbols import deadline, parts
 from lowering.symbols.branches import Branch, unguarded, watched
 from lowering.symbols.capture import Log, Settings, capture
-from lowering.symbols.deferred import Deferred, deferred
+from lowering.symbols.deferred import Deferred, deferred, guarded
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import summarized
 from lowering.symbols.recording import record
@@ -38,6 +39,8 @@ from lowering.symbols.schema import Attempted, SymbolRecord, Warned
 Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "strict"]
 
 _CONVERSION = re.compile(r"(?<![\w.])(?:int|float|len)\(")
+_GUARDS = ("guard", "equality", "divisibility")
+_MOST_NODES = 2000  # of a program that is exported again because its guards refuse a few sizes
 _UNBACKED = re.compile(r"(?:u|zuf)\d+")
 
 
@@ -45,8 +48,9 @@ _UNBACKED = re.compile(r"(?:u|zuf)\d+")
 class Captured:
     """One attempt. program and error: exactly one is not None. calls: of functions with gradients of their own, in training.
 
+    guards: those of an attempt that defers none, where they refuse declared sizes; the program has them.
     branches: those that torch asserted for sizes of 2 and more, where smaller ones are declared.
-    refused: how many of the declared sizes that were tried the deferred conditions refuse, where there is a program.
+    refused: how many of the declared sizes that were tried these conditions refuse, where there is a program.
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     """
 
@@ -56,6 +60,7 @@ class Captured:
     record: SymbolRecord
     log: Log
     deferred: tuple[Deferred, ...]
+    guards: tuple[Deferred, ...]
     branches: tuple[Branch, ...]
     calls: list[Any]
     seconds: float
@@ -76,6 +81,8 @@ def tried(
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
+    A program whose guards refuse declared sizes is followed by `oblivious` only, and a long one by none: torch does not count a guard on a
+    dim that is derived from a symbol, such as `n // 4 != 1`, as a violation.
     `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
     arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
@@ -84,6 +91,8 @@ def tried(
     above = True  # trace above autograd, which keeps composite ops whole
     for attempt in order:
         if attempt == "strict_oblivious" and made and not any(map(_converts_sizes, made)):
+            continue
+        if made and made[0].guards and attempt != "oblivious":
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
         found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
@@ -94,7 +103,9 @@ def tried(
         error = made[-1].error
         if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
             continue
-        if (error is None and not any(map(_is_lossy, made[-1].deferred))) or (
+        if found.guards and len(found.program.graph.nodes) > _MOST_NODES:  # type: ignore[union-attr]
+            break
+        if (error is None and not found.guards and not any(map(_is_lossy, found.deferred))) or (
                 error is not None and (is_explained() or not _is_about_sizes(error))):
             break
     return made
@@ -141,7 +152,7 @@ def cause(made: Sequence[Captured]) -> str:
 def _refusal(one: Captured) -> str:
     if one.error is not None:
         return f"refused: {summarized(one.record.error, one.error)}"
-    return f"takes only {' and '.join(each.text for each in one.deferred if each.verdict in ('part', 'never'))}"
+    return f"takes only {' and '.join(each.text for each in (*one.guards, *one.deferred) if each.verdict in ('part', 'never'))}"
 
 
 def _converts_sizes(one: Captured) -> bool:
@@ -185,17 +196,27 @@ def _captured(
         error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
     export = Export(log, model, program, error, sources)
     asserted = deferred(export) if program is not None and _defers(attempt) else ()
-    refused = refusals([one.expr for one in asserted if one.verdict in ("part", "never")], export)
+    made = record(log, model, program, error, sources)
+    guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
+    broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
+    refused = refusals(broken, export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
     branches = unguarded(export, seen) if program is not None else ()
-    needed = [read_condition(one.expr, export) for one in asserted if one.verdict in ("part", "never")]
+    needed = [read_condition(expr, export) for expr in broken]
     part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
-    made = record(log, model, program, error, sources)
     if refused:
         whole = f"all sizes of symbols: {{{parts.spell(part or {})}}}, and refuses some of the others that are declared"
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
-    return Captured(attempt, program, error, made, log, asserted, branches, calls, seconds, refused, part, model.symbols)
+    return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols)
+
+
+def _list_broken(made: SymbolRecord, export: Export) -> Iterator[Deferred]:
+    """Return the guards of a program that some declared sizes break, but those on flexible dims, which declare no sizes."""
+    for relation in made.relations:
+        found = guarded(relation.expr, relation.line, export) if relation.holds == "no" and relation.kind in _GUARDS else None
+        if found is not None and symbols_in(found.guard) <= export.model.symbols.keys():
+            yield found
 
 
 def _is_strict(attempt: Attempt) -> bool:

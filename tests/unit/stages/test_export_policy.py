@@ -112,6 +112,16 @@ def test_a_decode_step_takes_a_cache_of_any_length() -> None:
     verified(program)
 
 
+def test_guards_on_derived_dims_refuse_no_size_that_the_code_takes() -> None:
+    model = models.model(models.Patches, {"n": Symbol(4, 64, multiple_of=4)}, x=(2, "n", 3))
+    program, notes = lowered(model)
+    assert notes.policy.startswith("exported as oblivious") and "declared takes only n // 4 != 1" in notes.policy
+    assert guards(program) == () and "guard_within_range" not in notes.said
+    assert not verified(program).declined
+    _, notes = exported(model, Export(policy=("declared",)))
+    assert any("symbols: {n: {min: 8, max: 64, multiple_of: 4}}" in message for message in notes.said["part_of_ranges"])
+
+
 def test_the_first_attempt_that_succeeds_is_the_last() -> None:
     _, notes = exported(models.model(models.Sum, {"n": N8}, x=("n",), y=("n",)))
     assert notes.policy == ""
