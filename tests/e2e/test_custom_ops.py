@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.prefect_server import shapeline
 
 BROKEN = """
 models:
@@ -26,20 +25,18 @@ models:
 """
 
 
-def run(folder: Path, *overrides: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def run(environment: Mapping[str, str], folder: Path, *overrides: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """`shapeline run` at the root of the project, into `folder`; the process and its report."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(folder / "prefect")}
-    command = [sys.executable, "-c", "import sys; from flows.__main__ import main; sys.exit(main())", "run", *overrides, f"output={folder}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = shapeline(environment, "run", *overrides, f"output={folder}")
     report = folder / "runs" / "latest" / "report.json"
     assert report.is_file(), done.stderr
     return done, dict(json.loads(report.read_text()))
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]:
+def suite(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("suite")
-    return folder, *run(folder, "suite=custom_ops")
+    return folder, *run(prefect, folder, "suite=custom_ops")
 
 
 def test_the_suite_reaches_mhlo_and_is_verified_through_the_bridge(suite: tuple[Path, subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
@@ -61,10 +58,10 @@ def test_the_same_call_however_the_op_is_registered(suite: tuple[Path, subproces
     assert [name for name in ("x", "weight", "eps", "dtype") if f"{name} = {{" not in call] == []
 
 
-def test_broken_libraries_are_told_apart_and_the_others_go_on(tmp_path: Path) -> None:
+def test_broken_libraries_are_told_apart_and_the_others_go_on(tmp_path: Path, prefect: dict[str, str]) -> None:
     (tmp_path / "broken.cpp").write_text("#include <torch/library.h>\nTORCH_LIBRARY(fused, m) { m.def(NOTHING); }\n")
     (tmp_path / "broken.yaml").write_text(BROKEN.format(folder=tmp_path))
-    done, report = run(tmp_path, f"suite={tmp_path}/broken.yaml")
+    done, report = run(prefect, tmp_path, f"suite={tmp_path}/broken.yaml")
     assert done.returncode == 1, done.stderr
     jobs = {job["variant"]: job for job in report["jobs"]}
     assert {name: job["outcome"] for name, job in jobs.items()} == {

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.prefect_server import shapeline
 
 
-def shapeline(folder: Path, *words: str) -> str:
-    """What the command prints, in a Prefect profile of its own."""
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "flows", *words]
-    done = subprocess.run(command, cwd=ROOT, env={**unset, "PREFECT_HOME": str(folder / "prefect")}, capture_output=True, text=True, timeout=600,
-                          check=False)
+def printed(environment: Mapping[str, str], *words: str) -> str:
+    """What the command prints."""
+    done = shapeline(environment, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> Path:
     """Where the run of the suite is; a lost dim fails its job."""
     made = tmp_path_factory.mktemp("foreign")
-    shapeline(made, "run", "suite=torchscript", "strict_dims=true", f"output={made}")
+    printed(prefect, "run", "suite=torchscript", "strict_dims=true", f"output={made}")
     return made
 
 
@@ -46,7 +41,7 @@ def test_the_taggers_loop_is_as_long_as_the_sentence(folder: Path) -> None:
     assert program.read_text().count("mhlo.while") == 1
 
 
-def test_the_tagger_is_executed_at_lengths_of_its_own(folder: Path) -> None:
+def test_the_tagger_is_executed_at_lengths_of_its_own(folder: Path, prefect: dict[str, str]) -> None:
     for seq in (1, 23):
-        said = shapeline(folder, "exec", "scripted_tagger", "--size", "batch=3", "--size", f"seq={seq}", "--output", str(folder))
+        said = printed(prefect, "exec", "scripted_tagger", "--size", "batch=3", "--size", f"seq={seq}", "--output", str(folder))
         assert f"float32[3, {seq}, 4]" in said, said

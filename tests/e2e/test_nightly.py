@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.prefect_server import make_environment, serve, wait
+
 NIGHTS = 2
-PATIENCE = 420.0  # seconds: two whole minutes of cron, and what a busy machine takes for a start
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return {**unset, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "DO_NOT_TRACK": "1",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_RUNNER_POLL_FREQUENCY": "2"}  # fmt: skip
+    return {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
 
 
 @pytest.fixture
 def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A server, and `shapeline nightly` with a run due every minute, whose summaries go to a file."""
-    port = environment["PREFECT_API_URL"].rsplit(":", 1)[1].split("/")[0]
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--port", port], env=environment, stdout=log, stderr=log)
-    try:
-        wait(lambda: healthy(environment["PREFECT_API_URL"]), server, tmp_path / "server.log")
+    with serve(environment, tmp_path / "server.log"):
         posted = shlex.quote(f"cat >> {shlex.quote(str(tmp_path / 'posted.md'))}")
         words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', f"nightly.command={posted}"]
         with (tmp_path / "nightly.log").open("wb") as log:
@@ -48,25 +37,6 @@ def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.P
         finally:
             nightly.terminate()
             nightly.wait(60)
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def healthy(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def wait(met: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not met():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(1)
 
 
 def asked(environment: dict[str, str], path: str, data: dict[str, Any]) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.prefect_server import shapeline
 
 SUITE = "models: [mlp]\nsweep: {symbols.batch.max: [8, 32], stages: [default, bounds, fx]}\n"
 HYDRA = ["-m", "model=mlp", "model.symbols.batch.max=choice(8,32)", "stages=default,bounds,fx"]
@@ -18,14 +17,12 @@ LEVELS = (".py", ".ts", ".mlir", ".stablehlo")  # text of programs: what else li
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> Path:
     """Where both were run."""
     home = tmp_path_factory.mktemp("sweep")
     (home / "mine.yaml").write_text(SUITE)
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = {**unset, "PYTHONPATH": str(Path.cwd()), "PREFECT_HOME": str(home / "prefect")}
     for words in (["run", "suite=mine.yaml", "output=yaml"], ["multirun", *HYDRA, "output=hydra"]):
-        done = subprocess.run([sys.executable, "-m", "flows", *words], cwd=home, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        done = shapeline(prefect, *words, cwd=home)
         assert done.returncode == 0, done.stdout + done.stderr
     return home
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.prefect_server import shapeline
+
 ARCHITECTURES = {"olmoe": "mixture of experts", "regnet": "vision", "bart": "encoder-decoder", "wavlm": "audio"}
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+def jobs(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> dict[str, tuple[Path, dict[str, Any]]]:
     """The folder and the row of each architecture's job, in one run; a lost dim fails its job."""
     folder = tmp_path_factory.mktemp("zoo")
     models = ",".join(f"zoo/{name}" for name in ARCHITECTURES)
     words = [f"model=[{models}]", "strict_dims=true", "~stages.verify", "~stages.package"]
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "flows", "run", *words, f"output={folder}"]
-    done = subprocess.run(command, cwd=ROOT, env={**unset, "PREFECT_HOME": str(folder / "prefect")}, capture_output=True, text=True, timeout=600,
-                          check=False)
+    done = shapeline(prefect, "run", *words, f"output={folder}")
     run = folder / "runs" / "latest"
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((run / "report.json").read_text())["jobs"]

@@ -1,0 +1,64 @@
+"""A real Prefect server for tests, and the command `shapeline` as a process that reports to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 420.0  # seconds that a busy machine may take for a start
+
+
+def make_environment(home: Path) -> dict[str, str]:
+    """Return the environment of this process with a Prefect home of its own, and the address of a server that is yet to be started."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**unset, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
+
+
+@contextmanager
+def serve(environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run the server of `environment` for the block."""
+    port = environment["PREFECT_API_URL"].rsplit(":", 1)[1].split("/")[0]
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        wait(lambda: _is_healthy(environment["PREFECT_API_URL"]), server, log)
+        yield
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def wait(met: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a condition is met. Fails with the log of `process` if it ends before, or after PATIENCE seconds."""
+    end = time.monotonic() + PATIENCE
+    while not met():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.5)
+
+
+def shapeline(environment: Mapping[str, str], *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `shapeline WORDS` and return the process."""
+    command = [sys.executable, "-m", "flows", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def _is_healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
