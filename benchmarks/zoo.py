@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks import zoo_page
 from flows.config import expectations
+from flows.config.json_schema import name_schema
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
 
@@ -47,12 +48,12 @@ def files(table: Mapping[str, Any]) -> dict[Path, str]:
             problems.append(Problem(f"benchmarks/zoo.yaml {family}.{name}", f"unknown keys {unknown}" if unknown else "names no architecture",
                                     f"its keys are {', '.join(OWN)}"))
             continue
-        found[MODELS / f"{name}.yaml"] = HEAD + _comment(row.get("note", "")) + _text(model(said, row))
+        found[MODELS / f"{name}.yaml"] = f"{name_schema('model/zoo/name')}\n{HEAD}" + _comment(row.get("note", "")) + _text(model(said, row))
     if problems:
         raise ConfigError(problems)
     title = f"# {len(names) + len(table['listed'])} architectures of transformers, each at small depth, with the dims of its inputs dynamic: see docs/zoo.md.\n"
     models = "".join(f"  {name}:{f' {{model: zoo/{name}}}' if name in names else ''}\n" for name in sorted([*names, *table["listed"]]))
-    return {**found, SUITE: f"{HEAD}{title}models:\n{models}"}
+    return {**found, SUITE: f"{name_schema('suite/zoo')}\n{HEAD}{title}models:\n{models}"}
 
 
 def families(table: Mapping[str, Any]) -> dict[str, str]:

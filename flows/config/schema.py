@@ -72,13 +72,13 @@ def find_misfits(kind: Any, data: Any, keys: Keys = ()) -> Iterator[Misfit]:
     elif origin is Literal:
         if data not in arguments or isinstance(data, bool) is not any(data is choice for choice in arguments if isinstance(choice, bool)):
             yield Misfit(keys, f"{format_value(data)} is not {describe(kind)}", suggest(str(data), map(str, arguments)))
-    elif _is_abstract(origin or kind, Sequence):
+    elif is_abstract(origin or kind, Sequence):
         if isinstance(data, str) or not isinstance(data, Sequence):
             yield Misfit(keys, f"{format_value(data)} is not a list")
         else:
             for index, item in enumerate(data):
                 yield from find_misfits(arguments[0] if arguments else Any, item, (*keys, index))
-    elif _is_abstract(origin or kind, Mapping):
+    elif is_abstract(origin or kind, Mapping):
         if not isinstance(data, Mapping):
             yield Misfit(keys, f"{format_value(data)} is not a mapping")
         else:
@@ -102,7 +102,7 @@ def describe(kind: Any) -> str:
         return f"a mapping with {', '.join(field.name for field in fields(kind))}"
     if kind in NAMES:
         return NAMES[kind]
-    return "a mapping" if _is_abstract(typing.get_origin(kind) or kind, Mapping) else "a list"
+    return "a mapping" if is_abstract(typing.get_origin(kind) or kind, Mapping) else "a list"
 
 
 def format_value(data: Any) -> str:
@@ -129,7 +129,7 @@ def get_inner_type(kind: Any, key: str) -> Any:
     record = _find_member(kind, is_dataclass)
     if record:
         return resolve_type_hints(record).get(key, Any)
-    mapping = _find_member(kind, lambda member: _is_abstract(typing.get_origin(member), Mapping))
+    mapping = _find_member(kind, lambda member: is_abstract(typing.get_origin(member), Mapping))
     return typing.get_args(mapping)[1] if mapping else Any
 
 
@@ -210,5 +210,5 @@ def _is_scalar(kind: Any, data: Any) -> bool:
     return isinstance(data, kind)
 
 
-def _is_abstract(kind: Any, base: type) -> bool:
+def is_abstract(kind: Any, base: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, base) and kind not in (str, bytes)
