@@ -10,7 +10,7 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference.known import tensor_type
-from lowering.legalize.inference.matchers import RESHAPES
+from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES
 from lowering.legalize.patterns.movement import Move, moved, reshape
 from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
@@ -38,7 +38,8 @@ class Numbers:
 def fold(op: Any, rewrite: Rewrite) -> None:
     """Simplify as far as it goes; the result keeps its shape and meaning."""
     op = _without_transposes(op, rewrite) or op
-    for last in (_unmerged, _merged_rows):
+    op = _without_repetition(op, rewrite) or op
+    for last in (_groups_apart, _unmerged, _merged_rows):
         last(op, rewrite)
         if rewrite.current(op.results[0]) != op.results[0]:
             return
@@ -60,6 +61,60 @@ def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
         return None
     plain = Numbers((), (), numbers.left_contracting, tuple(kept.index(place) for place in numbers.right_contracting))
     return _replaced(op, [left, source], plain, rewrite)
+
+
+def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
+    """(B, G, M, K) x broadcast of (B, K, N) to (B, G, K, N): the right operand is the same in every group, so G is a plain dim of the left
+    one.
+
+    Heads that share a key and a value are such groups.
+    """
+    left, right = op.operands
+    numbers = Numbers.of(op)
+    if not _is(right, *BROADCASTS):
+        return None
+    source, kept = right.owner.operands[0], list(right.owner.attributes["broadcast_dimensions"])
+    shape = rewrite.known.dims(right)
+    repeated = tuple(position for position in range(len(shape)) if position not in kept)
+    count = len(repeated)
+    keeps_sizes = all(rewrite.known.dims(source)[i] == shape[place] for i, place in enumerate(kept))
+    if not 0 < count < len(numbers.right_batch) or numbers.right_batch[-count:] != repeated or kept != sorted(kept) or not keeps_sizes:
+        return None
+    freed = numbers.left_batch[-count:]
+    free = [position for position in range(len(rewrite.known.dims(left)))
+            if position not in (*numbers.left_batch, *numbers.left_contracting)]
+    if [*freed, *free] != sorted([*freed, *free]):
+        return None
+    plain = Numbers(numbers.left_batch[:-count], tuple(map(kept.index, numbers.right_batch[:-count])), numbers.left_contracting,
+                    tuple(map(kept.index, numbers.right_contracting)))  # fmt: skip
+    return _replaced(op, [left, source], plain, rewrite)
+
+
+def _groups_apart(op: Any, rewrite: Rewrite) -> None:
+    """(B*G, M, K) x (B*G, K, N), the right one reshaped from a broadcast to (B, G, K, N): dot over the dims of the broadcast, and reshape
+    the result instead.
+    """
+    numbers = Numbers.of(op)
+    left, right = op.operands
+    count = len(numbers.right_batch)
+    if not count or any(batch != tuple(range(count)) for batch in (numbers.left_batch, numbers.right_batch)) or not _is(right, *RESHAPES):
+        return
+    source = right.owner.operands[0]
+    before, after = rewrite.known.dims(source), rewrite.known.dims(right)
+    apart = before[: len(before) - len(after) + count]
+    is_merged = len(apart) > count and before[len(apart):] == after[count:] and ex.product(apart) == ex.product(after[:count])
+    if not is_merged or not _is(source, *BROADCASTS) or len(apart) - 1 in source.owner.attributes["broadcast_dimensions"]:
+        return
+    more = len(apart) - count
+    split = Numbers(tuple(range(len(apart))), tuple(range(len(apart))), tuple(place + more for place in numbers.left_contracting),
+                    tuple(place + more for place in numbers.right_contracting))  # fmt: skip
+    shape = apart + rewrite.known.dims(op.results[0])[count:]
+    rewrite.emitter.here = op
+    with ir.InsertionPoint(op), op.location:
+        groups = reshape(left, apart + rewrite.known.dims(left)[count:], rewrite)
+        dot = create(op, tensor_type(shape, op.results[0]), [groups, source], split)
+    rewrite.known.learn_dims(dot.result, shape)
+    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
 
 
 def _without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
@@ -126,11 +181,7 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
         type_ = tensor_type(shape, op.results[0])
         dot = create(op, type_, [left, right], split)
         rewrite.known.learn_dims(dot.result, shape)
-        rewrite.emitter.here = op
-        wanted = rewrite.emitter.vector(rewrite.known.dims(op.results[0]))
-        merged = ir.Operation.create("stablehlo.dynamic_reshape", results=[op.results[0].type], operands=[dot.result, wanted])
-    rewrite.known.learn_dims(merged.result, rewrite.known.dims(op.results[0]))
-    rewrite.replace(op.results[0], merged.result)
+    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
 
 
 def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
