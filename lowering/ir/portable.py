@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
@@ -49,10 +50,22 @@ def _parts(version: str) -> list[int]:
     return list(map(int, version.split(".")))
 
 
-def serialize(module: Any, target: str = "WEEK_4") -> tuple[bytes, str]:
+def write_names(module: Any, arguments: Sequence[str], results: Sequence[str]) -> None:
+    """Write the names of the arguments and results of `@main` as `jax.arg_info` and `jax.result_info`, as JAX's exports have them."""
+    ir = mlir.get_ir(module.context)
+    main = mlir.find_main(module.body.operations).operation
+    for key, name, texts in (("arg_attrs", "jax.arg_info", arguments), ("res_attrs", "jax.result_info", results)):
+        with module.context:
+            given = list(main.attributes[key]) if key in main.attributes else [ir.DictAttr.get({}) for _ in texts]
+            named = [ir.DictAttr.get({**{item.name: item.attr for item in old}, name: ir.StringAttr.get(text)})
+                     for old, text in zip(given, texts, strict=True)]
+            main.attributes[key] = ir.ArrayAttr.get(named)
+
+
+def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], Sequence[str]] | None = None) -> tuple[bytes, str]:
     """Serialize MHLO of jaxlib's build as StableHLO of plain arithmetic (see `expansion`), and return the version.
 
-    target: see `read_version`. Raises StageFailed where that version has no form of an op.
+    target: see `read_version`; names: of the arguments and of the results. Raises StageFailed where that version has no form of an op.
     """
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import stablehlo
@@ -61,6 +74,8 @@ def serialize(module: Any, target: str = "WEEK_4") -> tuple[bytes, str]:
     copy = mlir.copy_to(module, mlir.create_hlo_context())
     mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
     expansion.expand(copy)
+    if names:
+        write_names(copy, *names)
     found: list[str] = []
 
     def collect(diagnostic: Any) -> bool:

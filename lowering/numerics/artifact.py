@@ -24,7 +24,7 @@ from lowering.numerics import buckets, comparison, tensor_files
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import arguments, known_values, label_of, results_of
+from lowering.numerics.runner import arguments, known_values, label_of, names_of, results_of
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
@@ -46,7 +46,7 @@ def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
     held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    serialized, version = portable.serialize(program.ir, target)
+    serialized, version = portable.serialize(program.ir, target, names_of(program.signature))
     files.write_bytes(folder / PROGRAM, serialized)
     files.write(folder / SIGNATURE, {
         "schema": SCHEMA,

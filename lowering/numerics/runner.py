@@ -42,6 +42,11 @@ def label_of(result: Result) -> str:
     return result.name if result.kind in ("output", "gradient") else f"{result.kind}/{result.name}"
 
 
+def names_of(signature: Signature) -> tuple[list[str], list[str]]:
+    """Return the names of the arguments and of the results that a program computes."""
+    return [argument.name for argument in signature.arguments], [label_of(result) for result in results_of(signature)]
+
+
 def runs_here(level: Level) -> bool:
     return level in RUNNABLE and (level is not Level.TORCH or iree.available())
 

@@ -10,7 +10,7 @@ from typing import Any
 from lowering.errors import Problem, StageFailed
 from lowering.ir import chlo, mlir, portable, products
 from lowering.level import Program
-from lowering.numerics import xla
+from lowering.numerics import runner, xla
 from lowering.signature import Signature
 from lowering.sizes import evaluation
 from lowering.types import DTYPES
@@ -48,7 +48,7 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4") -> 
     mlir.run(mhlo, portable.TO_MHLO, "static program")
     chlo.from_calls(static)
     _check(mhlo, sizes)
-    artifact, version = portable.serialize(mhlo, target)
+    artifact, version = portable.serialize(mhlo, target, runner.names_of(program.signature))
     ops = sum(mlir.count_ops(mhlo).values())
     cost = {"ops": ops, "bytes": len(artifact), "products": products.count(static), "seconds": round(time.process_time() - start, 4)}
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_every_bucket_is_static_and_serves_smaller_sizes(tmp_path: Path) -> None
     for bucket in record["buckets"]:
         module = portable.deserialize((tmp_path / bucket["program"]).read_bytes())
         assert {name.partition(".")[0] for name in mlir.count_ops(module)} == {"func", "stablehlo"}
+        assert re.findall(r'jax.(?:arg|result)_info = "(\w+)"', mlir.text(module))[-4:] == [
+            "input_ids", "attention_mask", "last_hidden_state", "pooler_output"]  # fmt: skip
         assert "?" not in mlir.text(module) and "custom_call" not in mlir.text(module)
         assert (tmp_path / bucket["mhlo"]).read_text().count("mhlo.erf") == 1
         assert (tmp_path / bucket["mhlo"]) in saved
