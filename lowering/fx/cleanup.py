@@ -55,10 +55,7 @@ def has_data_dependent_sizes(module: GraphModule) -> bool:
 
 
 def find_flex_attention(module: GraphModule) -> list[Problem]:
-    """Report each `flex_attention` of a program, with its user line.
-
-    Its masks are computed by nested vmaps, which the graph does not resolve.
-    """
+    """Report each `flex_attention` of a strict capture, with its user line. Other captures have it in plain ops."""
     return [
         Problem(f"flex_attention at {source_lines.find_fx_line(node) or 'an unknown line'}", "has no lowering",
                 "use scaled_dot_product_attention, and pass the mask plus the bias that score_mod adds as attn_mask")

@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,14 +20,18 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lowering.ops import attention
+
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 @contextmanager
 def keep_symbolic() -> Iterator[None]:
     """Replace the functions inside the block. They do what they did on anything but symbolic numbers."""
-    replaced = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
+    replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
     replaced[torch.SymInt, "__round__"] = _round_int
+    if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
+        replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
     added = {"__divmod__": _divide, "__rdivmod__": lambda right, left: _divide(left, right)}
     for (owner, name), function in replaced.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -37,6 +38,28 @@ def scaled_dot_product(
     elif attn_mask is not None:  # eager adds masks, NaN of what is masked remains
         scores = scores + (torch.where(attn_mask, 0.0, -math.inf).to(scores.dtype) if attn_mask.dtype is torch.bool else attn_mask)
     return torch.matmul(softmax_or_zeros(scores) if is_causal or attn_mask is not None else torch.softmax(scores, -1), value)
+
+
+def flexible(query: Tensor, key: Tensor, value: Tensor, score_mod: Callable[..., Tensor], block_mask: Sequence[Any], scale: float,
+             kernel_options: Any, score_mod_other_buffers: Any = (), mask_mod_other_buffers: Any = ()) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute `flex_attention` on (batch, heads, length, width) with the scores of all pairs, as eager does without a compiler.
+
+    The modifications take the scores and the four indices as tensors that broadcast, where eager takes numbers under vmap. Return the
+    output, and the log-sum-exp and the maximum of the scores, both in units of log(2). Raises NotImplementedError if a modification does
+    not broadcast.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = _repeat_heads(key, groups), _repeat_heads(value, groups)
+    precision = torch.float64 if query.dtype == torch.float64 else torch.float32
+    scores = torch.matmul(query.to(precision), key.to(precision).transpose(-2, -1)) * scale
+    indices = [torch.arange(size, device=query.device).reshape(-1, *[1] * (3 - dim)) for dim, size in enumerate(scores.shape)]
+    mask, modified = block_mask[-1](*indices), score_mod(scores, *indices)
+    if max(mask.dim(), modified.dim()) > scores.dim():
+        raise NotImplementedError("flex_attention: its modifications must broadcast; write table[b, q] for table[b][q]")
+    scores = torch.where(mask, modified, -math.inf).to(precision)
+    weights = softmax_or_zeros(scores).to(query.dtype)
+    return torch.matmul(weights, value.to(query.dtype)), scores.logsumexp(-1) / math.log(2), scores.amax(-1) / math.log(2)
 
 
 def _default_scale(size: Any) -> Any:

@@ -18,9 +18,9 @@ class Flexible(torch.nn.Module):
         return flex_attention(x, x, x, score_mod=lambda score, batch, head, row, column: score + (row - column) * 0.1)  # type: ignore[return-value]
 
 
-def test_flex_attention_is_refused_by_name(tmp_path: Path) -> None:
+def test_flex_attention_of_a_strict_capture_is_refused_by_name(tmp_path: Path) -> None:
     model = Model("flexible", {"_target_": f"{__name__}.Flexible"}, {"x": Input("float32", ("b", 2, 16, 8))}, {"b": Symbol(2, 4)})
-    result = pipeline.run(Job(model, {"export": Export(archive=False)}), tmp_path)
+    result = pipeline.run(Job(model, {"export": Export(archive=False, strict=True)}), tmp_path)
     assert (result.outcome, result.stage) == ("unsupported", "export")
     (problem,) = result.problems
     assert problem.place.startswith("flex_attention at")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
 class Window(nn.Module):
@@ -125,3 +126,23 @@ class Selected(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return x.flatten(1).unflatten(1, (x.shape[1], 4)), x.flatten(0, 1).unflatten(0, (-1, x.shape[1])), x[:, :, []]
+
+
+class Flexible(nn.Module):
+    """Attention with a bias by distance, masks, grouped heads, and the log-sum-exp; some rows are masked completely."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(4, 50))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def biased(score: torch.Tensor, batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+            return torch.where(row >= column, score + self.bias[head, row - column], -torch.inf)
+
+        def near(batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+            return ((row - column).abs() < 3) & (row > 1)
+
+        size = x.shape[2]
+        block = create_block_mask(near, None, None, size, size, device="cpu")
+        output, sums = flex_attention(x, y, y, block_mask=block, scale=0.3, enable_gqa=True, return_lse=True)
+        return output, sums, flex_attention(x, y, y, score_mod=biased, enable_gqa=True)  # type: ignore[return-value]

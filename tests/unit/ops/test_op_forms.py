@@ -36,6 +36,7 @@ PICTURE = Input("float32", ("batch", 3, "height", "width"))
     ("Solved", {"x": Input("float32", ("batch", 3, 3)), "i": Input("int64", ("batch", "seq"), {"randint": [-9, 9]})}),
     ("Unbatched", {"x": Input("float32", (3, "height", "width"))}),
     ("Margins", {"x": Input("float32", ("batch", 5)), "y": Input("int64", ("batch", 5), {"randint": [-1, 4]})}),
+    ("Flexible", {name: Input("float32", ("batch", heads, "seq", 4)) for name, heads in (("x", 4), ("y", 2))}),
     ("Selected", {"x": Input("float32", ("batch", "seq", 4))}),
 ])
 def test_reaches_mhlo_with_the_numbers_of_eager(name: str, given: dict[str, Input], tmp_path: Path) -> None:
