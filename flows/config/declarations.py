@@ -122,13 +122,55 @@ def _find_definition(path: str) -> ast.stmt | None:
         return None
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return node
+            return _InlineAliases(module).visit(node)  # type: ignore[no-any-return]
     try:
         _locate(path)
     except Undeclared as error:
         defined = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         raise Undeclared(str(error), suggest(name, defined)) from None
     return None
+
+
+class _InlineAliases(ast.NodeTransformer):
+    """Replaces names in annotations that stand for a Literal, here or in the module that they are imported from, by the Literal."""
+
+    def __init__(self, module: str):
+        self.module = module
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
+        node.annotation = self._inline(node.annotation)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = node.annotation and self._inline(node.annotation)
+        return node
+
+    def _inline(self, node: ast.expr) -> ast.expr:
+        match node:
+            case ast.Subscript(ast.Name("Literal")):
+                return node
+            case ast.Name(name) if name not in VOCABULARY:
+                origin = _find_origin(self.module, name) or f"{self.module}.{name}"
+                return _find_literal(*origin.rpartition(".")[::2]) or node
+            case ast.Attribute(ast.Name(name), attribute):
+                return _find_literal(_find_origin(self.module, name) or "", attribute) or node
+            case ast.Subscript(_, ast.Tuple(items)):
+                node.slice.elts = list(map(self._inline, items))  # type: ignore[attr-defined]
+            case ast.Subscript(_, item):
+                node.slice = self._inline(item)
+            case ast.BinOp(left, _, right):
+                node.left, node.right = self._inline(left), self._inline(right)
+        return node
+
+
+def _find_literal(module: str, name: str) -> ast.expr | None:
+    """Return the Literal that a module assigns to a name; None if it assigns none, or its source cannot be read."""
+    try:
+        body = _parse_module(module) or ()
+    except Undeclared:
+        return None
+    values = (node.value for node in body if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name])
+    return next((value for value in values if isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Literal"), None)
 
 
 def _parse_module(module: str) -> list[ast.stmt] | None:

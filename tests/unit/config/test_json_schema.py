@@ -82,7 +82,7 @@ def test_good_models_fit(model: dict[str, Any]) -> None:
 
 
 BROKEN = [
-    change(("factroy", {})), change(("factory", ...)), change(("inputs", ...)), change(("factory", "MLP")), change(("inputs", [X])),
+    change(("factroy", {})), change(("factory", ...)), change(("factory", "MLP")), change(("inputs", [X])),
     change(("inputs.x.dtpye", "float32")), change(("inputs.x.shape", "batch")), change(("inputs.x.shape", [1.5])), change(("inputs.x.shape", [[2]])),
     change(("inputs.x.fill", 3)), change(("inputs.x.repeat", "two")), change(("inputs.x.dtype", 32)),
     change(("symbols.batch.min", "one")), change(("symbols.batch.max", 1.5)), change(("symbols.batch.mx", 3)), change(("symbols", ["batch"])),
