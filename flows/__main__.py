@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.command import printing, verbs
 from flows.command.exits import INTERRUPTED, OK, UNEXPECTED, USAGE_ERROR
+from flows.engine import revival
 from flows.engine.revival import ServerLost
 from lowering.errors import ConfigError, InfraError, Problem, ShapelineError
 
@@ -18,6 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The working directory is added to sys.path, so that configurations can name its modules.
     """
+    status = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # closed, or full: the interpreter would fail again when it exits
+        if sys.stdout is sys.__stdout__:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -44,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNEXPECTED
     except KeyboardInterrupt:
         print("shapeline: interrupted", file=sys.stderr)
+        if "prefect" in sys.modules:  # its threads would print tracebacks while they end
+            revival.end_embedded()
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:  # `shapeline list | head`
         sys.stderr.close()

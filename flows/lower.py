@@ -139,12 +139,18 @@ def lower_suite(run: Run) -> Path:
 
     The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
     """
+    stop = Stop()
+    with stop.installed(), server.ignoring_foreign_key():
+        return _lower_suite(run, stop)
+
+
+def _lower_suite(run: Run, stop: Stop) -> Path:
     began = time.monotonic()
     server.check_home()
     plan, begun = run.plan, begin.begin(run)
     if plan.cluster.runner == "threads" and not are_all_held(begun, plan.cluster):
         client.get_server()  # load the compilers while Prefect's server starts
-    progress, lost, ended, stop = Progress(begun, sys.stdout), 0, False, Stop()
+    progress, lost, ended = Progress(begun, sys.stdout), 0, False
     try:
         with progress, server.share(plan.cluster), revival.supervise(stop), stop.listening():
             runner = runners.of(plan.cluster, begun.workers)
@@ -166,11 +172,13 @@ def lower_suite(run: Run) -> Path:
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began
-        publish.write(begun, seconds)
-        if ended:
-            begin.end(begun, seconds)
-        copies.upload_reports(begun.folder)
-        progress.conclude(begun.results(), lost, seconds)
+        try:
+            publish.write(begun, seconds)
+            if ended:
+                begin.end(begun, seconds)
+            copies.upload_reports(begun.folder)
+        finally:  # also if the disk is full
+            progress.conclude(begun.results(), lost, seconds)
     return begun.folder
 
 

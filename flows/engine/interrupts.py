@@ -1,10 +1,11 @@
-"""Interruption of a run by Ctrl-C or by an error: the main thread is signalled until it reacts.
+"""Interruption of a run by Ctrl-C, SIGTERM, SIGHUP or an error: the main thread is signalled until it reacts, and the report is written.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a callback of a library it is printed and lost.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,15 @@ from contextlib import contextmanager
 from lowering.errors import Problem
 from lowering.worker import client
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP stays ignored under nohup
 AGAIN = 5.0  # seconds until the main thread is signalled again
+
+
+def _silence() -> None:
+    """Let the threads of libraries end without tracebacks: the end of the run is no error of theirs."""
+    logging.disable(logging.CRITICAL)
+    logging.raiseExceptions = False
+    threading.excepthook = lambda _: None
 
 
 class Stop:
@@ -23,6 +32,7 @@ class Stop:
         self.problem: Problem | None = None
         self._listened = threading.Event()
         self._asked = threading.Event()
+        self._installed = False
 
     def __call__(self, problem: Problem) -> None:
         """Stop the run, from any thread: its jobs at once, its flow by a KeyboardInterrupt in the main thread."""
@@ -31,18 +41,31 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block."""
-        if threading.current_thread() is not threading.main_thread():
+        """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block. Later ones are ignored."""
+        with self.installed():
+            try:
+                yield
+            finally:
+                self._listened.set()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle interrupts while the block runs as `listening` does, and ignore those that come after it: the report is being written."""
+        if self._installed or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._interrupted)
+        self._installed = True
+        before = {number: signal.signal(number, self._interrupted) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         try:
             yield
         finally:
-            self._listened.set()
-            signal.signal(signal.SIGINT, before)
+            self._installed = False
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _interrupted(self, *_: object) -> None:
+        if self._listened.is_set():
+            return
         if not self._asked.is_set():
             self._asked.set()
             # In a thread: the main thread may hold locks that stopping the jobs needs.
@@ -50,6 +73,7 @@ class Stop:
         raise KeyboardInterrupt
 
     def _insist(self) -> None:
+        _silence()
         client.stop()
         while not self._listened.wait(AGAIN):
             self._tell()

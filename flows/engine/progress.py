@@ -46,7 +46,7 @@ class Progress:
     rows: dict[str, _Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.began = time.monotonic()
+        self.began, self.silent = time.monotonic(), False
         self.rows = {job: _Row(files.Tail(self.run.job_folder(job) / EVENTS)) for job in self.run.ids}
         self.console = Console(file=self.stream, highlight=False)
         self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=4) if self.console.is_terminal else None
@@ -96,7 +96,14 @@ class Progress:
                 self.line(f"{count}/{len(self.rows)} {job} {end} {report.describe_cause(result)}".rstrip())
 
     def line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        """Print a line. A stream that is closed or full does not end the run: its record is on disk."""
+        if self.silent:
+            return
+        try:
+            self.console.print(text, markup=False, soft_wrap=True)
+            self.stream.flush()
+        except (OSError, ValueError):
+            self.silent = True
 
     def table(self) -> Table:
         """Return a table of the jobs that fit on the screen, preferring running and failed jobs."""

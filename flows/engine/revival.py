@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from flows.watching import run_watcher
 from lowering.errors import InfraError, Problem
+from lowering.worker import client
 
 if TYPE_CHECKING:
     from prefect.server.api.server import SubprocessASGIServer
@@ -84,6 +85,14 @@ def find_embedded() -> SubprocessASGIServer | None:
     from prefect.server.api.server import SubprocessASGIServer
 
     return SubprocessASGIServer._instances.get(None)
+
+
+def end_embedded() -> None:
+    """End the jobs and the server of this process, for an exit that runs no exit handlers."""
+    client.stop()
+    server = find_embedded()
+    if server is not None and (process := server.server_process) is not None and process.poll() is None:
+        process.terminate()
 
 
 def _is_listening(address: str) -> bool:

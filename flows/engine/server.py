@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -25,11 +27,23 @@ SETTINGS = {
 }
 # The terminal shows the table of jobs instead; the server still receives the logs.
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+ROOM = 2 << 20  # bytes of a new database
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def configure() -> None:
-    """Set the defaults. Must be called before the first import of prefect."""
+    """Set the defaults, and a home that can be written. Must be called before the first import of prefect."""
+    if not (given := os.environ.get("PREFECT_HOME")) and not os.environ.get("PREFECT_API_URL"):
+        try:
+            _try_home(Path("~/.prefect").expanduser())
+        except (OSError, RuntimeError) as error:  # no home, or one that is read-only or full
+            home = Path(tempfile.gettempdir()) / f"shapeline-prefect-{os.geteuid()}"
+            with suppress(OSError):
+                home.mkdir(mode=0o700, exist_ok=True)
+            if not home.is_symlink() and home.is_dir() and home.stat().st_uid == os.geteuid():
+                why = f"~/.prefect cannot be written ({error})"
+                print(f"shapeline: {why}: Prefect's database is in {home}; PREFECT_HOME names another folder", file=sys.stderr)
+                os.environ["PREFECT_HOME"] = given or str(home)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
@@ -48,12 +62,35 @@ def check_home() -> None:
         return
     home = PREFECT_HOME.value()
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
+        _try_home(home)
     except OSError as error:
         fix = "use another folder: export PREFECT_HOME=FOLDER"
         raise InfraError(Problem(f"Prefect's home {home}", f"cannot be written: {error.strerror}", fix)) from error
+
+
+def _try_home(home: Path) -> None:
+    """Write as much to a home as a new database takes. Raises OSError."""
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=home) as file:
+        file.write(bytes(ROOM))
+        file.flush()
+
+
+@contextmanager
+def ignoring_foreign_key() -> Iterator[None]:
+    """Ignore PREFECT_API_KEY for the block unless a server is named: it is for another server, and makes calls to an embedded one slow."""
+    from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+
+    if PREFECT_API_URL.value() or not PREFECT_API_KEY.value():
+        yield
+        return
+    held = os.environ.pop("PREFECT_API_KEY", None)
+    try:
+        with temporary_settings(restore_defaults={PREFECT_API_KEY}):
+            yield
+    finally:
+        if held is not None:
+            os.environ["PREFECT_API_KEY"] = held
 
 
 @contextmanager

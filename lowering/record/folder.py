@@ -57,7 +57,7 @@ def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | Non
     held = {"store": os.path.relpath(store, folder)} if store else {}
     save({**job.to_json(), **held, COMPRESS: limits.compress_bytes}, folder)
     options = f"--stage-seconds {limits.stage_seconds:g}" + (f" --memory-bytes {limits.memory_bytes}" if limits.memory_bytes else "")
-    path = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if os.environ.get("PYTHONPATH") else ""
+    path = "".join(f"{name}={shlex.quote(os.environ[name])} " for name in ("PYTHONPATH", trust.STATE) if os.environ.get(name))
     files.write_bytes(folder / REPRO, files.encode(f"""\
 #!/bin/sh
 # Lowers this job again in a separate child process. The results go to repro/ beside this file.

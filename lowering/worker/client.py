@@ -46,6 +46,8 @@ class Child:
             return None
         except OSError:
             message = b""
+        if not message and _stopped.is_set():
+            raise InfraError(Problem("run", "was interrupted", "give the same command again to continue"))
         if not message:
             raise InfraError(Problem("fork server", "died, and all its jobs with it", "run the job again"))
         return int(json.loads(message)["exit"])

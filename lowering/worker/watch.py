@@ -12,7 +12,7 @@ from lowering import files
 from lowering.errors import InfraError, Problem
 from lowering.record.events import History
 from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
-from lowering.record.result import START, JobResult, Remark, add_remark
+from lowering.record.result import START, UNJUDGED, JobResult, Remark, add_remark
 from lowering.worker import client, native, replay, stacks
 from lowering.worker.child import DISK_FAILED
 from lowering.worker.processes import measure_tree
@@ -153,6 +153,9 @@ class _Watch:
         if self.history.running and self.history.stage != START:
             self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,
                               "seconds": round((self.until or time.monotonic()) - self.since, 6)})
+        committed = JobResult.load(self.folder)
+        if committed is not None and committed.outcome not in UNJUDGED:  # just before its process or the server died
+            return committed
         result = self.history.result(outcome, problems)
         self.log("\n".join([*(f"{outcome}: {problem}" for problem in problems), log]))
         try:

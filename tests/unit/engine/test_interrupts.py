@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -61,3 +62,30 @@ def test_another_thread_ends_the_run_and_says_why(stopped: threading.Event) -> N
         run()
     assert stopped.wait(5)
     assert str(stop.problem) == "server: is gone"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_every_signal_ends_a_run_and_a_second_one_does_not_disturb_its_report(number: signal.Signals, stopped: threading.Event) -> None:
+    stop, written = Stop(), []
+
+    def run() -> None:
+        with stop.installed():
+            try:
+                with stop.listening():
+                    signal.raise_signal(number)
+                    time.sleep(60)
+            finally:
+                signal.raise_signal(number)
+                written.append("report")
+
+    before = signal.getsignal(number)
+    raising, hook = logging.raiseExceptions, threading.excepthook
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert written == ["report"] and stopped.wait(5)
+        assert signal.getsignal(number) is before
+        assert not logging.raiseExceptions, "threads of libraries end without tracebacks"
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.raiseExceptions, threading.excepthook = raising, hook

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from flows.config.compose import ROOT
 from flows.config.document import Cluster
 from flows.engine import server
 from lowering.errors import InfraError
@@ -32,3 +36,23 @@ def test_a_home_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
         server.check_home()
     with temporary_settings({PREFECT_HOME: tmp_path / "home"}, restore_defaults={PREFECT_API_URL}):
         server.check_home()
+
+
+def test_a_home_that_cannot_be_written_is_replaced_at_once_and_said(tmp_path: Path) -> None:
+    code = "import os; from flows.engine import server; server.configure(); print(os.environ.get('PREFECT_HOME'))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+                          env={**clean, "HOME": "/dev/null/x", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == str(tmp_path / f"shapeline-prefect-{os.geteuid()}")
+    assert "~/.prefect cannot be written" in done.stderr and "PREFECT_HOME names another folder" in done.stderr
+    assert (tmp_path / f"shapeline-prefect-{os.geteuid()}").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_key_of_another_server_is_ignored_for_an_embedded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_other")
+    with temporary_settings(updates={PREFECT_API_KEY: "pnu_other"}, restore_defaults={PREFECT_API_URL}):
+        with server.ignoring_foreign_key():
+            assert not PREFECT_API_KEY.value() and "PREFECT_API_KEY" not in os.environ
+        assert PREFECT_API_KEY.value() and os.environ["PREFECT_API_KEY"] == "pnu_other"
+    with temporary_settings(updates={PREFECT_API_KEY: "mine", PREFECT_API_URL: "http://127.0.0.1:1/api"}), server.ignoring_foreign_key():
+        assert PREFECT_API_KEY.value()

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from lowering import files
+from lowering import files, pipeline
+from lowering.errors import Problem
 from lowering.job import Job
+from lowering.record.events import History
 from lowering.record.folder import Limits, prepare
 from lowering.record.result import JobResult
 from lowering.worker import client, native, watch
@@ -270,3 +272,16 @@ def test_the_pasted_command_starts_at_the_stage_that_failed(tmp_path: Path) -> N
     assert again is not None
     assert [(stage.name, stage.cache, stage.outcome) for stage in again.stages] == [("export", "hit", "ok"), ("script", "off", "crash")]
     assert again.problems == first.problems
+
+
+@pytest.mark.parametrize("dies", ["server", "interrupt"])
+def test_a_committed_result_is_never_written_again(dies: str, tmp_path: Path) -> None:
+    """The fork server dies, or the run is interrupted, between the commit of a job and its exit."""
+    prepare(toys.job(), tmp_path)
+    pipeline.run(toys.job(), tmp_path).save(tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    following = watch._Watch(tmp_path, Limits(), History("toy", "default"))
+    problem = Problem("fork server", "died, and all its jobs with it") if dies == "server" else Problem("run", "was interrupted")
+    assert following.died("infra", problem).outcome == "ok"
+    assert watch.save_lost(tmp_path, "not_run", problem).outcome == "ok"
+    assert (tmp_path / "manifest.json").read_bytes() == before
