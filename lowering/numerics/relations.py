@@ -74,12 +74,15 @@ def breaches(space: Space) -> Iterator[Breach]:
     yield from _unguarded(space)
 
 
+_LARGEST = (1 << 31) - 1  # the largest size that HLO reads: no program can refuse a larger one
+
+
 def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
     """(what is broken, sizes): for every declared symbol the sizes just outside its range, and one that is no multiple."""
     for name, symbol in space.model.symbols.items():
         step = symbol.multiple_of
         beyond = [symbol.smallest - step, *([] if symbol.max is None else [largest(symbol) + step])]
-        wrong = [(size, f"{name} must be {symbol}, and is {size}") for size in beyond if size >= 0]
+        wrong = [(size, f"{name} must be {symbol}, and is {size}") for size in beyond if 0 <= size <= _LARGEST]
         if step > 1 and (size := _between(symbol, space.example[name])) is not None:
             wrong.append((size, f"{name} must be a multiple of {step}, and is {size}"))
         for size, why in wrong:

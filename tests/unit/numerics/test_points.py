@@ -109,6 +109,11 @@ def test_outside_breaks_one_bound_at_a_time() -> None:
     assert "seq must be a multiple of 8, and is 25" in found
 
 
+@pytest.mark.parametrize("most", [2**31 - 1, 2**31, 2**33])
+def test_no_size_beyond_those_that_hlo_reads_is_tried_outside(most: int) -> None:
+    assert not list(outside(space({"n": Symbol(0, most)}, ("n",))))
+
+
 @pytest.mark.parametrize(
     ("expression", "value"),
     [(7, 7), ("s", 12), ("2*s + 1", 25), ("s//8", 1), ("s/4", 3), ("Max(1, s - 20)", 1), ("FloorDiv(s, 5)", 2), ("s**2", 144),
