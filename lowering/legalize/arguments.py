@@ -1,4 +1,4 @@
-"""What the signature says of an entry's arguments: its symbols as expressions, dims in them, and where each symbol is read."""
+"""Read the signature of an entry: symbols as expressions, the dims of arguments, and the origin of each symbol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def argument_shapes(arguments: Sequence[Argument], atoms: dict[str, Expression])
 
 
 def origins(signature: Signature, arguments: list[Any], shapes: list[Shape], atoms: Mapping[str, Expression]) -> dict[Atom, Origin]:
-    """For each atom, the argument that is an int, or the argument dim that it is read from: the one that is the plainest function of it."""
+    """Choose the origin of each atom: an argument that is an int, or the argument dim that is the simplest function of it."""
     found: dict[Atom, Origin] = {}
     for declared, argument in zip(signature.arguments, arguments, strict=True):
         if declared.value is not None:

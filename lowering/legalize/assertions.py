@@ -1,4 +1,4 @@
-"""Ranges, multiples, equalities and guards as shape assertions: what is lowered refuses a wrong shape, in the user's words."""
+"""Emit ranges, multiples, equalities and guards as shape assertions: the program refuses a wrong shape in the user's words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Assertion:
 
 
 def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> list[Assertion]:
-    """Everything that the entry's shapes must satisfy. Sizes are read without assuming what is to be asserted."""
+    """List all conditions on the entry's shapes. Sizes are read without assuming the conditions."""
     bounded = normal.symbols(signature.symbols)
     shapes = argument_shapes(signature.arguments, bounded)
     raw = _raw_symbols(signature, emitter, origins(signature, arguments, shapes, bounded), bounded)
@@ -44,7 +44,7 @@ def assertions(signature: Signature, emitter: Emitter, arguments: list[Any]) -> 
 
 
 def _element(*expressions: Expression) -> str:
-    """The ints that hold every step of computing `expressions`: those of sizes, unless a product of sizes inside the ranges is larger."""
+    """Return the int type for every step of computing `expressions`: that of sizes, unless some product in the ranges exceeds it."""
     return "i64" if any(map(_is_large, expressions)) else SIZE
 
 
@@ -68,7 +68,7 @@ def emit(found: list[Assertion], emitter: Emitter) -> None:
 def _raw_symbols(
     signature: Signature, emitter: Emitter, origins: Mapping[Atom, Origin], bounded: Mapping[str, Expression]
 ) -> dict[str, Expression]:
-    """Each symbol as its argument's dim gives it, known only to be a size: what no size can break is not asserted."""
+    """Read each symbol from its argument's dim, as an unbounded size: conditions that hold for all sizes are not asserted."""
     raw = {}
     for name in signature.symbols:
         atoms = set(bounded[name].atoms())
@@ -96,7 +96,7 @@ def _ranges(signature: Signature, raw: Mapping[str, Expression]) -> Iterator[Ass
 
 def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], raw: dict[str, Expression],
                 bounded: dict[str, Expression]) -> Iterator[Assertion]:
-    """Each dynamic dim is what the signature says of it."""
+    """Yield an assertion that each dynamic dim equals its expression in the signature."""
     for argument, value in zip(signature.arguments, arguments, strict=True):
         for position, dim in enumerate(argument.dims):
             if isinstance(dim, int):
@@ -116,7 +116,7 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
 
 
 def _guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str, Expression]) -> Iterator[Assertion]:
-    """The guards that the ranges do not imply; Unsupported names every one that has no form."""
+    """Yield the guards that the ranges do not imply. Raises Unsupported, which names every guard without a form."""
     problems, divides = [], normal.divides(bounded)
     for guard in signature.guards:
         try:

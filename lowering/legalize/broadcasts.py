@@ -1,4 +1,4 @@
-"""Which dims a dynamic broadcast repeats, where the symbols decide it: a consumer need not compare sizes at run time."""
+"""Mark which dims a dynamic broadcast repeats, if the symbols decide it, so that a consumer need not compare sizes at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes written into the IR: each expression is computed once, as a 0-d tensor, as early as what it depends on allows."""
+"""Emit sizes into the IR. Each expression is computed once, as a 0-d tensor, as early as its operands allow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST = (1 << 31) - 1
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an atom's value comes from: dim `position` of a tensor, or a 0-d tensor (position None); (value - offset) / scale."""
+    """Origin of an atom: dim `position` of a tensor, or a 0-d tensor (position None). The atom is (value - offset) / scale."""
 
     value: ir.Value
     position: int | None = None
@@ -31,7 +31,7 @@ class Origin:
 
 
 class Emitter:
-    """Builds StableHLO for expressions. `here` is the op before which values that depend on the body's results are put."""
+    """Builds StableHLO for expressions. Values that depend on results of the body are inserted before the op `here`."""
 
     def __init__(self, entry: ir.Block) -> None:
         with ir.InsertionPoint.at_block_begin(entry):
@@ -45,11 +45,11 @@ class Emitter:
         self._types: dict[str, ir.Type] = {}
 
     def close(self) -> None:
-        """Nothing more is put into the head."""
+        """Remove the mark of the head's end. Nothing can be emitted into the head after this."""
         self.head_end.erase()
 
     def built(self) -> dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]]:
-        """Where each value that stands for an expression is remembered, so that it can be forgotten when it is erased."""
+        """Return the table and key of each emitted value, so that it can be forgotten when it is erased."""
         found: dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]] = {}
         for known in (self._hoisted, self._local):
             for key, value in known.items():
@@ -57,7 +57,7 @@ class Emitter:
         return found
 
     def forget(self) -> None:
-        """Drop what was built inside a region that is being left."""
+        """Forget the values emitted inside a region that the walk leaves."""
         self._local = {}
 
     def type(self, text: str) -> ir.Type:
@@ -66,12 +66,12 @@ class Emitter:
         return self._types[text]
 
     def size(self, value: Value, element: str = SIZE) -> ir.Value:
-        """`value` as a `tensor<element>`; ints, or floats for sizes that take part in floating-point arithmetic."""
+        """Emit `value` as a `tensor<element>`: ints, or floats for sizes in floating-point arithmetic."""
         build: Callable[..., ir.Value] = floats.build if isinstance(value, Real) else Emitter._sum
         return self._once((value,), ("size", value, element), lambda: build(self, value, element))
 
     def vector(self, expressions: Sequence[Value], element: str = SIZE) -> ir.Value:
-        """`expressions` as a `tensor<n x element>`."""
+        """Emit `expressions` as a `tensor<n x element>`."""
         constants = [expression.constant if isinstance(expression, Expression) else None for expression in expressions]
         if None not in constants:
             written = constants if element.startswith(("i", "ui")) else [f"{constant}.0" for constant in constants]
@@ -84,22 +84,22 @@ class Emitter:
         return self._once((), key, lambda: self.op("stablehlo.constant", [], type_, value=ir.Attribute.parse(f"{attribute} : {type_}")))
 
     def op(self, name: str, operands: Sequence[ir.Value], type_: str, **attributes: Any) -> ir.Value:
-        """A new op at the current place of insertion."""
+        """Create an op at the insertion point."""
         parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
         return ir.Operation.create(name, results=[self.type(type_)], operands=list(operands), attributes=parsed).result
 
     def effect(self, name: str, operands: Sequence[ir.Value], **attributes: Any) -> None:
-        """A new op without results at the end of the entry block's head."""
+        """Create an op without results at the end of the entry block's head."""
         with ir.InsertionPoint(self.head_end):
             parsed = {key: ir.Attribute.parse(value) if isinstance(value, str) else value for key, value in attributes.items()}
             ir.Operation.create(name, results=[], operands=list(operands), attributes=parsed)
 
     def condition(self, expression: Value, element: str = SIZE) -> ir.Value:
-        """`expression != 0` as a `tensor<i1>`, computed in ints of type `element`, or wider ones where its bounds need them."""
+        """Emit `expression != 0` as a `tensor<i1>`, computed in ints of type `element`, or wider ones if its bounds need them."""
         return self._once((expression,), ("condition", expression, element), lambda: self._truth(cast(Expression, expression), element))
 
     def _once(self, values: Sequence[Value], key: Any, build: Callable[[], ir.Value]) -> ir.Value:
-        """Build in the entry block's head if `values` depend on arguments alone, else just before the op in hand."""
+        """Build in the entry block's head if `values` depend only on arguments, otherwise just before the current op."""
         hoistable = all(self.origins[atom].is_argument for value in values for atom in value.atoms() if not atom.operands)
         known = self._hoisted if hoistable else self._local
         if key not in known:
@@ -147,7 +147,7 @@ class Emitter:
             case "floordiv":
                 divisor = operands[1]
                 if atom.operands[1].constant is None:
-                    # no size inside the ranges is 0, but XLA divides before it asks whether the sizes are inside, and dies of a zero
+                    # no size in the ranges is 0, but XLA divides before it checks the ranges, and a zero kills the process
                     divisor = self.op("stablehlo.maximum", [divisor, self.constant("dense<1>", type_)], type_)
                 return self._floordiv(operands[0], divisor, type_, may_be_negative=not cast(Expression, atom.operands[0]).is_at_least(0))
             case "max" | "min":
@@ -204,13 +204,13 @@ class Emitter:
 
 
 def _lone_atom(expression: Expression) -> Atom | None:
-    """The atom that the expression is, if it is one."""
+    """Return the atom if the expression is a single one."""
     is_lone = len(expression.terms) == 1 and expression.terms[0][1] == 1 and len(expression.terms[0][0]) == 1
     return expression.terms[0][0][0] if is_lone else None
 
 
 def _wide(element: str, *values: Value) -> str:
-    """The element type that holds `values`: the given one, unless it is known to be too small."""
+    """Return the element type for `values`: the given one, unless it is too small."""
     return "i64" if any(_exceeds(value) for value in values) else element
 
 

@@ -1,4 +1,4 @@
-"""Floats of sizes written into the IR: float64 on 0-d tensors, in the order in which Python computes them."""
+"""Emit floats of sizes: float64 on 0-d tensors, in the order in which Python computes them."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def _select(emitter: Any, direction: str, left: ir.Value, right: ir.Value, then:
 
 
 def _trunc(emitter: Any, value: ir.Value) -> ir.Value:
-    """Toward zero."""
+    """Round toward zero."""
     down, up = emitter.op("stablehlo.floor", [value], _TYPE), emitter.op("stablehlo.ceil", [value], _TYPE)
     return _select(emitter, "LT", value, number(emitter, 0.0), up, down)
 
 
 def _modulo(emitter: Any, left: ir.Value, right: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The remainder with the sign of the divisor, and 1 where that took one more divisor than the remainder toward zero, else 0."""
+    """Return the remainder with the sign of the divisor, and 1 if that differs from the remainder toward zero, else 0."""
     zero, one = number(emitter, 0.0), number(emitter, 1.0)
     rest = emitter.op("stablehlo.remainder", [left, right], _TYPE)
     differ = emitter.op("stablehlo.xor", [emitter.compare("LT", rest, zero), emitter.compare("LT", right, zero)], "tensor<i1>")
@@ -69,7 +69,7 @@ def _mod(emitter: Any, left: ir.Value, right: ir.Value) -> ir.Value:
 
 
 def _floordiv(emitter: Any, left: ir.Value, right: ir.Value) -> ir.Value:
-    """As CPython's float_floor_div: the quotient without its rest, rounded to the nearest whole number."""
+    """Divide as CPython's float_floor_div does: the exact multiple of the divisor, divided and rounded to the nearest integer."""
     rest = emitter.op("stablehlo.remainder", [left, right], _TYPE)
     _, more = _modulo(emitter, left, right)
     whole = emitter.op("stablehlo.divide", [emitter.op("stablehlo.subtract", [left, rest], _TYPE), right], _TYPE)
@@ -80,7 +80,7 @@ def _floordiv(emitter: Any, left: ir.Value, right: ir.Value) -> ir.Value:
 
 
 def _log2(emitter: Any, value: ir.Value) -> ir.Value:
-    """The quotient of logarithms, which misses the whole results of powers of 2 by a rounding: those are put right."""
+    """Return the quotient of logarithms, corrected for powers of 2, which it misses by a rounding."""
     quotient = emitter.op("stablehlo.divide", [emitter.op("stablehlo.log", [value], _TYPE), number(emitter, math.log(2.0))], _TYPE)
     whole = emitter.op("stablehlo.round_nearest_even", [quotient], _TYPE)
     power = emitter.op("stablehlo.power", [number(emitter, 2.0), whole], _TYPE)

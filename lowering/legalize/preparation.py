@@ -1,4 +1,4 @@
-"""Rewrites of a whole module before and between torch-mlir's passes: what those do in quadratic time, wrongly, or too early."""
+"""Rewrite a whole module before and between torch-mlir's passes, which do this in quadratic time, wrongly, or too early."""
 
 from __future__ import annotations
 

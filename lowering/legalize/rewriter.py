@@ -1,4 +1,4 @@
-"""The rewriter: one walk over the entry function that learns every size and applies the pattern of each op. It knows no pattern itself."""
+"""Rewrite the entry function in one walk, which infers every size and applies the pattern of each op. It knows no pattern itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rewrite:
             self.known.assume_dims(argument, shape)
 
     def run(self) -> list[Problem]:
-        """Everything that could not be made StableHLO; empty when the function is pure."""
+        """Rewrite, and return a problem for everything that has no form in StableHLO."""
         with self.function.operation.context, ir.Location.unknown():
             self.walk(self.block)
             self.erase_dead(self.block)
@@ -73,7 +73,7 @@ class Rewrite:
             self.refuse(op)
 
     def _is_small(self, op: Any) -> bool:
-        """Whether the results can be shapes: scalars, extent tensors, or tensors of at most 16 static elements and rank 1."""
+        """Return whether the results can be shapes: scalars, extent tensors, or tensors of rank 1 with at most 16 static elements."""
         for result in op.results:
             if isinstance(result.type, ir.RankedTensorType):
                 type_ = ir.RankedTensorType(result.type)
@@ -106,7 +106,7 @@ class Rewrite:
         self.problems.append(Problem(f"{op.name} at {op.location}", "has no StableHLO form here", str(op)[:200]))
 
     def data(self, value: Any) -> Any:
-        """`value` as a StableHLO tensor: itself, or built from its expression when a non-StableHLO op computed it."""
+        """Return `value` as a StableHLO tensor, built from its expression if an op of another dialect computes it."""
         if value in self._replaced:
             return self._replaced[value]
         owner = value.owner
@@ -127,7 +127,7 @@ class Rewrite:
         return built
 
     def replace(self, value: Any, by: Any) -> None:
-        """Use `by` wherever `value` is used; a scalar's uses are turned when they are reached."""
+        """Replace all uses of `value` by `by`. Uses of another type are replaced when the walk reaches them."""
         if self.known.numbers(by) is None:
             self.known.learn_values(by, self.known.numbers(value))
         if self.known.affine_map(by) is None and by.type == value.type:
@@ -141,19 +141,19 @@ class Rewrite:
                 self.known.learn_values(value, (self.known.unknown(Origin(by)),))
 
     def forget(self, value: Any) -> None:
-        """Drop what is known of a value that is about to be erased, and what stands for it."""
+        """Forget a value that is about to be erased, and its replacement."""
         self.known.forget(value)
         self._replaced.pop(value, None)
         self._now.pop(value, None)
 
     def current(self, value: Any) -> Any:
-        """What stands for `value`, made while the op in hand is folded, by now."""
+        """Return the value that has replaced `value` since the current op is being folded."""
         while value in self._now:
             value = self._now[value]
         return value
 
     def folded(self, op: Any) -> Any:
-        """What stands for the one result of `op`, a new op, once it is folded too."""
+        """Fold `op`, a new op, and return the value that its single result has become."""
         here, self.emitter.here = self.emitter.here, op
         iotas.learn(op, self.known)
         if (pattern := self._patterns.get(op.name)) is not None:
@@ -162,7 +162,7 @@ class Rewrite:
         return self.current(op.results[0])
 
     def users(self, value: Any) -> list[Any]:
-        """The ops that use what `value` holds, each once: not those that only ask its size, and not those that have been replaced."""
+        """List the ops that use the elements of `value`, without those that only ask for its size or have been replaced."""
         return [op for op in {use.owner.operation for use in value.uses} if not self._is_idle(op)]
 
     def _is_idle(self, op: Any) -> bool:
@@ -170,7 +170,7 @@ class Rewrite:
         return asks_size or (op.name in self._removable and not any(True for result in op.results for _ in result.uses))
 
     def erase_dead(self, block: ir.Block) -> None:
-        """Erase what folding left without a use."""
+        """Erase ops that folding has left unused."""
         built = self.emitter.built()
         for op in reversed(list(block.operations)):
             operation = op.operation
@@ -186,7 +186,7 @@ class Rewrite:
                 operation.erase()
 
     def _retype(self) -> None:
-        """The function's type from what it takes and returns now."""
+        """Update the function's type from its arguments and results."""
         terminator = list(self.block.operations)[-1]
         type_ = ir.FunctionType.get([argument.type for argument in self.block.arguments], [operand.type for operand in terminator.operands])
         self.function.attributes["function_type"] = ir.TypeAttr.get(type_)

@@ -44,7 +44,7 @@ def separate(block: ir.Block) -> None:
 
 
 def _step(op: Any) -> tuple[Any, str, float] | None:
-    """Return what a constant scales or shifts, and by how much: a scale as its power of two."""
+    """Return the value that a constant scales or shifts, and the amount, which for a scale is its power of two."""
     if op.name not in (*_SCALES, *_OFFSETS):
         return None
     left, right = op.operands
@@ -62,14 +62,14 @@ def _step(op: Any) -> tuple[Any, str, float] | None:
 
 
 def _constant(value: Any) -> Any | None:
-    """Return the number that a value holds throughout, of a constant that may yet be converted and repeated."""
+    """Return the number that all elements of a value have, if it is a constant, possibly converted and broadcast."""
     while not isinstance(value.owner, ir.Block) and value.owner.name in ("stablehlo.convert", *BROADCASTS, *RESHAPES):
         value = value.owner.operands[0]
     return constant_of(value)
 
 
 def _may_merge(kind: str, constants: list[float], element: str) -> bool:
-    """Whether the last constant may be merged with any number of those before it."""
+    """Return whether the last constant may be merged with any number of those before it."""
     last, total = constants[-1], 0.0
     if kind == "offset":
         return all(constant * last > 0 for constant in constants)

@@ -23,11 +23,11 @@ class AffineMap:
 
     @property
     def number(self) -> Expression | None:
-        """The element, where all are the same."""
+        """The element, if all are equal."""
         return self.offset if all(step == ex.ZERO for step in self.steps) else None
 
     def bounds(self, shape: Shape) -> tuple[int | None, int | None]:
-        """The lowest and highest element of a tensor with dims `shape`, as far as it is known."""
+        """Return the lowest and highest element of a tensor with dims `shape`; None if unknown."""
         low = high = self.offset
         for step, dim in zip(self.steps, shape, strict=True):
             reach = step * (dim - ex.ONE)

@@ -27,7 +27,7 @@ def learn(op: Any, known: Known) -> None:
 
 
 def map_of(value: Any, known: Known) -> AffineMap | None:
-    """The affine map that gives the elements of `value`; of a 0-d tensor, its value as a size, or as a number of its own."""
+    """Return the affine map of the elements of `value`; for a 0-d tensor, its value as a size or as a new atom."""
     if known.is_float(value) or not isinstance(value.type, ir.RankedTensorType):
         return None
     if ir.RankedTensorType(value.type).rank > 0:

@@ -1,4 +1,4 @@
-"""What is known of the values of a function while it is legalized: patterns ask, the rewriter learns."""
+"""Facts about the values of a function while it is legalized. The rewriter records them, and patterns query them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowering.sizes.expression import Atom, Expression, Shape, Value
 
 
 class Known:
-    """What is known of each value: dims of tensors, elements of scalars and small integer tensors.
+    """Facts about values: dims of tensors, elements of scalars and small integer tensors.
 
     `origins` is where each atom is read at run time; sizes that only data tells are added to it.
     """
@@ -28,7 +28,7 @@ class Known:
         self._made: dict[Atom, int] = {}
 
     def dims(self, value: Any) -> Shape:
-        """The dims of a tensor value; a dim that no rule gave is an atom of its own, read from the tensor itself."""
+        """Return the dims of a tensor. A dim that no rule infers is a new atom, read from the tensor itself."""
         if value not in self._dims:
             shape = ir.RankedTensorType(value.type)
             self._dims[value] = tuple(
@@ -42,26 +42,26 @@ class Known:
         self._dims[value] = shape
 
     def numbers(self, value: Any) -> tuple[Value, ...] | None:
-        """The elements of a scalar, extent tensor or small tensor, if all are computed from sizes."""
+        """Return the elements of a scalar, extent tensor or small tensor, if all are computed from sizes."""
         return self._values.get(value)
 
     def values(self, value: Any) -> tuple[Expression, ...] | None:
-        """The elements of a scalar, extent tensor or small tensor, if all are whole numbers computed from sizes."""
+        """Return the elements of a scalar, extent tensor or small tensor, if all are integers computed from sizes."""
         values = self._values.get(value)
         return values if values is not None and all(isinstance(element, Expression) for element in values) else None  # type: ignore[return-value]
 
     def element(self, value: Any) -> Expression:
-        """The element of a 0-d integer tensor that no rule gave, as an atom of its own, read from the tensor itself."""
+        """Return the element of a 0-d integer tensor that no rule infers, as a new atom, read from the tensor itself."""
         if value not in self._elements:
             self._elements[value] = self.unknown(Origin(value))
         return self._elements[value]
 
     def is_from_data(self, value: Expression) -> bool:
-        """Whether `value` depends on an element of a tensor, and not on dims alone."""
+        """Return whether `value` depends on an element of a tensor, not only on dims."""
         return any(self._origins[atom].position is None for atom in value.atoms() if atom.op == "symbol")
 
     def affine_map(self, value: Any) -> AffineMap | None:
-        """The elements of an integer tensor as a function of their index, if they are an affine one."""
+        """Return the elements of an integer tensor as an affine function of their index, if they are one."""
         return self._maps.get(value)
 
     def learn_affine_map(self, value: Any, map_: AffineMap | None) -> None:
@@ -82,20 +82,20 @@ class Known:
         self._values[value] = values
 
     def forget(self, value: Any) -> None:
-        """Drop what is known of a value that is about to be erased: MLIR gives its place to another."""
+        """Forget a value that is about to be erased, since MLIR reuses its address."""
         for known in (self._dims, self._values, self._maps, self._elements):
             known.pop(value, None)  # type: ignore[attr-defined]
 
     def count(self) -> int:
-        """How many sizes have been named so far: what `is_outside` compares with."""
+        """Count the atoms created so far, for `is_outside`."""
         return self._fresh
 
     def is_outside(self, shape: Shape, count: int) -> bool:
-        """Whether all of `shape` was known when there were `count` named sizes."""
+        """Return whether all of `shape` was known when there were `count` atoms."""
         return all(atom not in self._made or self._made[atom] <= count for dim in shape for atom in dim.atoms())
 
     def unknown(self, origin: Origin) -> Expression:
-        """A new atom for a size that is only known at run time, from data."""
+        """Create an atom for a size that is only known at run time."""
         self._fresh += 1
         atom = Atom("symbol", f"u{self._fresh}", (), 0 if origin.position is not None else None, None)
         self._origins[atom] = origin
@@ -119,7 +119,7 @@ def type_sizes(shape: Shape) -> list[int]:
 
 
 def tensor_type(shape: Shape, like: Any) -> Any:
-    """The type of a tensor with dims `shape` and the element type of the value `like`."""
+    """Return the type of a tensor with dims `shape` and the element type of the value `like`."""
     return ir.RankedTensorType.get(type_sizes(shape), ir.RankedTensorType(like.type).element_type)
 
 

@@ -14,14 +14,14 @@ BROADCASTS = ("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim"
 
 
 def insertion(value: Any, known: Known) -> tuple[int, ...] | None:
-    """Where a reshape inserted dims of size one, if `value` is such a reshape and it does nothing else."""
+    """Return the positions of the dims of size one that a reshape inserts, if `value` is a reshape that does nothing else."""
     if isinstance(value.owner, ir.Block) or value.owner.name not in RESHAPES:
         return None
     return inserted(known.dims(value.owner.operands[0]), known.dims(value)) or None
 
 
 def inserted(source: ex.Shape, target: ex.Shape) -> tuple[int, ...] | None:
-    """Where dims of size one were put into `source` to make `target`, if that is all there is to it."""
+    """Return the positions of the dims of size one that make `source` into `target`, or None if other dims differ."""
     remaining, places = list(source), []
     for position, dim in enumerate(target):
         if remaining and dim == remaining[0]:
@@ -34,7 +34,7 @@ def inserted(source: ex.Shape, target: ex.Shape) -> tuple[int, ...] | None:
 
 
 def splat(value: Any) -> Any | None:
-    """The 0-d tensor that `value` repeats, if it does."""
+    """Return the 0-d tensor that `value` is a broadcast of, if any."""
     if isinstance(value.owner, ir.Block) or value.owner.name not in BROADCASTS:
         return None
     source = value.owner.operands[0]
@@ -42,7 +42,7 @@ def splat(value: Any) -> Any | None:
 
 
 def constant_of(value: Any) -> Any | None:
-    """The number that a constant holds throughout, or None."""
+    """Return the number that all elements of a constant have, or None."""
     scalar = splat(value)
     source = scalar if scalar is not None else value
     if isinstance(source.owner, ir.Block) or source.owner.name != "stablehlo.constant":

@@ -1,4 +1,4 @@
-"""The dims of every StableHLO op's results in terms of its operands': one rule an op; without a rule, the result's own type and size."""
+"""Infer the dims of the results of StableHLO ops from those of the operands, by one rule per op."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _rule = RULES.of
 
 
 def dims(op: Any, known: Known) -> list[Shape | None]:
-    """The dims of each result; None where no rule knows them."""
+    """Infer the dims of each result; None if there is no rule."""
     if op.name in ELEMENTWISE or (op.name.startswith("chlo.") and len(op.results) == 1 and not op.regions):
         return _elementwise(op, known)
     rule = RULES.get(op.name)
@@ -39,7 +39,7 @@ def dims(op: Any, known: Known) -> list[Shape | None]:
 
 
 def shape_operand(name: str) -> int | None:
-    """Which operand of a dynamic op is its result's shape."""
+    """Return the index of the operand of a dynamic op that is its result's shape."""
     return {"stablehlo.dynamic_broadcast_in_dim": 1, "stablehlo.dynamic_reshape": 1, "stablehlo.dynamic_iota": 0,
             "stablehlo.rng": 2}.get(name)
 
@@ -49,7 +49,7 @@ def integers(op: Any, name: str) -> list[int]:
 
 
 def _elementwise(op: Any, known: Known) -> list[Shape | None]:
-    """Operands have one shape; the most definite dim of each position is taken."""
+    """Infer from operands of one shape: at each position, prefer a dim that is an int."""
     shapes = [known.dims(operand) for operand in op.operands]
     found: list[Shape | None] = []
     for index, result in enumerate(op.results):

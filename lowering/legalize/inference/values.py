@@ -1,4 +1,4 @@
-"""What the scalar and shape ops that torch-mlir leaves compute, as expressions: one rule an op."""
+"""Evaluate the scalar and shape ops that torch-mlir leaves as expressions, by one rule per op."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def _broadcast(op: Any, known: Known) -> Values | None:
 
 
 def broadcast(left: Values, right: Values) -> Values:
-    """The common shape, aligned at the right.
+    """Return the common shape of a broadcast, aligned at the right.
 
     Dims that may differ are equal by the strict rule: a size that is not the int 1 does not broadcast.
     """

@@ -35,7 +35,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _if(op: Any, rewrite: Rewrite) -> None:
-    """A result keeps the dims on which both branches agree."""
+    """Give each result the dims that are equal in both branches."""
     known = rewrite.known
     created = _create(op, "stablehlo.if", [rewrite.data(op.operands[0])], [_tensor(result.type) for result in op.results], 2)
     before, shapes = known.count(), []
@@ -74,7 +74,7 @@ def _while(op: Any, rewrite: Rewrite) -> None:
 
 
 def _for(op: Any, rewrite: Rewrite) -> None:
-    """The turn's number is carried in front of the rest, as an i64."""
+    """Carry the iteration number as an i64, before the other values."""
     start, stop, step, *carried = list(op.operands)
     limit, stride = rewrite.data(stop), rewrite.data(step)
 
@@ -94,7 +94,7 @@ def _for(op: Any, rewrite: Rewrite) -> None:
 
 def _loop(op: Any, rewrite: Rewrite, initial: Sequence[Any], body: Any, places: Sequence[Any],
           go_on: Callable[[list[Any]], Any], end: Callable[[list[Any]], list[Any]]) -> Any:
-    """A `stablehlo.while` that starts with `initial`; `places` says which carried value each argument of `body` is, or the value itself.
+    """Create a `stablehlo.while` with `initial` values. `places` maps each argument of `body` to a carried value, or to a value.
 
     A carried tensor must keep its dims: a turn that changes one is a problem.
     """
@@ -157,7 +157,7 @@ def _shape(value: Any, rewrite: Rewrite) -> Shape | None:
 
 
 def _tensor(type_: Any) -> Any:
-    """A scalar's type as that of a 0-d tensor."""
+    """Return the type of a scalar as a 0-d tensor type."""
     if isinstance(type_, ir.RankedTensorType):
         return type_
     return ir.Type.parse(f"tensor<{'i64' if isinstance(type_, ir.IndexType) else type_}>")

@@ -18,8 +18,11 @@ from lowering.sizes.parsing import Unknown
 
 
 def replace(call: Any, rewrite: Rewrite) -> None:
-    """Put the custom call in the place of `call`. Where sizes tell the dims of all results they are operands (indices_of_shape_operands);
-    where only the op's data tells one, the result types leave it open."""
+    """Replace `call` by the custom call.
+
+    If the dims of all results follow from sizes, they become operands (indices_of_shape_operands). A dim that only data determines stays
+    dynamic in the result type.
+    """
     held = _held(rewrite).get(call.attributes["callee"].value)
     if held is None:
         return
@@ -58,7 +61,7 @@ def erase_stand_ins(module: Any) -> None:
 
 
 def sized_by_data(module: Any) -> list[tuple[str, str]]:
-    """(op, location) of each custom call whose result sizes no operand tells."""
+    """Return (op, location) of each custom call whose result sizes do not follow from its operands."""
     return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.list_calls(module)
             if bridge.is_open(call)]
 
@@ -70,7 +73,7 @@ def _held(rewrite: Rewrite) -> Mapping[str, Any]:
 
 
 def _shapes(held: Any, types: list[Any], symbols: Mapping[str, Expression]) -> list[tuple[Expression | str, ...] | None]:
-    """The dims of each result; a dim in symbols that no input's shape tells stays as its text; None for results of unknown dims."""
+    """Return the dims of each result: text where a symbol is in no input's shape, None for a result of unknown dims."""
     if DIMS not in held:
         return [None] * len(types)
     return [tuple(_dim(dim, symbols) for dim in dims) for dims in parse_dims(held[DIMS].value)]
@@ -86,7 +89,7 @@ def _dim(dim: int | str, symbols: Mapping[str, Expression]) -> Expression | str:
 
 
 def _read(value: Any, shape: tuple[Expression | str, ...], rewrite: Rewrite) -> Shape:
-    """Dims that only the op's data tells are read from its result; other results that name the same symbol have that size."""
+    """Read dims that only data determines from the result. Other results that name the same symbol have the same size."""
     found = []
     for position, dim in enumerate(shape):
         if isinstance(dim, str):
@@ -96,7 +99,7 @@ def _read(value: Any, shape: tuple[Expression | str, ...], rewrite: Rewrite) -> 
 
 
 def _aliases(held: Any, operands: list[Any], types: list[Any]) -> list[ir.Attribute]:
-    """Results that are the new values of operands, which an op that writes in place may keep where they are."""
+    """List the aliases of results that are new values of operands: an op that writes in place may share their buffers."""
     written = list(held["written"])
     found = []
     for number, operand in enumerate(written):
@@ -109,12 +112,12 @@ def _aliases(held: Any, operands: list[Any], types: list[Any]) -> list[ir.Attrib
 
 
 def _tensor_type(type_: Any) -> Any:
-    """A tensor type; a number's is a 0-d tensor's."""
+    """Return a type as a tensor type: a number becomes a 0-d tensor."""
     return type_ if isinstance(type_, ir.RankedTensorType) else ir.RankedTensorType.get([], type_)
 
 
 def _layout(type_: Any) -> ir.Attribute:
-    """Row-major: what every op of PyTorch expects of a contiguous tensor."""
+    """Return the row-major layout, which every op of PyTorch expects of a contiguous tensor."""
     ranks = range(ir.RankedTensorType(type_).rank - 1, -1, -1)
     return ir.Attribute.parse(f"dense<[{', '.join(map(str, ranks))}]> : tensor<{len(ranks)}xindex>")
 

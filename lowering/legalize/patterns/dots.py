@@ -118,7 +118,7 @@ def _groups_apart(op: Any, rewrite: Rewrite) -> None:
 
 
 def _without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
-    """A transposed operand is read in place, where its free dims keep their order."""
+    """Read a transposed operand directly, if its free dims keep their order."""
     numbers = Numbers.of(op)
     left, left_batch, left_contracting = _in_place(op.operands[0], numbers.left_batch, numbers.left_contracting)
     right, right_batch, right_contracting = _in_place(op.operands[1], numbers.right_batch, numbers.right_contracting)
@@ -128,7 +128,7 @@ def _without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def _in_place(value: Any, batch: tuple[int, ...], contracting: tuple[int, ...]) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
-    """What `value` was transposed from, and where its batch and contracted dims are there; itself where that is of no use."""
+    """Return the source of a transpose with the positions of its batch and contracted dims, or `value` itself if that does not help."""
     if not _is(value, "stablehlo.transpose"):
         return value, batch, contracting
     order = list(value.owner.attributes["permutation"])
@@ -185,7 +185,7 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
 
 
 def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
-    """What `value` was reshaped from, if the reshape only merged leading dims into one."""
+    """Return the source of a reshape that only merged leading dims."""
     if not _is(value, "stablehlo.dynamic_reshape", "stablehlo.reshape"):
         return None
     source = value.owner.operands[0]
@@ -204,7 +204,7 @@ def _replaced(op: Any, operands: Sequence[Any], numbers: Numbers, rewrite: Rewri
 
 
 def create(op: Any, type_: ir.Type, operands: Sequence[Any], numbers: Numbers) -> Any:
-    """A dot_general of other operands at the current place of insertion, as precise as `op`."""
+    """Create a dot_general of other operands with the precision of `op`, at the insertion point."""
     attributes = {name: op.attributes[name] for name in ("precision_config", "algorithm") if name in op.attributes}
     return ir.Operation.create("stablehlo.dot_general", results=[type_], operands=list(operands),
                                attributes={**attributes, "dot_dimension_numbers": numbers.attribute()})

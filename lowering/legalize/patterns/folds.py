@@ -20,7 +20,7 @@ _fold = FOLDS.of
 
 @_fold("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
 def _broadcast(op: Any, rewrite: Rewrite) -> None:
-    """Gone where it changes nothing; a reshape where it only inserts dims of size one; static where all dims are ints."""
+    """Remove a broadcast that changes nothing, reshape if it only inserts dims of size one, make it static if all dims are ints."""
     _take_moves(op, rewrite)
     source, result = op.operands[0], op.results[0]
     kept = shapes.integers(op, "broadcast_dimensions")
@@ -34,7 +34,7 @@ def _broadcast(op: Any, rewrite: Rewrite) -> None:
 
 
 def _take_moves(op: Any, rewrite: Rewrite) -> None:
-    """Broadcast what a broadcast, or a reshape that inserts dims of size one, was made of."""
+    """Broadcast the operand of a broadcast, or of a reshape that inserts dims of size one, directly."""
     while True:
         source = op.operands[0]
         move, inserted = movement.Move.of(source, rewrite), matchers.insertion(source, rewrite.known)
@@ -51,7 +51,7 @@ def _take_moves(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.dynamic_reshape", "stablehlo.reshape")
 def _reshape(op: Any, rewrite: Rewrite) -> None:
-    """Gone where it changes nothing; static where all dims are ints; a reshape of a reshape is one, and of a splat a splat."""
+    """Remove a reshape that changes nothing, make it static if all dims are ints, and merge it with a reshape or splat before it."""
     source, result = op.operands[0], op.results[0]
     origin = source.owner if not isinstance(source.owner, ir.Block) else None
     if origin is not None and origin.name in matchers.RESHAPES:
@@ -68,7 +68,7 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.transpose")
 def _transpose(op: Any, rewrite: Rewrite) -> None:
-    """Gone where every dim stays in its place."""
+    """Remove a transpose that moves no dim."""
     order = shapes.integers(op, "permutation")
     if order == sorted(order) and _same_dims(op.operands[0], op.results[0], rewrite):
         rewrite.replace(op.results[0], op.operands[0])
@@ -102,7 +102,7 @@ def _compare(op: Any, rewrite: Rewrite) -> None:
 
 
 def _decide(op: Any, rewrite: Rewrite) -> None:
-    """A comparison of places that has one answer everywhere is a splat of it."""
+    """Replace a comparison of indices that has the same answer everywhere by a splat."""
     answer = iotas.decide(op, rewrite.known)
     if answer is not None:
         scalar = rewrite.emitter.constant(f"dense<{str(answer).lower()}>", "tensor<i1>")
@@ -115,7 +115,7 @@ def _select(op: Any, rewrite: Rewrite) -> None:
 
 
 def _choose(op: Any, rewrite: Rewrite) -> None:
-    """What is always chosen is the result."""
+    """Replace a select whose predicate is known by the operand that it selects."""
     answer = matchers.constant_of(op.operands[0])
     if answer is not None:
         rewrite.replace(op.results[0], op.operands[1 if answer else 2])
@@ -134,7 +134,7 @@ def _scatter(op: Any, rewrite: Rewrite) -> None:
 
 @_fold("stablehlo.dynamic_update_slice")
 def _update_slice(op: Any, rewrite: Rewrite) -> None:
-    """An update of the whole tensor is the result."""
+    """Replace an update of the whole tensor by the update."""
     if _same_dims(op.operands[1], op.results[0], rewrite):
         rewrite.replace(op.results[0], op.operands[1])
 
@@ -162,7 +162,7 @@ def _sink(op: Any, rewrite: Rewrite) -> None:
 
 
 def _first(op: Any, rewrite: Rewrite, *ways: Pattern) -> None:
-    """The first of `ways` that replaces the op."""
+    """Apply the first of `ways` that replaces the op."""
     for way in ways:
         way(op, rewrite)
         if rewrite.current(op.results[0]) != op.results[0]:
@@ -171,7 +171,7 @@ def _first(op: Any, rewrite: Rewrite, *ways: Pattern) -> None:
 
 @_fold("stablehlo.real_dynamic_slice")
 def _slice(op: Any, rewrite: Rewrite) -> None:
-    """Gone where it takes everything; static where start, limit, stride and source are ints."""
+    """Remove a slice of everything, and make it static if start, limit, stride and source are ints."""
     source, result = op.operands[0], op.results[0]
     starts, limits, strides = [rewrite.known.values(operand) for operand in op.operands[1:]]
     if starts is None or limits is None or strides is None:

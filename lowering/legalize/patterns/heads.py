@@ -19,7 +19,7 @@ from lowering.sizes import expression as ex
 
 
 def split(op: Any, rewrite: Rewrite) -> None:
-    """A reshape of a product that splits its last dim into static parts, gone into the product; sums and splats are passed."""
+    """Move a reshape that splits the last dim of a product into static parts into the product, past sums and splats."""
     before, after = rewrite.known.dims(op.operands[0]), rewrite.known.dims(op.results[0])
     count = len(after) - len(before) + 1
     parts = after[-count:]
@@ -31,7 +31,7 @@ def split(op: Any, rewrite: Rewrite) -> None:
 
 
 def _can_split(value: Any, rewrite: Rewrite) -> bool:
-    """Whether `value` is a product, or arithmetic with one, that nothing but its reshape needs."""
+    """Return whether `value` is a product, or arithmetic with one, that only its reshape uses."""
     if isinstance(value.owner, ir.Block):
         return False
     op, width = value.owner, rewrite.known.dims(value)[-1]
@@ -77,7 +77,7 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
 
 
 def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
-    """The product `op` without the reshape of its left operand that merges static dims into the one that is contracted."""
+    """Remove the reshape of the left operand of a product that merges static dims into the contracted one."""
     left, right = op.operands
     numbers = Numbers.of(op)
     if isinstance(left.owner, ir.Block) or left.owner.name not in RESHAPES or len(numbers.left_contracting) != 1 or numbers.left_batch:

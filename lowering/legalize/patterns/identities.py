@@ -23,7 +23,7 @@ def neutral(op: Any, rewrite: Rewrite) -> None:
 
 
 def _number(value: Any, rewrite: Rewrite) -> Any | None:
-    """What `value` holds throughout: of a constant, or an integer that is known from sizes."""
+    """Return the number that all elements of `value` have, if it is a constant or known from sizes."""
     held = iotas.map_of(value, rewrite.known)
     known = None if held is None or held.number is None else held.number.constant
     return constant_of(value) if known is None else known
@@ -60,7 +60,7 @@ def power(op: Any, rewrite: Rewrite) -> None:
 
 
 def convert(op: Any, rewrite: Rewrite) -> None:
-    """A conversion to the same type is none; one from a wider type that holds every number of the first type starts from the first."""
+    """Remove a conversion to the same type, and skip a conversion before it that loses nothing."""
     source, result = op.operands[0], op.results[0]
     inner = None if isinstance(source.owner, ir.Block) or source.owner.name != "stablehlo.convert" else source.owner.operands[0]
     if inner is not None and _skips(_element(inner), _element(source), _element(result)):
@@ -77,12 +77,12 @@ _MANTISSA = {"f64": 53, "f32": 24, "bf16": 8, "f16": 11}
 
 
 def _skips(first: str, between: str, last: str) -> bool:
-    """Whether first -> between -> last gives what first -> last does: `between` changes no number, and integers are rounded once."""
+    """Return whether first -> between -> last equals first -> last: `between` changes no number, and integers are rounded once."""
     return _holds(between, first) and (first in _MANTISSA or last not in ("f16", "bf16"))
 
 
 def _holds(wide: str, narrow: str) -> bool:
-    """Whether every number of `narrow` is one of `wide`."""
+    """Return whether `wide` can represent every number of `narrow`."""
     if wide == narrow:
         return True
     if wide in _MANTISSA and narrow in _MANTISSA:

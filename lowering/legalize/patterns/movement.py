@@ -1,4 +1,4 @@
-"""Broadcasts and reshapes moved behind the arithmetic that follows them: they meet what undoes them, and less is computed."""
+"""Move broadcasts and reshapes after the arithmetic that uses them: less is computed, and moves that undo each other meet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Move:
 
     @staticmethod
     def of(value: Any, rewrite: Rewrite) -> Move | None:
-        """The move that makes `value`, if one does."""
+        """Return the move whose result is `value`, if there is one."""
         if isinstance(value.owner, ir.Block) or value.owner.name not in (*RESHAPES, *BROADCASTS):
             return None
         places = tuple(integers(value.owner, "broadcast_dimensions")) if value.owner.name in BROADCASTS else None
@@ -50,7 +50,7 @@ def sink(op: Any, rewrite: Rewrite) -> None:
 
 
 def _behind(op: Any, move: Move, before: list[Any], rewrite: Rewrite) -> None:
-    """`op` on `before`, its operands without `move`, which is done to the result."""
+    """Apply `op` to `before`, its operands without `move`, and `move` to the result."""
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         operands = [value if isinstance(value, ir.Value) else value() for value in before]  # type: ignore[misc]
@@ -61,7 +61,7 @@ def _behind(op: Any, move: Move, before: list[Any], rewrite: Rewrite) -> None:
 
 
 def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
-    """`value` moved to the dims of `op`'s result, put before `op`, and simplified."""
+    """Create the move of `value` to the dims of the result of `op`, before `op`, and simplify it."""
     target = rewrite.known.dims(op.results[0])
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
@@ -74,7 +74,7 @@ def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
 
 
 def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
-    """The moves of operands that `op` may be done before; that of a splat where all of them are."""
+    """List the moves of operands that may be done after `op`; if all operands are splats, the broadcast of a scalar."""
     moved_operands = [operand for operand in op.operands if splat(operand) is None]
     if not moved_operands:
         return [Move((), ())]
@@ -83,7 +83,7 @@ def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
 
 
 def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
-    """Whether the move is not made twice by it, and less or as much is computed."""
+    """Return whether moving pays: the move is not duplicated, and no more is computed."""
     if move.places is None:
         inserts = len(move.source) < len(target) and inserted(move.source, target) is not None
         merges = len(move.source) > len(target) and all(user.name in _PASSED for user in rewrite.users(operand))
@@ -92,9 +92,7 @@ def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
 
 
 def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
-    """`operand` before `move`: a value, a function that makes it at the current place of insertion, or None where there is no such
-    thing.
-    """
+    """Return `operand` before `move`: a value, a function that creates it at the insertion point, or None if there is no such value."""
     if splat(operand) is not None:
         return lambda: broadcast(splat(operand), (), move.source, rewrite)
     own = Move.of(operand, rewrite)
@@ -110,13 +108,13 @@ def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> An
 
 
 def _kept(source: ex.Shape, target: ex.Shape) -> int:
-    """How many trailing dims are the same."""
+    """Count the trailing dims that are equal."""
     pairs = zip(reversed(source), reversed(target), strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(source), len(target)))
 
 
 def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rewrite) -> Any:
-    """`value` broadcast to `shape` at the current place of insertion, and simplified."""
+    """Broadcast `value` to `shape` at the insertion point, and simplify."""
     operands = [value, rewrite.emitter.vector(shape)]
     created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[tensor_type(shape, value)], operands=operands,
                                   attributes={"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(places))})
@@ -125,7 +123,7 @@ def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rew
 
 
 def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
-    """`value` with dims `shape` at the current place of insertion, and simplified."""
+    """Reshape `value` to `shape` at the insertion point, and simplify."""
     created = ir.Operation.create("stablehlo.dynamic_reshape", results=[tensor_type(shape, value)],
                                   operands=[value, rewrite.emitter.vector(shape)])
     rewrite.known.learn_dims(created.result, shape)

@@ -122,7 +122,7 @@ def _reassociated(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 def _expanded(op: Any, rewrite: Rewrite) -> ex.Shape | None:
-    """The dims of an expand_shape (its output sizes) or collapse_shape (products of each group)."""
+    """Return the dims of an expand_shape (its output sizes) or collapse_shape (products of each group)."""
     source = rewrite.known.dims(op.operands[0])
     groups = [[int(position) for position in group] for group in op.attributes["reassociation"]]
     if op.name == "tensor.collapse_shape":
