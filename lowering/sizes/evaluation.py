@@ -42,10 +42,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(expression: int | str | Term, sizes: Mapping[str, int]) -> Any:
-    """The number (of a dim) or bool (of a guard) that `expression` is at `sizes`; Unknown when it cannot be told, Undefined where there
-    is none.
+    """Return the number (of a dim) or bool (of a guard) that `expression` is at `sizes`. A whole float becomes an int.
 
-    A float that is whole is given as an int.
+    Raises Unknown if it cannot be computed, and Undefined if it has no value.
     """
     if isinstance(expression, int):
         return expression
@@ -66,17 +65,17 @@ def text_of(expression: int | str | Term) -> str:
 
 
 def shape_at(dims: Iterable[int | str], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape that `dims` are at `sizes`."""
+    """Return the shape that `dims` have at `sizes`."""
     return tuple(evaluate(dim, sizes) for dim in dims)
 
 
 def symbols_in(expression: int | str) -> set[str]:
-    """The symbols that a dim or guard is written in; Unknown where it cannot be read."""
+    """Return the symbols of a dim or guard. Raises Unknown if it cannot be read."""
     return set() if isinstance(expression, int) else set(parse(expression).symbols())
 
 
 def text(sizes: Mapping[str, int]) -> str:
-    """`batch=3, seq=17`; `its only shape` for no symbols."""
+    """Format sizes as `batch=3, seq=17`, or as `its only shape` if there are no symbols."""
     return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "its only shape"
 
 

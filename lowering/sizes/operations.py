@@ -1,4 +1,4 @@
-"""Python's operators on what is computed from sizes: ints stay ints, a float makes a float, divisors have any sign."""
+"""Python's operators on values computed from sizes: ints stay ints, a float makes a float, divisors may have any sign."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _arithmetic(op: str, of_ints: Callable[[Expression, Expression], Expression]
 
 
 def floor_quotient(left: Expression, right: Expression) -> Expression:
-    """left // right for a divisor of any sign, as Python rounds it."""
+    """Return left // right for a divisor of any sign, rounded as in Python."""
     low, high = right.bounds()
     if low is not None and low >= 0:
         return ex.floordiv(left, right)
@@ -34,7 +34,7 @@ def floor_quotient(left: Expression, right: Expression) -> Expression:
 
 
 def _power(base: Expression, exponent: Expression) -> Value:
-    """An int for exponents of 0 or more, as torch's PowByNatural; a float for a negative constant."""
+    """Return an int for exponents of 0 or more, as torch's PowByNatural does, and a float for a negative constant."""
     if exponent.constant is not None and exponent.constant < 0:
         return real.apply("pow", base, exponent)
     if exponent.constant is not None and (exponent.constant <= _LARGEST_PRODUCT or base.constant is not None):
@@ -53,7 +53,7 @@ def floordiv(left: Value, right: Value) -> Value:
 
 
 def remainder(left: Value, right: Value) -> Value:
-    """left % right, with the sign of `right`."""
+    """Return left % right, with the sign of `right`."""
     return _arithmetic("mod", lambda a, b: a - floor_quotient(a, b) * b)(left, right)
 
 
@@ -83,7 +83,7 @@ def absolute(value: Value) -> Value:
 
 
 def divide(left: Value, right: Value) -> Value:
-    """left / right as a float; an int where it is one for all sizes, which compares and computes alike."""
+    """Return left / right as a float, or as an int if it is one for all sizes: both compare and compute alike."""
     if isinstance(left, Expression) and isinstance(right, Expression):
         exact = ex.divide_exactly(left, right)
         if exact is not None:
@@ -92,7 +92,7 @@ def divide(left: Value, right: Value) -> Value:
 
 
 def rounded(op: str) -> Callable[[Value], Value]:
-    """floor, ceil, trunc or round of a number as an int."""
+    """Return floor, ceil, trunc or round of a number, as a function that gives an int."""
 
     def compute(value: Value) -> Value:
         if isinstance(value, Expression):
@@ -104,7 +104,7 @@ def rounded(op: str) -> Callable[[Value], Value]:
 
 
 def _whole_power(value: Real) -> Expression | None:
-    """A power of ints that was computed as a float, where that is exact."""
+    """Return a power of ints that was computed as a float, if that is exact."""
     if value.op != "pow" or value.interval[1] > real.EXACT:
         return None
     parts = [real.fraction(operand) for operand in value.operands]
@@ -115,12 +115,12 @@ def _whole_power(value: Real) -> Expression | None:
 
 
 def function(op: str) -> Callable[[Value], Value]:
-    """A function of one float."""
+    """Return a function of one float."""
     return lambda value: real.apply(op, value)
 
 
 def compare(op: str) -> Callable[[Value, Value], Expression]:
-    """eq, ne, lt, le, gt or ge as 0 or 1: of ints wherever both sides are fractions without rounding."""
+    """Return eq, ne, lt, le, gt or ge as a function that gives 0 or 1. It compares ints if both sides are fractions without rounding."""
 
     def compute(left: Value, right: Value) -> Expression:
         if isinstance(left, Real) or isinstance(right, Real):
@@ -147,7 +147,7 @@ def _compare_floats(op: str, left: Real, right: Real) -> Expression:
 
 
 def truth(value: Value) -> Expression:
-    """1 where `value` is not 0."""
+    """Return 1 where `value` is not 0, else 0."""
     if isinstance(value, Expression) and value.bounds()[0] in (0, 1) and value.bounds()[1] in (0, 1):
         return value
     return compare("ne")(value, ex.ZERO)
@@ -180,7 +180,7 @@ def shift_right(left: Value, right: Value) -> Value:
 
 
 def bits(op: str) -> Callable[[Value, Value], Value]:
-    """and, or, xor of the bits of two ints."""
+    """Return and, or, xor of the bits of two ints."""
 
     def compute(left: Value, right: Value) -> Value:
         first, second = left.constant, right.constant

@@ -40,7 +40,7 @@ class Term:
         return 1 + sum(operand.count for operand in self.operands)
 
     def symbols(self) -> Iterator[str]:
-        """The names of the symbols, with repetition."""
+        """Yield the names of the symbols, with repetition."""
         if self.op == "symbol":
             yield str(self.value)
         for operand in self.operands:
@@ -94,7 +94,7 @@ _ARITY = {
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Term:
-    """The syntax tree of `text`; Unreadable for what is no arithmetic on sizes."""
+    """Return the syntax tree of `text`. Raises Unreadable if it is not arithmetic on sizes."""
     stripped = text.strip()
     try:
         body = ast.parse(stripped, mode="eval").body
@@ -106,7 +106,7 @@ def parse(text: str) -> Term:
 
 
 def is_condition(term: Term) -> bool:
-    """Whether `term` is true or false rather than a number."""
+    """Return whether `term` is true or false rather than a number."""
     if term.op in ("bitand", "bitor", "bitxor", "where", "identity"):
         return all(is_condition(operand) for operand in term.operands[term.op == "where":])
     return term.op in CONDITIONS or isinstance(term.value, bool)
@@ -194,7 +194,7 @@ class _Reader:
         raise self._refused(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
 
     def _piecewise(self, node: ast.expr, pieces: list[ast.expr]) -> Term:
-        """`Piecewise((value, condition), ..., (value, True))` as nested choices."""
+        """Read `Piecewise((value, condition), ..., (value, True))` as nested choices."""
         pairs = [self._pair(piece) for piece in pieces]
         last, condition = pairs[-1]
         if condition not in (Term("number", (), True), Term("symbol", (), "true")):

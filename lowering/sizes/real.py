@@ -44,7 +44,7 @@ class Real(Keyed, Value):
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """Bounds of the value: infinite where nothing is known. Rounding is monotonic, so that they hold for the rounded value too."""
+        """Return bounds of the value, infinite if nothing is known. Rounding is monotonic, so they hold for the rounded value too."""
         if self.op == "number":
             return self.number, self.number
         rule = _INTERVALS.get(self.op)
@@ -65,7 +65,7 @@ def number(value: float) -> Real:
 
 
 def real(value: Value) -> Real:
-    """`value` as a float."""
+    """Return `value` as a float."""
     if isinstance(value, Real):
         return value
     assert isinstance(value, Expression)
@@ -73,7 +73,7 @@ def real(value: Value) -> Real:
 
 
 def apply(op: str, *operands: Value) -> Real:
-    """A function of floats; a number where all operands are numbers, and Python can compute it."""
+    """Return a function of floats, or a number if all operands are numbers and Python can compute it."""
     floats = tuple(map(real, operands))
     given = [value.number for value in floats if value.op == "number"]
     if len(given) == len(floats):
@@ -93,7 +93,7 @@ def select(condition: Expression, then: Value, otherwise: Value) -> Real:
 
 
 def rounded(op: str, value: Real) -> Expression:
-    """floor, ceil, trunc or round of `value` as an int: a division of ints where the float arithmetic is exact up to it."""
+    """Return floor, ceil, trunc or round of `value` as an int, by a division of ints if the float arithmetic before it is exact."""
     if value.op == "number" and math.isfinite(value.number):
         return ex.number(int(OPERATIONS[op](value.number)))
     if value.op in _WHOLE:
@@ -111,9 +111,7 @@ def rounded(op: str, value: Real) -> Expression:
 
 
 def fraction(value: Value) -> tuple[Expression, int] | None:
-    """(dividend, power of 2) where `value` is exactly their quotient, every step of its computation included.
-
-    None where a step may round.
+    """Return (dividend, power of 2) if `value` is exactly their quotient at every step of its computation, or None if a step may round.
     """
     if isinstance(value, Expression):
         return (value, 1) if _is_exact(value) else None
@@ -141,7 +139,7 @@ def fraction(value: Value) -> tuple[Expression, int] | None:
 
 
 def quotient(value: Real) -> tuple[Expression, Expression] | None:
-    """(dividend, divisor > 0), whose quotient, rounded once, is `value`: floor, ceil and trunc of it are those of the exact quotient.
+    """Return (dividend, divisor > 0) if their quotient, rounded once, is `value`. Its floor, ceil and trunc are the exact quotient's.
 
     Ints below 2**53 are floats, and the quotient of two of them is farther from every int that it does not equal than rounding takes it.
     """
@@ -167,7 +165,7 @@ def _reduced(dividend: Expression, divisor: int) -> tuple[Expression, int] | Non
 
 
 def _is_exact(value: Expression) -> bool:
-    """Whether a float holds it. A size without a bound is taken to be small enough: no tensor has 2**53 elements."""
+    """Return whether a float holds the value. A size without a bound is assumed to fit: no tensor has 2**53 elements."""
     return all(bound is None or abs(bound) <= EXACT for bound in value.bounds())
 
 
