@@ -111,15 +111,15 @@ class Export(Stage):
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
         with recurrent.keep_whole():
-            tried = attempts.tried(model, module, arguments, ("strict",) if self.strict else self.policy,
+            tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
                                    Settings(tuple(self.extended_debug)), self.trace_seconds,
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()))
-        best = attempts.best(tried)
-        found = attempts.recorded(tried)
+        best = attempts.choose_best(tried)
+        found = attempts.build_record(tried)
         note.report("symbols", found.to_json())
         for warning in found.warnings:
             note(warning.code, warning.told, warning.place)
-        if told := attempts.told(tried):
+        if told := attempts.describe(tried):
             note("export_policy", told, f"models.{model.name}")
         note.file(".trace.log", files.encode(trace.render(best.log)))
         if found.fails_on_shapes if self.explain is None else self.explain:
@@ -136,7 +136,7 @@ class Export(Stage):
                 raise Unsupported(layers, str(failure)) from failure
             if isinstance(module, Interpreted) and (lines := module.explain()):
                 raise Unsupported(lines, str(failure)) from failure
-            problem = Problem(f"{model.name}: torch.export", attempts.cause(tried), views.format_suggestion(found))
+            problem = Problem(f"{model.name}: torch.export", attempts.describe_cause(tried), views.format_suggestion(found))
             raise StageFailed(problem, str(failure)) from failure
         if broken := [one.problem for one in best.deferred if one.verdict in ("never", "unknown")]:
             raise StageFailed(broken)
@@ -148,7 +148,7 @@ class Export(Stage):
         return best
 
     def _in_time(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
-        """The functional program; StageFailed names the condition and the line where its trace takes too long."""
+        """Return the functional program. Raise StageFailed, with the condition and the line, if its trace takes too long."""
         assert export.program is not None
         try:
             with deadline.within(self.trace_seconds):
@@ -159,7 +159,7 @@ class Export(Stage):
             raise StageFailed(late.problem(f"{model.name}: decomposition", words)) from None
 
     def _functional(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
-        """The captured program, functional and decomposed, in training with its gradients."""
+        """Make the captured program functional, decompose it, and add its gradients in training."""
         captured = export.program
         assert captured is not None
         if refused := cleanup.find_flex_attention(captured.graph_module):
@@ -254,7 +254,7 @@ class Export(Stage):
 
 
 def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord, note: Note) -> None:
-    """Let the symbol record say which dims the decompositions made static; StageFailed where one was declared with a symbol."""
+    """Record the dims that decompositions made static. Raise StageFailed if one was declared with a symbol."""
     lost = {dim.id: each for each in specialized for dim in found.requested if each.symbol in (dim.symbol, *NAME.findall(dim.expr))}
     if not lost:
         return
@@ -269,7 +269,7 @@ def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord,
 
 
 def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Tensor]) -> None:
-    """LoadError when eager cannot run the model. The smallest sizes are tried first: they cost least, in time and in memory."""
+    """Run the model once. Raise LoadError if eager cannot run it. The smallest sizes come first, because they cost least."""
     with restore_buffers(module):
         try:
             outputs = run_eager(module, model, inputs.make(model, {name: symbol.smallest for name, symbol in model.symbols.items()}))
@@ -280,7 +280,7 @@ def _run_once(module: torch.nn.Module, model: Model, example: dict[str, torch.Te
 
 
 def _like(example: dict[str, torch.Tensor], model: Model) -> dict[str, torch.Tensor]:
-    """Example inputs at the traced sizes of `model`, fake where those of `example` are."""
+    """Return example inputs at the traced sizes of `model`, fake where those of `example` are."""
     mode = next((value.fake_mode for value in example.values() if isinstance(value, FakeTensor)), None)
     made = inputs.make(model, model.examples(), model.seed)
     return {name: mode.from_tensor(value) if mode is not None and isinstance(example[name], FakeTensor) else value
@@ -289,7 +289,7 @@ def _like(example: dict[str, torch.Tensor], model: Model) -> dict[str, torch.Ten
 
 @contextmanager
 def _without_kernels() -> Iterator[None]:
-    """Keep out what depends on this machine or on the sizes at hand.
+    """Disable what depends on this machine or on the sizes of the example.
 
     An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum is contracted from the left: opt_einsum would
     choose the order for the example's sizes, and make them constants.
@@ -304,5 +304,5 @@ def _without_kernels() -> Iterator[None]:
 
 
 def readable_code(program: ExportedProgram) -> str:
-    """The graph as Python with shapes and dtypes in annotations, and the user's code lines as comments."""
+    """Format the graph as Python code with annotated shapes and dtypes, and with the user's code lines as comments."""
     return program.graph_module.print_readable(print_output=False, include_stride=False, include_device=False) + "\n"

@@ -1,4 +1,4 @@
-"""Export a model the ways that a policy lists, until one takes all declared sizes; each with its own symbol log."""
+"""Export a model in the ways that a policy lists until one takes all declared sizes. Each attempt has its own symbol log."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
 from lowering.symbols import deadline, parts
-from lowering.symbols.branches import Branch, unguarded, watched
+from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.deferred import Deferred, deferred, guarded
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.failure import summarized
+from lowering.symbols.failure import summarize
 from lowering.symbols.recording import record
 from lowering.symbols.relations import POINTS, read_condition, refusals
 from lowering.symbols.schema import Attempted, SymbolRecord, Warned
@@ -75,7 +75,7 @@ class Captured:
                                                                       for name, one in self.declared.items()})
 
 
-def tried(
+def try_all(
     model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], settings: Settings,
     seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False,
 ) -> list[Captured]:
@@ -111,8 +111,8 @@ def tried(
     return made
 
 
-def best(made: Sequence[Captured]) -> Captured:
-    """The attempt whose program takes the widest part of the ranges; of equal ones that which refuses the fewest sizes, then the first.
+def choose_best(made: Sequence[Captured]) -> Captured:
+    """Return the attempt whose program takes the widest part of the ranges; of equal ones, the one that refuses the fewest sizes.
 
     Where all failed, the first one that says what to change, else the first.
     """
@@ -122,18 +122,18 @@ def best(made: Sequence[Captured]) -> Captured:
     return next((one for one in made if one.record.error is not None and one.record.error.fixes and one.attempt != "round"), made[0])
 
 
-def told(made: Sequence[Captured]) -> str:
-    """Which attempt succeeded, and what the others refused; empty where the first one did."""
-    chosen = best(made)
+def describe(made: Sequence[Captured]) -> str:
+    """Return which attempt succeeded and what the others refused, or an empty text if the first one succeeded."""
+    chosen = choose_best(made)
     if chosen.program is None or chosen is made[0]:
         return ""
     others = "; ".join(f"{one.attempt} {_refusal(one)}, {one.seconds:.1f} s" for one in made if one is not chosen)
     return f"exported as {chosen.attempt} in {chosen.seconds:.1f} s; {others}"
 
 
-def recorded(made: Sequence[Captured]) -> SymbolRecord:
-    """The record of the best attempt, with what became of each."""
-    chosen = best(made)
+def build_record(made: Sequence[Captured]) -> SymbolRecord:
+    """Return the record of the best attempt, with the outcome of each."""
+    chosen = choose_best(made)
     return replace(chosen.record, attempts=tuple(
         Attempted(one.attempt, "refused" if one.error is not None else "taken" if one is chosen else "set aside", round(one.seconds, 3),
                   "" if one.error is None and not one.refused else _refusal(one), sum(each.verdict == "always" for each in one.deferred),
@@ -141,17 +141,17 @@ def recorded(made: Sequence[Captured]) -> SymbolRecord:
         for one in made))
 
 
-def cause(made: Sequence[Captured]) -> str:
+def describe_cause(made: Sequence[Captured]) -> str:
     """Return why no attempt succeeded: the reason of the best one, then that of the first. The record has those of all."""
-    chosen, first = best(made), made[0]
-    said = summarized(chosen.record.error, chosen.error)
-    other = summarized(first.record.error, first.error)
+    chosen, first = choose_best(made), made[0]
+    said = summarize(chosen.record.error, chosen.error)
+    other = summarize(first.record.error, first.error)
     return said if other == said else f"{said}; {first.attempt}: {other}"
 
 
 def _refusal(one: Captured) -> str:
     if one.error is not None:
-        return f"refused: {summarized(one.record.error, one.error)}"
+        return f"refused: {summarize(one.record.error, one.error)}"
     return f"takes only {' and '.join(each.text for each in (*one.guards, *one.deferred) if each.verdict in ('part', 'never'))}"
 
 
@@ -166,7 +166,7 @@ def _is_lossy(one: Deferred) -> bool:
 
 
 class TookTooLong(StageFailed):
-    """An attempt was ended."""
+    """An attempt exceeded its time limit."""
 
 
 def _captured(
@@ -181,7 +181,7 @@ def _captured(
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
-                  nullcontext() if above else transforms.define_zeros(), watched() as seen):
+                  nullcontext() if above else transforms.define_zeros(), watch_branches() as seen):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
@@ -201,7 +201,7 @@ def _captured(
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
     refused = refusals(broken, export)
     refused += POINTS * sum(one.verdict == "unknown" for one in asserted)
-    branches = unguarded(export, seen) if program is not None else ()
+    branches = find_unguarded(export, seen) if program is not None else ()
     needed = [read_condition(expr, export) for expr in broken]
     part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
     if refused:
@@ -238,7 +238,7 @@ def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
 
 
 def _is_about_sizes(error: BaseException) -> bool:
-    """Whether an export failed on what it needs of sizes of inputs, which another attempt may see otherwise.
+    """Return whether an export failed on sizes of inputs, which another attempt may treat differently.
 
     A condition on data alone is the same in all attempts.
     """

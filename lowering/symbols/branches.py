@@ -1,4 +1,4 @@
-"""Find the branches of the model's code that torch decided because it takes no size to be 0 or 1: it neither guards nor logs them."""
+"""Find the branches of the model's code that torch decides by assuming that no size is 0 or 1. It neither guards nor logs them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _LAYERS = str(Path(_TORCH).parent / "nn") + os.sep  # branches of layers count a
 
 @dataclass(frozen=True)
 class Branch:
-    """A condition on sizes that tracing took to be true, and sizes (in the author's words) where it is not."""
+    """A condition on sizes that tracing assumed, and sizes (by the author's names) at which it is false."""
 
     condition: Deferred
     fails_at: dict[str, int]
 
 
 @contextmanager
-def watched() -> Iterator[dict[sympy.Basic, Spot]]:
-    """The conditions that code inside branches on, as they were decided, each with its first line."""
+def watch_branches() -> Iterator[dict[sympy.Basic, Spot]]:
+    """Collect the conditions on which the model's code branches inside, in the form that was true, each with its first line."""
     found: dict[sympy.Basic, Spot] = {}
     decide = torch.SymBool.__bool__
 
@@ -56,8 +56,8 @@ def watched() -> Iterator[dict[sympy.Basic, Spot]]:
         torch.SymBool.__bool__ = decide  # type: ignore[method-assign]
 
 
-def unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ...]:
-    """The branches that some declared sizes would take otherwise, and which torch did not log as guards."""
+def find_unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ...]:
+    """Return the branches that some declared sizes take differently and that torch did not log as guards."""
     asserted = {expr for expr, _ in decided(export)}
     conditions: dict[str, Line | None] = {str(expr): convert_spot(spot) for expr, spot in seen.items()}
     if export.program is not None:
@@ -72,7 +72,7 @@ def unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ..
 
 
 def _squeezed(program: ExportedProgram) -> Iterator[tuple[str, Line | None]]:
-    """The dims that a squeeze keeps since they are taken to differ from 1."""
+    """Iterate over the conditions of squeezes that keep a dim because tracing assumed that it is not 1."""
     for node, dims in squeezes.dynamic(program):
         for dim in dims:
             yield str(sympy.Ne(node.args[0].meta["val"].shape[dim].node.expr, 1)), None  # type: ignore[union-attr]

@@ -1,6 +1,4 @@
-"""Decide the assertions on sizes that torch deferred to run time: over the declared ranges, each is true, or true of some sizes, or of
-none.
-"""
+"""Decide the assertions on sizes that torch deferred to run time, over the declared ranges."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class Deferred:
 
     @property
     def problem(self) -> Problem:
-        """Why a program that needs it cannot be lowered."""
+        """The reason for refusing a program that needs it."""
         place = str(self.line or "torch.export")
         if self.verdict == "never":
             return Problem(place, f"the code needs {self.text}, which no declared size satisfies", "change the range of its symbols")
@@ -48,7 +46,7 @@ class Deferred:
 
 
 def deferred(export: Export) -> tuple[Deferred, ...]:
-    """The conditions on sizes of inputs that torch deferred, each once; those that depend on data are not among them."""
+    """Return the conditions on sizes of inputs that torch deferred, without duplicates and without those that depend on data."""
     found: dict[str, Deferred] = {}
     for expr, line in decided(export):
         if expr not in found and (one := guarded(expr, line, export)) is not None:
@@ -58,7 +56,7 @@ def deferred(export: Export) -> tuple[Deferred, ...]:
 
 
 def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
-    """A condition in torch's symbols, decided over the declared sizes; None where it depends on data, or on no size."""
+    """Decide a condition in torch's symbols over the declared sizes. Return None if it depends on data, or on no size."""
     names = set(NAME.findall(expr))
     if not names or not names <= export.values.keys():
         return None
@@ -67,7 +65,7 @@ def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
 
 
 def decided(export: Export) -> Iterator[tuple[str, Line | None]]:
-    """Everything that tracing decided of sizes of inputs. torch narrows ranges by it, and may then leave an assertion out as known."""
+    """Iterate over all conditions that tracing decided. torch narrows ranges by them, and may then omit an assertion as known."""
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
             yield export.folded(str(event.data["expr"])), convert_spot(event.stack[-1]) if event.stack else None

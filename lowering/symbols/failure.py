@@ -1,4 +1,4 @@
-"""Why an export failed: the kind of error, the user's line, torch's suggested fixes, and the model's YAML that they lead to."""
+"""Classify a failed export: its kind, the model's line, torch's suggested fixes, and the changes of the YAML that they imply."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _CHECK = re.compile(r"^\s*\d+\.\s+(torch\._check\(.*\))\s*$", re.MULTILINE)
 _SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def failure_of(export: Export) -> Failure | None:
-    """The classified error of an export; None when it did not fail."""
+def classify_failure(export: Export) -> Failure | None:
+    """Classify the error of an export. Return None if it did not fail."""
     error = export.error
     if error is None:
         return None
@@ -59,14 +59,14 @@ def failure_of(export: Export) -> Failure | None:
 
 
 def _told_data(expr: str, export: Export) -> str:
-    """Say which value of a tensor the code takes for a Python number or bool."""
+    """Describe a condition or number that the code computes from values of tensors."""
     if _RELATION.search(expr):
         return f"the code needs to know {spelled(export.named(expr))}, which depends on data"
     return "the code uses a value of a tensor as a Python number, and it depends on data"
 
 
 def _broken(export: Export) -> tuple[str, ...]:
-    """The conditions that tracing met and that some declared sizes break, each with its line."""
+    """List the conditions of the trace that some declared sizes break, each with its line."""
     found: dict[str, None] = {}
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
@@ -78,14 +78,14 @@ def _broken(export: Export) -> tuple[str, ...]:
 
 
 def _violated(violations: list[str], export: Export) -> list[Condition]:
-    """The guards that torch names as violated; none where it names something else, too."""
+    """Return the guards that torch reports as violated, or none if it reports anything else as well."""
     guards = [match["guard"] for text in violations if (match := _UNSATISFIED.match(_read_sources(text, export)))]
     known = [condition for guard in guards if (condition := read_condition_in_words(guard, export)) is not None]
     return known if len(known) == len(violations) else []
 
 
 def _widened(suggested: dict[str, Any], violations: list[str], export: Export) -> dict[str, Any]:
-    """What torch suggests for its violations, or the widest part where they hold, if that has more sizes."""
+    """Return torch's suggestion for its violations, or the widest part of the ranges where they hold if that has more sizes."""
     known = _violated(violations, export)
     if not known or suggested.keys() - {"symbols"}:
         return suggested
@@ -125,7 +125,7 @@ _UNEQUAL = (
 
 
 def _in_words(text: str, export: Export) -> str:
-    """torch's text with the author's dims for sources: `L['x'].size()[0]` is the symbol of that dim."""
+    """Replace torch's sources, such as `L['x'].size()[0]`, with the symbols of their dims."""
     def word(match: re.Match[str]) -> str:
         place = export.place(match[0])
         dim = next((dim for dim in export.declared if place == (dim.argument, dim.position)), None)
@@ -138,7 +138,7 @@ def _in_words(text: str, export: Export) -> str:
 
 
 def _translated(text: str, export: Export) -> str:
-    """One of torch's violations in the author's words."""
+    """Rewrite one of torch's violations in the author's words."""
     said = _read_sources(text, export)
     if match := _UNSATISFIED.match(said):
         if single := _SINGLE.match(match["guard"]):
@@ -159,7 +159,7 @@ def _read_sources(text: str, export: Export) -> str:
 
 
 def _tidy(guard: str) -> str:
-    """`((-1) + m) != 1` as Python writes it."""
+    """Write a guard such as `((-1) + m) != 1` as Python code."""
     try:
         return spelled(guard)
     except ValueError:
@@ -167,7 +167,7 @@ def _tidy(guard: str) -> str:
 
 
 def _unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[Fix, ...]] | None:
-    """What two sizes of an elementwise op must be, and the symbol that one declares for both; None for another message."""
+    """Return which two sizes must be equal, and the symbol to declare for both. Return None for any other message."""
     match = next((match for pattern in _UNEQUAL if (match := pattern.search(message))), None)
     if match is None or not NAME.search(f"{match['left']} {match['right']}"):
         return None
@@ -179,8 +179,8 @@ def _unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[Fix, 
     return said, ()
 
 
-def summarized(failure: Failure | None, error: BaseException | None) -> str:
-    """Why an export failed, on one line and in the author's words."""
+def summarize(failure: Failure | None, error: BaseException | None) -> str:
+    """Describe on one line, in the author's words, why an export failed."""
     if failure is None:
         return f"{type(error).__name__}: {error}"
     needs = [*failure.needs[:_MOST], *([f"and {len(failure.needs) - _MOST} more"] if len(failure.needs) > _MOST else [])]
@@ -189,7 +189,7 @@ def summarized(failure: Failure | None, error: BaseException | None) -> str:
 
 
 def _checks(error: BaseException) -> tuple[Fix, ...]:
-    """For a condition on data that torch suggests no fix for: the condition, or its opposite, as a check."""
+    """Return a condition on data, and its opposite, as checks to add where torch suggests none."""
     for link in _chain(error):
         condition = getattr(link, "cond", None)
         if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.core.relational.Relational):
@@ -217,7 +217,7 @@ def _kind(error: BaseException) -> str:
 
 
 def _line(export: Export, error: BaseException, kind: str, violations: list[str]) -> Line | None:
-    """Where the model's code raised; for a constraint, which torch checks after tracing, where its symbol was tied down."""
+    """Return the line of the model that raised. For a constraint, which torch checks after tracing, it is the line of the guard."""
     if kind == "constraint_violation":
         accused = _accused(export, "\n".join(violations))
         guards = [event for event in export.log.events if event.kind == "guard" and event.stack
@@ -230,7 +230,7 @@ def _line(export: Export, error: BaseException, kind: str, violations: list[str]
 
 
 def _accused(export: Export, violations: str) -> set[str]:
-    """The torch symbols that violations name, by their source or in the author's words."""
+    """Return the torch symbols that violations name, by source or by the author's name."""
     by_source = {str(symbol) for source, symbol in (export.env.source_to_var.items() if export.env else ()) if source in violations}
     words = set(re.findall(r"\w+", violations))
     return by_source | {name for name, meaning in export.meanings.items() if meaning in words}
@@ -247,7 +247,7 @@ def _fixes(message: str) -> tuple[Fix, ...]:
 
 
 def refined(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
-    """The `symbols` and `inputs.*.shape` that the fixes lead to, where they differ from the model's; nothing when a fix cannot be read."""
+    """Return the `symbols` and `inputs.*.shape` that the fixes change, or nothing if a fix cannot be read."""
     named = {fix.name: fix.spec for fix in fixes if fix.name}
     symbols: dict[str, dict[str, int | None]] = {}
     words: dict[str, int | str] = {}
@@ -276,7 +276,7 @@ def refined(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
 
 
 def _symbol_of(model: Model, name: str) -> str | None:
-    """The model's symbol behind a Dim's name: its own, or the one that the root of a `multiple_of` stands for."""
+    """Return the model's symbol for the name of a Dim, which may be the root of a `multiple_of`."""
     if name in model.symbols:
         return name
     root = name.removeprefix(PHANTOM)
@@ -298,7 +298,7 @@ def _multiple(model: Model, symbol: str, dim: Affine, root: str) -> dict[str, in
 
 
 def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
-    """The shapes in which a symbol became an int or an expression of another."""
+    """Return the shapes in which a symbol became an int or an expression of another symbol."""
     changed: dict[str, Any] = {}
     for leaf in iterate(model.trees):
         declared = leaf.declared

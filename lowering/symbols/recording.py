@@ -11,7 +11,7 @@ from lowering.model import Model
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
 from lowering.symbols.exporting import Export, list_versions
-from lowering.symbols.failure import failure_of
+from lowering.symbols.failure import classify_failure
 from lowering.symbols.frames import convert_spot
 from lowering.symbols.relations import list_relations, read_assumption
 from lowering.symbols.requests import list_requested
@@ -37,7 +37,7 @@ def record(
 
 
 def _build_record(export: Export) -> SymbolRecord:
-    failure = failure_of(export)
+    failure = classify_failure(export)
     found = list_relations(export)
     dims = list_requested(export, found, failure)
     table = build_symbol_table(export)
