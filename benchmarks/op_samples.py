@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils import _pytree as pytree
@@ -16,11 +16,14 @@ from lowering.model import Input, Model
 
 MOST_TENSORS = 8
 MOST_ELEMENTS = 1 << 16  # of one tensor: larger samples test kernels, not lowerings
-_LOOKED_AT = 64  # samples of one op
+LOOKED_AT = 64  # samples of one op
 
 
 # What an op searches must be sorted; repeating values undoes that.
 _SORTED = {"searchsorted": "x0", "bucketize": "x1"}
+# Matrices of repeated rows have no inverse: these are drawn anew.
+_REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "linalg.det", "linalg.slogdet", "linalg.qr", "linalg.tensorinv",
+            "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor", "linalg.lu_factor_ex", "linalg.lu", "lu")
 
 
 class Call(torch.nn.Module):
@@ -40,27 +43,29 @@ class Call(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Sample:
-    """One call of an op. tensors: by the name that forward gives them; constants: the other arguments, as text."""
+    """One call of an op. tensors: by the name that forward gives them; constants: the other arguments, as text; mode: of the model."""
 
     op: str
     dtype: str
     module: torch.nn.Module
     tensors: dict[str, torch.Tensor]
     constants: str = ""
+    mode: Literal["inference", "training"] = "inference"
     model: Model = field(init=False)
 
     def __post_init__(self) -> None:
         """The model: every dim that export can make dynamic (2 or more) is left to it as `null`."""
         declared = {name: Input(types.dtype_name(tensor.dtype), tuple(None if size > 1 else size for size in tensor.shape))
                     for name, tensor in self.tensors.items()}
-        object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared))
+        object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared, mode=self.mode))
 
     def at(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
         """The tensors at other shapes: their own values, repeated along each dim, so that domains and index ranges stay as they are.
 
         Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
         """
-        found = {name: _repeated(self.tensors[name], shape) for name, shape in shapes.items()}
+        resized = _drawn if self.op in _REGULAR else _repeated
+        found = {name: resized(self.tensors[name], shape) for name, shape in shapes.items()}
         if self.op in _SORTED:
             found[_SORTED[self.op]] = found[_SORTED[self.op]].sort(-1).values
         return found
@@ -68,6 +73,10 @@ class Sample:
     def __str__(self) -> str:
         tensors = ", ".join(f"{types.dtype_name(tensor.dtype)}{list(tensor.shape)}" for tensor in self.tensors.values())
         return f"{tensors}{'; ' + self.constants if self.constants else ''}"
+
+
+def _drawn(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -86,37 +95,46 @@ def database() -> dict[str, Any]:
     """Every OpInfo by name, with its variant (`var_mean.unbiased`)."""
     if importlib.util.find_spec("expecttest") is None:
         raise ModuleNotFoundError("torch's OpInfo database needs expecttest, which is not installed: pip install -e '.[dev]'")
-    from torch.testing._internal.common_methods_invocations import op_db
+    from torch.testing._internal import common_methods_invocations as invocations
 
-    return {f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name: op for op in op_db}
+    # random ops are wrapped to draw the same numbers in every run, which have no distribution
+    invocations.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
+    return {f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name: op for op in invocations.op_db}
 
 
 def supports(name: str, dtype: str) -> bool:
     return types.DTYPES[dtype].torch in database()[name].supported_dtypes("cpu")
 
 
-def samples(name: str, dtype: str, count: int) -> list[Sample]:
-    """Up to `count` samples: the one with the most dims that can be dynamic, then ones that differ in their other arguments."""
+def samples(name: str, dtype: str) -> list[Sample]:
+    """The samples of an op: the one with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
     torch.manual_seed(0)
-    found = sorted(_usable(name, dtype), key=_dynamic_dims, reverse=True)
-    chosen: list[Sample] = found[:1]
-    for sample in found[1:]:
-        if len(chosen) < count and all(sample.constants != other.constants for other in chosen):
-            chosen.append(sample)
-    return chosen
+    return ordered(_usable(name, dtype))
+
+
+def ordered(found: Iterable[Sample]) -> list[Sample]:
+    """The sample with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
+    first: dict[str, Sample] = {}
+    rest = [sample for sample in sorted(found, key=_dynamic_dims, reverse=True) if first.setdefault(sample.constants, sample) is not sample]
+    return [*first.values(), *rest]
 
 
 def _usable(name: str, dtype: str) -> Iterator[Sample]:
     info = database()[name]
     given = info.sample_inputs("cpu", types.DTYPES[dtype].torch, requires_grad=False)
-    for _, sample in zip(range(_LOOKED_AT), given, strict=False):
-        leaves, spec = pytree.tree_flatten(((sample.input, *sample.args), dict(sample.kwargs)))
-        tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        if sample.kwargs.get("sorter") is not None or not tensors or len(tensors) > MOST_TENSORS or not all(map(_is_plain, tensors)):
-            continue
+    for _, sample in zip(range(LOOKED_AT), given, strict=False):
+        if sample.kwargs.get("sorter") is None:
+            yield from calls(name, dtype, info.op, (sample.input, *sample.args), sample.kwargs)
+
+
+def calls(name: str, dtype: str, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Sample]:
+    """The call as a sample; none where its tensors are none, too many, too large or not plain."""
+    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    if tensors and len(tensors) <= MOST_TENSORS and all(map(_is_plain, tensors)):
         rest = [Call if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        constants = ", ".join(_word(leaf) for leaf in rest if leaf is not Call)
-        yield Sample(name, dtype, Call(info.op, rest, spec).eval(), {f"x{number}": tensor for number, tensor in enumerate(tensors)}, constants)
+        constants = ", ".join(word(leaf) for leaf in rest if leaf is not Call)
+        yield Sample(name, dtype, Call(op, rest, spec).eval(), {f"x{number}": tensor for number, tensor in enumerate(tensors)}, constants)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -132,6 +150,7 @@ def _dynamic_dims(sample: Sample) -> tuple[int, int]:
     return len(sizes), min(sizes, default=0)
 
 
-def _word(leaf: Any) -> str:
+def word(leaf: Any) -> str:
+    """An argument that is no tensor, in short."""
     text = str(leaf)
     return text if len(text) <= 40 and " at 0x" not in text else type(leaf).__name__

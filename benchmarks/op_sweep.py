@@ -16,11 +16,15 @@ from typing import IO
 
 import torch
 
-from benchmarks.op_samples import samples
-from benchmarks.op_trial import Trial, attempt
+from benchmarks import module_samples, op_samples, op_trial, op_values
+from benchmarks.op_samples import Sample
+from benchmarks.op_trial import Trial
 from lowering.plain import from_plain, to_plain
 
+Tell = Callable[[str], None]  # hears of each stage before it begins
+
 _STAGE = "stage: "
+_SPARE = 6  # further samples of a task, tried where the first ones tell nothing
 BATCH = 24  # ops a child; each child starts XLA once
 MEMORY = 8 << 30  # bytes of data that a child may hold: what wants more fails by itself, and takes nothing else on the machine with it
 _SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compared", "ok", "static", "not_exported", "load_error", "no_sample")
@@ -28,11 +32,12 @@ _SEVERITY = ("crash", "timeout", "mismatch", "error", "unsupported", "not_compar
 
 @dataclass(frozen=True)
 class Task:
-    """An op at a dtype, and how many of its samples to try."""
+    """An op at a dtype, or a module at a dtype and mode, and how many of its samples to try. suite: one of SUITES."""
 
     op: str
     dtype: str
     count: int = 1
+    suite: str = "ops"
 
 
 @dataclass
@@ -168,20 +173,44 @@ def _tell(stage: str) -> None:
     os.write(1, f"{_STAGE}{stage}\n".encode())  # not by print: what a child has buffered is lost when it dies
 
 
-def one(task: Task, tell: Callable[[str], None] = lambda stage: None) -> Trial:
-    """The worst trial of the task's samples, in this process."""
+def tasks(pattern: str, dtypes: Sequence[str], count: int, suite: str = "ops", step: int = 1) -> list[Task]:
+    """One task for each op, of `step` one after the other, and each dtype that has samples. pattern: parts of names, separated by commas."""
+    names = [name for name in op_samples.database() if any(part in name for part in pattern.split(","))]
+    return [Task(name, dtype, count, suite) for name in names[::step] for dtype in dtypes if op_samples.supports(name, dtype)]
+
+
+# By name: what gives the samples of a task, and what tries one.
+SUITES: dict[str, tuple[Callable[[str, str], list[Sample]], Callable[[Sample, Tell], Trial]]] = {
+    "ops": (op_samples.samples, op_trial.attempt),
+    "modules": (module_samples.samples, op_trial.attempt),
+    "values": (op_samples.samples, op_values.attempt),
+}
+
+
+def one(task: Task, tell: Tell = lambda stage: None) -> Trial:
+    """The worst trial of the task's samples, in this process.
+
+    A sample that export refuses or makes static, or that runs at no other shape, gives its place to the next one.
+    """
+    sample_of, attempt = SUITES[task.suite]
     try:
-        found = samples(task.op, task.dtype, task.count)
-    except Exception as error:  # noqa: BLE001 - OpInfo's generators may need what this machine lacks
+        found = sample_of(task.op, task.dtype)
+    except Exception as error:  # noqa: BLE001 - the generators of PyTorch's databases may need what this machine lacks
         return Trial(task.op, task.dtype, "no_sample", "export", problems=(f"{type(error).__name__}: {error}"[:300],))
     if not found:
         return Trial(task.op, task.dtype, "no_sample", "export", problems=("no sample with plain tensors",))
-    trials = [attempt(sample, tell) for sample in found]
-    counted = [trial for trial in trials if trial.counts] or trials
+    trials: list[Trial] = []
+    for sample in found[: task.count + _SPARE]:
+        trials.append(attempt(sample, tell))
+        if sum(trial.tells for trial in trials) == task.count:
+            break
+    counted = [trial for trial in trials if trial.tells] or [trial for trial in trials if trial.counts] or trials
     worst = min(counted, key=lambda trial: _SEVERITY.index(trial.outcome))
     return replace(worst, seconds=sum(trial.seconds for trial in trials))
 
 
 def read(path: Path) -> list[Trial]:
-    """The trials that a sweep wrote with `--json`."""
+    """The trials that a sweep wrote with `--json`; none where it has not begun."""
+    if not path.exists():
+        return []
     return [from_plain(Trial, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]

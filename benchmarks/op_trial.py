@@ -14,8 +14,9 @@ from lowering.eager.module import run_eager
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import runner
-from lowering.numerics.bench import Bench, Reference
+from lowering.numerics import distribution, runner
+from lowering.numerics.ancestry import makings
+from lowering.numerics.bench import Bench, Reference, drawn
 from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation
@@ -34,9 +35,8 @@ OUTCOMES = ("ok", "not_compared", "unsupported", "mismatch", "error", "crash", "
 
 _POINTS = 2
 _DRAWN = 40
-# Ops whose inputs do not determine their results, or not which of several equal places they give.
-_ANY_PLACE = ("topk", "kthvalue", "mode", "nanmedian", "median", "masked.median")
-_UNINITIALIZED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided")
+# Ops whose results are whatever the memory holds.
+UNINITIALIZED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Trial:
     def counts(self) -> bool:
         """Whether torch.export accepts it with a dynamic dim."""
         return self.outcome not in ("not_exported", "static", "load_error", "no_sample")
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says what becomes of a program: it fails on the way, or its results at another shape are looked at."""
+        return self.counts and not (self.outcome == "not_compared" and not self.points)
 
 
 @dataclass
@@ -130,11 +135,12 @@ def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[
 
 
 def _verified(sample: Sample, built: Built, program: Program, progress: _Progress) -> tuple[str, tuple[str, ...]]:
-    """ok when every point agrees with eager."""
-    assert program.signature is not None
-    bench = Bench(built, program.signature)
+    """ok when every point agrees with eager, random numbers in their distribution."""
+    exported = program.at(Level.EXPORTED)
+    assert program.signature is not None and exported is not None
+    bench = Bench(built, program.signature, makings=makings(exported.ir, program.signature))
     run = runner.runner(program, bench.devices["cpu"])
-    determined = sample.op not in _UNINITIALIZED and _is_determined(program)
+    is_made = sample.op not in UNINITIALIZED
     why_not = "no other shape lies within the guards"
     for point, given in _points(sample, program.signature):
         try:
@@ -142,12 +148,12 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
         except LoadError as error:
             why_not = f"eager fails at other shapes: {error}"
             continue
-        found = bench.check(run, given, Reference(want))
+        found = bench.check(run, given, Reference(want, runs=drawn(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ()))
         text = evaluation.text(point)
         if found.failure:
             return "unsupported" if found.unsupported and is_sized_by_data(program) else "error", (f"at {text}: {found.failure}",)
         wrong = [f"{name} at {text}: {compared.detail}" for name, compared in found.outputs.items()
-                 if not compared.agrees and (compared.wrong in ("dtype", "shape") or (determined and not _is_tied(sample.op, name)))]  # fmt: skip
+                 if not compared.agrees and (compared.wrong in ("dtype", "shape") or is_made)]
         if wrong:
             return "mismatch", tuple(wrong)
         progress.points.append(text)
@@ -155,20 +161,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
             break
     if not progress.points:
         return "not_compared", (why_not,)
-    return ("ok", ()) if determined else ("not_compared", ("random or uninitialized: shapes and dtypes agree",))
-
-
-def _is_tied(op: str, result: str) -> bool:
-    """Whether a result is a place of equal elements, of which torch documents that it may be any."""
-    return op in _ANY_PLACE and result == "1"
-
-
-def _is_determined(program: Program) -> bool:
-    """Whether the inputs determine the results: no random numbers."""
-    form = program.at(Level.EXPORTED)
-    assert form is not None
-    targets = [node.target for node in form.ir.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
-    return not any(torch.Tag.nondeterministic_seeded in op.tags for op in targets)
+    return ("ok", ()) if is_made else ("not_compared", ("uninitialized: shapes and dtypes agree",))
 
 
 def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str, int], dict[str, torch.Tensor]]]:

@@ -1,147 +1,253 @@
-"""Runs op_db's reductions, divisions, comparisons and in-place forms at small sizes and special values: what MHLO computes against eager.
+"""Every op of OpInfo at the sizes 0, 1, 2, 3 and 5 and on special values: what MHLO computes against eager, in place too.
 
-    python -m benchmarks.op_values [--ops sum,var] [--dtype float32]
+    python -m benchmarks.op_values [--dtypes float32,int64] [--json FILE] [--resume] [-k NAME] [--workers N] [--seconds N]
 
-Each op has a process of its own. One line a difference; nothing for an op that agrees everywhere. XLA flushes denormals, so none is among the
-values; zeros are equal whatever their sign.
+An op is lowered once, from the smallest sizes that it takes, and compiled once a shape, without optimization. Values: zeros of both signs, NaN,
+infinities, one of them among ordinary numbers, the ends of the dtype, equal elements, and denormals, which eager flushes as XLA does. Zeros
+are equal whatever their sign.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
+import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from benchmarks.op_samples import Call, Sample, database, samples, supports
-from benchmarks.op_trial import STAGES
+from benchmarks.op_samples import Call, Sample, database
+from benchmarks.op_trial import STAGES, UNINITIALIZED, Trial
 from lowering.errors import LoadError, ShapelineError
-from lowering.level import Program
+from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import runner
-from lowering.numerics.verifier import Bench
+from lowering.numerics.ancestry import converts, makings
+from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.runner import Run
+from lowering.numerics.xla import UNOPTIMIZED, Xla
+from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation
 from lowering.stage import Silent
 from lowering.stages.export import Export
 
-SIZES = (0, 1, 2, 3)
-FLOATS = (0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -7.3, 1e4, float("inf"), float("-inf"), float("nan"))
-_WORDS = ("div", "remainder", "fmod", "xlog", "entr", "var", "std", "norm", "sum", "prod", "mean", "max", "min", "median", "quantile", "mode", "sort",
-          "topk", "add", "lerp", "clamp", "kl_div", "cross_entropy", "shift", "bitwise", "logical", "shrink", "threshold", "any", "all", "einsum")
+Tensors = Mapping[str, torch.Tensor]
+
+SIZES = (0, 1, 2, 3, 5)
+_OTHERS = 4  # the size of the other symbols where one alone is 0 or 1
+_ALONE = 3  # symbols that are alone 0 or 1
+_LINES = 12  # differences told of one op
 
 
-def is_chosen(name: str) -> bool:
-    """Whether an op reduces, divides, compares or has one of the words of those that were found wrong."""
-    info = database()[name]
-    kind = type(info).__name__
-    return kind == "ReductionOpInfo" or any(word in name for word in _WORDS) or name in ("eq", "ne", "lt", "le", "gt", "ge", "isclose")
+@dataclass(frozen=True)
+class Lowered:
+    """An op's program, with what runs it and the reference."""
+
+    bench: Bench
+    run: Run
+    program: Program
+
+    @property
+    def signature(self) -> Signature:
+        assert self.program.signature is not None
+        return self.program.signature
 
 
-def differences(name: str, dtype: str) -> Iterator[str]:
-    """Each difference from eager of the op's first sample, out of place and in place."""
-    for sample in samples(name, dtype, 1):
-        yield from _of_sample(sample)
-        inplace = database()[name].get_inplace()
-        if inplace is not None and isinstance(sample.module, Call):
-            module = Call(lambda tensor, *args, _op=inplace, **kwargs: _op(tensor.clone(), *args, **kwargs), sample.module.leaves, sample.module.spec)
-            yield from (f"in place, {line}" for line in _of_sample(replace(sample, module=module.eval())))
-
-
-def _of_sample(sample: Sample) -> Iterator[str]:
-    found = _lowered(sample)
-    if found is None:
-        return
-    built, program = found
-    assert program.signature is not None
-    bench = Bench(built, program.signature)
-    run = runner.runner(program, bench.devices["cpu"])
-    for given in _points(sample, program.signature):
-        yield from _at(bench, run, given)
-
-
-def _lowered(sample: Sample) -> tuple[Built, Program] | None:
-    """The program that promises the smallest sizes: export says which dims are symbols, and is then asked to begin at 0, 1 or 2."""
+def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
+    """Where an op, out of place and in place, is not what eager computes. points: how many shapes and sets of values agree."""
+    start, trial = time.perf_counter(), Trial(sample.op, sample.dtype, "ok", "verify", str(sample))
+    tell("verify")
     try:
-        signature = Export(explain=False).export(Built(sample.model, sample.module), sample.tensors, Silent()).signature
-    except ShapelineError:
-        return None
+        agreed, lines, dynamic = differences(sample)
+    except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
+        outcome, found = classify(error)
+        trial = replace(trial, outcome=outcome, stage="export", problems=tuple(map(str, found))[:_LINES])
+    else:
+        outcome = "mismatch" if lines else "ok" if agreed else "not_compared" if dynamic else "static"
+        trial = replace(trial, outcome=outcome, problems=tuple(line[:400] for line in lines[:_LINES]), points=tuple(agreed), dynamic=dynamic)
+    return replace(trial, seconds=time.perf_counter() - start)
+
+
+def differences(sample: Sample) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """(what agrees, what differs, in words, and the symbols) of an op, and of its form in place where that is another program."""
+    whole = _lowered(sample)
+    if whole is None or sample.op in UNINITIALIZED or whole.bench.is_random:
+        return [], [], ()
+    agreed, lines = _compared(sample, whole)
+    inplace = database()[sample.op].get_inplace() if sample.op in database() else None
+    if inplace is not None and isinstance(sample.module, Call):
+        call = Call(lambda tensor, *args, **kwargs: inplace(tensor.clone(), *args, **kwargs), sample.module.leaves, sample.module.spec)
+        with contextlib.suppress(ShapelineError, LoadError):
+            other = _lowered(replace(sample, module=call.eval()))
+            if other is not None and str(other.program.ir) != str(whole.program.ir):
+                lines += [f"in place, {line}" for line in _compared(sample, other)[1]]
+    return agreed, lines, tuple(whole.signature.symbols)
+
+
+def _lowered(sample: Sample) -> Lowered | None:
+    """The program that promises the smallest sizes: export says which dims are symbols, and is then asked to begin at 0, 1 or 2."""
+    signature = Export(explain=False).export(Built(sample.model, sample.module), sample.tensors, Silent()).signature
     assert signature is not None
+    if not signature.symbols:
+        return None
     declared = {argument.name: Input(argument.dtype, tuple(argument.dims)) for argument in signature.inputs}
     for least in (0, 1, 2):
         model = Model(sample.op, sample.model.factory, declared, {name: Symbol(least, 64) for name in signature.symbols})
-        built = Built(model, sample.module)
         try:
-            program = Export(explain=False).export(built, sample.tensors, Silent())
-            for stage in STAGES.values():
-                if list(stage.requires(program)):
-                    return None
-                program = stage.apply(program, Silent())
+            return _through_the_stages(Built(model, sample.module), sample)
         except ShapelineError:
-            continue
-        return built, program
+            if least == 2:
+                raise
     return None
 
 
-def _at(bench: Bench, run: Callable[..., Any], given: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    shapes = [list(tensor.shape) for tensor in given.values()]
-    try:
-        want = bench.eager(given)
-    except LoadError:
-        return
-    found = bench.check(run, given, want)
-    if found.failure and not found.refused:
-        yield f"{shapes}: {found.failure}"
-    for output, compared in found.outputs.items():
-        if not compared.agrees:
-            yield f"{output} at {shapes}: {compared.detail}"
+def _through_the_stages(built: Built, sample: Sample) -> Lowered:
+    program = Export(explain=False).export(built, sample.tensors, Silent())
+    for stage in STAGES.values():
+        program = stage.apply(program, Silent())
+    exported = program.at(Level.EXPORTED)
+    assert program.signature is not None and exported is not None
+    bench = Bench(built, program.signature, makings=makings(exported.ir, program.signature))
+    return Lowered(bench, runner.runner(program, Xla("cpu", options=UNOPTIMIZED)), program)
 
 
-def _points(sample: Sample, signature: Signature) -> Iterator[dict[str, torch.Tensor]]:
-    """The tensors at each size of all symbols that the guards admit, and at the traced size with special values."""
-    for size in SIZES:
-        if any(size < bound.min for bound in signature.symbols.values()):
+def _compared(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:
+    exported = lowered.program.at(Level.EXPORTED)
+    assert exported is not None
+    agreed, lines = [], []
+    for word, given in itertools.chain(_valued(sample, converts(exported.ir)), _sized(sample, lowered.signature)):
+        with _flushed(word.startswith("denormals")):
+            found = list(_at(lowered, given))
+        if found and found[0] is None:
             continue
-        point = dict.fromkeys(signature.symbols, size)
+        (lines.extend(f"{word}: {line}" for line in found) if found else agreed.append(word))
+    return agreed, lines
+
+
+def _at(lowered: Lowered, given: Tensors) -> Iterator[str | None]:
+    """Each difference at one point; None where eager takes no such values."""
+    try:
+        want = lowered.bench.eager({name: value.clone() for name, value in given.items()})
+    except (LoadError, RuntimeError):
+        yield None
+        return
+    found = lowered.bench.check(lowered.run, given, Reference(want))
+    if found.failure:
+        yield f"{'refused: ' if found.refused else ''}{found.failure}"
+    yield from (f"{output}: {compared.detail}" for output, compared in found.outputs.items() if not compared.agrees)
+
+
+@contextlib.contextmanager
+def _flushed(flushes: bool) -> Iterator[None]:
+    torch.set_flush_denormal(flushes)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _sized(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]]:
+    """The tensors at each size of all symbols, and with one symbol alone at 0 or 1, as far as the guards admit it."""
+    names = list(signature.symbols)
+    points = [dict.fromkeys(names, size) for size in SIZES]
+    if len(names) > 1:
+        alone = itertools.product(dict.fromkeys((names[0], names[-1], *names[:_ALONE])), (0, 1))
+        points += [{**dict.fromkeys(names, _OTHERS), name: size} for name, size in alone]
+    for point in points:
+        if any(size < signature.symbols[name].min for name, size in point.items()):
+            continue
         with contextlib.suppress(evaluation.Unknown, SyntaxError, ShapelineError, RuntimeError, ZeroDivisionError):
             if all(evaluation.evaluate(guard, point) for guard in signature.guards if evaluation.symbols_in(guard) <= set(point)):
-                yield sample.at({argument.name: evaluation.shape_at(argument.dims, point) for argument in signature.inputs})
-    yield {name: _special(tensor, shift) for shift, (name, tensor) in enumerate(sample.tensors.items())}
+                given = sample.at({argument.name: evaluation.shape_at(argument.dims, point) for argument in signature.inputs})
+                yield evaluation.text(point), given
 
 
-def _special(tensor: torch.Tensor, shift: int) -> torch.Tensor:
-    """The special values in turn, in an order of its own for each tensor; integers as they are."""
-    if not tensor.dtype.is_floating_point:
+def _valued(sample: Sample, is_converted: bool) -> Iterator[tuple[str, Tensors]]:
+    """The tensors at the traced sizes with each set of values; none that are not finite for a program that makes integers of floats."""
+    for word, change in VALUES.items():
+        if is_converted and word in ("special", "one NaN", "infinities"):
+            continue
+        changed = {name: change(tensor, shift) for shift, (name, tensor) in enumerate(sample.tensors.items())}
+        if any(value is not tensor for value, tensor in zip(changed.values(), sample.tensors.values(), strict=True)):
+            yield f"{word} values", changed
+
+
+def _in_turn(numbers: Callable[[torch.dtype], list[float]], integers: bool = False) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """The numbers in turn, in an order of its own for each tensor."""
+
+    def change(tensor: torch.Tensor, shift: int) -> torch.Tensor:
+        fits = not tensor.dtype.is_floating_point and tensor.dtype is not torch.bool if integers else tensor.dtype.is_floating_point
+        if not fits or tensor.dtype.is_complex:
+            return tensor
+        values = torch.tensor(numbers(tensor.dtype), dtype=tensor.dtype)
+        order = (torch.arange(tensor.numel()) * (1 + 2 * shift)) % len(values)
+        return values[order].reshape(tensor.shape)
+
+    return change
+
+
+def _with(*numbers: float) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """A few elements replaced, at distances."""
+
+    def change(tensor: torch.Tensor, shift: int) -> torch.Tensor:
+        if not tensor.dtype.is_floating_point or not tensor.numel():
+            return tensor
+        flat = tensor.clone().reshape(-1)
+        for place, number in enumerate(numbers):
+            flat[(place * 7 + shift) % flat.numel()] = number
+        return flat.reshape(tensor.shape)
+
+    return change
+
+
+def _equal(tensor: torch.Tensor, _: int) -> torch.Tensor:
+    if not tensor.dtype.is_floating_point or tensor.numel() < 2:
         return tensor
-    order = (torch.arange(tensor.numel()) * (1 + 2 * shift)) % len(FLOATS)
-    return torch.tensor(FLOATS)[order].reshape(tensor.shape).to(tensor.dtype)
+    flat = tensor.clone().reshape(-1)
+    flat[1::2] = flat[0].clone()
+    return flat.reshape(tensor.shape)
+
+
+def _ends(dtype: torch.dtype) -> list[float]:
+    info = torch.finfo(dtype)
+    return [info.max, 1.0, info.tiny, -info.max, info.eps, info.max / 2, -info.tiny, -1.0, 3.0, info.min / 2]
+
+
+def _denormals(dtype: torch.dtype) -> list[float]:
+    tiny = torch.finfo(dtype).tiny
+    return [tiny / 2, 1.0, -tiny / 2, tiny / 4, 2.0, tiny]
+
+
+VALUES: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+    "special": _in_turn(lambda dtype: [0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -7.3, 1e4, float("inf"), float("-inf"), float("nan")]),
+    "one NaN": _with(float("nan")),
+    "infinities": _with(float("inf"), float("-inf")),
+    "zeros": _with(0.0, -0.0, 1.0, -1.0),
+    "equal": _equal,
+    "ends": _in_turn(_ends),
+    "denormals": _in_turn(_denormals),
+    "integer ends": _in_turn(lambda dtype: [0, 1, -1, torch.iinfo(dtype).max, torch.iinfo(dtype).min, 7, -7, 100]
+                             if torch.iinfo(dtype).min else [0, 1, 2, torch.iinfo(dtype).max, 7, 100], integers=True),
+}  # fmt: skip
 
 
 def main() -> None:
+    from benchmarks import coverage
+    from benchmarks.op_sweep import tasks
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ops", default="", help="names separated by commas; all that are chosen by kind and name where it is not given")
-    parser.add_argument("--dtype", default="float32")
-    asked = parser.parse_args()
-    for name in asked.ops.split(",") if asked.ops else filter(is_chosen, sorted(database())):
-        if not supports(name, asked.dtype):
-            continue
-        child = os.fork()
-        if child == 0:
-            try:
-                for line in differences(name, asked.dtype):
-                    print(f"{name}: {line[:300]}", flush=True)
-            except Exception as error:  # noqa: BLE001 - whatever an op raises is a line of the report
-                print(f"{name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        if os.WIFSIGNALED(status):
-            print(f"{name}: signal {os.WTERMSIG(status)}", flush=True)
+    parser.add_argument("--dtypes", default="float32,int64", help="names separated by commas")
+    coverage.add_options(parser)
+    options = parser.parse_args()
+    found, _ = coverage.collect(options, tasks(options.k, options.dtypes.split(","), 1, "values"), Path(__file__).stem)
+    for trial in found:
+        for problem in trial.problems if trial.outcome in ("mismatch", "crash", "timeout", "error") else ():
+            print(f"{trial.op} {trial.dtype}: {problem}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -28,6 +28,9 @@ _KEPT = 4  # executables: those of the levels at one point
 # and bf16 kept in f32 between ops.
 _STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_cpu_experimental_ynn_fusion_type": "", "xla_allow_excess_precision": False}
 
+# For programs that run once: compiling costs half of the time.
+UNOPTIMIZED = MappingProxyType({"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1})
+
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
 _BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
 
@@ -199,10 +202,12 @@ class Xla:
     """One XLA device. Tensors on it are shared with torch where both see the memory, copied once otherwise.
 
     is_strict: leave out what XLA does for speed and a comparison must not see; its fastest products on a CPU are among that.
+    options: further options of the compiler, by XLA's names.
     """
 
     platform: str = "cpu"
     is_strict: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
     _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
 
@@ -267,7 +272,7 @@ class Xla:
         from jaxlib import xla_client
 
         options = xla_client.CompileOptions()
-        options.env_option_overrides = list(_STRICT.items()) if self.is_strict else []
+        options.env_option_overrides = list({**self.options, **(_STRICT if self.is_strict else {})}.items())
         device = _device(self.platform)
         if bridge.may_call(static):
             bridge.serve(mlir.parse(static, _context()), self.platform)
