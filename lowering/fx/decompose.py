@@ -21,7 +21,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from lowering.errors import Problem, Unsupported
-from lowering.fx import cleanup, functional
+from lowering.fx import cleanup, functional, strides
 from lowering.ir import source_lines
 
 Decomposition = Callable[..., Any]
@@ -157,6 +157,7 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         if not cleanup.is_functional(traced):
             traced = make_fx(_functionalize(call), tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         functional.replace_views(traced)
+        strides.replace_strides(traced)
         return traced.graph
 
 

@@ -8,7 +8,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-_SQUEEZES = (torch.ops.aten.squeeze.default, torch.ops.aten.squeeze.dim, torch.ops.aten.squeeze.dims)
+_SQUEEZES = tuple(getattr(op, form) for op in (torch.ops.aten.squeeze, torch.ops.aten.squeeze_copy, torch.ops.aten.squeeze_)
+                  for form in ("default", "dim", "dims"))
 
 
 def dynamic(program: ExportedProgram) -> Iterator[tuple[Node, list[int]]]:

@@ -18,7 +18,7 @@ _FAR_I, _FAR_J = 64.0, 25.0  # the asymptotic series are exact in float32 from h
 
 def i0(x: Tensor) -> Tensor:
     """Return the modified Bessel function I_0."""
-    return _unscale(i0e(x), x)
+    return _unscale(i0e(x), x, 1.0)
 
 
 def i0e(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def i0e(x: Tensor) -> Tensor:
 
 def i1(x: Tensor) -> Tensor:
     """Return the modified Bessel function I_1."""
-    return _unscale(i1e(x), x)
+    return _unscale(i1e(x), x, torch.sign(_to_floating(x)))
 
 
 def i1e(x: Tensor) -> Tensor:
@@ -90,10 +90,12 @@ def ndtri(p: Tensor) -> Tensor:
     return math.sqrt(2) * torch.special.erfinv(2 * p - 1)
 
 
-def _unscale(scaled: Tensor, x: Tensor) -> Tensor:
+def _unscale(scaled: Tensor, x: Tensor, sign: Tensor | float) -> Tensor:
     """Return scaled * exp(|x|), in two steps: the product may be finite although the factor is not."""
-    half = torch.exp(_to_floating(x).abs() / 2)
-    return scaled * half * half
+    x = _to_floating(x)
+    half = torch.exp(x.abs() / 2)
+    beyond = (half == math.inf) & torch.isfinite(x)  # the factor may be rounded to 0 there
+    return torch.where(beyond, sign * math.inf, scaled * half * half)
 
 
 def _to_floating(x: Tensor) -> Tensor:

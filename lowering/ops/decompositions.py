@@ -29,6 +29,7 @@ from lowering.ops import (
     factories,
     folding,
     fourier,
+    function_rows,
     gradients,
     indexing,
     linear,
@@ -317,8 +318,8 @@ TABLE: dict[Any, Row] = {
 # Registered in the torch dialect, and decomposed by torch into ops that have a lowering.
 _TORCHS_OWN = {
     _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
-        transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_norm norm.Scalar norm.ScalarOpt_dim isclose
-        binary_cross_entropy cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward
+        transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_slogdet linalg_norm norm.Scalar norm.ScalarOpt_dim
+        isclose binary_cross_entropy cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward
         native_dropout_backward rms_norm pad im2col""",
     _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int grid_sampler
@@ -349,9 +350,9 @@ for _reason, _names in _TORCHS_OWN.items():
             raise KeyError(f"lowering.ops.decompositions has two rows for {_op}")
         TABLE[_op] = _given
 
-for _op, (_decomposition, _reason, _when) in number_rows.ROWS.items():
+for _op, (_decomposition, _reason, _when) in (*number_rows.ROWS.items(), *function_rows.ROWS.items()):
     if _op in TABLE:
-        raise KeyError(f"lowering.ops.decompositions and lowering.ops.number_rows have a row for {_op}")
+        raise KeyError(f"lowering.ops.decompositions and another table of lowering.ops have a row for {_op}")
     TABLE[_op] = Row(_decomposition, _reason, _when)
 
 

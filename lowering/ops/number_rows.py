@@ -70,6 +70,12 @@ _add_rows("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_sca
      "torch's decomposition takes no integers with numbers")
 _add_rows("kl_div", products.kl_div, "NaN where the target is 0")
 _add_rows("lerp.Scalar lerp.Tensor", None, "start + weight * (end - start) does not end at the end")
+_add_rows("log_sigmoid", arithmetic.log_sigmoid, "log(sigmoid(x)) is -inf for large negative numbers")
+_add_rows("l1_loss", reductions.reduce_in_float32(lambda tensor, target, _: (tensor - target).abs()), _REDUCED, reductions.is_reduced)
+for _op in ("mse_loss", "smooth_l1_loss", "huber_loss"):
+    _add_rows(_op, reductions.reduce_in_float32(decomposition_table[getattr(aten, _op).default]), _REDUCED, reductions.is_reduced)
+_add_rows("embedding_dense_backward", reductions.compute_in_float32(decomposition_table[aten.embedding_dense_backward.default]),
+          "float16 is rounded after every row", reductions.is_reduced)
 _add_rows("softshrink", None, "wrong for negative numbers")
 _add_rows("hardshrink threshold", None, _NAN)
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from lowering.ops.division import compute_dtype
+
 Tensor: TypeAlias = torch.Tensor
 
 
@@ -16,12 +18,14 @@ def adaptive_average(tensor: Tensor, output_size: Sequence[int]) -> Tensor:
     """Return the mean over each part of a map, dim by dim: (..., spatial dims) -> (..., *output_size)."""
     if all(size == 1 for size in output_size):
         return torch.mean(tensor, list(range(-len(output_size), 0)), keepdim=True)
+    dtype = tensor.dtype
+    tensor = tensor.to(compute_dtype(dtype))  # eager rounds a mean over all dims once
     for dim, size in zip(range(-len(output_size), 0), output_size, strict=True):
         inside = _part_mask(tensor, dim, size)
         moved = tensor.movedim(dim, -1).unsqueeze(-2)
         means = torch.where(inside, moved, 0).sum(-1) / inside.sum(-1).to(tensor.dtype)
         tensor = means.movedim(-1, dim)
-    return tensor
+    return tensor.to(dtype)
 
 
 def adaptive_maximum(tensor: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:

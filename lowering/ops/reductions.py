@@ -74,6 +74,18 @@ def compute_in_float32(op: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
+def reduce_in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a loss of two tensors computed in float32 and rounded once; without a reduction each element is eager's own."""
+
+    def apply(tensor: Tensor, target: Tensor, reduction: int = 1, *args: Any, **kwargs: Any) -> Tensor:
+        if reduction == 0:
+            return loss(tensor, target, reduction, *args, **kwargs)
+        each = loss(tensor, target, 0, *args, **kwargs).float()
+        return (each.mean() if reduction == 1 else each.sum()).to(torch.result_type(tensor, target))
+
+    return apply
+
+
 def _normalize_dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
     given = list(range(tensor.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim) or list(range(tensor.dim()))
     return [position % max(tensor.dim(), 1) for position in given] if tensor.dim() else []

@@ -19,7 +19,7 @@ from lowering.eager import checkpoint, inputs, training
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, transforms, writes
+from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, strides, transforms, writes
 from lowering.fx.decompose import Specialized, decompose
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -182,6 +182,7 @@ class Export(Stage):
         result._assumed = [*assumed, *slices.find_assumptions(result)]
         result._deferred = tuple(one.guard for one in export.deferred if one.is_carried)
         functional.replace_views(result.graph_module)
+        strides.replace_strides(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         exported.rename_results(result)

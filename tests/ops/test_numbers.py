@@ -123,6 +123,14 @@ def test_a_moment_of_halves_does_not_overflow() -> None:
     assert differences(forms, (("n", "m"),), [(x,), (x[:, :1],)]) == []
 
 
+def test_a_loss_of_halves_is_rounded_once() -> None:
+    losses = (functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss)
+    forms = {f"{loss.__name__} {reduction}": partial(loss, reduction=reduction) for loss in losses for reduction in ("mean", "sum")}
+    forms |= {"each": partial(functional.mse_loss, reduction="none"), "mean of parts": lambda x, y: functional.adaptive_avg_pool3d(x[None], 3)}
+    x, y = (20 + normal(9, 7, 11)).half(), normal(9, 7, 11).half()
+    assert differences(forms, (("a", "b", "c"),) * 2, [(x, y), (x[:4, :5, :6].contiguous(), y[:4, :5, :6].contiguous())], least=3) == []
+
+
 def scaled(op: Callable[..., torch.Tensor], beta: float, alpha: float, dropped: int) -> Callable[..., torch.Tensor]:
     """`op` with NaN in the operand that a factor of 0 drops: the tensor (0), or the first of the product (1)."""
     shapes = {torch.addmm: (2, 2), torch.addmv: (1, 2), torch.addr: (2, 1), torch.addbmm: (2, 3), torch.baddbmm: (3, 3)}[op]
@@ -245,6 +253,7 @@ def test_logarithms_of_nothing_and_other_functions() -> None:
         "softshrink": lambda x, y: functional.softshrink(x), "hardshrink": lambda x, y: functional.hardshrink(x),
         "threshold": lambda x, y: functional.threshold(x, 0.3, 0.2), "x ** 0.5": lambda x, y: x**0.5, "x ** -0.5": lambda x, y: x**-0.5,
         "addcmul": lambda x, y: torch.addcmul(x, y, y, value=0), "addcdiv": lambda x, y: torch.addcdiv(x, y, y, value=1e-10),
+        "logsigmoid": lambda x, y: functional.logsigmoid(x * 50), "i0": lambda x, y: torch.special.i0(x.clamp(-3e38, 3e38)),
         "lerp to the end": lambda x, y: torch.lerp(x, y, 1.0), "lerp by a tensor": lambda x, y: torch.lerp(x, y, x.isnan().float()),
     }  # fmt: skip
     assert differences(forms, (("n",), ("n",)), [(x, y), (x[:1], y[:1]), (x[:0], y[:0])]) == []
