@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.engine import server
+from flows.engine import access, server
 
+access.use_password(os.environ.get("PREFECT_API_URL"))
 server.configure()
 
 from prefect import flow, get_run_logger, task

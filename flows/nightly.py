@@ -1,12 +1,13 @@
 """A scheduled suite: a served deployment that runs one night at a time, compares each run with the previous one, and posts a summary.
 
-To use a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 * * *" --param overrides='["suite=full"]'`.
+To use a work pool: `prefect deploy flows/nightly.py:night --pool NAME --cron "0 2 * * *"`, and a worker with the variable SHAPELINE_NIGHT.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from flows.engine import server
+from flows.engine import access, server
 
+access.use_password(os.environ.get("PREFECT_API_URL"))
 server.configure()
 
 from prefect import flow, runtime
@@ -39,6 +41,7 @@ from prefect.types import DateTime
 
 from flows.config import run as config
 from flows.config.document import Nightly
+from flows.config.overrides import quote
 from flows.config.plan import Plan
 from flows.engine import prefect_artifacts
 from flows.history import publish
@@ -50,11 +53,19 @@ from lowering.plain import from_plain
 
 SUMMARY = "summary.md"
 HOOK_SECONDS = 120.0
+FIXED = "SHAPELINE_NIGHT"  # environment variable of the process that serves: the overrides of its nights, as JSON
+SECRET = "shapeline-webhook"  # Prefect Secret
+ALLOWED = {"suite": re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}"), "select": re.compile(r"[A-Za-z0-9_.+=() -]{1,500}")}
 
 
 @flow(name="nightly", validate_parameters=False)
-def night(overrides: list[str]) -> State[Any]:
-    """Run the suite chosen by `overrides` and post its summary. A missed run is skipped if a later one is also due."""
+def night(suite: str | None = None, select: str | None = None) -> State[Any]:
+    """Run the suite of this deployment and post its summary. A missed run is skipped if a later one is also due.
+
+    The configuration is that of the process that serves (FIXED). suite, select: all that a request to the server may change: the name of
+    another suite, and which of its jobs. Raises ConfigError for anything else.
+    """
+    overrides = choose(json.loads(os.environ.get(FIXED, "[]")), suite, select)
     if later := _count_later_runs():
         return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
     from flows import lower  # imported here because it needs Prefect to be configured in this process
@@ -65,10 +76,32 @@ def night(overrides: list[str]) -> State[Any]:
     text = summarize(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
     create_markdown_artifact(text, key=prefect_artifacts.make_key("night", data["suite"]), description=folder.name)
-    refused = post(text, folder, from_plain(Nightly, run.plan.config.get("nightly") or {}))
+    refused = post(text, folder, from_plain(Nightly, run.plan.config.get("nightly") or {}), read_webhook())
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
     regressed = any(told["regression"] for told in _read_changes(folder).values())
     return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
+
+
+def choose(fixed: Sequence[str], suite: str | None, select: str | None) -> list[str]:
+    """Return the overrides of a night: the fixed ones, with another suite or selection. Raises ConfigError unless these are plain names."""
+    for name, value in (("suite", suite), ("select", select)):
+        if value is not None and not (isinstance(value, str) and ALLOWED[name].fullmatch(value)):
+            raise ConfigError(Problem(f"parameter {name}", f"{value!r:.80} is not allowed", "name a suite, or words of job ids"))
+    kept = [text for text in fixed if not ((suite and text.startswith(("suite=", "model="))) or (select and text.startswith("select=")))]
+    return [*kept, *([f"suite={suite}"] if suite else []), *([f"select={quote(select)}"] if select else [])]
+
+
+def read_webhook() -> str | None:
+    """Return the URL that receives the summary: SHAPELINE_WEBHOOK, or the Prefect Secret `shapeline-webhook`; None if there is neither."""
+    if address := os.environ.get("SHAPELINE_WEBHOOK"):
+        return address
+    from prefect.blocks.system import Secret
+
+    load: Any = Secret.load
+    try:
+        return str(load(SECRET, _sync=True).get())
+    except Exception:  # noqa: BLE001 - Prefect raises many kinds for a block that does not exist
+        return None
 
 
 def summarize(folder: Path) -> str:
@@ -89,19 +122,19 @@ def summarize(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def post(text: str, folder: Path, settings: Nightly) -> list[str]:
-    """Post the summary to the webhook and the command of `settings`, and return a message for each failure.
+def post(text: str, folder: Path, settings: Nightly, webhook: str | None) -> list[str]:
+    """Post the summary to `webhook` and the command of `settings`, and return a message for each failure, without the URL, a secret.
 
     The webhook receives a POST of {"text": …}. The command reads the text on stdin and the run's folder in SHAPELINE_RUN.
     """
     refused = []
-    if settings.webhook:
-        request = urllib.request.Request(settings.webhook, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
+    if webhook:
         try:
+            request = urllib.request.Request(webhook, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=HOOK_SECONDS):
                 pass
         except (OSError, ValueError) as error:
-            refused.append(f"the webhook did not accept the summary: {error}")
+            refused.append(f"the webhook did not accept the summary: {str(error).replace(webhook, 'its URL')}")
     if settings.command:
         try:
             variables = {**os.environ, "SHAPELINE_RUN": str(folder)}
@@ -123,15 +156,17 @@ def serve(plan: Plan, overrides: Sequence[str], name: str) -> None:
     """
     settings = from_plain(Nightly, plan.config.get("nightly") or {})
     if not PREFECT_API_URL.value():
-        fix = "start one (prefect server start) and set its URL: export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        fix = "start one (shapeline server) and set its URL: export PREFECT_API_URL=http://127.0.0.1:4200/api"
         raise ConfigError(Problem("nightly", "a schedule needs a persistent Prefect server", fix))
     try:
         schedule = Cron(settings.cron, timezone=ZoneInfo(settings.timezone).key)
     except (ValueError, ZoneInfoNotFoundError) as error:
         place = "nightly.cron" if isinstance(error, ValueError) else "nightly.timezone"
         raise ConfigError(Problem(place, str(error).strip("'"), "cron: 0 2 * * *, timezone: Europe/Berlin")) from error
-    night.serve(name=name, schedule=schedule, parameters={"overrides": list(overrides)}, limit=1, pause_on_shutdown=False,
-                entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline run {' '.join(overrides)}")  # fmt: skip
+    access.check_closed(PREFECT_API_URL.value())
+    os.environ[FIXED] = json.dumps(list(overrides))  # for the processes of the nights; the server's database does not have it
+    night.serve(name=name, schedule=schedule, parameters={}, limit=1, pause_on_shutdown=False,
+                entrypoint_type=EntrypointType.MODULE_PATH, description=f"shapeline nightly: {plan.suite}")  # fmt: skip
 
 
 def _count_later_runs() -> int:

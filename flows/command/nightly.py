@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 
 from flows import nightly
@@ -22,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if not any(text.startswith("output=") for text in overrides):
         overrides.append(f"output={plan.output.absolute()}")
     if options.once:
-        return OK if nightly.night(overrides, return_state=True).is_completed() else UNEXPECTED
+        os.environ[nightly.FIXED] = json.dumps(overrides)
+        return OK if nightly.night(return_state=True).is_completed() else UNEXPECTED
     nightly.serve(plan, overrides, options.name or plan.suite)
     return OK

@@ -66,7 +66,7 @@ class SymbolLog:
 class Nightly:
     """The schedule of `shapeline nightly`: five cron fields in a time zone, and receivers of the summary.
 
-    webhook: a URL that receives it by POST. command: a shell command that receives it on stdin.
+    webhook: refused, because it is a secret: SHAPELINE_WEBHOOK holds it. command: a shell command that receives it on stdin.
     """
 
     cron: str = "0 2 * * *"

@@ -67,6 +67,9 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     problems += found
     if document.get("output") == "":
         problems.append(Problem(root.place(("output",)), "is empty", "name a folder or a URL"))
+    if (document.get("nightly") or {}).get("webhook"):
+        fix = "export SHAPELINE_WEBHOOK=URL, or make a Prefect Secret shapeline-webhook"
+        problems.append(Problem(root.place(("nightly", "webhook")), "is a secret, and would be written into every record", fix))
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)

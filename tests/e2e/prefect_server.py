@@ -27,11 +27,11 @@ def make_environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serve(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run the server of `environment` for the block."""
+def serve(environment: Mapping[str, str], log: Path, *start: str) -> Iterator[None]:
+    """Run the server of `environment` for the block. start: the module and words that start it, instead of Prefect's own."""
     port = environment["PREFECT_API_URL"].rsplit(":", 1)[1].split("/")[0]
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+        command = [sys.executable, "-m", *(start or ("prefect", "server", "start")), "--port", port]
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         wait(lambda: _is_healthy(environment["PREFECT_API_URL"]), server, log)

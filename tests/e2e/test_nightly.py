@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +22,13 @@ NIGHTS = 2
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
+    return {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2", "SHAPELINE_STATE": str(tmp_path / "state")}
 
 
 @pytest.fixture
 def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A server, and `shapeline nightly` with a run due every minute, whose summaries go to a file."""
-    with serve(environment, tmp_path / "server.log"):
+    with serve(environment, tmp_path / "server.log", "flows", "server"):
         posted = shlex.quote(f"cat >> {shlex.quote(str(tmp_path / 'posted.md'))}")
         words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', f"nightly.command={posted}"]
         with (tmp_path / "nightly.log").open("wb") as log:
@@ -39,8 +41,12 @@ def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.P
             nightly.wait(60)
 
 
-def asked(environment: dict[str, str], path: str, data: dict[str, Any]) -> Any:
-    request = urllib.request.Request(f"{environment['PREFECT_API_URL']}/{path}", json.dumps(data).encode(), {"Content-Type": "application/json"})
+def asked(environment: dict[str, str], path: str, data: dict[str, Any], mine: bool = True) -> Any:
+    """The answer of the server. mine: with the password, as the user who started it."""
+    password = (Path(environment["SHAPELINE_STATE"]) / "server-auth").read_text().strip()
+    headers = {"Content-Type": "application/json", "Origin": "https://evil.example"}
+    headers |= {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if mine else {}
+    request = urllib.request.Request(f"{environment['PREFECT_API_URL']}/{path}", json.dumps(data).encode(), headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
@@ -49,6 +55,15 @@ def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
     tmp_path: Path, environment: dict[str, str], served: subprocess.Popen[bytes]
 ) -> None:
     posted = tmp_path / "posted.md"
+    wait(lambda: bool(asked(environment, "deployments/filter", {})), served, tmp_path / "nightly.log")
+    (deployment,) = asked(environment, "deployments/filter", {})
+    start = f"deployments/{deployment['id']}/create_flow_run"
+    for path, data in ((start, {"parameters": {"suite": "zoo"}}), ("deployments/filter", {}), ("flow_runs/filter", {})):  # as another local user
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked(environment, path, data, mine=False)
+        assert refused.value.code == 401 and "access-control-allow-origin" not in {name.lower() for name in refused.value.headers}
+    assert deployment["parameters"] == {} and "command" not in json.dumps(deployment)
+    hostile = asked(environment, start, {"parameters": {"suite": "../../evil.yaml"}})
     wait(lambda: posted.exists() and posted.read_text().count("# mlp: ") >= NIGHTS, served, tmp_path / "nightly.log")
     texts = [f"# mlp: {part}" for part in posted.read_text().split("# mlp: ")[1:]]
     runs = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/changes.json") if not path.parent.is_symlink())
@@ -59,11 +74,12 @@ def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
 
     def nights() -> list[dict[str, Any]]:
         found = asked(environment, "flow_runs/filter", {"flows": {"name": {"any_": ["nightly"]}}, "sort": "EXPECTED_START_TIME_ASC"})
-        return list(found[:NIGHTS])
+        return [night for night in found if night["id"] != hostile["id"]][:NIGHTS]
 
     # the summary is posted by the run itself, a moment before the server knows that it has ended
     wait(lambda: [night["state_type"] for night in nights()] == ["COMPLETED", "COMPLETED"], served, tmp_path / "nightly.log")
     assert all(night["auto_scheduled"] for night in nights())
+    assert asked(environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [hostile["id"]]}}})[0]["state_type"] in ("FAILED", "CRASHED")
     keys = {artifact["key"] for artifact in asked(environment, "artifacts/latest/filter", {})}
     assert {"shapeline-run-mlp", "shapeline-failures-mlp", "shapeline-matrix-mlp", "shapeline-progress-mlp", "shapeline-job-mlp-default",
             "shapeline-night-mlp"} <= keys  # fmt: skip

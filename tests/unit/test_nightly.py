@@ -19,8 +19,9 @@ from benchmarks.nights import InventedJob, invent
 from flows import nightly
 from flows.__main__ import main
 from flows.config.document import Nightly
-from flows.engine import picture, prefect_artifacts
+from flows.engine import access, picture, prefect_artifacts
 from flows.runs import record
+from lowering.errors import ConfigError
 from lowering.record.result import JobResult, build_not_run
 
 JOBS = [InventedJob("mlp"), InventedJob("bert"), InventedJob("<b>|evil`", outcome="error", stage="torch", problem="no lowering")]
@@ -65,16 +66,16 @@ def test_a_summary_says_how_it_went_and_what_changed(nights: list[Path]) -> None
 
 def test_the_summary_goes_to_the_webhook_and_the_command(nights: list[Path], tmp_path: Path, listener: tuple[str, list[bytes]]) -> None:
     address, taken = listener
-    settings = Nightly(webhook=address, command=f"cat > {tmp_path}/told; echo $SHAPELINE_RUN >> {tmp_path}/told")
-    assert nightly.post("größer", nights[0], settings) == []
+    settings = Nightly(command=f"cat > {tmp_path}/told; echo $SHAPELINE_RUN >> {tmp_path}/told")
+    assert nightly.post("größer", nights[0], settings, address) == []
     assert json.loads(taken[0]) == {"text": "größer"}
     assert (tmp_path / "told").read_text() == f"größer{nights[0]}\n"
 
 
 def test_what_does_not_take_the_summary_is_said(nights: list[Path], listener: tuple[str, list[bytes]], capsys: pytest.CaptureFixture[str]) -> None:
-    settings = Nightly(webhook=f"{listener[0]}/full", command="echo no disk >&2; exit 3")
-    refused = nightly.post("text", nights[0], settings)
-    assert "507" in refused[0]
+    settings = Nightly(command="echo no disk >&2; exit 3")
+    refused = nightly.post("text", nights[0], settings, f"{listener[0]}/full")
+    assert "507" in refused[0] and listener[0] not in refused[0]
     assert refused[1] == "the command for the summary exited with status 3: no disk"
     assert capsys.readouterr().err.count("shapeline: ") == 2
 
@@ -125,3 +126,39 @@ def test_the_picture_is_small_and_drawn_for_any_number_of_jobs(nights: list[Path
     assert len(ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}rect")) == 1 + 2 * len(result.stages)
     assert base64.b64decode(picture.to_address(drawn).split(",", 1)[1]).decode() == drawn
     assert ElementTree.fromstring(picture.draw_matrix([], "nothing")) is not None
+
+
+def test_a_night_takes_only_a_suite_and_a_selection_from_a_request() -> None:
+    fixed = ["suite=mine", "output=/data", "select=a"]
+    assert nightly.choose(fixed, None, None) == fixed
+    assert nightly.choose(fixed, "zoo", "bert and not image") == ["output=/data", "suite=zoo", "select='bert and not image'"]
+    for suite, select in (("../evil.yaml", None), ("/tmp/x.yaml", None), (None, "x,output=/etc"), (None, "${oc.env:HOME}"), ("a\nb", None)):
+        with pytest.raises(ConfigError, match="is not allowed"):
+            nightly.choose(fixed, suite, select)
+
+
+def test_the_webhook_is_a_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "model=mlp", "nightly.webhook=https://hooks.example/token"]) == 2
+    said = capsys.readouterr().err
+    assert "SHAPELINE_WEBHOOK" in said and "token" not in said
+    monkeypatch.setenv("SHAPELINE_WEBHOOK", "https://hooks.example/token")
+    assert nightly.read_webhook() == "https://hooks.example/token"
+    assert nightly.post("text", Path(), Nightly(), "nonsense:token")[0] == "the webhook did not accept the summary: <urlopen error unknown url type: nonsense>"
+
+
+def test_the_password_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path / "state"))
+    made = access.make_password()
+    assert access.make_password() == made == access.read_password() and len(made) > 40
+    assert access.locate_password().stat().st_mode & 0o777 == 0o600
+    access.locate_password().chmod(0o640)
+    assert access.read_password() is None
+    with pytest.raises(ConfigError, match="other users can read it"):
+        access.make_password()
+
+
+def test_nights_are_not_served_through_an_open_server(listener: tuple[str, list[bytes]]) -> None:
+    with pytest.raises(ConfigError, match="answers without a password"):
+        access.check_closed(listener[0])
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        access.check_closed("http://127.0.0.1:9/api")
