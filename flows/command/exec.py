@@ -27,13 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
     parser.add_argument("--compare", action="store_true", help="run on the inputs recorded at these sizes, and compare with eager")
     parser.add_argument("--dynamic", action="store_true", help="run the dynamic program even if a bucket serves the sizes")
-    parser.add_argument("--steps", type=_parse_count, default=1, metavar="N",
+    parser.add_argument("--steps", type=parse_count, default=1, metavar="N",
                         help="run N times, each time with the states that the last run left (default: 1)")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_trust(parser)
     options = parser.parse_args(arguments)
-    sizes = _parse_sizes(options.size)
+    sizes = parse_sizes(options.size)
     folder = targets.find_job(options.job, options.run, options.output)
     try:
         done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic,
@@ -59,13 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     return OK if done.compared is None or all(found.agrees for found in done.compared.values()) else UNEXPECTED
 
 
-def _parse_count(text: str) -> int:
+def parse_count(text: str) -> int:
+    """Parse a number of runs."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"'{text}' is not a number of 1 or more")
     return int(text)
 
 
-def _parse_sizes(given: Sequence[str]) -> dict[str, int]:
+def parse_sizes(given: Sequence[str]) -> dict[str, int]:
+    """Parse `SYMBOL=N` texts. Raises ConfigError with every problem."""
     found: dict[str, int] = {}
     wrong = []
     for text in given:

@@ -231,6 +231,11 @@ def _print_program(serialized: bytes) -> str:
     return mlir.text(portable.deserialize(serialized), elide=None)
 
 
+def is_own_job(folder: Path, model: Model) -> bool:
+    """Return whether the job in `folder` is this user's and has that model."""
+    return _is_own(folder, to_plain(model))
+
+
 def _is_own(folder: Path, model: Any) -> bool:
     """Whether the job in `folder` is this user's and has that model: the artifact may have come from the store of somebody else."""
     try:

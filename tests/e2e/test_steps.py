@@ -1,0 +1,65 @@
+"""A prompt and steps of generation, whose programs carry a cache on and agree with eager token by token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowering import pipeline
+from lowering.errors import Refused
+from lowering.job import Job
+from lowering.model import Input, Model, Symbol
+from lowering.numerics import steps
+from lowering.numerics.artifact import Artifact
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.package import Package
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from tests.unit.models import cache_models
+
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
+          "mhlo": ToMHLO(), "package": Package()}
+
+
+def lower(model: Model, folder: Path) -> Artifact:
+    folder.mkdir()
+    result = pipeline.run(Job(model, STAGES), folder)
+    assert result.outcome == "ok", result.problems
+    return Artifact.load(folder)
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
+    home, decode = tmp_path_factory.mktemp("steps"), cache_models.static()
+    cache: Any = decode.inputs["past_key_values"]
+    states = replace(cache["layers"]["keys"], fill="zeros")
+    empty: Any = {**cache, "layers": {"repeat": 2, "keys": states, "values": states, "cumulative_length": Input("int64", (), "zeros")}}
+    inputs: Any = {"input_ids": Input("int64", ("batch", "seq"), {"randint": [0, 64]}), "past_key_values": empty}
+    prefill = replace(decode, inputs=inputs, symbols={"batch": Symbol(1, 8), "seq": Symbol(1, 20)}, entry="prefill")
+    return lower(prefill, home / "prefill"), lower(replace(decode, entry="decode"), home / "decode")
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 1, "seq": 1}, {"batch": 3, "seq": 17}])
+def test_a_prompt_and_eight_steps_agree_with_eager(entries: tuple[Artifact, Artifact], sizes: dict[str, int]) -> None:
+    found = list(steps.run(*entries, sizes, 8, "input_ids", "logits"))
+    assert [step.entry for step in found] == ["prefill"] + ["decode"] * 8
+    assert all(step.agrees and step.top == 1 for step in found), [step.compared for step in found if not step.agrees]
+    assert all("logits" in step.compared and "input_mutation/past_key_values.layers.1.keys" in step.compared for step in found)
+
+
+def test_a_step_that_differs_is_found_at_its_number(entries: tuple[Artifact, Artifact]) -> None:
+    prefill, decode = entries
+    name = next(name for name in decode.weights if name.endswith("1.self_attn.v_proj.weight"))
+    wrong = replace(decode, weights={**decode.weights, name: decode.weights[name] * 1.5})
+    found = list(steps.run(prefill, wrong, {"batch": 2, "seq": 3}, 2, "input_ids", "logits"))
+    assert [step.agrees for step in found] == [True, False, False]
+
+
+def test_entries_that_do_not_fit_together_are_refused(entries: tuple[Artifact, Artifact]) -> None:
+    with pytest.raises(Refused, match=r"has no input 'ids' \(inputs: input_ids, "):
+        list(steps.run(*entries, {"batch": 2, "seq": 3}, 2, "ids", "logits"))
