@@ -203,7 +203,7 @@ def _find_module_file(module: str) -> Path | None:
             beside = [entry for folder in search or () for entry in Path(folder).iterdir()]
             known = [entry.stem for entry in beside if entry.suffix == ".py" or entry.is_dir()]
             raise Undeclared(f"there is no module {name}", suggest(parts[depth - 1], known))
-        search = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
+        search = [str(entry) for entry in spec.submodule_search_locations or ()]  # transformers, once imported, lists a Path
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

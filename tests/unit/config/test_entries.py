@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from flows.config.declarations import load_options
 from flows.config.expansion import job_id
 from flows.config.plan import plan
 from tests.unit.config.configurations import not_said, refused, write
@@ -56,3 +59,15 @@ def test_a_problem_is_at_the_key_of_its_entry_or_of_what_all_share(folder: Path)
     file.write_text(SERVED.replace("[batch, seq]", "[batch, 7]"))
     assert refused(f"hydra.searchpath=['{folder}']", "model=served") == [
         f"{file}:16 symbols.seq: is not used in the inputs of any entry (use it in a shape or remove it)"]
+
+
+def test_the_classes_of_a_package_that_is_imported_already_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    spec = transformers.__spec__
+    assert spec is not None and spec.origin is not None
+    monkeypatch.setattr(spec, "submodule_search_locations", [Path(spec.origin).parent])  # as it is after the first lazy import
+    load_options.cache_clear()
+    cache = "{_target_: transformers.StaticCache, layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}"
+    write(folder / "model/served.yaml", SERVED.replace("{layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}", cache))
+    assert len(plan([f"hydra.searchpath=['{folder}']", "model=served"]).jobs) == 2
