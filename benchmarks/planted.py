@@ -80,7 +80,8 @@ def lower(fault: Fault, folder: Path, **options: Any) -> JobResult:
 
 def judge(fault: Fault, result: JobResult) -> tuple[str, str]:
     """(verdict, why)."""
-    if result.outcome in ("mismatch", "error") and result.stage in ("verify", "package"):
+    fails = result.outcome == "mismatch" or (result.outcome == "error" and ".py:" not in result.problems[0].place)
+    if fails and result.stage in ("verify", "package"):
         return "caught", f"{result.outcome} in {result.stage}: {result.problems[0]}"
     if result.outcome != "ok":
         return "broken", f"{result.outcome} in {result.stage}: {result.problems[0]}"

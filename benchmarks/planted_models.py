@@ -40,7 +40,7 @@ class Causal(nn.Module):
         scores = self.query(x) @ self.key(x).mT
         places = torch.arange(x.shape[1])
         masked = torch.where(places[:, None] >= places, scores, torch.finfo(scores.dtype).min)
-        attended = functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        attended = functional.scaled_dot_product_attention(x, x, x, places[:, None] >= places)
         return {"masked": masked, "weights": masked.softmax(-1), "attended": attended}
 
 

@@ -170,7 +170,7 @@ class Artifact:
             wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
         if wrong:
             raise Refused(wrong)
-        recorded = _recorded(self.folder, full) if compare else None
+        recorded = find_recorded(self.folder, full) if compare else None
         names = {argument.name for argument in self.signature.inputs}
         made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
         xla = Xla(platform)
@@ -191,12 +191,12 @@ class Artifact:
             computed = dispatch.crop(computed, full)
         seconds = time.perf_counter() - start
         results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
-        compared = self._compared(results, *recorded[1:]) if recorded else None
+        compared = self.compare(results, *recorded[1:]) if recorded else None
         return Execution(full, results, seconds, compared, bucket, dispatch is not None)
 
-    def _compared(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
+    def compare(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
                   record: Mapping[str, Any]) -> dict[str, Comparison]:
-        """Results by name; random ones, which one run cannot judge, are left out."""
+        """Compare results with recorded ones by name; random ones, which one run cannot judge, are left out."""
         levels = [level["outputs"] for point in record["points"] for level in point["levels"].values()]
         held_to = {name: output["held_to"] for outputs in levels for name, output in outputs.items() if output.get("held_to")}
         found = {}
@@ -249,7 +249,7 @@ def _is_float(dtype: torch.dtype | None) -> bool:
     return dtype is not None and (dtype.is_floating_point or dtype.is_complex)
 
 
-def _recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
+def find_recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
     """(inputs, results) of the point of these sizes that the verify stage kept, and the stage's record."""
     kept: list[str] = []
     for record in sorted(folder.glob("*-verify.json")):

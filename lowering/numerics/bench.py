@@ -17,6 +17,7 @@ from lowering.numerics import comparison, distribution, special_values
 from lowering.numerics.ancestry import Making
 from lowering.numerics.arbitration import Arbiter
 from lowering.numerics.comparison import Comparison
+from lowering.numerics.conditions import Conditions
 from lowering.numerics.points import Point, Sizes, Space
 from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner
 from lowering.numerics.ties import Picks
@@ -47,13 +48,14 @@ class Bench:
     platforms: Sequence[str] = ("cpu",)
     makings: tuple[Making, ...] = ()
     noted: list[tuple[str, str, str]] = field(default_factory=list)  # code, place, message
+    conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
         self.model: Model = self.built.model
         self.eager = Eager(self.model, self.built.module, self.signature)
         self.results = results_of(self.signature)
         self.makings = self.makings or (Making(),) * len(self.results)
-        self.space = Space.of(self.model, self.signature)
+        self.space = replace(Space.of(self.model, self.signature), conditions=self.conditions)
         self.devices = {platform: Xla(platform) for platform in self.platforms}
         self.arbiter = Arbiter(self.eager, self.makings, self.note)
         self.is_random = any(making.is_random for making in self.makings)

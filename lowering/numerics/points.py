@@ -6,11 +6,13 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Model, Symbol
-from lowering.numerics import corners
+from lowering.numerics import conditions
+from lowering.numerics.conditions import Conditions
+from lowering.numerics.corners import Classes
 from lowering.signature import Signature
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
@@ -23,6 +25,9 @@ _UNBOUNDED = 4096
 
 # How far sizes are drawn in search of those that the guards decline.
 _DRAWN = 256
+
+# Points taken beyond those that are asked for, as long as each shows another way of a condition on sizes.
+_CONDITIONS = 4
 
 # Ranges of so many sizes are tried one by one when guards decline most of them.
 _ENUMERATED = 4096
@@ -46,6 +51,7 @@ class Point:
 class Space:
     """The sizes that a program takes: its model's symbols and the flexible dims that stayed dynamic, each in its range, under the guards.
 
+    conditions: on sizes that the program takes branches by.
     example: the traced sizes. flexible: the size of each `null` dim (`input[position]`) as an int or expression of the symbols.
     """
 
@@ -54,6 +60,7 @@ class Space:
     example: Sizes
     flexible: Mapping[str, int | str]
     signature: Signature
+    conditions: Conditions = field(default_factory=Conditions)
 
     @staticmethod
     def of(model: Model, signature: Signature) -> Space:
@@ -70,6 +77,10 @@ class Space:
                 symbols[dim] = Symbol(max(2, bound.min), bound.max, bound.multiple_of)
                 example[dim] = traced
         return Space(model, symbols, example, flexible, signature)
+
+    def classes(self) -> Classes:
+        """The classes of sizes of this space."""
+        return Classes(self.symbols, self.example, self.box(1.0), self.conditions)
 
     def arguments(self, sizes: Sizes) -> dict[str, int]:
         """`sizes` in the form that `inputs.make` takes: model symbols, and `input[position]` for flexible dims."""
@@ -113,33 +124,40 @@ def largest(symbol: Symbol) -> int:
     return symbol.largest(symbol.max if symbol.max is not None else max(_UNBOUNDED, 4 * symbol.min))
 
 
-def points(space: Space, count: int, budget_elements: int, seed: int = 0, seconds: Callable[[Sizes], float] | None = None,
-           budget_seconds: float = 0.0) -> list[Point]:
-    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed ones, random
-    ones.
+@dataclass(frozen=True)
+class Budget:
+    """What caps the upper corner: elements of inputs and results, and CPU seconds of one eager run."""
 
-    The corners have no symbol at its traced size where the range allows another; mixed points combine the classes of sizes that no other
-    point has (see `corners`). The upper corner is capped by `budget_elements` (inputs and results) and, when `seconds` measures a run, by
-    `budget_seconds`; a point that was capped says by what, and then each symbol's own maximum is visited with the others small. Where
-    guards leave fewer points, every size of a small range is tried, and the traced sizes at last.
+    elements: int = 1 << 22
+    seconds: float = 0.5
+
+
+def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Callable[[Sizes], float] | None = None) -> list[Point]:
+    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed, random ones.
+
+    The corners have no symbol at its traced size where the range allows another. Mixed points combine the classes of sizes that no other
+    point has (see `corners`); some more than `count` are taken as long as each shows another way of a condition on sizes. The upper corner
+    is capped by the budget, its seconds only when `seconds` measures a run. A point that was capped says by what, and then the maximum of
+    each symbol is visited with the others small. Where guards leave fewer points, every size of a small range is tried, and at last the
+    traced sizes.
     """
     if not space.symbols:
         return [Point("example", {})]
     lower = Point("lower", _away(space, space.box(0.0)))
-    upper = _upper(space, budget_elements, seconds, budget_seconds)
+    upper = _upper(space, budget, seconds)
     found = [lower, upper, Point("off multiples", _off_multiples(space, upper.sizes))]
     if upper.note:
-        found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget_elements]
+        found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget.elements]
     found = _distinct([point for point in found if space.admits(point.sizes)])
-    room = max(space.elements(upper.sizes) if upper.note else budget_elements, space.elements(lower.sizes))
+    room = max(space.elements(upper.sizes) if upper.note else budget.elements, space.elements(lower.sizes))
 
     def fits(sizes: Sizes) -> bool:
         return space.admits(sizes) and space.elements(sizes) <= room
 
-    mixed, _ = corners.cover(space.symbols, space.example, space.box(1.0), [point.sizes for point in found], fits, seed)
-    for sizes in mixed:
-        if len(found) >= count and found[-1].kind == "mixed":
-            return found
+    for sizes, fresh in space.classes().cover([point.sizes for point in found], fits, seed):
+        is_condition = any(name.startswith(conditions.PREFIX) for name in fresh)
+        if len(found) >= count + (_CONDITIONS if is_condition else 0) and found[-1].kind == "mixed":
+            continue
         found = _distinct([*found, Point("mixed", sizes)])
     draw = random.Random(seed)
     for _ in range(64 * count):
@@ -155,11 +173,7 @@ def points(space: Space, count: int, budget_elements: int, seed: int = 0, second
 
 def not_tried(space: Space, tried: Sequence[Point]) -> list[str]:
     """The classes of sizes (see `corners`) that the ranges hold and none of `tried` belongs to."""
-    if not space.symbols:
-        return []
-    tops = space.box(1.0)
-    _, there = corners.cover(space.symbols, space.example, tops, [], space.admits, 0)
-    return sorted(there.difference(*(corners.classes(space.symbols, space.example, tops, point.sizes) for point in tried)))
+    return space.classes().missing([point.sizes for point in tried], space.admits) if space.symbols else []
 
 
 def are_all(space: Space, tried: Sequence[Point]) -> bool:
@@ -200,16 +214,16 @@ def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
     return [(point, guard) for guard, point in found.items()]
 
 
-def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float] | None, budget_seconds: float) -> Point:
+def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
     """The largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
     top = _away(space, space.box(1.0))
     low, high = 0.0, 1.0
-    if space.elements(top) > budget_elements:
+    if space.elements(top) > budget.elements:
         for _ in range(24):
             middle = (low + high) / 2
-            low, high = (middle, high) if space.elements(space.box(middle)) <= budget_elements else (low, middle)
+            low, high = (middle, high) if space.elements(space.box(middle)) <= budget.elements else (low, middle)
         top = _away(space, space.box(low))
-    note = f"capped by {budget_elements} elements" if high < 1 else ""
+    note = f"capped by {budget.elements} elements" if high < 1 else ""
     if seconds is None:
         return Point("upper", top, note)
     current = dict(space.example)
@@ -218,8 +232,8 @@ def _upper(space: Space, budget_elements: int, seconds: Callable[[Sizes], float]
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
         growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
-        if taken * growth > budget_seconds:
-            return Point("upper", _away(space, current), f"capped by {budget_seconds:g} CPU s of eager")
+        if taken * growth > budget.seconds:
+            return Point("upper", _away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)
 

@@ -41,7 +41,7 @@ def fold(module: Any) -> None:
 
 
 def _is_missed(op: Any) -> bool:
-    return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and _element(op.operands[0]) == "f64")
+    return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and element_of(op.operands[0]) == "f64")
 
 
 def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
@@ -51,21 +51,31 @@ def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
     name = op.name.removeprefix("stablehlo.")
     if name == "get_dimension_size":
         return _dimension(op)
-    element = _element(op.results[0])
+    element = element_of(op.results[0])
     if element is None:
         return None
     if name == "constant":
-        return _constant(op)
+        return constant_of(op)
     operands = [known.get(operand) for operand in op.operands]
     if not operands or None in operands:
         return None
+    return apply(name, direction_of(op), element, operands)
+
+
+def direction_of(op: Any) -> str:
+    """`LT`, `GE`, … of a comparison; empty for other ops."""
+    return str(op.attributes["comparison_direction"]).rpartition(" ")[2].rstrip(">") if op.name == "stablehlo.compare" else ""
+
+
+def apply(name: str, direction: str, element: str, operands: list[Any]) -> Number | None:
+    """The result of an op on numbers, as the element type holds it; None where it has none."""
     try:
-        return _wrapped(_compute(name, op, element, operands), element)
+        return _wrapped(_compute(name, direction, element, operands), element)
     except (ArithmeticError, ValueError):
         return None
 
 
-def _compute(name: str, op: Any, element: str, operands: list[Any]) -> Any:
+def _compute(name: str, direction: str, element: str, operands: list[Any]) -> Any:
     match name:
         case "convert":
             return operands[0]
@@ -74,7 +84,7 @@ def _compute(name: str, op: Any, element: str, operands: list[Any]) -> Any:
         case "select":
             return operands[1] if operands[0] else operands[2]
         case "compare":
-            return _COMPARED[str(op.attributes["comparison_direction"]).rpartition(" ")[2].rstrip(">")](*operands)
+            return COMPARED[direction](*operands)
     table = _OF_FLOATS if element == "f64" else _OF_INTS
     return table[name](*operands) if name in table else None
 
@@ -89,7 +99,7 @@ def _wrapped(value: Any, element: str) -> Number | None:
     return (math.trunc(value) + (1 << (width - 1))) % (1 << width) - (1 << (width - 1))
 
 
-def _element(value: Any) -> str | None:
+def element_of(value: Any) -> str | None:
     """The element type of a 0-d tensor that is computed here."""
     text = str(value.type)
     return text[len("tensor<"):-1] if text in ("tensor<f64>", "tensor<i64>", "tensor<i32>", "tensor<i1>") else None
@@ -106,7 +116,7 @@ def _dimension(op: Any) -> int | None:
     return None if type_.is_dynamic_dim(position) else int(type_.get_dim_size(position))
 
 
-def _constant(op: Any) -> Number | None:
+def constant_of(op: Any) -> Number | None:
     from jaxlib.mlir import ir
 
     attribute = op.attributes["value"]
@@ -124,7 +134,7 @@ def _rest(left: int, right: int) -> int:
     return left - _quotient(left, right) * right
 
 
-_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "EQ": operator.eq, "NE": operator.ne, "LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge,
 }  # fmt: skip
 _EITHER: dict[str, Callable[..., Any]] = {

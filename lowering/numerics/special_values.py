@@ -1,9 +1,9 @@
-"""A second set of inputs for a point: equal elements, ends of ranges, zeros of both signs; and NaN and infinities."""
+"""Further inputs for a point: equal elements, ends of ranges and zeros; NaN and infinities; other values where a fill never varies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -11,14 +11,16 @@ from lowering.eager import inputs
 from lowering.model import Model
 from lowering.trees import Input
 
-SETS = ("edges", "non-finite")
+Change = Callable[[Input, torch.Tensor], bool]  # in place, of the rows along the last dim; whether there is anything to change
+
+SETS = ("edges", "non-finite", "varied")
 
 
 def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Each kind of `words` that changes any input, with all inputs. What a fill promises holds: indices stay valid, masks stay masks."""
+    changes = {"edges": _edges, "non-finite": _non_finite, "varied": _vary}
     for word in words:
-        change = _edges if word == "edges" else _non_finite
-        changed = {name: _changed(model.leaves[name], value, change) for name, value in made.items() if name in model.leaves}
+        changed = {name: _changed(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
             yield word, {name: value if (new := changed.get(name)) is None else new for name, value in made.items()}
 
@@ -40,14 +42,35 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
     return found
 
 
-def _changed(declared: Input, value: torch.Tensor, change: object) -> torch.Tensor | None:
+def _changed(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
     if declared.is_number or value.numel() < 2:
         return None
-    copied = value.clone().reshape(-1)
-    return copied.reshape(value.shape) if change(declared, copied) else None  # type: ignore[operator]
+    rows = value.clone().reshape(-1, value.shape[-1])
+    return rows.reshape(value.shape) if change(declared, rows) else None
 
 
-def _edges(declared: Input, flat: torch.Tensor) -> bool:
+def _vary(declared: Input, rows: torch.Tensor) -> bool:
+    """Vary what a fill does not: masks get left padding, right padding and holes, positions another order, constants other numbers."""
+    kind, _ = _fill(declared)
+    dtype, (count, length) = rows.dtype, rows.shape
+    if kind in ("ones", "padding", "zeros") and not dtype.is_floating_point and not dtype.is_complex:
+        places, row = torch.arange(length), torch.arange(count)
+        lengths = 1 + row[:, None] % max(1, length - 1)
+        ways = torch.stack([places >= length - lengths, places < lengths, (places % 2 == 0).expand(count, length)])
+        rows.copy_(ways[row % len(ways), row])
+        return length > 1
+    if kind == "arange":
+        rows.copy_(rows.flip(-1))
+        return length > 1
+    if kind in ("ones", "zeros", "constant") and dtype.is_floating_point and rows.element_size() > 1:
+        drawn = torch.rand(rows.shape, generator=torch.Generator().manual_seed(7919))
+        rows.copy_(drawn - 0.5 if kind == "zeros" else rows * (drawn + 0.5))
+        return True
+    return False
+
+
+def _edges(declared: Input, rows: torch.Tensor) -> bool:
+    flat = rows.view(-1)
     kind, bounds = _fill(declared)
     if kind not in ("randn", "uniform", "randint"):
         return False
@@ -65,7 +88,8 @@ def _edges(declared: Input, flat: torch.Tensor) -> bool:
     return True
 
 
-def _non_finite(declared: Input, flat: torch.Tensor) -> bool:
+def _non_finite(declared: Input, rows: torch.Tensor) -> bool:
+    flat = rows.view(-1)
     kind, _ = _fill(declared)
     if kind != "randn" or flat.is_complex() or flat.element_size() == 1:  # no float of a byte holds all three
         return False
@@ -78,7 +102,8 @@ def _non_finite(declared: Input, flat: torch.Tensor) -> bool:
 def _fill(declared: Input) -> tuple[str, tuple[float, float]]:
     fill = declared.fill
     if fill is None:
-        return ("randn" if "float" in declared.dtype or "complex" in declared.dtype else ""), (0, 0)
+        is_inexact = "float" in declared.dtype or "complex" in declared.dtype
+        return "randn" if is_inexact else "ones" if declared.dtype == "bool" else "zeros", (0, 0)
     if isinstance(fill, str):
         return fill, (0, 0)
     kind, value = next(iter(fill.items()))

@@ -28,8 +28,8 @@ def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
         pairs = file.metadata() or {}
         for name in file.keys():  # noqa: SIM118 - not a mapping
             if name.startswith(prefix):
-                value = file.get_tensor(name)
-                found[name] = torch.view_as_complex(value) if name in pairs else value
+                value = file.get_tensor(name)  # mapped, at a place where an op on complex numbers may crash
+                found[name] = torch.view_as_complex(value.clone()) if name in pairs else value
     return found
 
 

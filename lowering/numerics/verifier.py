@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -14,9 +14,10 @@ from lowering.model import Built
 from lowering.numerics import comparison, relations, special_values, xla
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.points import Point, Space, are_all, declined, not_tried, points
+from lowering.numerics.conditions import Conditions
+from lowering.numerics.points import Budget, Point, Space, are_all, declined, not_tried, points
 from lowering.numerics.runner import Run, Tensors, label_of, runs_here
-from lowering.numerics.verification import PointCheck, Verification
+from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
 
 
@@ -46,60 +47,98 @@ def ladder(program: Program) -> list[Program]:
     return forms
 
 
-def verify(program: Program, count: int = 4, levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO),
-           platforms: Sequence[str] = ("cpu",), budget_elements: int = 1 << 22, budget_seconds: float = 0.5, seed: int = 0,
-           keep_elements: int = 1 << 18, values: Sequence[str] = special_values.SETS) -> tuple[Verification, Bench]:
-    """Compare `levels` of `program` with eager at `count` or more points, and ask it to refuse sizes outside its ranges.
+@dataclass(frozen=True)
+class Settings:
+    """What is compared, and how much of it. The fields are those of the stage `Verify`."""
 
-    At one of the points it is run again on each set of special `values`. Results are data; LoadError says that the model itself fails
-    inside its ranges. `program` descends from a MODEL program that is `Built`.
+    points: int = 5
+    levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO)
+    platforms: Sequence[str] = ("cpu",)
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    keep_elements: int = 1 << 18
+    values: Sequence[str] = special_values.SETS
+
+
+def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
+    """Compare levels of `program` with eager at shape points, and break each of its declared relations alone.
+
+    At one of the points it is run again on each set of special values. Results are data; LoadError says that the model itself fails inside
+    its ranges. `program` descends from a MODEL program that is `Built`.
     """
     top, exported = program.at(Level.MODEL), program.at(Level.EXPORTED)
     assert top is not None and isinstance(top.ir, Built) and program.signature is not None
-    bench = Bench(top.ir, program.signature, platforms, makings(exported.ir, program.signature) if exported else ())
-    runs = dict(_runs(program, levels, bench))
-    checks, kept, blame = [], [], ""
+    is_hlo = program.level in (Level.STABLEHLO, Level.MHLO)
+    text = mlir.text(program.ir, elide=None) if is_hlo else ""
+    bench = Bench(top.ir, program.signature, settings.platforms, makings(exported.ir, program.signature) if exported else (),
+                  conditions=Conditions.of(text, program.signature) if is_hlo else Conditions())
+    chosen = points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
+    trial = _Trial(bench, dict(_runs(program, settings.levels, bench)), settings.seed)
+    checks, kept = [], []
     special: list[PointCheck] = []
     left_out: dict[str, str] = {}
-    chosen = points(bench.space, count, budget_elements, seed, bench.seconds, budget_seconds)
-    again = _cheapest(bench.space, chosen)
-
-    def compare(point: Point, given: Tensors, reference: Reference) -> PointCheck:
-        nonlocal blame
-        found = {label: bench.check(run, given, reference) for label, (run, _, _) in runs.items()}
-        wrong = next((label for label, level in found.items() if not level.agrees), None)
-        if wrong and not blame:
-            bench.reference(point, given, twice=True)
-            blame = bisect(bench, runs[wrong][1], given, reference, runs[wrong][2])
-        return PointCheck(point, reference.seconds, found)
-
+    again, largest = _cheapest(bench.space, chosen), _largest(bench.space, chosen)
     for index, point in enumerate(chosen):
         given = bench.inputs(point.sizes, bench.model.seed + index)
-        reference = bench.reference(point, given, twice=index == 0, seed=seed)
-        checks.append(compare(point, given, reference))
-        if sum(value.numel() for value in (*given.values(), *reference.want)) <= keep_elements:
+        reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
+        is_quick = point is not largest
+        checks.append(trial.compare(point, given, reference, is_quick))
+        if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
         if point is again:
-            for word, changed in special_values.sets(bench.model, given, tuple(values)):
+            for word, changed in special_values.sets(bench.model, given, tuple(settings.values)):
                 if reason := _unsuited(word, bench, exported, changed):
                     left_out[word] = reason
                 else:
                     at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
-                    special.append(compare(at, changed, bench.reference(at, changed, twice=False, seed=seed)))
-    answers = _answers(program, bench.space) if program.level in (Level.STABLEHLO, Level.MHLO) else relations.Answers()
-    budget = {"elements": budget_elements, "seconds": budget_seconds}
+                    varied = bench.reference(at, changed, twice=False, seed=settings.seed)
+                    special.append(trial.compare(at, changed, varied, is_quick))
+    answers = _answers(program, text, bench.space) if is_hlo else relations.Answers()
+    budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
     return Verification(
-        tuple(checks), answers, blame, budget, tuple(kept), tuple(declined(bench.space, seed)), tuple(special), left_out,
+        tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(declined(bench.space, settings.seed)), tuple(special), left_out,
         tuple(not_tried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.weakened(bench.model.tolerances),
     ), bench
 
 
+@dataclass
+class _Trial:
+    """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed."""
+
+    bench: Bench
+    runs: Mapping[str, tuple[Run, Program, Xla]]
+    seed: int
+    blame: str = ""
+
+    def compare(self, point: Point, given: Tensors, reference: Reference, is_quick: bool) -> PointCheck:
+        """Compare every level at one point. is_quick: compile in the shortest time; what differs then is compiled and compared again."""
+        found = {label: self._check(run, device, given, reference, is_quick) for label, (run, _, device) in self.runs.items()}
+        wrong = next((label for label, level in found.items() if not level.agrees), None)
+        if wrong and not self.blame:
+            self.bench.reference(point, given, twice=True)
+            self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2])
+        return PointCheck(point, reference.seconds, found)
+
+    def _check(self, run: Run, device: Xla, given: Tensors, reference: Reference, is_quick: bool) -> LevelCheck:
+        device.is_quick = is_quick
+        try:
+            checked = self.bench.check(run, given, reference)
+        finally:
+            device.is_quick = False
+        return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
+
+
 def _cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
     """The point with the fewest elements among those whose sizes are all 2 or more; of points without such the last one."""
     wide = [point for point in chosen if min(point.sizes.values(), default=2) >= 2]
     return min(wide, key=lambda point: space.elements(point.sizes)) if wide else chosen[-1] if chosen else None
+
+
+def _largest(space: Space, chosen: Sequence[Point]) -> Point | None:
+    """The point with the most elements: there XLA's default options pay, and its fusions are compared too."""
+    return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
 
 
 def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors) -> str:
@@ -118,9 +157,9 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
     return ""
 
 
-def _answers(program: Program, space: Space) -> relations.Answers:
-    """What the program says to each broken relation; nothing where it was lowered without assertions."""
-    assertions = xla.Assertions.of(mlir.text(program.ir, elide=None))
+def _answers(program: Program, text: str, space: Space) -> relations.Answers:
+    """What the program, as text too, says to each broken relation; nothing where it was lowered without assertions."""
+    assertions = xla.Assertions.of(text)
     above = program.at(Level.STABLEHLO)
     if assertions.module is None and (above is None or not carries_assertions(above)):
         return relations.Answers()

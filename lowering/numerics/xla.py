@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,13 @@ _STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_cpu_experimental_ynn_fusio
 # For programs that run once: compiling costs half of the time.
 UNOPTIMIZED = MappingProxyType({"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1})
 
+# What takes a quarter of the time of a compilation for the CPU and makes the code slow: for a few small runs. Only programs of the usual
+# element types and ops are compiled so: the rest goes XLA's usual way.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
+_PLAIN_TYPES = frozenset({"f32", "i1", "i32", "i64", "ui32", "ui64"})
+_NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
+    "custom_call", "fft", "sort", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite", "case", "while", "if"))
+
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
 _BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
 
@@ -53,7 +60,7 @@ def _device(platform: str) -> Any:
         return None
 
 
-_context = cache(mlir.create_hlo_context)
+context = cache(mlir.create_hlo_context)
 
 
 def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]],
@@ -66,8 +73,8 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
     """
     from jaxlib.mlir import ir
 
-    with _context(), ir.Location.unknown():
-        parsed = _refine_arguments(_parse(module), shapes, values)
+    with context(), ir.Location.unknown():
+        parsed = _refine_arguments(parse(module), shapes, values)
         # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
@@ -89,8 +96,8 @@ class Assertions:
         """The assertions of a module (text or bytecode, entry `@main`)."""
         from jaxlib.mlir import ir
 
-        with _context(), ir.Location.unknown():
-            parsed = _parse(module)
+        with context(), ir.Location.unknown():
+            parsed = parse(module)
             count = sum(map(_is_assertion, mlir.walk_operations(parsed)))
             return Assertions(_only_assertions(parsed), count)
 
@@ -99,12 +106,12 @@ class Assertions:
         from jaxlib.mlir import ir
 
         if self.module is not None:
-            with _context(), ir.Location.unknown():
+            with context(), ir.Location.unknown():
                 _refined(mlir.to_bytecode(_refine_arguments(ir.Module.parse(self.module), shapes, values)), whole=False)
 
 
-def _parse(module: str | bytes) -> Any:
-    """`module` in StableHLO. StageFailed when it is no MLIR."""
+def parse(module: str | bytes) -> Any:
+    """`module` (text or bytecode) in StableHLO, inside `context()`. StageFailed when it is no MLIR."""
     from jaxlib.mlir import ir, passmanager
 
     try:
@@ -203,11 +210,13 @@ class Xla:
 
     is_strict: leave out what XLA does for speed and a comparison must not see; its fastest products on a CPU are among that.
     options: further options of the compiler, by XLA's names.
+    is_quick: whether `run` compiles in the shortest time instead of with XLA's default options.
     """
 
     platform: str = "cpu"
     is_strict: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_quick: bool = False
     _held: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
 
@@ -231,7 +240,7 @@ class Xla:
         def whole(module: str | bytes, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
             return self.execute(self.prepare(module, arguments, values), arguments)
 
-        return segments.run(module, arguments, whole, _context())
+        return segments.run(module, arguments, whole, context())
 
     def repeat(self, module: str | bytes, arguments: Sequence[torch.Tensor], states: Mapping[int, int], steps: int,
                values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
@@ -260,7 +269,7 @@ class Xla:
     def prepare(self, module: str | bytes, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> Any:
         """Return the executable of `module` for the shapes of `arguments`: one of the last few, or a new one."""
         shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments)
-        key = (module, shapes, tuple(sorted(values.items())))
+        key = (module, shapes, tuple(sorted(values.items())), self.is_quick)
         executable = self._compiled.pop(key, None) or self.compile(refine(module, shapes, values))
         self._compiled[key] = executable
         if len(self._compiled) > _KEPT:
@@ -271,15 +280,18 @@ class Xla:
         """A loaded executable of a static StableHLO module."""
         from jaxlib import xla_client
 
+        quick = _QUICK if self.is_quick and self.platform == "cpu" and _is_plain(static) else {}
         options = xla_client.CompileOptions()
-        options.env_option_overrides = list({**self.options, **(_STRICT if self.is_strict else {})}.items())
+        options.env_option_overrides = list({**self.options, **(_STRICT if self.is_strict else {}), **quick}.items())
         device = _device(self.platform)
         if bridge.may_call(static):
-            bridge.serve(mlir.parse(static, _context()), self.platform)
+            bridge.serve(mlir.parse(static, context()), self.platform)
         precise = _full_precision(static)
         try:
             return device.client.compile_and_load(precise, xla_client.DeviceList((device,)), options)
         except Exception as error:  # noqa: BLE001
+            if quick:
+                return replace(self, is_quick=False).compile(static)
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
     def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -340,11 +352,23 @@ def _numpy(tensor: torch.Tensor) -> Any:
     return tensor.numpy()
 
 
+def _is_plain(static: bytes) -> bool:
+    """Whether a static module holds nothing but the most usual ops and element types."""
+    from jaxlib.mlir import ir
+
+    with context(), ir.Location.unknown():
+        module = ir.Module.parse(static)
+        operations = list(mlir.walk_operations(module))
+        types_ = {str(result.type) for operation in operations for result in operation.results}
+        found = {text.removesuffix(">").rpartition("<")[2].rpartition("x")[2] for text in types_}
+        return found <= _PLAIN_TYPES and all(operation.name not in _NOT_PLAIN for operation in operations)
+
+
 def _full_precision(static: bytes) -> bytes:
     """Every dot and convolution at full precision: a GPU's default rounds f32 operands to TF32."""
     from jaxlib.mlir import ir
 
-    with _context(), ir.Location.unknown():
+    with context(), ir.Location.unknown():
         module = ir.Module.parse(static)
         if foreign := bridge.list_foreign(module):
             cause = "is neither the lowering's own nor a PyTorch op, so it is not run"

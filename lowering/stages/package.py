@@ -14,7 +14,7 @@ from lowering.errors import Problem
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import artifact, bucket_check, buckets, xla
+from lowering.numerics import artifact, bucket_check, buckets, delivered, xla
 from lowering.numerics.ancestry import makings
 from lowering.numerics.bench import Bench
 from lowering.numerics.buckets import Dispatch
@@ -83,9 +83,14 @@ class Package(Stage):
         return frozenset({"model", "weights"})
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """Write signature.json and program.stablehlo to the job's folder. Raises Unsupported, StageFailed or InfraError."""
+        """Write signature.json and program.stablehlo to the job's folder, and run them and the job's `.pt` at a point that verify recorded.
+
+        Raises Unsupported, StageFailed, InfraError, and Mismatch where a file does not give eager's results.
+        """
         keep = self.keep_weights and not weights.list_fakes(program.weights)
         saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None, self.target_version)
+        if keep:
+            delivered.check(stem.parent)
         if isinstance(program, Packaged) and program.dispatch is not None:
             return saved + buckets.save(stem.parent, program.dispatch, program.modules)
         (stem.parent / buckets.FILE).unlink(missing_ok=True)  # of an earlier attempt

@@ -20,6 +20,7 @@ from lowering.model import Built
 from lowering.numerics import consumers, special_values, tensor_files, verifier, xla
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Cell, Compared, Pair
+from lowering.numerics.points import Budget
 from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
 from lowering.plain import to_plain
@@ -51,7 +52,7 @@ class Verify(Stage):
     source: ClassVar[Level] = Level.MHLO
     target: ClassVar[Level] = Level.MHLO
 
-    points: int = 4
+    points: int = 5
     levels: Sequence[str] = ("torchscript", "mhlo")
     platforms: Sequence[str] = ("cpu", "gpu")
     budget_elements: int = 1 << 22
@@ -97,8 +98,9 @@ class Verify(Stage):
         pairs = list(dict.fromkeys(pair for word in self.levels if (pair := Pair.read(word))))
         levels = [pair.level for pair in pairs if pair.is_default]
         with _threads(self.threads):
-            found, bench = verifier.verify(program, self.points, levels, here, self.budget_elements,
-                                           self.budget_seconds, self.seed, self.keep_elements, self.values)
+            settings = verifier.Settings(self.points, levels, here, Budget(self.budget_elements, self.budget_seconds), self.seed,
+                                         self.keep_elements, self.values)
+            found, bench = verifier.verify(program, settings)
             matrix = self._compare_consumers(program, pairs, found, bench)
         note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix]})
         for compared in matrix:

@@ -37,7 +37,7 @@ def test_the_torch_level_runs_at_every_size_from_one_compilation() -> None:
 )
 def test_the_torch_level_can_be_blamed_and_cleared(torch_text: str, blame: str) -> None:
     wrong = program(torch_text=torch_text, stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))
-    found, _ = verifier.verify(wrong)
+    found, _ = verifier.verify(wrong, verifier.Settings())
     assert found.blame == blame
 
 
@@ -46,7 +46,7 @@ def test_what_iree_does_not_take_is_noted_and_blames_nobody() -> None:
     known = "torch.aten.relu %product : !torch.vtensor<[?,8],f32> ->"
     assert known in TORCH
     odd = TORCH.replace(known, 'torch.operator "torch.aten.no_such_op"(%product) : (!torch.vtensor<[?,8],f32>) ->')
-    found, bench = verifier.verify(program(torch_text=odd), levels=(Level.TORCH, Level.MHLO))
+    found, bench = verifier.verify(program(torch_text=odd), verifier.Settings(levels=(Level.TORCH, Level.MHLO)))
     assert not found.mismatches
     assert not found.failures
     assert [(code, place) for code, place, _ in bench.noted] == [("level_not_run", "torch")]
@@ -75,4 +75,4 @@ def test_without_iree_its_level_is_refused_with_the_command_that_installs_it(mon
     problems = Verify(levels=("torch",)).requires(program())
     assert [problem.fix for problem in problems] == ["pip install 'shapeline[iree]'"]
     wrong = program(stablehlo=hlo("stablehlo", relu="add", bounds=()), mhlo=hlo("mhlo", relu="add"))
-    assert verifier.verify(wrong)[0].blame == "first wrong level: stablehlo; torchscript is right (torch not run)"
+    assert verifier.verify(wrong, verifier.Settings())[0].blame == "first wrong level: stablehlo; torchscript is right (torch not run)"

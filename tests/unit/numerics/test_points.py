@@ -8,13 +8,13 @@ import pytest
 
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.points import Space, are_all, declined, not_tried, points
+from lowering.numerics.points import Budget, Space, are_all, declined, not_tried, points
 from lowering.numerics.relations import outside
 from lowering.signature import Argument, Result, Signature
 from lowering.sizes import evaluation as sizes
 from lowering.sizes.ranges import Bound
 
-LARGE = 1 << 40
+LARGE = Budget(1 << 40)
 
 
 def space(symbols: dict[str, Symbol], shape: tuple[Any, ...], guards: tuple[str, ...] = (), dims: tuple[Any, ...] | None = None,
@@ -54,7 +54,7 @@ def test_equal_seeds_give_equal_points() -> None:
 
 def test_a_budget_of_elements_caps_the_upper_corner_and_visits_each_maximum_alone() -> None:
     large = space({"batch": Symbol(1, 64), "seq": Symbol(1, 512)}, ("batch", "seq", 100))
-    found = points(large, 4, 400_000)
+    found = points(large, 4, Budget(400_000))
     by_kind = {point.kind: point for point in found}
     assert "capped by 400000 elements" in by_kind["upper"].note
     assert by_kind["edge batch"].sizes == {"batch": 64, "seq": 1}
@@ -71,7 +71,7 @@ def test_a_budget_of_seconds_stops_the_growth_before_it_is_exceeded() -> None:
         asked.append(sizes["n"])
         return sizes["n"] / 1000
 
-    upper = next(point for point in points(slow, 4, LARGE, 0, seconds, 1.0) if point.kind == "upper")
+    upper = next(point for point in points(slow, 4, Budget(LARGE.elements, 1.0), 0, seconds) if point.kind == "upper")
     assert max(asked) <= 1000
     assert 400 <= upper.sizes["n"] <= 1000
     assert upper.note == "capped by 1 CPU s of eager"

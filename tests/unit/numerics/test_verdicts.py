@@ -196,7 +196,7 @@ def test_special_values_keep_indices_valid_and_are_run_at_a_point_that_is_compil
     result = lowered(declared, tmp_path)
     assert result.outcome == "ok", result.problems
     assert [point["note"] for point in result.verify["special"]] == ["edges values", "non-finite values"]
-    assert len(compiled) == len(result.verify["points"]) == 4
+    assert len(compiled) == len(result.verify["points"]) == 5
 
 
 def test_values_that_have_no_integer_are_left_out_and_the_record_says_so(tmp_path: Path) -> None:

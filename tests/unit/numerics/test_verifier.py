@@ -202,7 +202,9 @@ def test_an_error_at_large_sizes_only_is_found_at_the_upper_corner() -> None:
       %count = "mhlo.add"(%ids, %more)""")
     with pytest.raises(Mismatch) as caught:
         Verify(platforms=("cpu",)).apply(program(mhlo=clamped), Heard())
-    assert [problem.place for problem in caught.value.problems] == ["output 'count' of mhlo at batch=64 (upper)"]
+    places = [problem.place for problem in caught.value.problems]
+    assert places[0] == "output 'count' of mhlo at batch=64 (upper)"
+    assert any("(mixed)" in place for place in places)  # a point at which the comparison of sizes goes the same way
     assert caught.value.problems[0].fix == "first wrong level: mhlo; stablehlo is right"
 
 

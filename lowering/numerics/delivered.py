@@ -1,0 +1,89 @@
+"""The files that a job delivers, read back from its folder, run, and compared with the eager results that verify recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowering import files
+from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
+from lowering.numerics import artifact
+from lowering.numerics.artifact import Artifact
+from lowering.numerics.comparison import Comparison
+from lowering.numerics.runner import arguments, known_values, label_of, results_of, with_numbers
+from lowering.numerics.xla import Xla
+from lowering.signature import Signature
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A point that verify kept: sizes, inputs and eager results by name, and the record of the stage."""
+
+    sizes: Mapping[str, int]
+    given: Mapping[str, torch.Tensor]
+    want: Mapping[str, torch.Tensor]
+    record: Mapping[str, Any]
+
+
+def check(folder: Path) -> None:
+    """Run the files of `folder` at the smallest recorded point without a size of 1; do nothing where no point was recorded.
+
+    Raises Mismatch for wrong numbers, StageFailed where a file does not run.
+    """
+    sizes = choose(folder)
+    if sizes is None:
+        return
+    packaged = Artifact.load(folder, trusted=True)  # this job wrote it
+    point = Recorded(sizes, *artifact.find_recorded(folder, sizes))
+    wrong: list[Problem] = []
+    for name, results in _runs(folder, packaged, point):
+        compared = packaged.compare(results, point.want, point.record)
+        wrong += [Problem(f"output '{output}' of {name}", found.detail, "the file is not the program that was verified")
+                  for output, found in compared.items() if not _accepts(found, output, point.record)]
+    if wrong:
+        raise Mismatch(wrong)
+
+
+def choose(folder: Path) -> Mapping[str, int] | None:
+    """The sizes of the recorded point with the fewest elements, without sizes of 1 where there is such a point."""
+    kept = [point["sizes"] for record in sorted(folder.glob("*-verify.json")) for point in files.read(record)["kept"]]
+    wide = [sizes for sizes in kept if min(sizes.values(), default=2) >= 2] or kept
+    return min(wide, key=lambda sizes: sum(sizes.values()), default=None)
+
+
+def _accepts(found: Comparison, output: str, record: Mapping[str, Any]) -> bool:
+    """Whether a result agrees, or differs where verify's own did and rounding or equal elements explained it."""
+    levels = [level for point in record["points"] for level in point["levels"].values()]
+    explained = [level["outputs"][output]["max_abs"] for level in levels if level["outputs"].get(output, {}).get("detail")]
+    return found.agrees or (found.wrong == "values" and found.max_abs <= 2 * max(explained, default=0.0))
+
+
+def _runs(folder: Path, packaged: Artifact, point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
+    signature, device = packaged.signature, Xla("cpu", is_quick=True)
+    device.hold(packaged.weights)
+    values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
+    computed = device.run(packaged.program, values, known_values(signature, values))
+    yield artifact.PROGRAM, dict(zip(map(label_of, results_of(signature)), computed, strict=True))
+    for path in sorted(folder.glob("*-torchscript*.pt")):
+        yield path.name, _run_script(path, packaged.signature, point.given)
+
+
+def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The results of a TorchScript file by name."""
+    values = with_numbers(signature, [given[argument.name].clone() if argument.kind == "input" else torch.empty(0)
+                                      for argument in signature.arguments])
+    inputs = [value for argument, value in zip(signature.arguments, values, strict=True) if argument.kind == "input"]
+    try:
+        with torch.no_grad():
+            found = torch.jit.load(str(path))(*inputs)
+    except ShapelineError:
+        raise
+    except Exception as error:
+        raise StageFailed(Problem(path.name, f"does not run: {str(error).strip().splitlines()[-1]}"), str(error)) from error
+    results = found if isinstance(found, tuple) else (found,)
+    return {label_of(result): value if isinstance(value, torch.Tensor) else torch.tensor(value)
+            for result, value in zip(results_of(signature), results, strict=True)}
