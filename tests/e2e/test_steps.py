@@ -20,7 +20,7 @@ from lowering.stages.package import Package
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
-from tests.unit.models import cache_models
+from tests.unit.models import cache_models, state_models
 
 STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
           "mhlo": ToMHLO(), "package": Package()}
@@ -50,6 +50,13 @@ def test_a_prompt_and_eight_steps_agree_with_eager(entries: tuple[Artifact, Arti
     assert [step.entry for step in found] == ["prefill"] + ["decode"] * 8
     assert all(step.agrees and step.top == 1 for step in found), [step.compared for step in found if not step.agrees]
     assert all("logits" in step.compared and "input_mutation/past_key_values.layers.1.keys" in step.compared for step in found)
+
+
+def test_a_cache_that_grows_is_handed_on_by_its_name(tmp_path: Path) -> None:
+    prefill, decode = (lower(model, tmp_path / model.entry) for model in state_models.growing())
+    found = list(steps.run(prefill, decode, {"batch": 2, "seq": 5}, 4, "input_ids", "logits"))
+    assert [step.sizes for step in found] == [{"batch": 2, "seq": 5}, *({"batch": 2, "past": past} for past in range(5, 9))]
+    assert all(step.agrees and step.top == 1 for step in found)
 
 
 def test_a_step_that_differs_is_found_at_its_number(entries: tuple[Artifact, Artifact]) -> None:
