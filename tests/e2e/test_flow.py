@@ -131,7 +131,7 @@ def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subproce
 
 def test_an_interrupted_run_still_has_a_row_for_every_job(home: Path, first: subprocess.CompletedProcess[str]) -> None:
     process = subprocess.Popen(command("loop in C", "loop in Python", "loop in C/third", deadline=600), cwd=home, env=environment(home),
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     folder = home / process.stdout.readline().split()[-1]
     end = time.monotonic() + 120
@@ -139,11 +139,15 @@ def test_an_interrupted_run_still_has_a_row_for_every_job(home: Path, first: sub
         time.sleep(0.1)
     time.sleep(0.5)
     try:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)  # impatience does not cost the report
+        _, said = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode != 0
+    assert process.returncode != 0 and "--- Logging error ---" not in said
+    causes = {job["problems"][0]["cause"] for job in report(home, folder.name)["jobs"]}
+    assert causes <= {"was interrupted", "no result was recorded", "died, and all its jobs with it"} and "was interrupted" in causes
     outcomes = {job["model"]: job["outcome"] for job in report(home, folder.name)["jobs"]}
     assert set(outcomes) == {"loop-in-C", "loop-in-Python", "third"}
     assert sorted(outcomes.values()) == ["infra", "infra", "not_run"]  # which two were running is the scheduler's choice
