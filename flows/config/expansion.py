@@ -221,7 +221,7 @@ class _Expanding:
             self.problems += layers.problems(misfits)
             return []
         changes = tree.get("stages", {})
-        tree = remove_keys(tree, ("stages",))
+        tree = {"inputs": {}, **remove_keys(tree, ("stages",))}  # `Model.problems` reports a model without inputs
         built = model_entries.build(name, tree)
         models = [model for model, _ in built]
         wrong = list(model_entries.find_problems(tree, models, layers.place))

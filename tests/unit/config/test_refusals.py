@@ -86,3 +86,8 @@ def test_a_misfit_names_its_key() -> None:
     assert find_misfit(JobResult, {}) == "id: is missing" and find_misfit(JobResult, []) == ": [] is not a mapping"
     with pytest.raises(ConfigError):
         plan(["model=a("])
+
+
+def test_a_model_without_inputs_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "bare.yaml", "factory: {_target_: lowering.sources.mlp.MLP, width_in: 1, width_hidden: 1, width_out: 1}")
+    assert any("is empty" in problem and "at least one input" in problem for problem in refused(f"model={file}"))
