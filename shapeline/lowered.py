@@ -18,7 +18,7 @@ from lowering.level import Level, Program
 from lowering.numerics import artifact
 from lowering.numerics.runner import results_of, runner
 from lowering.numerics.verification import Verification
-from lowering.numerics.verifier import verify
+from lowering.numerics.verifier import Settings, verify
 from lowering.numerics.xla import Xla
 from lowering.record.result import Remark
 from lowering.signature import Signature
@@ -104,7 +104,7 @@ class Lowered:
     def verify(self, points: int = 4) -> Verification:
         """Compare the last level with the module at `points` or more shape points over the ranges. Raises Mismatch or StageFailed."""
         with in_eval_mode(self._built.module):
-            found, _ = verify(self.program, points, [self.program.level])
+            found, _ = verify(self.program, Settings(points, [self.program.level]))
         if found.mismatches:
             raise Mismatch(found.mismatches)
         if found.failures or not found.points:
