@@ -11,7 +11,7 @@ from lowering.errors import StageFailed
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
 from lowering.numerics.verification import Verification
-from lowering.numerics.verifier import verify
+from lowering.numerics.verifier import Settings, verify
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -65,7 +65,7 @@ def failure(model: Model, export: Export | None = None) -> str:
 
 def verified(program: Program) -> Verification:
     """The comparison with eager, which must agree at four sizes or more, and refuse what is outside."""
-    found, _ = verify(program, levels=(Level.EXPORTED, Level.MHLO))
+    found, _ = verify(program, Settings(levels=(Level.EXPORTED, Level.MHLO)))
     assert len(found.points) >= 4 and not (found.mismatches or found.failures or found.answers.accepted)
     return found
 

@@ -17,7 +17,7 @@ from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics import artifact
 from lowering.numerics.iree import available
 from lowering.numerics.runner import runner
-from lowering.numerics.verifier import verify
+from lowering.numerics.verifier import Settings, verify
 from lowering.numerics.xla import Xla
 from lowering.signature import Argument
 from lowering.stage import Silent
@@ -75,14 +75,14 @@ def test_an_int_stays_dynamic_at_every_level(crop: Program) -> None:
 def test_every_level_agrees_with_eager_at_several_values(crop: Program, temperature: Program) -> None:
     for program in (crop, temperature):
         levels = (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO)
-        found, _ = verify(program, count=4, levels=(*levels, Level.TORCH) if available() else levels)
+        found, _ = verify(program, Settings(4, (*levels, Level.TORCH) if available() else levels))
         assert not [*found.mismatches, *found.failures]
-    points = [check.point.sizes["columns"] for check in verify(crop, count=4, levels=(Level.TORCHSCRIPT,))[0].points]
+    points = [check.point.sizes["columns"] for check in verify(crop, Settings(4, (Level.TORCHSCRIPT,)))[0].points]
     assert len(set(points)) >= 3
 
 
 def test_a_value_outside_its_range_is_refused(crop: Program) -> None:
-    found, _ = verify(crop, count=1)
+    found, _ = verify(crop, Settings(1))
     assert not found.answers.accepted
     assert any("columns must be at most 30, got 31" in words for words in found.answers.refused)
 
