@@ -14,7 +14,7 @@ from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.numerics import artifact
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.runner import arguments, known_values, label_of, results_of, with_numbers
+from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 
@@ -85,5 +85,4 @@ def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tens
     except Exception as error:
         raise StageFailed(Problem(path.name, f"does not run: {str(error).strip().splitlines()[-1]}"), str(error)) from error
     results = found if isinstance(found, tuple) else (found,)
-    return {label_of(result): value if isinstance(value, torch.Tensor) else torch.tensor(value)
-            for result, value in zip(results_of(signature), results, strict=True)}
+    return {label_of(result): as_tensor(value) for result, value in zip(results_of(signature), results, strict=True)}

@@ -67,7 +67,7 @@ def runner(program: Program, xla: Xla) -> Run:
         expected = results_of(signature)
         if len(computed) != len(expected):
             raise StageFailed(Problem(f"{program.level.word} level", f"gives {len(computed)} results, its signature has {len(expected)}"))
-        return tuple(_tensor(value) for value in computed)
+        return tuple(as_tensor(value) for value in computed)
 
     return run
 
@@ -159,7 +159,8 @@ def _failing_as(place: str, run: Body) -> Body:
     return guarded
 
 
-def _tensor(value: Any) -> torch.Tensor:
+def as_tensor(value: Any) -> torch.Tensor:
+    """Return a result of a level of torch as a tensor on the CPU; a Python number has the dtype that verify compares it in."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu")
     return torch.tensor(value, dtype=_SCALARS[type(value).__name__])
@@ -187,7 +188,7 @@ class Eager:
             if missing:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
                                         "the structure of the outputs must not depend on sizes"))
-            return tuple(_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
+            return tuple(as_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
 
     def double(self) -> Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself or casts to too."""
