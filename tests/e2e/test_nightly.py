@@ -74,7 +74,8 @@ def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
 
     def nights() -> list[dict[str, Any]]:
         found = asked(environment, "flow_runs/filter", {"flows": {"name": {"any_": ["nightly"]}}, "sort": "EXPECTED_START_TIME_ASC"})
-        return [night for night in found if night["id"] != hostile["id"]][:NIGHTS]
+        # one night runs at a time: one that falls due during the hostile request is cancelled
+        return [night for night in found if night["id"] != hostile["id"] and night["state_type"] in ("COMPLETED", "FAILED", "CRASHED")][:NIGHTS]
 
     # the summary is posted by the run itself, a moment before the server knows that it has ended
     wait(lambda: [night["state_type"] for night in nights()] == ["COMPLETED", "COMPLETED"], served, tmp_path / "nightly.log")

@@ -24,9 +24,9 @@ class AtTheTorchLevel(torch.nn.Module):
 
 class AtTheStableHLOLevel(torch.nn.Module):
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
-        orthogonal, _ = torch.linalg.qr(x0)
-        filled = orthogonal.masked_scatter(orthogonal > 0, x0)
-        return torch.linalg.det(x0 @ x0.mT) + filled.sum()
+        counted = torch.bincount(x0.abs().long().flatten())
+        places = x0.nonzero()
+        return x0.masked_scatter(x0 > 0, x0).sum() + counted.sum() + places.sum()
 
 
 def lines_of(module: type[torch.nn.Module]) -> list[int]:
@@ -36,7 +36,7 @@ def lines_of(module: type[torch.nn.Module]) -> list[int]:
 
 @pytest.mark.parametrize(("module", "stage", "names"), [
     (AtTheTorchLevel, "torch", ["special_airy_ai", "special_bessel_y0", "special_bessel_y1"]),
-    (AtTheStableHLOLevel, "stablehlo", ["linalg_qr", "masked_scatter", "linalg_det"]),
+    (AtTheStableHLOLevel, "stablehlo", ["bincount", "masked_scatter", "nonzero"]),
 ])  # fmt: skip
 def test_every_unsupported_op_is_named_with_its_line(module: type[torch.nn.Module], stage: str, names: list[str]) -> None:
     trial = attempt(Sample("three", "float32", module().eval(), {"x0": torch.randn(4, 6)}))
