@@ -17,10 +17,9 @@ from lowering.errors import ConfigError, Problem, suggest
 from lowering.model import Model, Symbol
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.trees import TUPLE, Fill, Input
-from lowering.types import DTYPES
+from lowering.types import DTYPES, dtype_name
 
 Spec = Any  # the dims of an argument, in one of torch.export's forms
-_NAMES = {row.torch: name for name, row in DTYPES.items()}
 
 
 def declare(
@@ -170,14 +169,15 @@ class _Reading:
 
     def _read_leaf(self, value: torch.Tensor, spec: Spec, name: str) -> Input:
         self.leaves.append(name)
-        if value.dtype not in _NAMES:
+        dtype = dtype_name(value.dtype)
+        if dtype not in DTYPES:
             fix = f"one of {', '.join(DTYPES)}"
             self.problems.append(Problem(f"argument '{name}'", f"has the dtype {value.dtype}, which cannot be lowered", fix))
         dims = [self._read_dim(size, _pick(spec, position), f"{name}[{position}]") for position, size in enumerate(value.shape)]
         if isinstance(spec, list | tuple) and len(spec) != value.dim():
             self.problems.append(Problem(f"dynamic_shapes of '{name}'", f"has {len(spec)} dims for a tensor of rank {value.dim()}"))
         fill = self.fills.get(name, _guess_fill(value))
-        return Input(_NAMES.get(value.dtype, str(value.dtype)), tuple(dims), fill)
+        return Input(dtype, tuple(dims), fill)
 
     def _read_dim(self, size: int, given: Any, place: str) -> int | str | None:
         """Return a dim as a model declares it. given: an int, a Dim, one of torch's hints, or the text of an expression."""

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from flows.command.arguments import make_parser
 from flows.command.exits import OK
-from flows.config.json_schema import make_schemas
+from flows.config.json_schema import KINDS, make_schemas
 from lowering import files
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("schema", "Print the JSON Schema of a kind of configuration file, or write all of them.")
-    schemas = make_schemas()
-    parser.add_argument("kind", nargs="?", choices=list(schemas), default="model", help="the kind of file (default: model)")
+    parser.add_argument("kind", nargs="?", choices=KINDS, default="model", help="the kind of file (default: model)")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write DIR/KIND.json for all kinds")
     options = parser.parse_args(arguments)
+    schemas = make_schemas()
     if options.write is None:
         print(json.dumps(schemas[options.kind], indent=1, ensure_ascii=False))
         return OK

@@ -69,8 +69,9 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
     Hydra composes the files in the group's folders that have a defaults list, all at once if possible. All others are read without Hydra,
     whose cost grows with the square of the number of files.
     """
-    problems = [problem for file in files for problem in check_file(group, file, folders)]
-    files = files if not problems else [file for file in files if not check_file(group, file, folders)]
+    checked = {file: check_file(group, file, folders) for file in files}
+    problems = [problem for found in checked.values() for problem in found]
+    files = [file for file, found in checked.items() if not found]
     found = {file: tree for file in files if (tree := _read_plain(file, file.stat().st_mtime_ns)) is not None}
     named = {file: name for file in files if file not in found and (name := folders.name(group, file))}
     try:

@@ -22,6 +22,7 @@ from lowering.types import DTYPES, NUMBERS
 
 Schema = dict[str, Any]
 FOLDER = "schema"  # in configs/
+KINDS = ("model", "suite", "cluster", "stages", "pipeline", "expect")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS: Mapping[Any, Schema] = {
     int: {"type": "integer"}, float: {"type": "number"}, str: {"type": "string"}, bool: {"type": "boolean"}, type(None): {"type": "null"},
@@ -30,7 +31,7 @@ _LATER: Schema = {"type": "string", "pattern": rf"^\$\{{|^{re.escape(MANDATORY)}
 
 
 def make_schemas() -> dict[str, Schema]:
-    """Return the schema of each kind of file: `model`, `suite`, `cluster`, `stages`, `pipeline`, `expect`."""
+    """Return the schema of each of KINDS."""
     stages = _make_stages()
     options = {"type": "object", "properties": {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in stages.items()},
                "additionalProperties": {"type": ["object", "null"]}}  # fmt: skip

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from flows.__main__ import main
 from flows.config.compose import CONFIGS
 from flows.config.document import ModelConfig
-from flows.config.json_schema import FOLDER, make_schemas, name_schema
+from flows.config.json_schema import FOLDER, KINDS, make_schemas, name_schema
 from flows.config.schema import find_misfits
 from flows.config.suite import Suite
 
@@ -64,6 +64,7 @@ def test_the_pipeline_fits_and_names_its_schema() -> None:
 
 def test_the_written_files_are_those_of_the_types() -> None:
     written = {file.stem: json.loads(file.read_text()) for file in (CONFIGS / FOLDER).glob("*.json")}
+    assert tuple(SCHEMAS) == KINDS
     assert written == json.loads(json.dumps(SCHEMAS)), "run: shapeline schema --write configs/schema"
 
 
