@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowering import tracking, trust
+from lowering import ladder, tracking, trust
 from lowering.errors import InfraError, Problem, StageFailed, Unsupported, Untrusted
 from lowering.ir import text_files
 from lowering.job import Job
@@ -26,29 +26,11 @@ from lowering.record.folder import OWN
 from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
-from lowering.stage import Note, Rung, Stage
+from lowering.stage import Note, Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
 from lowering.symbols import levels
-
-
-def check(stages: Mapping[str, Rung], entry: Level = Level.MODEL) -> list[Problem]:
-    """List the problems of the ladder: each stage must take the level that the stage before it gives."""
-    if not stages:
-        return [Problem("stages", "is empty", "list at least one stage in pipeline.yaml")]
-    found, given, giver = [], entry, "the job's entry"
-    for name, stage in stages.items():
-        if stage.source is not given:
-            others = [other for other, candidate in stages.items()
-                      if candidate.target is stage.source and candidate.source is not stage.source]
-            found.append(Problem(f"stages.{name}", f"takes {stage.source.word}, but {giver} gives {given.word}",
-                                 f"move it after {others[0]}" if others else f"put a stage that gives {stage.source.word} before it"))
-        elif stage.target.rank < stage.source.rank:
-            found.append(Problem(f"stages.{name}", f"goes up from {stage.source.word} to {stage.target.word}",
-                                 "each stage must lower to a level further down"))
-        given, giver = stage.target, name
-    return found
 
 
 def select_stages(job: Job) -> dict[str, Stage]:
@@ -79,7 +61,7 @@ def run(
     runner = Runner(recorder, client, compress_bytes)
     try:
         stages = select_stages(job)
-        if problems := check(stages):
+        if problems := ladder.check(stages):
             raise StageFailed(problems)
         if job.model.libraries:  # even if every stage comes from the store: reading their IR needs the libraries' schemas
             from lowering.custom import libraries  # imports torch, which many users of this module do not need
@@ -269,7 +251,7 @@ def report_standing(made: Program, recorder: Recorder) -> None:
 
 def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
     """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
-    if problems := check(stages, program.level):
+    if problems := ladder.check(stages, program.level):
         raise StageFailed(problems)
     for name, stage in stages.items():
         recorder.begin(name, Path(), "")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from flows.command import printing
 from flows.command.arguments import collect_overrides, find_folders, make_plan_parser
 from flows.command.exits import OK, USAGE_ERROR
+from flows.config import compose
 from flows.config.plan import Plan, plan, remove_duplicates
 from lowering.errors import ConfigError, Problem
 
@@ -45,8 +46,9 @@ def _plan_all(options: argparse.Namespace) -> tuple[list[Plan], tuple[Problem, .
     folders = find_folders(options)
     choices = [f"suite={name}" for name in folders.names("suite")]
     choices.append(f"model=[{','.join(folders.names('model'))}]")
-    for choice in choices:
-        planned, problems = _plan_one([choice, *collect_overrides(options)])
-        plans += planned
-        found += problems
+    with compose.remembering():
+        for choice in reversed(choices):  # all models first: the suites then find theirs composed
+            planned, problems = _plan_one([choice, *collect_overrides(options)])
+            plans = planned + plans
+            found = [*problems, *found]
     return plans, remove_duplicates(found)

@@ -8,7 +8,7 @@ from typing import Any
 from flows.config import declarations
 from flows.config.declarations import Options, StageDeclaration, Undeclared
 from flows.config.schema import Keys, Misfit, find_misfits, format_value, split_keys
-from lowering import pipeline
+from lowering import ladder
 from lowering.errors import Problem, suggest
 from lowering.recipe import TARGET
 from lowering.trees import Construction, iterate
@@ -36,7 +36,7 @@ def check_stages(stages: Mapping[str, Mapping[str, Any]], until: str | None, pla
         found += _place_misfits(_check_options(declared[name].options, spec, keys), place)
     if len(declared) < len(stages):
         return found
-    found += [Problem(place(tuple(problem.place.split("."))), problem.cause, problem.fix) for problem in pipeline.check(declared)]
+    found += [Problem(place(tuple(problem.place.split("."))), problem.cause, problem.fix) for problem in ladder.check(declared)]
     words = list(dict.fromkeys(stage.target.word for stage in declared.values()))
     if until is not None and until not in words:
         fix = suggest(until, words) or f"levels: {', '.join(words)}"

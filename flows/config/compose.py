@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -47,11 +47,43 @@ class Folders:
         return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
 
 
+@dataclass
+class _Remembered:
+    """Compositions: trees by choices and folders; contents of files by group and folders."""
+
+    trees: dict[tuple[str | Path, ...], tuple[dict[str, Any], dict[str, str]]] = field(default_factory=dict)
+    files: dict[tuple[str | Path, ...], dict[Path, Any]] = field(default_factory=dict)
+
+
+_remembered: _Remembered | None = None  # set inside of `remembering`
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Compose equal choices, and each file of a group, once while the block runs. No file may change meanwhile."""
+    global _remembered
+    before, _remembered = _remembered, _Remembered()
+    try:
+        yield
+    finally:
+        _remembered = before
+
+
 def compose_tree(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
     """Compose pipeline.yaml with `choices`, Hydra overrides that choose group files.
 
-    Returns the tree, with interpolations unresolved, and the name chosen in each group. Raises ConfigError if Hydra refuses.
+    Returns the tree, with interpolations unresolved, and the name chosen in each group; neither may be changed. Raises ConfigError if
+    Hydra refuses.
     """
+    asked: tuple[str | Path, ...] = (*choices, *folders.paths)
+    if _remembered is None:
+        return _compose(choices, folders)
+    if asked not in _remembered.trees:
+        _remembered.trees[asked] = _compose(choices, folders)
+    return _remembered.trees[asked]
+
+
+def _compose(choices: Sequence[str], folders: Folders) -> tuple[dict[str, Any], dict[str, str]]:
     searchpath = ",".join(quote(f"file://{path}") for path in folders.paths)
     try:
         with _isolate_hydra():
@@ -72,7 +104,7 @@ def read_trees(group: str, files: Collection[Path], folders: Folders) -> tuple[d
     checked = {file: check_file(group, file, folders) for file in files}
     problems = [problem for found in checked.values() for problem in found]
     files = [file for file, found in checked.items() if not found]
-    found = {file: tree for file in files if (tree := _read_plain(file, file.stat().st_mtime_ns)) is not None}
+    found = {file: tree for file in files if (tree := _read_plain(file)) is not None}
     named = {file: name for file in files if file not in found and (name := folders.name(group, file))}
     try:
         found |= _compose_together(group, named, folders)
@@ -116,10 +148,22 @@ def check_file(group: str, file: Path, folders: Folders) -> list[Problem]:
     return found
 
 
+def read_alone(file: Path) -> dict[str, Any] | None:
+    """Return the content of a checked file that Hydra would add to its group as it stands; None if only Hydra can tell."""
+    tree = _read_plain(file)
+    return None if tree is None or "@package" in yaml_files.read_text(file) else tree
+
+
 def _compose_together(group: str, named: Mapping[Path, str], folders: Folders) -> dict[Path, Any]:
-    choices = [f"+{group}@content.c{number}={name}" for number, name in enumerate(named.values())]
-    tree = compose_tree(["~suite", "~cluster", *choices], folders)[0] if named else {}
-    return {file: tree.get("content", {}).get(f"c{number}") for number, file in enumerate(named)}
+    key: tuple[str | Path, ...] = (group, *folders.paths)
+    known = {} if _remembered is None else _remembered.files.setdefault(key, {})
+    files = [file for file in named if file not in known]
+    choices = [f"+{group}@content.c{number}={named[file]}" for number, file in enumerate(files)]
+    tree = compose_tree(["~suite", "~cluster", *choices], folders)[0] if files else {}
+    found = {file: tree.get("content", {}).get(f"c{number}") for number, file in enumerate(files)}
+    if _remembered is not None:
+        known |= found
+    return {file: known[file] if file in known else found[file] for file in named}
 
 
 def to_plain(config: Any) -> Any:
@@ -153,14 +197,22 @@ def label_file(file: Path) -> str:
     return str(file)
 
 
-@lru_cache(maxsize=1024)
-def _read_plain(file: Path, modified: int) -> dict[str, Any] | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
-    """Return the content of a file that is a mapping without a defaults list; else None."""
-    try:
-        tree = to_plain(OmegaConf.load(file))
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError):
-        return None  # read again with Hydra, or as a foreign file, for the error message
-    return tree if isinstance(tree, dict) and "defaults" not in tree else None
+def _read_plain(file: Path) -> dict[str, Any] | None:
+    """Return the content of a file that is a mapping of plain values, without a defaults list, interpolations or a package; else None.
+
+    What is None is read again by OmegaConf or Hydra.
+    """
+    content = yaml_files.read(file)
+    return content if isinstance(content, dict) and "defaults" not in content and _is_plain(content) else None
+
+
+def _is_plain(node: Any) -> bool:
+    """Return whether OmegaConf would keep a value as it is."""
+    if isinstance(node, dict):
+        return all(type(key) in (str, int, float, bool) and _is_plain(value) for key, value in node.items())
+    if isinstance(node, list):
+        return all(map(_is_plain, node))
+    return (type(node) is str and "${" not in node) or type(node) in (int, float, bool, NoneType)
 
 
 def _read_file(file: Path, group: str) -> Any:

@@ -122,7 +122,7 @@ def _find_definition(path: str) -> ast.stmt | None:
         return None
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return _InlineAliases(module).visit(node)  # type: ignore[no-any-return]
+            return _InlineAliases(module).visit(node)  # type: ignore[no-any-return]  # again and again: what is inlined stays
     try:
         _locate(path)
     except Undeclared as error:
@@ -177,10 +177,15 @@ def _parse_module(module: str) -> list[ast.stmt] | None:
     """Return the statements of a module; None if it is not a plain source file. Raises Undeclared if it cannot be parsed."""
     file = _find_module_file(module)
     try:
-        return ast.parse(file.read_bytes()).body if file else None  # as bytes, so that Python honours the file's coding line
+        return _parse_file(file, file.stat().st_mtime_ns) if file else None
     except SyntaxError as error:
         at = f" in line {error.lineno}" if error.lineno else ""
         raise Undeclared(f"{module} has a syntax error{at}: {error.msg}") from None
+
+
+@lru_cache(maxsize=256)
+def _parse_file(file: Path, modified: int) -> list[ast.stmt]:  # noqa: ARG001 - part of the cache key: a changed file is read again
+    return ast.parse(file.read_bytes()).body  # as bytes, so that Python honours the file's coding line
 
 
 def _find_module_file(module: str) -> Path | None:

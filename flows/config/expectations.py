@@ -54,7 +54,7 @@ def read(file: Path) -> Expectations:
     """Read the expectations in `file`. Raises ConfigError with all of its problems: YAML, keys, outcomes, duplicate names."""
     label = compose.label_file(file)
     try:
-        data = {**found} if isinstance(found := yaml_files.read(file), dict) else found or {}
+        data = {**found} if isinstance(found := yaml_files.read(file, unique=False), dict) else found or {}
         root = yaml.compose(yaml_files.read_text(file), Loader=yaml.SafeLoader)
     except yaml_files.Unreadable as error:
         raise ConfigError(Problem(f"{label}:{error.line}" if error.line else label, f"cannot be read: {error}")) from None

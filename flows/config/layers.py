@@ -108,7 +108,7 @@ def _find_line(file: Path, keys: Keys) -> int:
 @lru_cache(maxsize=64)
 def _parse_nodes(file: Path, modified: int) -> yaml.Node | None:  # noqa: ARG001 - part of the cache key: a changed file is read again
     try:
-        yaml_files.read(file)
+        yaml_files.read(file, unique=False)
         return yaml.compose(yaml_files.read_text(file), Loader=yaml.SafeLoader)
     except (yaml_files.Unreadable, yaml.YAMLError):
         return None

@@ -123,16 +123,16 @@ def _get_defaults(names: Collection[str | int]) -> dict[str, Any]:
 
 def _compose_parts(asked: Request) -> dict[str, Layers]:
     """Compose `root` (pipeline.yaml with cluster and stages) and, unless its choice failed, `suite`."""
+    if problems := [problem for group, file in asked.files.items() for problem in compose.check_file(group, file, asked.folders)]:
+        raise ConfigError(problems)
     choices = []
     for group in ("suite", "cluster"):
         file = asked.files.get(group)
-        name = asked.folders.name(group, file) if file else None
+        name = asked.folders.name(group, file) if file and not (group == "suite" and compose.read_alone(file)) else None
         if name:
             choices.append(f"{group}={name}")
         elif file or group in asked.failed or (group == "suite" and asked.models):
             choices.append(f"~{group}")
-    if problems := [problem for group, file in asked.files.items() for problem in compose.check_file(group, file, asked.folders)]:
-        raise ConfigError(problems)
     tree, chosen = compose.compose_tree(choices, asked.folders)
     own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
     root = Layers.of(Layer(compose.label_file(compose.PIPELINE), own, file=compose.PIPELINE))

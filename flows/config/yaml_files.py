@@ -8,10 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf._utils import get_yaml_loader
 
 from lowering import files
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
+
+
+class Loader(_BASE):  # type: ignore[misc]
+    """Reads scalars as OmegaConf does, so that a file means the same with and without Hydra."""
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
+
+class UniqueLoader(Loader):
+    """Refuses duplicate keys, as OmegaConf does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 LARGEST = 4 << 20  # bytes of a file
 DEEPEST = 60  # nested collections; deeper ones exhaust the stacks of YAML's and OmegaConf's readers
 MOST = 200_000  # values of a file, counting those that an alias repeats
@@ -25,13 +47,16 @@ class Unreadable(Exception):
         super().__init__(cause)
 
 
-def read(file: Path) -> Any:
-    """Return the content of a file, which must not be changed: it is cached. Raises Unreadable."""
+def read(file: Path, unique: bool = True) -> Any:
+    """Return the content of a file, which must not be changed: it is cached. Raises Unreadable.
+
+    unique: refuse duplicate keys; else the last one counts.
+    """
     try:
         stamp = file.stat()
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
-    found = _read(file, stamp.st_mtime_ns, stamp.st_size)
+    found = _read(file, unique, stamp.st_mtime_ns, stamp.st_size)
     if isinstance(found, Unreadable):
         raise Unreadable(str(found), found.line)
     return found
@@ -52,10 +77,10 @@ def read_text(file: Path) -> str:
         raise Unreadable(f"is not UTF-8: {error.reason} {content[error.start]:#04x}", content[: error.start].count(b"\n") + 1) from None
 
 
-def load(text: str) -> Any:
+def load(text: str, loader: Any = UniqueLoader) -> Any:
     """Return the content of a YAML text. Raises Unreadable."""
     try:
-        return yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe loader
+        return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
         raise Unreadable(f"is not valid YAML: {error.problem}", error.problem_mark.line + 1 if error.problem_mark else 0) from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:  # also of constructors: dates, long numbers
@@ -63,12 +88,12 @@ def load(text: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _read(file: Path, _modified: int, _size: int) -> Any:
+def _read(file: Path, unique: bool, _modified: int, _size: int) -> Any:
     """Return the content of a file, or the error."""
     try:
         text = read_text(file)
         _count(text)
-        return load(text)
+        return load(text, UniqueLoader if unique else Loader)
     except Unreadable as error:
         return error
 
@@ -104,7 +129,7 @@ def _count(text: str) -> None:
 
 def _parse(text: str) -> Iterator[Any]:
     try:
-        yield from yaml.parse(text, Loader=LOADER)
+        yield from yaml.parse(text, Loader=_BASE)
     except yaml.MarkedYAMLError as error:
         raise Unreadable(f"is not valid YAML: {error.problem}", error.problem_mark.line + 1 if error.problem_mark else 0) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lowering import pipeline
+from lowering import ladder, pipeline
 from lowering.errors import Problem
 from lowering.job import Job
 from lowering.record.measure import HIGH_WATER, read_peak_bytes, reset_peak
@@ -24,18 +24,18 @@ def run(folder: Path, until: str | None = None, **stages: Any) -> tuple[JobResul
 
 
 def test_check_accepts_a_stage_that_stays_at_its_level() -> None:
-    assert pipeline.check(GOOD) == []
+    assert ladder.check(GOOD) == []
 
 
 def test_check_names_every_break_of_the_ladder() -> None:
-    problems = pipeline.check({"torch": toys.ToTorch(), "export": toys.Export(), "verify": toys.Verify()})
+    problems = ladder.check({"torch": toys.ToTorch(), "export": toys.Export(), "verify": toys.Verify()})
     assert [problem.place for problem in problems] == ["stages.torch", "stages.export", "stages.verify"]
     assert "takes torchscript, but the job's entry gives model" in str(problems[0])
     assert "move it after torch" in problems[2].fix
 
 
 def test_check_refuses_an_empty_pipeline() -> None:
-    assert [problem.place for problem in pipeline.check({})] == ["stages"]
+    assert [problem.place for problem in ladder.check({})] == ["stages"]
 
 
 def test_an_ok_job_saves_and_counts_every_stage(tmp_path: Path) -> None:
