@@ -44,9 +44,10 @@ from flows.config.document import Nightly
 from flows.config.overrides import quote
 from flows.config.plan import Plan
 from flows.engine import prefect_artifacts
-from flows.history import publish
+from flows.history import publish, tracker, trackers
 from flows.output import REPORT
 from flows.report import report
+from flows.report.terminal import escape
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.plain import from_plain
@@ -76,7 +77,8 @@ def night(suite: str | None = None, select: str | None = None) -> State[Any]:
     text = summarize(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
     create_markdown_artifact(text, key=prefect_artifacts.make_key("night", data["suite"]), description=folder.name)
-    refused = post(text, folder, from_plain(Nightly, run.plan.config.get("nightly") or {}), read_webhook())
+    settings = from_plain(Nightly, run.plan.config.get("nightly") or {})
+    refused = [*post(text, folder, settings, read_webhook()), *track(folder, settings)]
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])
     regressed = any(told["regression"] for told in _read_changes(folder).values())
     return Failed(message=said) if regressed or not data["as_expected"] or refused else Completed(message=said)
@@ -144,6 +146,20 @@ def post(text: str, folder: Path, settings: Nightly, webhook: str | None) -> lis
                 refused.append(f"the command for the summary exited with status {done.returncode}: {done.stderr.strip()[-300:]}")
         except (OSError, subprocess.TimeoutExpired) as error:
             refused.append(f"the command for the summary failed: {error}")
+    for problem in refused:
+        print(f"shapeline: {problem}", file=sys.stderr)
+    return refused
+
+
+def track(folder: Path, settings: Nightly) -> list[str]:
+    """Open, update and close the tickets of the run in `folder`, print each action, and return a message for each one that failed."""
+    if settings.tracker.kind is None:
+        return []
+    try:
+        built = None if settings.tracker.dry_run else trackers.build(settings.tracker)
+        refused = tracker.follow(folder, built, lambda text: print(f"tracker: {escape(text)}", flush=True))
+    except ConfigError as error:
+        refused = [str(problem) for problem in error.problems]
     for problem in refused:
         print(f"shapeline: {problem}", file=sys.stderr)
     return refused

@@ -54,7 +54,7 @@ def _build_reader(kind: Any) -> Callable[[Any], Any]:
         return _build_optional_reader(inner[0]) if inner else _return_unchanged
     if origin in (tuple, Sequence):
         return _build_tuple_reader(arguments[0])
-    if arguments and (is_dataclass(arguments[-1]) or hasattr(arguments[-1], "read_plain")):
+    if origin in (Mapping, dict) and _build_reader(arguments[-1]) is not _return_unchanged:
         return _build_mapping_reader(arguments[-1])
     return _return_unchanged
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from flows.command import targets
 from flows.command.arguments import NEWEST, add_output, make_parser
 from flows.command.exits import OK, UNEXPECTED
-from flows.command.printing import escape
 from flows.history import changes, database, publish
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report.dashboard import page
+from flows.report.terminal import escape
 from flows.runs import shapes
 from lowering import files
 from lowering.errors import ConfigError, Problem

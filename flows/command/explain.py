@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.command import targets
 from flows.command.arguments import make_job_parser
 from flows.command.exits import OK
-from flows.command.printing import escape
+from flows.report.terminal import escape
 from lowering.errors import ConfigError, Problem
 from lowering.symbols import SymbolRecord, views
 from lowering.symbols.schema import FILE

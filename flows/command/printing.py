@@ -9,6 +9,7 @@ from typing import Any
 from flows.config import declarations, expansion
 from flows.config.plan import Plan
 from flows.config.suite import VARIANT
+from flows.report.terminal import escape
 from lowering.errors import Problem, suggest
 from lowering.model import Symbol
 from lowering.recipe import TARGET
@@ -60,14 +61,6 @@ def render_problems(found: Sequence[Problem]) -> str:
         fix = f" ({problem.fix})" if problem.fix else ""
         lines += [f"  {_shorten(problem.place)}", f"      {_shorten(f'{problem.cause}{fix}')}"]
     return escape("\n".join(lines))
-
-
-def escape(text: str) -> str:
-    """Return text with characters that would act on a terminal or change the order of letters as escapes: `\\x1b`, `\\u202e`."""
-    if text.isprintable() or all(character.isprintable() or character in "\n\t" for character in text):
-        return text
-    return "".join(character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
-                   for character in text)
 
 
 def _shorten(text: str, limit: int = 4000) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.command import printing, targets
+from flows.command import targets
 from flows.command.arguments import make_run_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.history import publish
 from flows.output import REPORT
 from flows.report import report
+from flows.report.terminal import escape
 from flows.runs import record, shapes
 from lowering.errors import ConfigError
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = targets.find_run(options.run, options.output)
     markdown = publish.write(record.load(folder), _read_seconds(folder / REPORT))
     text = (folder / REPORT if options.json else markdown).read_text(encoding="utf-8")
-    print(text if options.json else printing.escape(text), end="")
+    print(text if options.json else escape(text), end="")
     return OK if report.is_as_expected(folder) else UNEXPECTED
 
 

@@ -63,8 +63,25 @@ class SymbolLog:
 
 
 @dataclass(frozen=True)
+class TrackerSettings:
+    """Where nights open, update and close a ticket per cause of failures. kind: null for nowhere.
+
+    github: issues of `repository` (owner/name) with `labels`, by the API at `url`; SHAPELINE_TRACKER_TOKEN holds its token.
+    command: a shell command that reads an action as JSON on stdin, and prints the name of an opened ticket.
+    webhook: SHAPELINE_TRACKER_URL receives an action as JSON, and answers {"ticket": NAME}. dry_run: only print the actions.
+    """
+
+    kind: Literal["github", "command", "webhook"] | None = None
+    repository: str | None = None
+    url: str = "https://api.github.com"
+    labels: tuple[str, ...] = ("shapeline",)
+    command: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
 class Nightly:
-    """The schedule of `shapeline nightly`: five cron fields in a time zone, and receivers of the summary.
+    """The schedule of `shapeline nightly`: five cron fields in a time zone, receivers of the summary, and the tracker of its failures.
 
     webhook: refused, because it is a secret: SHAPELINE_WEBHOOK holds it. command: a shell command that receives it on stdin.
     """
@@ -73,6 +90,7 @@ class Nightly:
     timezone: str = "UTC"
     webhook: str | None = None
     command: str | None = None
+    tracker: TrackerSettings = TrackerSettings()
 
 
 @dataclass(frozen=True)

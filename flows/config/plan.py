@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ class Plan:
         return bool(self.config.get("cache", True))
 
 
+def _check_tracker(settings: Mapping[str, Any] | None, place: Callable[[str], str]) -> list[Problem]:
+    """Return the problems of `nightly.tracker`: what its kind needs, and does not have."""
+    settings = settings or {}
+    kind, repository = settings.get("kind"), settings.get("repository") or ""
+    if kind == "github" and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        cause = f"'{repository}' is not the name of a repository" if repository else "is needed by the kind github"
+        return [Problem(place("repository"), cause, "write it as owner/name")]
+    if kind == "github" and not settings.get("labels", True):
+        return [Problem(place("labels"), "is empty, and open tickets are found by label", "name at least one")]
+    if kind == "command" and not settings.get("command"):
+        return [Problem(place("command"), "is needed by the kind command", "name a shell command")]
+    return []
+
+
 def plan(texts: Sequence[str] = ()) -> Plan:
     """Return the plan of pipeline.yaml with overrides in Hydra's grammar. Raises ConfigError with every problem found."""
     asked, problems = request.read(texts)
@@ -70,6 +85,7 @@ def plan(texts: Sequence[str] = ()) -> Plan:
     if (document.get("nightly") or {}).get("webhook"):
         fix = "export SHAPELINE_WEBHOOK=URL, or make a Prefect Secret shapeline-webhook"
         problems.append(Problem(root.place(("nightly", "webhook")), "is a secret, and would be written into every record", fix))
+    problems += _check_tracker((document.get("nightly") or {}).get("tracker"), lambda key: root.place(("nightly", "tracker", key)))
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)

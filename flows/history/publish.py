@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.history import changes, database
+from flows.history import causes, changes, database
+from flows.history.causes import Cause
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report import report
@@ -17,6 +18,8 @@ from flows.runs import record, shapes
 from flows.runs.record import Record
 from lowering import files
 from lowering.errors import ConfigError, InfraError, Problem, Untrusted
+from lowering.plain import to_plain
+from lowering.record.result import JobResult
 
 CHANGES, INDEX, BASELINES = "changes.json", "index.html", "baselines.json"
 NAMED = 6  # maximum number of jobs named in a command
@@ -26,18 +29,36 @@ SHOWN = 30  # number of runs in the trend of a run's page
 def write(run: Record, seconds: float | None = None) -> Path:
     """Write the report of a run in all formats, with comparisons to earlier runs. Return the path of report.md.
 
-    Raises OSError and InfraError.
+    Raises OSError and InfraError, and ConfigError if the file of the causes is damaged.
     """
     results = run.results()
-    data = report.write_results(run, results, seconds)
     runs = run.folder.parent
-    context: dict[str, Any] = {}
-    if runs.name == RUNS:  # a run copied elsewhere has no other runs to compare with
-        context = _compare_with_others(run, runs, data)
+    beside = runs.name == RUNS  # a run copied elsewhere has no other runs to compare with
+    known, damage = _follow_causes(run, results) if beside else ({}, None)
+    data = report.write_results(run, results, seconds, list(map(describe_cause, known.values())))
+    context: dict[str, Any] = {"causes": data["causes"]}
+    if beside:
+        context |= _compare_with_others(run, runs, data)
     if failed := report.find_unexpected(results):
         context["again"] = _make_command(run, [result.id for result in failed])
     report_page.write(run, results, data, context)
+    if damage:
+        raise damage
     return run.folder / report.MARKDOWN
+
+
+def _follow_causes(run: Record, results: Sequence[JobResult]) -> tuple[dict[str, Cause], ConfigError | None]:
+    """Return the known causes of a run's failures, and the error that kept them from being read: the report is written without them."""
+    try:
+        return causes.follow(run, results), None
+    except ConfigError as error:
+        return {}, error
+
+
+def describe_cause(cause: Cause) -> dict[str, Any]:
+    """Return a cause as data of report.json: its id and signature, its notes, and its ticket if it has one."""
+    ticket = cause.ticket and {"ref": cause.ticket.ref, "open": cause.ticket.open}
+    return {"id": cause.id, "signature": cause.signature, "notes": to_plain(cause.notes), "ticket": ticket}
 
 
 def _make_command(run: Record, failed: list[str]) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from flows.report.markdown import table
+from lowering import files
 from lowering.record.result import JobResult
 
 _RULES = (
@@ -31,3 +36,31 @@ def generalize(cause: str) -> str:
     for pattern, word in _RULES:
         cause = pattern.sub(word, cause)
     return cause.strip()[:200]
+
+
+def make_id(signature: str) -> str:
+    """Return the short name of a cause, by which commands and tickets refer to it."""
+    return hashlib.sha256(files.encode(signature)).hexdigest()[:8]
+
+
+def render_lines(results: Sequence[JobResult], causes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the table of the causes in report.md: jobs, notes and ticket of each. causes: as in report.json."""
+    known = {cause["signature"]: cause for cause in causes}
+    jobs: dict[str, int] = {}
+    for result in results:
+        if signature := make_signature(result):
+            jobs[signature] = jobs.get(signature, 0) + 1
+    rows = []
+    for signature, count in sorted(jobs.items(), key=lambda item: -item[1]):
+        cause = known.get(signature, {})
+        ticket = cause.get("ticket")
+        rows.append({
+            "cause": f"`{make_id(signature)}`",
+            "jobs": count,
+            "failure": signature,
+            "ticket": f"{ticket['ref']}{'' if ticket['open'] else ' (closed)'}" if ticket else "",
+            "notes": "\n".join(f"{note['text']} ({note['by']}, {note['at'][:10]})" for note in cause.get("notes", ())),
+        })  # fmt: skip
+    if rows:
+        yield ""
+        yield from table(rows)

@@ -33,12 +33,16 @@ def write(run: Record, seconds: float | None = None) -> Path:
     return run.folder / MARKDOWN
 
 
-def write_results(run: Record, results: Sequence[JobResult], seconds: float | None) -> dict[str, Any]:
-    """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError."""
+def write_results(run: Record, results: Sequence[JobResult], seconds: float | None,
+                  causes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Write report.json, report.md and the exports from `results`, and return the data of report.json. Raises OSError.
+
+    causes: what is known of the causes of failures from all runs, as `publish.describe_cause` makes it.
+    """
     shapes.check(shapes.Whole, run.data, run.folder / record.RUN)
     data = to_json(run, results, seconds)
     data |= {"flaky": flaky.find_flaky(run, results), "by_axis": by_axis.make_tables(data["jobs"]),
-             "blockers": [blocker.to_json() for blocker in blockers.find_blockers(results)]}
+             "blockers": [blocker.to_json() for blocker in blockers.find_blockers(results)], "causes": list(causes)}
     rows = [files.encode_json(job, indent=None) for job in data["jobs"]]
     files.write_bytes(run.folder / REPORT, files.encode(_format_rows(data, rows)))
     exports.write(run.folder, data, rows)
@@ -145,6 +149,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
         yield "## Not as expected"
         yield ""
         yield f"Run them again: `{record.make_rerun_command(run, [result.id for result in failed])}`"
+        yield from clusters.render_lines(results, told["causes"])
         for result in failed:
             yield ""
             yield from render_page(result, run.job_folder(result.id).relative_to(run.folder).as_posix(), "###")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.command.printing import escape
 from flows.config import yaml_files
 from flows.config.plan import plan
 from flows.report.exports import _format_csv_row
+from flows.report.terminal import escape
 from lowering.errors import ConfigError
 from lowering.fitting import find_misfit
 from lowering.record.result import JobResult, explain_misfit
