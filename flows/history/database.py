@@ -16,13 +16,15 @@ from lowering.errors import ConfigError
 from lowering.record.result import UNJUDGED
 
 DATABASE = "history.db"
-VERSION = 2
+KEPT = ("dynamic", "merged", "derived")  # verdicts of dims that are still dynamic
+VERSION = 3
 TABLES = """
 create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer,
-                   stage_seconds real,
+                   stage_seconds real, cached integer,
                    peak integer, ir_bytes integer, commit_id text, outcomes text);
 create table jobs (run text, job text, model text, outcome text, good integer, stage text, seconds real, peak integer, ir_bytes integer,
-                   signature text, cached integer, primary key (run, job));
+                   signature text, cached integer, costs text, cost_seconds real, cost_peak integer, level text, dims_kept integer,
+                   dims integer, error real, digest text, primary key (run, job));
 create index by_signature on jobs (signature) where signature != '';
 """
 
@@ -52,27 +54,18 @@ def open_database(runs: Path) -> Iterator[sqlite3.Connection]:
 
 
 def read_trend(connection: sqlite3.Connection, suite: str | None = None, limit: int = 60, until: str = "9999") -> list[dict[str, Any]]:
-    """Return runs, newest first, of all suites or of `suite`. until: leave out runs that started later than this time."""
+    """Return runs, newest first, of all suites or of `suite`. until: leave out runs that started later than this time.
+
+    stage_seconds, peak: what the stages cost when they last ran; cached: the number of jobs with stages taken from the store.
+    """
     found = connection.execute(
-        "select run, suite, started, seconds, jobs, unexpected, stage_seconds, peak, ir_bytes, commit_id, outcomes from runs "
+        "select run, suite, started, seconds, jobs, unexpected, stage_seconds, cached, peak, ir_bytes, commit_id, outcomes from runs "
         "where (? is null or suite = ?) and started <= ? order by started desc, run desc limit ?",
         (suite, suite, until, limit),
     )
-    names = ("run", "suite", "started", "seconds", "jobs", "unexpected", "stage_seconds", "peak", "ir_bytes", "commit", "outcomes")
+    names = ("run", "suite", "started", "seconds", "jobs", "unexpected", "stage_seconds", "cached", "peak", "ir_bytes", "commit",
+             "outcomes")  # fmt: skip
     return [{**dict(zip(names, row, strict=True)), "outcomes": json.loads(row[-1])} for row in found]
-
-
-def read_models(connection: sqlite3.Connection, limit: int = 60) -> list[dict[str, Any]]:
-    """Return every model of every suite, with a point for each of its last runs, oldest first. Jobs without a verdict are left out."""
-    found = connection.execute(f"""
-        select runs.suite, jobs.model, runs.started, count(*), sum(jobs.good), sum(jobs.seconds),
-               max(jobs.peak), sum(jobs.ir_bytes)
-        from jobs join runs using (run) where jobs.outcome not in ({', '.join('?' * len(UNJUDGED))})
-        group by runs.run, jobs.model order by runs.started""", UNJUDGED)
-    points: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for suite, model, *values in found:
-        points.setdefault((suite, model), []).append(dict(zip(("started", "jobs", "ok", "seconds", "peak", "ir"), values, strict=True)))
-    return [{"suite": suite, "model": model, "points": told[-limit:]} for (suite, model), told in sorted(points.items())]
 
 
 def find_first_seen(connection: sqlite3.Connection, suite: str) -> dict[str, dict[str, str]]:
@@ -139,24 +132,35 @@ def _synchronize(connection: sqlite3.Connection, runs: Path) -> None:
     there = {path.parent.name: path for path in runs.glob(f"*/{REPORT}") if not path.parent.is_symlink()}
     for run in known.keys() - there.keys():
         _forget(connection, run)
-    for run, path in there.items():
+    for run, path in sorted(there.items()):  # by time, as what a stage cost is known from earlier runs
         stamp = path.lstat().st_mtime_ns
         if known.get(run) == stamp:
             continue
         _forget(connection, run)
         try:
             data = shapes.read_report(path)
-            rows = [_make_row(run, job) for job in data["jobs"]]
+            costs = _read_costs(connection, data["suite"], data["started"])
+            rows = [_make_row(run, job, costs.get(job["id"], {})) for job in data["jobs"]]
         except ConfigError:
             continue  # damaged, or not a report of this version: skip it
         _remember(connection, run, stamp, data, rows)
+
+
+def _read_costs(connection: sqlite3.Connection, suite: str, started: str) -> dict[str, dict[str, list[Any]]]:
+    """Return what each stage of each job cost when it last ran in the suite before `started`: by job and stage, [seconds, peak bytes]."""
+    found = connection.execute(
+        "select jobs.job, jobs.costs, max(runs.started) from jobs join runs using (run) "
+        "where runs.suite = ? and runs.started < ? and jobs.costs != '{}' group by jobs.job",
+        (suite, started),
+    )
+    return {job: json.loads(costs) for job, costs, _ in found}
 
 
 def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mapping[str, Any], rows: list[tuple[Any, ...]]) -> None:
     wrong = sum(not _is_as_expected(job) and job["outcome"] not in UNJUDGED for job in data["jobs"])
     commit = ((data.get("environment") or {}).get("git") or {}).get("commit")
     connection.execute(
-        "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"insert into runs values ({_mark(13)})",
         (
             run,
             stamp,
@@ -165,19 +169,30 @@ def _remember(connection: sqlite3.Connection, run: str, stamp: int, data: Mappin
             data["seconds"],
             len(rows),
             wrong,
-            sum(row[6] for row in rows),
-            max((row[7] for row in rows if row[7]), default=None),
+            sum(row[12] or 0 for row in rows),
+            sum(row[10] for row in rows),
+            max((row[13] for row in rows if row[13]), default=None),
             sum(row[8] for row in rows),
             commit,
             json.dumps(data["outcomes"]),
         ),
     )
-    connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.executemany(f"insert into jobs values ({_mark(19)})", rows)
 
 
-def _make_row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
-    size = sum(level["size"] for level in job.get("levels", ()))
+def _mark(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _make_row(run: str, job: Mapping[str, Any], earlier: Mapping[str, list[Any]]) -> tuple[Any, ...]:
+    """Return the row of a job. earlier: what its stages cost before, which counts for those that were taken from the store."""
+    levels = job.get("levels", ())
     cached = any(stage["cache"] == "hit" for stage in job["stages"])
+    costs = {stage["name"]: [stage["seconds"], stage["peak_rss_bytes"]] if stage["cache"] != "hit" else earlier.get(stage["name"])
+             for stage in job["stages"]}  # fmt: skip
+    known = {name: cost for name, cost in costs.items() if cost}
+    dims = (job.get("symbols") or {}).get("requested") or ()
+    error = (job.get("verify") or {}).get("max_rel")
     return (
         run,
         job["id"],
@@ -187,9 +202,17 @@ def _make_row(run: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
         job["stage"],
         job["seconds"],
         job["peak_rss_bytes"],
-        size,
+        sum(level["size"] for level in levels),
         job.get("signature", ""),
         cached,
+        json.dumps({**earlier, **known}),  # those of later stages, for when the job gets there again
+        sum(cost[0] for cost in known.values()) if known else None,
+        max((cost[1] for cost in known.values() if cost[1]), default=None),
+        levels[-1]["stem"].split("-", 1)[-1] if levels else "",
+        sum(dim["verdict"] in KEPT and not dim.get("lost_at") for dim in dims),
+        len(dims),
+        error if isinstance(error, int | float) else None,
+        levels[-1]["digest"] if levels else "",
     )
 
 

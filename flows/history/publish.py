@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.history import causes, changes, database
+from flows.history import causes, changes, database, nights
 from flows.history.causes import Cause
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
@@ -128,7 +128,9 @@ def write_index(runs: Path, known: sqlite3.Connection) -> None:
         "title": "Shapeline runs",
         "suite": "all runs",
         "runs": database.read_trend(known, limit=400),
-        "models": database.read_models(known),
+        "nights": nights.read_nights(known),
+        "models": nights.read_models(known),
+        "columns": nights.COLUMNS,
     }
     files.write_bytes(runs / INDEX, files.encode(page.render("Shapeline runs", payload)))
 

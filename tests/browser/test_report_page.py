@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from tests.browser.conftest import Watched
 from tests.browser.told import ENDED, GOOD, HOSTILE, HOSTILE_JOBS, MARKUP, MIXED
@@ -65,7 +68,7 @@ def test_failures_of_one_cause_are_one_cluster_with_the_run_that_saw_it_first(wa
     cluster = page.locator(".cluster", has_text="ended as mismatch in layer N")
     assert "first seen in this run" in cluster.inner_text()
     cluster.locator("summary").click()
-    cluster.get_by_role("button").click()
+    cluster.get_by_role("button", name="in the table").click()
     assert rows(page).count() == 1
 
 
@@ -288,6 +291,32 @@ def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
     assert "bert" in page.locator("#models").inner_text()
     page.locator("#runs tbody a").first.click()
     page.wait_for_selector(".headline")
+
+
+def test_the_index_tells_the_last_nights_and_the_course_of_a_model(watched: Watched, tmp_path: Path) -> None:
+    jobs = [InventedJob("bert"), InventedJob(MARKUP)]
+    broken = {"outcome": "error", "stage": "torch", "problem": "no lowering"}
+    for night in range(20):
+        bert = replace(jobs[0], **broken) if night in (17, 18) else replace(jobs[0], cache="hit", seconds=0.0) if night == 19 else jobs[0]
+        invent(tmp_path, [bert, *jobs[1:]], started=datetime(2026, 11, 1 + night, tzinfo=UTC))
+    page = watched.open(tmp_path / "runs" / "index.html")
+    nights = page.locator("#nights tbody tr")
+    assert nights.count() == 14
+    assert [nights.nth(row).locator("td").all_inner_texts()[3:6] for row in range(3)] == [["0", "0", "1"], ["0", "1", "0"], ["1", "0", "0"]]
+    assert "4.00 s*" in page.locator("#models tbody tr", has_text="bert").inner_text()  # every stage from the store: the last measured time
+    page.get_by_role("link", name="bert", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#course")
+    course = page.locator("#course tbody tr")
+    assert course.count() == 20
+    assert "bert--default: fixed" in course.nth(0).inner_text() and "torchscript" in course.nth(1).inner_text()
+    assert "fails: error in torch: no lowering" in course.nth(2).inner_text()
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("link", name="All runs").click()
+    page.get_by_role("link", name=MARKUP, exact=True).click()
+    page.wait_for_selector("#course")
+    assert page.locator("h1").inner_text() == MARKUP
 
 
 def test_the_page_of_two_runs_compared_shows_hostile_names_as_text(watched: Watched, run: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.nights import InventedJob, invent
 from flows.__main__ import main
 from flows.history import database, publish, retention
+from flows.history import nights as nights_of
 from flows.history.database import open_database
 from flows.runs import record
 
@@ -43,7 +44,7 @@ def test_the_trend_has_every_run_newest_first(runs: Path) -> None:
         trend = database.read_trend(known, "zoo")
     assert [run["run"] for run in trend] == names(runs)[::-1]
     assert [run["unexpected"] for run in trend] == [1, 0, 0, 1, 0]
-    assert trend[0]["stage_seconds"] == pytest.approx(8.0)
+    assert trend[0]["stage_seconds"] == pytest.approx(4.0 + 0.65 * 4.0)  # one job stopped at torch
     assert all(run["ir_bytes"] > 1000 for run in trend)
 
 
@@ -53,13 +54,41 @@ def test_a_failure_knows_the_run_that_had_it_first(runs: Path) -> None:
     assert {signature: told["run"] for signature, told in seen.items()} == {"error in torch: no lowering of layer N": names(runs)[1]}
 
 
+def test_a_stage_from_the_store_costs_what_it_did_when_it_last_ran(tmp_path: Path) -> None:
+    hit = [InventedJob("mlp", seconds=0.0, peak=1 << 20, cache="hit"), InventedJob("bert", seconds=2.0)]
+    for number, jobs in enumerate((GREEN, hit, GREEN[1:])):
+        invent(tmp_path, jobs, started=FIRST + timedelta(days=number))
+    with open_database(tmp_path / "runs") as known:
+        trend = database.read_trend(known, "zoo")[::-1]
+        models = {model["model"]: [dict(zip(nights_of.COLUMNS, point, strict=True)) for point in model["points"]] for model in nights_of.read_models(known)}
+    assert [(run["stage_seconds"], run["cached"]) for run in trend] == [(pytest.approx(12.0), 0), (pytest.approx(6.0), 1), (pytest.approx(8.0), 0)]
+    assert [(point["seconds"], point["cached"]) for point in models["mlp"]] == [(4.0, 0), (4.0, 1)]
+    assert models["mlp"][0]["peak"] == models["mlp"][1]["peak"]
+    assert models["bert"][1]["changes"] == ["bert--default: 0.2 times the time"]
+
+
+def test_the_nights_of_a_suite_count_new_recurring_and_fixed_failures(runs: Path) -> None:
+    lost = [InventedJob("mlp"), InventedJob("bert", outcome="infra", stage="start", problem="died")]
+    for number, jobs in enumerate((RED, lost, GREEN), 5):
+        invent(runs.parent, jobs, started=FIRST + timedelta(days=number))
+    with open_database(runs) as known:
+        told = nights_of.read_nights(known, 7)
+        course = {model["model"]: model["points"] for model in nights_of.read_models(known)}["bert"]
+    assert [(night["new"], night["recurring"], night["fixed"], night["unjudged"]) for night in told[::-1]] == [
+        (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 1, 0)]  # fmt: skip
+    points = [dict(zip(nights_of.COLUMNS, point, strict=True)) for point in course]
+    assert [point["level"] for point in points] == ["mhlo", "torchscript", "mhlo", "mhlo", "torchscript", "torchscript", "mhlo"]
+    assert points[1]["changes"] == ["bert--default: fails: error in torch: no lowering of layer N"]
+    assert "bert--default: fixed" in points[-1]["changes"]
+
+
 def test_a_lost_or_broken_database_is_made_anew(runs: Path) -> None:
     with open_database(runs) as known:
-        before = database.read_trend(known), database.read_models(known)
+        before = database.read_trend(known), nights_of.read_models(known)
     for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"not a database" * 1000)):
         damage(runs / database.DATABASE)
         with open_database(runs) as known:
-            assert (database.read_trend(known), database.read_models(known)) == before
+            assert (database.read_trend(known), nights_of.read_models(known)) == before
 
 
 def test_runs_that_are_gone_or_new_or_unreadable_are_followed(runs: Path) -> None:
