@@ -79,7 +79,8 @@ class Arbiter:
         """Accepted when each NaN and infinity stands where eager has it, in its own dtype or in float64, and the rest is as near as
         allowed.
         """
-        kinds = [torch.nan_to_num(value, 2.0, 3.0, 4.0) * ~torch.isfinite(value) for value in (got, want, exact.to(want.dtype))]
+        kinds = [torch.nan_to_num(value, 2.0, 3.0, 4.0) * ~torch.isfinite(value)
+                 for value in map(comparison.widen, (got, want, exact.to(want.dtype)))]
         own, float64 = kinds[0] == kinds[1], kinds[0] == kinds[2]
         if not bool((own | float64).all()):
             return replace(found, detail=f"{found.detail}; float64 sides with eager")

@@ -11,6 +11,7 @@ import torch
 from lowering.eager import inputs
 from lowering.errors import Mismatch, Problem, StageFailed
 from lowering.ir import mlir, portable
+from lowering.numerics import comparison
 from lowering.numerics.bench import Bench
 from lowering.numerics.buckets import Bucket, Dispatch, fill_up
 from lowering.numerics.points import Point, Sizes
@@ -142,7 +143,7 @@ def _blame(bench: Bench, executable: Executable, symbol: str, size: int, wrong: 
         changed = fill_up(given[argument.name], padded[argument.name].shape, others[argument.name])
         after = executable.run_padded({**padded, argument.name: changed}, sizes)
         for one, other, declared in zip(before, after, executable.dispatch.results, strict=True):
-            if not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
+            if not comparison.are_equal(one, other):
                 return Problem(f"bucket {bucket}", f"the padding of '{argument.name}' along {symbol} changes '{declared.name}': {detail}",
                                f"sizes of {symbol} must be exact; let the model mask what is padded, or set inputs.{argument.name}.pad")
     return Problem(f"bucket {bucket}", f"'{result}' depends on {symbol} itself, whatever the inputs are padded with: {detail}",

@@ -108,6 +108,16 @@ def _median(tensor: torch.Tensor) -> float:
     return float(sizes.median()) if sizes.numel() else 0.0
 
 
+def are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype have equal elements, where NaN equals NaN."""
+    return torch.equal(torch.nan_to_num(widen(one)), torch.nan_to_num(widen(other)))
+
+
+def widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Return float8 as float32, because torch compares no float8, and other tensors as they are."""
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+
+
 def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comparison:
     """`got` against `want`: |got - want| <= atol + rtol * |want|, integers compared exactly where the tolerance is 0."""
     if got.dtype is not want.dtype:

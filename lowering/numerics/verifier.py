@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from lowering.errors import LoadError
 from lowering.ir import mlir
 from lowering.level import Level, Program
@@ -152,7 +150,7 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
     except LoadError as error:
         return str(error).splitlines()[0]
     for one, other, making in zip(first, second, bench.makings, strict=True):
-        if not making.is_random and not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
+        if not making.is_random and not comparison.are_equal(one, other):
             return "eager disagrees with itself"
     return ""
 

@@ -126,6 +126,17 @@ def compute_in_float(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
     return apply
 
 
+def is_reciprocal_of_others(node: Node) -> bool:
+    """Return whether a reciprocal is of integers or of float64."""
+    return takes_integers(node) or node.meta["val"].dtype is torch.float64
+
+
+def reciprocal(tensor: Tensor) -> Tensor:
+    """Return 1 / tensor. Integers are converted to floats."""
+    tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
+    return torch.div(torch.ones_like(tensor), tensor)
+
+
 def all_true(tensor: Tensor) -> Tensor:
     """Return True for each element."""
     return torch.ones_like(tensor, dtype=torch.bool)
@@ -153,3 +164,32 @@ def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     """Convert real numbers to complex numbers with imaginary parts of 0."""
     real_part = tensor.to(dtype.to_real())
     return torch.complex(real_part, torch.zeros_like(real_part))
+
+
+def saturates(node: Node) -> bool:
+    """Return whether a conversion is to a float8 that eager saturates, of numbers that were not clamped."""
+    source = node.args[0]
+    is_clamped = isinstance(source, Node) and source.target is torch.ops.aten.clamp.default
+    return node.meta["val"].dtype is torch.float8_e4m3fn and changes_dtype(node) and not is_clamped
+
+
+def changes_dtype(node: Node) -> bool:
+    """Return whether a node's result has another dtype than its first argument."""
+    return node.meta["val"].dtype is not node.args[0].meta["val"].dtype  # type: ignore[union-attr]
+
+
+def saturate(tensor: Tensor, dtype: torch.dtype, *_: Any, **__: Any) -> Tensor:
+    """Convert to a float8 without infinities: what is beyond its range becomes its largest number. NaN stays NaN."""
+    most = torch.finfo(dtype).max
+    wide = tensor if tensor.dtype.is_floating_point and tensor.dtype.itemsize > 1 else tensor.to(torch.float32)
+    return torch.clamp(wide, -most, most).to(dtype)
+
+
+def needs_care(node: Node) -> bool:
+    """Return whether a conversion needs more than a convert in StableHLO."""
+    return is_real_to_complex(node) or saturates(node)
+
+
+def convert(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
+    """Convert to complex numbers or to a float8."""
+    return to_complex(tensor, dtype=dtype) if dtype.is_complex else saturate(tensor, dtype)

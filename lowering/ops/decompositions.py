@@ -38,6 +38,7 @@ from lowering.ops import (
     padding,
     polynomials,
     pooling,
+    quantization,
     random,
     resizing,
     sampling,
@@ -191,7 +192,9 @@ TABLE: dict[Any, Row] = {
     aten._linalg_solve_ex.default: Row(linear.solve, _NONE, linear.is_read_without_factors),
     aten.linalg_inv_ex.default: Row(linear.inverse, _NONE, linear.is_read_without_factors),
     aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
-    aten._to_copy.default: Row(arithmetic.to_complex, "constants of complex numbers abort the process", arithmetic.is_real_to_complex),
+    aten._to_copy.default: Row(arithmetic.convert, "constants of complex numbers abort the process, and a float8 does not saturate",
+                               arithmetic.needs_care),
+    **{op: Row(arithmetic.saturate, "a float8 does not saturate", arithmetic.saturates) for op in (aten.to.dtype, aten.to.dtype_layout)},
     aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.has_integer_indices),
     aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.can_put),
     aten.take.default: Row(indexing.take, "negative indices give wrong numbers"),
@@ -244,7 +247,7 @@ TABLE: dict[Any, Row] = {
        for op, sized in _INTERPOLATED.items()},
     aten.erf.default: Row(arithmetic.compute_in_float(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.compute_in_float(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
-    aten.reciprocal.default: Row(arithmetic.compute_in_float(torch.reciprocal), "no lowering of integers", arithmetic.takes_integers),
+    aten.reciprocal.default: Row(arithmetic.reciprocal, "no lowering of integers and of float64", arithmetic.is_reciprocal_of_others),
     aten.isfinite.default: Row(arithmetic.all_true, "no lowering of integers", arithmetic.takes_integers),
     aten.nan_to_num.default: Row(arithmetic.copy_tensor, "no lowering of integers", arithmetic.takes_integers),
     aten.mode.default: Row(sorting.mode, _NONE),
@@ -369,6 +372,8 @@ def choose(node: Node) -> Decomposition | None:
 
 @functools.cache
 def _choose_by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
+    if (arithmetic_of := quantization.find(op)) is not None:
+        return arithmetic_of
     if op.namespace != "aten" or kind_of(op) is not None:
         return None
     if op._schema.name.removesuffix("_data").endswith("_backward"):

@@ -96,8 +96,8 @@ for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.
     _forms = f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor"
     _add_rows(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, "no lowering to StableHLO")
     _add_rows(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.has_unlike_operands)
-_add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", scalars.changes_dtype)
-_add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", scalars.changes_dtype)
+_add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", arithmetic.changes_dtype)
+_add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
 _add_rows("abs", arithmetic.copy_tensor, "no lowering of bytes", reductions.takes_bytes)

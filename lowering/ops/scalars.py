@@ -58,11 +58,6 @@ def make_arithmetic(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return apply
 
 
-def changes_dtype(node: Node) -> bool:
-    """Return whether a node's result has another dtype than its first argument."""
-    return node.meta["val"].dtype is not node.args[0].meta["val"].dtype  # type: ignore[union-attr]
-
-
 def clamp(tensor: Tensor, low: Any = None, high: Any = None) -> Tensor:
     """Clamp integers by floats, in the dtype that both promote to."""
     dtype = tensor.dtype

@@ -45,6 +45,15 @@ def fold(op: Any, rewrite: Rewrite) -> None:
             return
 
 
+def narrow(op: Any, rewrite: Rewrite) -> Any | None:
+    """Multiply int8 as int8: a product of operands that were widened to int32 is a dot of int8 with a result of int32."""
+    if not all(_is(operand, "stablehlo.convert") for operand in op.operands):
+        return None
+    sources = [operand.owner.operands[0] for operand in op.operands]
+    elements = [str(value.type.element_type) for value in (op.results[0], *op.operands, *sources)]
+    return _replaced(op, sources, Numbers.of(op), rewrite) if elements == ["i32", "i32", "i32", "i8", "i8"] else None
+
+
 def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     """(B, M, K) x broadcast(K, N): the right operand is the same in every batch, so the batch dims are plain dims of the left one."""
     left, right = op.operands

@@ -1,0 +1,53 @@
+"""Products of quantized matrices: integers are summed as int32, in which no order of the sum changes the result."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+
+OFFSET = 128  # from uint8 to int8
+
+
+def int_mm(left: Tensor, right: Tensor) -> Tensor:
+    """Compute aten::_int_mm: (M, K) x (K, N) of bytes, as int32.
+
+    The operands are converted to int32 here; the legalization removes the conversions, so that MHLO has a dot of int8. Unsigned bytes are
+    shifted into int8, and a sum over the other operand makes up for it.
+    """
+    first, second = _to_signed(left), _to_signed(right)
+    product = torch.mm(first.to(torch.int32), second.to(torch.int32))
+    if left.dtype is torch.uint8:
+        product = product + OFFSET * right.to(torch.int32).sum(0, keepdim=True, dtype=torch.int32)
+    if right.dtype is torch.uint8:
+        product = product + OFFSET * first.to(torch.int32).sum(1, keepdim=True, dtype=torch.int32)
+    return product
+
+
+def _to_signed(bytes_: Tensor) -> Tensor:
+    return (bytes_.to(torch.int32) - OFFSET).to(torch.int8) if bytes_.dtype is torch.uint8 else bytes_
+
+
+def scaled_int_mm(left: Tensor, right: Tensor, scales: Tensor) -> Tensor:
+    """Compute torchao::int_scaled_matmul: an integer product, scaled by row."""
+    return int_mm(left, right).to(scales.dtype) * scales
+
+
+def scaled_mm(left: Tensor, right: Tensor, scale_left: Tensor, scale_right: Tensor, bias: Tensor | None = None,
+              scale_result: Tensor | None = None, out_dtype: torch.dtype | None = None, use_fast_accum: bool = False) -> Tensor:
+    """Compute aten::_scaled_mm: a product of float8 matrices in float32, with a scale for each operand or its rows."""
+    product = torch.mm(left.to(torch.float32) * scale_left, right.to(torch.float32) * scale_right)
+    if bias is not None:
+        product = product + bias.to(torch.float32)
+    chosen = left.dtype if out_dtype is None else out_dtype
+    if scale_result is not None and chosen.itemsize == 1:
+        product = product * scale_result
+    return product.to(chosen)
+
+
+def weight_int8_mm(tensor: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
+    """Compute aten::_weight_int8pack_mm: (M, K) x (N, K) of int8, scaled by row of the weight."""
+    product: Any = torch.mm(tensor.to(torch.float32), weight.to(torch.float32).t())
+    return (product * scales.to(torch.float32)).to(tensor.dtype)
