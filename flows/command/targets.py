@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.output import REPORT, RUNS
 from flows.runs import copies, record
+from flows.runs.record import Record
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.record.folder import JOB, SIGNATURE
 
@@ -29,9 +30,14 @@ def find_job(name: str, run: str, output: Path) -> Path:
     if any((Path(name) / file).is_file() for file in (JOB, SIGNATURE)):
         return Path(name).resolve()
     found = record.load(find_run(run, output))
+    return found.job_folder(match_job(name, found))
+
+
+def match_job(name: str, found: Record) -> str:
+    """Return the id of the job `name`, its id or a part of it. Raises ConfigError, listing the jobs, unless exactly one matches."""
     matches = [job for job in found.ids if job == name] or [job for job in found.ids if name.lower() in job.lower()]
     if len(matches) == 1:
-        return found.job_folder(matches[0])
+        return matches[0]
     if matches:
         cause = f"is part of the ids of {len(matches)} jobs of run {found.data['run']}"
         raise ConfigError(Problem(name, cause, f"name one of {_list_jobs(matches)}"))

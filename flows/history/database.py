@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.output import REPORT
+from flows.report.exports import count_dims
 from flows.runs import shapes
 from lowering.errors import ConfigError
 from lowering.record.result import UNJUDGED
 
 DATABASE = "history.db"
-KEPT = ("dynamic", "merged", "derived")  # verdicts of dims that are still dynamic
 VERSION = 3
 TABLES = """
 create table runs (run text primary key, stamp integer, suite text, started text, seconds real, jobs integer, unexpected integer,
@@ -191,7 +191,7 @@ def _make_row(run: str, job: Mapping[str, Any], earlier: Mapping[str, list[Any]]
     costs = {stage["name"]: [stage["seconds"], stage["peak_rss_bytes"]] if stage["cache"] != "hit" else earlier.get(stage["name"])
              for stage in job["stages"]}  # fmt: skip
     known = {name: cost for name, cost in costs.items() if cost}
-    dims = (job.get("symbols") or {}).get("requested") or ()
+    kept, dims = count_dims(job) or (0, 0)
     error = (job.get("verify") or {}).get("max_rel")
     return (
         run,
@@ -209,8 +209,8 @@ def _make_row(run: str, job: Mapping[str, Any], earlier: Mapping[str, list[Any]]
         sum(cost[0] for cost in known.values()) if known else None,
         max((cost[1] for cost in known.values() if cost[1]), default=None),
         levels[-1]["stem"].split("-", 1)[-1] if levels else "",
-        sum(dim["verdict"] in KEPT and not dim.get("lost_at") for dim in dims),
-        len(dims),
+        kept,
+        dims,
         error if isinstance(error, int | float) else None,
         levels[-1]["digest"] if levels else "",
     )

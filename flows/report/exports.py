@@ -63,10 +63,10 @@ def render_csv(data: Mapping[str, Any]) -> str:
                "warnings",
                "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", *stages, "cause"]
     rows = [dict.fromkeys(columns, "") | {"run": data["run"], **_make_row(job)} for job in data["jobs"]]
-    return "".join(f"{_format_csv_row(row)}\n" for row in (columns, *(list(row.values()) for row in rows)))
+    return "".join(f"{format_csv_row(row)}\n" for row in (columns, *(list(row.values()) for row in rows)))
 
 
-def _format_csv_row(cells: Sequence[Any]) -> str:
+def format_csv_row(cells: Sequence[Any]) -> str:
     """Return a row. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(

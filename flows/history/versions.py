@@ -1,0 +1,186 @@
+"""Versions to run a job at: commits of a repository, or releases of a package, each in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from packaging.version import InvalidVersion, Version
+
+from flows.output import REPORT, RUNS
+from flows.runs import environment, shapes
+from lowering.errors import ConfigError, Problem
+
+PATH = "PYTHONPATH"
+SHOWN = 150  # lines of a commit's diff
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a version runs. path: folders searched for modules before all others; folder: the working directory; overrides: of the run."""
+
+    path: tuple[Path, ...]
+    folder: Path
+    overrides: tuple[str, ...]
+
+
+class Axis(Protocol):
+    """What is varied."""
+
+    def list_versions(self, good: str, bad: str) -> list[str]:
+        """Return the versions from `good` to `bad`, oldest first, both included. Raises ConfigError."""
+
+    def open(self, version: str) -> Any:
+        """Return a context manager that makes the Place of a version. It raises OSError if it cannot."""
+
+    def describe(self, version: str, before: str) -> str:
+        """Return what changed in `version`, as text."""
+
+
+@dataclass(frozen=True)
+class Commits:
+    """Commits of a git repository. own: it is Shapeline's; otherwise it has the model, and is the working directory of the run."""
+
+    repository: Path
+    overrides: tuple[str, ...]
+    own: bool
+
+    def list_versions(self, good: str, bad: str) -> list[str]:
+        first, last = (self._resolve(name) for name in (good, bad))
+        if _git(self.repository, "merge-base", "--is-ancestor", first, last, check=False).returncode:
+            raise ConfigError(Problem(f"--good {good}", f"is no ancestor of {bad}", "name an earlier commit of the same branch"))
+        between = _git(self.repository, "rev-list", "--reverse", "--first-parent", f"{first}..{last}").stdout.split()
+        return [first, *between]
+
+    def _resolve(self, name: str) -> str:
+        found = _git(self.repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
+        if found.returncode:
+            raise ConfigError(Problem(name, f"is neither a run nor a commit of {self.repository}", "name a run, or a commit"))
+        return found.stdout.strip()
+
+    @contextmanager
+    def open(self, version: str) -> Iterator[Place]:
+        with tempfile.TemporaryDirectory(prefix="shapeline-bisect-") as folder:
+            tree = Path(folder) / "tree"
+            _git(self.repository, "worktree", "add", "--detach", "--force", str(tree), version)
+            try:
+                if self.own:
+                    yield Place((tree,), Path.cwd(), self.overrides)
+                else:
+                    top = self.repository.resolve()
+                    inside = Path.cwd().resolve().relative_to(top) if Path.cwd().resolve().is_relative_to(top) else Path()
+                    moved = tuple(text.replace(str(top), str(tree)) for text in self.overrides)
+                    yield Place((tree / inside, tree), tree / inside, moved)
+            finally:
+                _git(self.repository, "worktree", "remove", "--force", str(tree), check=False)
+
+    def describe(self, version: str, before: str) -> str:
+        text = _git(self.repository, "show", "--stat", "--patch", "--no-color", version).stdout.rstrip().splitlines()
+        rest = [f"… {len(text) - SHOWN} more lines: git show {version[:12]}"] if len(text) > SHOWN else []
+        return "\n".join([*text[:SHOWN], *rest])
+
+
+@dataclass(frozen=True)
+class Releases:
+    """Releases of a package, installed without its dependencies into a throw-away folder."""
+
+    package: str
+    overrides: tuple[str, ...]
+
+    def list_versions(self, good: str, bad: str) -> list[str]:
+        done = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "--disable-pip-version-check", self.package])
+        match = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
+        if done.returncode or match is None:
+            raise ConfigError(Problem(f"--axis {self.package}", f"pip finds no versions: {done.stderr.strip()[-300:]}", "name a package"))
+        ends = sorted((_parse(good), _parse(bad)))
+        found = sorted({version for text in match[1].split(",") if (version := _parse(text.strip(), strict=False))})
+        between = [version for version in found if ends[0] < version < ends[1]]
+        versions = [str(version) for version in (ends[0], *between, ends[1])]
+        return versions if _parse(good) <= _parse(bad) else versions[::-1]
+
+    @contextmanager
+    def open(self, version: str) -> Iterator[Place]:
+        with tempfile.TemporaryDirectory(prefix="shapeline-bisect-") as folder:
+            wanted = f"{self.package}=={version}"
+            done = _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, "--disable-pip-version-check",
+                         wanted])  # fmt: skip
+            if done.returncode:
+                raise OSError(f"pip cannot install {wanted}: {done.stderr.strip()[-300:]}")
+            yield Place((Path(folder),), Path.cwd(), self.overrides)
+
+    def describe(self, version: str, before: str) -> str:
+        return f"{self.package} {before} -> {version}"
+
+
+def _parse(text: str, strict: bool = True) -> Any:
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        if strict:
+            raise ConfigError(Problem(text, "is neither a run nor a version", "name a run, or a version such as 5.23.0")) from error
+        return None
+
+
+def run_job(axis: Axis, version: str, job: str, output: Path) -> Mapping[str, Any] | str:
+    """Run a job at a version in a new process below `output`, and return its row of report.json, or why there is none."""
+    try:
+        with axis.open(version) as place:
+            return _run_at(place, job, output)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+
+
+def _run_at(place: Place, job: str, output: Path) -> Mapping[str, Any] | str:
+    before = set((output / RUNS).glob("*/"))
+    path = os.pathsep.join([*map(str, place.path), *filter(None, [os.environ.get(PATH)])])
+    overrides = [text for text in place.overrides if not text.startswith(("select=", "output="))]
+    command = [sys.executable, "-P", "-m", "flows", "run", *overrides, "-k", f"={job}", "--output", str(output)]
+    done = subprocess.run(command, cwd=place.folder, env={**os.environ, PATH: path}, capture_output=True, text=True, check=False)
+    made = [folder for folder in (output / RUNS).glob("*/") if folder not in before and not folder.is_symlink()]
+    reports = sorted((folder / REPORT for folder in made if (folder / REPORT).is_file()), reverse=True)
+    if not reports:
+        return f"no report: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ['exit ' + str(done.returncode)]}"
+    try:
+        rows = [row for row in shapes.read_report(reports[0])["jobs"] if row["id"] == job]
+    except ConfigError as error:  # a report of another version of the schema
+        return str(error)
+    return rows[0] if rows else f"{reports[0].parent.name} has no job {job}"
+
+
+def read_version(report: Mapping[str, Any], axis: str) -> str:
+    """Return the version of `axis` in a run: its commit, or the version of a package. Raises ConfigError if it has none."""
+    told = report.get("environment") or {}
+    found = (told.get("git") or {}).get("commit") if axis == "commit" else (told.get("packages") or {}).get(axis)
+    if not found:
+        known = ", ".join(environment.PACKAGES)
+        fix = "name commits of the model's repository" if axis == "model" else f"use --axis commit, or one of {known}"
+        raise ConfigError(Problem(str(report["run"]), f"does not record the version of '{axis}'", fix))
+    return str(found)
+
+
+def find_repository(folder: Path) -> Path:
+    """Return the top of the git repository that contains `folder`. Raises ConfigError if there is none."""
+    found = _git(folder, "rev-parse", "--show-toplevel", check=False) if shutil.which("git") else None
+    if found is None or found.returncode:
+        raise ConfigError(Problem(str(folder), "is not in a git repository", "name one: --repository DIR"))
+    return Path(found.stdout.strip())
+
+
+def _git(repository: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = _run(["git", "-C", str(repository), *words])
+    if check and done.returncode:
+        raise OSError(f"git {words[0]}: {done.stderr.strip()[-300:]}")
+    return done
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
