@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 from flows.config import run as config
 from flows.config.document import Cluster
 from flows.config.run import Run
-from flows.engine import attempts, dispatch, prefect_artifacts, revival, runners, schedule, slots
+from flows.engine import attempts, dispatch, managed, prefect_artifacts, revival, runners, schedule, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
@@ -141,7 +141,7 @@ def lower_suite(run: Run) -> Path:
     The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
     """
     stop = Stop()
-    with stop.installed(), server.ignoring_foreign_key():
+    with stop.installed(), server.ignoring_foreign_key(managed.get_used() is not None):
         return _lower_suite(run, stop)
 
 
@@ -151,8 +151,9 @@ def _lower_suite(run: Run, stop: Stop) -> Path:
     plan, begun = run.plan, begin.begin(run)
     if plan.cluster.runner == "threads" and not are_all_held(begun, plan.cluster):
         client.get_server()  # load the compilers while Prefect's server starts
-    progress, lost, ended = Progress(begun, sys.stdout), 0, False
+    progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None
     try:
+        managed.wait()
         with progress, server.share(plan.cluster), revival.supervise(stop), stop.listening():
             runner = runners.of(plan.cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
@@ -161,6 +162,7 @@ def _lower_suite(run: Run, stop: Stop) -> Path:
             if not isinstance(tasks, int):  # the flow did not finish
                 state.result(raise_on_failure=True)
             elif state.state_details.flow_run_id:
+                link = server.make_link(state.state_details.flow_run_id)
                 lost = server.count_missing_records(state.state_details.flow_run_id, tasks)
         ended = True
     except (Exception, KeyboardInterrupt) as error:
@@ -169,7 +171,7 @@ def _lower_suite(run: Run, stop: Stop) -> Path:
         if isinstance(error, ShapelineError | KeyboardInterrupt):
             raise
         remedy = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one"
-        fix = remedy if os.environ.get("PREFECT_API_URL") else ""
+        fix = remedy if os.environ.get("PREFECT_API_URL") and managed.get_used() is None else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
     finally:
         seconds = time.monotonic() - began
@@ -179,7 +181,7 @@ def _lower_suite(run: Run, stop: Stop) -> Path:
                 begin.end(begun, seconds)
             copies.upload_reports(begun.folder)
         finally:  # also if the disk is full
-            progress.conclude(begun.results(), lost, seconds)
+            progress.conclude(begun.results(), lost, seconds, link)
     return begun.folder
 
 

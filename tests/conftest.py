@@ -30,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A state folder of the tests' own, so that they neither use nor make the user's key."""
+    """A state folder of the tests' own, so that they neither use nor make the user's key; and no server that stays."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CI", "true")
         patch.setenv("SHAPELINE_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 

@@ -14,7 +14,6 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from flows.command.exits import OK, UNEXPECTED
 from flows.config import expansion, overrides
-from flows.config import run as config
 from flows.config.expansion import job_id
 from flows.config.overrides import Override
 from flows.config.plan import Plan, plan
@@ -51,7 +50,7 @@ class Sweep:
 
     first: number of the first combination.
     """
-        from flows import lower  # imported here so that an invalid sweep is refused without starting Prefect
+        from flows import execution  # imported here so that an invalid sweep is refused without the report
         from flows.report import report
 
         try:
@@ -59,7 +58,7 @@ class Sweep:
         except ConfigError as error:  # Hydra would print a traceback: `main` re-raises it instead
             self.error = error
             return [JobReturn(overrides=list(combination), _return_value={}, status=JobStatus.COMPLETED) for combination in combinations]
-        folder = lower.lower_suite(config.build(planned))
+        folder = execution.lower_suite(planned)
         self.as_expected &= report.is_as_expected(folder)
         results = {result.id: result for result in record.load(folder).results()}
         found = []

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from flows.command import printing
 from flows.command.arguments import collect_overrides, make_plan_parser
 from flows.command.exits import OK, UNEXPECTED
-from flows.config import run as config
 from flows.config.plan import plan
 
 
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(printing.render_jobs(planned))
         return OK
-    from flows import lower  # imported here so that a dry run starts without Prefect
+    from flows import execution  # imported here so that a dry run starts without the report
     from flows.report import report
 
-    return OK if report.is_as_expected(lower.lower_suite(config.build(planned))) else UNEXPECTED
+    return OK if report.is_as_expected(execution.lower_suite(planned)) else UNEXPECTED

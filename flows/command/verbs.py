@@ -29,7 +29,7 @@ VERBS = {  # command -> its line in the usage; its module is flows.command.VERB,
     "prune": "remove old runs, starting with the IR of old green runs",
     "cache": "inspect the store of stage results: ls, why, gc",
     "nightly": "serve a schedule that runs a suite",
-    "server": "start a Prefect server that asks for a password",
+    "server": "start, stop, open Prefect's server of this machine",
 }
 
 _WIDTH = max(map(len, VERBS)) + 2

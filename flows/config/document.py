@@ -55,6 +55,19 @@ class Cluster:
     gpu_per_job: float = more_than(0, 1)
 
 
+ServerKind = Literal["auto", "managed", "embedded"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Prefect's server of a run, unless PREFECT_API_URL names one. kind: managed stays for later runs, until nobody has used it for
+    `idle_minutes`; embedded ends with the run; auto is embedded where the variable CI is set, and managed elsewhere.
+    """
+
+    kind: ServerKind = "auto"
+    idle_minutes: float = more_than(0, 30.0, MONTH / 60)
+
+
 @dataclass(frozen=True)
 class SymbolLog:
     """Optional details of the symbol log. extended_debug: as the option of stage export."""
@@ -99,7 +112,7 @@ class Document:
 
     route: the way from the exported program to the torch level; a route other than `torchscript` is a file of configs/stages.
     strict_dims: whether a job fails if a dim declared as dynamic becomes static, instead of warning (None: as its suite says).
-    explain: as the option of stage export.
+    explain: as the option of stage export. server: its kind, or its kind and more.
     """
 
     stages: Mapping[str, Mapping[str, Any] | None]
@@ -116,6 +129,7 @@ class Document:
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
     nightly: Nightly = Nightly()
+    server: Server | ServerKind = Server()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows import output
 from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
-from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits
+from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Server
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
@@ -43,6 +43,7 @@ class Plan:
     axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     expected: Mapping[str, Expectation] = field(default_factory=dict)
     expectations: Path | None = None
+    server: Server = Server()
 
     @property
     def whole(self) -> bool:
@@ -111,8 +112,10 @@ def plan(texts: Sequence[str] = ()) -> Plan:
         raise ConfigError(remove_duplicates(problems))
     name = _name_suite(asked, parts)
     config = {**document, "suite": {"name": name, **(suite.data if suite else {})}}
+    said = document.get("server", {})
     return Plan(name, tuple(selected), from_plain(Cluster, document["cluster"]), from_plain(Limits, document.get("limits", {})),
-                output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file)
+                output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file,
+                from_plain(Server, {"kind": said} if isinstance(said, str) else said))
 
 
 def remove_duplicates(problems: Iterable[Problem]) -> tuple[Problem, ...]:

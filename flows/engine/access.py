@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from lowering import files, trust
 from lowering.errors import ConfigError, Problem
 
-CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+CLIENT, SERVER, KEY = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY"
 LOCAL = ("127.0.0.1", "localhost", "::1")
+CLOSED = {f"PREFECT_SERVER_CORS_ALLOWED_{part}": "" for part in ("ORIGINS", "METHODS", "HEADERS")}  # answers no page of another site
 
 
 def locate_password() -> Path:

@@ -123,8 +123,8 @@ class Progress:
             shown.add_row(f"… {len(self.rows) - len(jobs)} more")
         return shown
 
-    def conclude(self, results: list[JobResult], lost: int, seconds: float) -> None:
-        """Print the last lines: totals, the command that reruns the unexpected jobs, and the path of the report."""
+    def conclude(self, results: list[JobResult], lost: int, seconds: float, link: str | None = None) -> None:
+        """Print the last lines: totals, the command that reruns the unexpected jobs, the path of the report, and its page in Prefect."""
         self.line(f"{report.summarize(results)}, in {seconds:.0f} s")
         if lost:
             unrecorded = report.counted(lost, "task run")
@@ -134,6 +134,8 @@ class Progress:
         if url := mirror.find_url(self.run.folder):
             self.line(f"all of it: {url}")
         self.line(f"report: {_shorten_folder(self.run)}/{HTML}")
+        if link:
+            self.line(f"in Prefect: {link}")
 
 
 def _make_cells(row: _Row) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Supervision of Prefect's server during a run.
 
-An embedded server that dies is restarted on the same port; it exits with the run's process. A remote server that does not answer ends
-the run.
+An embedded or managed server that dies is restarted on the same port; an embedded one exits with the run's process. A remote server that
+does not answer ends the run.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from flows.engine import managed
+from flows.engine.managed import Standing, Starting
 from flows.watching import run_watcher
-from lowering.errors import InfraError, Problem
+from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.worker import client
 
 if TYPE_CHECKING:
@@ -58,11 +60,29 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                 if process.pid != leashed:
                     leashed = process.pid
                     leashes.enter_context(_leash(leashed))
+            elif (used := managed.get_used()) is not None:
+                if (standing := used.found) is not None and not standing.is_alive:
+                    if revived == REVIVALS:
+                        return stop(_make_problem(standing.url, f"died {revived + 1} times"))
+                    revived += 1
+                    if (problem := _restart(used, standing)) is not None:
+                        return stop(problem)
             elif remote and server is None:
                 if _is_listening(remote):
                     answered = time.monotonic()
                 elif answered and time.monotonic() - answered > SILENCE:  # if it never answered, a proxy may be in between
                     return stop(_make_problem(remote, f"has not answered for {SILENCE:.0f} s"))
+    return None
+
+
+def _restart(used: Starting, dead: Standing) -> Problem | None:
+    """Start the managed server again where clients look for it; return the problem if it cannot."""
+    try:
+        used.found = managed.ensure(dead.idle_minutes, dead.port)
+    except (ShapelineError, OSError) as error:
+        return _make_problem(dead.url, f"died, and cannot be started again: {error}")
+    if used.found.port != dead.port:
+        return _make_problem(dead.url, "died, and another process has taken its port")
     return None
 
 

@@ -60,7 +60,11 @@ def check_home() -> None:
 
     if PREFECT_API_URL.value():
         return
-    home = PREFECT_HOME.value()
+    try_home(PREFECT_HOME.value())
+
+
+def try_home(home: Path) -> None:
+    """Check that a home of Prefect is writable. Raises InfraError if it is not."""
     try:
         _try_home(home)
     except OSError as error:
@@ -77,11 +81,14 @@ def _try_home(home: Path) -> None:
 
 
 @contextmanager
-def ignoring_foreign_key() -> Iterator[None]:
-    """Ignore PREFECT_API_KEY for the block unless a server is named: it is for another server, and makes calls to an embedded one slow."""
+def ignoring_foreign_key(own: bool = False) -> Iterator[None]:
+    """Ignore PREFECT_API_KEY for the block unless a server is named: it is for another server, and makes calls to an embedded one slow.
+
+    own: whether PREFECT_API_URL is the managed server's.
+    """
     from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
-    if PREFECT_API_URL.value() or not PREFECT_API_KEY.value():
+    if (PREFECT_API_URL.value() and not own) or not PREFECT_API_KEY.value():
         yield
         return
     held = os.environ.pop("PREFECT_API_KEY", None)
@@ -123,6 +130,15 @@ def share(cluster: Cluster) -> Iterator[None]:
 def _is_here(address: str | None) -> bool:
     """Return whether the cluster at `address` is on this machine. None and auto mean that Dask or Ray starts or finds one here."""
     return address in (None, "auto", "local") or urlsplit(str(address)).hostname in ("localhost", "127.0.0.1", "::1", platform.node())
+
+
+def make_link(flow_run: UUID) -> str | None:
+    """Return the address of a flow run in the pages of the server; None for an embedded one, which ends with the run."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+
+    if not PREFECT_API_URL.value() or not (pages := PREFECT_UI_URL.value()):
+        return None
+    return f"{str(pages).rstrip('/')}/runs/flow-run/{flow_run}"
 
 
 def count_missing_records(flow_run: UUID, submitted: int, patience: float = 60.0) -> int:
