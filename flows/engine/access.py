@@ -6,6 +6,7 @@ import os
 import secrets
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,13 +37,15 @@ def read_password() -> str | None:
 def make_password() -> str:
     """Return the password of the local server, made on first use with mode 0600. Raises ConfigError if it cannot be kept private."""
     path = locate_password()
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(f"shapeline:{secrets.token_urlsafe(32)}\n")
-    except FileExistsError:
-        pass
+        if not os.path.lexists(path):
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+                file.write(f"shapeline:{secrets.token_urlsafe(32)}\n")
+            with suppress(FileExistsError):  # another process was first
+                os.link(draft, path)
+            draft.unlink()
     except OSError as error:
         fix = f"name another folder: export {trust.STATE}=DIR"
         raise ConfigError(Problem(str(path), f"cannot be written: {error.strerror}", fix)) from error
