@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from lowering.sizes.ranges import Bound
 
+SCHEMA = "shapeline/signature/1"  # version of the file signature.json
+
 
 @dataclass(frozen=True)
 class Argument:

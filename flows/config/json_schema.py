@@ -101,6 +101,23 @@ def _make(kind: Any) -> Schema:
     return _or_later(_SCALARS[kind]) if kind in _SCALARS else {}
 
 
+def make_record_schema(kind: Any) -> Schema:
+    """Return the schema of a record of the type `kind`: without what only configurations have, and open to keys of later versions."""
+    return _open(_make_record(kind))  # type: ignore[no-any-return]
+
+
+def _open(schema: Any) -> Any:
+    """Return a schema without interpolations, and with objects that may have further keys."""
+    if isinstance(schema, list):
+        return [_open(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if _LATER in schema.get("anyOf", ()):
+        (inner,) = [item for item in schema["anyOf"] if item != _LATER]
+        return _open({**{key: value for key, value in schema.items() if key != "anyOf"}, **inner})
+    return {key: _open(value) for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
+
+
 def _make_record(kind: Any) -> Schema:
     hints = resolve_type_hints(kind)
     described = _read_fields(kind.__doc__ or "")

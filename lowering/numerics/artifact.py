@@ -28,11 +28,10 @@ from lowering.numerics.runner import arguments, known_values, label_of, names_of
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
-from lowering.signature import Signature
+from lowering.signature import SCHEMA, Signature
 from lowering.store import weights
 from lowering.types import DTYPES
 
-SCHEMA = "shapeline/signature/1"
 PROGRAM = "program.stablehlo"
 
 
