@@ -133,6 +133,7 @@ class Model:
     method: the method of the module that is lowered. entry: its name among the entries of a model that has several.
     custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
+    capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
 
     A symbol with a single size is written into the shapes, and is not among the symbols then.
     """
@@ -153,6 +154,7 @@ class Model:
     method: str = "forward"
     entry: str = ""
     buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    capacities: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         fixed = {name: symbol for name, symbol in self.symbols.items() if symbol.is_fixed and not symbol.problems("")}
@@ -258,6 +260,8 @@ class Model:
         found += _check_checkpoint(place, self)
         found += [] if found else _check_buckets(f"{place}.buckets", self)
         found += _check_loss(f"{place}.loss", self)
+        found += [_check_capacity(f"{place}.capacities.{name}", name, capacity) for name, capacity in self.capacities.items()
+                  if not _is_capacity(name, capacity)]
         for dtype, tolerance in self.tolerances.items():
             found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
         return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op",
@@ -307,6 +311,16 @@ def _check_trees(place: str, model: Model, leaves: Sequence[Leaf]) -> list[Probl
               for leaf in leaves if counts.pop(leaf.name, 1) > 1]
     return found + [Problem(f"{place}.{made.place}.{recipe.TARGET}", f"'{made.target}' is not a dotted path", "write package.module.Class")
                     for made in iterate(model.trees, Construction) if "." not in made.target]
+
+
+def _is_capacity(name: str, capacity: int) -> bool:
+    return bool(re.fullmatch(r"u\d+|.+\.py:\d+", name)) and 1 <= capacity <= LARGEST
+
+
+def _check_capacity(place: str, name: str, capacity: int) -> Problem:
+    if 1 <= capacity <= LARGEST:
+        return Problem(place, f"'{name}' is no size that data decide", "use torch's symbol (u0) or a user line (model.py:42)")
+    return Problem(place, f"is {capacity}", f"use 1 to {LARGEST}")
 
 
 def _check_buckets(place: str, model: Model) -> list[Problem]:

@@ -36,9 +36,11 @@ class Result:
         loss, `grad.` and the name of the parameter.
     state: the name of the argument, a buffer or an input, whose new value it is. The argument may be donated.
     An output of kind `constant` is known, and one of kind `state` is the mutation of `state`: programs below torch.export compute neither.
+    A dim that data decide is padded, and a result of kind `count` says its true size: the count's name is the text of the dim, its value
+        the capacity that the dim is padded to. A result of kind `check` is a condition that must hold, or no other result counts.
     """
 
-    kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant", "state"]
+    kind: Literal["output", "buffer_mutation", "input_mutation", "gradient", "constant", "state", "count", "check"]
     name: str
     dtype: str | None = None
     dims: tuple[int | str, ...] = ()
@@ -72,6 +74,11 @@ class Signature:
     def computed(self) -> tuple[Result, ...]:
         """The results of the program, without those that are known or repeat another."""
         return tuple(result for result in self.results if result.kind not in ("constant", "state"))
+
+    @property
+    def returned(self) -> tuple[Result, ...]:
+        """The results of the program for its callers, without counts and conditions of the run."""
+        return tuple(result for result in self.computed if result.kind not in ("count", "check"))
 
     @property
     def inputs(self) -> tuple[Argument, ...]:

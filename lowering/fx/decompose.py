@@ -96,8 +96,21 @@ def _static_symbols(graph: Graph) -> dict[str, int]:
 
 def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
     """Replace `node` by the nodes of `traced`, a function of the node's inputs. Return the new calls, which may need decomposing too."""
+    result, created = _copy(graph, node, traced, _inputs(node))
+    target = node.target
+    _rewire(graph, node, result)
+    return [inner for inner in created if inner.op == "call_function" and inner.target is not target]
+
+
+def insert(node: Node, traced: Graph, inputs: list[Node]) -> Any:
+    """Insert the nodes of `traced`, a function of `inputs`, before `node`, and return its results."""
+    return _copy(node.graph, node, traced, inputs)[0]
+
+
+def _copy(graph: Graph, node: Node, traced: Graph, inputs: list[Node]) -> tuple[Any, list[Node]]:
+    """Copy `traced` before `node`, with the user line of `node`. Return the results and all new nodes."""
     placeholders = [inner for inner in traced.nodes if inner.op == "placeholder"]
-    mapping: dict[Node, Any] = dict(zip(placeholders, _inputs(node), strict=True))
+    mapping: dict[Node, Any] = dict(zip(placeholders, inputs, strict=True))
     with graph.inserting_before(node):
         result = graph.graph_copy(traced, mapping)
     created = [mapping[inner] for inner in traced.nodes if inner.op not in ("placeholder", "output")]
@@ -106,9 +119,7 @@ def _replace(graph: Graph, node: Node, traced: Graph) -> list[Node]:
         for key in ("stack_trace", "nn_module_stack"):
             if key in node.meta:
                 inner.meta[key] = node.meta[key]
-    target = node.target
-    _rewire(graph, node, result)
-    return [inner for inner in created if inner.op == "call_function" and inner.target is not target]
+    return result, created
 
 
 def _adopt(graph: Graph, attribute: Node, traced: Graph) -> list[Node]:
@@ -150,8 +161,13 @@ def _trace(node: Node, decomposition: Decomposition) -> Graph:
         result = decomposition(*args, **kwargs)
         return tuple(result) if isinstance(result, tuple) else result  # FX would record a call of a named tuple's class
 
+    return trace(call, inputs, _fake_mode(node.graph))
+
+
+def trace(call: Callable[..., Any], inputs: list[Node], mode: Any) -> Graph:
+    """Return the functional graph of a function of the values of nodes. mode: of the fake tensors of their graph."""
     # A dim that is traced at 2 gives derived dims of 1; without this option, they would make torch specialize it.
-    with _fake_mode(node.graph), shapes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+    with mode, shapes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         given = [value.meta["val"] for value in inputs]
         traced = make_fx(call, tracing_mode="symbolic", _allow_fake_constant=True)(*given)
         if not cleanup.is_functional(traced):

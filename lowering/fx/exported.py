@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import sympy
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, SymIntArgument
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, OutputSpec, SymIntArgument
 
 from lowering import types
 from lowering.eager.pytrees import build_marked, list_sources, name_leaves
@@ -207,7 +207,8 @@ def dims_of(sizes: Iterator[Any] | tuple[Any, ...] | torch.Size, names: Names) -
 
 def _dim(size: Any, names: Names) -> int | str:
     """Return a size as an int or an expression. torch keeps a SymInt after specializing a dim."""
-    meant = sympy.sympify(size.node.expr if isinstance(size, torch.SymInt) else int(size)).subs(names)
+    expression = size if isinstance(size, sympy.Expr) else size.node.expr if isinstance(size, torch.SymInt) else int(size)
+    meant = sympy.sympify(expression).subs(names)
     return int(meant) if meant.is_Integer else str(meant)
 
 
@@ -227,11 +228,27 @@ def _describe_argument(value: Any, names: Names) -> tuple[str, tuple[int | str, 
 
 
 def _results(program: ExportedProgram, names: Names) -> Iterator[Result]:
+    """Yield the results in order, then the counts of padded dims and the conditions of the run (see `lowering.capacity`)."""
+    extra = getattr(program, "_extra", None)
+    specs = program.graph_signature.output_specs
+    added = len(extra.counts) + len(extra.checks) if extra else 0
+    for number, result in enumerate(_own_results(program, names, specs[: len(specs) - added])):
+        sizes = extra.sizes.get(number) if extra else None
+        yield result if sizes is None else replace(result, dims=tuple(_dim(size, names) for size in sizes))
+    if extra:
+        yield from (Result("count", str(_dim(size, names)), "int64", value=str(_dim(capacity, names)))
+                    for size, capacity in extra.counts.items())
+        words = {str(symbol): str(meaning) for symbol, meaning in names.items()}
+        yield from (Result("check", re.sub(r"\b[su]\d+\b", lambda match: words.get(match[0], match[0]), text), "bool")
+                    for text in extra.checks)
+
+
+def _own_results(program: ExportedProgram, names: Names, specs: Sequence[OutputSpec]) -> Iterator[Result]:
     values, given = {node.name: node.meta.get("val") for node in program.graph.nodes}, input_names(program)
     paths = iter(name_leaves(program.call_spec.out_spec))
-    written = {str(spec.arg.name): given.get(str(spec.target), str(spec.target)) for spec in program.graph_signature.output_specs
+    written = {str(spec.arg.name): given.get(str(spec.target), str(spec.target)) for spec in specs
                if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)}
-    for spec in program.graph_signature.output_specs:
+    for spec in specs:
         kind = _RESULT_KINDS.get(spec.kind, "output")
         name = given.get(str(spec.target), str(spec.target)) if spec.target is not None and kind != "output" else next(paths)
         name = f"{GRADIENT}{name}" if kind == "gradient" else name

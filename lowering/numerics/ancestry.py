@@ -43,7 +43,7 @@ def makings(program: ExportedProgram, signature: Signature) -> tuple[Making, ...
     found = _nodes(module)
     returned = next(node for node in module.graph.nodes if node.op == "output").args[0]
     return tuple(found[output] if isinstance(output, Node) else Making()
-                 for output, result in zip(returned, signature.results, strict=True) if result in signature.computed)
+                 for output, result in zip(returned, signature.results, strict=True) if result in signature.returned)
 
 
 def converts(program: ExportedProgram) -> bool:

@@ -20,7 +20,7 @@ from lowering.errors import InfraError, Problem, Refused
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics import buckets, comparison, tensor_files
+from lowering.numerics import buckets, comparison, counted, tensor_files
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
@@ -188,6 +188,8 @@ class Artifact:
                     xla.repeat(program, values, self.signature.states, steps, known))
         if dispatch and bucket:
             computed = dispatch.crop(computed, full)
+        else:
+            computed = counted.trim(self.signature, computed)
         seconds = time.perf_counter() - start
         results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
         compared = self.compare(results, *recorded[1:]) if recorded else None

@@ -11,7 +11,7 @@ import torch
 
 from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
-from lowering.numerics import artifact
+from lowering.numerics import artifact, counted
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
@@ -67,7 +67,7 @@ def _runs(folder: Path, packaged: Artifact, point: Recorded) -> Iterator[tuple[s
     device.hold(packaged.weights)
     values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, known_values(signature, values))
-    yield artifact.PROGRAM, dict(zip(map(label_of, results_of(signature)), computed, strict=True))
+    yield artifact.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
     for path in sorted(folder.glob("*-torchscript*.pt")):
         yield path.name, _run_script(path, packaged.signature, point.given)
 
@@ -85,4 +85,4 @@ def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tens
     except Exception as error:
         raise StageFailed(Problem(path.name, f"does not run: {str(error).strip().splitlines()[-1]}"), str(error)) from error
     results = found if isinstance(found, tuple) else (found,)
-    return {label_of(result): as_tensor(value) for result, value in zip(results_of(signature), results, strict=True)}
+    return dict(zip(map(label_of, results_of(signature)), counted.trim(signature, list(map(as_tensor, results))), strict=True))

@@ -17,7 +17,7 @@ from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFa
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
-from lowering.numerics import iree
+from lowering.numerics import counted, iree
 from lowering.numerics.xla import Xla
 from lowering.signature import Result, Signature
 
@@ -33,8 +33,8 @@ _SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
 
 
 def results_of(signature: Signature) -> tuple[Result, ...]:
-    """The results that a program computes; constants (None, ints) are in the signature alone."""
-    return signature.computed
+    """The results that callers see of those that a program computes; constants (None, ints) are in the signature alone."""
+    return signature.returned
 
 
 def label_of(result: Result) -> str:
@@ -44,7 +44,7 @@ def label_of(result: Result) -> str:
 
 def names_of(signature: Signature) -> tuple[list[str], list[str]]:
     """Return the names of the arguments and of the results that a program computes."""
-    return [argument.name for argument in signature.arguments], [label_of(result) for result in results_of(signature)]
+    return [argument.name for argument in signature.arguments], [label_of(result) for result in signature.computed]
 
 
 def runs_here(level: Level) -> bool:
@@ -64,10 +64,10 @@ def runner(program: Program, xla: Xla) -> Run:
 
     def run(given: Tensors) -> tuple[torch.Tensor, ...]:
         computed = body(arguments(signature, weights, given))
-        expected = results_of(signature)
+        expected = signature.computed
         if len(computed) != len(expected):
             raise StageFailed(Problem(f"{program.level.word} level", f"gives {len(computed)} results, its signature has {len(expected)}"))
-        return tuple(as_tensor(value) for value in computed)
+        return counted.trim(signature, [as_tensor(value) for value in computed])
 
     return run
 

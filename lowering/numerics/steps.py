@@ -10,7 +10,7 @@ import torch
 from lowering.eager import inputs
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Refused
-from lowering.numerics import comparison
+from lowering.numerics import comparison, counted
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
@@ -57,7 +57,7 @@ def run(prefill: Artifact, decode: Artifact, sizes: Mapping[str, int], count: in
         made = _make_inputs(entry, at)
         wanted = eager({**made, **_select(theirs, made)})
         given = arguments(entry.signature, entry.weights, {**made, **_select(ours, made)})
-        got = xla.run(entry.program, given, known_values(entry.signature, given))
+        got = counted.trim(entry.signature, xla.run(entry.program, given, known_values(entry.signature, given)))
         results = results_of(entry.signature)
         compared = {label_of(result): comparison.compare(one, other, comparison.tolerance_of(other.dtype, entry.model.tolerances, other))
                     for result, one, other in zip(results, got, wanted, strict=True)}

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 
 from lowering import files
+from lowering.capacity import rewriting
 from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, training
 from lowering.eager.arguments import assemble
@@ -50,6 +51,8 @@ class Export(Stage):
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
     archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
     torch cannot save the program, a `.pt2-failed.txt` that says why.
+    data_sizes: sizes that data decide (nonzero, masks, unique) are for a later stage to `refuse`, or every such dim is padded to its
+    `capacity`, and the program computes its count (docs/data_sizes.md).
     extended_debug: torch's names of symbols (`u5`, `s77`) whose birth the symbol log reports with the whole Python and C++ stack.
     """
 
@@ -62,6 +65,7 @@ class Export(Stage):
     strict: bool = False
     explain: bool | None = None
     archive: bool = True
+    data_sizes: Literal["refuse", "capacity"] = "refuse"
     extended_debug: Sequence[str] = ()
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -113,7 +117,7 @@ class Export(Stage):
         with recurrent.keep_whole():
             tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
                                    Settings(tuple(self.extended_debug)), self.trace_seconds,
-                                   lambda: isinstance(module, Interpreted) and bool(module.explain()))
+                                   lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity")
         best = attempts.choose_best(tried)
         found = attempts.build_record(tried)
         note.report("symbols", found.to_json())
@@ -171,6 +175,9 @@ class Export(Stage):
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
         result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
         assumed += early
+        with exported.record_guards(result) as padded:
+            extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None
+        assumed += padded
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
             with exported.record_guards(result) as further:
@@ -180,6 +187,7 @@ class Export(Stage):
             assumed += further
             _report_specialized(specialized, export.record, note)
         result._assumed = [*assumed, *slices.find_assumptions(result)]
+        result._extra = extra
         result._deferred = tuple(one.guard for one in export.deferred if one.is_carried)
         functional.replace_views(result.graph_module)
         strides.replace_strides(result.graph_module)

@@ -52,6 +52,10 @@ class Package(Stage):
     target_version: str = "WEEK_4"
 
     def requires(self, program: Program) -> Sequence[Problem]:
+        signature, model = program.signature, program.model
+        if signature is not None and model is not None and model.buckets and signature.returned != signature.computed:
+            return [Problem("buckets", "pad inputs, and the counts of this program would count the padding", "remove buckets, or "
+                            "stages.export.data_sizes")]
         top = program.at(Level.MODEL)
         if program.signature is None or top is None or not isinstance(top.ir, Built):
             return [Problem("package", "the program was not lowered from a model, so its inputs are unknown", "remove this stage")]

@@ -77,7 +77,7 @@ class Captured:
 
 def try_all(
     model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], settings: Settings,
-    seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False,
+    seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False, pads_data: bool = False,
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
@@ -86,6 +86,7 @@ def try_all(
     `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
     arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
+    pads_data: whether sizes that data decide are wanted: a `len` of such a dim is left to Dynamo too.
     """
     made: list[Captured] = []
     above = True  # trace above autograd, which keeps composite ops whole
@@ -93,6 +94,8 @@ def try_all(
         if attempt == "strict_oblivious" and made and not any(map(_converts_sizes, made)):
             continue
         if made and made[0].guards and attempt != "oblivious":
+            continue
+        if pads_data and made and _is_on_data(made[0]) and not _is_strict(attempt):
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
         found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
@@ -106,7 +109,7 @@ def try_all(
         if found.guards and len(found.program.graph.nodes) > _MOST_NODES:  # type: ignore[union-attr]
             break
         if (error is None and not found.guards and not any(map(_is_lossy, found.deferred))) or (
-                error is not None and (is_explained() or not _is_about_sizes(error))):
+                error is not None and (is_explained() or not (_is_about_sizes(error) or (pads_data and _is_on_data(made[-1]))))):
             break
     return made
 
@@ -159,6 +162,11 @@ def _converts_sizes(one: Captured) -> bool:
     """Return whether a line that needs a certain size calls int(), float() or len()."""
     lines = [each.line for each in one.deferred if _is_lossy(each)] + [one.record.error.line if one.record.error is not None else None]
     return any(_CONVERSION.search(line.code) for line in lines if line is not None)
+
+
+def _is_on_data(one: Captured) -> bool:
+    """Return whether an attempt failed where Python converts a size that data decide."""
+    return one.error is not None and not _is_about_sizes(one.error) and _converts_sizes(one)
 
 
 def _is_lossy(one: Deferred) -> bool:

@@ -43,7 +43,8 @@ def find_standing(program: Program) -> Standing | None:
         return None
     pairs = zip(program.signature.arguments, _list_entry_arguments(program), strict=False)
     arguments = {one.name: Argument(value, kind, tuple(parse_dims(kind))) for one, (value, kind) in pairs if one.kind == "input"}
-    return Standing(program.level.word, arguments, tuple(list_assertions(program.ir)) if program.level in ASSERTING else None)
+    checks = [f"{NEEDS}{result.name.partition(' at ')[0]}" for result in program.signature.results if result.kind == "check"]
+    return Standing(program.level.word, arguments, (*list_assertions(program.ir), *checks) if program.level in ASSERTING else None)
 
 
 def add_standings(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:

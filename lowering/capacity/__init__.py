@@ -1,0 +1,1 @@
+"""Sizes that data decide: every such dim gets a capacity, known before the run, and a count, computed in the program."""

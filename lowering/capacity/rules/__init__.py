@@ -1,0 +1,35 @@
+"""How each op carries the counts of its dims: one rule per op, or per kind of op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lowering.capacity.rules import (
+    creation,
+    elementwise,
+    indexing,
+    normalization,
+    numbers,
+    ordering,
+    products,
+    reductions,
+    selection,
+    views,
+)
+from lowering.capacity.rules.table import Row, joined
+
+_TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS, products.ROWS,
+                reductions.ROWS, selection.ROWS, views.ROWS)
+CHECKS = numbers.CHECKS
+ALWAYS = {torch.ops.aten.masked_scatter.default}  # lowered by their rule even where no size is counted
+
+
+def find(target: Any) -> Row | None:
+    """Return the rule of an op or function, or None if it has none."""
+    if target in _TABLE:
+        return _TABLE[target]
+    if isinstance(target, torch._ops.OpOverload):
+        return elementwise.POINTWISE if torch.Tag.pointwise in target.tags else None
+    return numbers.FUNCTION if numbers.is_function(target) else None

@@ -1,0 +1,82 @@
+"""Sorts: the padding goes last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lowering.capacity.rules.table import Rows
+from lowering.capacity.rules.views import take
+from lowering.capacity.values import Call, Counted, Tensor, as_count, last, number, plain
+
+ROWS = Rows()
+
+
+def _sorted(tensor: Counted, dim: int, descending: bool) -> tuple[Tensor, Tensor]:
+    filled = tensor.filled(last(tensor.data.dtype, descending), dim) if tensor.dims else tensor.data
+    return torch.sort(filled, stable=True, dim=dim, descending=descending)
+
+
+@ROWS.of("sort.default")
+def _sort(call: Call, tensor: Counted, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+    return _sorted(tensor, dim, descending)
+
+
+@ROWS.of("sort.stable")
+def _sort_stable(call: Call, tensor: Counted, *, stable: bool | None = None, dim: int = -1,
+                 descending: bool = False) -> tuple[Tensor, Tensor]:
+    return _sorted(tensor, dim, descending)
+
+
+@ROWS.of("argsort.default")
+def _argsort(call: Call, tensor: Counted, dim: int = -1, descending: bool = False) -> Tensor:
+    return _sorted(tensor, dim, descending)[1]
+
+
+@ROWS.of("argsort.stable")
+def _argsort_stable(call: Call, tensor: Counted, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    return _sorted(tensor, dim, descending)[1]
+
+
+@ROWS.of("topk.default")
+def _topk(call: Call, tensor: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:  # noqa: A002
+    if isinstance(tensor, Counted) and tensor.has(dim):
+        count = as_count(tensor, dim)
+        call.check(count >= number(k), "topk needs at least k elements")
+        values, places = _sorted(tensor, dim, largest)
+    else:
+        if isinstance(number(k), torch.Tensor):
+            call.check(number(k) <= plain(tensor).shape[dim], "topk needs at least k elements")
+        values, places = torch.sort(plain(tensor), stable=True, dim=dim, descending=largest)
+    chosen = torch.arange(call.lengths()[dim])
+    return take(values, dim, chosen), take(places, dim, chosen)
+
+
+@ROWS.of("median.default")
+def _median(call: Call, tensor: Counted) -> Tensor:
+    filled = tensor.filled(last(tensor.data.dtype, False)).reshape(-1)
+    count = tensor.mask().expand(tensor.data.shape).sum()
+    values = torch.sort(filled, stable=True)[0]
+    middle = take(values, 0, torch.div(count - 1, 2, rounding_mode="floor").reshape(1)).reshape(())
+    return _nan_where(middle, Counted(tensor.data != tensor.data, tensor.dims).filled(False).any() | (count == 0))
+
+
+@ROWS.of("median.dim")
+def _median_along(call: Call, tensor: Counted, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    if not tensor.has(dim):
+        return call.op(tensor.data, dim, keepdim)  # type: ignore[no-any-return]
+    call.check(as_count(tensor, dim) > 0, "median needs elements")
+    values, places = _sorted(tensor, dim, False)
+    wrong = Counted(tensor.data != tensor.data, tensor.dims).filled(False, dim)
+    count = as_count(tensor, dim)
+    at = torch.where(wrong.any(dim, keepdim=True), count - wrong.sum(dim, keepdim=True), torch.div(count - 1, 2, rounding_mode="floor"))
+    at = at.clamp(min=0)
+    found = values.gather(dim, at), places.gather(dim, at)
+    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
+
+
+def _nan_where(value: Tensor, condition: Tensor) -> Tensor:
+    return torch.where(condition, torch.nan, value) if value.dtype.is_floating_point else value
+
+

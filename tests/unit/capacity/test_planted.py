@@ -1,0 +1,137 @@
+"""Padding is never counted as data: every model here gives other numbers if it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lowering import pipeline
+from lowering.errors import Refused, Unsupported
+from lowering.job import Job
+from lowering.level import Level, Program
+from lowering.model import Input, Model, Symbol
+from lowering.numerics import artifact
+from lowering.numerics.runner import Eager, runner
+from lowering.numerics.xla import Xla
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.package import Package
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import Verify
+
+CAPACITY = Export(archive=False, data_sizes="capacity")
+STAGES = {"export": CAPACITY, "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+          "verify": Verify(levels=("torchscript", "mhlo"), points=3), "package": Package()}
+INPUTS = {"x": Input("float32", ("batch", 4)), "mask": Input("bool", ("batch",), {"randint": [0, 2]}),
+          "ids": Input("int64", ("batch",), {"randint": [0, 6]})}
+
+
+class Planted(torch.nn.Module):
+    """Each result changes if one more element is counted."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        chosen, rows = torch.masked_select(x, x > 0.1) - 3, x[mask]
+        values, counts = torch.unique(ids, return_counts=True)
+        rows_of = x.new_zeros(6, 4).index_add(0, ids[mask], rows)
+        return {
+            "mean": chosen.mean(), "softmax": chosen.softmax(0), "size": x.sum() + chosen.shape[0], "var": rows.var(0), "norm": chosen.norm(),
+            "argmax": chosen.argmax(), "cat": torch.cat([chosen, x.sum(1), x[x < 0]]).mean(), "median": chosen.sort().values.median(),
+            "last": chosen.cumsum(0)[-1], "first": chosen.flip(0)[0], "prod": (chosen / 3).prod(), "gram": rows.T @ rows,
+            "top": chosen.topk(2).values, "flat": rows.reshape(-1).sum(), "most": chosen.amax(), "ids": values, "counts": counts,
+            "added": rows_of, "chosen": chosen, "two": torch.cat([rows, rows + 1], 1), "places": (x > 0.1).nonzero(),
+        }  # fmt: skip
+
+
+def model(module: type[torch.nn.Module], inputs: dict[str, Input], **more: Any) -> Model:
+    return Model("planted", {"_target_": f"{__name__}.{module.__name__}"}, inputs, {"batch": Symbol(3, 64)}, **more)
+
+
+def exported(module: type[torch.nn.Module], names: str = "x", **more: Any) -> Program:
+    return CAPACITY.apply(Program(Level.MODEL, model(module, {name: INPUTS[name] for name in names.split()}, **more)), Silent())
+
+
+def test_eagers_numbers_down_to_mhlo_and_from_the_package(tmp_path: Path) -> None:
+    result = pipeline.run(Job(model(Planted, INPUTS), STAGES), tmp_path)
+    assert result.outcome == "ok", result.problems
+    ran = artifact.execute(tmp_path, {"batch": 9})
+    count = ran.results["chosen"].shape[0]
+    assert 0 < count < 36 and ran.results["places"].shape == (count, 2) and ran.results["two"].shape[1] == 8
+    assert "u0" not in ran.results and (ran.results["chosen"] > -2.9).all()
+    signature = artifact.Artifact.load(tmp_path).signature
+    (chosen,) = (result for result in signature.results if result.name == "chosen")
+    (counted,) = (result for result in signature.results if (result.kind, result.name) == ("count", chosen.dims[0]))
+    assert counted.value == "4*batch"
+
+
+def test_none_some_and_all_are_selected() -> None:
+    program = exported(Selected, "x mask")
+    run, eager = runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
+    for share in (0.0, 0.4, 1.0):
+        given = {"x": torch.randn(7, 4), "mask": torch.rand(7) < share}
+        for got, want in zip(run(given), eager(given), strict=True):
+            torch.testing.assert_close(got, want, equal_nan=True)
+
+
+class Selected(torch.nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = x[mask]
+        written = x.clone()
+        written[mask] = rows * 2
+        return rows, rows.mean(0), rows.sum(), rows.std(0), torch.cat([x, rows]).softmax(0), written, rows.sort(0)[0], rows.repeat(2, 1)
+
+
+class Refusing(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x[x[:, 0] > 0] @ x[x[:, 0] > 0].T)
+
+
+def test_an_op_without_a_rule_is_refused_by_name_and_line() -> None:
+    with pytest.raises(Unsupported) as refused:
+        exported(Refusing)
+    (problem,) = refused.value.problems
+    assert "linalg_inv" in problem.place and f"{Path(__file__).name}:" in problem.place and "count" in problem.cause
+
+
+class Bounded(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[x > 0]
+
+
+def test_a_declared_capacity_is_taken_and_checked() -> None:
+    line = f"{Path(__file__).name}:{Bounded.forward.__code__.co_firstlineno + 1}"
+    for name in ("u0", line):
+        program = exported(Bounded, capacities={name: 5})
+        (count,) = (result for result in program.signature.results if result.kind == "count")
+        assert count.value == "5"
+        run = runner(program, Xla())
+        assert run({"x": torch.tensor([[1.0, -1, 2, -3]] * 2 + [[-1.0] * 4])})[0].tolist() == [1, 2, 1, 2]
+        with pytest.raises(Refused, match="u0 must be at most its capacity 5"):
+            run({"x": torch.ones(3, 4)})
+
+
+class Unbounded(torch.nn.Module):
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.bincount(ids)
+
+
+def test_a_size_without_a_bound_asks_for_one() -> None:
+    with pytest.raises(Unsupported, match=r"no known bound.*torch\._check.*capacities"):
+        exported(Unbounded, "ids")
+    program = exported(Unbounded, "ids", capacities={"u0": 6})
+    assert runner(program, Xla())({"ids": torch.tensor([1, 1, 4])})[0].tolist() == [0, 2, 0, 0, 1]
+
+
+class Length(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[x > 0].sum() / len(x[x > 0])
+
+
+def test_len_is_the_count() -> None:
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(runner(exported(Length), Xla())({"x": x})[0], x[x > 0].mean())
