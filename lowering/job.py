@@ -51,6 +51,20 @@ class Job:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class DescribedJob:
+    """A job as its JSON, whose stages need not be imported."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return f"{self.data['model']['name']}--{self.data['variant']}"
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.data)
+
+
 def _build_stage(spec: Mapping[str, Any]) -> Stage:
     kind = recipe.locate(spec[recipe.TARGET])
     options = {name: value for name, value in spec.items() if name != recipe.TARGET}

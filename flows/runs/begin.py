@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from flows.runs import copies, environment, record
 from flows.runs.record import Record, make_folder_name
 from lowering import files, trust
 from lowering.errors import InfraError, Problem
-from lowering.job import Job
+from lowering.job import DescribedJob, Job
 from lowering.plain import to_plain
 from lowering.record import folder as folders
 from lowering.record.result import Expectation
@@ -82,13 +82,13 @@ def count_workers(jobs: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), jobs))
 
 
-def wants_gpu(job: Job) -> bool:
+def wants_gpu(job: Job | DescribedJob) -> bool:
     """Return whether an option of one of the job's stages requests a GPU."""
-    options = [value for stage in job.stages.values() for value in to_plain(stage).values()]
+    options = [value for stage in job.to_json()["stages"].values() for value in stage.values()]
     return any(value in ("gpu", "cuda") or (isinstance(value, list) and {"gpu", "cuda"}.intersection(map(str, value))) for value in options)
 
 
-def _describe(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> dict[str, Any]:
+def _describe(plan: Plan, jobs: Sequence[Job | DescribedJob], codes: Mapping[str, str]) -> dict[str, Any]:
     """Return the part of run.json that does not depend on the run's folder."""
     limits = plan.limits
     return {
@@ -97,8 +97,9 @@ def _describe(plan: Plan, jobs: tuple[Job, ...], codes: Mapping[str, str]) -> di
         "workers": plan.cluster.workers or count_workers(len(jobs)),
         "cluster": to_plain(plan.cluster),
         "patience": {"run_seconds": limits.run_seconds, "retries": limits.retries, "retry_seconds": limits.retry_seconds},
-        "jobs": [{"id": job.id, "model": job.model.name, "variant": job.variant, "gpu": wants_gpu(job), "key": codes[job.id],
-                  "axes": dict(plan.axes.get(job.id, {})), "expect": to_plain(plan.expected.get(job.id, Expectation()))} for job in jobs],
+        "jobs": [{"id": job.id, "model": (data := job.to_json())["model"]["name"], "variant": data["variant"], "gpu": wants_gpu(job),
+                  "key": codes[job.id], "axes": dict(plan.axes.get(job.id, {})),
+                  "expect": to_plain(plan.expected.get(job.id, Expectation()))} for job in jobs],
         "expectations": str(plan.expectations) if plan.expectations else None,
         "whole": plan.whole,
         "environment": environment.describe(),

@@ -12,7 +12,7 @@ from typing import Any
 
 from lowering import files, recipe, trust
 from lowering.ir import text_files
-from lowering.job import Job
+from lowering.job import DescribedJob, Job
 from lowering.plain import to_plain
 
 JOB = "job.json"
@@ -46,7 +46,7 @@ class Limits:
     compress_bytes: int | None = text_files.LARGE
 
 
-def prepare(job: Job, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
+def prepare(job: Job | DescribedJob, folder: Path, limits: Limits = Limits(), store: Path | None = None) -> None:
     """Prepare `folder` for the job: write job.json, which any process can run, and repro.sh, which runs it. Raises OSError.
 
     store: where results of stages are looked up and stored (None: nowhere).

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lowering.custom.sources import SUFFIXES, add_headers
+from lowering.store import memory
 from lowering.tracking import INSTALLED
 
 OWN = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ OWN = Path(__file__).resolve().parents[1]
 NAMESPACES = {"iree": ("iree-base-compiler", "iree-base-runtime")}
 MOST_FILES = 1000  # of a folder that a model names
 UNTRACKED = "untracked"  # in place of a digest
+IMPORTS, DISTRIBUTIONS = "imports", "distributions"  # kinds of facts that processes remember
 FRESH = 5.0  # seconds for which results of reading the disk are cached
 DATA_SUFFIXES = (".cpp", ".cc", ".h", ".hpp", ".cu", ".mlir")  # files beside code that may affect its behaviour
 _loaded: dict[Path, str] = {}  # digests of the files of modules that were loaded when `freeze_loaded` was called
@@ -67,8 +69,8 @@ def list_versions(*names: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def _provenance(names: tuple[str, ...], _tick: int) -> tuple[dict[str, str], dict[str, str]]:
-    files, outside = _follow_imports(names)
+def _provenance(names: tuple[str, ...], tick: int) -> tuple[dict[str, str], dict[str, str]]:
+    files, outside = _follow_imports(names, tick)
     digests = {_shorten_path(file): _loaded.get(file) or _compute_file_digest(file, *_read_stamp(file)) for file in sorted(files)}
     return digests, _read_versions(outside)
 
@@ -129,7 +131,7 @@ def describe_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"gpus": sorted(models)}
 
 
-def _follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
+def _follow_imports(names: Iterable[str], tick: int) -> tuple[set[Path], set[str]]:
     """Return the own files, and the top-level names of all other modules, that importing `names` may reach."""
     files: set[Path] = set()
     outside: set[str] = set()
@@ -137,7 +139,7 @@ def _follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     seen = set(waiting)
     while waiting:
         name = waiting.pop()
-        found = _resolve(name)
+        found = _resolve(name, tick)
         if not found:
             outside.add(name.partition(".")[0])
         for file in found - files:
@@ -150,7 +152,8 @@ def _follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     return files, outside
 
 
-def _resolve(name: str) -> set[Path]:
+@lru_cache(maxsize=16384)
+def _resolve(name: str, _tick: int) -> frozenset[Path]:
     """Return the own files that importing the dotted `name` runs: its packages and its module. Trailing attributes are ignored."""
     parts = name.split(".")
     folders = _locate_top_level(parts[0])
@@ -162,7 +165,7 @@ def _resolve(name: str) -> set[Path]:
             break
         found.update(file for file in files[:1] if _is_own(file))
         folders = [place for place in places if place.is_dir()]
-    return found
+    return frozenset(found)
 
 
 @cache
@@ -186,11 +189,16 @@ def _is_own(file: Path) -> bool:
 @cache
 def _list_imports(file: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
     """Return the dotted names that the code of `file` imports anywhere. A name imported from a package may be one of its modules."""
+    content = file.read_bytes()
+    key = f"{_compute_digest(content)} {package} {'.'.join(map(str, sys.version_info[:2]))}"
+    return tuple(memory.find(IMPORTS, key, lambda: _parse_imports(content, package)))
+
+
+def _parse_imports(content: bytes, package: str) -> list[str]:
     try:
-        tree = ast.parse(file.read_bytes())
+        return list(dict.fromkeys(_walk_imports(ast.parse(content), package)))
     except SyntaxError:
-        return ()
-    return tuple(dict.fromkeys(_walk_imports(tree, package)))
+        return []
 
 
 def _walk_imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -239,7 +247,22 @@ def _compute_digest(content: bytes) -> str:
 
 @cache
 def _map_distributions() -> Mapping[str, list[str]]:
-    return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+    def read() -> dict[str, list[str]]:
+        return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+
+    return dict(memory.find(DISTRIBUTIONS, _stamp_distributions(), read))
+
+
+def _stamp_distributions() -> str:
+    """Return a digest that changes when a distribution is installed, removed or replaced."""
+    found = hashlib.sha256(f"{sys.version} {sys.path}".encode("utf-8", "surrogateescape"))
+    for folder in sys.path:
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.endswith(("-info", ".egg")):
+                    status = entry.stat()
+                    found.update(f"{entry.path} {status.st_mtime_ns} {status.st_ino}\n".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 @cache

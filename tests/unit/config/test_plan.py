@@ -20,7 +20,8 @@ from flows.config.compose import ROOT, Folders
 from flows.config.expansion import job_id
 from flows.config.plan import Plan, plan
 from lowering import recipe
-from lowering.job import Job
+from lowering.job import DescribedJob, Job
+from lowering.store import memory
 from tests.unit.config.configurations import TINY, planned, refused, write
 
 
@@ -184,10 +185,26 @@ def test_the_overrides_of_a_plan_give_it_again(folder: Path, monkeypatch: pytest
 
 
 def test_a_job_survives_json(folder: Path) -> None:
-    run = config.load(["suite=quickstart"])
-    assert [job.id for job in run.jobs] == [job_id(job) for job in plan(["suite=quickstart"]).jobs]
-    for job in run.jobs:
+    for data in plan(["suite=quickstart"]).jobs:
+        job = Job.from_json(data)
+        assert job.id == job_id(data)
         assert Job.from_json(json.loads(job.dumps())) == job
+
+
+def test_stages_that_were_accepted_before_are_not_imported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path))
+    monkeypatch.setattr(memory, "_known", {})
+    for suite in ("quickstart", "training", "ranges"):
+        planned = plan([f"suite={suite}"])
+        built = [Job.from_json(data).to_json() for data in planned.jobs]
+        for _ in range(2):  # the first time, the options of some stages are not known
+            run = config.build(planned)
+            assert [json.loads(json.dumps(job.to_json())) for job in run.jobs] == json.loads(json.dumps(built))
+        assert all(isinstance(job, DescribedJob) for job in run.jobs)
+    memory.save()
+    code = "import sys; from flows.config import run; run.load(['suite=ranges']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_planning_does_not_load_the_compilers() -> None:
