@@ -19,6 +19,7 @@ from flows.config import expectations
 from flows.config.json_schema import name_schema
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
+from lowering.sources.proposal import filter_known
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks" / "zoo.yaml"
@@ -78,13 +79,6 @@ def model(family: Mapping[str, Any], row: Mapping[str, Any]) -> Tree:
         values = merge(family.get(key, {}), row.get(key, {}))
         tree |= {key: values} if values else {}
     return tree
-
-
-def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
-    """Return the part of `wanted` whose keys a config class has. Nested configs are filtered the same way."""
-    keys = huggingface.list_known_keys(config)
-    inner = {name: filter_known(part, wanted) for name, part in config.sub_configs.items() if name in keys and part.__name__ != "AutoConfig"}
-    return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

@@ -16,9 +16,10 @@ NEWEST = "a run's folder or id (default: the newest)"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser without arguments."""
-    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description)
+def make_parser(verb: str, description: str, examples: str = "") -> argparse.ArgumentParser:
+    """Return a parser without arguments. examples: printed after the options."""
+    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description, epilog=examples,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter)
 
 
 def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:

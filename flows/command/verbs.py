@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 VERBS = {  # command -> its line in the usage; its module is flows.command.VERB, with _ for -
+    "new": "write the file of a model from its class",
     "run": "lower the jobs of a suite and write a report",
     "list": "print the jobs that a run would have",
     "validate": "check the configuration and report all of its errors",

@@ -74,7 +74,7 @@ class Commits:
             _git(self.repository, "worktree", "add", "--detach", "--force", str(tree), version)
             try:
                 if self.own:
-                    yield Place((tree,), Path.cwd(), self.overrides)
+                    yield Place((tree, Path.cwd()), Path.cwd(), self.overrides)  # named, so that it is not put first
                 else:
                     top = self.repository.resolve()
                     inside = Path.cwd().resolve().relative_to(top) if Path.cwd().resolve().is_relative_to(top) else Path()

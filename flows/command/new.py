@@ -1,0 +1,74 @@
+"""`shapeline new`: write the file of a model whose inputs and dims come from its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.command.arguments import make_parser
+from flows.command.exits import OK, UNEXPECTED
+from flows.config.plan import plan
+from lowering.errors import ConfigError, LoadError, Problem
+
+EXAMPLES = """examples:
+  shapeline new model llama --from huggingface LlamaForCausalLM
+  shapeline new model tower --from mypackage.models:Tower
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; exit 1 if the file has values to fill in. Raises ConfigError if the file exists or the class cannot be loaded."""
+    parser = make_parser("new", "Write NAME.yaml, the file of a model, and validate it.", EXAMPLES)
+    parser.add_argument("what", choices=("model",), help="what to write")
+    parser.add_argument("name", metavar="NAME", help="name of the model, or path of its file")
+    parser.add_argument("--from", dest="source", nargs="+", required=True, metavar="SOURCE",
+                        help="`huggingface ARCHITECTURE`, or a class or function: package.module:Class")
+    parser.add_argument("--force", action="store_true", help="replace the file if there is one")
+    options = parser.parse_args(arguments)
+    file = Path(options.name if options.name.endswith((".yaml", ".yml")) else f"{options.name}.yaml")
+    if file.exists() and not options.force:
+        raise ConfigError(Problem(str(file), "exists", "choose another name, or replace it: --force"))
+    proposal = _propose(options.source)
+    notes = "".join(f"# {note}\n" for note in proposal.notes)
+    sections = {"factory": proposal.factory, "inputs": proposal.inputs, "symbols": proposal.symbols}
+    body = "".join(_render(key, section) for key, section in sections.items())
+    body += f"weights: {proposal.weights}\n" if proposal.weights else ""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{notes}{body}", encoding="utf-8")
+    for note in proposal.notes:
+        print(f"note: {note}")
+    if not proposal.complete:
+        print(f"{file}: written; fill in what the notes say, then: shapeline run model={_locate(file)}")
+        return UNEXPECTED
+    plan([f"model={_locate(file)}"])
+    print(f"{file}: written and valid; run it: shapeline run model={_locate(file)}")
+    return OK
+
+
+def _propose(source: Sequence[str]) -> Any:
+    from lowering.sources import proposal  # imported here because it needs torch
+
+    try:
+        if source[0] == "huggingface" and len(source) == 2:
+            return proposal.propose_huggingface(source[1])
+        if len(source) == 1 and source[0] != "huggingface":
+            return proposal.propose_callable(source[0].replace(":", "."))
+    except LoadError as error:  # of the command line here, not of a job
+        raise ConfigError(error.problems) from error
+    raise ConfigError(Problem(f"--from {' '.join(source)}", "is no source", "write `huggingface ARCHITECTURE` or package.module:Class"))
+
+
+def _locate(file: Path) -> str:
+    return str(file) if file.is_absolute() or file.parts[:1] == ("..",) else f"./{file}"
+
+
+def _render(key: str, section: Mapping[str, Any]) -> str:
+    return f"{key}:\n" + "".join(f"  {name}: {_flow(value)}\n" for name, value in section.items())
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return str(text).removesuffix("...\n").strip()

@@ -1,0 +1,250 @@
+"""Proposals for the file of a new model: its factory, its inputs and their dims, read from its class."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from lowering.errors import LoadError, Problem
+from lowering.recipe import TARGET
+from lowering.sources import huggingface
+
+MISSING = "???"  # a value that the author has to give
+Tree = dict[str, Any]
+# Sizes of a small model. Each config, and each config inside it, gets those that it knows. Equal sizes have equal values, as a key may be
+# an alias of another.
+DEPTH: Mapping[str, Any] = dict.fromkeys(
+    ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"), 2
+)
+SMALL: Mapping[str, Any] = {
+    **dict.fromkeys(("hidden_size", "embedding_size", "d_model", "n_embd", "dim", "word_embed_proj_dim"), 128),
+    **DEPTH,
+    **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("intermediate_size", "hidden_dim", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), 256),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 512),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
+    "vocab_size": 1024, "num_key_value_heads": 2, "head_dim": 32, "d_kv": 32, "moe_intermediate_size": 64, "num_experts_per_tok": 2,
+    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 32),
+    "n_group": 1, "topk_group": 1,
+    "image_size": 64, "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+SEQUENCE = 512
+LARGEST = 2e9  # parameters of a model that is given values
+TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The keys of a model's file. notes: what the author should know or fill in. refusal: why forward fails with these inputs."""
+
+    factory: Tree
+    inputs: Tree
+    symbols: Tree
+    notes: tuple[str, ...] = ()
+    weights: str | None = None
+    refusal: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether no value is left for the author to give or correct."""
+        return not self.refusal and MISSING not in repr((self.factory, self.inputs))
+
+
+def filter_known(config: Any, wanted: Mapping[str, Any]) -> Tree:
+    """Return the part of `wanted` whose keys a transformers config class has. Nested configs are filtered the same way."""
+    keys = huggingface.list_known_keys(config)
+    inner = {name: filter_known(part, wanted) for name, part in config.sub_configs.items()
+             if name in keys and part.__name__ != "AutoConfig"}  # fmt: skip
+    return {key: value for key, value in wanted.items() if key in keys} | {name: part for name, part in inner.items() if part}
+
+
+def propose_huggingface(architecture: str) -> Proposal:
+    """Propose a small model of a transformers architecture. Raises LoadError if there is no such class."""
+    config = huggingface.find_config_class(architecture)
+    if config is None:
+        raise LoadError(Problem("--from huggingface", f"'{architecture}' is not a model with a config of its own", "name a model class"))
+    factory: Tree = {TARGET: "lowering.sources.huggingface.build", "config": config.__name__, "architecture": architecture}
+    if any(name in filter_known(config, SMALL) for name in EXPERTS):
+        factory["experts"] = "batched_mm"
+    small = "The sizes are small: remove kwargs for those of the architecture's default config."
+    shallow = "The sizes are those of the default config, with two layers of each kind: remove kwargs for all layers."
+    default = "The sizes are those of the architecture's default config."
+    cache = {"use_cache": False}
+    wanted = ((SMALL, small), ({**SMALL, "num_key_value_heads": SMALL["num_attention_heads"]}, small), ({**cache, **DEPTH}, shallow),
+              (cache, default))  # fmt: skip
+    found = None
+    for sizes, note in wanted:
+        given = {**factory, "kwargs": filter_known(config, sizes)}
+        try:
+            module = _build(given)
+        except Exception as error:  # noqa: BLE001 - constructors of models raise anything
+            why = f"The model cannot be built: {_first_line(error)}"
+            found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
+            continue
+        for images in (False, True):
+            proposal = _read_huggingface(given, module, (note,), images)
+            if (refusal := _try(proposal, module)) is None:
+                return proposal
+        found = _refuse(proposal, refusal)
+    assert found is not None
+    return found
+
+
+def _build(factory: Tree) -> Any:
+    """Build a model of transformers without values, or with them if its constructor computes with tensors."""
+    given = {key: value for key, value in factory.items() if key != TARGET}
+    try:
+        with FakeTensorMode():
+            return huggingface.build(**given)
+    except DataDependentOutputException:
+        return huggingface.build(**given)
+
+
+def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], images: bool) -> Proposal:
+    """Return the inputs of a model by its main input. images: give a model of text its images too."""
+    config = module.config
+    taken = inspect.signature(module.forward).parameters
+    text = config.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None)
+    longest = min(longest, SEQUENCE) if isinstance(longest, int) and longest > 1 else SEQUENCE
+    words = {"randint": [3, getattr(text, "vocab_size", None) or 1024]}
+    symbols: Tree = {"batch": {"min": 1, "max": 8}}
+    inputs: Tree = {}
+    main = module.main_input_name
+    if main == "input_ids":
+        inputs["input_ids"] = _leaf("int64", ["batch", "seq"], words)
+        if "attention_mask" in taken:
+            inputs["attention_mask"] = _leaf("int64", ["batch", "seq"], "padding")
+        symbols["seq"] = {"min": 1, "max": longest}
+        if "pixel_values" in taken and not images:
+            notes = (*notes, "The architecture also takes images: declare pixel_values, and their places among input_ids.")
+    if main == "pixel_values" or (images and "pixel_values" in taken):
+        vision = getattr(config, "vision_config", None) or config
+        size = getattr(vision, "image_size", None)
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        inputs["pixel_values"] = _leaf("float32", ["batch", getattr(vision, "num_channels", 3), height or "height", width or "width"])
+        symbols |= {} if size else {name: {"min": 32, "max": 256, "multiple_of": 32} for name in ("height", "width")}
+    elif main == "input_values":
+        inputs["input_values"] = _leaf("float32", ["batch", "samples"])
+        symbols["samples"] = {"min": 1000, "max": 16000}
+    elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
+        inputs["input_features"] = _leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])
+    elif main not in inputs:
+        inputs[main] = _leaf("float32", ["batch", MISSING])
+        notes = (*notes, f"Give the shape of {main}.")
+    count = sum(parameter.numel() for parameter in module.parameters())
+    weights = "none" if count > LARGEST else None
+    if weights:
+        notes = (*notes, f"It has {count / 1e9:.1f} billion parameters, and is lowered without values, and not run.")
+    if config.is_encoder_decoder and "decoder_input_ids" in taken:
+        inputs["decoder_input_ids"] = _leaf("int64", ["batch", "target"], words)
+        symbols["target"] = {"min": 1, "max": min(longest, 64)}
+    return Proposal(factory, inputs, symbols, notes, weights)
+
+
+def propose_callable(target: str) -> Proposal:
+    """Propose the file of a model that the class or function `target` (package.module.name) makes. Raises LoadError if there is none."""
+    made = _load(target)
+    needed = _list_needed(inspect.signature(made))
+    factory: Tree = {TARGET: target, **dict.fromkeys(needed, MISSING)}
+    if needed:
+        forward = getattr(made, "forward", None)
+        names = _list_arguments(forward, bound=False) if forward else ["x"]
+        return Proposal(factory, {name: _leaf("float32", ["batch", MISSING]) for name in names}, {"batch": {"min": 1, "max": 8}},
+                        (f"Give {', '.join(needed)} of the factory, and the shapes of the inputs.",))  # fmt: skip
+    try:
+        with FakeTensorMode():
+            module = made()
+    except Exception as error:
+        raise LoadError(Problem(target, f"raised {_first_line(error)}", "give it a factory that works without arguments")) from error
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(Problem(target, f"returns a {type(module).__name__}", "name a class or function that returns a torch.nn.Module"))
+    names = _list_arguments(module.forward, bound=True)
+    guessed, symbols = _guess_input(module)
+    inputs = {name: guessed if name == names[0] and guessed else _leaf("float32", ["batch", MISSING]) for name in names}
+    proposal = Proposal(factory, inputs, {"batch": {"min": 1, "max": 8}, **symbols})
+    unknown = [name for name, leaf in inputs.items() if MISSING in leaf["shape"]]
+    if unknown:
+        return replace(proposal, notes=(f"Give the shape and dtype of {', '.join(unknown)}.",))
+    refusal = _try(proposal, module)
+    return _refuse(proposal, refusal) if refusal else proposal
+
+
+def _refuse(proposal: Proposal, refusal: str | None) -> Proposal:
+    notes = (*proposal.notes, f"forward fails with these inputs: {refusal}. Correct them.")
+    return replace(proposal, notes=notes, refusal=refusal or "")
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LoadError(Problem(target, f"cannot be imported: {error}", "write it as package.module:Class")) from error
+    if not callable(found):
+        raise LoadError(Problem(target, "is not callable", "name a class or a function that returns a module"))
+    return found
+
+
+def _list_arguments(forward: Any, bound: bool) -> list[str]:
+    """Return the names of the arguments that `forward` needs."""
+    return _list_needed(inspect.signature(forward))[0 if bound else 1 :]
+
+
+def _list_needed(signature: inspect.Signature) -> list[str]:
+    """Return the names of the parameters without a default."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [name for name, one in signature.parameters.items() if one.default is one.empty and one.kind not in several]
+
+
+def _guess_input(module: torch.nn.Module) -> tuple[Tree | None, Tree]:
+    """Return the first input, and its symbols besides the batch, as the first layer takes it."""
+    spans = {name: {"min": 32, "max": 256} for name in ("height", "width", "length")}
+    for layer in _list_layers(module):
+        if isinstance(layer, torch.nn.Embedding):
+            return _leaf("int64", ["batch", "seq"], {"randint": [0, layer.num_embeddings]}), {"seq": {"min": 1, "max": SEQUENCE}}
+        if isinstance(layer, torch.nn.Conv2d):
+            return _leaf("float32", ["batch", layer.in_channels, "height", "width"]), {name: spans[name] for name in ("height", "width")}
+        if isinstance(layer, torch.nn.Conv1d):
+            return _leaf("float32", ["batch", layer.in_channels, "length"]), {"length": spans["length"]}
+        if isinstance(layer, torch.nn.RNNBase):
+            shape = ["batch", "seq", layer.input_size] if layer.batch_first else ["seq", "batch", layer.input_size]
+            return _leaf("float32", shape), {"seq": {"min": 1, "max": 128}}
+        if isinstance(layer, torch.nn.Linear):
+            return _leaf("float32", ["batch", layer.in_features]), {}
+    return None, {}
+
+
+def _list_layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    return (layer for layer in module.modules() if not list(layer.children()))
+
+
+def _leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
+    return {"dtype": dtype, "shape": shape} | ({"fill": fill} if fill is not None else {})
+
+
+def _try(proposal: Proposal, module: torch.nn.Module) -> str | None:
+    """Run the module on fake inputs of the proposed shapes. Return the first line of what it raised, or None."""
+    own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
+    mode = own or FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, torch.no_grad():
+        given = {name: torch.zeros([TRIED.get(dim, dim) for dim in leaf["shape"]], dtype=getattr(torch, leaf["dtype"]))
+                 for name, leaf in proposal.inputs.items()}  # fmt: skip
+        try:
+            module.eval()(**given)
+        except Exception as error:  # noqa: BLE001 - models raise anything
+            return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]

@@ -1,0 +1,97 @@
+"""`shapeline new`: files of models whose inputs come from their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.__main__ import main
+
+MODULE = """
+import torch
+
+class Tower(torch.nn.Module):
+    def __init__(self, width: int = 12):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1))
+    def forward(self, image, scale: float = 1.0):
+        return self.layers(image) * scale
+
+class Asks(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+    def forward(self, x, y):
+        return x + y
+
+class Odd(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 5)
+    def forward(self, x):
+        return self.layer(x.view(3, 7))
+
+def fails():
+    raise OSError("no disk")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shapeline_new_models.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("architecture", "shapes"), [
+    ("DistilBertModel", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"]}),
+    ("ViTModel", {"pixel_values": ["batch", 3, 64, 64]}),
+    ("T5ForConditionalGeneration", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"], "decoder_input_ids": ["batch", "target"]}),
+    ("MixtralForCausalLM", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"]}),
+])  # fmt: skip
+def test_a_file_of_an_architecture_is_valid_at_once(architecture: str, shapes: dict[str, list[object]], folder: Path) -> None:
+    assert main(["new", "model", "mine", "--from", "huggingface", architecture]) == 0
+    told = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert {name: leaf["shape"] for name, leaf in told["inputs"].items()} == shapes
+    assert main(["list", "model=./mine.yaml"]) == 0
+    assert ("experts" in told["factory"]) == (architecture == "MixtralForCausalLM")
+
+
+def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
+    assert main(["new", "model", "models/tower.yaml", "--from", "shapeline_new_models:Tower"]) == 0
+    told = yaml.safe_load((folder / "models" / "tower.yaml").read_text())
+    assert told == {
+        "factory": {"_target_": "shapeline_new_models.Tower"},
+        "inputs": {"image": {"dtype": "float32", "shape": ["batch", 3, "height", "width"]}},
+        "symbols": {"batch": {"min": 1, "max": 8}, "height": {"min": 32, "max": 256}, "width": {"min": 32, "max": 256}},
+    }
+
+
+@pytest.mark.parametrize(("name", "note", "text"), [
+    ("Asks", "Give width of the factory, and the shapes of the inputs.", "y: {dtype: float32, shape: [batch, ???]}"),
+    ("Odd", "forward fails with these inputs: ", "x: {dtype: float32, shape: [batch, 4]}"),
+])  # fmt: skip
+def test_what_is_left_for_the_author_is_said(name: str, note: str, text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "model", "mine", "--from", f"shapeline_new_models:{name}"]) == 1
+    written = (folder / "mine.yaml").read_text()
+    assert written.startswith(f"# {note}") and text in written.replace("'", "")
+    assert note in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("source", "problem"), [
+    (["huggingface", "LlamaForCausalLN"], "LlamaForCausalLM"), (["huggingface"], "is no source"), (["nowhere:Model"], "cannot be imported"),
+    (["shapeline_new_models:fails"], "no disk"), (["shapeline_new_models:torch"], "is not callable"), (["os:getcwd"], "returns a str"),
+])  # fmt: skip
+def test_a_source_that_is_none_is_refused(source: list[str], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "model", "mine", "--from", *source]) == 2
+    assert problem in capsys.readouterr().err
+    assert not (folder / "mine.yaml").exists()
+
+
+def test_a_file_is_replaced_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.yaml").write_text("mine")
+    assert main(["new", "model", "mine", "--from", "shapeline_new_models:Tower"]) == 2
+    assert (folder / "mine.yaml").read_text() == "mine"
+    assert main(["new", "model", "mine", "--from", "shapeline_new_models:Tower", "--force"]) == 0
+    capsys.readouterr()
