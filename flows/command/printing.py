@@ -11,8 +11,10 @@ from flows.config.plan import Plan
 from flows.config.suite import VARIANT
 from flows.report.terminal import escape
 from lowering.errors import Problem, suggest
-from lowering.model import Symbol
+from lowering.model import Model, Symbol
+from lowering.plain import from_plain
 from lowering.recipe import TARGET
+from lowering.trees import Leaf, iterate
 
 
 def render_jobs(planned: Plan, digests: bool = False) -> str:
@@ -32,6 +34,31 @@ def render_jobs(planned: Plan, digests: bool = False) -> str:
     left_out = planned.total - len(rows)
     total = f"{len(rows)} job{'s' * (len(rows) != 1)} of suite {planned.suite}" + (f"; {left_out} not selected" if left_out else "")
     return escape("\n".join([*render_table(heads, rows), "", total]))
+
+
+def render_entries(planned: Plan) -> str:
+    """Return each job of a plan with its method, symbols, inputs and constants: a line for each leaf of its inputs."""
+    lines: list[str] = []
+    for job in planned.jobs:
+        model = from_plain(Model, job["model"])
+        lines += [f"{expansion.job_id(job)}  {model.method}  {format_symbols(job['model']['symbols'])}"]
+        heads = [(_name_once(leaf), leaf) for leaf in iterate(model.trees)]
+        rows = [[f"  {name}", leaf.declared.dtype, f"[{', '.join(map(_format_dim, leaf.declared.shape))}]",
+                 "" if leaf.declared.fill is None else _format_value(leaf.declared.fill), "state" if leaf.state else ""]
+                for name, leaf in dict(heads).items()]
+        lines += render_table(["  INPUT", "DTYPE", "SHAPE", "FILL", ""], rows)
+        lines += [f"  {name} = {json.dumps(value, default=str)}" for name, value in model.constants.items()]
+        lines.append("")
+    return escape("\n".join(lines).rstrip())
+
+
+def _name_once(leaf: Leaf) -> str:
+    """Return the key of a leaf in its file, which repetitions share."""
+    return leaf.place.removeprefix("inputs.")
+
+
+def _format_dim(dim: Any) -> str:
+    return "null" if dim is None else str(dim)
 
 
 def shorten_names(keys: Sequence[str]) -> list[str]:

@@ -150,7 +150,7 @@ ModelConfig = make_dataclass("ModelConfig", [
     ("inputs", Mapping[str, Tree], field(default_factory=dict)),  # a model may declare them in its entries
     *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))
       for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs")),
-    ("entries", Mapping[str, Entry], field(default_factory=dict)),
+    ("entries", Mapping[str, Entry | None], field(default_factory=dict)),
     ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
 ], frozen=True)
 ModelConfig.__doc__ = "A file of configs/model: the fields of Model except its name, its entries, and the stage options that differ."

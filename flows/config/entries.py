@@ -24,7 +24,7 @@ def build(name: str, tree: Mapping[str, Any]) -> list[tuple[Model, Callable[[Key
     tree: a model's file as plain data. Each model comes with the function that returns where the file has one of its keys.
     """
     rest = {key: value for key, value in tree.items() if key != "entries"}
-    entries: Mapping[str, Mapping[str, Any]] = tree.get("entries") or {}
+    entries: Mapping[str, Mapping[str, Any]] = _list_entries(tree)
     if not entries:
         return [(from_plain(Model, {"name": name, **rest}), lambda keys: keys)]
     return [(_build_entry(name, rest, entry, said), _locate(rest, entry, said)) for entry, said in entries.items()]
@@ -32,10 +32,15 @@ def build(name: str, tree: Mapping[str, Any]) -> list[tuple[Model, Callable[[Key
 
 def find_entry_misfits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     """Yield the misfits of each entry's inputs, merged over those that all entries share."""
-    for entry, said in (tree.get("entries") or {}).items():
+    for entry, said in _list_entries(tree).items():
         locate = _locate(tree, entry, said)
         for misfit in find_misfits(Mapping[str, Tree], _merge(tree, said, "inputs"), ("inputs",)):
             yield misfit._replace(keys=locate(misfit.keys))
+
+
+def _list_entries(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of a file by name, without those that are null: left out of the ones that its factory implies."""
+    return {name: said for name, said in (tree.get("entries") or {}).items() if said is not None}
 
 
 def _merge(rest: Mapping[str, Any], said: Mapping[str, Any], key: str) -> Any:
@@ -44,7 +49,7 @@ def _merge(rest: Mapping[str, Any], said: Mapping[str, Any], key: str) -> Any:
 
 def find_problems(tree: Mapping[str, Any], models: list[Model], place: Place) -> Iterator[Problem]:
     """Yield the problems of the entries as a whole: names that cannot be those of functions, and shared symbols that none uses."""
-    entries = tree.get("entries") or {}
+    entries = _list_entries(tree)
     for entry in entries:
         if not entry.isidentifier():
             yield Problem(place(("entries", entry)), f"'{entry}' cannot be the name of a function", "use letters, digits and _")

@@ -12,6 +12,7 @@ from typing import Any
 from flows.config import checks, compose, overrides, request, slugs
 from flows.config import entries as model_entries
 from flows.config import suite as suites
+from flows.config.derived import Derived, drop_unused, implies_entries
 from flows.config.document import ModelConfig
 from flows.config.layers import Layer, Layers, merge
 from flows.config.overrides import LABEL, Override
@@ -50,10 +51,12 @@ class Expansion:
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any]) -> tuple[Expansion, list[Problem]]:
+def expand(suite: Layers, asked: Request, root: Layers, document: Mapping[str, Any],
+           derived: Derived | None = None) -> tuple[Expansion, list[Problem]]:
     """Expand a well-formed suite into jobs; also return all problems of its models, variants, sweeps and model overrides."""
-    expanding = _Expanding(suite, asked, root, document)
-    expanding.run()
+    with derived or Derived() as known:
+        expanding = _Expanding(suite, asked, root, document, known)
+        expanding.run()
     return expanding.found, expanding.problems
 
 
@@ -63,6 +66,7 @@ class _Expanding:
     asked: Request
     root: Layers
     document: Mapping[str, Any]
+    derived: Derived
     found: Expansion = field(default_factory=Expansion)
     problems: list[Problem] = field(default_factory=list)
     option_files: dict[str, Layer | None] = field(default_factory=dict)
@@ -176,11 +180,22 @@ class _Expanding:
 
     def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
         said = self.suite.layers[0]
-        layers = base
-        if point.variant:
-            layers = layers.over(Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file))
         steps = [(Override("", axis.keys, value, label=axis.place), axis.keys) for axis, value in point.values]
         steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
+        variant = Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file) if point.variant else None
+        own = base.over(variant) if variant else base
+        if not implies_entries(own.data):
+            return self._override(own, steps)
+        made = self._override(own, [(override, path) for override, path in steps if path[0] == "factory"], quietly=True)
+        try:
+            tree = compose.resolve({**self.document, "model": {name: made.data}}, ("model", name))
+        except ConfigError:  # reported with the whole tree
+            tree = made.data
+        below = base.on(Layer(base.layers[0].label, self.derived.imply(tree)))
+        return self._override(below.over(variant) if variant else below, steps)
+
+    def _override(self, layers: Layers, steps: Sequence[tuple[Override, Keys]], quietly: bool = False) -> Layers:
+        """Apply overrides of a model's keys in order. quietly: without their problems, which a second call reports."""
         for override, path in steps:
             if path == ("stages",) and isinstance(override.value, str):
                 options = self._option_file(override.value, f"{override.label} {override.text}".strip())
@@ -189,7 +204,7 @@ class _Expanding:
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
             option = overrides.to_option(override) if checked_later else override
             layers, problems = overrides.apply_override(layers, option, path, ModelConfig)
-            self.problems += problems
+            self.problems += [] if quietly else problems
         return layers
 
     def _option_file(self, name: str, place: str) -> Layer | None:
@@ -217,6 +232,12 @@ class _Expanding:
             tree = remove_keys(tree, misfit.keys)
         if shape and any(find_misfits(ModelConfig, tree)):
             return []
+        wrong = checks.check_factory(tree["factory"], layers.place)
+        if implies_entries(tree):
+            if wrong := wrong or [Problem(layers.place(keys), cause, fix) for keys, cause, fix in self.derived.find_problems(tree)]:
+                self.problems += wrong
+                return []
+            tree = drop_unused(tree, layers)
         if misfits := list(model_entries.find_entry_misfits(tree)):
             self.problems += layers.problems(misfits)
             return []
@@ -224,14 +245,13 @@ class _Expanding:
         tree = {"inputs": {}, **remove_keys(tree, ("stages",))}  # `Model.problems` reports a model without inputs
         built = model_entries.build(name, tree)
         models = [model for model, _ in built]
-        wrong = list(model_entries.find_problems(tree, models, layers.place))
+        wrong += model_entries.find_problems(tree, models, layers.place)
         for model, locate in built:
             def place(keys: Keys, locate: Callable[[Keys], Keys] = locate) -> str:
                 return layers.place(locate(keys))
 
             wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
             wrong += checks.check_inputs(model.trees, place)
-        wrong += checks.check_factory(tree["factory"], layers.place)
         wrong += checks.check_loss(models[0].loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:

@@ -60,6 +60,10 @@ class Layers:
         """Return these layers with `layer` on top."""
         return Layers((*self.layers, layer), merge(self.data, layer.data))
 
+    def on(self, layer: Layer) -> Layers:
+        """Return these layers with `layer` below all of them."""
+        return Layers((layer, *self.layers), merge(layer.data, self.data))
+
     def place(self, keys: Keys) -> str:
         """Return the place where the value at `keys` was set last, or its nearest parent if no layer has `keys`."""
         said = [layer for layer in self.layers if layer.says(keys) == len(keys)]

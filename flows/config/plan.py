@@ -10,6 +10,7 @@ from typing import Any
 
 from flows import output
 from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
+from flows.config.derived import Derived
 from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Server
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
@@ -70,8 +71,11 @@ def _check_tracker(settings: Mapping[str, Any] | None, place: Callable[[str], st
     return []
 
 
-def plan(texts: Sequence[str] = ()) -> Plan:
-    """Return the plan of pipeline.yaml with overrides in Hydra's grammar. Raises ConfigError with every problem found."""
+def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
+    """Return the plan of pipeline.yaml with overrides in Hydra's grammar. Raises ConfigError with every problem found.
+
+    derived: knows the entries that follow from factories, and keeps those that were asked for.
+    """
     asked, problems = request.read(texts)
     try:
         parts = _compose_parts(asked)
@@ -96,7 +100,7 @@ def plan(texts: Sequence[str] = ()) -> Plan:
         shape = list(find_misfits(Suite, suite.data))
         problems += suite.problems(shape)
         if not shape:
-            expanded, found = expansion.expand(suite, asked, root, document)
+            expanded, found = expansion.expand(suite, asked, root, document, derived)
             problems += found
     selected, found = _select_jobs(expanded.jobs, document, root)
     problems += found

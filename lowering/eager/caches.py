@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import re
@@ -13,6 +14,9 @@ import torch
 from lowering.errors import LoadError, Problem
 
 LAYERS = "layers"
+WINDOWS = "windows"
+_WINDOWED = ("sliding_attention", "chunked_attention", "reference_sliding_attention")
+_WIDE = {"hybrid_sliding": "hybrid", **dict.fromkeys(_WINDOWED, "full_attention")}  # types of layers
 _TYPE = re.compile(r'"type\\*": ?\\*"(transformers(?:\.\w+)*)[.:](\w+)\\*"')  # of a tree of torch.export, as JSON inside JSON
 
 
@@ -47,7 +51,8 @@ def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place:
     """Build a cache for the config of `module`.
 
     fields: `layers`, a list that holds the tensors of each layer by the names of its attributes, and arguments of the constructor. Without
-    `layers`, as for a cache of two caches, the fields are passed in their order.
+    `layers`, as for a cache of two caches, the fields are passed in their order. `windows: false` makes layers of a sliding window keep all
+    tokens (see `widen`).
     """
     layers = fields.get(LAYERS)
     rest = {name: value for name, value in fields.items() if name != LAYERS}
@@ -70,16 +75,36 @@ def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place:
 def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: torch.nn.Module) -> Any:
     """Create an empty cache with a layer of the right kind for each of `layers`."""
     formals = inspect.signature(kind).parameters
-    arguments = dict(given)
+    arguments = {name: value for name, value in given.items() if name != WINDOWS}
     config = getattr(module, "config", None)
     if "config" in formals and config is not None:
-        arguments.setdefault("config", config.get_text_config(decoder=True))
+        config = config.get_text_config(decoder=True)
+        arguments.setdefault("config", config if given.get(WINDOWS, True) else widen(config))
     if "max_cache_len" in formals:
         arguments.setdefault("max_cache_len", next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer))
     cache = kind(**arguments)
     while cache.layer_class_to_replicate is not None and len(cache.layers) < len(layers):
         cache.layers.append(cache.layer_class_to_replicate())
     return cache
+
+
+def widen(config: Any) -> Any:
+    """Return the config for whose caches each layer of attention keeps all tokens; the masks of the model still apply its windows.
+
+    A layer that drops tokens counts them in Python, and an export would fix that count.
+    """
+    from transformers.cache_utils import get_layer_types_and_kwargs
+
+    wide = copy.deepcopy(config)
+    wide.layer_types = [_WIDE.get(kind, kind) for kind in get_layer_types_and_kwargs(config)[0]]
+    return wide
+
+
+def has_windows(config: Any) -> bool:
+    """Return whether caches for a config drop tokens that are outside of a window."""
+    from transformers import DynamicCache
+
+    return any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=config).layers)
 
 
 def _fill(layer: Any, tensors: Mapping[str, Any], place: str) -> None:

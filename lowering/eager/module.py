@@ -43,21 +43,32 @@ def instantiate(model: Model) -> torch.nn.Module:
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
     if model.method != "forward":
-        _enter(module, model)
+        module = _enter(module, model)
     prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
     check_fit(model, prepared)
     return unpack_numbers(prepared, model)
 
 
-def _enter(module: torch.nn.Module, model: Model) -> None:
-    """Let calls of `module` run another of its methods. Raises LoadError if it has no such method."""
-    method = getattr(module, model.method, None)
-    if not inspect.ismethod(method):
+def _enter(module: torch.nn.Module, model: Model) -> torch.nn.Module:
+    """Return the part of `module` that the model's method names: a submodule, or the owner of a method, whose calls then run that method.
+
+    Raises LoadError if there is no such method or submodule.
+    """
+    *path, last = model.method.split(".")
+    owner: Any = module
+    for name in path:
+        owner = getattr(owner, name, None)
+    method = getattr(owner, last, None)
+    if isinstance(method, torch.nn.Module):
+        return method
+    if not inspect.ismethod(method) or not isinstance(owner, torch.nn.Module):
         own = [name for name in dir(type(module)) if not name.startswith("_") and not hasattr(torch.nn.Module, name)]
+        own += [name for name, _ in module.named_modules() if name]
         raise LoadError(Problem(f"models.{model.name}.{f'entries.{model.entry}.' if model.entry else ''}method",
                                 f"{type(module).__name__} has no method '{model.method}'",
-                                suggest(model.method, own) or f"its methods: {', '.join(own) or 'forward'}"))
-    module.__dict__["forward"] = method
+                                suggest(model.method, own) or f"its methods and parts: {', '.join(own[:20]) or 'forward'}"))
+    owner.__dict__["forward"] = method
+    return owner
 
 
 def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:

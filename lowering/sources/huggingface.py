@@ -5,16 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch._subclasses.fake_tensor import is_fake
 
+from lowering.eager import caches
 from lowering.errors import LoadError, Problem, suggest
 from lowering.sources import weights
 
 Attention = Literal["sdpa", "eager"]
 Experts = Literal["eager", "batched_mm", "grouped_mm"]
+Cache = Literal["dynamic", "static"]
+LENGTH = 256  # tokens of a prompt and its continuation, unless said
+MOST = 16  # sequences of a batch
 
 
 def build(
@@ -57,6 +62,64 @@ def build(
     module.eval()
     register_cache_pytrees_for_model(module)  # a model may return a cache that it makes itself
     return cast("torch.nn.Module", module)
+
+
+def generation(
+    config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32",
+    experts: Experts | None = None, cache: Cache = "dynamic", max_length: int | None = None,
+) -> torch.nn.Module:  # fmt: skip
+    """Build a model as `build` does, to be lowered as it generates text. Its file needs no inputs: its entries follow from `generate`.
+
+    cache: `dynamic` is a cache that grows, `static` one of `max_length` tokens that is written in place. Layers with a sliding window keep
+        all tokens in either, and the masks apply the window. max_length: tokens of a prompt and its continuation; None: 256, or the
+        positions that the model has if they are fewer.
+    """
+    module = build(config, architecture, kwargs, attention, dtype, experts)
+    limits = Limits.of(module, cache, max_length)
+    if limits.has_windows and not limits.is_static:
+        module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
+    return module
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The sizes that a generative model is lowered for. length: tokens of a prompt and its continuation; has_windows: of its caches."""
+
+    length: int
+    is_static: bool
+    has_windows: bool
+
+    @staticmethod
+    def of(module: Any, cache: Cache, max_length: int | None) -> Limits:
+        """Return the limits of a module. Raises LoadError if it has fewer positions than `max_length`."""
+        config = module.config.get_text_config(decoder=True)
+        positions = next((value for name in ("max_position_embeddings", "max_target_positions", "n_positions")
+                          if isinstance(value := getattr(config, name, None), int)), None)
+        if max_length is not None and positions is not None and max_length > positions:
+            raise LoadError(Problem("max_length", f"is {max_length}, and the model has {positions} positions", "lower it"))
+        length = max_length or min(LENGTH, positions or LENGTH)
+        return Limits(length, cache == "static", caches.has_windows(config))
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """The largest size of each dim that a generative model may have."""
+        return {"batch": MOST, "seq": self.length, "past": self.length - 1, "source": self.length}
+
+
+def make_wide_cache(module: Any, limits: Limits) -> Any:
+    """Return an empty cache whose layers keep all tokens, for a model with sliding windows; None for others."""
+    from transformers import DynamicCache, StaticCache
+
+    if not limits.has_windows:
+        return None
+    config = caches.widen(module.config.get_text_config(decoder=True))
+    return StaticCache(config=config, max_cache_len=limits.length) if limits.is_static else DynamicCache(config=config)
+
+
+def _give_wide_cache(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if kwargs.get("past_key_values") is None and kwargs.get("use_cache") is not False:
+        kwargs = {**kwargs, "past_key_values": make_wide_cache(module, Limits.of(module, "dynamic", None))}
+    return args, kwargs
 
 
 def _initialise(module: Any) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.config.declarations import load_options
+from flows.config.derived import Derived
 from flows.config.expansion import job_id
 from flows.config.plan import plan
 from tests.unit.config.configurations import not_said, refused, write
@@ -71,3 +72,56 @@ def test_the_classes_of_a_package_that_is_imported_already_are_found(folder: Pat
     cache = "{_target_: transformers.StaticCache, layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}"
     write(folder / "model/served.yaml", SERVED.replace("{layers: {repeat: 2, keys: {dtype: float32, shape: [batch, 4]}}}", cache))
     assert len(plan([f"hydra.searchpath=['{folder}']", "model=served"]).jobs) == 2
+
+
+GENERATION = """
+factory:
+  _target_: lowering.sources.huggingface.generation
+  config: LlamaConfig
+  architecture: LlamaForCausalLM
+symbols: {batch: {max: 4}}
+entries:
+  prefill: {inputs: {attention_mask: {fill: ones}}}
+"""
+LEAF = {"dtype": "int64", "shape": ["batch", "seq"]}
+STEP = {"inputs": {"input_ids": {"dtype": "int64", "shape": ["batch", 1]}, "states": {"dtype": "float32", "shape": ["batch", "past"]}}}
+IMPLIED = {"entries": {"prefill": {"inputs": {"input_ids": LEAF, "attention_mask": LEAF | {"fill": "padding"}}}, "decode": STEP},
+           "symbols": {"batch": {"min": 1, "max": 16}, "seq": {"min": 1, "max": 64}, "past": {"min": 1, "max": 63}}}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The factories whose entries were asked of the source."""
+    found: list[object] = []
+
+    def ask(_: Derived, arguments: object) -> object:
+        found.append(arguments)
+        return IMPLIED if arguments == {"config": "LlamaConfig", "architecture": "LlamaForCausalLM"} else {
+            "problems": [{"place": "config", "cause": "transformers has no such class", "fix": ""}]}
+
+    monkeypatch.setattr(Derived, "_ask", ask)
+    return found
+
+
+def test_a_file_is_merged_over_the_entries_that_its_factory_implies(folder: Path, asked: list[object]) -> None:
+    file = write(folder / "model/chat.yaml", GENERATION)
+    prefill, decode = (job["model"] for job in plan([f"hydra.searchpath=['{folder}']", "model=chat", "model.entries.decode.symbols.past.max=9"]).jobs)
+    assert prefill["inputs"]["attention_mask"]["fill"] == "ones" and prefill["symbols"]["batch"] == {"min": 1, "max": 4, "multiple_of": 1, "example": None}
+    assert decode["symbols"].keys() == {"batch", "past"} and decode["symbols"]["past"]["max"] == 9
+    file.write_text(GENERATION.replace("{inputs: {attention_mask: {fill: ones}}}", "null"))
+    assert [job_id(job) for job in plan([f"hydra.searchpath=['{folder}']", "model=chat"]).jobs] == ["chat--default:decode"]
+    assert len(asked) == 1, "the entries of a factory are kept"
+
+
+def test_a_factory_whose_entries_cannot_be_found_is_refused_at_its_key(folder: Path, asked: list[object]) -> None:
+    file = write(folder / "model/chat.yaml", GENERATION.replace("LlamaConfig", "LamaConfig"))
+    assert refused(f"hydra.searchpath=['{folder}']", "model=chat") == [f"{file}:4 factory.config: transformers has no such class"]
+    file.write_text(GENERATION.replace("architecture:", "architektur:"))
+    found = refused(f"hydra.searchpath=['{folder}']", "model=chat")
+    assert not_said([f"{file}:5 factory.architektur: lowering.sources.huggingface.generation has no option"], found) == "" and len(asked) == 1
+
+
+def test_the_entries_of_shipped_models_are_kept_with_them(asked: list[object]) -> None:
+    jobs = [job_id(job) for job in plan(["suite=generation"]).jobs]
+    assert not asked, "shapeline list suite=generation --entries --write configs/entries.json"
+    assert {"llama_generation--dynamic:prefill", "llama_generation--static:decode"} <= set(jobs)

@@ -1,0 +1,263 @@
+"""The entries of a generative model of transformers: which programs serve it, their arguments, and the dims that vary.
+
+`python -m lowering.sources.huggingface_entries` reads the arguments of `huggingface.generation` from stdin, a line of JSON for each model,
+and answers with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lowering import recipe
+from lowering.eager import caches
+from lowering.errors import LoadError, Problem, ShapelineError
+from lowering.sources import huggingface
+
+# The sizes of one run of `generate`, and a run for each of them with another value: a dim that differs between two runs is dynamic.
+SIZES = {"batch": 3, "seq": 7, "source": 11}
+OTHERS = {"batch": 4, "seq": 10, "source": 15}
+_FLAGS = frozenset(("use_cache", "return_dict", "logits_to_keep", "output_attentions", "output_hidden_states"))
+
+Calls = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `generate`: the sizes of its inputs, and the arguments that each entry was called with."""
+
+    sizes: Mapping[str, int]
+    calls: Calls
+
+
+def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `entries` and `symbols`, as a model's file has them, of a model that `huggingface.generation(**arguments)` builds.
+
+    The model generates two tokens at several sizes of its inputs. Raises LoadError if it cannot.
+    """
+    module = huggingface.generation(**arguments)
+    limits = huggingface.Limits.of(module, arguments.get("cache", "dynamic"), arguments.get("max_length"))
+    names = [name for name in SIZES if name in _list_sizes(module)]
+    try:
+        runs = [_run(module, SIZES, limits)] + [_run(module, {**SIZES, name: OTHERS[name]}, limits) for name in names]
+    except ShapelineError:
+        raise
+    except Exception as error:  # generate() of any architecture
+        cause = error.__cause__ or error
+        fix = "complete the config, or declare the entries in the file of a model that huggingface.build makes"
+        raise LoadError(Problem("factory", f"generate() raised {type(cause).__name__}: {cause}", fix)) from error
+    methods = {"encoder": _find_path(module, module.get_encoder())} if "encoder" in runs[0].calls else {}
+    found = {name: _Writer(name, names, runs, limits, module, methods.get(name)).write() for name in runs[0].calls}
+    if limits.is_static:
+        held = {name: tree for name, tree in found["decode"]["inputs"].items() if isinstance(tree, dict) and tree.get("state")}
+        found["prefill"]["inputs"] |= {name: _empty(tree) for name, tree in held.items()}
+    used = json.dumps(found)
+    symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if f'"{name}"' in used or f'"{name} ' in used}
+    return {"entries": found, "symbols": symbols}
+
+
+def _find_path(module: torch.nn.Module, part: torch.nn.Module) -> str:
+    return next(name for name, found in module.named_modules() if found is part)
+
+
+def _empty(tree: Any) -> Any:
+    """Return the tree of a cache with zeros in all of its leaves."""
+    if isinstance(tree, Mapping):
+        zeros = {"fill": "zeros"} if "dtype" in tree else {}
+        return {key: _empty(value) for key, value in tree.items()} | zeros
+    return [_empty(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _list_sizes(module: Any) -> tuple[str, ...]:
+    is_text = module.main_input_name == "input_ids"
+    return ("batch", "seq", *(("source",) if module.config.is_encoder_decoder and is_text else ()))
+
+
+def _run(module: Any, sizes: Mapping[str, int], limits: huggingface.Limits) -> Run:
+    """Return the arguments of each entry in a run of `generate`. The first sequence of its batch is padded on the left."""
+    from transformers import GenerationConfig
+    from transformers.exporters.utils import _capture_forward, decompose_prefill_decode
+
+    makes_static = limits.is_static and not limits.has_windows
+    static = {"cache_implementation": "static", "max_cache_len": limits.length} if makes_static else {}
+    config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None, decoder_start_token_id=0, **static)
+    encoder = module.get_encoder() if module.config.is_encoder_decoder else None
+    with ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoded = stack.enter_context(_capture_forward(encoder)) if encoder is not None else []
+        given = {"past_key_values": cache} if (cache := huggingface.make_wide_cache(module, limits)) is not None else {}
+        stages = decompose_prefill_decode(module, _make_prompt(module, sizes) | given, generation_config=config)
+    first = {"encoder": encoded[0]} if encoded else {}
+    return Run(sizes, {**first, **{name: inputs for name, (_, inputs) in stages.items()}})
+
+
+def _make_prompt(module: Any, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    config = module.config.get_text_config(decoder=True)
+    prefix, length = ("decoder_", sizes["seq"]) if module.config.is_encoder_decoder else ("", sizes["seq"])
+    made = _make_tokens(prefix, sizes["batch"], length, config.vocab_size)
+    if prefix:
+        made["decoder_input_ids"][:, 0] = 0  # the start, which generate() puts in front of others
+    if module.main_input_name == "input_ids" and prefix:
+        return made | _make_tokens("", sizes["batch"], sizes["source"], config.vocab_size)
+    if module.main_input_name == "input_features":
+        return made | {"input_features": torch.randn(sizes["batch"], module.config.num_mel_bins, 2 * module.config.max_source_positions)}
+    return made
+
+
+def _make_tokens(prefix: str, batch: int, length: int, vocabulary: int) -> dict[str, torch.Tensor]:
+    mask = torch.ones(batch, length, dtype=torch.int64)
+    mask[0, 0] = 0
+    return {f"{prefix}input_ids": torch.randint(vocabulary // 2, vocabulary, (batch, length)), f"{prefix}attention_mask": mask}
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the arguments of one entry as the trees of a model's file, from the arguments of several runs."""
+
+    entry: str
+    names: Sequence[str]
+    runs: Sequence[Run]
+    limits: huggingface.Limits
+    module: Any
+    method: str | None = None
+
+    def write(self) -> dict[str, Any]:
+        first = self.runs[0].calls[self.entry]
+        inputs: dict[str, Any] = {}
+        constants: dict[str, Any] = {}
+        for name, value in first.items():
+            if name in _FLAGS or value is None:
+                continue
+            values = [run.calls[self.entry].get(name) for run in self.runs]
+            tree = self._write_mask(values, name) if name.endswith("attention_mask") else self._write(values, name)
+            if isinstance(tree, bool | int | float | str):
+                constants[name] = tree
+            elif tree is not None:
+                inputs[name] = tree
+        found = {"method": self.method, "inputs": inputs, "constants": constants}
+        return {key: value for key, value in found.items() if value}
+
+    def _write(self, values: Sequence[Any], name: str) -> Any:
+        """Return the tree of an argument. values: what it was in each run."""
+        first = values[0]
+        if isinstance(first, torch.Tensor):
+            return self._write_leaf(values, name)
+        if caches.is_cache(type(first)):
+            return self._write_cache(values, name)
+        if isinstance(first, Mapping) and type(first).__module__.startswith("transformers"):
+            fields = {key: self._write([value[key] for value in values], f"{name}.{key}") for key in first}
+            return {recipe.TARGET: f"{type(first).__module__}.{type(first).__qualname__}", **_drop_empty(fields)}
+        if isinstance(first, Mapping):
+            return _drop_empty({key: self._write([value[key] for value in values], f"{name}.{key}") for key in first})
+        if isinstance(first, list | tuple):
+            items = [self._write([value[index] for value in values], f"{name}.{index}") for index in range(len(first))]
+            return items if isinstance(first, list) else {"tuple": items}
+        return first
+
+    def _write_leaf(self, values: Sequence[torch.Tensor], name: str) -> dict[str, Any]:
+        first = values[0]
+        dims = [self._fit([value.shape[axis] for value in values]) for axis in range(first.dim())]
+        leaf: dict[str, Any] = {"dtype": str(first.dtype).removeprefix("torch."), "shape": dims}
+        fill = self._choose_fill(first, name)
+        return leaf if fill is None else leaf | {"fill": fill}
+
+    def _choose_fill(self, value: torch.Tensor, name: str) -> Any:
+        last = name.rpartition(".")[2]
+        if value.is_floating_point() or value.dtype is torch.bool:
+            return None
+        if last.endswith("input_ids"):
+            return {"randint": [0, int(self.module.config.get_text_config(decoder=True).vocab_size)]}
+        if last.endswith("position_ids"):
+            return "arange" if value.shape[-1] > 1 else {"randint": [0, self.limits.length]}
+        return {"constant": int(value.flatten()[0])} if value.numel() else None
+
+    def _write_mask(self, values: Sequence[Any], name: str) -> dict[str, Any]:
+        """Return the mask of tokens of an entry, [batch, tokens]. A static cache is given with a mask of all its tokens.
+
+        `generate` makes the masks of a static cache ahead, [batch, 1, queries, tokens]; the model makes the same ones of this.
+        """
+        own = "attention_mask" if not self.module.config.is_encoder_decoder else "decoder_attention_mask"
+        if self.limits.is_static and name == own:
+            return {"dtype": "int64", "shape": ["batch", self.limits.length], "fill": "padding"}
+        return self._write_leaf(values, name) | {"fill": "padding"}
+
+    def _write_cache(self, values: Sequence[Any], name: str) -> Any:
+        """Return the tree of a cache; None if it is empty, so that the model makes its own."""
+        kind = type(values[0])
+        target = f"transformers.{kind.__name__}"
+        if not hasattr(values[0], caches.LAYERS) or not isinstance(values[0].layers, list):  # one cache of two
+            parts = {key: self._write_cache([getattr(value, key) for value in values], f"{name}.{key}")
+                     for key, held in vars(values[0]).items() if caches.is_cache(type(held))}
+            return {recipe.TARGET: target, **parts} if all(parts.values()) else None
+        layers = [list(self._write_layers([value.layers[index] for value in values], f"{name}.{index}"))
+                  for index in range(len(values[0].layers))]
+        if self.limits.is_static and self.entry == "prefill":
+            return None
+        if not any(layers):
+            return None
+        written = [dict(layer) for layer in layers]
+        same = all(layer == written[0] for layer in written)
+        tree: dict[str, Any] = {recipe.TARGET: target}
+        if self.limits.has_windows:
+            tree[caches.WINDOWS] = False
+        if self.limits.is_static:
+            tree["state"] = True
+        return tree | {caches.LAYERS: {"repeat": len(written), **written[0]} if same else written}
+
+    def _write_layers(self, values: Sequence[Any], name: str) -> Iterator[tuple[str, Any]]:
+        for key, held in vars(values[0]).items():
+            if isinstance(held, torch.Tensor):
+                yield key, self._write_leaf([getattr(value, key) for value in values], f"{name}.{key}")
+            elif isinstance(held, dict) and held and any(isinstance(item, torch.Tensor) for item in held.values()):
+                yield key, {str(number): self._write_leaf([getattr(value, key)[number] for value in values], key) for number in held
+                            if held[number] is not None}
+
+    def _fit(self, sizes: Sequence[int]) -> int | str | None:
+        """Return a dim as a size or an expression of one symbol. sizes: what it was in each run."""
+        changed = [index for index, size in enumerate(sizes) if size != sizes[0]]
+        if not changed:
+            return sizes[0]
+        if len(changed) > 1:
+            return None
+        name = self.names[changed[0] - 1]
+        scale, rest = divmod(sizes[changed[0]] - sizes[0], OTHERS[name] - SIZES[name])
+        offset = sizes[0] - scale * SIZES[name]
+        if rest or scale < 1:
+            return None
+        symbol = "past" if name == "seq" and self.entry == "decode" else name
+        return _spell(symbol, scale, offset)
+
+
+def _spell(symbol: str, scale: int, offset: int) -> str:
+    text = symbol if scale == 1 else f"{scale}*{symbol}"
+    return text if not offset else f"{text} {'+' if offset > 0 else '-'} {abs(offset)}"
+
+
+def _drop_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if value is not None}
+
+
+def answer(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `derive` does, or the problems for which it cannot, as plain data."""
+    try:
+        return derive(arguments)
+    except ShapelineError as error:
+        return {"problems": [problem.to_json() for problem in error.problems]}
+
+
+def main() -> None:
+    """Print the answer to each line of stdin as a line of JSON."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what models print is no answer
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Entries of generative models: the arguments that generate() calls a model with, and the dims that vary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lowering.errors import LoadError
+from lowering.sources import huggingface, huggingface_entries
+
+TINY = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8}
+LLAMA = {"config": "LlamaConfig", "architecture": "LlamaForCausalLM", "kwargs": TINY, "max_length": 20}
+GEMMA = {"config": "Gemma3TextConfig", "architecture": "Gemma3ForCausalLM", "max_length": 32,
+         "kwargs": {**TINY, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}}
+T5 = {"config": "T5Config", "architecture": "T5ForConditionalGeneration",
+      "kwargs": {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}}
+
+
+def list_shapes(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: leaf["shape"] for name, leaf in inputs.items() if "shape" in leaf}
+
+
+def test_a_decoder_has_a_prompt_and_a_step_with_a_growing_cache() -> None:
+    found = huggingface_entries.derive(LLAMA)
+    assert found["symbols"] == {"batch": {"min": 1, "max": 16}, "seq": {"min": 1, "max": 20}, "past": {"min": 1, "max": 19}}
+    prefill, decode = found["entries"]["prefill"]["inputs"], found["entries"]["decode"]["inputs"]
+    assert list_shapes(prefill) == {name: ["batch", "seq"] for name in ("input_ids", "attention_mask", "position_ids")}
+    assert list_shapes(decode) == {"input_ids": ["batch", 1], "attention_mask": ["batch", "past + 1"], "position_ids": ["batch", 1]}
+    states = {"dtype": "float32", "shape": ["batch", 2, "past", 8]}
+    assert decode["past_key_values"] == {"_target_": "transformers.DynamicCache", "layers": {"repeat": 2, "keys": states, "values": states}}
+    assert "past_key_values" not in prefill
+
+
+def test_a_static_cache_is_a_state_of_both_entries_and_empty_before_a_prompt() -> None:
+    found = huggingface_entries.derive({**LLAMA, "cache": "static"})
+    assert found["symbols"].keys() == {"batch", "seq"}
+    prefill, decode = (found["entries"][name]["inputs"]["past_key_values"] for name in ("prefill", "decode"))
+    assert prefill["state"] is decode["state"] is True and decode["layers"]["keys"]["shape"] == ["batch", 2, 20, 8]
+    assert {leaf["fill"] for leaf in prefill["layers"].values() if isinstance(leaf, dict)} == {"zeros"}
+    assert decode["layers"]["cumulative_length"] == {"dtype": "int64", "shape": [], "fill": {"constant": 7}}
+
+
+def test_layers_with_a_window_keep_all_tokens_and_compute_what_transformers_does() -> None:
+    tokens = torch.randint(64, (2, 11), generator=torch.Generator().manual_seed(0))
+    plain, wide = (seeded(build) for build in (huggingface.build, huggingface.generation))
+    with torch.no_grad():
+        want, got = plain(tokens), wide(tokens)
+        assert want.past_key_values.layers[0].keys.shape[2] == 5 and got.past_key_values.layers[0].keys.shape[2] == 11
+        for step in range(3):
+            assert torch.allclose(got.logits[:, -1], want.logits[:, -1], atol=1e-5)
+            token = want.logits[:, -1:].argmax(-1)
+            want, got = (module(token, past_key_values=made.past_key_values) for module, made in ((plain, want), (wide, got)))
+            assert got.past_key_values.layers[0].keys.shape[2] == 12 + step
+    decode = huggingface_entries.derive(GEMMA)["entries"]["decode"]["inputs"]["past_key_values"]
+    assert decode["windows"] is False and decode["layers"]["repeat"] == 2
+
+
+def seeded(build: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    module: torch.nn.Module = build(GEMMA["config"], GEMMA["architecture"], GEMMA["kwargs"])
+    return module
+
+
+def test_an_encoder_is_an_entry_whose_result_the_others_take() -> None:
+    entries = huggingface_entries.derive(T5)["entries"]
+    assert list(entries) == ["encoder", "prefill", "decode"] and entries["encoder"]["method"] == "encoder"
+    assert list_shapes(entries["encoder"]["inputs"]) == {name: ["batch", "source"] for name in ("input_ids", "attention_mask")}
+    assert entries["prefill"]["inputs"]["encoder_outputs"]["last_hidden_state"]["shape"] == ["batch", "source", 32]
+    assert list_shapes(entries["prefill"]["inputs"])["decoder_input_ids"] == ["batch", "seq"]
+    cache = entries["decode"]["inputs"]["past_key_values"]
+    assert cache["self_attention_cache"]["layers"]["keys"]["shape"] == ["batch", 4, "past", 8]
+    assert cache["cross_attention_cache"]["layers"]["keys"]["shape"] == ["batch", 4, "source", 8]
+
+
+def test_a_model_that_does_not_generate_is_refused_by_its_cause() -> None:
+    with pytest.raises(LoadError, match="generate\\(\\) raised AttributeError: 'BertModel' object has no attribute 'generate'"):
+        huggingface_entries.derive({"config": "BertConfig", "architecture": "BertModel", "kwargs": {"num_hidden_layers": 1, "hidden_size": 24}})
+    with pytest.raises(LoadError, match="max_length: is 99, and the model has 64 positions"):
+        huggingface.generation("LlamaConfig", "LlamaForCausalLM", TINY | {"max_position_embeddings": 64}, max_length=99)
