@@ -18,6 +18,7 @@ from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.record.events import History
 from lowering.record.recorder import Recorder
+from lowering.sources import exported
 from lowering.stage import Stage
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -62,7 +63,7 @@ def lower(
     StageFailed.
     """
     if isinstance(module, ExportedProgram):
-        module, held_args, held_kwargs, held_shapes, held_symbols = declaration.take_apart(module)
+        module, held_args, held_kwargs, held_shapes, held_symbols = exported.take_apart(module)
         if not args and not kwargs:
             args, kwargs = held_args, held_kwargs
         if dynamic_shapes is None:

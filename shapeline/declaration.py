@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sympy
 import torch
 from torch.utils import _pytree as pytree
 
@@ -258,51 +257,3 @@ def list_tensors(arguments: Mapping[str, Any]) -> list[tuple[str, torch.Tensor]]
     """Return the tensors of bound arguments with the names that their leaves have in a model."""
     return [(f"{key}.{path}" if path else key, leaf) for key, value in arguments.items() for path, leaf in pytrees.flatten(value)
             if isinstance(leaf, torch.Tensor)]
-
-
-def take_apart(program: torch.export.ExportedProgram) -> tuple[torch.nn.Module, Sequence[Any], Mapping[str, Any], Any, dict[str, Symbol]]:
-    """Return an exported program as a module with its example arguments, their dims, and its symbols with their ranges.
-
-    torch keeps no names of Dims: a symbol is called after the first dim that has it, `x_d0`. Raises ConfigError without example arguments.
-    """
-    if program.example_inputs is None:
-        raise ConfigError(Problem("the exported program", "holds no example arguments", "export it again, or pass the module itself"))
-    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    names: dict[Any, str] = {}
-    specs = []
-    for argument in program.graph_signature.user_inputs:
-        shape = getattr(values.get(str(argument)), "shape", ())
-        for position, size in enumerate(shape):
-            if isinstance(size, torch.SymInt):
-                for symbol in sorted(size.node.expr.free_symbols, key=str):
-                    names.setdefault(symbol, f"{argument}_d{position}")
-        specs.append({position: str(size.node.expr.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))
-                      for position, size in enumerate(shape) if isinstance(size, torch.SymInt)})
-    ranges = {str(symbol): span for symbol, span in program.range_constraints.items()}
-    symbols = {name: Symbol(min=max(1, int(span.lower)), max=int(span.upper) if span.upper.is_Integer else None)
-               for symbol, name in names.items() if (span := ranges.get(str(symbol)))}
-    args, kwargs = program.example_inputs
-    args_spec, kwargs_spec = pytree.tree_unflatten(specs, program.call_spec.in_spec)
-    module = _ByName(program.module(check_guards=False), len(args))
-    return module, args, kwargs, {**dict(zip(module.positional, args_spec, strict=True)), **kwargs_spec}, symbols
-
-
-class _ByName(torch.nn.Module):
-    """The module of an exported program, with all arguments by name: torch's takes none by name that was exported by position."""
-
-    def __init__(self, inner: torch.nn.Module, count: int):
-        super().__init__()
-        self._parameters, self._buffers, self._modules = inner._parameters, inner._buffers, inner._modules  # so weights keep their names
-        for part in inner.modules():
-            part.training = False  # its graph is what it is, and it has no eval()
-        self.training = False
-        signature = inspect.signature(inner.forward)
-        self.positional = tuple(signature.parameters)[:count]
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
-            positional = [given.pop(name) for name in self.positional if name in given]
-            return inner(*positional, **given)
-
-        forward.__signature__ = signature  # type: ignore[attr-defined]
-        self.forward = forward

@@ -12,10 +12,12 @@ from flows.command.arguments import make_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.config.plan import plan
 from lowering.errors import ConfigError, LoadError, Problem
+from lowering.trust import TRUST
 
 EXAMPLES = """examples:
   shapeline new model llama --from huggingface LlamaForCausalLM
   shapeline new model tower --from mypackage.models:Tower
+  shapeline new model served --from served.pt2 --trust
 """
 
 
@@ -25,13 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("what", choices=("model",), help="what to write")
     parser.add_argument("name", metavar="NAME", help="name of the model, or path of its file")
     parser.add_argument("--from", dest="source", nargs="+", required=True, metavar="SOURCE",
-                        help="`huggingface ARCHITECTURE`, or a class or function: package.module:Class")
+                        help="`huggingface ARCHITECTURE`; a class or function, package.module:Class; or an exported program, FILE.pt2")
+    parser.add_argument(TRUST, action="store_true", help="read a .pt2 file, although torch runs code of its maker then")
     parser.add_argument("--force", action="store_true", help="replace the file if there is one")
     options = parser.parse_args(arguments)
     file = Path(options.name if options.name.endswith((".yaml", ".yml")) else f"{options.name}.yaml")
     if file.exists() and not options.force:
         raise ConfigError(Problem(str(file), "exists", "choose another name, or replace it: --force"))
-    proposal = _propose(options.source)
+    proposal = _propose(options.source, options.trust)
     notes = "".join(f"# {note}\n" for note in proposal.notes)
     sections = {"factory": proposal.factory, "inputs": proposal.inputs, "symbols": proposal.symbols}
     body = "".join(_render(key, section) for key, section in sections.items())
@@ -48,17 +51,23 @@ def main(arguments: Sequence[str]) -> int:
     return OK
 
 
-def _propose(source: Sequence[str]) -> Any:
+def _propose(source: Sequence[str], trusted: bool) -> Any:
     from lowering.sources import proposal  # imported here because it needs torch
 
     try:
         if source[0] == "huggingface" and len(source) == 2:
             return proposal.propose_huggingface(source[1])
+        if len(source) == 1 and source[0].endswith(".pt2"):
+            if not trusted:
+                cause = "torch runs code of whoever made a .pt2 file when it reads it"
+                raise ConfigError(Problem(f"--from {source[0]}", cause, f"if you trust it, say so: {TRUST}"))
+            return proposal.propose_exported(source[0])
         if len(source) == 1 and source[0] != "huggingface":
             return proposal.propose_callable(source[0].replace(":", "."))
     except LoadError as error:  # of the command line here, not of a job
         raise ConfigError(error.problems) from error
-    raise ConfigError(Problem(f"--from {' '.join(source)}", "is no source", "write `huggingface ARCHITECTURE` or package.module:Class"))
+    fix = "write `huggingface ARCHITECTURE`, package.module:Class or FILE.pt2"
+    raise ConfigError(Problem(f"--from {' '.join(source)}", "is no source", fix))
 
 
 def _locate(file: Path) -> str:

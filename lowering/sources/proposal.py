@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from lowering.errors import LoadError, Problem
 from lowering.recipe import TARGET
-from lowering.sources import huggingface
+from lowering.sources import exported, huggingface
 
 MISSING = "???"  # a value that the author has to give
 Tree = dict[str, Any]
@@ -181,6 +181,33 @@ def propose_callable(target: str) -> Proposal:
 def _refuse(proposal: Proposal, refusal: str | None) -> Proposal:
     notes = (*proposal.notes, f"forward fails with these inputs: {refusal}. Correct them.")
     return replace(proposal, notes=notes, refusal=refusal or "")
+
+
+def propose_exported(path: str) -> Proposal:
+    """Propose the file of a model that is a .pt2 file, with the dims that it was exported with. Raises LoadError if it is none.
+
+    The file is read, which runs code of its maker: call it for a trusted one only.
+    """
+    _, args, kwargs, dims, symbols = exported.take_apart(exported.read(path, trusted=True))
+    values = {**dict(zip(dims, args, strict=False)), **kwargs}
+    inputs = {name: _describe(value, dims.get(name)) for name, value in values.items()}
+    spans = {name: {"min": symbol.min} | ({"max": symbol.max} if symbol.max is not None else {}) for name, symbol in symbols.items()}
+    factory = {TARGET: "lowering.sources.exported.load", "path": path, "trusted": True}
+    return Proposal(factory, inputs, spans, ("trusted: torch runs code of whoever made the file when it reads it.",))
+
+
+def _describe(value: Any, dims: Any) -> Any:
+    """Return the tree of an example argument. dims: its dynamic dims, in a tree of the same form."""
+    if isinstance(value, torch.Tensor):
+        shape = [(dims or {}).get(position, size) for position, size in enumerate(value.shape)]
+        is_int = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool) and value.numel()
+        fill = {"randint": [int(value.min()), int(value.max()) + 1]} if is_int else None
+        return _leaf(str(value.dtype).removeprefix("torch."), shape, fill)
+    if isinstance(value, Mapping):
+        return {key: _describe(item, (dims or {}).get(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item, dims[index] if dims else None) for index, item in enumerate(value)]
+    return value
 
 
 def _load(target: str) -> Any:

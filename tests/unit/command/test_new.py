@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from flows.__main__ import main
+from lowering.errors import LoadError
+from lowering.sources import exported
 
 MODULE = """
 import torch
@@ -77,6 +80,35 @@ def test_what_is_left_for_the_author_is_said(name: str, note: str, text: str, fo
     written = (folder / "mine.yaml").read_text()
     assert written.startswith(f"# {note}") and text in written.replace("'", "")
     assert note in capsys.readouterr().out
+
+
+def test_an_exported_program_is_a_model_with_its_own_dims(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor, ids: torch.Tensor, pair: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.layer(x)[ids] + pair["shift"]
+
+    n, k = torch.export.Dim("n", min=4, max=40), torch.export.Dim("k", min=1, max=9)
+    net, given = Net().eval(), (torch.randn(5, 6), torch.tensor([0, 2, 3]), {"shift": torch.ones(3)})
+    torch.export.save(torch.export.export(net, given, dynamic_shapes=({0: n}, {0: k}, {"shift": None})), "net.pt2")
+    assert main(["new", "model", "mine", "--from", "net.pt2"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert main(["new", "model", "mine", "--from", "net.pt2", "--trust"]) == 0
+    told = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert told["inputs"] == {"x": {"dtype": "float32", "shape": ["x_d0", 6]}, "ids": {"dtype": "int64", "shape": ["ids_d0"], "fill": {"randint": [0, 4]}},
+                              "pair": {"shift": {"dtype": "float32", "shape": [3]}}}  # fmt: skip
+    assert told["symbols"] == {"x_d0": {"min": 4, "max": 40}, "ids_d0": {"min": 1, "max": 9}}
+    loaded = exported.load("net.pt2", trusted=True)
+    wider = (torch.randn(8, 6), torch.tensor([7, 1]), {"shift": torch.ones(3)})
+    torch.testing.assert_close(loaded(x=wider[0], ids=wider[1], pair=wider[2]), net(*wider))
+    with pytest.raises(LoadError, match="trusted: true"):
+        exported.load("net.pt2")
+    (folder / "bad.pt2").write_bytes(b"no program")
+    with pytest.raises(LoadError, match="is not an exported program"):
+        exported.load("bad.pt2", trusted=True)
 
 
 @pytest.mark.parametrize(("source", "problem"), [
