@@ -37,6 +37,19 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def light_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A fork server for the jobs of a module of toys, which loads the module's WARM instead of the compilers: these take seconds."""
+    from lowering.worker import client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "WARM", getattr(request.module, "WARM", ()))
+        patch.setattr(client, "_servers", {})
+        yield
+        for server in client._servers.values():
+            server.close()
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compares a text with the file of a name in tests/golden, or writes the file."""

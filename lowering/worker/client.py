@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from lowering.errors import InfraError, Problem
-from lowering.worker.forkserver import KILL, STACKS
+from lowering.worker.forkserver import KILL, STACKS, WARM
 
 _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[3])
 from lowering.worker.forkserver import serve
-serve(int(sys.argv[1]), int(sys.argv[2]))
+serve(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[4]))
 """
 
 
@@ -77,7 +77,7 @@ class ForkServer:
         environment = {"PYTHONHASHSEED": "0", **os.environ}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path), json.dumps(WARM)],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=environment)
 

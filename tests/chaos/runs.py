@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lowering.worker.processes import list_children_of
+from tests import prefect_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,31 +34,11 @@ def start(home: Path, ways: Sequence[str], runner: str = "threads", stage_second
     """
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    server = {} if embedded else {"PREFECT_API_URL": _prefect_server()}
+    server = {} if embedded else {"PREFECT_API_URL": prefect_server.share()["PREFECT_API_URL"]}
     with (home / "out.txt").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.driver", runner, str(stage_seconds), str(job_seconds), *ways], cwd=home, text=True, stdout=log,
             stderr=subprocess.STDOUT, env={**unset, "PYTHONPATH": path, "PREFECT_HOME": _prefect_home(), "COLUMNS": "200", **server, **(more or {})})
-
-
-@cache
-def _prefect_server() -> str:
-    """The address of one server for all runs of this process that bring none of their own."""
-    port = free_port()
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": tempfile.mkdtemp(prefix="shapeline-prefect-server-")}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    # All of it ends when this process does, however that ends: its end of the pipe is closed then.
-    server = subprocess.Popen(["/bin/sh", "-c", '"$@" & read -r _; kill -9 0', "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, env={**os.environ, **quiet}, start_new_session=True)
-
-    def end() -> None:
-        server.communicate()
-        shutil.rmtree(quiet["PREFECT_HOME"], ignore_errors=True)
-
-    atexit.register(end)
-    address = f"http://127.0.0.1:{port}/api"
-    assert wait_for(lambda: answers(f"{address}/health"), 180), "no server"
-    return address
 
 
 def answers(address: str) -> bool:

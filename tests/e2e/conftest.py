@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
-from tests.e2e.prefect_server import make_environment, serve
+from tests import prefect_server
 from tests.e2e.quickstart import Lowered, lower_all
 
 
@@ -17,9 +17,6 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Lowered
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of commands that report to one server, which spares each of them the start of an embedded one."""
-    home = tmp_path_factory.mktemp("prefect")
-    environment = make_environment(home)
-    with serve(environment, home / "server.log"):
-        yield environment
+def prefect() -> dict[str, str]:
+    """The environment of commands that report to the session's server."""
+    return prefect_server.share()

@@ -21,8 +21,10 @@ from flows.config.document import Cluster, Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.lower import lower_suite
+from lowering.worker import client
 from tests import toys
 
+client.WARM = ()  # toys need no compilers
 asked = [how.partition("/") for how in sys.argv[2:]]
 jobs = tuple(toys.job(how, name=name or how.replace(" ", "-")) for how, _, name in asked)
 lower_suite(Run(Plan("toys", (), Cluster(workers=2), Limits(stage_seconds=float(sys.argv[1])), overrides=("suite=toys",)), jobs))
@@ -92,9 +94,9 @@ def test_the_record_tells_where_it_was_made(home: Path, first: subprocess.Comple
     assert [job["model"] for job in run["jobs"]] == [how.replace(" ", "-") for how in WAYS]
 
 
-def test_two_runs_stand_side_by_side(home: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_two_runs_stand_side_by_side(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     before = report(home)
-    subprocess.run(command("ok"), cwd=home, env=environment(home), check=True, capture_output=True, timeout=300)
+    subprocess.run(command("ok"), cwd=home, env=prefect, check=True, capture_output=True, timeout=300)
     runs = {path.name for path in (home / "artifacts/runs").iterdir() if path.is_dir() and not path.is_symlink()}
     assert len(runs) == 2
     assert report(home, before["run"]) == before
@@ -113,13 +115,13 @@ def test_the_server_has_every_task_and_the_artifacts(home: Path, first: subproce
     assert {"shapeline-run-toys", "shapeline-job-segfault-default"} <= keys
 
 
-def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     import sqlite3
 
-    subprocess.run(command("ok", "unsupported"), cwd=home, env=environment(home), check=False, capture_output=True, timeout=300)
+    subprocess.run(command("ok", "unsupported"), cwd=home, env=prefect, check=False, capture_output=True, timeout=300)
     ended = {job["model"]: [stage["cache"] for stage in job["stages"]] for job in report(home)["jobs"]}
     assert ended == {"ok": ["hit"] * 3, "unsupported": ["hit", "miss"]}
-    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+    with sqlite3.connect(Path(prefect["PREFECT_HOME"]) / "prefect.db") as database:
         tasks = database.execute("select task_run.name, task_run.state_type from task_run join flow_run on flow_run.id = flow_run_id "
                                  "where flow_run.name = ?", (report(home)["run"],)).fetchall()
         (page,) = database.execute("select data from artifact where key = 'shapeline-taken-toys-1' order by created desc limit 1").fetchone()
@@ -153,9 +155,9 @@ def test_an_interrupted_run_still_has_a_row_for_every_job(home: Path, first: sub
     assert sorted(outcomes.values()) == ["infra", "infra", "not_run"]  # which two were running is the scheduler's choice
 
 
-def test_a_terminal_gets_a_live_table(home: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_a_terminal_gets_a_live_table(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command("ok", "raise"), cwd=home, env=environment(home), stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(command("ok", "raise"), cwd=home, env={**prefect, "COLUMNS": "160", "TERM": "xterm"}, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     while True:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.prefect_server import shapeline
+from tests.prefect_server import shapeline
 
 
 def printed(environment: Mapping[str, str], *words: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.prefect_server import make_environment, serve, wait
+from tests.prefect_server import make_environment, serve, wait
 
 NIGHTS = 2
 

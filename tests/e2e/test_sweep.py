@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.prefect_server import shapeline
+from tests.prefect_server import shapeline
 
 SUITE = "models: [mlp]\nsweep: {symbols.batch.max: [8, 32], stages: [default, bounds, fx]}\n"
 HYDRA = ["-m", "model=mlp", "model.symbols.batch.max=choice(8,32)", "stages=default,bounds,fx"]

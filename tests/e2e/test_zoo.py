@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.prefect_server import shapeline
+from tests.prefect_server import shapeline
 
 ARCHITECTURES = {"olmoe": "mixture of experts", "regnet": "vision", "bart": "encoder-decoder", "wavlm": "audio"}
 

@@ -13,10 +13,10 @@ from lowering.model import Input, Library, Model, Symbol
 from lowering.store import provenance
 
 SOURCE = """
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 #include <torch/library.h>
 #include "factor.h"
-static at::Tensor scaled(const at::Tensor& x) { return x * FACTOR; }
+static at::Tensor scaled(const at::Tensor& x) { return x.mul(FACTOR); }
 TORCH_LIBRARY(NAMESPACE, m) { m.def("scaled(Tensor x) -> Tensor", scaled); }
 """
 
@@ -58,12 +58,12 @@ def test_a_changed_header_or_flag_is_another_library(folder: Path) -> None:
 
 
 def test_a_library_that_does_not_build_says_what_the_compiler_said(folder: Path) -> None:
-    (folder / "ops.cpp").write_text(SOURCE.replace("x * FACTOR", "x * NOBODY"))
+    (folder / "ops.cpp").write_text('#include "factor.h"\nint factor() { return FACTOR * NOBODY; }\n')
     with pytest.raises(LoadError) as caught:
         libraries.load(model(Library((str(folder / "ops.cpp"),), ("-DNAMESPACE=broken",))))
     (problem,) = caught.value.problems
     assert problem.place == f"models.scaled.libraries[0]: library '{folder / 'ops.cpp'}'"
-    assert "does not build" in problem.cause and "NOBODY" in problem.cause and "ops.cpp:5" in problem.cause
+    assert "does not build" in problem.cause and "NOBODY" in problem.cause and "ops.cpp:2" in problem.cause
     assert "-DNAMESPACE=broken" in caught.value.log and "NOBODY" in caught.value.log
 
 

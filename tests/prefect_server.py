@@ -1,19 +1,25 @@
-"""A real Prefect server for tests, and the command `shapeline` as a process that reports to it."""
+"""Real Prefect servers for tests, and the command `shapeline` as a process that reports to one."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PATIENCE = 420.0  # seconds that a busy machine may take for a start
+# Runs a command until a process ends, and removes a folder then: sh -c UNTIL sh PID FOLDER COMMAND...
+UNTIL = 'pid=$1 home=$2; shift 2; "$@" & while kill -0 $pid && kill -0 $!; do sleep 1; done 2>/dev/null; kill $!; sleep 2; rm -rf "$home"; kill -9 0'
 
 
 def make_environment(home: Path) -> dict[str, str]:
@@ -24,6 +30,31 @@ def make_environment(home: Path) -> dict[str, str]:
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {**unset, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
+
+
+@cache
+def share() -> dict[str, str]:
+    """Return the environment of commands that report to the one server of this test session, which the first call in any process starts.
+
+    It spares each of them the start of an embedded one. The server ends, and its home with it, when the session does.
+    """
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    home = Path(tempfile.gettempdir()) / f"shapeline-tests-{session}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = home / "environment.json"
+        environment = json.loads(known.read_text()) if known.is_file() else {}
+        if not environment or not _is_healthy(environment["PREFECT_API_URL"]):
+            environment = make_environment(home)
+            port = environment["PREFECT_API_URL"].rsplit(":", 1)[1].split("/")[0]
+            command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+            with (home / "server.log").open("wb") as log:
+                server = subprocess.Popen(["/bin/sh", "-c", UNTIL, "sh", str(session), str(home), *command], env=environment, stdin=subprocess.DEVNULL,
+                                          stdout=log, stderr=log, start_new_session=True)
+            wait(lambda: _is_healthy(environment["PREFECT_API_URL"]), server, home / "server.log")
+            known.write_text(json.dumps(environment))
+        return dict(environment)
 
 
 @contextmanager
