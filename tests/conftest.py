@@ -38,12 +38,12 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def light_server(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A fork server for the jobs of a module of toys, which loads the module's WARM instead of the compilers: these take seconds."""
+def light_server() -> Iterator[None]:
+    """A fork server for toy jobs, which loads torch and none of the compilers: these take seconds."""
     from lowering.worker import client
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "WARM", getattr(request.module, "WARM", ()))
+        patch.setattr(client, "WARM", ("torch",))
         patch.setattr(client, "_servers", {})
         yield
         for server in client._servers.values():

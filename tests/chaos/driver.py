@@ -20,7 +20,7 @@ CAP = 1500 << 20
 
 def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str]) -> None:
     """Each way is one job: `how` or `how#number`, so that one way can be there many times."""
-    client.WARM = ()  # toys need no compilers
+    client.WARM = ("torch",)  # toys need no compilers
     jobs = tuple(_job(way, job_seconds) for way in ways)
     cluster = Cluster(runner=runner, workers=2, address=os.environ.get("CHAOS_ADDRESS") or None)  # type: ignore[arg-type]
     limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)

@@ -114,7 +114,7 @@ def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) ->
 
 def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:
     prepare(large(), tmp_path / "job", store=tmp_path / "store")
-    script = f"from pathlib import Path; from lowering.worker import client, watch; client.WARM = (); print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)"
+    script = f"from pathlib import Path; from lowering.worker import client, watch; client.WARM = ('torch',); print(watch.lower(Path({str(tmp_path / 'job')!r})).outcome)"
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, MIB // 2))

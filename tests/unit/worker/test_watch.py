@@ -25,7 +25,6 @@ from lowering.worker import client, native, watch
 from tests import toys
 
 pytestmark = pytest.mark.usefixtures("light_server")
-WARM = ("torch",)  # which prints the native stack of a crash
 PATIENT = Limits(stage_seconds=60, memory_bytes=4 << 30, exit_seconds=1.0)
 
 
@@ -237,7 +236,7 @@ def flow(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process that watches a looping job, started as a script is, and the job's pid."""
     prepare(toys.job("loop in Python"), tmp_path)
     script = tmp_path / "console-script"
-    script.write_text(f"from lowering.worker import client, watch\nfrom pathlib import Path\nclient.WARM = ()\nwatch.lower(Path({str(tmp_path)!r}))\n")
+    script.write_text(f"from lowering.worker import client, watch\nfrom pathlib import Path\nclient.WARM = (\"torch\",)\nwatch.lower(Path({str(tmp_path)!r}))\n")
     process = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     events = tmp_path / "events.jsonl"
     assert wait_for(lambda: events.exists() and "about-to" in events.read_text(), 60)
