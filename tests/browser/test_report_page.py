@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -109,9 +110,20 @@ def test_compare_two_levels_and_follow_a_symbol_a_line_and_a_value(watched: Watc
     marked = page.locator(".pane").nth(1).locator(".line.hit")
     assert marked.count() == 1
     assert marked.inner_text().split()[0] == "6"
-    page.locator(".pane").nth(1).locator("[data-name='%arg0']").first.click()
+    argument = page.locator(".pane").nth(1).locator("[data-name='%arg0']").first
+    assert argument.inner_text() == "%x"  # as the exported program calls it
+    assert re.fullmatch(r"zoo/model\.py:23\nv\d+: f32\[batch, 16\]", marked.get_attribute("title") or "")
+    argument.click()
     assert "Following %arg0 of 05-mhlo: 2 lines of 01-export, 2 lines of 05-mhlo" in page.locator(".following").inner_text()
     assert page.locator(".pane").nth(0).locator(".hot").first.inner_text() == "x"
+
+
+def test_the_ir_opens_at_the_first_line_that_computes(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    few, many = (["  func.func @main(%arg0: tensor<?xf32>) {", *([f"    %c_{at} = stablehlo.constant dense<{at}>" for at in range(count)]), "    %0 = stablehlo.add"]
+                 for count in (3, 26))  # fmt: skip
+    assert page.evaluate("lines => bodyOf(['module {', ...lines])", many) == 28
+    assert page.evaluate("lines => bodyOf(['module {', ...lines])", few) == 0
 
 
 def test_one_value_is_followed_through_every_level_whatever_it_is_called_there(watched: Watched, run: Path) -> None:

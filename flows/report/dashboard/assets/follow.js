@@ -14,6 +14,27 @@ function analysed(text, file) {
   level.defines.forEach((names, index) => names.forEach((name) => level.definition.has(name) || level.definition.set(name, index)));
   return level;
 }
+// The first line of the entry that computes something: the constants before it are of little interest. 0 if there are few of them.
+const CONSTANT = /^\s*%\S+ = "?(?:[a-z_]+\.constant|torch\.(?:constant|vtensor\.literal|prim\.ListConstruct))\b/;
+function bodyOf(lines) {
+  const entry = Math.max(0, lines.findIndex((line) => line.includes("func.func") && line.includes("@main")));
+  let first = entry + 1;
+  while (first < lines.length && CONSTANT.test(lines[first])) first += 1;
+  return first - entry > 9 ? first : 0;
+}
+// The names of a level's arguments in the exported program, whose arguments are at the same positions.
+function argumentNames(level, exported) {
+  if (!exported || level.language !== "mlir" || level.arguments.length !== exported.arguments.length) return new Map();
+  return new Map(level.arguments.map((argument, index) => [argument.name, exported.arguments[index].name]));
+}
+// The types of the values of an exported program, with its symbols called as in the model: `f32[batch, 16]`.
+function typesOf(exported, symbols) {
+  const meanings = new Map(symbols.filter((symbol) => symbol.meaning).map((symbol) => [symbol.name, symbol.meaning]));
+  const spelled = (type) => type.replace(/\b[su]\d+\b/g, (name) => meanings.get(name) || name);
+  const found = new Map((exported?.arguments || []).map((argument) => [argument.name, spelled(argument.type)]));
+  for (const line of exported?.lines || []) { const match = /^\s+(\w+): "([^"]*)" = /.exec(line); if (match) found.set(match[1], spelled(match[2])); }
+  return found;
+}
 function fromComments(lines) {
   const found = new Map();
   let now = null;

@@ -29,12 +29,13 @@ function tokens(text, language) {
 }
 const bare = (name) => name.replace(/#\d+$/, "");
 
-// Renders a line as elements. marked: names of values to emphasize.
-function drawLine(text, language, marked, search) {
+// Renders a line as elements. marked: names of values to emphasize; named: what arguments are called in the exported program.
+function drawLine(text, language, marked, search, named) {
   const cut = text.length > 6000 ? text.slice(0, 6000) : text;
   const drawn = tokens(cut, language).map(([kind, content, name]) => {
     const body = kind === "type" ? content.split(DYNAMIC).map((piece, index) => (index % 2 ? h("b", { class: "dyn" }, piece) : piece)) : [content];
     if (!kind) return found(content, search);
+    if (name && named.has(name)) return h("span", { class: `t-${kind} argument${marked.has(name) ? " hot" : ""}`, "data-name": name, title: name }, `%${named.get(name)}`);
     return h("span", { class: `t-${kind}${name && marked.has(name) ? " hot" : ""}`, "data-name": name }, search && kind !== "type" ? found(content, search) : body);
   });
   return text.length > cut.length ? [drawn, h("span", { class: "t-comment" }, ` … ${text.length - cut.length} more characters`)] : drawn;

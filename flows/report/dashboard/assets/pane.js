@@ -3,7 +3,7 @@ const LINE_HEIGHT = 19;
 const PRINTED = 20000; // lines of a level on paper
 class Pane {
   constructor(name, owner) {
-    this.name = name; this.owner = owner; this.level = null; this.visible = []; this.folded = new Set(); this.at = 0; this.search = ""; this.marks = traced(null);
+    this.name = name; this.owner = owner; this.level = null; this.visible = []; this.folded = new Set(); this.at = 0; this.search = ""; this.marks = traced(null); this.named = new Map();
     this.select = h("select", { "aria-label": `Level on the ${name}`, onchange: () => owner.show(this, Number(this.select.value)) });
     this.find = h("input", { type: "search", placeholder: "search", "aria-label": `Search on the ${name}`, spellcheck: "false", oninput: () => this.searched(), onkeydown: (event) => { if (event.key === "Enter") { this.jump(this.hits(), event.shiftKey ? -1 : 1); event.preventDefault(); } } });
     this.found = h("output", { "aria-live": "polite" });
@@ -22,8 +22,17 @@ class Pane {
     this.file.textContent = "open file"; this.file.href = href; this.file.title = `${level.file}, ${bytes(level.size)}${level.file.endsWith(".zst") ? " of text: shapeline show prints it" : ""}`;
     this.level = analysed(await levelText(level), level.file);
     if (!level.packed) this.level.lines = [`${level.file} has ${bytes(level.size)}: open the file itself`];
-    this.folded.clear(); this.at = 0;
+    this.folded.clear(); this.at = this.level.language === "mlir" ? bodyOf(this.level.lines) : 0;
+    this.nameArguments();
     this.layout();
+    this.box.scrollTop = Math.max(0, this.at - 1) * LINE_HEIGHT;
+    this.draw();
+  }
+  nameArguments() { if (this.level) this.named = argumentNames(this.level, this.owner.exported); }
+  // What a line shows when pointed at: its line of code, and the value that it computes with the sizes in the model's symbols.
+  hint(index) {
+    const name = this.level.defines[index][0], origin = name && originOf(name, this.level), type = origin && this.owner.types?.get(origin);
+    return [this.level.code.get(index), type && `${origin}: ${type}`].filter(Boolean).join("\n") || null;
   }
   layout() {
     this.visible = [];
@@ -50,8 +59,8 @@ class Pane {
     const code = this.level.code.get(index);
     const fold = this.foldable(index) ? h("span", { class: "fold", "data-fold": index, title: "fold" }, this.folded.has(index) ? "▸" : "▾") : h("span", { class: "fold" });
     const classes = ["line", this.marks.lines.has(index) && "hit", index === this.at && "at"].filter(Boolean).join(" ");
-    return h("div", { class: classes, "data-line": index, title: code || null }, h("span", { class: code ? "no code-line" : "no" }, index + 1), fold,
-      h("span", { class: "text" }, drawLine(this.level.lines[index], this.level.language, this.marks.names, this.search), this.folded.has(index) && h("i", { class: "more" }, ` … ${this.end(index) - index} lines`)));
+    return h("div", { class: classes, "data-line": index, title: this.hint(index) }, h("span", { class: code ? "no code-line" : "no" }, index + 1), fold,
+      h("span", { class: "text" }, drawLine(this.level.lines[index], this.level.language, this.marks.names, this.search, this.named), this.folded.has(index) && h("i", { class: "more" }, ` … ${this.end(index) - index} lines`)));
   }
   mark(followed) { this.marks = traced(followed, this.level); this.draw(); }
   searched() {

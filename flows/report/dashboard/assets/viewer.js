@@ -32,6 +32,8 @@ class Viewer {
     const record = this.view.detail.symbols;
     const exported = this.view.levels.find((level) => languageOf(level.file) === "py");
     this.exported = exported ? analysed(await levelText(exported), exported.file) : null;
+    this.types = typesOf(this.exported, record?.symbols || []);
+    for (const pane of this.panes) { pane.nameArguments(); pane.draw(); }
     const known = rootsOf(record?.symbols || []);
     this.symbol.replaceChildren(h("option", { value: "" }, known.length ? "choose …" : "none"), ...known.map(([name, text]) => h("option", { value: name }, text)));
     this.symbol.disabled = !known.length || !this.exported;
