@@ -79,9 +79,9 @@ def run_flow(count: int, seconds: float, folder: Path, workers: int = WORKERS) -
     from flows.config.plan import Plan
     from flows.config.run import Run
     from flows.engine import revival
-    from flows.lower import lower_suite
+    from flows.execution import lower_run
 
-    lower_suite(Run(Plan("engine", (), Cluster(workers=workers), output=folder, overrides=("suite=engine",)), jobs(count, seconds)))
+    lower_run(Run(Plan("engine", (), Cluster(workers=workers), output=folder, overrides=("suite=engine",)), jobs(count, seconds)))
     server = revival.find_embedded()
     if server is None or server.server_process is None:
         raise RuntimeError("the run had no embedded server: unset PREFECT_API_URL")

@@ -1,15 +1,26 @@
-"""Execution of a plan: the server that the run reports to is chosen before Prefect is imported."""
+"""Execution of a run from its begin to its report. Prefect, which takes seconds to import, is imported only if its flow is needed."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.config import run as config
 from flows.config.plan import Plan
-from flows.engine import access, managed, server
+from flows.config.run import Run
+from flows.engine import access, attempts, direct, managed, schedule, server, slots
+from flows.engine.dispatch import BATCH
+from flows.engine.interrupts import Stop
+from flows.engine.progress import Progress
+from flows.history import publish
+from flows.runs import begin, copies
+from flows.runs.record import Record
 from lowering.errors import ConfigError, InfraError
+from lowering.record.result import JobResult
+from lowering.worker import client
 
 NO = ("", "0", "false", "no", "off")
 
@@ -19,11 +30,78 @@ def lower_suite(planned: Plan) -> Path:
 
     ConfigError and InfraError pass through.
     """
-    run = config.build(planned)
     choose_server(planned)
-    from flows import lower  # imported here because the import of Prefect reads which server to use
+    return lower_run(config.build(planned))
 
-    return lower.lower_suite(run)
+
+def lower_run(run: Run) -> Path:
+    """Execute `run`, show its progress on stdout, write its report, and return its folder.
+
+    The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
+    """
+    access.use_password(os.environ.get(managed.URL))
+    server.configure()
+    stop = Stop()
+    with stop.installed():
+        return _lower_run(run, stop)
+
+
+def _lower_run(run: Run, stop: Stop) -> Path:
+    began, local = time.monotonic(), run.plan.cluster.runner == "threads"
+    told = direct.find_server() if local and "prefect" not in sys.modules else None  # who is told without Prefect, if all is in the store
+    if told is None:
+        server.check_home()
+    begun = begin.begin(run)
+    held = _find_held(begun, run) if local else []
+    all_held = len(held) == len(begun.unfinished())
+    if local and not all_held:
+        client.get_server()  # load the compilers while Prefect is imported and its server starts
+    progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None
+    try:
+        with progress:
+            taken = _take(begun, run, held, stop) if told and held and all_held else []
+            if told and taken and not begun.unfinished():
+                lost, link = _tell(told, begun, taken)
+            else:
+                managed.wait()
+                from flows import lower
+
+                lost, link = lower.run_flow(run, begun, stop)
+        ended = True
+    finally:
+        seconds = time.monotonic() - began
+        try:
+            publish.write(begun, seconds)
+            if ended:
+                begin.end(begun, seconds)
+            copies.upload_reports(begun.folder)
+        finally:  # also if the disk is full
+            progress.conclude(begun.results(), lost, seconds, link)
+    return begun.folder
+
+
+def _find_held(begun: Record, run: Run) -> list[str]:
+    """Return the unfinished jobs that the store seems to have."""
+    return attempts.find_held(begun, begun.unfinished(), schedule.estimate_needs(begun), slots.lay_out(run.plan.cluster))
+
+
+def _take(begun: Record, run: Run, held: Sequence[str], stop: Stop) -> list[JobResult]:
+    """Take the results of jobs from the store, in this process. What the store lacks after all is left to the flow."""
+    needed, here = schedule.estimate_needs(begun), slots.lay_out(run.plan.cluster)
+    seconds = begun.data["patience"]["run_seconds"]
+    with stop.listening():
+        prepared = [attempts.prepare(begun, job, needed[job]) for job in held]
+        return list(attempts.take(prepared, here, time.time() + seconds if seconds else None))
+
+
+def _tell(address: str, begun: Record, taken: Sequence[JobResult]) -> tuple[int, str | None]:
+    """Tell Prefect's server about a run that has ended. Returns how many tasks it has not recorded, and the address of the run's page."""
+    batches = [taken[first : first + BATCH] for first in range(0, len(taken), BATCH)]
+    try:
+        managed.wait()
+        return 0, direct.make_link(address, direct.record(address, begun, batches))
+    except (OSError, ValueError, KeyError, InfraError):
+        return len(batches), None
 
 
 def choose_server(planned: Plan) -> None:

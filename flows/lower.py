@@ -23,14 +23,12 @@ from prefect.states import Completed, Failed
 from flows.config import run as config
 from flows.config.document import Cluster
 from flows.config.run import Run
-from flows.engine import attempts, dispatch, managed, prefect_artifacts, revival, runners, schedule, slots
+from flows.engine import attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
-from flows.engine.progress import Progress
 from flows.engine.revival import ServerLost
 from flows.engine.schedule import Need
 from flows.engine.slots import Slots
-from flows.history import publish
 from flows.report import report
 from flows.runs import begin, copies, record
 from flows.runs.record import Record
@@ -79,7 +77,7 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
     log, taken = get_run_logger(), []
     for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, limits["deadline"]):
         taken.append(result)
-        log.info("%s: %s, made by %s", result.id, result.outcome, prefect_artifacts.list_makers(result))
+        log.info("%s: %s, made by %s", result.id, result.outcome, pages.list_makers(result))
     prefect_artifacts.create_taken_page(taken, page)
     return Completed(message=f"{len(taken)} of {report.counted(len(prepared), 'job')} taken from the store")
 
@@ -101,7 +99,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     taken: dict[str, str] = {}  # job id -> key of the page of its batch
 
     def take(jobs: Sequence[tuple[str, Need]], number: int) -> Any:
-        page = prefect_artifacts.make_key("taken", run.data["suite"], str(number))
+        page = pages.make_key("taken", run.data["suite"], str(number))
         taken.update({job: page for job, _ in jobs})
         batch = [to_plain(attempts.prepare(run, job, need)) for job, need in jobs]
         with runners.request_resources(cluster, READING):
@@ -129,42 +127,24 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     return Failed(message=said, data=tasks) if report.find_unexpected(results) else Completed(message=said, data=tasks)
 
 
-def are_all_held(run: Record, cluster: Cluster) -> bool:
-    """Return whether the store seems to have all unfinished jobs. If so, the compilers are loaded only when a job needs them after all."""
-    todo = run.unfinished()
-    return len(attempts.find_held(run, todo, schedule.estimate_needs(run), slots.lay_out(cluster))) == len(todo)
+def run_flow(run: Run, begun: Record, stop: Stop) -> tuple[int, str | None]:
+    """Lower the unfinished jobs of a run that has begun, by Prefect's flow.
 
-
-def lower_suite(run: Run) -> Path:
-    """Execute `run`, show its progress on stdout, write its report, and return its folder.
-
-    The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
+    Returns how many ended tasks the server has not recorded, and the address of the flow run's page, if it has one. What Prefect raises is
+    an InfraError.
     """
-    stop = Stop()
-    with stop.installed(), server.ignoring_foreign_key(managed.get_used() is not None):
-        return _lower_suite(run, stop)
-
-
-def _lower_suite(run: Run, stop: Stop) -> Path:
-    began = time.monotonic()
-    server.check_home()
-    plan, begun = run.plan, begin.begin(run)
-    if plan.cluster.runner == "threads" and not are_all_held(begun, plan.cluster):
-        client.get_server()  # load the compilers while Prefect's server starts
-    progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None
+    cluster, lost, link = run.plan.cluster, 0, None
     try:
-        managed.wait()
-        with progress, server.share(plan.cluster), revival.supervise(stop), stop.listening():
-            runner = runners.of(plan.cluster, begun.workers)
+        with server.ignoring_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listening():
+            runner = runners.of(cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
-            state = flowing(list(plan.overrides), str(begun.folder), return_state=True)
+            state = flowing(list(run.plan.overrides), str(begun.folder), return_state=True)
             tasks = state.result(raise_on_failure=False)
             if not isinstance(tasks, int):  # the flow did not finish
                 state.result(raise_on_failure=True)
             elif state.state_details.flow_run_id:
                 link = server.make_link(state.state_details.flow_run_id)
                 lost = server.count_missing_records(state.state_details.flow_run_id, tasks)
-        ended = True
     except (Exception, KeyboardInterrupt) as error:
         if stop.problem is not None:
             raise ServerLost(stop.problem) from None
@@ -173,16 +153,7 @@ def _lower_suite(run: Run, stop: Stop) -> Path:
         remedy = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one"
         fix = remedy if os.environ.get("PREFECT_API_URL") and managed.get_used() is None else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error
-    finally:
-        seconds = time.monotonic() - began
-        try:
-            publish.write(begun, seconds)
-            if ended:
-                begin.end(begun, seconds)
-            copies.upload_reports(begun.folder)
-        finally:  # also if the disk is full
-            progress.conclude(begun.results(), lost, seconds, link)
-    return begun.folder
+    return lost, link
 
 
 if __name__ == "__main__":

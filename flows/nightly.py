@@ -43,7 +43,7 @@ from flows.config import run as config
 from flows.config.document import Nightly
 from flows.config.overrides import quote
 from flows.config.plan import Plan
-from flows.engine import prefect_artifacts
+from flows.engine import pages
 from flows.history import publish, tracker, trackers
 from flows.output import REPORT
 from flows.report import report
@@ -69,14 +69,14 @@ def night(suite: str | None = None, select: str | None = None) -> State[Any]:
     overrides = choose(json.loads(os.environ.get(FIXED, "[]")), suite, select)
     if later := _count_later_runs():
         return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
-    from flows import lower  # imported here because it needs Prefect to be configured in this process
+    from flows import execution  # imported here because it needs Prefect to be configured in this process
 
     run = config.load(overrides)
-    folder = lower.lower_suite(run)
+    folder = execution.lower_run(run)
     data = files.read(folder / REPORT)
     text = summarize(folder)
     files.write_bytes(folder / SUMMARY, files.encode(text))
-    create_markdown_artifact(text, key=prefect_artifacts.make_key("night", data["suite"]), description=folder.name)
+    create_markdown_artifact(text, key=pages.make_key("night", data["suite"]), description=folder.name)
     settings = from_plain(Nightly, run.plan.config.get("nightly") or {})
     refused = [*post(text, folder, settings, read_webhook()), *track(folder, settings)]
     said = "; ".join([text.split("\n", 1)[0].lstrip("# "), *refused])

@@ -43,6 +43,8 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block. Later ones are ignored."""
         with self.installed():
+            if not self._asked.is_set():
+                self._listened.clear()
             try:
                 yield
             finally:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 import httpx
@@ -24,6 +22,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 
 from flows.engine import picture
+from flows.engine.pages import make_key, make_table, render_failures, render_taken
 from flows.report import report
 from flows.runs.record import Record
 from flows.watching import run_watcher
@@ -33,19 +32,8 @@ from lowering.record.result import JobResult
 LOOK = 2.0  # seconds between two counts of the ended jobs
 PAGE = 200  # artifacts per page of the server's answer
 PATIENCE = 60.0  # seconds to wait for a restarted server
-SHOWN = 200  # failures listed in the Markdown of a run; the table has every job
 
 Made = TypeVar("Made")
-
-
-def make_key(*words: str) -> str:
-    """Return an artifact's key: lowercase letters, digits and dashes, with a digest where other words would give the same key."""
-    text = "-".join(("shapeline", *words))
-    plainer = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    usual = re.sub(r"[-_.]+", "-", text.lower()).strip("-")
-    if plainer == usual and len(plainer) < 120:
-        return plainer
-    return f"{plainer[:110].strip('-')}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
 
 
 def create_job_page(result: JobResult) -> None:
@@ -56,16 +44,8 @@ def create_job_page(result: JobResult) -> None:
 
 def create_taken_page(results: Sequence[JobResult], name: str) -> None:
     """Create the page of a batch of jobs taken from the store, as Markdown, under the key `name`."""
-    rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": list_makers(result)}
-            for result in results]
-    said = f"{report.counted(len(results), 'job')} taken from the store"
-    text = "\n".join([f"# {said}", "", *report.table(rows)])
+    text, said = render_taken(results)
     _retry(lambda: create_markdown_artifact(text, key=name, description=said))
-
-
-def list_makers(result: JobResult) -> str:
-    """Return the jobs (`run/job`) that made the stored stages of `result`."""
-    return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
 
 
 def create_run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[str, str]) -> None:
@@ -78,30 +58,6 @@ def create_run_pages(run: Record, results: Sequence[JobResult], taken: Mapping[s
                                             description=said))
     _retry(lambda: create_image_artifact(picture.to_address(picture.draw_matrix(results, said)), key=make_key("matrix", suite),
                                          description=said))
-
-
-def make_table(results: Sequence[JobResult], pages: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a row for every job, unexpected outcomes first, with a link to its page. The UI renders all text of a table as Markdown."""
-    listed = sorted(results, key=lambda result: result.as_expected)
-    rows = zip(report.rows(listed), listed, strict=True)
-    return [{**row, "job": f"[{_escape(result.id)}]({_make_link(result, pages)})", "cause": _escape(row["cause"])} for row, result in rows]
-
-
-def render_failures(run: Record, results: Sequence[JobResult], pages: Mapping[str, str]) -> Iterator[str]:
-    """Yield the lines of the failures of a run as Markdown, each with a link to its page. pages: ids of artifacts by key."""
-    failed = report.find_unexpected(results)
-    yield f"# {run.data['suite']}: {report.summarize(results)}"
-    yield ""
-    yield f"Report: `{run.folder}/report.html`" if failed else f"Everything as expected. Report: `{run.folder}/report.html`"
-    yield ""
-    named = [{"job": result.id, "outcome": result.outcome, "stage": result.stage, "cause": report.describe_cause(result)}
-             for result in failed[:SHOWN]]
-    yield from report.table(named)
-    if failed:
-        yield ""
-        yield "Pages: " + " · ".join(f"[{_escape(result.id)}]({_make_link(result, pages)})" for result in failed[:SHOWN])
-    if len(failed) > SHOWN:
-        yield f"\nand {len(failed) - SHOWN} more in the table"
 
 
 @contextmanager
@@ -151,14 +107,3 @@ def _read_pages() -> dict[str, str]:
             seen += len(answer)
             if len(answer) < PAGE:
                 return found
-
-
-def _make_link(result: JobResult, pages: Mapping[str, str]) -> str:
-    """Return the address of a job's page, or of the list of its versions if the page is unknown."""
-    name = make_key("job", result.id)
-    return f"/artifacts/artifact/{pages[name]}" if name in pages else f"/artifacts/key/{name}"
-
-
-def _escape(text: str) -> str:
-    """Escape a name for the text of a Markdown link."""
-    return re.sub(r"([\\\[\]<>`*_])", r"\\\1", " ".join(text.split()))

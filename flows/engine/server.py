@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -31,6 +32,7 @@ ROOM = 2 << 20  # bytes of a new database
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
+@cache
 def configure() -> None:
     """Set the defaults, and a home that can be written. Must be called before the first import of prefect."""
     if not (given := os.environ.get("PREFECT_HOME")) and not os.environ.get("PREFECT_API_URL"):

@@ -10,7 +10,7 @@ from flows import output
 from flows.config.document import Cluster, Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.lower import lower_suite
+from flows.execution import lower_run
 from lowering.job import Job
 from lowering.worker import client
 from tests import toys
@@ -24,7 +24,7 @@ def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str])
     jobs = tuple(_job(way, job_seconds) for way in ways)
     cluster = Cluster(runner=runner, workers=2, address=os.environ.get("CHAOS_ADDRESS") or None)  # type: ignore[arg-type]
     limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)
-    lower_suite(Run(Plan("chaos", (), cluster, limits, output.locate(os.environ.get("CHAOS_OUTPUT", "artifacts")), ("suite=chaos",)), jobs))
+    lower_run(Run(Plan("chaos", (), cluster, limits, output.locate(os.environ.get("CHAOS_OUTPUT", "artifacts")), ("suite=chaos",)), jobs))
 
 
 def _job(way: str, seconds: float) -> Job:

@@ -20,14 +20,14 @@ import sys
 from flows.config.document import Cluster, Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.lower import lower_suite
+from flows.execution import lower_run
 from lowering.worker import client
 from tests import toys
 
 client.WARM = ("torch",)  # toys need no compilers
 asked = [how.partition("/") for how in sys.argv[2:]]
 jobs = tuple(toys.job(how, name=name or how.replace(" ", "-")) for how, _, name in asked)
-lower_suite(Run(Plan("toys", (), Cluster(workers=2), Limits(stage_seconds=float(sys.argv[1])), overrides=("suite=toys",)), jobs))
+lower_run(Run(Plan("toys", (), Cluster(workers=2), Limits(stage_seconds=float(sys.argv[1])), overrides=("suite=toys",)), jobs))
 """
 WAYS = {"ok": "ok", "segfault": "crash", "raise": "error", "loop in C": "timeout", "unsupported": "unsupported", "garbage": "ok"}
 

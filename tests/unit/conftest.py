@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-from flows.config.run import Run
+from flows.config.plan import Plan
 from tests.unit.config.configurations import TINY, write
 
 
@@ -24,24 +21,21 @@ def folder(tmp_path: Path) -> Path:
 
 @dataclass
 class Asked:
-    """The runs that a flow was asked for, and whether it reports them as expected."""
+    """The plans that were executed, and whether their reports are as expected."""
 
     folder: Path
-    runs: list[Run] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
     as_expected: bool = True
 
-    def lower_suite(self, run: Run) -> Path:
-        self.runs.append(run)
+    def lower_suite(self, planned: Plan) -> Path:
+        self.plans.append(planned)
         (self.folder / "report.json").write_text(json.dumps({"as_expected": self.as_expected}))
         return self.folder
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    """Stands in for `flows.lower`, which loads Prefect: nothing is lowered."""
+    """Stands in for the execution of plans: nothing is lowered."""
     found = Asked(tmp_path)
-    flow: Any = ModuleType("flows.lower")
-    flow.lower_suite = found.lower_suite
-    monkeypatch.setitem(sys.modules, "flows.lower", flow)
-    monkeypatch.setattr("flows.lower", flow, raising=False)
+    monkeypatch.setattr("flows.execution.lower_suite", found.lower_suite)
     return found

@@ -19,7 +19,8 @@ from benchmarks.nights import InventedJob, invent
 from flows import nightly
 from flows.__main__ import main
 from flows.config.document import Nightly
-from flows.engine import access, picture, prefect_artifacts
+from flows.engine import access, picture
+from flows.engine import pages as job_pages
 from flows.runs import record
 from lowering.errors import ConfigError
 from lowering.record.result import JobResult, build_not_run
@@ -103,17 +104,17 @@ def test_a_schedule_wants_a_server_that_stays(capsys: pytest.CaptureFixture[str]
 def test_the_table_has_failures_first_and_links_every_page(nights: list[Path]) -> None:
     run = record.load(nights[1])
     pages = {"shapeline-job-bert-default": "1234"}
-    rows = prefect_artifacts.make_table(run.results(), pages)
+    rows = job_pages.make_table(run.results(), pages)
     assert [row["outcome"] for row in rows] == ["crash", "error", "ok"]
     assert rows[2]["job"] == "[bert--default](/artifacts/artifact/1234)"
     assert rows[0]["job"] == "[mlp--default](/artifacts/key/shapeline-job-mlp-default)"
-    text = "\n".join(prefect_artifacts.render_failures(run, run.results(), pages))
+    text = "\n".join(job_pages.render_failures(run, run.results(), pages))
     assert "[\\<b\\>|evil\\`--default](/artifacts/key/shapeline-job-b-evil-default-" in text
 
 
 def test_keys_of_artifacts_are_distinct_and_allowed() -> None:
     words = ["bert--default", "bert-default", "a/b", "a b", "<b>", "ü", "ö", "x" * 300, "x" * 301, "--"]
-    keys = [prefect_artifacts.make_key("job", word) for word in words]
+    keys = [job_pages.make_key("job", word) for word in words]
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(key) < 140 for key in keys)
     assert len(set(keys[2:])) == len(keys[2:])
 

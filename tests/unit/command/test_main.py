@@ -15,6 +15,7 @@ from flows.__main__ import main
 from flows.command import verbs
 from flows.command.arguments import parse_size
 from flows.config.compose import ROOT
+from flows.config.expansion import job_id
 from lowering.errors import InfraError, Problem
 from tests.unit.conftest import Asked
 
@@ -106,9 +107,9 @@ def test_a_wrong_configuration_starts_nothing(tmp_path: Path, monkeypatch: pytes
 def test_the_exit_status_of_a_run_is_its_reports(as_expected: bool, status: int, tmp_path: Path, asked: Asked) -> None:
     asked.as_expected = as_expected
     assert main(["run", "model=mlp", "--output", str(tmp_path / "out"), "-k", "mlp"]) == status
-    (run,) = asked.runs
-    assert [job.id for job in run.jobs] == ["mlp--default"]
-    assert run.plan.output == tmp_path / "out"
+    (planned,) = asked.plans
+    assert [job_id(job) for job in planned.jobs] == ["mlp--default"]
+    assert planned.output == tmp_path / "out"
 
 
 def test_a_machine_that_fails_is_no_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -213,14 +210,3 @@ def test_no_place_for_the_state_is_told_and_the_run_has_its_own_server(place: Pa
     assert managed.get_used() is None and "PREFECT_API_URL" not in os.environ
     with pytest.raises(Exception, match="has no place"):
         execution.choose_server(Plan("one", server=Server("managed")))
-
-
-def test_prefects_own_server_asks_for_the_password_shows_its_pages_and_leaves_nothing(place: Path) -> None:
-    found = managed.ensure(HOUR)
-    assert managed.answers(found)
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"{found.url}/admin/version", timeout=30)
-    with urllib.request.urlopen(f"{found.page}/ui-settings", timeout=30) as answer:
-        assert json.load(answer)["api_url"] == found.url
-    assert managed.stop() == found
-    assert managed.read_birth(found.pid) is None and not managed._is_own_port(found.port)
