@@ -382,9 +382,11 @@ def _is_own_port(port: int) -> bool:
 
 def _bind(wanted: int) -> socket.socket:
     """Return a listening socket on the port `wanted`, so that links keep their meaning, or on a free one if it is taken."""
-    if wanted:
+    end = time.monotonic() + 0.5  # a process that was killed may still be letting go of it
+    while wanted and time.monotonic() < end:
         with suppress(OSError):
             return socket.create_server(("127.0.0.1", wanted), backlog=128)
+        time.sleep(TICK)
     return socket.create_server(("127.0.0.1", 0), backlog=128)
 
 

@@ -86,7 +86,8 @@ def test_a_killed_server_is_started_again_where_links_point_to(toy: Path) -> Non
     assert second.pid != first.pid and second.url == first.url
     os.kill(second.pid, signal.SIGKILL)
     wait(lambda: not second.is_alive)
-    with socket.create_server(("127.0.0.1", first.port)):  # another process has taken the port in the meantime
+    with managed._bind(first.port) as other:  # another process has taken the port in the meantime
+        assert other.getsockname()[1] == first.port
         assert managed.ensure(HOUR).port != first.port
 
 
@@ -98,7 +99,7 @@ def test_a_server_that_dies_during_a_run_is_revived_for_its_clients(toy: Path) -
     assert revival._restart(starting, first) is None
     assert starting.found and starting.found.url == first.url and starting.found.is_alive
     managed.stop()
-    with socket.create_server(("127.0.0.1", first.port)):
+    with managed._bind(first.port):
         assert "has taken its port" in str(revival._restart(starting, starting.found))
 
 
