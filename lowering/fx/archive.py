@@ -40,9 +40,10 @@ def save(program: ExportedProgram, path: Path) -> None:
 def serialize_program(program: ExportedProgram, **options: bool) -> Any:
     """Return torch's SerializedArtifact of `program`, without its tensors.
 
-    Garbage collection is off meanwhile: it took half of the time and found nothing to collect.
+    Garbage collection is off meanwhile: it took half of the time and found nothing to collect. So is torch's canonical form of the graph,
+    which it computes only to see that there is one.
     """
-    with _pause_garbage_collection():
+    with _pause_garbage_collection(), _skip_canonical_form():
         return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
 
 
@@ -93,3 +94,14 @@ def _pause_garbage_collection() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+@contextmanager
+def _skip_canonical_form() -> Iterator[None]:
+    """Keep torch from computing, inside the block, the canonical form of a graph, whose result it drops."""
+    compute = serialize.canonicalize
+    serialize.canonicalize = lambda *_: None
+    try:
+        yield
+    finally:
+        serialize.canonicalize = compute

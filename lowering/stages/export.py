@@ -22,6 +22,7 @@ from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, strides, transforms, writes
 from lowering.fx.decompose import Specialized, decompose
+from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches
@@ -47,6 +48,8 @@ class Export(Stage):
     `strict_oblivious` where Python makes a size a number, traced at `round` sizes, `strict` (docs/export.md). Only a failure on sizes leads
     to the next.
     trace_seconds: limit for one attempt, and for the decomposition after it: conditions on sizes can keep sympy busy for hours (null: no).
+    repeat: `auto` traces a repeated module twice, and copies its ops for further calls where both traces agree; `off` traces all calls;
+    `check` does too, and fails where a copy would differ (docs/export.md).
     strict: the policy [strict]: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
     archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
@@ -62,6 +65,7 @@ class Export(Stage):
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
     policy: Sequence[attempts.Attempt] = ("declared", "deferred", "oblivious", "strict_oblivious", "round")
     trace_seconds: float | None = 240.0
+    repeat: tracing.Mode = "auto"
     strict: bool = False
     explain: bool | None = None
     archive: bool = True
@@ -117,7 +121,8 @@ class Export(Stage):
         with recurrent.keep_whole():
             tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
                                    Settings(tuple(self.extended_debug)), self.trace_seconds,
-                                   lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity")
+                                   lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity",
+                                   self.repeat)
         best = attempts.choose_best(tried)
         found = attempts.build_record(tried)
         note.report("symbols", found.to_json())

@@ -20,6 +20,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, Guar
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
 from lowering.fx import custom_gradients, dynamic_shapes, size_functions, transforms
+from lowering.fx.replay import expansion, tracing
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
@@ -31,7 +32,7 @@ from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import summarize
 from lowering.symbols.recording import record
 from lowering.symbols.relations import POINTS, read_condition, refusals
-from lowering.symbols.schema import Attempted, SymbolRecord, Warned
+from lowering.symbols.schema import Attempted, Repeated, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
@@ -52,6 +53,7 @@ class Captured:
     branches: those that torch asserted for sizes of 2 and more, where smaller ones are declared.
     refused: how many of the declared sizes that were tried these conditions refuse, where there is a program.
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
+    repeat: what became of the calls of repeated modules.
     """
 
     attempt: Attempt
@@ -67,6 +69,7 @@ class Captured:
     refused: int
     part: Mapping[str, Bound] | None = field(default_factory=dict)
     declared: Mapping[str, Symbol] = field(default_factory=dict)
+    repeat: tuple[Repeated, ...] = ()
 
     @property
     def share(self) -> float:
@@ -78,6 +81,7 @@ class Captured:
 def try_all(
     model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], settings: Settings,
     seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False, pads_data: bool = False,
+    repeat: tracing.Mode = "off",
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
@@ -85,6 +89,7 @@ def try_all(
     dim that is derived from a symbol, such as `n // 4 != 1`, as a violation.
     `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
     arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
+    repeat: whether calls of repeated modules are replayed.
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
     pads_data: whether sizes that data decide are wanted: a `len` of such a dim is left to Dynamo too.
     """
@@ -98,10 +103,10 @@ def try_all(
         if pads_data and made and _is_on_data(made[0]) and not _is_strict(attempt):
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
-        found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
+        found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above, repeat)
         if above and transforms.are_lost(found.program, found.error):
             above = False
-            found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above)
+            found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above, repeat)
         made.append(found)
         error = made[-1].error
         if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
@@ -137,7 +142,7 @@ def describe(made: Sequence[Captured]) -> str:
 def build_record(made: Sequence[Captured]) -> SymbolRecord:
     """Return the record of the best attempt, with the outcome of each."""
     chosen = choose_best(made)
-    return replace(chosen.record, attempts=tuple(
+    return replace(chosen.record, repeat=chosen.repeat, attempts=tuple(
         Attempted(one.attempt, "refused" if one.error is not None else "taken" if one is chosen else "set aside", round(one.seconds, 3),
                   "" if one.error is None and not one.refused else _refusal(one), sum(each.verdict == "always" for each in one.deferred),
                   tuple(each.text for each in one.deferred if each.is_carried))
@@ -179,9 +184,10 @@ class TookTooLong(StageFailed):
 
 def _captured(
     model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None,
-    above: bool
+    above: bool, repeat: tracing.Mode
 ) -> Captured:
     program, error, calls, seen, late = None, None, [], {}, None
+    replays = tracing.Replays(module, "off")
     shapes, sources = dynamic_shapes.build_dynamic_shapes(model, arguments), pytrees.list_sources(arguments)
     start = time.perf_counter()
     with capture(training.unwrap(module), settings) as log:
@@ -189,14 +195,23 @@ def _captured(
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
-                  nullcontext() if above else transforms.define_zeros(), watch_branches() as seen):
+                  nullcontext() if above else transforms.define_zeros(), watch_branches() as seen,
+                  tracing.replaying(module, repeat) as replays):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
+                expansion.expand(program, replays)
+        except tracing.Disagreement:
+            raise
         except Exception as raised:  # noqa: BLE001 - torch raises many kinds; what they mean is told by the symbol log
             error = raised
         except deadline.Overdue as ended:
             late = ended
+    if replays.replays and error is not None and not _is_about_sizes(error):
+        found = _captured(model, module, arguments, attempt, settings, limit, above, "off")
+        why = f"the export with copies failed: {summarize(None, error)}"
+        return replace(found, repeat=tuple(replace(one, traced=one.traced + one.replayed, replayed=0, why=why)
+                                           for one in _list_repeated(replays)))  # fmt: skip
     seconds = time.perf_counter() - start
     if late is not None:
         last = next((str(event.data["expr"]) for event in reversed(log.events) if event.kind == "guard"), "")
@@ -216,7 +231,15 @@ def _captured(
         whole = f"all sizes of symbols: {{{parts.spell(part or {})}}}, and refuses some of the others that are declared"
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
-    return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols)
+    return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
+                    tuple(_list_repeated(replays)))
+
+
+def _list_repeated(replays: tracing.Replays) -> Iterator[Repeated]:
+    """What became of the calls of repeated modules, without those that are too small to be worth a copy."""
+    for family in replays.families.values():
+        if family.obstacle != tracing.FEW and (family.replayed or family.obstacle or family.last):
+            yield Repeated(family.name, family.traced, family.replayed, family.obstacle or ("" if family.replayed else family.last))
 
 
 def _list_broken(made: SymbolRecord, export: Export) -> Iterator[Deferred]:

@@ -241,6 +241,16 @@ class Attempted:
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """Calls of modules that are alike. module: their class; replayed: how many calls are copies of a traced one; why: why no more are."""
+
+    module: str
+    traced: int
+    replayed: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class SymbolRecord:
     """The outcome of every dynamic dim of one model in one export."""
 
@@ -253,6 +263,7 @@ class SymbolRecord:
     warnings: tuple[Warned, ...] = ()
     draft: tuple[Drafted, ...] = ()
     attempts: tuple[Attempted, ...] = ()
+    repeat: tuple[Repeated, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     schema: str = SCHEMA
 
