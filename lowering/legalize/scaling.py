@@ -1,7 +1,8 @@
-"""Barriers between arithmetic with constants that a compiler must not merge.
+"""Barriers between arithmetic with constants that a compiler must not merge, and between a mask and what it multiplies.
 
 XLA rewrites (x * a) * b as x * (a * b), and (x + a) + b as x + (a + b). That overflows where a * b does, hides an overflow of x * a,
-and loses the rounding of x + a, which may be its purpose.
+and loses the rounding of x + a, which may be its purpose. It rewrites x * convert(mask) as select(mask, x, 0), which drops NaN and
+infinity.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def separate(block: ir.Block) -> None:
         for region in operation.regions:
             for inner in region.blocks:
                 separate(inner)
+        if (mask := _find_mask(operation)) is not None:
+            _put_barrier(operation, mask)
         step = _step(operation)
         if step is None:
             continue
@@ -36,11 +39,33 @@ def separate(block: ir.Block) -> None:
         before_kind, before = chains.get(source, ("", []))
         constants = [*before, constant] if before_kind == kind else [constant]
         if len(constants) > 1 and not _may_merge(kind, constants, str(ir.RankedTensorType(source.type).element_type)):
-            with ir.InsertionPoint(operation), operation.location:
-                barrier = ir.Operation.create("stablehlo.optimization_barrier", results=[source.type], operands=[source])
-            operation.operands[list(operation.operands).index(source)] = barrier.result
+            _put_barrier(operation, source)
             constants = [constant]
         chains[operation.results[0]] = kind, constants
+
+
+def _put_barrier(operation: Any, source: Any) -> None:
+    with ir.InsertionPoint(operation), operation.location:
+        barrier = ir.Operation.create("stablehlo.optimization_barrier", results=[source.type], operands=[source])
+    operation.operands[list(operation.operands).index(source)] = barrier.result
+
+
+def _find_mask(op: Any) -> Any | None:
+    """Return the factor of a product of floats that is a bool, converted, if the other one may be NaN or infinite."""
+    if op.name != "stablehlo.multiply" or str(ir.RankedTensorType(op.results[0].type).element_type) not in _RANGE:
+        return None
+    masks = [_is_mask(operand) for operand in op.operands]
+    if masks[0] == masks[1] or any(_constant(operand) is not None for operand in op.operands):
+        return None
+    return op.operands[masks.index(True)]
+
+
+def _is_mask(value: Any) -> bool:
+    while not isinstance(value.owner, ir.Block) and value.owner.name in (*BROADCASTS, *RESHAPES):
+        value = value.owner.operands[0]
+    if isinstance(value.owner, ir.Block) or value.owner.name != "stablehlo.convert":
+        return False
+    return str(ir.RankedTensorType(value.owner.operands[0].type).element_type) == "i1"
 
 
 def _step(op: Any) -> tuple[Any, str, float] | None:

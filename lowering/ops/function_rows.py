@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.ops import elimination, floats, reflections
+from lowering.ops import elimination, floats, jacobi, polynomials, reflections
 
 aten = torch.ops.aten
 
@@ -33,6 +33,14 @@ _DEFINITIONS: dict[Any, Callable[..., Any]] = {
     aten.linalg_householder_product.default: reflections.householder_product,
     aten.ormqr.default: reflections.ormqr,
     aten.frexp.Tensor: floats.frexp,
+    aten._linalg_eigh.default: jacobi.eigh,
+    aten._linalg_svd.default: jacobi.svd,
+    aten.linalg_pinv.atol_rtol_tensor: jacobi.pseudoinverse,
+    aten.linalg_pinv.atol_rtol_float: jacobi.pseudoinverse,
+    aten.special_hermite_polynomial_h.default: polynomials.hermite_h,
+    aten.special_hermite_polynomial_he.default: polynomials.hermite_he,
+    aten.special_laguerre_polynomial_l.default: polynomials.laguerre_l,
+    aten.special_legendre_polynomial_p.default: polynomials.legendre_p,
 }  # fmt: skip
 
 # By op: the decomposition, the reason why the op cannot stay whole, and the forms that are decomposed.

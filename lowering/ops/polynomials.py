@@ -1,4 +1,4 @@
-"""Chebyshev polynomials of all kinds in closed form. Their recurrences have a data-dependent number of steps."""
+"""Orthogonal polynomials, whose recurrences have a data-dependent number of steps: Chebyshev's in closed form, others as loops."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+
+from lowering.ops import iteration
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -76,3 +78,41 @@ def _evaluate_half_angle(x: Tensor, n: Tensor, third_kind: bool) -> Tensor:
     cosines, sines = torch.where(size == 1, 1.0, cosines), torch.where(size == 1, 2 * n + 1, sines)
     value = torch.where(x >= 0, cosines, sines) if third_kind else torch.where(x >= 0, sines, cosines)
     return torch.where(n < 0, 0.0, value * _sign(x, n))
+
+
+def hermite_h(x: Tensor, n: Tensor) -> Tensor:
+    """Return the physicists' H_n(x). Beyond degree 128, or 512 of float64, it is NaN, as in eager."""
+    return _recur(x, n, lambda x: x + x, lambda k, x, q, p: (x + x) * q - 2 * k * p, is_limited=True)
+
+
+def hermite_he(x: Tensor, n: Tensor) -> Tensor:
+    """Return the probabilists' He_n(x), with the limits of `hermite_h`."""
+    return _recur(x, n, lambda x: x, lambda k, x, q, p: x * q - k * p, is_limited=True)
+
+
+def laguerre_l(x: Tensor, n: Tensor) -> Tensor:
+    """Return the Laguerre polynomial L_n(x)."""
+    return _recur(x, n, lambda x: 1 - x, lambda k, x, q, p: ((k + k + (1 - x)) * q - k * p) / (k + 1))
+
+
+def legendre_p(x: Tensor, n: Tensor) -> Tensor:
+    """Return the Legendre polynomial P_n(x)."""
+    return _recur(x, n, lambda x: x, lambda k, x, q, p: ((k + k + 1) * x * q - k * p) / (k + 1))
+
+
+def _recur(x: Tensor, n: Tensor, first: Callable[[Tensor], Tensor], follow: Callable[..., Tensor], is_limited: bool = False) -> Tensor:
+    """Return p_n(x), where p_0 = 1, p_1 = first(x), p_(k+1) = follow(k, x, p_k, p_(k-1)), and 0 for negative degrees."""
+    x, n = (part.clone(memory_format=torch.contiguous_format) for part in _promote(x, n))
+    is_beyond = n > (512 if x.dtype == torch.float64 else 128)
+    degrees = torch.where(is_beyond, 0, n) if is_limited else n
+
+    def goes_on(k: Tensor, q: Tensor, p: Tensor, x: Tensor, n: Tensor) -> Tensor:
+        return (n > k).any()
+
+    def step(k: Tensor, q: Tensor, p: Tensor, x: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return k + 1, torch.where(n > k, follow(k, x, q, p), q), torch.where(n > k, q, p)
+
+    start = torch.ones((), dtype=x.dtype), first(x), torch.ones_like(x)
+    value = iteration.iterate(goes_on, step, start, (x, degrees))[1]
+    value = torch.where(n == 0, 1, torch.where(n > 0, value, 0))
+    return torch.where(is_beyond, torch.nan, value) if is_limited else value

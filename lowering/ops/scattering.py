@@ -51,6 +51,26 @@ def scatter_within_index(op: Any, tensor: Tensor, dim: int, index: Tensor, sourc
     return op(tensor, dim, index, source, *settings, **named)  # type: ignore[no-any-return]
 
 
+def scatter_and_reduce(tensor: Tensor, dim: int, index: Tensor, source: Any, *, reduce: str) -> Tensor:
+    """Compute aten::scatter with `reduce` "add" or "multiply". source: a tensor or a number."""
+    values = source if isinstance(source, torch.Tensor) else torch.full(index.shape, source, dtype=tensor.dtype)
+    for place, size in enumerate(index.shape):
+        values = values.narrow(place, 0, size)
+    return tensor.scatter_reduce(dim, index, values, {"add": "sum", "multiply": "prod"}[reduce])
+
+
+def masked_scatter(tensor: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """Write the elements of `source`, one after the other, to the elements of `tensor` where `mask` is set.
+
+    Eager fails if the source has too few; here its last element is repeated.
+    """
+    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
+    chosen, flat = mask.expand(shape), source.flatten()
+    padded = torch.cat([flat, flat.new_zeros([1])])  # so that there is one to read
+    places = torch.minimum(chosen.flatten().to(torch.int64).cumsum(0) - 1, torch.scalar_tensor(flat.shape[0] - 1, dtype=torch.int64))
+    return torch.where(chosen, padded.index_select(0, places.clamp(min=0)).reshape(shape), tensor)
+
+
 def put(tensor: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """Write to indices into the flattened tensor. Negative indices count from the end."""
     flat, places = tensor.flatten(), index.flatten()

@@ -43,6 +43,45 @@ def test_what_has_no_inverse() -> None:
     assert differences(forms, (("b", "n", "n"),), [(matrices(2, 3, 3),), (singular,)], least=1) == []
 
 
+def compose(factors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    left, values, right = factors
+    return (left[..., :, : values.shape[-1]] * values.unsqueeze(-2)) @ right[..., : values.shape[-1], :]
+
+
+def products(vectors: torch.Tensor) -> torch.Tensor:
+    """Return all products of rows: of an orthogonal matrix, those of the identity, to a common precision."""
+    return vectors @ vectors.mT + 1
+
+
+SYMMETRIC: dict[str, Callable[..., Any]] = {
+    "eigvalsh": torch.linalg.eigvalsh, "eigenvectors": lambda a: products(torch.linalg.eigh(a)[1]),
+    "eigh": lambda a: compose((torch.linalg.eigh(a)[1], torch.linalg.eigh(a)[0], torch.linalg.eigh(a)[1].mT)),
+    "pinv": lambda a: torch.linalg.pinv(a + a.mT, hermitian=True), "atol": lambda a: torch.linalg.pinv(a, atol=0.5),
+}  # fmt: skip
+RECTANGULAR: dict[str, Callable[..., Any]] = {
+    "svdvals": lambda a: torch.linalg.svdvals(a) + 1, "svd": lambda a: compose(torch.linalg.svd(a, full_matrices=False)),
+    "left": lambda a: products(torch.linalg.svd(a)[0]), "right": lambda a: products(torch.linalg.svd(a)[2]),
+    "nuclear norm": lambda a: torch.linalg.matrix_norm(a, "nuc") + 1,
+}  # fmt: skip
+
+
+def test_eigenvalues() -> None:
+    points = [(matrices(2, 5, 5),), (matrices(3, 1, 1),), (matrices(1, 8, 8),)]
+    assert differences(SYMMETRIC, (("b", "n", "n"),), points, least=1) == []
+
+
+def test_singular_values() -> None:
+    points = [(matrices(4, 3),), (matrices(2, 5),), (matrices(1, 3),), (torch.ones(4, 3),), (torch.zeros(4, 3),)]  # the last two without full rank
+    assert differences(RECTANGULAR, (("m", "n"),), points, least=1) == []
+
+
+def test_polynomials_of_degrees_that_are_data() -> None:
+    names = ("hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p")
+    x, n = torch.cartesian_prod(torch.tensor([0.0, 1.0, -1.0, 0.3, -0.7, 2.5, float("nan")]), torch.tensor([-1.0, 0, 1, 2, 3, 4, 7, 9.7, 130])).unbind(1)
+    forms = {name: getattr(torch.special, name) for name in names}
+    assert differences(forms, (("n",), ("n",)), [(x.contiguous(), n.contiguous()), (x[:1], n[:1]), (x[:0], n[:0])]) == []
+
+
 HALVES = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, 0.75, 65504.0, -6.1035e-05, 3.0, 1000.0, float("inf"), float("-inf"), float("nan")])
 
 

@@ -101,6 +101,16 @@ READS: dict[str, Callable[..., torch.Tensor]] = {
     "embedding": lambda cache, rows, at: torch.nn.functional.embedding(at[None], cache[0, 0]),
     "cache[at[0]]": lambda cache, rows, at: cache[:, :, at.sum() % 9],
 }  # fmt: skip
+MASKED: dict[str, Callable[..., torch.Tensor]] = {
+    "masked_scatter": lambda cache, rows, at: cache.masked_scatter(cache > 0, cache.flip(2) * 2),
+    "masked_scatter of rows": lambda cache, rows, at: cache.masked_scatter(cache[:, :, :, :1] > 0, cache[0].expand(cache.shape)),
+    "masked_scatter_": lambda cache, rows, at: cache.masked_scatter_(cache.isnan(), cache.flatten() * 2),
+    "add to one place": lambda cache, rows, at: cache.scatter(2, index_of(at % 2, rows), rows, reduce="add"),
+    "multiply one place": lambda cache, rows, at: cache.scatter(2, index_of(at % 2, rows), rows, reduce="multiply"),
+    "multiply by a number": lambda cache, rows, at: cache.scatter(2, index_of(at % 2, rows), 2.5, reduce="multiply"),
+    "product with a mask": lambda cache, rows, at: cache * (cache > 0),
+    "product with a mask of rows": lambda cache, rows, at: (cache[..., :1] > 0).to(cache.dtype) * (cache / 0),
+}  # fmt: skip
 DIMS = (("b", 2, 9, "d"), ("b", 2, "n", "d"), ("n",))
 EVERY_DTYPE = ("put_before", "put_pairs", "put_apart", "index_copy from a start", "scatter", "index_put accumulated", "slice_scatter",
                "cache[:, :, at - 9]", "cache[at % b, :, at]", "gather")  # fmt: skip
@@ -126,7 +136,7 @@ def cast(form: Callable[..., torch.Tensor], dtype: torch.dtype) -> Callable[...,
 
 def test_reads_and_writes_have_the_numbers_of_eager() -> None:
     points = [tensors(*sizes) for sizes in ((3, 4, 5), (1, 1, 1))]
-    assert differences({**WRITES, **READS}, DIMS, points, least=1) == []
+    assert differences({**WRITES, **READS, **MASKED}, DIMS, points, least=1) == []
 
 
 def test_nothing_is_read_and_written() -> None:
