@@ -19,7 +19,7 @@ from lowering.errors import LoadError
 from lowering.fx import cleanup, exported, squeezes
 from lowering.model import Built, Model
 from lowering.numerics.comparison import compare, tolerance_of
-from lowering.ops import recurrent
+from lowering.ops import packed_sequences, recurrent
 from lowering.sizes import evaluation
 from lowering.stage import Note
 from lowering.symbols.attempts import Captured
@@ -110,7 +110,7 @@ def _has_ops(ops: Sequence[_Op], sizes: Mapping[str, int], module: torch.nn.Modu
     given = {name: int(value) if name in model.ints else mode.from_tensor(value) if mode is not None else value
              for name, value in inputs.make(model, sizes, model.seed).items()}
     try:
-        with recurrent.keep_whole():
+        with recurrent.keep_whole(), packed_sequences.keep_padded():
             fixed = torch.export.export(module, (), assemble(model, module, given))
     except Exception:  # noqa: BLE001 - torch raises many kinds
         return False

@@ -35,6 +35,7 @@ from lowering.ops import (
     linear,
     losses,
     number_rows,
+    packed_sequences,
     padding,
     polynomials,
     pooling,
@@ -266,6 +267,7 @@ TABLE: dict[Any, Row] = {
     **{getattr(aten.index_fill, form): Row(indexing.index_fill, "torch's own needs index_copy to take negative indices")
        for form in ("int_Scalar", "int_Tensor")},
     aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
+    packed_sequences.PACKED_RNN: Row(packed_sequences.packed_rnn, "an op of ours, for export alone"),
     aten.put.default: Row(scattering.put, _NONE),
     aten.masked_scatter.default: Row(scattering.masked_scatter, _NONE),
     aten.scatter.reduce: Row(scattering.scatter_and_reduce, _NONE),

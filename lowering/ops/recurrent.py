@@ -49,18 +49,20 @@ def run_with_one_state(cell: Cell, run: Run, inputs: Tensor, hx: Tensor, params:
     return output, torch.stack([hidden for (hidden,) in last], 0)
 
 
-def run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool,
-              reverse: bool = False) -> tuple[Tensor, State]:
+def run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor], has_biases: bool, reverse: bool = False,
+              lengths: Tensor | None = None) -> tuple[Tensor, State]:
     """Run one direction of one layer on (time, batch, features).
 
     Return the output of every step, (time, batch, hidden size), and the last state. The input projections of all steps are one matmul
     before the loop. A step reads one row of them and writes one row of the output.
+
+    lengths: (batch,), the number of steps of each sequence, if they differ. Beyond it the state stays, and the output is 0.
     """
     into, recurrent, *rest = params
     biases, projection = (rest[:2], rest[2:]) if has_biases else ([None, None], rest)
     projected = linear(inputs, into, biases[0])
     output = inputs.new_zeros([inputs.shape[0], inputs.shape[1], state[0].shape[1]])
-    weights = [weight for weight in (recurrent, biases[1], *projection) if weight is not None]
+    weights = [weight for weight in (lengths, recurrent, biases[1], *projection) if weight is not None]
     has_bias, width = biases[1] is not None, len(state)
 
     def goes_on(step: Any, *given: Any) -> Any:
@@ -68,11 +70,17 @@ def run_layer(cell: Cell, inputs: Tensor, state: State, params: Sequence[Tensor]
 
     def body(step: Any, *given: Any) -> tuple[Any, ...]:
         now, done, rows, weights = given[:width], given[width], given[width + 1], given[width + 2 :]
+        ends, weights = (None, weights) if lengths is None else (weights[0], weights[1:])
         place = rows.shape[0] - 1 - step if reverse else step
         row = rows.index_select(0, torch.scalar_tensor(place, dtype=torch.int64).reshape([1])).squeeze(0)
         bias, projection = (weights[1], weights[2:]) if has_bias else (None, weights[1:])
         after = cell(row, now, weights[0], bias, *projection)
-        return step + 1, *after, aten.select_scatter(done, after[0], 0, place)
+        result = after[0]
+        if ends is not None:
+            goes = (torch.scalar_tensor(place, dtype=torch.int64) < ends).unsqueeze(-1)
+            result = torch.where(goes, result, 0)
+            after = tuple(torch.where(goes, new, old) for new, old in zip(after, now, strict=True))
+        return step + 1, *after, aten.select_scatter(done, result, 0, place)
 
     carried = (0, *(part.clone() for part in state), output)
     with torch._C._AutoDispatchBelowAutograd():

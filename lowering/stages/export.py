@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,7 +26,7 @@ from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches
-from lowering.ops import bags, decompositions, recurrent
+from lowering.ops import bags, decompositions, packed_sequences, recurrent
 from lowering.sizes.dims import Affine
 from lowering.sources.torchscript import Interpreted
 from lowering.stage import Note, Read, Stage
@@ -118,7 +118,8 @@ class Export(Stage):
 
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
-        with recurrent.keep_whole():
+        padded = packed_sequences.keep_padded() if model.mode != "training" else nullcontext()
+        with recurrent.keep_whole(), padded:
             tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
                                    Settings(tuple(self.extended_debug)), self.trace_seconds,
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity",

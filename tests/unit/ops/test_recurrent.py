@@ -107,7 +107,7 @@ class Packed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((x.shape[1],), 1), enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])[0]
+        return {"loss": nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])[0].sum()}
 
 
 def build(name: str, script: bool = False) -> nn.Module:
@@ -160,8 +160,8 @@ def test_in_training_gradients_go_back_through_the_loop(tmp_path: Path) -> None:
             if label.startswith("grad.")} == {"lstm", "gru", "rnn"}
 
 
-def test_a_packed_sequence_is_refused_with_its_line(tmp_path: Path) -> None:
-    result = lower("Packed", {"x": ("t", "b", 5)}, tmp_path)
+def test_training_on_a_packed_sequence_is_refused_with_its_line(tmp_path: Path) -> None:
+    result = lower("Packed", {"x": ("t", "b", 5)}, tmp_path, mode="training", loss="loss")
     assert (result.outcome, result.stage) == ("unsupported", "export")
     (problem,) = result.problems
     assert "test_recurrent.py:" in problem.place
