@@ -131,6 +131,7 @@ class Model:
         does not take) map arguments of the callable to names; other keys of the recipe are passed on.
     libraries: loaded before the factory runs; a string is the path of a built .so. Each of their ops becomes a custom call.
     method: the method of the module that is lowered. entry: its name among the entries of a model that has several.
+    after: the entry whose results this one takes; verification runs both together.
     custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
     capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
@@ -155,6 +156,7 @@ class Model:
     entry: str = ""
     buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     capacities: Mapping[str, int] = field(default_factory=dict)
+    after: Model | None = None
 
     def __post_init__(self) -> None:
         fixed = {name: symbol for name, symbol in self.symbols.items() if symbol.is_fixed and not symbol.problems("")}

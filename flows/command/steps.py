@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from flows.command.exits import OK, UNEXPECTED, USAGE_ERROR
 from flows.command.printing import render_problems, render_table
 from lowering import trust
 from lowering.errors import LoadError, Refused, StageFailed
-from lowering.numerics import artifact, steps
+from lowering.numerics import artifact, prompts, steps
 from lowering.numerics.artifact import Artifact
 from lowering.recipe import TARGET
 
@@ -23,31 +24,47 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_job_parser("steps", says)
     parser.add_argument("--steps", type=parse_count, default=8, metavar="N", help="the number of steps (default: 8)")
     parser.add_argument("--size", action="append", default=[], metavar="SYMBOL=N", help="the size of a symbol (default: its example)")
-    parser.add_argument("--entries", nargs=2, default=("prefill", "decode"), metavar=("PROMPT", "STEP"), help="(default: prefill decode)")
-    parser.add_argument("--tokens", default="input_ids", metavar="INPUT", help="the argument that takes tokens (default: input_ids)")
+    parser.add_argument("--entries", nargs="+", metavar="ENTRY", help="in order, the last repeated (default: up to `decode`)")
+    parser.add_argument("--tokens", metavar="INPUT", help="the argument that takes tokens (default: input_ids or decoder_input_ids)")
+    parser.add_argument("--padding", choices=prompts.PADDINGS, default="none", help="the side on which prompts are padded (default: none)")
     parser.add_argument("--logits", default="logits", metavar="RESULT", help="the result that chooses the next token (default: logits)")
     add_trust(parser)
     options = parser.parse_args(arguments)
     sizes = parse_sizes(options.size)
-    folders = [targets.find_job(f"{options.job}:{entry}", options.run, options.output) for entry in options.entries]
-    prefill, decode = (Artifact.load(folder, options.trust, tell_trusted) for folder in folders)
-    for loaded in (prefill, decode):
+    loaded_entries = _load(options)
+    decode = loaded_entries[-1]
+    for loaded in loaded_entries:
         if not options.trust and not artifact.is_own_job(loaded.folder, loaded.model):
             raise trust.refuse(str(loaded.folder), [f"factory {loaded.model.factory.get(TARGET)}"])
-    full = {**prefill.model.examples(), **sizes}
+    full = {**decode.model.examples(), **loaded_entries[-2].model.examples(), **sizes}
+    tokens = options.tokens or prompts.find_tokens(decode.model.leaves)
     rows, agree = [], True
     try:
-        for step in steps.run(prefill, decode, full, options.steps, options.tokens, options.logits):
+        for step in steps.run(loaded_entries, full, options.steps, prompts.Names(tokens, options.logits), padding=options.padding):
             worst = max(found.max_abs for found in step.compared.values())
             wrong = [f"{name}: {found.detail}" for name, found in step.compared.items() if not found.agrees]
             agree = agree and step.agrees
             at = ", ".join(f"{name}={size}" for name, size in step.sizes.items())
-            rows.append((str(step.number), step.entry, at, f"{worst:.3g}", f"{step.top:.0%}", "; ".join(wrong) or "agrees"))
+            shares = (f"{step.top:.0%}", f"{step.top5:.0%}")
+            rows.append((str(step.number), step.entry, at, f"{worst:.3g}", *shares, "; ".join(wrong) or "agrees"))
     except Refused as error:
         print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR
     except (LoadError, StageFailed) as error:
         print(render_problems(error.problems), file=sys.stderr)
         return UNEXPECTED
-    print("\n".join(render_table(("step", "entry", "sizes", "max abs error", "same token", "eager"), rows)))
+    print("\n".join(render_table(("step", "entry", "sizes", "max abs error", "same token", "same 5", "eager"), rows)))
     return OK if agree else UNEXPECTED
+
+
+def _load(options: argparse.Namespace) -> list[Artifact]:
+    """Load the packaged programs of the entries that are named, or of `decode` and those that it comes after."""
+    names = list(options.entries or ["decode"])
+    loaded: list[Artifact] = []
+    while names:
+        folder = targets.find_job(f"{options.job}:{names.pop()}", options.run, options.output)
+        loaded.insert(0, Artifact.load(folder, options.trust, tell_trusted))
+        if not options.entries:
+            before = loaded[0].model.after
+            names = [before.entry if before else "prefill"] if before or len(loaded) == 1 else []
+    return loaded

@@ -137,19 +137,21 @@ class Entry:
     """An entry of a model: a method of its module, with arguments and symbols of its own.
 
     They are merged over those of the model's file, which all entries share. inputs: of trees that are whole when merged.
+    after: the entry whose results this one takes: verification runs that one and then steps of this one.
     """
 
     method: str = "forward"
     inputs: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     symbols: Mapping[str, Symbol] = field(default_factory=dict)
+    after: str | None = None
 
 
 ModelConfig = make_dataclass("ModelConfig", [
     ("factory", Mapping[str, Any]),
     ("inputs", Mapping[str, Tree], field(default_factory=dict)),  # a model may declare them in its entries
     *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))
-      for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs")),
+      for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs", "after")),
     ("entries", Mapping[str, Entry | None], field(default_factory=dict)),
     ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
 ], frozen=True)

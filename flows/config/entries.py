@@ -9,7 +9,7 @@ from typing import Any
 from flows.config.layers import Layer, merge
 from flows.config.schema import Keys, Misfit, find_misfits
 from flows.config.slugs import NAME, make_name_problem
-from lowering.errors import Problem
+from lowering.errors import Problem, suggest
 from lowering.model import Model
 from lowering.plain import from_plain
 from lowering.trees import Tree
@@ -27,7 +27,20 @@ def build(name: str, tree: Mapping[str, Any]) -> list[tuple[Model, Callable[[Key
     entries: Mapping[str, Mapping[str, Any]] = _list_entries(tree)
     if not entries:
         return [(from_plain(Model, {"name": name, **rest}), lambda keys: keys)]
-    return [(_build_entry(name, rest, entry, said), _locate(rest, entry, said)) for entry, said in entries.items()]
+    built: dict[str, Model] = {}
+    for entry in _sort_by_order(entries):
+        before = entries[entry].get("after")
+        built[entry] = replace(_build_entry(name, rest, entry, entries[entry]), after=built.get(before) if before else None)
+    return [(built[entry], _locate(rest, entry, said)) for entry, said in entries.items()]
+
+
+def _sort_by_order(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of entries with each behind the one that it is `after`. Entries in a circle, which is reported, come last."""
+    found: list[str] = []
+    while ready := [name for name, said in entries.items() if name not in found and (said.get("after") in (None, *found)
+                                                                                     or said["after"] not in entries)]:
+        found += ready
+    return found + [name for name in entries if name not in found]
 
 
 def find_entry_misfits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
@@ -55,6 +68,14 @@ def find_problems(tree: Mapping[str, Any], models: list[Model], place: Place) ->
             yield Problem(place(("entries", entry)), f"'{entry}' cannot be the name of a function", "use letters, digits and _")
         elif not NAME.fullmatch(entry):
             yield make_name_problem(entry, place(("entries", entry)))
+    placed: set[str] = set()
+    for entry in _sort_by_order(entries):
+        before, at = entries[entry].get("after"), place(("entries", entry, "after"))
+        if before is not None and before not in entries:
+            yield Problem(at, f"there is no entry '{before}'", suggest(before, entries) or "name another entry")
+        elif before is not None and before not in placed:
+            yield Problem(at, f"'{before}' comes after '{entry}' too", "an entry comes after an earlier one")
+        placed.add(entry)
     for symbol in tree.get("symbols") or {} if entries else ():
         if not any(symbol in model.symbols for model in models):
             yield Problem(place(("symbols", symbol)), "is not used in the inputs of any entry", "use it in a shape or remove it")

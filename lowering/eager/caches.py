@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from lowering.errors import LoadError, Problem
 
@@ -50,15 +51,16 @@ def register_all(serialized: str) -> None:
 def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place: str) -> Any:
     """Build a cache for the config of `module`.
 
-    fields: `layers`, a list that holds the tensors of each layer by the names of its attributes, and arguments of the constructor. Without
-    `layers`, as for a cache of two caches, the fields are passed in their order. `windows: false` makes layers of a sliding window keep all
-    tokens (see `widen`).
+    fields: `layers`, a list that holds the tensors of each layer by the names of its attributes, and arguments of the constructor. The
+    fields of a cache of two caches are passed in their order; those of another cache without layers are its attributes. `windows: false`
+    makes layers of a sliding window keep all tokens (see `widen`).
     """
     layers = fields.get(LAYERS)
     rest = {name: value for name, value in fields.items() if name != LAYERS}
     try:
         if not isinstance(layers, list):
-            return kind(*rest.values())
+            is_pair = all(is_cache(type(value)) for value in fields.values())
+            return kind(*rest.values()) if is_pair else _set(_create(kind, {}, [], module, fields), fields, place)
         cache = _create(kind, rest, layers, module)
         for index, tensors in enumerate(layers):
             _fill(cache.layers[index], tensors, f"{place}.{LAYERS}[{index}]")
@@ -72,8 +74,8 @@ def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place:
     return cache
 
 
-def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: torch.nn.Module) -> Any:
-    """Create an empty cache with a layer of the right kind for each of `layers`."""
+def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: torch.nn.Module, states: Any = None) -> Any:
+    """Create an empty cache with a layer of the right kind for each of `layers`. states: the tensors of a cache without layers."""
     formals = inspect.signature(kind).parameters
     arguments = {name: value for name, value in given.items() if name != WINDOWS}
     config = getattr(module, "config", None)
@@ -82,8 +84,11 @@ def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: tor
         arguments.setdefault("config", config if given.get(WINDOWS, True) else widen(config))
     if "max_cache_len" in formals:
         arguments.setdefault("max_cache_len", next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer))
+    if "max_batch_size" in formals:
+        largest = max((value for value in pytree.tree_leaves(states) if isinstance(value, torch.Tensor)), key=lambda value: value.dim())
+        arguments |= {"max_batch_size": largest.shape[0], "dtype": largest.dtype}
     cache = kind(**arguments)
-    while cache.layer_class_to_replicate is not None and len(cache.layers) < len(layers):
+    while layers and cache.layer_class_to_replicate is not None and len(cache.layers) < len(layers):
         cache.layers.append(cache.layer_class_to_replicate())
     return cache
 
@@ -105,6 +110,17 @@ def has_windows(config: Any) -> bool:
     from transformers import DynamicCache
 
     return any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=config).layers)
+
+
+def _set(cache: Any, fields: Mapping[str, Any], place: str) -> Any:
+    """Set the attributes of a cache without layers. A dict keeps its keys, which the fields have as text."""
+    for name, value in fields.items():
+        if not hasattr(cache, name):
+            known = f"it has {', '.join(vars(cache))}"
+            raise LoadError(Problem(f"{place}.{name}", f"{type(cache).__name__} has no attribute '{name}'", known))
+        held = getattr(cache, name)
+        setattr(cache, name, {key: value[str(key)] for key in held} if isinstance(held, dict) else value)
+    return cache
 
 
 def _fill(layer: Any, tensors: Mapping[str, Any], place: str) -> None:

@@ -6,15 +6,18 @@ and answers with a line.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import transformers
+from torch.utils import _pytree as pytree
 
 from lowering import recipe
 from lowering.eager import caches
@@ -54,13 +57,31 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
         fix = "complete the config, or declare the entries in the file of a model that huggingface.build makes"
         raise LoadError(Problem("factory", f"generate() raised {type(cause).__name__}: {cause}", fix)) from error
     methods = {"encoder": _find_path(module, module.get_encoder())} if "encoder" in runs[0].calls else {}
-    found = {name: _Writer(name, names, runs, limits, module, methods.get(name)).write() for name in runs[0].calls}
-    if limits.is_static:
-        held = {name: tree for name, tree in found["decode"]["inputs"].items() if isinstance(tree, dict) and tree.get("state")}
+    kind = _find_kind(runs[0].calls["decode"].values())
+    found = {name: _Writer(name, names, runs, limits, module, kind, methods.get(name)).write() for name in runs[0].calls}
+    if kind == "static":
+        held = {name: tree for name, tree in found["decode"]["inputs"].items() if '"cumulative_length"' in json.dumps(tree)}
         found["prefill"]["inputs"] |= {name: _empty(tree) for name, tree in held.items()}
+    order = list(found)
+    found = {name: {"after": order[index - 1], **entry} if index else entry for index, (name, entry) in enumerate(found.items())}
     used = json.dumps(found)
     symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if f'"{name}"' in used or f'"{name} ' in used}
     return {"entries": found, "symbols": symbols}
+
+
+def _find_kind(arguments: Collection[Any]) -> Literal["growing", "static", "states"]:
+    """Return what the caches among the arguments of a step hold: tokens, tokens up to a fixed number, or only states of a fixed size."""
+    from transformers.exporters.utils import get_leaf_tensors
+
+    found = [cache for cache in arguments if caches.is_cache(type(cache))]
+    leaves = [name for cache in found for name in get_leaf_tensors(cache)]
+    if any(name.endswith("cumulative_length") for name in leaves):
+        return "static"
+    return "growing" if any(name.endswith((".keys", ".values")) for name in leaves) else "states"
+
+
+def _grows(tree: Any) -> bool:
+    return '"past' in json.dumps(tree) or "*past" in json.dumps(tree)
 
 
 def _find_path(module: torch.nn.Module, part: torch.nn.Module) -> str:
@@ -126,17 +147,20 @@ class _Writer:
     runs: Sequence[Run]
     limits: huggingface.Limits
     module: Any
+    kind: Literal["growing", "static", "states"]
     method: str | None = None
 
     def write(self) -> dict[str, Any]:
         first = self.runs[0].calls[self.entry]
         inputs: dict[str, Any] = {}
         constants: dict[str, Any] = {}
+        named = inspect.signature((self.module.get_submodule(self.method) if self.method else self.module).forward).parameters
         for name, value in first.items():
-            if name in _FLAGS or value is None:
+            if name in _FLAGS or value is None or name not in named:  # torch.export names no dims of what goes into **kwargs
                 continue
             values = [run.calls[self.entry].get(name) for run in self.runs]
-            tree = self._write_mask(values, name) if name.endswith("attention_mask") else self._write(values, name)
+            is_mask = name.endswith("attention_mask")
+            tree = (self._write_mask(values, name) if is_mask else self._write(values, name))
             if isinstance(tree, bool | int | float | str):
                 constants[name] = tree
             elif tree is not None:
@@ -155,7 +179,7 @@ class _Writer:
             fields = {key: self._write([value[key] for value in values], f"{name}.{key}") for key in first}
             return {recipe.TARGET: f"{type(first).__module__}.{type(first).__qualname__}", **_drop_empty(fields)}
         if isinstance(first, Mapping):
-            return _drop_empty({key: self._write([value[key] for value in values], f"{name}.{key}") for key in first})
+            return _drop_empty({str(key): self._write([value[key] for value in values], f"{name}.{key}") for key in first})
         if isinstance(first, list | tuple):
             items = [self._write([value[index] for value in values], f"{name}.{index}") for index in range(len(first))]
             return items if isinstance(first, list) else {"tuple": items}
@@ -178,38 +202,52 @@ class _Writer:
             return "arange" if value.shape[-1] > 1 else {"randint": [0, self.limits.length]}
         return {"constant": int(value.flatten()[0])} if value.numel() else None
 
-    def _write_mask(self, values: Sequence[Any], name: str) -> dict[str, Any]:
+    @property
+    def _own_mask(self) -> str:
+        """The name of the mask of the tokens that are in the cache."""
+        return "decoder_attention_mask" if self.module.config.is_encoder_decoder else "attention_mask"
+
+    def _write_mask(self, values: Sequence[Any], name: str) -> dict[str, Any] | None:
         """Return the mask of tokens of an entry, [batch, tokens]. A static cache is given with a mask of all its tokens.
 
         `generate` makes the masks of a static cache ahead, [batch, 1, queries, tokens]; the model makes the same ones of this.
         """
-        own = "attention_mask" if not self.module.config.is_encoder_decoder else "decoder_attention_mask"
-        if self.limits.is_static and name == own:
+        if name == self._own_mask and self.kind == "static":
             return {"dtype": "int64", "shape": ["batch", self.limits.length], "fill": "padding"}
+        if name == self._own_mask and self.kind == "states" and self.entry == "decode":
+            return None  # a state holds no token that could be masked
         return self._write_leaf(values, name) | {"fill": "padding"}
 
     def _write_cache(self, values: Sequence[Any], name: str) -> Any:
         """Return the tree of a cache; None if it is empty, so that the model makes its own."""
         kind = type(values[0])
-        target = f"transformers.{kind.__name__}"
-        if not hasattr(values[0], caches.LAYERS) or not isinstance(values[0].layers, list):  # one cache of two
-            parts = {key: self._write_cache([getattr(value, key) for value in values], f"{name}.{key}")
-                     for key, held in vars(values[0]).items() if caches.is_cache(type(held))}
-            return {recipe.TARGET: target, **parts} if all(parts.values()) else None
+        target = f"{'transformers' if hasattr(transformers, kind.__name__) else kind.__module__}.{kind.__name__}"
+        if not isinstance(getattr(values[0], caches.LAYERS, None), list):
+            return self._write_parts(values, name, target)
         layers = [list(self._write_layers([value.layers[index] for value in values], f"{name}.{index}"))
                   for index in range(len(values[0].layers))]
-        if self.limits.is_static and self.entry == "prefill":
-            return None
-        if not any(layers):
+        if not any(layers) or self.entry != "decode":
             return None
         written = [dict(layer) for layer in layers]
         same = all(layer == written[0] for layer in written)
         tree: dict[str, Any] = {recipe.TARGET: target}
         if self.limits.has_windows:
             tree[caches.WINDOWS] = False
-        if self.limits.is_static:
+        if not _grows(written):
             tree["state"] = True
         return tree | {caches.LAYERS: {"repeat": len(written), **written[0]} if same else written}
+
+    def _write_parts(self, values: Sequence[Any], name: str, target: str) -> Any:
+        """Return the tree of a cache without layers: one of two caches, or one that has its tensors as attributes."""
+        held = vars(values[0])
+        if parts := [key for key, value in held.items() if caches.is_cache(type(value))]:
+            made = {key: self._write_cache([getattr(value, key) for value in values], f"{name}.{key}") for key in parts}
+            return {recipe.TARGET: target, **made} if all(made.values()) else None
+        if self.entry != "decode":
+            return None
+        tensors = {key for key, value in held.items() if any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))}
+        fields = {key: self._write([getattr(value, key) for value in values], f"{name}.{key}") for key in held if key in tensors}
+        return {recipe.TARGET: target, **({} if _grows(fields) else {"state": True}), **fields}
 
     def _write_layers(self, values: Sequence[Any], name: str) -> Iterator[tuple[str, Any]]:
         for key, held in vars(values[0]).items():

@@ -17,7 +17,7 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import consumers, special_values, tensor_files, verifier, xla
+from lowering.numerics import consumers, generation, special_values, tensor_files, verifier, xla
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Cell, Compared, Pair
 from lowering.numerics.points import Budget
@@ -46,6 +46,7 @@ class Verify(Stage):
     budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
     threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).
     keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
+    steps: how many steps of an entry `after` another run together with it, after prompts of several lengths (0: none).
     values: sets of special values that one point is run on again: `edges` (equal elements, ends of ranges, zeros), `non-finite`.
     """
 
@@ -63,6 +64,7 @@ class Verify(Stage):
     values: Sequence[str] = special_values.SETS
     consumer_points: int = 2
     interpreted_products: int = 1 << 24
+    steps: int = 8
 
     def requires(self, program: Program) -> Sequence[Problem]:
         top = program.at(Level.MODEL)
@@ -102,7 +104,9 @@ class Verify(Stage):
                                          self.keep_elements, self.values)
             found, bench = verifier.verify(program, settings)
             matrix = self._compare_consumers(program, pairs, found, bench)
-        note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix]})
+            walks = list(generation.check(program, bench, self.steps)) if self.steps and bench.model.after and not found.mismatches else []
+        note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix],
+                                                 "steps": [walk.to_json() for walk in walks]})
         for compared in matrix:
             self._note_consumer(compared.cell, note)
         for code, place, message in dict.fromkeys(bench.noted):
@@ -117,7 +121,8 @@ class Verify(Stage):
         if bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
-        if mismatches := found.mismatches + [problem for compared in matrix for problem in compared.problems]:
+        mismatches = found.mismatches + [problem for compared in matrix for problem in compared.problems]
+        if mismatches := mismatches + [problem for walk in walks for problem in walk.problems]:
             raise Mismatch(mismatches, log)
         if found.unsupported and is_sized_by_data(program):
             raise Unsupported(found.unsupported, log)

@@ -9,17 +9,22 @@ from typing import Any
 import pytest
 
 from lowering import pipeline
-from lowering.errors import Refused
+from lowering.errors import Mismatch, Refused
 from lowering.job import Job
+from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import steps
+from lowering.numerics import generation, steps
 from lowering.numerics.artifact import Artifact
+from lowering.numerics.prompts import Names
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.package import Package
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import Verify
+from tests.toys import Heard
 from tests.unit.models import cache_models, state_models
 
 STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
@@ -46,7 +51,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifac
 
 @pytest.mark.parametrize("sizes", [{"batch": 1, "seq": 1}, {"batch": 3, "seq": 17}])
 def test_a_prompt_and_eight_steps_agree_with_eager(entries: tuple[Artifact, Artifact], sizes: dict[str, int]) -> None:
-    found = list(steps.run(*entries, sizes, 8, "input_ids", "logits"))
+    found = list(steps.run(entries, sizes, 8))
     assert [step.entry for step in found] == ["prefill"] + ["decode"] * 8
     assert all(step.agrees and step.top == 1 for step in found), [step.compared for step in found if not step.agrees]
     assert all("logits" in step.compared and "input_mutation/past_key_values.layers.1.keys" in step.compared for step in found)
@@ -54,7 +59,7 @@ def test_a_prompt_and_eight_steps_agree_with_eager(entries: tuple[Artifact, Arti
 
 def test_a_cache_that_grows_is_handed_on_by_its_name(tmp_path: Path) -> None:
     prefill, decode = (lower(model, tmp_path / model.entry) for model in state_models.growing())
-    found = list(steps.run(prefill, decode, {"batch": 2, "seq": 5}, 4, "input_ids", "logits"))
+    found = list(steps.run([prefill, decode], {"batch": 2, "seq": 5}, 4))
     assert [step.sizes for step in found] == [{"batch": 2, "seq": 5}, *({"batch": 2, "past": past} for past in range(5, 9))]
     assert all(step.agrees and step.top == 1 for step in found)
 
@@ -63,10 +68,41 @@ def test_a_step_that_differs_is_found_at_its_number(entries: tuple[Artifact, Art
     prefill, decode = entries
     name = next(name for name in decode.weights if name.endswith("1.self_attn.v_proj.weight"))
     wrong = replace(decode, weights={**decode.weights, name: decode.weights[name] * 1.5})
-    found = list(steps.run(prefill, wrong, {"batch": 2, "seq": 3}, 2, "input_ids", "logits"))
+    found = list(steps.run([prefill, wrong], {"batch": 2, "seq": 3}, 2))
     assert [step.agrees for step in found] == [True, False, False]
 
 
 def test_entries_that_do_not_fit_together_are_refused(entries: tuple[Artifact, Artifact]) -> None:
     with pytest.raises(Refused, match=r"has no input 'ids' \(inputs: input_ids, "):
-        list(steps.run(*entries, {"batch": 2, "seq": 3}, 2, "ids", "logits"))
+        list(steps.run(entries, {"batch": 2, "seq": 3}, 2, Names("ids")))
+
+
+@pytest.fixture(scope="module")
+def step() -> Program:
+    """The program of a step of a cache that grows, after its prompt."""
+    prefill, decode = state_models.growing()
+    program = Program(Level.MODEL, replace(decode, after=prefill))
+    for stage in list(STAGES.values())[:-1]:
+        program = stage.apply(program, Silent())
+    return program
+
+
+def test_verify_runs_steps_after_prompts_of_several_lengths(step: Program) -> None:
+    heard = Heard()
+    Verify(points=1, levels=("mhlo",), values=(), steps=3).apply(step, heard)
+    walks = heard.reports["verify"]["steps"]
+    assert [walk["sizes"] for walk in walks] == [{"batch": 2, "seq": 5}, {"batch": 2, "seq": 7}, {"batch": 1, "seq": 9}]
+    assert all((walk["steps"], walk["top1"], walk["top5"]) == (3, 1, 1) for walk in walks)
+
+
+def test_a_program_that_is_wrong_on_real_states_only_is_named_with_its_step(step: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager's own states are far from random ones: what is wrong on them alone is found by steps."""
+    right = generation.runner
+
+    def wrong(program: Program, device: Any) -> Any:
+        run = right(program, device)
+        return lambda given: tuple(value + (given["seen"].shape[1] == 6) for value in run(given))
+
+    monkeypatch.setattr(generation, "runner", wrong)
+    with pytest.raises(Mismatch, match=r"output 'logits' of step 2 of decode after a prompt \(batch=2, seq=5, padding none\)"):
+        Verify(points=1, levels=("mhlo",), values=(), steps=3).apply(step, Silent())

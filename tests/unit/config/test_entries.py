@@ -74,6 +74,18 @@ def test_the_classes_of_a_package_that_is_imported_already_are_found(folder: Pat
     assert len(plan([f"hydra.searchpath=['{folder}']", "model=served"]).jobs) == 2
 
 
+def test_an_entry_comes_after_another_one(folder: Path) -> None:
+    file = write(folder / "model/served.yaml", SERVED.replace("    method: step", "    method: step\n    after: prefill"))
+    prefill, decode = (job["model"] for job in plan([f"hydra.searchpath=['{folder}']", "model=served"]).jobs)
+    assert prefill["after"] is None and decode["after"]["entry"] == "prefill" and decode["after"]["inputs"] == prefill["inputs"]
+    file.write_text(SERVED.replace("    method: step", "    method: step\n    after: prefil"))
+    assert not_said([f"{file}:12 entries.decode.after: there is no entry 'prefil' (did you mean 'prefill'?)"],
+                    refused(f"hydra.searchpath=['{folder}']", "model=served")) == ""
+    file.write_text(SERVED.replace("    method: step", "    method: step\n    after: decode"))
+    assert not_said([f"{file}:12 entries.decode.after: 'decode' comes after 'decode' too"],
+                    refused(f"hydra.searchpath=['{folder}']", "model=served")) == ""
+
+
 GENERATION = """
 factory:
   _target_: lowering.sources.huggingface.generation
