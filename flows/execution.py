@@ -54,6 +54,7 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     begun = begin.begin(run)
     held = _find_held(begun, run) if local else []
     all_held = len(held) == len(begun.unfinished())
+    client.keep(run.plan.worker.keep_minutes)
     if local and not all_held:
         client.get_server()  # load the compilers while Prefect is imported and its server starts
     progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None

@@ -13,6 +13,7 @@ from flows.command.exits import OK, UNEXPECTED
 from flows.config.document import Server
 from flows.engine import access, managed, server
 from flows.engine.managed import Standing
+from lowering.worker import keeper
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.word == "stop":
         found = managed.stop(options.force)
         print(f"stopped {found.url}" if found else "no server runs")
+        if warm := keeper.stop_all():
+            print(f"stopped {warm} warm process{'es' * (warm > 1)}")
         return OK
     if options.word == "status":
         return _print_status()

@@ -69,6 +69,13 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Worker:
+    """The processes of jobs. keep_minutes: how long a warm process with the compilers stays for the next run (0: it ends with the run)."""
+
+    keep_minutes: float = at_least(0, 0.0, MONTH / 60)
+
+
+@dataclass(frozen=True)
 class SymbolLog:
     """Optional details of the symbol log. extended_debug: as the option of stage export."""
 
@@ -130,6 +137,7 @@ class Document:
     cluster: Cluster = Cluster()
     nightly: Nightly = Nightly()
     server: Server | ServerKind = Server()
+    worker: Worker = Worker()
 
 
 @dataclass(frozen=True)

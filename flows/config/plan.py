@@ -11,7 +11,7 @@ from typing import Any
 from flows import output
 from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
 from flows.config.derived import Derived
-from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Server
+from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Server, Worker
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
@@ -45,6 +45,7 @@ class Plan:
     expected: Mapping[str, Expectation] = field(default_factory=dict)
     expectations: Path | None = None
     server: Server = Server()
+    worker: Worker = Worker()
 
     @property
     def whole(self) -> bool:
@@ -119,7 +120,7 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
     said = document.get("server", {})
     return Plan(name, tuple(selected), from_plain(Cluster, document["cluster"]), from_plain(Limits, document.get("limits", {})),
                 output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file,
-                from_plain(Server, {"kind": said} if isinstance(said, str) else said))
+                from_plain(Server, {"kind": said} if isinstance(said, str) else said), from_plain(Worker, document.get("worker", {})))
 
 
 def remove_duplicates(problems: Iterable[Problem]) -> tuple[Problem, ...]:

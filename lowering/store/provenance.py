@@ -250,10 +250,10 @@ def _map_distributions() -> Mapping[str, list[str]]:
     def read() -> dict[str, list[str]]:
         return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
-    return dict(memory.find(DISTRIBUTIONS, _stamp_distributions(), read))
+    return dict(memory.find(DISTRIBUTIONS, stamp_distributions(), read))
 
 
-def _stamp_distributions() -> str:
+def stamp_distributions() -> str:
     """Return a digest that changes when a distribution is installed, removed or replaced."""
     found = hashlib.sha256(f"{sys.version} {sys.path}".encode("utf-8", "surrogateescape"))
     for folder in sys.path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from lowering.errors import InfraError, Problem
+from lowering.worker import keeper
 from lowering.worker.forkserver import KILL, STACKS, WARM
 
 _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[3])
+from lowering.worker import keeper
 from lowering.worker.forkserver import serve
 serve(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[4]))
 """
@@ -127,9 +131,62 @@ class ForkServer:
         return os.pread(self._log.fileno(), limit, max(0, size - limit)).decode("utf-8", "replace")
 
 
+class KeptServer(ForkServer):
+    """A copy of the warm process that stays between runs (see `keeper`). It too ends with the process that owns this object."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for the lifetime of the server
+        self._control, self._handle = control, -1
+        keeper.greet(control, self._log.fileno())
+
+    @property
+    def alive(self) -> bool:
+        return self._handle < 0 or not select.select([self._handle], [], [], 0)[0]
+
+    def fork(self, folder: Path, environment: Mapping[str, str], patience: float) -> Child:
+        with _greeting:
+            if self._handle < 0:
+                self._control.settimeout(patience)
+                try:
+                    self._handle = os.pidfd_open(json.loads(self._control.recv(4096) or "{}")["pid"])
+                except (OSError, KeyError) as error:
+                    fix = "worker.keep_minutes=0 does without it"
+                    raise InfraError(Problem("warm process", f"did not answer: {error}", fix)) from error
+                self._control.settimeout(None)
+        return super().fork(folder, environment, patience)
+
+    def close(self, patience: float = 5.0) -> None:
+        self._control.close()  # ends the server, and it all processes that its jobs have started
+        if self._handle >= 0:
+            if not select.select([self._handle], [], [], patience)[0]:
+                self.kill()
+            os.close(self._handle)
+            self._handle = -1
+        self._log.close()
+
+    def kill(self) -> None:
+        if self._handle >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            select.select([self._handle], [], [], 5.0)
+
+
 _lock = threading.Lock()
+_greeting = threading.Lock()
+_keep = 0.0  # minutes for which a warm process stays between runs
 _stopped = threading.Event()
 _servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process must not use its parent's
+
+
+def keep(minutes: float) -> None:
+    """Let later fork servers of this process be copies of a warm process that stays for so long without a run (0: of none)."""
+    global _keep
+    _keep = minutes
+
+
+def _start() -> ForkServer:
+    control = keeper.connect(_keep, WARM) if _keep else None
+    return ForkServer() if control is None else KeptServer(control)
 
 
 def get_server() -> ForkServer:
@@ -142,7 +199,7 @@ def get_server() -> ForkServer:
             found.close()
             found = None
         if found is None:
-            found = _servers[os.getpid()] = ForkServer()
+            found = _servers[os.getpid()] = _start()
         return found
 
 

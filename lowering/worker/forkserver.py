@@ -40,14 +40,21 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     A request is the JSON {folder, environment} with a socket attached. On that socket the server sends {pid} and obeys KILL and STACKS.
     After the child and all its descendants are dead, it sends {exit} (negative: a signal).
     """
+    from lowering.worker import child
+
     processes.adopt_orphans()
+    load(warm)
+    run(socket.socket(fileno=control_fd), parent, child.main)
+
+
+def load(warm: Sequence[str]) -> None:
+    """Load the modules `warm` and everything else that all jobs need, for processes that are forked from this one."""
     for name in warm:
         try:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001 - the job that needs it reports the error with its own place
             traceback.print_exc()
     from lowering.store import provenance
-    from lowering.worker import child
 
     if "torch.export" in warm:
         from lowering.symbols import selftest
@@ -56,7 +63,11 @@ def serve(control_fd: int, parent: int, warm: Sequence[str] = WARM) -> None:
     provenance.freeze_all()
     gc.collect()
     gc.freeze()
-    _Server(socket.socket(fileno=control_fd), parent, child.main).run()
+
+
+def run(control: socket.socket, parent: int, body: Callable[[Path, Mapping[str, str]], None]) -> None:
+    """Serve the requests of `control` (see `serve`) in a process that is warm. body: what a child runs."""
+    _Server(control, parent, body).run()
 
 
 class _Server:
