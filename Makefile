@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help run test chaos browser browser-test lint lock clean
+.PHONY: help run test chaos browser browser-test docs lint lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make test [ARGS="-k dims"] [WORKERS=2]         run the tests'
 	@echo 'make chaos                                     broken configurations and records; jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 22 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
+	@echo 'make docs                                      the documentation site in build/site, with its links checked, and the tutorial run'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
 	@echo 'make clean                                     remove the environment and caches (never artifacts/)'
@@ -53,6 +54,11 @@ browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ] \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } \
 	  || { echo 'The browser tests need Chromium: apt-get install chromium (as root), or CHROMIUM=/path/to/it' >&2; exit 1; }
+
+docs: $(READY)
+	$(BIN)/python -c 'import material' 2>/dev/null || $(PIP) install -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python -m pytest tests/docs -m 'docs or not docs'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
 class Symbol(Bound):
     """A dynamic dim with `min <= size <= max` and `size % multiple_of == 0`. max: None if unbounded; example: the size used for tracing.
 
-    A symbol with `min == max` declares a static size.
+    min: the smallest size; a symbol with `min == max` declares a static size. multiple_of: what divides every size.
     """
 
     min: int = 1
@@ -84,7 +84,10 @@ class Symbol(Bound):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Numeric tolerance: |got - want| <= atol + rtol * |want|. reason: why the default of the dtype is not enough."""
+    """Numeric tolerance: |got - want| <= atol + rtol * |want|.
+
+    atol: absolute; rtol: relative, from 0 to 1. reason: why the default of the dtype is not enough.
+    """
 
     atol: float
     rtol: float
@@ -125,7 +128,8 @@ class Model:
     seed: seeds both weights and inputs.
     tolerances: override the default tolerance of a dtype, by dtype name.
     weights: `random` draws them from the seed. `none` builds the model without weights, so size costs nothing and nothing can run. `lazy`
-        maps them from `checkpoint`, a safetensors file or a folder of them; they are not read until something computes with them.
+        maps them from `checkpoint`; they are not read until something computes with them.
+    checkpoint: a safetensors file, or a folder of them, with the module's own names of weights.
     mode: `training` lowers forward and backward of the module in train mode.
     loss: name of the output that is the loss, or the recipe of a callable. Its `outputs` (of the module) and `targets` (inputs that forward
         does not take) map arguments of the callable to names; other keys of the recipe are passed on.

@@ -24,7 +24,7 @@ class Limits:
 
     stage_seconds: wall time of one stage. memory_bytes: resident memory of a job's process.
     run_seconds: wall time of the run; jobs unfinished by then are `not_run`.
-    retries: how many times a job that ended in `infra` is retried, retry_seconds: the pause before the first retry.
+    retries: how many times a job that ended in `infra` is retried; retry_seconds: the pause before the first retry.
     compress_bytes: IR text of at least this size is written compressed, as `.zst` (None: never).
     """
 
@@ -40,9 +40,11 @@ class Limits:
 class Cluster:
     """The machines that run jobs. runner: how the flow's tasks are started. workers: concurrent jobs (None: as many as fit the machine).
 
-    For threads: gpus are the ids to use, one per job that needs a GPU (None: all); memory_bytes limits the memory of all jobs together
-    (None: the free memory). For dask and ray: address of a running cluster; without it a local cluster is made, by cluster_class
-    (a dotted name) with `options` for Dask, by ray.init(**options) for Ray. gpu_per_job: the GPU share that a job that needs one requests.
+    gpus: of threads, the ids to use, one per job that needs a GPU (None: all).
+    memory_bytes: of threads, a limit on the memory of all jobs together (None: the free memory).
+    address: of dask and ray, a running cluster (None: make a local one).
+    cluster_class: of dask, the class of the cluster that is made, as a dotted name. options: its arguments, or those of ray.init.
+    gpu_per_job: of dask and ray, the share of a GPU that a job that needs one requests.
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
@@ -60,8 +62,10 @@ ServerKind = Literal["auto", "managed", "embedded"]
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect's server of a run, unless PREFECT_API_URL names one. kind: managed stays for later runs, until nobody has used it for
-    `idle_minutes`; embedded ends with the run; auto is embedded where the variable CI is set, and managed elsewhere.
+    """Prefect's server of a run, unless PREFECT_API_URL names one.
+
+    kind: managed stays for later runs; embedded ends with the run; auto is embedded where the variable CI is set, and managed elsewhere.
+    idle_minutes: how long a managed one stays when nobody uses it.
     """
 
     kind: ServerKind = "auto"
@@ -86,9 +90,11 @@ class SymbolLog:
 class TrackerSettings:
     """Where nights open, update and close a ticket per cause of failures. kind: null for nowhere.
 
-    github: issues of `repository` (owner/name) with `labels`, by the API at `url`; SHAPELINE_TRACKER_TOKEN holds its token.
+    repository: of github, owner/name; SHAPELINE_TRACKER_TOKEN holds a token that may write its issues. url: of the API.
+    labels: of github, those of the tickets, by which open ones are found.
     command: a shell command that reads an action as JSON on stdin, and prints the name of an opened ticket.
-    webhook: SHAPELINE_TRACKER_URL receives an action as JSON, and answers {"ticket": NAME}. dry_run: only print the actions.
+    A webhook, at SHAPELINE_TRACKER_URL, receives an action as JSON, and answers {"ticket": NAME}.
+    dry_run: only print the actions.
     """
 
     kind: Literal["github", "command", "webhook"] | None = None
@@ -103,6 +109,7 @@ class TrackerSettings:
 class Nightly:
     """The schedule of `shapeline nightly`: five cron fields in a time zone, receivers of the summary, and the tracker of its failures.
 
+    cron: five fields, such as `0 2 * * *`. timezone: its name, such as Europe/Berlin. tracker: where its failures get tickets.
     webhook: refused, because it is a secret: SHAPELINE_WEBHOOK holds it. command: a shell command that receives it on stdin.
     """
 
@@ -120,6 +127,9 @@ class Document:
     route: the way from the exported program to the torch level; a route other than `torchscript` is a file of configs/stages.
     strict_dims: whether a job fails if a dim declared as dynamic becomes static, instead of warning (None: as its suite says).
     explain: as the option of stage export. server: its kind, or its kind and more.
+    until: the last level wanted (None: all the way). output: folder or URL of the runs and the store.
+    select: words in ids of jobs, with `and`, `or`, `not` and parentheses. shard: `i/n`, a part of the jobs.
+    durations: an earlier run's folder or report.json, by which shards are balanced. cache: whether the store is read and written.
     """
 
     stages: Mapping[str, Mapping[str, Any] | None]
@@ -143,6 +153,8 @@ class Document:
 @dataclass(frozen=True)
 class Entry:
     """An entry of a model: a method of its module, with arguments and symbols of its own.
+
+    method: its name, or a part of the module: `model.encoder`. constants: further, fixed arguments; symbols: its dims.
 
     They are merged over those of the model's file, which all entries share. inputs: of trees that are whole when merged.
     after: the entry whose results this one takes: verification runs that one and then steps of this one.

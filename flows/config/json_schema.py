@@ -15,6 +15,7 @@ from flows.config.compose import PIPELINE, Folders, compose_tree
 from flows.config.document import Cluster, Document, ModelConfig
 from flows.config.schema import MANDATORY, is_abstract, is_required
 from flows.config.suite import Suite
+from lowering.model import Model
 from lowering.plain import resolve_type_hints
 from lowering.recipe import TARGET
 from lowering.trees import REPEAT, TUPLE, Input, Tree
@@ -33,12 +34,13 @@ _LATER: Schema = {"type": "string", "pattern": rf"^\$\{{|^{re.escape(MANDATORY)}
 def make_schemas() -> dict[str, Schema]:
     """Return the schema of each of KINDS."""
     stages = _make_stages()
-    options = {"type": "object", "properties": {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in stages.items()},
+    each = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in stages.items()}
+    options = {"type": "object", "description": "Options by stage, or null to drop one.", "properties": each,
                "additionalProperties": {"type": ["object", "null"]}}  # fmt: skip
     model = _make_record(ModelConfig)
     model["properties"]["stages"] = options
     pipeline = _make_record(Document)
-    pipeline["properties"] |= {"stages": options, "hydra": {"type": "object"}}
+    pipeline["properties"] |= {"stages": options, "hydra": {"type": "object", "description": "Hydra's own keys, such as searchpath."}}
     found = {
         "model": _allow_defaults(model),
         "suite": _allow_defaults(_make_record(Suite)),
@@ -77,7 +79,8 @@ def _make_stages() -> dict[str, Schema]:
 def _allow_defaults(record: Schema) -> Schema:
     """Return the schema of a file that may derive from others, and then need not give what they give."""
     required = record.pop("required", [])
-    record["properties"] = {"defaults": {"type": "array"}, **record["properties"]}
+    files = {"type": "array", "description": "The files that this one derives from, in Hydra's form: [bert, _self_]."}
+    record["properties"] = {"defaults": files, **record["properties"]}
     return record | ({"anyOf": [{"required": ["defaults"]}, {"required": required}]} if required else {})
 
 
@@ -120,13 +123,15 @@ def _open(schema: Any) -> Any:
 
 def _make_record(kind: Any) -> Schema:
     hints = resolve_type_hints(kind)
-    described = _read_fields(kind.__doc__ or "")
+    text = (Model if kind is ModelConfig else kind).__doc__ or ""
+    text = "" if text.startswith(f"{kind.__name__}(") else text  # the one that a dataclass without a docstring gets
+    described = read_fields(text, [field.name for field in dataclasses.fields(kind)])
     properties, required = {}, []
     for field in dataclasses.fields(kind):
         properties[field.name] = _describe(_bound(_make(hints[field.name]), field), described.get(field.name, ""))
         if is_required(field):
             required.append(field.name)
-    head = {"description": (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()} if kind.__doc__ else {}
+    head = {"description": " ".join(text.split("\n\n")[0].split())} if text else {}
     return head | {"type": "object", "properties": properties, "additionalProperties": False} | ({"required": required} if required else {})
 
 
@@ -143,10 +148,15 @@ def _describe(schema: Schema, text: str) -> Schema:
     return {"description": text, **schema} if text else schema
 
 
-def _read_fields(docstring: str) -> dict[str, str]:
-    """Return what a docstring says of each field, in paragraphs that begin with `name:`."""
-    found = re.findall(r"^ *(\w+): (.*(?:\n(?! *\w+: ).+)*)", docstring, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+def read_fields(docstring: str, names: Sequence[str]) -> dict[str, str]:
+    """Return what a docstring says of each of the fields `names`: the text after `name: ` or `name, other: `, up to the next field."""
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    starts = list(re.finditer(rf"(?:(?<=^)|(?<=\n)|(?<=[.;)] )) *((?:{known})(?:(?:, | and )(?:{known}))*): ", docstring)) if names else []
+    found: dict[str, str] = {}
+    for match, after in zip(starts, [*starts[1:], None], strict=False):
+        text = docstring[match.end() : after.start() if after else len(docstring)].split("\n\n", 1)[0]
+        found |= dict.fromkeys(re.split(", | and ", match[1]), " ".join(text.split()).rstrip(";"))
+    return found
 
 
 def _or_later(schema: Schema) -> Schema:

@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite. models: names or globs of models, each with its Entry or null. sweep, zip and exclude apply to all models.
+    """A suite. models: names or globs of models, each with its Entry or null. sweep, zip, exclude: as of an Entry, for all models.
 
     max_jobs: a suite with more jobs is refused. strict_dims: the value for these jobs if strict_dims is null in pipeline.yaml.
     """

@@ -43,7 +43,8 @@ class Verify(Stage):
     levels: what to run, `LEVEL` or `LEVEL:CONSUMER` (see `consumers`); platforms: where XLA runs, as far as they are here.
     consumer_points: how many of the points, the cheapest, IREE and the reference interpreter run. interpreted_products: the most products
         of elements that the interpreter computes at a point.
-    budget_elements (inputs and results) and budget_seconds (CPU time of one eager run) cap the upper corner.
+    budget_elements: the most elements of inputs and results, by which the upper corner is capped.
+    budget_seconds: the same of the CPU time of one eager run. seed: of the inputs.
     threads: torch's while it runs here (spinning threads of jobs side by side cost more than they give).
     keep_elements: points up to that many elements are kept with inputs and results, for `shapeline exec`.
     steps: how many steps of an entry `after` another run together with it, after prompts of several lengths (0: none).

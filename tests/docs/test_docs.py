@@ -1,0 +1,100 @@
+"""The documentation: links that lead somewhere, keys and commands that exist, and the tutorial, word for word."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.command.verbs import VERBS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+TEXTS = [*sorted(DOCS.glob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"))]
+REFERENCE = DOCS / "reference"
+SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, str]:
+    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+    assert spec and spec.loader
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    return dict(hooks.make_pages())
+
+
+def anchors(text: str) -> set[str]:
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", plain, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_every_link_leads_to_a_file_and_a_heading(reference: dict[str, str]) -> None:
+    dead = []
+    for file in TEXTS:
+        for link in re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8")):
+            path, _, anchor = link.partition("#")
+            if "://" in link or link.startswith("mailto:"):
+                continue
+            target = (file.parent / path).resolve() if path else file
+            if target.parent == REFERENCE:
+                text = reference.get(target.stem)
+            else:
+                text = target.read_text(encoding="utf-8") if target.is_file() and target.suffix == ".md" else "" if target.exists() else None
+            if text is None or (anchor and anchor not in anchors(text)):
+                dead.append(f"{file.name}: {link}")
+    assert dead == []
+
+
+def test_every_page_is_in_the_navigation_and_every_entry_is_a_page(reference: dict[str, str]) -> None:
+    listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:")[1]))
+    assert listed == {*(path.name for path in DOCS.glob("*.md")), *(f"reference/{name}.md" for name in reference)}
+
+
+def test_every_key_of_a_configuration_and_every_option_is_documented(reference: dict[str, str]) -> None:
+    rows = [line for name in ("model", "suite", "pipeline", "cluster", "stages") for line in reference[name].splitlines() if line.startswith("| `")]
+    assert len(rows) > 80
+    assert [row for row in rows if row.rstrip().endswith("|  |")] == []
+
+
+def test_every_command_that_the_texts_name_exists(reference: dict[str, str]) -> None:
+    own = [verb for verb in VERBS if verb != "multirun"]  # its help is Hydra's
+    assert [verb for verb in own if f"## {verb}\n\n```text\nusage: shapeline {verb}" not in reference["commands"]] == []
+    named = {word for file in TEXTS for word in re.findall(r"^(?:\$ )?shapeline ([a-z][a-z-]+)\b", file.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert named <= set(VERBS)
+
+
+def steps(text: str) -> Iterator[tuple[str, str, str]]:
+    """The code blocks of a text: (language, the file that the sentence before says to save it as, content)."""
+    for match in re.finditer(r"(?:Save this as `([^`]+)`:?\n\n)?^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        yield match[2], match[1] or "", match[3]
+
+
+@pytest.mark.docs
+def test_the_tutorial_works_word_for_word(tmp_path: Path) -> None:
+    kept: dict[str, Any] = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**kept, "PATH": path, "PREFECT_HOME": str(tmp_path / "prefect"), "CI": "true"}
+    ran = 0
+    for language, name, content in steps((DOCS / "tutorial.md").read_text(encoding="utf-8")):
+        if name:
+            (tmp_path / name).write_text(content, encoding="utf-8")
+        elif language == "yaml":
+            written = (tmp_path / "tower.yaml").read_text(encoding="utf-8")
+            assert content.split() == written.split()  # as the text says that it is
+            (tmp_path / "tower.yaml").write_text(written.replace("max: 8", "max: 1024"), encoding="utf-8")
+        elif language == "sh":
+            for line in content.splitlines():
+                done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+                assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+                ran += 1
+    assert ran == 14
+    assert (tmp_path / "artifacts" / "runs" / "latest" / "report.html").is_file()
