@@ -82,6 +82,14 @@ def test_polynomials_of_degrees_that_are_data() -> None:
     assert differences(forms, (("n",), ("n",)), [(x.contiguous(), n.contiguous()), (x[:1], n[:1]), (x[:0], n[:0])]) == []
 
 
+def test_functions_of_physics() -> None:
+    infinity, nan = float("inf"), float("nan")
+    a, x = torch.cartesian_prod(torch.tensor([0.0, 0.1, 1, 3, 30, 200, infinity, -1]), torch.tensor([0.0, 0.5, 2, 2.5, 29, 210, infinity, nan])).unbind(1)
+    forms = {"igamma": torch.special.gammainc, "igammac": torch.special.gammaincc, "y0": lambda a, x: torch.special.bessel_y0(x * 0.3),
+             "y1": lambda a, x: torch.special.bessel_y1(x), "airy": lambda a, x: torch.special.airy_ai(x.clamp(max=4) - a)}  # fmt: skip
+    assert differences(forms, (("n",), ("n",)), [(a.contiguous(), x.contiguous()), (a[:0], x[:0])]) == []
+
+
 HALVES = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, 0.75, 65504.0, -6.1035e-05, 3.0, 1000.0, float("inf"), float("-inf"), float("nan")])
 
 
