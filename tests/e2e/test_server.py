@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flows.engine import access, direct, managed
-from tests.e2e.prefect_server import shapeline
+from tests.prefect_server import shapeline
 
 SCRIPT = """
 import sys
