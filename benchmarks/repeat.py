@@ -1,6 +1,6 @@
 """Compare programs whose repeated layers were traced once with those that were traced whole, for every model of a suite.
 
-    python -m benchmarks.repeat [--suite zoo] [-k PART] [--layers N] [--mhlo] [--json FILE]
+    python -m benchmarks.repeat [--suite zoo] [-k PARTS] [--layers N] [--mhlo] [--json FILE]
 
 Each model is made N layers deep (6) and exported with `repeat` off, auto and check, in a process of its own. Two programs are equal if their
 code, the module and the line of each node, and the guards are; with --mhlo, also if their MHLO is. A row gives the calls that were traced and
@@ -116,7 +116,7 @@ def run_apart(job: Mapping[str, Any], layers: int, to_mhlo: bool) -> dict[str, A
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="zoo")
-    parser.add_argument("-k", default="", help="only jobs whose names contain this")
+    parser.add_argument("-k", default="", metavar="PARTS", help="only models whose names begin with one of these, separated by commas")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--mhlo", action="store_true", help="lower to MHLO, and compare that too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there after each model")
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: dict[str, Any] = {}
     for job in plan([f"suite={options.suite}", "~stages.verify", "~stages.package"]).jobs:
         name = f"{job['model']['name']}--{job['variant']}"
-        if options.k not in name:
+        if not name.startswith(tuple(options.k.split(","))):
             continue
         rows[name] = row = run_apart(job, options.layers, options.mhlo)
         calls = "; ".join(f"{one['module']} {one['traced']} + {one['replayed']}{': ' + one['why'] if one['why'] else ''}" for one in row.get("repeat", ()))

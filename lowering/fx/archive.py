@@ -5,19 +5,17 @@ The serialized graph can be read back on its own.
 
 from __future__ import annotations
 
-import gc
 import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch._export.serde import schema, serialize
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import _package, constants
 from torch.export.pt2_archive._package_weights import TensorProperties, Weights, get_complete_tensor, group_weights
+
+from lowering.fx.serialization import serialize_program
 
 NAME = "model"  # torch's name for the only program of an archive
 _GRAPH = constants.MODELS_FILENAME_FORMAT.format(NAME)
@@ -35,16 +33,6 @@ def save(program: ExportedProgram, path: Path) -> None:
         _package._package_payload_config(writer, held, constants.CONSTANTS_CONFIG_FILENAME_FORMAT.format(NAME))
         writer.write_bytes(_GRAPH, saved.exported_program)
         writer.write_bytes(constants.SAMPLE_INPUTS_FILENAME_FORMAT.format(NAME), saved.example_inputs)
-
-
-def serialize_program(program: ExportedProgram, **options: bool) -> Any:
-    """Return torch's SerializedArtifact of `program`, without its tensors.
-
-    Garbage collection is off meanwhile: it took half of the time and found nothing to collect. So is torch's canonical form of the graph,
-    which it computes only to see that there is one.
-    """
-    with _pause_garbage_collection(), _skip_canonical_form():
-        return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
 
 
 def read_graph(path: Path) -> bytes:
@@ -82,26 +70,3 @@ def _write_weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) 
             config[name] = schema.PayloadMeta(path_name=file, is_param=is_parameter, use_pickle=False,
                                               tensor_meta=serialize.serialize_tensor_meta(tensor))
     return schema.PayloadConfig(config=config)
-
-
-@contextmanager
-def _pause_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection inside the block."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
-@contextmanager
-def _skip_canonical_form() -> Iterator[None]:
-    """Keep torch from computing, inside the block, the canonical form of a graph, whose result it drops."""
-    compute = serialize.canonicalize
-    serialize.canonicalize = lambda *_: None
-    try:
-        yield
-    finally:
-        serialize.canonicalize = compute

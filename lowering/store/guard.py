@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lowering.custom.naming import FILE_OPS
@@ -20,6 +19,7 @@ _MATH = ("ceil|floor|trunc|sqrt|pow|exp|log|log2|cos|sin|tan|cosh|sinh|tanh|acos
 _TARGET = re.compile(rf"_operator\.({_OPERATORS})|math\.({_MATH})|torch\.sym_\w+|torch\._sym_\w+"
                      r"|torch\.ops\.(?!load_library|import_module|loaded_libraries)(?!__)\w+(\.(?!__)\w+){1,2}")
 _FILE_OPS = re.compile(rf"(\w+::|torch\.ops\.\w+\.)({'|'.join(FILE_OPS)})(\.\w+)?")
+_CHECKED = ("expr_str", "target", "as_operator", "in_spec", "out_spec")  # keys of the texts that the deserializer would execute
 _ENUM = "__enum__"  # a treespec with it imports a module by name
 
 
@@ -30,9 +30,7 @@ class Unsafe(ValueError):
 def check_graph(saved: bytes) -> None:
     """Check a graph in torch.export's JSON. Raises Unsafe, which names the first text that is not allowed."""
     try:
-        data = json.loads(saved)
-        for key, value in _walk(data):
-            _check(key, value)
+        _check_all(json.loads(saved), "", set())
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, Unsafe) else Unsafe(f"the graph cannot be read: {error}") from error
 
@@ -46,15 +44,17 @@ def check_script(graph: Any) -> None:
             raise Unsafe(f"the op {kind} is not run from the store")
 
 
-def _walk(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(data, Mapping):
+def _check_all(data: Any, key: str, seen: set[tuple[str, str]]) -> None:
+    """Check all texts, each with its key, or that of its list. seen: what was checked before."""
+    if isinstance(data, dict):
         for name, value in data.items():
-            yield from _walk(value, str(name))
+            _check_all(value, name, seen)
     elif isinstance(data, list):
         for value in data:
-            yield from _walk(value, key)
-    elif isinstance(data, str):
-        yield key, data
+            _check_all(value, key, seen)
+    elif isinstance(data, str) and key in _CHECKED and (key, data) not in seen:
+        _check(key, data)
+        seen.add((key, data))
 
 
 def _check(key: str, text: str) -> None:

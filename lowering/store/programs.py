@@ -76,11 +76,11 @@ class Stored(Program):
 
 def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | None:
     """Serialize with torch.export's own format, without the bytes of tensors."""
-    from lowering.fx import archive
+    from lowering.fx import archive, serialization
 
     try:
-        graph = archive.read_graph(written) if written else archive.serialize_program(program,
-                                                                                      serialize_example_inputs=False).exported_program
+        graph = (archive.read_graph(written) if written
+                 else serialization.serialize_program(program, serialize_example_inputs=False).exported_program)
     except Exception:  # noqa: BLE001 - torch raises many kinds for programs that it cannot serialize
         return None
     try:
@@ -97,9 +97,9 @@ def _dump_exported(program: ExportedProgram, written: Path | None) -> bytes | No
 
 def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> ExportedProgram:
     import torch
-    from torch._export.serde import schema, serialize
 
     from lowering.eager import caches
+    from lowering.fx import serialization
 
     head, _, saved = data.partition(b"\n")
     guard.check_graph(saved)
@@ -107,8 +107,7 @@ def _load_exported(data: bytes, weights: Mapping[str, torch.Tensor]) -> Exported
     caches.register_all(saved.decode("utf-8", "surrogatepass"))
     held = {part: {name: weights[name] for name in names[part] if name in weights} for part in names}
     state = {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in held["parameters"].items()} | held["buffers"]
-    tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)
-    return serialize.ExportedProgramDeserializer().deserialize(tree, state, held["constants"])
+    return serialization.deserialize_program(saved, state, held["constants"])
 
 
 def _load_module(data: bytes, level: Level) -> Any:

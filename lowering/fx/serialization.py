@@ -1,0 +1,151 @@
+"""Serialize and deserialize exported programs as torch does, without the work that torch repeats for each node or drops."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch._export.serde import schema, serialize
+from torch._export.serde.union import _Union
+from torch.export import ExportedProgram
+
+_SHARED = (schema.TensorMeta, schema.SymInt)  # one object for equal tensors and sizes
+
+
+def serialize_program(program: ExportedProgram, **options: bool) -> Any:
+    """Return torch's SerializedArtifact of `program`, without its tensors.
+
+    Garbage collection is off meanwhile: it took half of the time and found nothing to collect. So is torch's canonical form of the graph,
+    which it computes only to see that there is one, and the text of the graph, which it writes for a log.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_pause_garbage_collection())
+        for name, replacement in _build_replacements().items():
+            stack.enter_context(_replace(serialize, name, replacement))
+        stack.enter_context(_replace(program.graph_module, "print_readable", lambda **_: ""))
+        return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
+
+
+def _build_replacements() -> dict[str, Callable[..., Any]]:
+    """Return functions of torch's serializer that remember what they made of equal tensors and sizes."""
+    describe, spell = serialize.serialize_tensor_meta, serialize._print_sympy
+    described: dict[int, tuple[torch.Tensor, schema.TensorMeta]] = {}
+    spelled: dict[Any, str] = {}
+
+    def describe_once(tensor: torch.Tensor) -> schema.TensorMeta:
+        if id(tensor) not in described:
+            described[id(tensor)] = tensor, describe(tensor)
+        return described[id(tensor)][1]
+
+    def spell_once(size: Any) -> str:
+        expr = size.node.expr if isinstance(size, torch.SymInt | torch.SymBool | torch.SymFloat) else size
+        if expr not in spelled:
+            spelled[expr] = spell(expr)
+        return spelled[expr]
+
+    return {"canonicalize": lambda *_: None, "serialize_tensor_meta": describe_once, "_print_sympy": spell_once, "_to_json_bytes": encode}
+
+
+def encode(tree: Any) -> bytes:
+    """Return a tree of torch's schema as JSON."""
+    return json.dumps(_convert(tree, {}), cls=serialize.EnumEncoder, allow_nan=False).encode()
+
+
+def _convert(tree: Any, known: dict[int, Any]) -> Any:
+    """Return a tree of torch's schema as plain data. known: data of shared objects by their ids."""
+    kind = type(tree)
+    if kind in (str, int, bool, type(None)):
+        return tree
+    if kind in (list, tuple):
+        return [_convert(element, known) for element in tree]
+    if kind is dict:
+        return {key: _convert(value, known) for key, value in tree.items()}
+    if kind is float:
+        return tree if math.isfinite(tree) else "NaN" if math.isnan(tree) else "Infinity" if tree > 0 else "-Infinity"
+    if id(tree) in known:
+        return known[id(tree)]
+    names = _list_fields(kind)  # type: ignore[arg-type]
+    if names is None:
+        return tree
+    if isinstance(tree, _Union):
+        name = str(object.__getattribute__(tree, "_type"))
+        data = {name: _convert(object.__getattribute__(tree, name), known)}
+    else:
+        data = {name: _convert(getattr(tree, name), known) for name in names}
+    if kind in _SHARED:
+        known[id(tree)] = data
+    return data
+
+
+@cache
+def _list_fields(kind: Any) -> tuple[str, ...] | None:
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
+def deserialize_program(saved: bytes, state: dict[str, torch.Tensor], constants: dict[str, Any]) -> ExportedProgram:
+    """Return the program of the bytes of a graph, and its tensors. Raises what torch does. The bytes must have been checked."""
+    parse = serialize.GraphModuleDeserializer._parse_sym_expr
+    parsed: dict[tuple[Any, ...], Any] = {}
+
+    def parse_once(self: Any, expr: Any, hint: Any = None) -> Any:
+        if not isinstance(expr, str):
+            return parse(self, expr, hint)
+        key = id(self), expr, hint
+        if key not in parsed:
+            parsed[key] = parse(self, expr, hint)
+        return parsed[key]
+
+    with (_pause_garbage_collection(), _replace(serialize, "typing", _Typing()),
+          _replace(serialize.GraphModuleDeserializer, "_parse_sym_expr", parse_once)):
+        tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)
+        return serialize.ExportedProgramDeserializer().deserialize(tree, state, constants)
+
+
+class _Typing:
+    """The module `typing`, which remembers the hints of a class."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, dict[str, Any]] = {}
+
+    def get_type_hints(self, kind: Any, **options: Any) -> dict[str, Any]:
+        if kind not in self._known:
+            self._known[kind] = typing.get_type_hints(kind, **options)
+        return self._known[kind]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(typing, name)
+
+
+@contextmanager
+def _replace(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute inside the block."""
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+@contextmanager
+def _pause_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection inside the block."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

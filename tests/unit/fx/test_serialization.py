@@ -1,0 +1,36 @@
+"""Programs are serialized to torch's own bytes, and read back."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch._export.serde import serialize
+from torch.export import Dim, export
+
+from lowering.fx import serialization
+
+
+class Mixed(torch.nn.Module):
+    """Sizes that are expressions, several results of one op, and numbers that JSON has no word for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        high, low = self.linear(x).chunk(2, -1)
+        padded = torch.nn.functional.pad(high + low, (0, 1), value=-math.inf).reshape(-1)
+        return padded, torch.full((x.shape[0] * 3 + 1,), math.nan)
+
+
+def test_the_bytes_are_torch_s_own_and_can_be_read_back() -> None:
+    program = export(Mixed(), (torch.rand(6, 4),), dynamic_shapes=({0: Dim("n", min=2, max=64)},))
+    mine = serialization.serialize_program(program).exported_program
+    theirs = serialize.serialize(program, serialize_state_dict=False, serialize_constants=False).exported_program
+    assert mine == theirs
+    read = serialization.deserialize_program(mine, program.state_dict, program.constants)
+    for rows in (6, 9):
+        x = torch.rand(rows, 4)
+        torch.testing.assert_close(read.module()(x), program.module()(x), equal_nan=True)
+    assert str(read.range_constraints) == str(program.range_constraints)
