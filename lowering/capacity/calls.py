@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Tracing:
         leaves, self._spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
         self._leaves = [self._leaf(leaf, renew(leaf)) if isinstance(leaf, Node) else _Leaf(leaf) for leaf in leaves]
         self.results = [value for value in list_results(node) if isinstance(value, torch.Tensor)]
+        self.used = _find_used(node)
         self._shapes = [self._places(value.shape, True) for value in self.results]
         self._said: list[tuple[tuple[int, int], ...]] = []
         self._texts: list[str] = []
@@ -65,7 +66,7 @@ class Tracing:
         args, kwargs = pytree.tree_unflatten([self._build(leaf, values) for leaf in self._leaves], self._spec)
         args = [list(argument) if isinstance(argument, list) else argument for argument in args]  # FX's lists are immutable
         shapes = tuple(tuple(self._dims(None, places, values)) for places in self._shapes)
-        call = Call(self.node.target, shapes, [value.dtype for value in self.results])
+        call = Call(self.node.target, shapes, [value.dtype for value in self.results], self.used)
         made = rule(call, *args, **kwargs)
         made = list(made) if isinstance(made, list | tuple) else [] if made is None else [made]
         self._said, self._texts = [tuple(call.counts)], [text for _, text in call.checks]
@@ -121,8 +122,14 @@ def list_results(node: Node) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
-def find_decided(node: Node) -> dict[tuple[int, int], sympy.Expr]:
+def _find_used(node: Node) -> frozenset[int]:
+    return frozenset(user.args[1] for user in node.users if user.users and getattr(user.target, "__name__", "") == "getitem")  # type: ignore[misc]
+
+
+def find_decided(node: Node, known: Collection[sympy.Expr]) -> dict[tuple[int, int], sympy.Expr]:
     """Return the sizes that a call decides, by result and position; (0, 0) is the number that it gives.
+
+    known: the sizes that were decided before; any other symbol of data in its results is the call's too.
 
     torch may have replaced the symbol of one by another size that it takes it to be equal to.
     """
@@ -139,4 +146,8 @@ def find_decided(node: Node) -> dict[tuple[int, int], sympy.Expr]:
             found[result, rest[0]] = to_expression(tensor.shape[rest[0]])
         elif name is None or not isinstance(tensor, torch.Tensor):
             found[result, 0] = to_expression(tensor)
+    for result, each in enumerate(list_results(node)):
+        for position, size in enumerate(map(to_expression, each.shape if isinstance(each, torch.Tensor) else [])):
+            if size.is_Symbol and is_counted(size) and size not in known:
+                found.setdefault((result, position), size)
     return found

@@ -23,7 +23,7 @@ from lowering.capacity.calls import Tracing, find_decided, list_results
 from lowering.capacity.sizes import Sizes
 from lowering.capacity.values import Counted, Dim, NoRule
 from lowering.errors import Problem, Unsupported
-from lowering.fx import cleanup, decompose
+from lowering.fx import decompose
 from lowering.ir import source_lines
 from lowering.ops import decompositions
 
@@ -50,17 +50,21 @@ def rewrite(program: ExportedProgram, declared: Mapping[str, int]) -> Extra | No
     declared: capacities by symbol (`u0`) or user line (`model.py:42`). Raises Unsupported with every call through which no count can be
     carried, and every size without a known bound.
     """
-    if not cleanup.has_data_dependent_sizes(program.graph_module):
+    if not any(_is_for_rules(node) for node in program.graph.nodes):
         return None
     decompose.decompose(program.graph_module, _choose)
     return _Rewriting(program, declared).run()
 
 
+def _is_for_rules(node: Node) -> bool:
+    return node.target in rules.ALWAYS or is_counted(node.meta.get("val")) or bool(node.meta.get("unbacked_bindings"))
+
+
 def _choose(node: Node) -> Any:
     """Return the decomposition of an op without a rule that takes or gives a counted dim."""
     op: Any = node.target
-    if not isinstance(op, torch._ops.OpOverload) or rules.find(op) is not None:
-        return None
+    if not isinstance(op, torch._ops.OpOverload) or rules.find(op) is not None or node.meta.get("unbacked_bindings"):
+        return None  # traced again, an op that decides a size would decide another symbol
     if not any(is_counted(each.meta.get("val")) for each in (node, *node.all_input_nodes)):
         return None
     is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
@@ -83,13 +87,15 @@ class _Rewriting:
         self._node = next(iter(self._graph.nodes))  # the one being rewritten
 
     def run(self) -> Extra:
+        replaced = []
         for node in list(self._graph.nodes):
             if node.op == "call_function" and self._is_touched(node):
                 self._step(node)
+                replaced.append(node)
         if self._problems:
             raise Unsupported(list(dict.fromkeys(self._problems)))
         extra = self._finish(self._graph.output_node())
-        for node in reversed([node for node in self._values if node.target in rules.CHECKS]):
+        for node in reversed(replaced):  # torch would keep conditions and random ops that nothing uses
             self._graph.erase_node(node)
         self._graph.eliminate_dead_code()
         for symbol in [key for key in self._program.range_constraints if free_unbacked_symbols(key)]:
@@ -99,8 +105,7 @@ class _Rewriting:
         return extra
 
     def _is_touched(self, node: Node) -> bool:
-        taken = any(each in self._values for each in node.all_input_nodes) or node.target in rules.ALWAYS
-        return taken or is_counted(node.meta.get("val")) or bool(node.meta.get("unbacked_bindings"))
+        return _is_for_rules(node) or any(each in self._values for each in node.all_input_nodes)
 
     def _step(self, node: Node) -> None:
         self._node = node
@@ -124,6 +129,10 @@ class _Rewriting:
         if getattr(node.target, "__name__", "") == "getitem" and isinstance(self._values.get(node.args[0]), list):  # type: ignore[arg-type]
             self._keep(node, self._values[node.args[0]][node.args[1]], node.meta["val"])  # type: ignore[index]
             return
+        drops = any(self._values.get(each) is _DROPPED for each in node.all_input_nodes)
+        if node.target is torch.ops.aten.sym_storage_offset.default or (drops and not isinstance(node.meta.get("val"), torch.Tensor)):
+            self._values[node] = _DROPPED  # only conditions on tensors' memory use it, which no later level knows
+            return
         rule = rules.find(node.target)
         if rule is None:
             raise NoRule("has no rule that carries the count of a dim through it")
@@ -132,10 +141,7 @@ class _Rewriting:
         if is_asserted and self._bounds.proves(value.node.expr):
             self._values[node] = _DROPPED
             return
-        if node.target in rules.CHECKS and any(self._values.get(each) is _DROPPED for each in node.all_input_nodes):
-            self._values[node] = _DROPPED
-            return
-        decided = find_decided(node)
+        decided = find_decided(node, self._counts)
         for size in decided.values():
             if _is_symbol(size) and size not in self._bounds.capacities:
                 self._set_capacity(size, rule.bound(node, self._shape_of) if rule.bound else None)
@@ -172,7 +178,9 @@ class _Rewriting:
     def _check_shapes(self, tracing: Tracing, made: list[Node]) -> None:
         """Raise NoRule if a result does not have the padded sizes of its dims: then a rule does not fit this form of the op."""
         tensors = [node for node, value in zip(made, list_results(self._node), strict=True) if isinstance(value, torch.Tensor)]
-        for node, lengths in zip(tensors, tracing.lengths(), strict=True):
+        for number, (node, lengths) in enumerate(zip(tensors, tracing.lengths(), strict=True)):
+            if len(tensors) > 1 and number not in tracing.used:
+                continue
             wanted = [to_expression(length.meta["val"] if isinstance(length, Node) else length) for length in lengths]
             given = [to_expression(size) for size in node.meta["val"].shape]
             if len(given) != len(wanted) or any(sympy.expand(one - other) != 0 for one, other in zip(given, wanted, strict=True)):
@@ -191,6 +199,20 @@ class _Rewriting:
             self._bounds.capacities[symbol] = sympy.Integer(fixed)
         elif derived is not None:
             self._bounds.capacities[symbol] = derived
+        elif (asserted := self._find_asserted(symbol)) is not None:
+            self._bounds.capacities[symbol] = asserted
+
+    def _find_asserted(self, symbol: sympy.Symbol) -> sympy.Expr | None:
+        """Return a size of the arguments that the model's code asserts to be no smaller than a symbol."""
+        asserted = (to_expression(node.args[0].meta["val"]) for node in self._graph.nodes  # type: ignore[union-attr]
+                    if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], Node))
+        for condition in asserted:
+            less, more = (condition.gts, condition.lts)[::-1] if isinstance(condition, sympy.Le | sympy.Ge) else (None, None)
+            if less == symbol and not is_counted(more):
+                return more
+            if less is not None and not is_counted(less - more + symbol) and (less - more).coeff(symbol) == 1:
+                return sympy.expand(symbol - less + more)  # torch writes u0 - s0 <= 0 too
+        return None
 
     def _is_at(self, place: str) -> bool:
         line = source_lines.find_fx_line(self._node)
@@ -228,7 +250,7 @@ class _Rewriting:
         self._counts[size] = count
         capacity = self._bounds.capacities.get(size)
         if capacity is not None and capacity != self._bounds.derived.get(size):
-            (check,) = self._insert(lambda value: (value <= int(capacity),), [count])
+            (check,) = self._insert(lambda value, most: (value <= most,), [count, self._lengths.node(sympy.expand(capacity))])
             self._checks.setdefault(f"{size} must be at most its capacity {capacity}{self._at()}", check)
 
     def _insert(self, run: Callable[..., Any], inputs: list[Any]) -> Any:

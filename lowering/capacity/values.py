@@ -87,6 +87,7 @@ class Call:
     op: Any
     results: Sequence[tuple[Dim, ...]]
     dtypes: Sequence[torch.dtype] = ()
+    used: frozenset[int] = frozenset()  # the results that the program uses, of an op with several
     counts: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     checks: list[tuple[Tensor, str]] = field(default_factory=list)
     mask_count: Any = None  # how many elements the mask of an index selects

@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lowering.errors import Problem, Refused
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lowering.errors import LoadError, Problem, Refused
 from lowering.signature import Signature
+
+
+class RefusedData(Refused):
+    """The values of arguments break conditions of the run: a count exceeds its capacity, or an assertion of the model fails."""
 
 
 def trim(signature: Signature, computed: Sequence[Any]) -> tuple[Any, ...]:
     """Return the results that callers see of all that a program computed, each padded dim cut to its count.
 
-    Raises Refused with every condition of the run that does not hold.
+    Raises RefusedData with every condition of the run that does not hold.
     """
     pairs = list(zip(signature.computed, computed, strict=True))
     if broken := [Problem(result.name, "does not hold on these values") for result, value in pairs if result.kind == "check" and not value]:
-        raise Refused(broken)
+        raise RefusedData(broken)
     counts = {result.name: int(value) for result, value in pairs if result.kind == "count"}
     return tuple(_cut(value, result.dims, counts) for result, value in pairs if result.kind not in ("count", "check"))
 
 
-def _cut(value: Any, dims: Sequence[int | str], counts: dict[str, int]) -> Any:
+def _cut(value: Any, dims: Sequence[int | str], counts: Mapping[str, int]) -> Any:
     counted = [(position, counts[dim]) for position, dim in enumerate(dims) if isinstance(dim, str) and dim in counts]
     for position, count in counted:
         value = value.narrow(position, 0, count)
     return value.clone() if counted else value
+
+
+def decides_sizes(run: Callable[[Mapping[str, torch.Tensor]], Any], given: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether data decide a size when a model runs."""
+    with _Watching() as watching:
+        try:
+            run(given)
+        except LoadError:
+            return watching.found
+    return watching.found
+
+
+class _Watching(TorchDispatchMode):
+    """Looks for ops whose sizes data decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_read = func is torch.ops.aten.index.Tensor and not _has_mask(args)
+        decides = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+        self.found = self.found or (decides and not is_read)
+        return func(*args, **(kwargs or {}))
+
+
+def _has_mask(args: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.bool, torch.uint8) for leaf in pytree.tree_leaves(args[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 
@@ -14,11 +15,13 @@ from lowering.trees import Input
 Change = Callable[[Input, torch.Tensor], bool]  # in place, of the rows along the last dim; whether there is anything to change
 
 SETS = ("edges", "non-finite", "varied")
+DATA_SETS = ("none", "one", "all")  # for programs whose sizes data decide: masks and thresholds that select no, one, or every element
 
 
 def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Each kind of `words` that changes any input, with all inputs. What a fill promises holds: indices stay valid, masks stay masks."""
-    changes = {"edges": _edges, "non-finite": _non_finite, "varied": _vary}
+    changes: dict[str, Change] = {"edges": _edges, "non-finite": _non_finite, "varied": _vary,
+                                  **{word: partial(_select, word) for word in DATA_SETS}}
     for word in words:
         changed = {name: _changed(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
@@ -65,6 +68,36 @@ def _vary(declared: Input, rows: torch.Tensor) -> bool:
     if kind in ("ones", "zeros", "constant") and dtype.is_floating_point and rows.element_size() > 1:
         drawn = torch.rand(rows.shape, generator=torch.Generator().manual_seed(7919))
         rows.copy_(drawn - 0.5 if kind == "zeros" else rows * (drawn + 0.5))
+        return True
+    return False
+
+
+def _select(word: str, declared: Input, rows: torch.Tensor) -> bool:
+    """Fill masks with the same value, and other inputs with values at one end of what they are drawn from; for `one`, all but the first."""
+    flat = rows.view(-1)
+    kind, (low, high) = _fill(declared)
+    if rows.dtype is torch.bool or (kind in ("ones", "zeros", "padding") and not rows.dtype.is_floating_point):
+        flat.fill_(word == "all")
+        flat[0] = word != "none"
+        return True
+    if kind == "randint" and high - low == 2:
+        flat.fill_(int(low) + (word == "all"))
+        flat[0] = int(low) + (word != "none")
+        return True
+    if rows.dtype.is_floating_point and kind == "randn":
+        sign = torch.full_like(flat, 1.0 if word == "all" else -1.0)
+        sign[0] = 1.0 if word != "none" else -1.0
+        flat.copy_(flat.abs() * sign)
+        return True
+    if rows.dtype.is_floating_point and kind == "uniform":
+        span = (high - low) / 16
+        ends = low + (flat - low) / 16, high - span + (flat - low) / 16
+        first = ends[word != "none"][0].clone()
+        flat.copy_(ends[word == "all"])
+        flat[0] = first
+        return True
+    if kind == "randint":
+        flat.fill_(int(high) - 1 if word == "all" else int(low))
         return True
     return False
 

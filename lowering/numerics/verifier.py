@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lowering.errors import LoadError
+from lowering.errors import LoadError, ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, relations, special_values, xla
+from lowering.numerics import comparison, counted, relations, special_values, xla
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
@@ -17,6 +17,8 @@ from lowering.numerics.points import Budget, Point, Space, are_all, declined, no
 from lowering.numerics.runner import Run, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
+
+_DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
 def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla) -> str:
@@ -77,15 +79,16 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     left_out: dict[str, str] = {}
     again, largest = _cheapest(bench.space, chosen), _largest(bench.space, chosen)
     for index, point in enumerate(chosen):
-        given = bench.inputs(point.sizes, bench.model.seed + index)
+        given = _admitted(trial, point, bench.model.seed + index)
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         is_quick = point is not largest
         checks.append(trial.compare(point, given, reference, is_quick))
         if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
         if point is again:
-            for word, changed in special_values.sets(bench.model, given, tuple(settings.values)):
-                if reason := _unsuited(word, bench, exported, changed):
+            words = (*settings.values, *(special_values.DATA_SETS if settings.values and counted.decides_sizes(bench.eager, given) else ()))
+            for word, changed in special_values.sets(bench.model, given, words):
+                if reason := _unsuited(word, bench, exported, changed) or trial.refused_data(changed):
                     left_out[word] = reason
                 else:
                     at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
@@ -119,6 +122,19 @@ class _Trial:
             self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2])
         return PointCheck(point, reference.seconds, found)
 
+    def refused_data(self, given: Tensors) -> str:
+        """Return the condition of the run on data by which a level refuses these values; empty if every level takes them."""
+        if all(result.kind != "check" for result in self.bench.signature.results):
+            return ""
+        for label, (run, _, _) in self.runs.items():
+            try:
+                run(self.bench.taken(given))
+            except counted.RefusedData as error:
+                return f"{label} refuses the values: {error}"
+            except ShapelineError:
+                continue  # the comparison reports it
+        return ""
+
     def _check(self, run: Run, device: Xla, given: Tensors, reference: Reference, is_quick: bool) -> LevelCheck:
         device.is_quick = is_quick
         try:
@@ -126,6 +142,17 @@ class _Trial:
         finally:
             device.is_quick = False
         return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
+
+
+def _admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
+    """Return inputs whose values the program takes, drawn again if it refuses them: then a warning says so."""
+    for attempt in range(_DRAWS):
+        given = trial.bench.inputs(point.sizes, seed + 7919 * attempt)
+        reason = trial.refused_data(given)
+        if not reason:
+            break
+        trial.bench.note("data_refused", str(point), reason)
+    return given
 
 
 def _cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:

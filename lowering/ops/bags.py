@@ -32,8 +32,10 @@ def choose_differentiable(node: Node) -> Callable[..., Any] | None:
 
 def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM, sparse: bool = False,
                   per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
-                  padding_idx: int | None = -1) -> tuple[Tensor, ...]:
+                  padding_idx: int | None = -1, counted: Tensor | None = None) -> tuple[Tensor, ...]:
     """Return bags (bags, features). A bag without rows is 0.
+
+    counted: which indices are no padding (all by default).
 
     Each index belongs to the last bag that begins at or before it. The other results differ from the op's (see `uses_only_bags`).
     """
@@ -44,8 +46,10 @@ def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_b
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.unsqueeze(1)
     counts = torch.ones_like(places)
-    if padding_idx is not None and padding_idx >= 0:
-        kept = indices != padding_idx
+    has_padding = padding_idx is not None and padding_idx >= 0
+    if has_padding or counted is not None:
+        kept = indices != padding_idx if has_padding else torch.ones_like(indices, dtype=torch.bool)
+        kept = kept if counted is None else kept & counted
         counts = kept.to(torch.int64)
         rows = torch.where(kept.unsqueeze(1), rows, float("-inf") if mode == MAX else 0)
     empty = weight.new_zeros([starts.shape[0], weight.shape[1]])

@@ -20,7 +20,7 @@ from lowering.eager import checkpoint, inputs, training
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import aliasing, cleanup, custom_gradients, exported, functional, masks, slices, strides, transforms, writes
+from lowering.fx import aliasing, assumptions, cleanup, custom_gradients, exported, functional, masks, slices, strides, transforms, writes
 from lowering.fx.decompose import Specialized, decompose
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
@@ -119,7 +119,8 @@ class Export(Stage):
         for wrong in selftest.run_self_test():
             note("log_incomplete", wrong, "torch")
         padded = packed_sequences.keep_padded() if model.mode != "training" else nullcontext()
-        with recurrent.keep_whole(), padded:
+        usual = assumptions.assert_usual_sizes() if self.data_sizes == "capacity" else nullcontext()
+        with recurrent.keep_whole(), padded, usual:
             tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
                                    Settings(tuple(self.extended_debug)), self.trace_seconds,
                                    lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity",

@@ -8,6 +8,7 @@ import torch
 
 from lowering.capacity.rules import (
     creation,
+    detection,
     elementwise,
     indexing,
     normalization,
@@ -23,7 +24,8 @@ from lowering.capacity.rules.table import Row, joined
 _TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS, products.ROWS,
                 reductions.ROWS, selection.ROWS, views.ROWS)
 CHECKS = numbers.CHECKS
-ALWAYS = {torch.ops.aten.masked_scatter.default}  # lowered by their rule even where no size is counted
+ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default,
+          torch.ops.aten._grouped_mm.default}  # lowered by their rules even where no size is counted
 
 
 def find(target: Any) -> Row | None:
@@ -31,5 +33,7 @@ def find(target: Any) -> Row | None:
     if target in _TABLE:
         return _TABLE[target]
     if isinstance(target, torch._ops.OpOverload):
+        if target._schema.name in detection.NAMED:
+            return detection.NAMED[target._schema.name]
         return elementwise.POINTWISE if torch.Tag.pointwise in target.tags else None
     return numbers.FUNCTION if numbers.is_function(target) else None

@@ -4,40 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-import sympy
 import torch
 from torch.utils import _pytree as pytree
 
 from lowering.capacity.bounds import is_counted, to_expression
 from lowering.capacity.rules.table import Row, Rows
-from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain
+from lowering.capacity.rules.views import take
+from lowering.capacity.sizes import as_tensor
+from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain, true_sizes
 
 ROWS = Rows()
-
-
-def align(call: Call, *values: Any) -> None:
-    """Raise NoRule unless tensors that broadcast have equal sizes wherever one of them is padded."""
-    shapes = [[dim.size for dim in value.dims] if isinstance(value, Counted) else list(map(to_expression, value.shape)) for value in values]
-    for position in range(1, max(map(len, shapes), default=0) + 1):
-        sizes = {shape[-position] for shape in shapes if len(shape) >= position} - {sympy.Integer(1)}
-        if len(sizes) > 1 and any(map(is_counted, sizes)):
-            raise NoRule(f"broadcasts dims of sizes {' and '.join(sorted(map(str, sizes)))}: state that they are equal by torch._check")
 
 
 def _pointwise(call: Call, *args: Any, **kwargs: Any) -> Any:
     leaves = pytree.tree_leaves((args, kwargs))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor | Counted)]
-    align(call, *tensors)
     given = [plain(tensor) for tensor in tensors]
-    args, kwargs = pytree.tree_map(lambda leaf: _operand(leaf, given, call.dtypes[0]), (args, kwargs))
+    args, kwargs = pytree.tree_map(lambda leaf: _operand(call, leaf, given), (args, kwargs))
     if not any(isinstance(leaf, Number) for leaf in leaves):
         return call.op(*args, **kwargs)
     return call.op.overloadpacket(*args, **kwargs).to(call.dtypes[0])  # the overload for tensors
 
 
-def _operand(value: Any, tensors: list[Tensor], result: torch.dtype) -> Any:
+def fit(call: Call, value: Any) -> Tensor:
+    """Return a tensor that broadcasts to the padded result, and require that its true sizes do.
+
+    torch asserts that sizes are equal which it cannot prove to be; their capacities may differ.
+    """
+    data, true = plain(value), true_sizes(value)
+    for position in range(1, data.dim() + 1):
+        wanted = call.results[0][-position]
+        given = value.dims[-position].size if isinstance(value, Counted) else to_expression(data.shape[-position])
+        if given in (wanted.size, 1) or not (is_counted(given) or is_counted(wanted.size)):
+            continue
+        call.check(as_tensor(true[-position]) == wanted.true, "sizes that broadcast must be equal")
+        data = take(data, data.dim() - position, torch.arange(wanted.length))
+    return data
+
+
+def _operand(call: Call, value: Any, tensors: list[Tensor]) -> Any:
+    result = call.dtypes[0]
     if not isinstance(value, Number):
-        return plain(value)
+        return fit(call, value) if isinstance(value, torch.Tensor | Counted) else value
     if not value.value.dtype.is_floating_point:
         return value.value
     floating = [tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point]
@@ -66,8 +74,7 @@ def _dropout(call: Call, tensor: Counted, p: float, train: bool) -> Tensor:
 
 @ROWS.of("masked_fill.Tensor")
 def _masked_fill(call: Call, tensor: Any, mask: Any, value: Tensor) -> Tensor:
-    align(call, tensor, mask)
-    return torch.where(plain(mask), value.to(plain(tensor).dtype), plain(tensor))
+    return torch.where(fit(call, mask), value.to(plain(tensor).dtype), fit(call, tensor))
 
 
 @ROWS.of("type_as")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy
@@ -13,7 +13,9 @@ from torch.utils import _pytree as pytree
 from lowering.capacity.rules.selection import as_mask, select, unravel
 from lowering.capacity.rules.table import Rows, argument
 from lowering.capacity.rules.views import take
+from lowering.capacity.sizes import as_tensor
 from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain, true_sizes
+from lowering.ops import bags
 
 ROWS = Rows()
 _MASKS = (torch.bool, torch.uint8)
@@ -24,6 +26,20 @@ def _embedding(call: Call, weight: Any, indices: Counted, padding_idx: int = -1,
     if isinstance(weight, Counted):
         raise NoRule("data decide the size of its table")
     return torch.nn.functional.embedding(indices.filled(0), weight)
+
+
+@ROWS.of("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def _embedding_bag(call: Call, weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool = False, mode: int = 0,
+                   sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False,
+                   padding_idx: int | None = -1) -> tuple[Tensor, ...]:
+    if call.used - {0}:
+        raise NoRule("its results beside the bags are used")
+    if isinstance(weight, Counted) or isinstance(offsets, Counted):
+        raise NoRule("data decide the size of its table or the number of its bags")
+    counted = indices.mask() if isinstance(indices, Counted) else None
+    found = bags.embedding_bag(weight, indices.filled(0) if isinstance(indices, Counted) else indices, offsets, False, mode, False,
+                               None if per_sample_weights is None else plain(per_sample_weights), include_last_offset, padding_idx, counted)
+    return found[0], *(torch.zeros(call.lengths(number), dtype=call.dtypes[number]) for number in range(1, len(call.results)))
 
 
 @ROWS.of("index_select")
@@ -156,28 +172,28 @@ def _add_slot(data: Tensor, dim: int) -> tuple[Tensor, Any]:
     return torch.cat([data, slot], dim), data.shape[dim]
 
 
-def _scattered(call: Call, tensor: Any, dim: int, index: Any, source: Any, write: Any) -> Tensor:
-    """Write through an index whose padding goes to a slot of its own."""
+def _scattered(call: Call, tensor: Any, dim: int, index: Any, source: Any, write: Callable[..., Tensor]) -> Tensor:
+    """Write through an index whose padding goes to a slot of its own. Values are as many as indices, which is checked."""
     if isinstance(source, Number):
         raise NoRule("writes a number that data decide")
-    places = plain(index)
-    if isinstance(source, Counted | torch.Tensor):
-        given = plain(source)
-        sizes = [dim_.size for dim_ in source.dims] if isinstance(source, Counted) else None
-        if sizes is not None and isinstance(index, Counted):
-            if any(one.size != other.size for one, other in zip(source.dims, index.dims, strict=False) if other.count is not None):
-                raise NoRule("takes values and indices of other sizes")
-        elif isinstance(source, Counted):
-            raise NoRule("takes padded values at indices of fixed number: state that the sizes are equal by torch._check")
-    else:
-        given = source
+    given = _as_many(call, source, index) if isinstance(source, Counted | torch.Tensor) and plain(source).dim() else source
     if not isinstance(index, Counted):
-        return write(plain(tensor), places, given)  # type: ignore[no-any-return]
+        return write(plain(tensor), index, given)
     wider, slot = _add_slot(plain(tensor), dim)
-    true = true_sizes(tensor)[dim]
-    mask = index.mask()
-    return write(wider, torch.where(mask, torch.where(places < 0, places + true, places), slot), given).narrow(  # type: ignore[no-any-return]
-        dim, 0, plain(tensor).shape[dim])
+    places = torch.where(index.mask(), _wrap(index.data, true_sizes(tensor)[dim]), slot)
+    return write(wider, places, given).narrow(dim, 0, plain(tensor).shape[dim])
+
+
+def _as_many(call: Call, source: Any, index: Any) -> Tensor:
+    """Return values of the padded sizes of an index, dim by dim of the index."""
+    data = plain(source)
+    for position, wanted in enumerate(true_sizes(index)):
+        given, length = true_sizes(source)[position], plain(index).shape[position]
+        if isinstance(given, torch.Tensor) or isinstance(wanted, torch.Tensor):
+            if not (isinstance(source, Counted) and isinstance(index, Counted) and source.dims[position].size == index.dims[position].size):
+                call.check(as_tensor(given) >= wanted, "as many values are needed as there are indices")
+            data = take(data, position, torch.arange(length))
+    return data
 
 
 @ROWS.of("scatter.src", "scatter.value", "scatter_add", "scatter.reduce", "scatter.value_reduce")
@@ -194,17 +210,25 @@ def _scatter_reduce(call: Call, tensor: Any, dim: int, index: Any, source: Any, 
 def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, **kwargs: Any) -> Tensor:
     if any(isinstance(leaf, Number) for leaf in pytree.tree_leaves(kwargs)):
         raise NoRule("takes a number that data decide where a constant is needed")
-    _need_rows(source, dim, index)
-    rows = Counted(plain(index), index.dims) if isinstance(index, Counted) else index
-    data = plain(source) if not isinstance(source, Counted) else source.data
-    return _scattered(call, tensor, dim, rows, data, lambda wide, places, given: call.op(wide, dim, places, given, **kwargs))
+    given, wanted = true_sizes(source)[dim], true_sizes(index)[0]
+    data = plain(source)
+    if isinstance(given, torch.Tensor) or isinstance(wanted, torch.Tensor):
+        if not (isinstance(source, Counted) and isinstance(index, Counted) and source.dims[dim].size == index.dims[0].size):
+            call.check(as_tensor(given) == wanted, "as many values are needed as there are indices")
+        data = take(data, dim, torch.arange(plain(index).shape[0]))
+    if not isinstance(index, Counted):
+        return call.op(plain(tensor), dim, index, data, **kwargs)  # type: ignore[no-any-return]
+    wider, slot = _add_slot(plain(tensor), dim)
+    places = torch.where(index.mask(), _wrap(index.data, true_sizes(tensor)[dim]), slot)
+    return call.op(wider, dim, places, _as_wide(data, wider, dim), **kwargs).narrow(  # type: ignore[no-any-return]
+        dim, 0, plain(tensor).shape[dim])
 
 
-def _need_rows(source: Any, dim: int, index: Any) -> None:
-    one = source.dims[dim].size if isinstance(source, Counted) else None
-    other = index.dims[0].size if isinstance(index, Counted) and index.dims else None
-    if one != other and (isinstance(index, Counted) or (isinstance(source, Counted) and source.has(dim))):
-        raise NoRule("takes values and indices of other sizes: state that they are equal by torch._check")
+def _as_wide(data: Tensor, wider: Tensor, dim: int) -> Tensor:
+    """Raise NoRule unless values have the padded sizes of what they are written to, but for one dim."""
+    if data.dim() != wider.dim():
+        raise NoRule("writes values of another rank")
+    return data
 
 
 @ROWS.of("index_fill.int_Scalar")

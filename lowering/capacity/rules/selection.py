@@ -144,16 +144,69 @@ def _unique(call: Call, tensor: Any, sorted: bool = True, return_inverse: bool =
     return values, inverse.reshape(plain(tensor).shape) if return_inverse else _empty(), counts if return_counts else _empty()
 
 
-@ROWS.of("unique_consecutive", bound=bound_elements("self"))
+def _bound_unique(node: Any, shape_of: Any) -> Any:
+    shape, dim = shape_of(argument(node, "self")), argument(node, "dim")
+    return sympy.Mul(*shape) if dim is None else shape[dim]
+
+
+@ROWS.of("unique_consecutive", bound=_bound_unique)
 def _unique_consecutive(call: Call, tensor: Any, return_inverse: bool = False, return_counts: bool = False,
                         dim: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     if dim is not None and plain(tensor).dim() != 1:
-        raise NoRule("compares whole slices along a dim")
+        return _unique_slices(call, tensor, dim, False)
     if isinstance(tensor, Counted) and tensor.counted != (0,):
         raise NoRule("reads elements in order from a tensor whose inner dim is padded")
     data, valid = _flat(tensor)
     values, inverse, counts = _without_repetitions(call, data, valid, None)
     return values, inverse.reshape(plain(tensor).shape) if return_inverse else _empty(), counts if return_counts else _empty()
+
+
+@ROWS.of("unique_dim", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
+def _unique_dim(call: Call, tensor: Any, dim: int, sorted: bool = True, return_inverse: bool = False,  # noqa: A002 - the schema's
+                return_counts: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    return _unique_slices(call, tensor, dim, True)
+
+
+def _unique_slices(call: Call, tensor: Any, dim: int, sorts: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the slices along a dim without repetitions, ordered by their first element that differs."""
+    if isinstance(tensor, Counted) and tensor.counted != (dim % len(tensor.dims),):
+        raise NoRule("compares slices of which data decide the size")
+    data = plain(tensor)
+    rows = data.movedim(dim, 0).reshape(data.shape[dim], -1)
+    count = rows.shape[0]
+    places = torch.arange(count)
+    valid = places < (tensor.dims[dim].count if isinstance(tensor, Counted) else count)
+    one, other = rows.unsqueeze(1), rows.unsqueeze(0)
+    differs = one != other
+    first = differs.to(torch.int32).argmax(-1, keepdim=True)
+    is_less = (one < other).gather(-1, first).squeeze(-1) & differs.any(-1)
+    is_equal = ~differs.any(-1)
+    before = is_less | (is_equal & (places.unsqueeze(1) < places.unsqueeze(0)))  # of both, the first goes in front of the second
+    if sorts:
+        before = torch.where(valid.unsqueeze(1) == valid.unsqueeze(0), before, valid.unsqueeze(1))
+        order = torch.zeros_like(places).scatter(0, before.sum(0), places)
+    else:
+        order = places
+    ordered, there = rows.index_select(0, order), valid.index_select(0, order)
+    previous = ordered.index_select(0, (places - 1).clamp(min=0))
+    is_first = there & ((places == 0) | (ordered != previous).any(-1))
+    length = call.lengths(0)[dim]
+    chosen, number = select(is_first, length)
+    call.decide(number, 0, dim % data.dim())
+    run = (torch.cumsum(is_first.to(torch.int64), 0) - 1).clamp(min=0)
+    slots = torch.arange(length)
+    ends = torch.where(slots + 1 < number, chosen.index_select(0, (slots + 1).clamp(max=length - 1)), valid.sum())
+    values = data.index_select(dim, order.index_select(0, chosen))
+    inverse = torch.zeros_like(run).scatter(0, order, run)
+    return values, inverse, torch.where(slots < number, ends - chosen, 0)
+
+
+@ROWS.of("nonzero_static")
+def _nonzero_static(call: Call, tensor: Any, *, size: int, fill_value: int = -1) -> Tensor:
+    mask = as_mask(tensor)
+    places, count = select(mask.reshape(-1), size)
+    inside = (torch.arange(size) < count).unsqueeze(1)
+    return torch.where(inside, torch.stack(unravel(places, mask.shape), 1), fill_value) if mask.dim() else places.reshape(-1, 1)[:, :0]
 
 
 def _empty() -> Tensor:
@@ -174,8 +227,26 @@ def _bincount(call: Call, tensor: Any, weights: Any = None, minlength: int = 0) 
 
 @ROWS.of("repeat_interleave.Tensor")
 def _repeat_interleave(call: Call, repeats: Any, *, output_size: Any = None) -> Tensor:
+    return _repeated_places(call, repeats, 0).to(call.dtypes[0])
+
+
+def _repeated_places(call: Call, repeats: Any, position: int) -> Tensor:
+    """Return each place as often as `repeats` says, and decide the size of dim `position` of the result."""
     data, valid = _flat(repeats)
     ends = torch.cumsum(torch.where(valid, data.to(torch.int64), 0), 0)
-    call.decide(ends.select(0, -1) if ends.shape[0] != 0 else torch.zeros((), dtype=torch.int64))
-    places = torch.searchsorted(ends, torch.arange(call.lengths()[0]), right=True)
-    return torch.minimum(places, torch.full_like(places, 1) * (data.shape[0] - 1)).to(call.dtypes[0])
+    call.decide(torch.where(valid, data.to(torch.int64), 0).sum(), 0, position)
+    places = torch.searchsorted(ends, torch.arange(call.lengths()[position]), right=True)
+    return torch.minimum(places, torch.full_like(places, 1) * (data.shape[0] - 1))
+
+
+@ROWS.of("repeat_interleave.self_Tensor")
+def _repeat_interleave_of(call: Call, tensor: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Tensor:
+    if dim is None and isinstance(tensor, Counted) and tensor.counted != (0,):
+        raise NoRule("repeats elements in order of a tensor whose inner dim is padded")
+    data = plain(tensor).reshape(-1) if dim is None else plain(tensor)
+    position = 0 if dim is None else dim % data.dim()
+    if plain(repeats).dim() == 0 or plain(repeats).shape[0] == 1:
+        if isinstance(tensor, Counted):
+            raise NoRule("repeats each element as often as one number of the data says, and their number is data too")
+        repeats = plain(repeats).reshape(-1).expand(data.shape[position])
+    return data.index_select(position, _repeated_places(call, repeats, position))

@@ -11,7 +11,7 @@ import torch
 
 from lowering.capacity.bounds import is_counted
 from lowering.capacity.rules.selection import bound_slice
-from lowering.capacity.rules.table import Rows
+from lowering.capacity.rules.table import Rows, argument
 from lowering.capacity.sizes import as_tensor
 from lowering.capacity.values import Call, Counted, Dim, NoRule, Number, Tensor, number, plain, true_sizes
 
@@ -166,6 +166,19 @@ def _split_with_sizes(call: Call, tensor: Any, sizes: Sequence[Any], dim: int = 
         found.append(take(plain(tensor), dim, first + torch.arange(length)))
         first = first + count
     call.check(first == as_tensor(true_sizes(tensor)[dim]), "the parts of a split must have the size of the dim together")
+    return found
+
+
+@ROWS.of("tensor_split.indices", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
+def _split_at(call: Call, tensor: Any, indices: Sequence[Any], dim: int = 0) -> list[Tensor]:
+    size = as_tensor(true_sizes(tensor)[dim])
+    ends = [as_tensor(_clamp(number(index), size, 0)) for index in indices]
+    found, first = [], torch.zeros((), dtype=torch.int64)
+    for part, stop in enumerate([*ends, size]):
+        position = dim % len(call.results[part])
+        call.decide((stop - first).clamp(min=0), part, position)
+        found.append(take(plain(tensor), dim, first + torch.arange(call.lengths(part)[position])))
+        first = stop
     return found
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lowering import pipeline
+from lowering.custom import libraries
 from lowering.errors import Refused, Unsupported
 from lowering.job import Job
 from lowering.level import Level, Program
-from lowering.model import Input, Model, Symbol
+from lowering.model import Input, Library, Model, Symbol
 from lowering.numerics import artifact
 from lowering.numerics.runner import Eager, runner
 from lowering.numerics.xla import Xla
@@ -27,7 +28,7 @@ from lowering.stages.verify import Verify
 
 CAPACITY = Export(archive=False, data_sizes="capacity")
 STAGES = {"export": CAPACITY, "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
-          "verify": Verify(levels=("torchscript", "mhlo"), points=3), "package": Package()}
+          "verify": Verify(levels=("mhlo",), points=2, values=("edges",)), "package": Package()}
 INPUTS = {"x": Input("float32", ("batch", 4)), "mask": Input("bool", ("batch",), {"randint": [0, 2]}),
           "ids": Input("int64", ("batch",), {"randint": [0, 6]})}
 
@@ -125,6 +126,41 @@ def test_a_size_without_a_bound_asks_for_one() -> None:
         exported(Unbounded, "ids")
     program = exported(Unbounded, "ids", capacities={"u0": 6})
     assert runner(program, Xla())({"ids": torch.tensor([1, 1, 4])})[0].tolist() == [0, 2, 0, 0, 1]
+
+
+class Moved(torch.nn.Module):
+    """Ops that move padding, or have no size that data decide but a rule."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor | int]:
+        rows, count = x[mask], mask.sum().item()
+        torch._check(count <= x.shape[0])
+        names, inverse = torch.unique(x[:, :1].round(), dim=0, return_inverse=True)
+        repeated = x.repeat_interleave(mask.to(torch.int64), 0)
+        torch._check(repeated.shape[0] <= x.shape[0])
+        bags = torch.nn.functional.embedding_bag(ids[mask], x, torch.tensor([0, 0, 1]), mode="mean")
+        kept = torch.ops.torchvision.nms(torch.cat([x[:, :2], x[:, :2] + x[:, 2:].abs()], 1)[mask], x[mask, 0], 0.1)
+        return {
+            "inner": x[:, None, :].expand(-1, 3, -1)[:, :, :2].transpose(0, 1)[:, mask].reshape(-1, 2), "head": x[:count], "tail": x[count:],
+            "back": torch.zeros_like(x).masked_scatter(x > 0, x[x > 0] * 2), "names": names, "inverse": inverse, "repeated": repeated,
+            "bags": bags, "kept": kept, "static": torch.nonzero_static(mask, size=4), "count": count, "stacked": torch.stack([rows, -rows]),
+            "rolled": rows.roll(1, 0), "padded": torch.nn.functional.pad(rows, (0, 0, 1, 1), value=5.0), "split": rows.split(1, 1)[2],
+            "scattered": x.scatter_add(0, ids[mask][:, None].expand(-1, 4) % 3, rows), "matrix": rows @ rows.T, "tiled": rows.repeat(2, 1),
+            "grouped": torch._grouped_mm(x.repeat(1, 2).to(torch.bfloat16), 2 * torch.eye(8, dtype=torch.bfloat16).repeat(2, 1, 1),
+                                         offs=torch.stack([mask.sum(), torch.ones_like(mask).sum()]).to(torch.int32)),
+        }  # fmt: skip
+
+
+def test_ops_that_move_padding() -> None:
+    libraries.load(model(Moved, {}, libraries=(Library(module="lowering.sources.detection"),)))
+    program = exported(Moved, "x mask ids", libraries=(Library(module="lowering.sources.detection"),))
+    run, eager = runner(program, Xla()), Eager(program.model, program.at(Level.MODEL).ir.module, program.signature)
+    for seed, share in enumerate((0.3, 0.6, 1.0, 0.9)):
+        generator = torch.Generator().manual_seed(seed)
+        given = {"x": torch.randn(6 + seed, 4, generator=generator), "mask": torch.rand(6 + seed, generator=generator) < share,
+                 "ids": torch.randint(0, 6, (6 + seed,), generator=generator)}
+        given["mask"][0] = True
+        for result, got, want in zip(program.signature.returned, run(given), eager(given), strict=True):
+            torch.testing.assert_close(got, want, equal_nan=True, msg=lambda text, name=result.name: f"{name}: {text}")
 
 
 class Length(torch.nn.Module):
