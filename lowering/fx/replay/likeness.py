@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules import module as modules
 
 _OWN = frozenset(vars(nn.Module()))  # attributes that every module has
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format, enum.Enum)
+_WEIGHTS = (torch.Tensor, nn.Parameter, FakeTensor)
 _MOST_LEVELS = 4  # of nested objects that are compared
 
 Attribute = tuple[type, str]  # a class of modules, and the name of an attribute of its instances
@@ -29,8 +32,10 @@ def find_families(root: nn.Module) -> dict[int, int]:
     kinds: dict[int, int] = {}
 
     def digest(module: nn.Module) -> int:
+        if id(module) not in kinds and isinstance(module, torch.jit.ScriptModule):  # has other attributes than modules have
+            kinds[id(module)] = known.setdefault(("script", id(module)), len(known))
         if id(module) not in kinds:
-            children = tuple((name, child and digest(child)) for name, child in module._modules.items())
+            children = tuple((name, None if child is None else digest(child)) for name, child in module._modules.items())
             weights = tuple((name, _describe(weight)) for held in (module._parameters, module._buffers) for name, weight in held.items())
             transient = tuple(sorted(module._non_persistent_buffers_set))
             key = (type(module), module.training, tuple(sorted(set(vars(module)) - _OWN)), weights, transient, children)
@@ -55,6 +60,8 @@ def find_differences(first: nn.Module, second: nn.Module) -> Iterator[Attribute]
 
 def find_obstacle(module: nn.Module) -> str:
     """Return why calls of a module are never replayed, or an empty text."""
+    if any(getattr(modules, f"_global{hooks}") for hooks in _HOOKS):
+        return "all modules have hooks"
     for part in module.modules():
         if any(vars(part)[hooks] for hooks in _HOOKS):
             return f"{type(part).__name__} has hooks"
@@ -76,6 +83,8 @@ def snapshot(module: nn.Module) -> list[Any]:
 def _describe(weight: torch.Tensor | None) -> Hashable:
     if weight is None:
         return None
+    if type(weight) not in _WEIGHTS or weight.layout is not torch.strided:  # of a lazy module, quantized, sparse: like no other
+        return type(weight), id(weight)
     return type(weight), tuple(weight.shape), weight.dtype, weight.device, weight.requires_grad, weight.stride()
 
 

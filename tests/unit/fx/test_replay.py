@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from lowering.fx.replay import expansion, tracing
+from lowering.fx.replay import expansion, likeness, tracing
 
 torch.manual_seed(0)
 
@@ -190,3 +190,15 @@ def test_check_finds_a_call_that_is_no_copy() -> None:
 
     with pytest.raises(tracing.Disagreement, match=r"blocks\.3.*is no copy of"):
         export(Stack(body=third_differs), "check")
+
+
+def test_modules_of_other_kinds_are_like_no_others() -> None:
+    def build() -> list[nn.Module]:
+        sparse = nn.Linear(4, 4)
+        sparse.weight = nn.Parameter(torch.eye(4).to_sparse_csr(), requires_grad=False)
+        return [nn.LazyLinear(3), torch.jit.script(nn.Linear(4, 4)), sparse, nn.ModuleList()]
+
+    odd = nn.ModuleList(nn.ModuleList(build()) for _ in range(4))
+    kinds = likeness.find_families(odd)
+    assert {type(module) for module in odd.modules() if id(module) in kinds} == {nn.ModuleList}  # the empty ones
+    assert not any(id(group) in kinds for group in odd)
