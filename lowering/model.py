@@ -15,12 +15,14 @@ from lowering import recipe
 from lowering.errors import Problem, suggest
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.sizes.ranges import Bound, round_up
-from lowering.trees import Construction, Leaf, Tree, expand, iterate, write_sizes
+from lowering.trees import Construction, Leaf, Tree, convert_floats, expand, iterate, write_sizes
 from lowering.trees import Input as Input
 from lowering.types import DTYPES, NUMBERS
 
 LOSS = "loss"  # default name of the output that is the loss
 GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of its gradient
+
+FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes of a whole model
 
 LARGEST = 2**31 - 1  # largest size of a dim in a program: StableHLO counts in 32 bits
 MOST_BUCKETS = 256  # static programs of a model
@@ -112,6 +114,45 @@ class Library:
                 if not Path(path).expanduser().is_file()]
 
 
+Scheme = Literal["int8_weight_only", "int8_dynamic", "int4_weight_only", "float8_weight_only", "pt2e_static", "pt2e_dynamic"]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How torchao quantizes a model.
+
+    scheme: what is quantized, and to what (docs/quantization.md). config: instead of a scheme, the recipe of a config of torchao.
+    modules: classes whose weights are quantized. skip: patterns of names of modules that stay as they are. group_size: elements that share
+    a scale, for int4. samples: sets of inputs that PT2E is calibrated on, filled as declared. calibration: a safetensors file of sets of
+    inputs instead, each named NUMBER/INPUT.
+    """
+
+    scheme: Scheme | None = None
+    config: Mapping[str, Any] | None = None
+    modules: tuple[str, ...] = ("Linear",)
+    skip: tuple[str, ...] = ()
+    group_size: int = 32
+    samples: int = 4
+    calibration: str | None = None
+
+    @property
+    def is_graph(self) -> bool:
+        return self.scheme in ("pt2e_static", "pt2e_dynamic")
+
+    def problems(self, place: str) -> list[Problem]:
+        found = []
+        if (self.scheme is None) == (self.config is None):
+            found.append(Problem(place, "gives both a scheme and a config" if self.scheme else "gives neither a scheme nor a config",
+                                 "for example scheme: int8_weight_only"))
+        found += [Problem(f"{place}.{name}", f"is {value}", f"{least} or more")
+                  for name, value, least in (("group_size", self.group_size, 2), ("samples", self.samples, 1)) if value < least]
+        if self.calibration is not None and self.scheme != "pt2e_static":
+            found.append(Problem(f"{place}.calibration", f"is not used with {self.scheme or 'config'}", "use scheme: pt2e_static"))
+        elif self.calibration is not None and not Path(self.calibration).expanduser().is_file():
+            found.append(_report_missing_file(f"{place}.calibration", self.calibration))
+        return found
+
+
 @dataclass(frozen=True)
 class CustomCall:
     """How to lower an op to a custom call. target: the name of the call target (None: the name of the op)."""
@@ -137,6 +178,8 @@ class Model:
     method: the method of the module that is lowered. entry: its name among the entries of a model that has several.
     after: the entry whose results this one takes; verification runs both together.
     custom_calls: by op (`ns.op` or `ns.op.overload`); renames the target, or lowers a built-in PyTorch op to a custom call.
+    dtype: floating dtype that the module, its weights and its floating inputs are converted to.
+    quantization: how the module is quantized, after that conversion.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
     capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
 
@@ -161,8 +204,13 @@ class Model:
     buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     capacities: Mapping[str, int] = field(default_factory=dict)
     after: Model | None = None
+    dtype: str | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
+        if self.dtype in FLOATS:
+            converted = {name: convert_floats(tree, self.dtype, FLOATS) for name, tree in self.inputs.items()}
+            object.__setattr__(self, "inputs", converted)
         fixed = {name: symbol for name, symbol in self.symbols.items() if symbol.is_fixed and not symbol.problems("")}
         if not fixed:
             return
@@ -264,6 +312,16 @@ class Model:
             elif not Path(library).expanduser().is_file():
                 found.append(_report_missing_file(where, library))
         found += _check_checkpoint(place, self)
+        if self.dtype is not None and self.dtype not in FLOATS:
+            found.append(Problem(f"{place}.dtype", f"a model cannot be converted to '{self.dtype}'", f"one of {', '.join(FLOATS)}"))
+        if self.quantization is not None:
+            found += self.quantization.problems(f"{place}.quantization")
+        for key in ("dtype", "quantization"):
+            if getattr(self, key) is not None and self.weights == "lazy":
+                found.append(Problem(f"{place}.{key}", "would read all weights, which are lazy", "remove weights: lazy"))
+        if self.quantization is not None and (self.mode == "training" or self.weights == "none"):
+            cause, key = ("is for inference", "mode: training") if self.mode == "training" else ("needs weights", "weights: none")
+            found.append(Problem(f"{place}.quantization", cause, f"remove {key}"))
         found += [] if found else _check_buckets(f"{place}.buckets", self)
         found += _check_loss(f"{place}.loss", self)
         found += [_check_capacity(f"{place}.capacities.{name}", name, capacity) for name, capacity in self.capacities.items()

@@ -16,7 +16,7 @@ The name of a leaf is its path: `past_key_values.layers.0.keys`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -143,6 +143,15 @@ def write_sizes(tree: Any, name: str, sizes: Mapping[str, int]) -> Any:
         return tree
     return {key: item if key in (TARGET, REPEAT) and not isinstance(item, Input | Mapping | list)
             else write_sizes(item, name if key == TUPLE else f"{name}.{key}", sizes) for key, item in tree.items()}
+
+
+def convert_floats(tree: Any, dtype: str, floats: Collection[str]) -> Any:
+    """Return a tree whose leaves of a dtype in `floats` have another dtype."""
+    if isinstance(tree, Input):
+        return replace(tree, dtype=dtype) if tree.dtype in floats else tree
+    if isinstance(tree, list | tuple):
+        return [convert_floats(item, dtype, floats) for item in tree]
+    return {key: convert_floats(item, dtype, floats) for key, item in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _write_size(dim: int | str | None, sizes: Mapping[str, int]) -> int | str | None:

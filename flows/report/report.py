@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.output import REPORT
-from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, remarks, verdicts
+from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
 from flows.report.markdown import counted as counted
 from flows.report.markdown import escape_cell
@@ -141,6 +141,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     yield from verdicts.render_lines(run, results, told["flaky"])
     yield from by_axis.render_lines(told["by_axis"])
     yield from consumers.render_lines(results)
+    yield from quantization.render_lines(results)
     yield from buckets.render_lines(results)
     yield from blockers.render_lines([from_plain(Blocker, one) for one in told["blockers"]])
     failed = find_unexpected(results)

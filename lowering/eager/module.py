@@ -12,7 +12,7 @@ import torch
 
 from lowering import recipe, tracking
 from lowering.custom import libraries
-from lowering.eager import checkpoint, training
+from lowering.eager import checkpoint, quantized, training
 from lowering.eager.arguments import assemble, check_fit
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError, Problem, Unsupported, suggest
@@ -42,10 +42,16 @@ def instantiate(model: Model) -> torch.nn.Module:
         raise LoadError(Problem(place, f"returned a {type(module).__name__}", "a factory must return a torch.nn.Module"))
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
+    if model.dtype is not None:
+        module.to(getattr(torch, model.dtype))
     if model.method != "forward":
         module = _enter(module, model)
     prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
     check_fit(model, prepared)
+    if model.quantization is not None:
+        with torch.random.fork_rng(devices=[]), tracking.track() as reads:
+            prepared = quantized.quantize(prepared, model)
+        read[model.name].append(reads)
     return unpack_numbers(prepared, model)
 
 

@@ -49,6 +49,12 @@ def bodies(module: GraphModule) -> Iterator[GraphModule]:
             yield from bodies(held)
 
 
+def reads_subclasses(module: GraphModule) -> bool:
+    """Return whether the graph reads the tensors that a weight of a tensor subclass holds."""
+    return any(getattr(node.target, "name", lambda: "")() == "export::access_subclass_inner_tensor"
+               for body in bodies(module) for node in calls(body))
+
+
 def has_data_dependent_sizes(module: GraphModule) -> bool:
     """Return whether an op produces a size or a number that depends on the values of tensors."""
     return any(node.meta.get("unbacked_bindings") for body in bodies(module) for node in body.graph.nodes)

@@ -18,6 +18,7 @@ from lowering.numerics.ancestry import Making
 from lowering.numerics.arbitration import Arbiter
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.conditions import Conditions
+from lowering.numerics.integer_steps import IntegerSteps
 from lowering.numerics.points import Point, Sizes, Space
 from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner
 from lowering.numerics.ties import Picks
@@ -49,6 +50,7 @@ class Bench:
     makings: tuple[Making, ...] = ()
     noted: list[tuple[str, str, str]] = field(default_factory=list)  # code, place, message
     conditions: Conditions = field(default_factory=Conditions)
+    steps: IntegerSteps | None = None
 
     def __post_init__(self) -> None:
         self.model: Model = self.built.model
@@ -57,7 +59,7 @@ class Bench:
         self.makings = self.makings or (Making(),) * len(self.results)
         self.space = replace(Space.of(self.model, self.signature), conditions=self.conditions)
         self.devices = {platform: Xla(platform) for platform in self.platforms}
-        self.arbiter = Arbiter(self.eager, self.makings, self.note)
+        self.arbiter = Arbiter(self.eager, self.makings, self.note, self.steps)
         self.is_random = any(making.is_random for making in self.makings)
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
 

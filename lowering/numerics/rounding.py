@@ -17,11 +17,11 @@ _CONTRACTING = frozenset((
     "einsum",
 ))  # fmt: skip
 _MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, as splitmix64 mixes
-_ALLOWED = 4.0  # times the largest distance among the samples
+ALLOWED = 4.0  # times the largest distance among the samples
 
 
 class Erring(Watching):
-    """Inside, every op in float64 errs by some `step` (the rounding step of the dtype that is imitated), relative to its operands and
+    """Inside, every op in float64 errs by some `step` (`steps` rounding steps of the dtype that is imitated), relative to its operands and
     result.
 
     The order in which a sum is taken decides its error, so operands of a sum of n terms are off by sqrt(n) / 2 steps. A result that the
@@ -29,9 +29,9 @@ class Erring(Watching):
     unless all its terms are whole.
     """
 
-    def __init__(self, dtype: torch.dtype, seed: int) -> None:
+    def __init__(self, dtype: torch.dtype, seed: int, steps: float = 1.0) -> None:
         super().__init__()
-        self.dtype, self.step, self.calls = dtype, torch.finfo(dtype).eps, seed << 32
+        self.dtype, self.step, self.calls = dtype, steps * torch.finfo(dtype).eps, seed << 32
 
     def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         exact = op(*args, **kwargs)
@@ -82,14 +82,17 @@ class Erring(Watching):
 
 
 def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,
-           before: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
-    """How far from `exact` each element may lie by rounding to `dtype`, after one more sample; `before`: what earlier samples gave."""
-    with Erring(dtype, seed):
+           before: Sequence[torch.Tensor] | None = None, steps: float = 1.0) -> list[torch.Tensor]:
+    """How far from `exact` each element may lie by rounding to `dtype`, after one more sample; `before`: what earlier samples gave.
+
+    steps: how many rounding steps each op errs by.
+    """
+    with Erring(dtype, seed, steps):
         sample = run()
     found = []
     for position, (one, other) in enumerate(zip(sample, exact, strict=True)):
         fits = one.shape == other.shape and (one.is_floating_point() or one.is_complex())
-        off = _ALLOWED * distance(one, other) if fits else torch.zeros_like(other)
+        off = ALLOWED * distance(one, other) if fits else torch.zeros_like(other)
         found.append(off if before is None else larger(before[position], off))
     return found
 

@@ -58,7 +58,7 @@ def runner(program: Program, xla: Xla) -> Run:
     """
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
-    bodies: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: _exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
+    bodies: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
     body = bodies.get(program.level, partial(_hlo, xla=xla))(program)
     signature, weights = program.signature, program.weights
 
@@ -104,7 +104,8 @@ def known_values(signature: Signature, values: Sequence[torch.Tensor]) -> dict[i
     return {position: int(values[position]) for position, argument in enumerate(signature.arguments) if argument.value is not None}
 
 
-def _exported(program: Program) -> Body:
+def build_exported(program: Program) -> Body:
+    """Return how to run an exported program on weights and inputs in the signature's order."""
     assert program.signature is not None
     interpreter, signature = torch.fx.Interpreter(program.ir.graph_module), program.signature
     specs = program.ir.graph_signature.input_specs

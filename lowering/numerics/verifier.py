@@ -13,6 +13,7 @@ from lowering.numerics import comparison, counted, relations, special_values, xl
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
+from lowering.numerics.integer_steps import IntegerSteps
 from lowering.numerics.points import Budget, Point, Space, are_all, declined, not_tried, points
 from lowering.numerics.runner import Run, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
@@ -71,7 +72,8 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     is_hlo = program.level in (Level.STABLEHLO, Level.MHLO)
     text = mlir.text(program.ir, elide=None) if is_hlo else ""
     bench = Bench(top.ir, program.signature, settings.platforms, makings(exported.ir, program.signature) if exported else (),
-                  conditions=Conditions.of(text, program.signature) if is_hlo else Conditions())
+                  conditions=Conditions.of(text, program.signature) if is_hlo else Conditions(),
+                  steps=IntegerSteps(exported) if exported and converts(exported.ir) else None)
     chosen = points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
     trial = _Trial(bench, dict(_runs(program, settings.levels, bench)), settings.seed)
     checks, kept = [], []

@@ -51,3 +51,37 @@ def weight_int8_mm(tensor: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
     """Compute aten::_weight_int8pack_mm: (M, K) x (N, K) of int8, scaled by row of the weight."""
     product: Any = torch.mm(tensor.to(torch.float32), weight.to(torch.float32).t())
     return (product * scales.to(torch.float32)).to(tensor.dtype)
+
+
+def linear(tensor: Tensor, scale: Any, zero_point: Any, weight: Tensor, weight_scale: Any, weight_zero: Any, bias: Tensor | None) -> Tensor:
+    """Compute a linear layer of quantized operands: bytes (..., K) and (N, K), with a sum of integers that is scaled once.
+
+    scale, zero_point: of the whole tensor, numbers or of one element, or of each row (..., 1). weight_scale, weight_zero: numbers or (N,).
+    """
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    first, second = _to_signed(rows), _to_signed(weight)
+    scale, shift = _align_rows(scale, torch.float32), _align_rows(zero_point, torch.int32) - _offset(tensor)
+    weight_shift = None if weight_zero is None else _align_columns(weight_zero, torch.int32) - _offset(weight)
+    left, right = first.to(torch.int32), second.to(torch.int32)
+    total = torch.mm(left, right.t())
+    if isinstance(shift, torch.Tensor) or shift != 0:
+        total = total - right.sum(1, dtype=torch.int32) * shift
+    if isinstance(weight_shift, torch.Tensor) or (weight_shift is not None and weight_shift != 0):
+        total = total - (left.sum(1, keepdim=True, dtype=torch.int32) - shift * tensor.shape[-1]) * weight_shift
+    scaled = total.to(torch.float32) * (_align_columns(weight_scale, torch.float32) * scale)
+    scaled = scaled if bias is None else scaled + bias
+    return scaled.reshape(*tensor.shape[:-1], weight.shape[0])
+
+
+def _offset(bytes_: Tensor) -> int:
+    return OFFSET if bytes_.dtype is torch.uint8 else 0
+
+
+def _align_rows(value: Any, dtype: torch.dtype) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.reshape([] if value.dim() < 2 else [-1, 1]).to(dtype)
+
+
+def _align_columns(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype).reshape([1, -1]) if isinstance(value, torch.Tensor) else value

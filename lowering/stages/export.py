@@ -16,11 +16,24 @@ from torch.export import ExportedProgram
 from lowering import files
 from lowering.capacity import rewriting
 from lowering.custom import libraries, naming
-from lowering.eager import checkpoint, inputs, training
+from lowering.eager import checkpoint, inputs, quantized, training
 from lowering.eager.arguments import assemble
 from lowering.eager.module import instantiate, restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, ShapelineError, StageFailed, Unsupported
-from lowering.fx import aliasing, assumptions, cleanup, custom_gradients, exported, functional, masks, slices, strides, transforms, writes
+from lowering.fx import (
+    aliasing,
+    assumptions,
+    cleanup,
+    custom_gradients,
+    exported,
+    functional,
+    integer_dots,
+    masks,
+    slices,
+    strides,
+    transforms,
+    writes,
+)
 from lowering.fx.decompose import Specialized, decompose
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
@@ -78,6 +91,9 @@ class Export(Stage):
             return self._weightless(model, note)
         module = program.ir.module if isinstance(program.ir, Built) else instantiate(model)
         example = inputs.make(model, model.examples(), model.seed)
+        if model.quantization is not None and (kept := quantized.list_float_weights(module)):
+            listed = ", ".join(kept[:5]) + (", …" if len(kept) > 5 else "")
+            note("weights_not_quantized", f"{len(kept)} weights stay floats: {listed}", f"models.{model.name}.quantization")
         if model.checkpoint is None:
             _run_once(module, model, example)
         else:  # a run would read all weights
@@ -185,6 +201,7 @@ class Export(Stage):
         with exported.record_guards(result) as padded:
             extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None
         assumed += padded
+        integer_dots.rewrite(result.graph_module)
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
             with exported.record_guards(result) as further:
@@ -208,7 +225,9 @@ class Export(Stage):
     def _retraced(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
         """`captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
         cleanup.inline_wrappers(captured.graph_module)
-        if self.decompose == "lazy" and functional.functionalize(captured.graph_module) and cleanup.is_functional(captured.graph_module):
+        graph = captured.graph_module
+        is_plain = not cleanup.reads_subclasses(graph)  # a retrace takes tensor subclasses apart
+        if self.decompose == "lazy" and is_plain and functional.functionalize(graph) and cleanup.is_functional(graph):
             return captured
         if self.decompose != "lazy":  # what an op is decomposed into can have other strides than the op
             functional.replace_views(captured.graph_module)

@@ -17,7 +17,7 @@ from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import consumers, generation, special_values, tensor_files, verifier, xla
+from lowering.numerics import consumers, float_distance, generation, special_values, tensor_files, verifier, xla
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Cell, Compared, Pair
 from lowering.numerics.points import Budget
@@ -106,8 +106,10 @@ class Verify(Stage):
             found, bench = verifier.verify(program, settings)
             matrix = self._compare_consumers(program, pairs, found, bench)
             walks = list(generation.check(program, bench, self.steps)) if self.steps and bench.model.after and not found.mismatches else []
+            quantization = float_distance.describe(program, bench.model, found.kept)
         note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix],
-                                                 "steps": [walk.to_json() for walk in walks]})
+                                                 "steps": [walk.to_json() for walk in walks]}
+                    | ({"quantization": quantization} if quantization else {}))
         for compared in matrix:
             self._note_consumer(compared.cell, note)
         for code, place, message in dict.fromkeys(bench.noted):

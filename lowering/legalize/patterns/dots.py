@@ -38,6 +38,8 @@ class Numbers:
 def fold(op: Any, rewrite: Rewrite) -> None:
     """Simplify as far as it goes; the result keeps its shape and meaning."""
     op = _without_transposes(op, rewrite) or op
+    op = _narrow(op, rewrite) or op
+    op = _without_transposes(op, rewrite) or op  # which the widening may have hidden
     op = _without_repetition(op, rewrite) or op
     for last in (_groups_apart, _unmerged, _merged_rows):
         last(op, rewrite)
@@ -45,7 +47,7 @@ def fold(op: Any, rewrite: Rewrite) -> None:
             return
 
 
-def narrow(op: Any, rewrite: Rewrite) -> Any | None:
+def _narrow(op: Any, rewrite: Rewrite) -> Any | None:
     """Multiply int8 as int8: a product of operands that were widened to int32 is a dot of int8 with a result of int32."""
     if not all(_is(operand, "stablehlo.convert") for operand in op.operands):
         return None
