@@ -135,6 +135,11 @@ def _initialise(module: Any) -> bool:
         return not any(parameter.sum().isnan() for parameter in parameters)
 
 
+def make_config(config: str, kwargs: Mapping[str, Any] | None) -> Any:
+    """Return a config of transformers. Raises LoadError if there is no such class."""
+    return _find_class(config, "config", "Config")(**(kwargs or {}))
+
+
 def find_config_class(architecture: str) -> Any:
     """Return the config class of a transformers model class. Raises LoadError if there is no such class."""
     return _find_class(architecture, "architecture", architecture[:4]).config_class

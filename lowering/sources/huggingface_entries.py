@@ -27,6 +27,7 @@ from lowering.sources import huggingface
 # The sizes of one run of `generate`, and a run for each of them with another value: a dim that differs between two runs is dynamic.
 SIZES = {"batch": 3, "seq": 7, "source": 11}
 OTHERS = {"batch": 4, "seq": 10, "source": 15}
+LARGE = 1 << 28  # parameters of a model that is not run whole
 _FLAGS = frozenset(("use_cache", "return_dict", "logits_to_keep", "output_attentions", "output_hidden_states"))
 
 Calls = Mapping[str, Mapping[str, Any]]
@@ -45,7 +46,8 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     The model generates two tokens at several sizes of its inputs. Raises LoadError if it cannot.
     """
-    module = huggingface.generation(**arguments)
+    small, layers = _shrink(arguments)
+    module = huggingface.generation(**small)
     limits = huggingface.Limits.of(module, arguments.get("cache", "dynamic"), arguments.get("max_length"))
     names = [name for name in SIZES if name in _list_sizes(module)]
     try:
@@ -56,9 +58,10 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
         cause = error.__cause__ or error
         fix = "complete the config, or declare the entries in the file of a model that huggingface.build makes"
         raise LoadError(Problem("factory", f"generate() raised {type(cause).__name__}: {cause}", fix)) from error
+    config = huggingface.make_config(arguments["config"], arguments.get("kwargs")).get_text_config(decoder=True)
     methods = {"encoder": _find_path(module, module.get_encoder())} if "encoder" in runs[0].calls else {}
     kind = _find_kind(runs[0].calls["decode"].values())
-    found = {name: _Writer(name, names, runs, limits, module, kind, methods.get(name)).write() for name in runs[0].calls}
+    found = {name: _Writer(name, names, runs, limits, module, kind, config, layers, methods.get(name)).write() for name in runs[0].calls}
     if kind == "static":
         held = {name: tree for name, tree in found["decode"]["inputs"].items() if '"cumulative_length"' in json.dumps(tree)}
         found["prefill"]["inputs"] |= {name: _empty(tree) for name, tree in held.items()}
@@ -82,6 +85,22 @@ def _find_kind(arguments: Collection[Any]) -> Literal["growing", "static", "stat
 
 def _grows(tree: Any) -> bool:
     return '"past' in json.dumps(tree) or "*past" in json.dumps(tree)
+
+
+def _shrink(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """Return the arguments of a model that takes the same arguments, and the number of layers of the model itself if that differs.
+
+    A large decoder whose layers are all alike is run with one of them, few words and narrow MLPs: its caches have the same shapes.
+    """
+    with torch.device("meta"):
+        module: Any = huggingface.build(**{key: value for key, value in arguments.items() if key not in ("cache", "max_length")})
+    config = module.config
+    kwargs = dict(arguments.get("kwargs") or {})
+    alike = not config.is_encoder_decoder and len(set(getattr(config, "layer_types", None) or [None])) == 1 and "layer_types" not in kwargs
+    if sum(parameter.numel() for parameter in module.parameters()) < LARGE or not alike or config.get_text_config() is not config:
+        return dict(arguments), None
+    few = {"num_hidden_layers": 1, "vocab_size": 512, "intermediate_size": 64}
+    return {**arguments, "kwargs": {**kwargs, **few}}, int(config.num_hidden_layers)
 
 
 def _find_path(module: torch.nn.Module, part: torch.nn.Module) -> str:
@@ -148,6 +167,8 @@ class _Writer:
     limits: huggingface.Limits
     module: Any
     kind: Literal["growing", "static", "states"]
+    config: Any
+    layers: int | None
     method: str | None = None
 
     def write(self) -> dict[str, Any]:
@@ -197,7 +218,7 @@ class _Writer:
         if value.is_floating_point() or value.dtype is torch.bool:
             return None
         if last.endswith("input_ids"):
-            return {"randint": [0, int(self.module.config.get_text_config(decoder=True).vocab_size)]}
+            return {"randint": [0, int(self.config.vocab_size)]}
         if last.endswith("position_ids"):
             return "arange" if value.shape[-1] > 1 else {"randint": [0, self.limits.length]}
         return {"constant": int(value.flatten()[0])} if value.numel() else None
@@ -235,7 +256,7 @@ class _Writer:
             tree[caches.WINDOWS] = False
         if not _grows(written):
             tree["state"] = True
-        return tree | {caches.LAYERS: {"repeat": len(written), **written[0]} if same else written}
+        return tree | {caches.LAYERS: {"repeat": self.layers or len(written), **written[0]} if same else written}
 
     def _write_parts(self, values: Sequence[Any], name: str, target: str) -> Any:
         """Return the tree of a cache without layers: one of two caches, or one that has its tensors as attributes."""

@@ -75,6 +75,25 @@ def test_an_encoder_is_an_entry_whose_result_the_others_take() -> None:
     assert cache["cross_attention_cache"]["layers"]["keys"]["shape"] == ["batch", 4, "source", 8]
 
 
+def test_a_large_model_is_run_with_one_layer_and_has_its_own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = huggingface_entries.derive(LLAMA)
+    monkeypatch.setattr(huggingface_entries, "LARGE", 0)
+    built: list[Any] = []
+    build = huggingface.generation
+    monkeypatch.setattr(huggingface, "generation", lambda **arguments: built.append(arguments["kwargs"]) or build(**arguments))
+    assert huggingface_entries.derive(LLAMA) == whole
+    assert built[0] == TINY | {"num_hidden_layers": 1, "vocab_size": 512, "intermediate_size": 64}
+
+
+def test_a_state_of_fixed_size_is_a_state_of_the_step() -> None:
+    kwargs = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1}
+    found = huggingface_entries.derive({"config": "Mamba2Config", "architecture": "Mamba2ForCausalLM", "kwargs": kwargs})
+    decode = found["entries"]["decode"]
+    assert decode["after"] == "prefill" and list(decode["inputs"]) == ["input_ids", "cache_params"] and found["symbols"].keys() == {"batch", "seq"}
+    cache = decode["inputs"]["cache_params"]
+    assert cache["state"] is True and cache["layers"]["recurrent_states"]["0"]["shape"] == ["batch", 8, 8, 8]
+
+
 def test_a_model_that_does_not_generate_is_refused_by_its_cause() -> None:
     with pytest.raises(LoadError, match="generate\\(\\) raised AttributeError: 'BertModel' object has no attribute 'generate'"):
         huggingface_entries.derive({"config": "BertConfig", "architecture": "BertModel", "kwargs": {"num_hidden_layers": 1, "hidden_size": 24}})
