@@ -1,8 +1,8 @@
 """Keep the sizes short that a trace computes from sizes, by replacing long expressions with equal ones.
 
 Padding of TensorFlow's kind makes each size of a layer three times as long as the layer's input, and sympy takes hours after five layers.
-Nearly all sizes in models have the form p*s + m*((s + b)//c) + d. A long expression of one symbol is evaluated at every size of its range;
-where such a form gives the same numbers, it takes the expression's place.
+Nearly all sizes in models have the form p*s + m*((s + b)//c) + d. A long expression of one symbol, or one with a remainder of a negative
+number, is evaluated at every size of its range; where such a form gives the same numbers, it takes the expression's place.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class _Forms:
     found: dict[tuple[sympy.Basic, int, int], sympy.Expr | None] = field(default_factory=dict)
 
     def shorten(self, expr: sympy.Expr, shape_env: Any) -> sympy.Expr:
-        if _count_functions(expr, _LENGTH) < _LENGTH or len(expr.free_symbols) != 1:
+        is_long = _count_functions(expr, _LENGTH) >= _LENGTH or expr.has(functions.PythonMod)  # torch solves no guard with one of those
+        if not is_long or len(expr.free_symbols) != 1:
             return expr
         (symbol,) = expr.free_symbols
         span = shape_env.var_to_range.get(symbol)
