@@ -21,7 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, prefect: dict[str, str]) -> P
     """Where both were run."""
     home = tmp_path_factory.mktemp("sweep")
     (home / "mine.yaml").write_text(SUITE)
-    for words in (["run", "suite=mine.yaml", "output=yaml"], ["multirun", *HYDRA, "output=hydra"]):
+    for words in (["run", "suite=mine.yaml", "output=yaml", "until=mhlo"], ["multirun", *HYDRA, "output=hydra", "until=mhlo"]):
         done = shapeline(prefect, *words, cwd=home)
         assert done.returncode == 0, done.stdout + done.stderr
     return home

@@ -68,8 +68,9 @@ def test_the_command_works_from_an_empty_folder(installed: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_lowers_a_model_to_mhlo_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    run(installed / "shapeline", "run", "model=mlp", cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+def test_it_lowers_a_model_to_mhlo_from_an_empty_folder(installed: Path, tmp_path: Path, prefect: dict[str, str]) -> None:
+    server = {name: prefect[name] for name in ("PREFECT_HOME", "PREFECT_API_URL")}
+    run(installed / "shapeline", "run", "model=mlp", cwd=tmp_path, **server)
     run_folder = tmp_path / "artifacts/runs/latest"
     assert json.loads((run_folder / "report.json").read_text())["as_expected"] is True
     assert "mhlo.dot" in (run_folder / "jobs/mlp--default/05-mhlo.mhlo.mlir").read_text()
