@@ -176,6 +176,8 @@ def iterate(expanded: Any, kind: type = Leaf) -> Iterator[Any]:
 class Tree:
     """The type of a tree as a field of a dataclass. Its values are plain data with `Input`s as leaves."""
 
+    LEAF = Input
+
     @staticmethod
     def read_plain(data: Any) -> Any:
         """Return a tree of plain data, such as JSON, with `Input`s as leaves."""

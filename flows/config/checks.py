@@ -7,9 +7,10 @@ from typing import Any
 
 from flows.config import declarations
 from flows.config.declarations import Options, StageDeclaration, Undeclared
-from flows.config.schema import Keys, Misfit, find_misfits, format_value, split_keys
+from flows.config.schema import split_keys
 from lowering import ladder
 from lowering.errors import Problem, suggest
+from lowering.fitting import Keys, Misfit, find_misfits, format_value
 from lowering.recipe import TARGET
 from lowering.trees import Construction, iterate
 

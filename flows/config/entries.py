@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from flows.config.layers import Layer, merge
-from flows.config.schema import Keys, Misfit, find_misfits
 from flows.config.slugs import NAME, make_name_problem
 from lowering.errors import Problem, suggest
+from lowering.fitting import Keys, Misfit, find_misfits
 from lowering.model import Model
 from lowering.plain import from_plain
 from lowering.trees import Tree

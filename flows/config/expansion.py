@@ -17,9 +17,10 @@ from flows.config.document import ModelConfig
 from flows.config.layers import Layer, Layers, merge
 from flows.config.overrides import LABEL, Override
 from flows.config.request import Request
-from flows.config.schema import Keys, find_misfits, get_field_names, remove_keys, split_keys
+from flows.config.schema import get_field_names, remove_keys, split_keys
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, suggest
+from lowering.fitting import Keys, find_misfits
 from lowering.plain import to_plain
 
 

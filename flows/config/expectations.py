@@ -12,8 +12,8 @@ import yaml
 from flows.config import compose, yaml_files
 from flows.config.compose import Folders
 from flows.config.layers import Layer
-from flows.config.schema import find_misfits
 from lowering.errors import ConfigError, Problem, suggest
+from lowering.fitting import find_misfits
 from lowering.plain import from_plain
 from lowering.record.result import UNSPECIFIED, Expectation
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from flows.config import declarations, expectations
 from flows.config.compose import PIPELINE, Folders, compose_tree
 from flows.config.document import Cluster, Document, ModelConfig
-from flows.config.schema import MANDATORY, is_abstract, is_required
 from flows.config.suite import Suite
+from lowering.fitting import MANDATORY, is_abstract, is_required
 from lowering.model import Model
 from lowering.plain import resolve_type_hints
 from lowering.recipe import TARGET
@@ -85,7 +85,7 @@ def _allow_defaults(record: Schema) -> Schema:
 
 
 def _make(kind: Any) -> Schema:
-    """Return the schema of a type: what `schema.find_misfits` accepts."""
+    """Return the schema of a type: what `fitting.find_misfits` accepts."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return {}

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from flows.config import yaml_files
-from flows.config.schema import Keys, Misfit
 from lowering.errors import Problem
+from lowering.fitting import Keys, Misfit, join_keys
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,6 @@ def nest(keys: Keys, value: Any) -> Any:
     for key in reversed(keys):
         value = {key: value}
     return value
-
-
-def join_keys(keys: Keys) -> str:
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".")
 
 
 def _find_line(file: Path, keys: Keys) -> int:

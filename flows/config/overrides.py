@@ -14,9 +14,9 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 from flows.config import schema
-from flows.config.layers import Layer, Layers, join_keys, nest
-from flows.config.schema import Keys, format_value
+from flows.config.layers import Layer, Layers, nest
 from lowering.errors import Problem, suggest
+from lowering.fitting import Keys, format_value, join_keys
 
 LABEL = "command line"
 

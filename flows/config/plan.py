@@ -15,9 +15,9 @@ from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document,
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
-from flows.config.schema import find_misfits
 from flows.config.suite import Suite
 from lowering.errors import ConfigError, Problem
+from lowering.fitting import find_misfits
 from lowering.plain import from_plain, to_plain
 from lowering.record.result import Expectation
 

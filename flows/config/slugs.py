@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from flows.config.schema import Keys
 from lowering.errors import Problem
+from lowering.fitting import Keys
 
 MOST = 120  # maximum number of characters of a name
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=-]{{0,{MOST - 1}}}")

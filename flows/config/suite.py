@@ -11,9 +11,10 @@ from typing import Any
 
 from flows.config import slugs
 from flows.config.layers import Layers
-from flows.config.schema import Keys, at_least
+from flows.config.schema import at_least
 from flows.config.slugs import NAME, spell
 from lowering.errors import Problem, suggest
+from lowering.fitting import Keys
 
 MAX_JOBS = 20_000
 VARIANT = "variant"  # the key of the variant's name among the values of axes

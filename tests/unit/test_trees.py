@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from flows.config.schema import find_misfits
+from lowering.fitting import find_misfits
 from lowering.model import Model
 from lowering.plain import from_plain, to_plain
 from lowering.trees import Input, Tree

@@ -15,8 +15,8 @@ from flows.__main__ import main
 from flows.config.compose import CONFIGS
 from flows.config.document import ModelConfig
 from flows.config.json_schema import FOLDER, KINDS, make_schemas, name_schema
-from flows.config.schema import find_misfits
 from flows.config.suite import Suite
+from lowering.fitting import find_misfits
 
 SCHEMAS = make_schemas()
 GROUPS = ("model", "suite", "cluster", "stages", "expect")

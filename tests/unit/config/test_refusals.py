@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.config import yaml_files
 from flows.config.plan import plan
-from flows.report.exports import _format_csv_row
+from flows.report.exports import format_csv_row
 from flows.report.terminal import escape
 from lowering.errors import ConfigError
 from lowering.fitting import find_misfit
@@ -61,7 +61,7 @@ def test_what_is_printed_does_not_act_on_a_terminal() -> None:
 
 
 def test_cells_of_csv_are_no_formulas() -> None:
-    assert _format_csv_row(["=1+1", "+a", "-b", "@c", -3, 0.5, None, "a\rb", 'say "x"', "plain"]) == (
+    assert format_csv_row(["=1+1", "+a", "-b", "@c", -3, 0.5, None, "a\rb", 'say "x"', "plain"]) == (
         "'=1+1,'+a,'-b,'@c,-3,0.5,,\"a\rb\",\"say \"\"x\"\"\",plain")
 
 

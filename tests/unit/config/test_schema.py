@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from flows.config.schema import find_misfits, get_field_names, get_inner_type, remove_keys, split_keys
+from flows.config.schema import get_field_names, get_inner_type, remove_keys, split_keys
+from lowering.fitting import find_misfits
 
 
 @dataclass(frozen=True)
