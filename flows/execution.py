@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.config import run as config
 from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.engine import access, attempts, direct, managed, schedule, server, slots
+from flows.engine import access, ahead, attempts, direct, managed, schedule, server, slots
 from flows.engine.dispatch import BATCH
 from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
@@ -19,7 +19,9 @@ from flows.history import publish
 from flows.runs import begin, copies
 from flows.runs.record import Record
 from lowering.errors import ConfigError, InfraError
+from lowering.record.folder import Limits
 from lowering.record.result import JobResult
+from lowering.store import mirror
 from lowering.worker import client
 
 NO = ("", "0", "false", "no", "off")
@@ -60,6 +62,8 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None
     try:
         with progress:
+            if local and not all_held:
+                _start_only(begun, run, held)
             taken = _take(begun, run, held, stop) if told and held and all_held else []
             if told and taken and not begun.unfinished():
                 lost, link = _tell(told, begun, taken)
@@ -84,6 +88,15 @@ def _lower_run(run: Run, stop: Stop) -> Path:
 def _find_held(begun: Record, run: Run) -> list[str]:
     """Return the unfinished jobs that the store seems to have."""
     return attempts.find_held(begun, begun.unfinished(), schedule.estimate_needs(begun), slots.lay_out(run.plan.cluster))
+
+
+def _start_only(begun: Record, run: Run, held: Sequence[str]) -> None:
+    """Start the job that the flow will lower, if it is only one, needs no GPU, which the flow assigns, and has no files at a URL."""
+    todo = [job for job in begun.unfinished() if job not in held]
+    if len(todo) == 1 and not slots.lay_out(run.plan.cluster).has_gpus and mirror.find_url(begun.folder) is None:
+        seconds = begun.data["patience"]["run_seconds"]
+        limits = {**begun.data["limits"], "deadline": time.time() + seconds if seconds else None}
+        ahead.start(begun.job_folder(todo[0]), Limits(**limits))
 
 
 def _take(begun: Record, run: Run, held: Sequence[str], stop: Stop) -> list[JobResult]:

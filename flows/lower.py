@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 from flows.config import run as config
 from flows.config.document import Cluster
 from flows.config.run import Run
-from flows.engine import attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, slots
+from flows.engine import ahead, attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
 from flows.engine.revival import ServerLost
@@ -52,16 +52,17 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
         return Failed(message="not_run: the run was interrupted")
     job = from_plain(Prepared, prepared)
     place = copies.locate_job(job.folder, job.url)
-    if (ended := attempts.load_ended(place)) is not None:
+    early = ahead.is_started(place)
+    if not early and (ended := attempts.load_ended(place)) is not None:
         return Completed(message=f"{ended.outcome}: ended in an earlier attempt")
-    before = JobResult.load(place)
+    before = None if early else JobResult.load(place)
     if changed := attempts.check_job(place, job.digest):
         result = watch.save_lost(place, "error", *changed)
     elif not isinstance(where, Slots) and (found := attempts.check_worker(place, where)):
         result = watch.save_lost(place, InfraError.outcome, *found)
     else:
         with where.take(job.need) if isinstance(where, Slots) else slots.use_assigned() as environment:
-            result = watch.lower(place, Limits(**limits), environment)
+            result = ahead.join(place) or watch.lower(place, Limits(**limits), environment)
     result = attempts.conclude(place, before, result, job.url)
     prefect_artifacts.create_job_page(result)
     said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flows.engine import attempts, schedule
+from flows.engine import ahead, attempts, schedule
 from flows.engine.schedule import Need
 from flows.engine.slots import Slots
 from flows.runs.record import Record
@@ -32,8 +32,9 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
     """
     patience = run.data["patience"]
     needed = schedule.estimate_needs(run)
-    todo = schedule.sort_longest_first(run.unfinished(), needed)
-    held = attempts.find_held(run, todo, needed, here)
+    unfinished = set(run.unfinished())
+    todo = schedule.sort_longest_first([job for job in run.ids if job in unfinished or ahead.is_started(run.job_folder(job))], needed)
+    held = attempts.find_held(run, [job for job in todo if not ahead.is_started(run.job_folder(job))], needed, here)
     batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
                for number, first in enumerate(range(0, len(held), BATCH), 1)]
     submitted, waiting = len(batches), set(held)
