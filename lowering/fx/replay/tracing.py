@@ -57,7 +57,10 @@ class Replay:
 
 @dataclass
 class Family:
-    """What became of the calls of modules that are alike. obstacle: why they are all traced. last: why two calls differed."""
+    """What became of the calls of modules that are alike. obstacle: why they are all traced. last: why two calls differed.
+
+    differing: the attributes that are not equal in all of them, once they were looked at (is_open).
+    """
 
     name: str
     traced: int = 0
@@ -65,6 +68,7 @@ class Family:
     obstacle: str = ""
     last: str = ""
     differing: set[likeness.Attribute] = field(default_factory=set)
+    is_open: bool = False
 
 
 class Replays:
@@ -73,18 +77,25 @@ class Replays:
     def __init__(self, root: nn.Module, mode: Mode):
         self.mode = mode
         self.members: dict[int, list[nn.Module]] = {}
-        kinds = likeness.find_families(root) if mode != "off" else {}
+        self.families: dict[int, Family] = {}
+        kinds = self._find_families(root) if mode != "off" else {}
         modules = {id(module): module for module in root.modules()}
         for module, kind in kinds.items():
             self.members.setdefault(kind, []).append(modules[module])
         self.kinds = kinds
-        self.families: dict[int, Family] = {}
         self.traced: dict[Hashable, list[Occurrence]] = {}
         self.templates: dict[Hashable, Template] = {}
         self.replays: dict[int, Replay] = {}
         self.tracer: Any = None
         self.active: Occurrence | None = None
         self.reading: set[likeness.Attribute] | None = None
+
+    def _find_families(self, root: nn.Module) -> dict[int, int]:
+        try:
+            return likeness.find_families(root)
+        except Exception as error:  # noqa: BLE001 - modules may have anything in place of weights
+            self.families[-1] = Family(type(root).__name__, obstacle=f"its modules cannot be compared: {type(error).__name__}: {error}")
+            return {}
 
     def call(self, tracer: Any, original: Callable[..., Any], module: nn.Module, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Trace a call of a module, or replay it."""
@@ -96,22 +107,13 @@ class Replays:
         kind = self.kinds.get(id(base))
         if kind is None or self.reading is not None or self.tracer is not tracer:
             return trace()
-        if kind not in self.families:
-            self.families[kind] = self._open(kind)
-        family = self.families[kind]
-        if family.obstacle:
+        family = self.families.setdefault(kind, Family(type(base).__name__))
+        found = self._look_up(kind, family, base, module, args, kwargs) if not family.obstacle else None
+        if found is None:
             family.traced += 1
             return trace()
-        try:
-            given = read_arguments(base, args, kwargs)
-            path = tracer.path_of_module(module)
-        except (Refused, NameError) as refused:
-            family.obstacle = str(refused)
-            family.traced += 1
-            return trace()
-        key = kind, given.key
-        template = self._find_template(key, family)
-        if template is not None and self._is_like(template, base, family):
+        key, given, path, template = found
+        if template is not None:
             if self.mode == "auto":
                 return self._replay(template, given, path, family)
             made, result = self._record(base, path, given, args, kwargs, trace, family)
@@ -127,14 +129,35 @@ class Replays:
             family.obstacle = FEW
         return result
 
-    def _open(self, kind: int) -> Family:
+    def _look_up(
+        self, kind: int, family: Family, base: nn.Module, module: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[Hashable, Given, str, Template | None] | None:
+        """Return the kind of a call, what it is given, the path of its module, and the template that it is a copy of, if there is one.
+
+        None: calls of the family are not replayed, because they cannot be compared.
+        """
+        try:
+            if not family.is_open:
+                self._open(kind, family)
+            given, path = read_arguments(base, args, kwargs), str(self.tracer.path_of_module(module))
+            template = self._find_template((kind, given.key), family)
+            if template is not None and not self._is_like(template, base, family):
+                template = None
+        except (Refused, NameError) as refused:
+            family.obstacle = str(refused)
+            return None
+        except Exception as error:  # noqa: BLE001 - attributes may be objects of any kind, and a model need not be comparable
+            family.obstacle = f"the calls cannot be compared: {type(error).__name__}: {error}"
+            return None
+        return (kind, given.key), given, path, template
+
+    def _open(self, kind: int, family: Family) -> None:
         """Look at all members of a family: what differs between them must not be read by their forward."""
         first, *others = self.members[kind]
-        family = Family(type(first).__name__)
         family.obstacle = likeness.find_obstacle(first)
         for other in others:
             family.differing |= set(likeness.find_differences(first, other))
-        return family
+        family.is_open = True
 
     def _find_template(self, key: Hashable, family: Family) -> Template | None:
         """Return the template of a kind of call, once two traced calls agree."""

@@ -202,3 +202,21 @@ def test_modules_of_other_kinds_are_like_no_others() -> None:
     kinds = likeness.find_families(odd)
     assert {type(module) for module in odd.modules() if id(module) in kinds} == {nn.ModuleList}  # the empty ones
     assert not any(id(group) in kinds for group in odd)
+
+
+class Odd:
+    """An object that cannot be compared."""
+
+    @property
+    def __dict__(self) -> Any:
+        raise ZeroDivisionError
+
+
+def test_modules_that_cannot_be_compared_are_traced() -> None:
+    module = Stack(3)
+    for block in module.blocks:
+        block.odd = Odd()
+    copied, replays = export(module)
+    assert "cannot be compared: ZeroDivisionError" in family(replays).obstacle and family(replays).traced == 3
+    x = torch.rand(2, 3, 8)
+    torch.testing.assert_close(copied.module()(x), module(x))
