@@ -26,7 +26,7 @@ from benchmarks.lowering import MAIN, encoder, median, take, versions
 from flows.config.plan import plan
 from lowering import files
 
-DEPTHS, QUICK_DEPTHS = (4, 8, 16, 32, 64, 96), (2, 4, 8)
+DEPTHS, QUICK_DEPTHS = (4, 8, 16, 32, 64, 96, 160), (2, 4, 8)
 WIDTHS = (64, 1024, 1 << 20)  # upper ends of a range that begins at 1
 SYMBOLS = (1, 2, 4, 8, 16)
 WIDTH = 64  # of the encoder: small, because the cost of weights is not measured here
