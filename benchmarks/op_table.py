@@ -77,6 +77,7 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
         "```",
         "",
         "`ok`: compared with eager at other shapes. `not_compared`: at MHLO, but uninitialized memory, or no other shape fits the sample's constants.",
+        "`capacity`: how it ends with `stages.export.data_sizes=capacity`, where data decide a size and the trial is refused without.",
         "`static`: every dim became an int in the export. `not_exported`: torch.export itself refuses. `load_error`: eager does not run the sample here.",
         "",
         "## Refused, by op that has no lowering",
@@ -87,8 +88,8 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
         "",
         f"## Every {subject.unit}",
         "",
-        f"| {subject.unit} | " + " | ".join(sorted({trial.dtype for trial in trials})) + " | dims that became static | what is missing or wrong |",
-        "|---|" + "---|" * (len({trial.dtype for trial in trials}) + 2),
+        f"| {subject.unit} | " + " | ".join(sorted({trial.dtype for trial in trials})) + " | capacity | dims that became static | what is missing or wrong |",
+        "|---|" + "---|" * (len({trial.dtype for trial in trials}) + 3),
         *_rows(trials),
     ]
     return "\n".join(parts) + "\n"
@@ -114,7 +115,8 @@ def _rows(trials: Sequence[Trial]) -> list[str]:
         ends = [_end(found.get(dtype)) for dtype in dtypes]
         static = ", ".join(dict.fromkeys(dim for trial in found.values() for dim in trial.static))
         said = "; ".join(dict.fromkeys(_cause(trial.problems[0]) for trial in found.values() if trial.problems))
-        lines.append(f"| {op} | {' | '.join(ends)} | {_cell(static)} | {_cell(said)} |")
+        capacity = ", ".join(dict.fromkeys(trial.capacity for trial in found.values() if trial.capacity))
+        lines.append(f"| {op} | {' | '.join(ends)} | {_cell(capacity)} | {_cell(static)} | {_cell(said)} |")
     return lines
 
 

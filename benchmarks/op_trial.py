@@ -14,7 +14,7 @@ from lowering.eager.module import run_eager
 from lowering.errors import LoadError, ShapelineError, StageFailed, Unsupported
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import distribution, runner
+from lowering.numerics import counted, distribution, runner
 from lowering.numerics.ancestry import makings
 from lowering.numerics.bench import Bench, Reference, drawn
 from lowering.record.failure import classify
@@ -34,6 +34,7 @@ STAGES = {"torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo"
 OUTCOMES = ("ok", "not_compared", "unsupported", "mismatch", "error", "crash", "timeout", "not_exported", "static", "load_error", "no_sample")
 
 _POINTS = 2
+_DECLARED = 64  # the capacity of a size without a bound of its own
 _DRAWN = 40
 # Ops whose results are whatever the memory holds.
 UNINITIALIZED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided")
@@ -43,7 +44,8 @@ UNINITIALIZED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_
 class Trial:
     """How far one sample came. stage: the last that began (`verify` after mhlo); dynamic, static: the dims that stayed, and became ints.
 
-    problems: the full inventory; points: the shape points compared; seconds: of the whole trial.
+    problems: the full inventory; points: the shape points compared; seconds: of the whole trial. capacity: how a trial ends with
+    `data_sizes=capacity`, of one that is refused while data decide a size of it.
     """
 
     op: str
@@ -56,6 +58,7 @@ class Trial:
     problems: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
     seconds: float = 0.0
+    capacity: str = ""
 
     @property
     def reached(self) -> bool:
@@ -90,11 +93,23 @@ class _Progress:
 
 def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
     """The trial of one sample; whatever an op does in Python is data here. `tell` hears of each stage before it begins."""
+    trial = _attempt(sample, tell, Export(explain=False))
+    if trial.outcome not in ("unsupported", "not_exported") or not counted.decides_sizes(lambda given: sample.module(**given), sample.tensors):
+        return trial
+    padded = _attempt(sample, tell, Export(explain=False, data_sizes="capacity"))
+    if any("no known bound" in problem for problem in padded.problems):
+        bounded = replace(sample)
+        object.__setattr__(bounded, "model", replace(sample.model, capacities={f"u{number}": _DECLARED for number in range(16)}))
+        padded = _attempt(bounded, tell, Export(explain=False, data_sizes="capacity"))
+    return replace(trial, capacity=padded.outcome if padded.reached else f"{padded.outcome} ({padded.stage})")
+
+
+def _attempt(sample: Sample, tell: Callable[[str], None], export: Export) -> Trial:
     start, progress = time.perf_counter(), _Progress(tell)
     progress.begin("export")
     trial = Trial(sample.op, sample.dtype, "ok", "", str(sample))
     try:
-        outcome, problems = _lowered(sample, progress)
+        outcome, problems = _lowered(sample, progress, export)
     except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
         outcome, found = classify(error)
         problems = tuple(map(str, found))
@@ -104,10 +119,10 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
                    static=progress.static, points=tuple(progress.points), seconds=time.perf_counter() - start)  # fmt: skip
 
 
-def _lowered(sample: Sample, progress: _Progress) -> tuple[str, tuple[str, ...]]:
+def _lowered(sample: Sample, progress: _Progress, export: Export) -> tuple[str, tuple[str, ...]]:
     built = Built(sample.model, sample.module)
     run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
-    program = Export(explain=False).export(built, sample.tensors, Silent())
+    program = export.export(built, sample.tensors, Silent())
     assert program.signature is not None
     progress.dynamic, progress.static = _dims(sample, program.signature)
     if not progress.dynamic:

@@ -19,7 +19,7 @@ class MaskedPooler(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         chosen = self.project(self.table(ids))[mask]
-        return {"mean": chosen.mean(0), "deviation": chosen.std(0), "weights": chosen.sum(-1).softmax(0)}
+        return {"mean": chosen.mean(0), "deviation": chosen.std(0, correction=0), "weights": chosen.sum(-1).softmax(0)}
 
 
 class TopPSampler(nn.Module):

@@ -56,10 +56,20 @@ _register(["sum.default", "sum.dim_IntList", "nansum", "count_nonzero"], lambda 
 _register(["prod.default", "prod.dim_int"], lambda dtype: 1)
 _register(["any.default", "any.dim", "any.dims"], lambda dtype: 0)
 _register(["all.default", "all.dim", "all.dims"], lambda dtype: 1)
-_register(["amax", "max.default", "max.dim", "argmax"], lowest, is_total=False)
-_register(["amin", "min.default", "min.dim", "argmin"], highest, is_total=False)
+_register(["amax", "max.default", "max.dim"], lowest, is_total=False)
+_register(["amin", "min.default", "min.dim"], highest, is_total=False)
 _register(["logsumexp.default"], lambda dtype: -math.inf)
 _register(["softmax.int", "_softmax", "log_softmax.int", "_log_softmax"], lambda dtype: -math.inf)
+
+
+@ROWS.of("argmax", "argmin")
+def _argmax(call: Call, tensor: Counted, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    if dim is None and tensor.counted != (0,):
+        raise NoRule("numbers elements in order of a tensor whose inner dim is padded")
+    positions = _positions(tensor, dim)
+    _need_elements(call, tensor, positions)
+    outside = (lowest if call.op is torch.ops.aten.argmax.default else highest)(tensor.data.dtype)
+    return call.op(tensor.filled(outside, *positions), dim, keepdim)  # type: ignore[no-any-return]
 
 
 @ROWS.of("aminmax")

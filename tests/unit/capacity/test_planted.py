@@ -10,11 +10,12 @@ import torch
 
 from lowering import pipeline
 from lowering.custom import libraries
+from lowering.eager import inputs
 from lowering.errors import Refused, Unsupported
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Library, Model, Symbol
-from lowering.numerics import artifact
+from lowering.numerics import artifact, special_values
 from lowering.numerics.runner import Eager, runner
 from lowering.numerics.xla import Xla
 from lowering.stage import Silent
@@ -99,6 +100,16 @@ def test_an_op_without_a_rule_is_refused_by_name_and_line() -> None:
     assert "linalg_inv" in problem.place and f"{Path(__file__).name}:" in problem.place and "count" in problem.cause
 
 
+class Inner(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.T[:, x[:, 0] > 0].argmax()
+
+
+def test_the_flat_number_of_an_element_is_refused_where_an_inner_dim_is_padded() -> None:
+    with pytest.raises(Unsupported, match=r"argmax.*inner dim is padded"):
+        exported(Inner)
+
+
 class Bounded(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[x > 0]
@@ -171,3 +182,12 @@ class Length(torch.nn.Module):
 def test_len_is_the_count() -> None:
     x = torch.randn(5, 4)
     torch.testing.assert_close(runner(exported(Length), Xla())({"x": x})[0], x[x > 0].mean())
+
+
+@pytest.mark.parametrize(("word", "share"), [("none", 0.0), ("one", None), ("all", 1.0)])
+def test_values_for_the_data_axis_select_no_one_and_every_element(word: str, share: float | None) -> None:
+    declared = model(Selected, {"x": INPUTS["x"], "mask": INPUTS["mask"], "score": Input("float32", ("batch",), {"uniform": [0, 1]})})
+    made = inputs.make(declared, {"batch": 6})
+    ((_, changed),) = special_values.sets(declared, made, (word,))
+    selected = [changed["mask"], changed["x"] > 0, changed["score"] > 0.5]
+    assert [int(mask.sum()) for mask in selected] == [1 if share is None else int(share * mask.numel()) for mask in selected]
