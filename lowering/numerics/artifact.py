@@ -61,13 +61,13 @@ def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK
 
 
 def weights_store(folder: Path) -> Path:
-    """Where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
+    """Return where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
     runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
     return runs.parent / "store" / "weights" if runs else folder / "weights"
 
 
 def _structure(program: Program) -> Any:
-    """The output pytree with the names of the results at its leaves; None when the program did not come from torch.export."""
+    """Return the output pytree with the names of the results at its leaves. None if the program did not come from torch.export."""
     exported = program.at(Level.EXPORTED)
     if exported is None:
         return None
@@ -75,7 +75,7 @@ def _structure(program: Program) -> Any:
 
 
 def _describe_inputs(program: Program) -> Any:
-    """The arguments of forward by name, with the names of the program's inputs at the leaves and null for constants."""
+    """Return the arguments of forward by name, with the names of the program's inputs at the leaves and null for constants."""
     exported = program.at(Level.EXPORTED)
     if exported is None or program.signature is None:
         return None
@@ -117,7 +117,7 @@ class Artifact:
 
     @staticmethod
     def load(folder: Path, trusted: bool = False, tell: Callable[[str], None] = lambda line: None) -> Artifact:
-        """The artifact in a job's folder; InfraError when a file is missing, broken, or not the one that was written.
+        """Load the artifact in a job's folder. Raises InfraError if a file is missing, broken, or not the one that was written.
 
         Untrusted when the model has op libraries, and this user made no such job. trusted: load them all the same, after a line of `tell`
         for each.
@@ -238,7 +238,7 @@ def is_own_job(folder: Path, model: Model) -> bool:
 
 
 def _is_own(folder: Path, model: Any) -> bool:
-    """Whether the job in `folder` is this user's and has that model: the artifact may have come from the store of somebody else."""
+    """Return whether the job in `folder` is this user's and has that model: the artifact may have come from the store of somebody else."""
     try:
         job = files.read(folder / JOB)
     except (OSError, ValueError):

@@ -75,7 +75,7 @@ def _told(branch: Branch, consequence: str) -> str:
 
 
 def _wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], bool], model: Model) -> Iterator[Branch]:
-    """The branches at whose other sizes the program does not agree with the module, each point looked at once."""
+    """Return the branches at whose other sizes the program does not agree with the module, each point looked at once."""
     judged: dict[tuple[tuple[str, int], ...], bool] = {}
     for branch in branches:
         point = tuple(sorted(branch.fails_at.items()))
@@ -86,7 +86,7 @@ def _wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], boo
 
 
 def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn.Module, model: Model) -> bool:
-    """Whether both compute the same at `sizes`, or the module does not run there; a program that raises does not agree."""
+    """Return whether both compute the same at `sizes`, or the module does not run there; a program that raises does not agree."""
     given = inputs.make(model, sizes, model.seed)
     try:
         with restore_buffers(module), _seeded(model):

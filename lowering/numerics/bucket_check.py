@@ -119,7 +119,7 @@ def _smallest(dispatch: Dispatch, bucket: Bucket, bench: Bench) -> dict[str, int
 
 
 def _middles(bench: Bench, sizes: Sizes, smallest: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Sizes half-way between the smallest and the bucket's, all symbols together."""
+    """Return sizes half-way between the smallest and the bucket's, all symbols together."""
     found = dict(sizes)
     for name, low in smallest.items():
         step = bench.space.symbols[name].multiple_of

@@ -56,7 +56,7 @@ class Comparison:
 
 def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: torch.Tensor,
                  narrowest: torch.dtype | None = None) -> Tolerance:
-    """The override for the dtype, as it stands.
+    """Return the override for the dtype, as it stands.
 
     Else that of the dtype that decides (see `deciding`), its default scaled to the size of `want`.
     """
@@ -74,14 +74,14 @@ def deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
 
 
 def weakened(overrides: Mapping[str, Tolerance]) -> dict[str, str]:
-    """The overrides that allow more than the default of their dtype, each with its reason."""
+    """Return the overrides that allow more than the default of their dtype, each with its reason."""
     defaults = {word: TOLERANCES.get(word, EXACT) for word in overrides}
     return {word: tolerance.reason for word, tolerance in overrides.items()
             if tolerance.atol > defaults[word].atol or tolerance.rtol > defaults[word].rtol}
 
 
 def precision(dtype: torch.dtype) -> float:
-    """The rounding step of a floating or complex dtype at 1."""
+    """Return the rounding step of a floating or complex dtype at 1."""
     return torch.finfo(dtype).eps
 
 
@@ -101,7 +101,7 @@ def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
 
 
 def _median(tensor: torch.Tensor) -> float:
-    """The median size of the elements that are finite and not 0, of some elements at equal distances; 0 when there is none."""
+    """Return the median size of the elements that are finite and not 0, of some elements at equal distances; 0 when there is none."""
     flat = tensor.detach().abs().reshape(-1)
     flat = flat[:: -(-flat.numel() // _SAMPLED)].to("cpu", torch.float64)
     sizes = flat[torch.isfinite(flat) & (flat > 0)]
@@ -109,7 +109,7 @@ def _median(tensor: torch.Tensor) -> float:
 
 
 def are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors of one dtype have equal elements, where NaN equals NaN."""
+    """Return whether two tensors of one dtype have equal elements, where NaN equals NaN."""
     return torch.equal(torch.nan_to_num(widen(one)), torch.nan_to_num(widen(other)))
 
 
@@ -162,7 +162,7 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
 
 
 def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:
-    """Whether no element of `got` is further from `reference` (computed in float64) than twice what the same element of `want` is.
+    """Return whether no element of `got` is further from `reference` (computed in float64) than twice what the same element of `want` is.
 
     spread: how far honest rounding takes each element, if that is known; it is allowed too. No element makes room for another.
     """
@@ -176,7 +176,7 @@ def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, sprea
 
 
 def similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:
-    """Whether `got` is no further from `want` than twice what `near` is, at worst and in the mean over all elements."""
+    """Return whether `got` is no further from `want` than twice what `near` is, at worst and in the mean over all elements."""
     errors = [[0.0, 0.0], [0.0, 0.0]]
     for exact, *parts in _chunks(want, got, near):
         for error, part in zip(errors, parts, strict=True):

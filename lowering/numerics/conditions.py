@@ -46,7 +46,7 @@ class Conditions:
 
     @staticmethod
     def of(module: str | bytes, signature: Signature) -> Conditions:
-        """The conditions of a StableHLO or MHLO module (text or bytecode, entry `@main`)."""
+        """Return the conditions of a StableHLO or MHLO module (text or bytecode, entry `@main`)."""
         with xla.context():
             parsed = xla.parse(module)  # its ops live no longer than it does
             main = mlir.find_main(parsed.body.operations)
@@ -92,7 +92,7 @@ class Conditions:
 
 
 def _read(op: Any, positions: Mapping[Any, int], signature: Signature) -> _Step | None:
-    """The step that an op is; None if it is none, or computes with more than sizes and constants."""
+    """Return the step that an op is; None if it is none, or computes with more than sizes and constants."""
     if len(op.results) != 1 or not op.name.startswith("stablehlo.") or (element := scalars.element_of(op.results[0])) is None:
         return None
     name = op.name.removeprefix("stablehlo.")
@@ -121,7 +121,7 @@ def _freeze(step: _Step) -> _Step:
 
 
 def _is_used(op: Any) -> bool:
-    """Whether more than assertions use an op's result."""
+    """Return whether more than assertions use an op's result."""
     return any(not _asserts(use.owner) for use in op.results[0].uses)
 
 
@@ -134,7 +134,7 @@ def _asserts(op: Any) -> bool:
 
 
 def _text(steps: Sequence[_Step], position: int) -> str:
-    """A condition in terms of the symbols; empty where sizes have no part in it."""
+    """Return a condition in terms of the symbols; empty where sizes have no part in it."""
     step = steps[position]
     if not any(_depends(steps, operand) for operand in step.operands):
         return ""
@@ -159,7 +159,7 @@ def _spell(steps: Sequence[_Step], position: int, depth: int) -> str:
 
 
 def texts(found: Mapping[str, bool]) -> Iterator[str]:
-    """The names of the classes that the sizes of `found` belong to: how each condition is decided, and each two of the first."""
+    """Return the names of the classes that the sizes of `found` belong to: how each condition is decided, and each two of the first."""
     words = [f"{text} {'holds' if holds else 'fails'}" for text, holds in found.items()]
     yield from (PREFIX + word for word in words)
     yield from (f"{PREFIX}{one}, {other}" for one, other in itertools.combinations(words[:_PAIRED], 2))

@@ -31,7 +31,7 @@ class Classes:
     conditions: Conditions = field(default_factory=Conditions)
 
     def of(self, sizes: Sizes) -> dict[str, int]:
-        """The classes that `sizes` belong to, each with its worth.
+        """Return the classes that `sizes` belong to, each with its worth.
 
         Of a symbol: 0, 1, 2, max, max - 1 (one multiple below) and the traced size. Of two: both equal, both at their largest, one at its
         least and the other larger, one at its least and the other at its largest. Of the program: how each condition on sizes is decided.
@@ -53,7 +53,7 @@ class Classes:
         return found | dict.fromkeys(conditions.texts(self.conditions.at(sizes)), _WORTH["condition"])
 
     def candidates(self, admits: Callable[[Sizes], bool], seed: int) -> list[dict[str, int]]:
-        """Sizes that together belong to every class that is likely to have any, as far as `admits` takes them."""
+        """Return sizes that together belong to every class that is likely to have any, as far as `admits` takes them."""
         values = {name: sorted(set(self._values(name, symbol))) for name, symbol in self.symbols.items()}
         shared = set.intersection(*map(set, values.values())) if values else set()
         if len(self.symbols) > 1 and not shared:  # sizes that two symbols can share
@@ -87,7 +87,7 @@ class Classes:
             yield candidates[best], fresh
 
     def missing(self, tried: Sequence[Sizes], admits: Callable[[Sizes], bool]) -> list[str]:
-        """The classes that the ranges hold and none of `tried` belongs to."""
+        """Return the classes that the ranges hold and none of `tried` belongs to."""
         there = {name for sizes in self.candidates(admits, 0) for name in self.of(sizes)}
         return sorted(there.difference(*map(self.of, tried)))
 

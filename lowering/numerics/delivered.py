@@ -49,14 +49,14 @@ def check(folder: Path) -> None:
 
 
 def choose(folder: Path) -> Mapping[str, int] | None:
-    """The sizes of the recorded point with the fewest elements, without sizes of 1 where there is such a point."""
+    """Return the sizes of the recorded point with the fewest elements, without sizes of 1 where there is such a point."""
     kept = [point["sizes"] for record in sorted(folder.glob("*-verify.json")) for point in files.read(record)["kept"]]
     wide = [sizes for sizes in kept if min(sizes.values(), default=2) >= 2] or kept
     return min(wide, key=lambda sizes: sum(sizes.values()), default=None)
 
 
 def _accepts(found: Comparison, output: str, record: Mapping[str, Any]) -> bool:
-    """Whether a result agrees, or differs where verify's own did and rounding or equal elements explained it."""
+    """Return whether a result agrees, or differs where verify's own did and rounding or equal elements explained it."""
     levels = [level for point in record["points"] for level in point["levels"].values()]
     explained = [level["outputs"][output]["max_abs"] for level in levels if level["outputs"].get(output, {}).get("detail")]
     return found.agrees or (found.wrong == "values" and found.max_abs <= 2 * max(explained, default=0.0))
@@ -73,7 +73,7 @@ def _runs(folder: Path, packaged: Artifact, point: Recorded) -> Iterator[tuple[s
 
 
 def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The results of a TorchScript file by name."""
+    """Return the results of a TorchScript file by name."""
     values = with_numbers(signature, [given[argument.name].clone() if argument.kind == "input" else torch.empty(0)
                                       for argument in signature.arguments])
     inputs = [value for argument, value in zip(signature.arguments, values, strict=True) if argument.kind == "input"]

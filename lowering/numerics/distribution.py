@@ -49,7 +49,7 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
 
 
 def _matrix(runs: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A row for each run, a column for each element looked at."""
+    """Return a row for each run, a column for each element looked at."""
     flat = torch.stack([(torch.view_as_real(run) if run.is_complex() else run).reshape(-1).to(torch.float64) for run in runs])
     return flat[:, :: -(-flat.shape[1] // _ELEMENTS)]
 
@@ -64,7 +64,7 @@ def _features(runs: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
 
 
 def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
-    """Whether the first `count` rows lie further from the others than any two groups do that the rows are dealt to at random."""
+    """Return whether the first `count` rows lie further from the others than any two groups do that the rows are dealt to at random."""
     centred = features - features.mean(0)
     size = centred.square().mean(0).sqrt()
     centred = centred[:, size > 0] / size[size > 0]
@@ -76,7 +76,7 @@ def _differs(features: torch.Tensor, count: int, seed: int) -> bool:
 
 @cache
 def _dealt(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights whose product with the rows is the difference of the means of two groups: the first `count` and the others.
+    """Return the weights whose product with the rows is the difference of the means of two groups: the first `count` and the others.
 
     Dealt at random.
     """

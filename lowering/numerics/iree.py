@@ -30,7 +30,7 @@ _OPERATORS = {f"torch.aten.__{word}__.Tensor": f"torch.aten.bitwise_{word}.Tenso
 
 @cache
 def available() -> bool:
-    """Whether both of IREE's packages are installed."""
+    """Return whether both of IREE's packages are installed."""
     try:
         return all(importlib.util.find_spec(name) is not None for name in ("iree.compiler", "iree.runtime"))
     except ModuleNotFoundError:
@@ -74,7 +74,7 @@ class Iree:
                 self._held[id(tensor)] = (tensor, self._put(tensor))
 
     def run(self, arguments: Sequence[torch.Tensor | int]) -> tuple[torch.Tensor, ...]:
-        """The results at the arguments' shapes; StageFailed when IREE fails at run time."""
+        """Return the results at the arguments' shapes. Raises StageFailed if IREE fails at run time."""
         given = [argument if isinstance(argument, int) else self._held[id(argument)][1] if id(argument) in self._held
                  else self._put(argument)
                  for argument in arguments]

@@ -79,7 +79,7 @@ class Space:
         return Space(model, symbols, example, flexible, signature)
 
     def classes(self) -> Classes:
-        """The classes of sizes of this space."""
+        """Return the classes of sizes of this space."""
         return Classes(self.symbols, self.example, self.box(1.0), self.conditions)
 
     def arguments(self, sizes: Sizes) -> dict[str, int]:
@@ -88,14 +88,14 @@ class Space:
         return given | {place: sizes_at.evaluate(dim, sizes) for place, dim in self.flexible.items()}
 
     def admits(self, sizes: Sizes) -> bool:
-        """Whether every size is in its range, every dim is 0 or more, and every guard that can be evaluated holds."""
+        """Return whether every size is in its range, every dim is 0 or more, and every guard that can be evaluated holds."""
         if not all(symbol.admits(sizes[name]) for name, symbol in self.symbols.items()):
             return False
         declared = (dim for value in self.model.leaves.values() for dim in value.dims() if isinstance(dim, Affine))
         return all(dim.at(sizes) >= 0 for dim in declared) and not self.broken_guard(sizes)
 
     def broken_guard(self, sizes: Sizes) -> str:
-        """The first of the program's guards that does not hold at `sizes`; empty where all hold that can be evaluated."""
+        """Return the first of the program's guards that does not hold at `sizes`; empty where all hold that can be evaluated."""
         return next((guard for guard in self.signature.guards if not _holds(guard, sizes)), "")
 
     def elements(self, sizes: Sizes) -> int:
@@ -133,7 +133,7 @@ class Budget:
 
 
 def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Callable[[Sizes], float] | None = None) -> list[Point]:
-    """At least `count` points where the range has as many: lower corner, upper corner, one off every multiple, edges, mixed, random ones.
+    """Return `count` points or more where the range has them: lower corner, upper corner, one off every multiple, edges, mixed, random.
 
     The corners have no symbol at its traced size where the range allows another. Mixed points combine the classes of sizes that no other
     point has (see `corners`); some more than `count` are taken as long as each shows another way of a condition on sizes. The upper corner
@@ -172,12 +172,12 @@ def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Cal
 
 
 def not_tried(space: Space, tried: Sequence[Point]) -> list[str]:
-    """The classes of sizes (see `corners`) that the ranges hold and none of `tried` belongs to."""
+    """Return the classes of sizes (see `corners`) that the ranges hold and none of `tried` belongs to."""
     return space.classes().missing([point.sizes for point in tried], space.admits) if space.symbols else []
 
 
 def are_all(space: Space, tried: Sequence[Point]) -> bool:
-    """Whether the ranges hold no other sizes than those of `tried`."""
+    """Return whether the ranges hold no other sizes than those of `tried`."""
     if not space.symbols:
         return True
     known = {tuple(sorted(point.sizes.items())) for point in tried}
@@ -191,7 +191,7 @@ def _combinations(space: Space) -> int:
 
 
 def _whole(space: Space) -> Iterator[dict[str, int]]:
-    """All sizes of a range that has few; of a larger one none."""
+    """Return all sizes of a range that has few; of a larger one none."""
     if _combinations(space) <= _ENUMERATED:
         ranges = [range(symbol.smallest, largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
         yield from (dict(zip(space.symbols, chosen, strict=True)) for chosen in itertools.product(*ranges))
@@ -215,7 +215,7 @@ def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
 
 
 def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | None) -> Point:
-    """The largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
+    """Return the largest corner within the budgets, found by doubling from the traced sizes so that nothing far too large is ever run."""
     top = _away(space, space.box(1.0))
     low, high = 0.0, 1.0
     if space.elements(top) > budget.elements:

@@ -143,7 +143,7 @@ class _Search:
         return _moved(found, side, good)
 
     def edges(self, found: Symbol) -> Iterator[tuple[str, Attempt]]:
-        """The failures that bound `found`."""
+        """Return the failures that bound `found`."""
         for side, other, step in (("max", "min", found.multiple_of), ("min", "max", -found.multiple_of)):
             for tried in self.tried.values():
                 one = tried.symbol
@@ -163,7 +163,7 @@ def _size(symbol: Symbol, side: str) -> int:
 
 
 def _between(good: int, bad: int, step: int) -> int:
-    """A size between two that are further apart than a step: of their order of magnitude first, as large sizes cost most."""
+    """Return a size between two that are further apart than a step: of their order of magnitude first, as large sizes cost most."""
     apart = abs(bad - good) // abs(step)
     middle = math.isqrt(good * bad) if good and bad > 4 * good else (good + bad) // 2
     return good + step * min(max(abs(middle - good) // abs(step), 1), apart - 1)
@@ -174,7 +174,7 @@ def _moved(symbol: Symbol, side: str, size: int) -> Symbol:
 
 
 def _within(hint: Symbol, current: Symbol) -> Symbol:
-    """The part of `current` that `hint` allows."""
+    """Return the part of `current` that `hint` allows."""
     top = [size for size in (hint.max, current.max) if size is not None]
     return Symbol(max(hint.min, current.min), min(top), max(hint.multiple_of, current.multiple_of))
 

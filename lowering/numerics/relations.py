@@ -67,7 +67,7 @@ def ask(program: Program, space: Space, assertions: Assertions) -> Answers:
 
 
 def breaches(space: Space) -> Iterator[Breach]:
-    """Every relation that the model declares or the exported program needs, broken alone where that is possible."""
+    """Return every relation that the model declares or the exported program needs, broken alone where that is possible."""
     for why, sizes in outside(space):
         yield Breach(why, inputs.compute_shapes(space.model, space.arguments(sizes)), sizes)
     yield from _unequal(space)
@@ -92,13 +92,13 @@ def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
 
 
 def _between(symbol: Symbol, example: int) -> int | None:
-    """A size inside the range that is no multiple."""
+    """Return a size inside the range that is no multiple."""
     near = (example + 1, example - 1)
     return next((size for size in near if size >= symbol.min and (symbol.max is None or size <= symbol.max)), None)
 
 
 def _unequal(space: Space) -> Iterator[Breach]:
-    """Each dim of a symbol at another size than the first dim of that symbol, which tells its size."""
+    """Return each dim of a symbol at another size than the first dim of that symbol, which tells its size."""
     shapes = inputs.compute_shapes(space.model, space.arguments(space.example))
     told: set[str] = set()
     for argument in space.signature.inputs:

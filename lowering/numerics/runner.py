@@ -33,12 +33,12 @@ _SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
 
 
 def results_of(signature: Signature) -> tuple[Result, ...]:
-    """The results that callers see of those that a program computes; constants (None, ints) are in the signature alone."""
+    """Return the results that callers see of those that a program computes; constants (None, ints) are in the signature alone."""
     return signature.returned
 
 
 def label_of(result: Result) -> str:
-    """A result's name among those of all kinds: `logits`, `buffer_mutation/steps`, `grad.up.weight`."""
+    """Return a result's name among those of all kinds: `logits`, `buffer_mutation/steps`, `grad.up.weight`."""
     return result.name if result.kind in ("output", "gradient") else f"{result.kind}/{result.name}"
 
 
@@ -100,7 +100,7 @@ def with_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[A
 
 
 def known_values(signature: Signature, values: Sequence[torch.Tensor]) -> dict[int, int]:
-    """The ints among the arguments, by position: sizes depend on them, and XLA compiles for sizes."""
+    """Return the ints among the arguments, by position: sizes depend on them, and XLA compiles for sizes."""
     return {position: int(values[position]) for position, argument in enumerate(signature.arguments) if argument.value is not None}
 
 
@@ -198,11 +198,11 @@ class Eager:
         return self._copied()
 
     def _copied(self) -> Eager:
-        """The same in float64, on a widened copy of the module."""
+        """Return the same in float64, on a widened copy of the module."""
         return _Double(self.model, duplicates.duplicate(self.module, self.model).double(), self.signature)
 
     def nearby(self, seed: int) -> Eager:
-        """The same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""
+        """Return the same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""
         module, generator = duplicates.duplicate(self.module, self.model), torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in module.parameters():

@@ -45,7 +45,7 @@ def _is_missed(op: Any) -> bool:
 
 
 def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
-    """The number that an op gives; None where its operands do not tell, or it is no op on 0-d tensors."""
+    """Return the number that an op gives; None where its operands do not tell, or it is no op on 0-d tensors."""
     if len(op.results) != 1 or not op.name.startswith("stablehlo."):
         return None
     name = op.name.removeprefix("stablehlo.")
@@ -68,7 +68,7 @@ def direction_of(op: Any) -> str:
 
 
 def apply(name: str, direction: str, element: str, operands: list[Any]) -> Number | None:
-    """The result of an op on numbers, as the element type holds it; None where it has none."""
+    """Return the result of an op on numbers, as the element type holds it; None where it has none."""
     try:
         return _wrapped(_compute(name, direction, element, operands), element)
     except (ArithmeticError, ValueError):
@@ -100,7 +100,7 @@ def _wrapped(value: Any, element: str) -> Number | None:
 
 
 def element_of(value: Any) -> str | None:
-    """The element type of a 0-d tensor that is computed here."""
+    """Return the element type of a 0-d tensor that is computed here."""
     text = str(value.type)
     return text[len("tensor<"):-1] if text in ("tensor<f64>", "tensor<i64>", "tensor<i32>", "tensor<i1>") else None
 

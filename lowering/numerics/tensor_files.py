@@ -22,7 +22,7 @@ def write(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def read(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with `prefix`, in the dtypes that they were written from."""
+    """Load the tensors whose names begin with `prefix`, in the dtypes that they were written from."""
     found = {}
     with safe_open(path, framework="pt") as file:
         pairs = file.metadata() or {}

@@ -33,7 +33,7 @@ class Picked:
     size: int
 
     def positions(self, indices: torch.Tensor) -> torch.Tensor | None:
-        """The flat positions that are picked; None when `indices` has another shape, or one is out of range."""
+        """Return the flat positions that are picked. None if `indices` has another shape, or one is out of range."""
         if indices.shape != self.bases.shape or bool(((indices < 0) | (indices >= self.size)).any()):
             return None
         return self.bases + indices.long() * self.stride
@@ -86,7 +86,7 @@ class Picks(Watching):
 
 
 def _has_ties(lines: torch.Tensor) -> bool:
-    """Whether elements of one line are equal, or so close that rounding may exchange them."""
+    """Return whether elements of one line are equal, or so close that rounding may exchange them."""
     ordered = (lines.double() if lines.dtype.is_floating_point else lines.long()).sort(-1)[0]
     low, high = ordered[..., :-1], ordered[..., 1:]
     equal = (low == high) | ((low != low) & (high != high))

@@ -46,7 +46,7 @@ _ERROR = re.compile(r"error: (?:\"-\":\d+:\d+: )?(.*)")
 
 @cache
 def platforms() -> tuple[str, ...]:
-    """Those of PLATFORMS that jaxlib can run on here."""
+    """Return the PLATFORMS that jaxlib can run on here."""
     return tuple(platform for platform in PLATFORMS if _device(platform) is not None)
 
 
@@ -93,7 +93,7 @@ class Assertions:
 
     @staticmethod
     def of(module: str | bytes) -> Assertions:
-        """The assertions of a module (text or bytecode, entry `@main`)."""
+        """Return the assertions of a module (text or bytecode, entry `@main`)."""
         from jaxlib.mlir import ir
 
         with context(), ir.Location.unknown():
@@ -187,7 +187,7 @@ def _only_assertions(module: Any) -> bytes | None:
 
 
 def _operands(operation: Any) -> Iterator[Any]:
-    """Its operands, and those of the ops in its regions."""
+    """Iterate over the operands of an op, and over those of the ops in its regions."""
     yield from operation.operands
     for region in operation.regions:
         for block in region.blocks:
@@ -232,7 +232,7 @@ class Xla:
 
     def run(self, module: str | bytes, arguments: Sequence[torch.Tensor],
             values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
-        """What `module` computes on `arguments`, compiled for their shapes; the last few executables are kept for further runs.
+        """Run `module`, compiled for the shapes of `arguments`, and return its results; the last few executables are kept for further runs.
 
         Raises Refused and StageFailed, see `refine`.
         """
@@ -277,7 +277,7 @@ class Xla:
         return executable
 
     def compile(self, static: bytes) -> Any:
-        """A loaded executable of a static StableHLO module."""
+        """Compile a static StableHLO module to a loaded executable."""
         from jaxlib import xla_client
 
         quick = _QUICK if self.is_quick and self.platform == "cpu" and _is_plain(static) else {}
@@ -295,7 +295,7 @@ class Xla:
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot compile: {str(error).splitlines()[0]}"), str(error)) from None
 
     def execute(self, executable: Any, arguments: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The results of one run, as CPU tensors."""
+        """Run an executable once and return its results as CPU tensors."""
         return self._read(self._execute(executable, list(map(self._take, arguments))))
 
     def _execute(self, executable: Any, arguments: list[Any]) -> list[Any]:
@@ -326,7 +326,7 @@ class Xla:
         return self._held[id(tensor)][1]
 
     def _put(self, tensor: torch.Tensor) -> Any:
-        """What jax.device_put does behind its checks, which take longer than a small model runs."""
+        """Put a tensor on the device, as jax.device_put does after its checks, which take longer than a small model runs."""
         from jax.core import ShapedArray
         from jaxlib import _jax
 
@@ -342,7 +342,7 @@ def _on(platform: str) -> Any:
 
 
 def _numpy(tensor: torch.Tensor) -> Any:
-    """A numpy view of a CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
+    """Return a numpy view of a CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
     import ml_dtypes
 
     tensor = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
@@ -353,7 +353,7 @@ def _numpy(tensor: torch.Tensor) -> Any:
 
 
 def _is_plain(static: bytes) -> bool:
-    """Whether a static module holds nothing but the most usual ops and element types."""
+    """Return whether a static module holds nothing but the most usual ops and element types."""
     from jaxlib.mlir import ir
 
     with context(), ir.Location.unknown():
@@ -365,7 +365,7 @@ def _is_plain(static: bytes) -> bool:
 
 
 def _full_precision(static: bytes) -> bytes:
-    """Every dot and convolution at full precision: a GPU's default rounds f32 operands to TF32."""
+    """Set every dot and convolution of a static module to full precision: a GPU's default rounds f32 operands to TF32."""
     from jaxlib.mlir import ir
 
     with context(), ir.Location.unknown():

@@ -30,7 +30,7 @@ Dim = int | Affine | None
 
 
 def parse_dim(declared: int | str | None) -> Dim:
-    """The dim that a model's YAML declares; ValueError says what is wrong with it."""
+    """Read a dim as a model's YAML declares it. Raises ValueError that says what is wrong with it."""
     if declared is None:
         return None
     if isinstance(declared, bool) or not isinstance(declared, int | str):

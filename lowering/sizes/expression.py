@@ -18,7 +18,7 @@ class Value:
     """What is computed from sizes: an Expression, which is an int, or a `real.Real`, which is a float."""
 
     def atoms(self) -> Iterator[Atom]:
-        """Every atom, those inside operands of atoms included."""
+        """Return every atom, including those inside the operands of atoms."""
         raise NotImplementedError
 
     @property
@@ -121,7 +121,7 @@ class Expression(Value):
         return Expression.of(total)
 
     def bounds(self) -> tuple[int | None, int | None]:
-        """The lowest and highest value over the atoms' bounds (None: unbounded), term by term: never too tight."""
+        """Return the lowest and highest value over the atoms' bounds (None: unbounded), term by term: never too tight."""
         low: int | None = 0
         high: int | None = 0
         for monomial, factor in self.terms:
@@ -133,7 +133,7 @@ class Expression(Value):
         return low, high
 
     def is_at_least(self, least: int) -> bool:
-        """Whether the bounds say so."""
+        """Return whether the bounds prove it."""
         low = self.bounds()[0]
         return low is not None and low >= least
 
@@ -279,7 +279,7 @@ def select(condition: Expression, then: Expression, otherwise: Expression) -> Ex
 
 
 def content(expression: Expression) -> int:
-    """The greatest common divisor of the coefficients."""
+    """Return the greatest common divisor of the coefficients."""
     return reduce(gcd, (abs(factor) for _, factor in expression.terms), 0)
 
 

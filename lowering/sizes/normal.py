@@ -21,7 +21,7 @@ class NoForm(Unknown):
 
 
 def symbols(bounds: Mapping[str, Bound]) -> dict[str, Expression]:
-    """Each symbol as an expression: one that is a multiple of k is k times an atom, so that it divides by k exactly."""
+    """Return each symbol as an expression: one that is a multiple of k is k times an atom, so that it divides by k exactly."""
     found = {}
     for name, bound in bounds.items():
         low, high = bound.counts
@@ -31,7 +31,9 @@ def symbols(bounds: Mapping[str, Bound]) -> dict[str, Expression]:
 
 
 def number(text: int | str, symbols: Symbols, is_exact: Exact | None = None) -> Value:
-    """What `text` computes. A symbol that `symbols` lacks is added, with a value of 0 or more. Unreadable and NoForm say what cannot be.
+    """Read `text` as an expression. A symbol that `symbols` lacks is added, with a value of 0 or more.
+
+    Unreadable and NoForm say what cannot be read.
 
     is_exact: whether a division leaves no rest, where the symbols alone do not show it.
     """
@@ -59,12 +61,12 @@ def _is_arithmetic(term: Term) -> bool:
 
 
 def condition(text: str, symbols: Symbols, is_exact: Exact | None = None) -> Expression:
-    """A condition as 1 where it holds, else 0."""
+    """Return a condition as 1 where it holds, else 0."""
     return operations.truth(number(text, symbols, is_exact))
 
 
 def bounds(text: str, ranges: Mapping[str, Bound]) -> tuple[float | None, float | None]:
-    """The lowest and highest value over the ranges of the symbols (None: unbounded); never too tight."""
+    """Return the lowest and highest value over the ranges of the symbols (None: unbounded); never too tight."""
     value = number(text, symbols(ranges))
     if isinstance(value, Expression):
         return value.bounds()
@@ -74,7 +76,7 @@ def bounds(text: str, ranges: Mapping[str, Bound]) -> tuple[float | None, float 
 
 
 def divides(symbols: Mapping[str, Expression]) -> Exact:
-    """Whether the first of two terms is a multiple of the second for all sizes, as far as `symbols` shows it."""
+    """Return whether the first of two terms is a multiple of the second for all sizes, as far as `symbols` shows it."""
 
     def is_exact(dividend: Term, divisor: Term) -> bool:
         normal = _Normal(dict(symbols), None)

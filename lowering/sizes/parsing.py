@@ -177,7 +177,7 @@ class _Reader:
         return Term(op, operands)
 
     def _constructor(self, node: ast.Call, name: str) -> Term:
-        """A call as sympy's `srepr` prints it: `Mul(Integer(2), Symbol('s0', positive=True, integer=True))`."""
+        """Return a call as sympy's `srepr` prints it: `Mul(Integer(2), Symbol('s0', positive=True, integer=True))`."""
         flags = [keyword.value for keyword in node.keywords]
         known = name in ("Symbol", "Float") and all(isinstance(flag, ast.Constant) and isinstance(flag.value, int) for flag in flags)
         match name, node.args:

@@ -11,12 +11,12 @@ def ceildiv(dividend: int, divisor: int) -> int:
 
 
 def round_up(size: int, step: int) -> int:
-    """The smallest multiple of `step` that is `size` or more."""
+    """Return the smallest multiple of `step` that is `size` or more."""
     return ceildiv(size, step) * step
 
 
 def round_down(size: int, step: int) -> int:
-    """The largest multiple of `step` that is `size` or less."""
+    """Return the largest multiple of `step` that is `size` or less."""
     return size // step * step
 
 
@@ -37,7 +37,7 @@ class Bound:
         return round_up(self.min, self.multiple_of)
 
     def largest(self, limit: int) -> int:
-        """The largest multiple that is `limit` or less."""
+        """Return the largest multiple that is `limit` or less."""
         return round_down(limit, self.multiple_of)
 
     @property
@@ -61,10 +61,10 @@ class Range:
         return f"[{'-oo' if self.lower is None else self.lower}, {'oo' if self.upper is None else self.upper}]"
 
     def within(self, other: Range) -> bool:
-        """Whether every size of this range is one of `other`."""
+        """Return whether every size of this range is one of `other`."""
         low = other.lower is None or (self.lower is not None and self.lower >= other.lower)
         return low and (other.upper is None or (self.upper is not None and self.upper <= other.upper))
 
     def counts(self, step: int) -> tuple[int, int | None]:
-        """The range of `size // step` over the multiples of `step` in the range; sizes below 0 are left out."""
+        """Return the range of `size // step` over the multiples of `step` in the range; sizes below 0 are left out."""
         return Bound(self.lower or 0, self.upper, step).counts

@@ -16,12 +16,12 @@ _BUILT_IN = {"max", "min", "abs", "round", "float", "round_decimal"}
 
 
 def spell(term: Term) -> str:
-    """The Python expression that `term` is."""
+    """Return `term` as a Python expression."""
     return _spelled(term, _CHOICE)
 
 
 def spelled(text: str) -> str:
-    """A condition with operators for sympy's functions; other texts stay as they are."""
+    """Write a condition with operators for sympy's functions; other texts stay as they are."""
     try:
         term = parse(text)
     except Unreadable:
