@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from lowering.record.result import JobResult
 
 PATIENCE = 60.0  # seconds for an answer
 TOGETHER = 4  # concurrent requests
+BUSY = (429, 502, 503)  # a server that has just started answers so while its database is locked
 
 
 def find_server() -> str | None:
@@ -85,5 +88,12 @@ def _ask(server: str, path: str, data: Any) -> Any:
     if password := os.environ.get(access.CLIENT):
         headers["Authorization"] = managed.encode_password(password)
     request = urllib.request.Request(f"{server}/{path}", json.dumps(data).encode("utf-8", "backslashreplace"), headers)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
-        return json.load(answer)
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code not in BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.2)
