@@ -273,6 +273,11 @@ class Export(Stage):
         readable.write_text(readable_code(program.ir), encoding="utf-8")
         if not self.archive or weights.list_fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
+        extra = getattr(program.ir, "_extra", None)
+        if extra is not None and (extra.counts or extra.checks):  # torch would take them for results of the model, and fail to give any
+            path = stem.with_name(stem.name + ".pt2-failed.txt")
+            path.write_text("torch.export has no place for the counts and conditions that follow the results (docs/data_sizes.md)\n", "utf-8")
+            return [readable, path]
         from lowering.fx import archive  # as above
 
         path = stem.with_name(stem.name + Level.EXPORTED.suffix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,9 @@ def test_values_for_the_data_axis_select_no_one_and_every_element(word: str, sha
     ((_, changed),) = special_values.sets(declared, made, (word,))
     selected = [changed["mask"], changed["x"] > 0, changed["score"] > 0.5]
     assert [int(mask.sum()) for mask in selected] == [1 if share is None else int(share * mask.numel()) for mask in selected]
+
+
+def test_no_archive_is_written_that_torch_could_not_run(tmp_path: Path) -> None:
+    program = exported(Bounded)
+    names = [path.name for path in replace(CAPACITY, archive=True).save(program, tmp_path / "01-export")]
+    assert names == ["01-export.py", "01-export.pt2-failed.txt"]
