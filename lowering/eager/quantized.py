@@ -20,6 +20,7 @@ from lowering.errors import LoadError, Problem
 from lowering.model import Model, Quantization
 
 INSTALL = "pip install 'shapeline[quantization]'"
+_EAGER_LAYERS = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 _SEED = 4099  # calibration draws other inputs than verify
 
 
@@ -43,6 +44,14 @@ def list_float_weights(module: torch.nn.Module) -> list[str]:
     """List the weights of two or more dims that are still floats of two or more bytes."""
     return [name for name, weight in module.named_parameters() if weight.dim() > 1 and type(weight) is torch.nn.Parameter
             and weight.is_floating_point() and weight.element_size() > 1 and not name.endswith(packed_weights.SCALES)]
+
+
+def list_opaque(module: torch.nn.Module) -> list[Problem]:
+    """Report the layers of torch's eager quantization, whose weights are objects that torch.export cannot take apart."""
+    return [Problem(f"{name or 'the module'} ({type(part).__name__})", "holds its weight in an object packed for a kernel of torch",
+                    "start from the float module, with quantization: {scheme: pt2e_dynamic} or pt2e_static")
+            for name, part in module.named_modules()
+            if type(part).__module__.startswith(_EAGER_LAYERS) and not type(part).__name__.endswith("PackedParams")]
 
 
 def _quantize_weights(module: torch.nn.Module, chosen: Quantization, place: str) -> None:

@@ -117,6 +117,8 @@ class Export(Stage):
 
     def export(self, built: Built, example: dict[str, torch.Tensor], note: Note) -> Program:
         """The program of a module that is already built, captured on `example`, whose values need not be the model's fills."""
+        if opaque := quantized.list_opaque(built.module):
+            raise Unsupported(opaque)
         least = min((symbol.smallest for symbol in built.model.symbols.values()), default=0)
         with _without_kernels(), closed_forms.keep_sizes_short(least):
             captured = branches.with_asserted(self._capture(built.model, built.module, example, note), built, note)

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.export import Dim
 
+import shapeline
 from flows.report import quantization
 from lowering import pipeline
 from lowering.eager import packed_weights
 from lowering.eager.module import instantiate
-from lowering.errors import LoadError
+from lowering.errors import LoadError, Unsupported
 from lowering.job import Job
 from lowering.level import Level
 from lowering.model import Input, Model, Quantization, Symbol
@@ -77,6 +79,13 @@ def test_a_missing_torchao_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LoadError, match=r"models\.words\.quantization: needs torchao.*shapeline\[quantization\]"):
         instantiate(declare(quantization=Quantization("int8_weight_only")))
+
+
+def test_layers_of_eager_quantization_are_refused_by_name() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU()).eval()
+    quantized = torch.ao.quantization.quantize_dynamic(module, {torch.nn.Linear})
+    with pytest.raises(Unsupported, match=r"^0 \(Linear\): holds its weight in an object packed for a kernel of torch \(.*pt2e_dynamic"):
+        shapeline.lower(quantized, (torch.randn(5, 16),), dynamic_shapes=({0: Dim("batch", max=10)},))
 
 
 def test_one_key_converts_module_and_inputs_to_bfloat16(tmp_path: Path) -> None:
