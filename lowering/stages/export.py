@@ -278,7 +278,8 @@ class Export(Stage):
         extra = getattr(program.ir, "_extra", None)
         if extra is not None and (extra.counts or extra.checks):  # torch would take them for results of the model, and fail to give any
             path = stem.with_name(stem.name + ".pt2-failed.txt")
-            path.write_text("torch.export has no place for the counts and conditions that follow the results (docs/data_sizes.md)\n", "utf-8")
+            reason = "torch.export has no place for the counts and conditions that follow the results (docs/data_sizes.md)\n"
+            path.write_text(reason, encoding="utf-8")
             return [readable, path]
         from lowering.fx import archive  # as above
 
