@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.__main__ import main
 from tests.prefect_server import shapeline
 
 
@@ -41,7 +42,8 @@ def test_the_taggers_loop_is_as_long_as_the_sentence(folder: Path) -> None:
     assert program.read_text().count("mhlo.while") == 1
 
 
-def test_the_tagger_is_executed_at_lengths_of_its_own(folder: Path, prefect: dict[str, str]) -> None:
+def test_the_tagger_is_executed_at_lengths_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seq in (1, 23):
-        said = printed(prefect, "exec", "scripted_tagger", "--size", "batch=3", "--size", f"seq={seq}", "--output", str(folder))
+        assert main(["exec", "scripted_tagger", "--size", "batch=3", "--size", f"seq={seq}", "--output", str(folder)]) == 0
+        said = capsys.readouterr().out
         assert f"float32[3, {seq}, 4]" in said, said
