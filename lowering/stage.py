@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 from lowering.errors import Problem
@@ -57,10 +58,14 @@ EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "level
 
 @dataclass(frozen=True)
 class Stage:
-    """One step down the ladder. Subclasses are frozen dataclasses of plain values, one per file of lowering/stages/."""
+    """One step down the ladder. Subclasses are frozen dataclasses of plain values, one per file of lowering/stages/.
+
+    least: of numeric options, the smallest value, as a literal: `validate` reads it from the source.
+    """
 
     source: ClassVar[Level]
     target: ClassVar[Level]
+    least: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     def requires(self, program: Program) -> Sequence[Problem]:
         """List everything in `program` that this stage cannot lower. `apply` runs only if the list is empty."""

@@ -132,6 +132,9 @@ def _check_options(options: Options, spec: Mapping[str, Any], keys: Keys) -> Ite
         if name in options.types:
             if not (isinstance(value, Mapping) and TARGET in value):
                 yield from find_misfits(options.types[name], value, (*keys, name))
+                least = options.least.get(name)
+                if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and not value >= least:
+                    yield Misfit((*keys, name), f"{format_value(value)} is not {least:g} or more")
         elif name != TARGET and not options.open:
             known = f"it takes {', '.join(options.types) or 'no options'}"
             yield Misfit((*keys, name), f"{spec[TARGET]} has no option '{name}'", suggest(name, options.types) or known)

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,15 @@ VOCABULARY |= {"Any": Any, "Optional": typing.Optional, "Union": typing.Union}
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a target. types: by name (Any if unknown); required: names without a default; open: whether it accepts other names."""
+    """The options of a target.
+
+    types: by name (Any if unknown); required: names without a default; open: whether it accepts other names; least: the smallest values.
+    """
 
     types: Mapping[str, Any]
     required: frozenset[str]
     open: bool = False
+    least: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,17 @@ def _read_stage(path: str) -> StageDeclaration | None:
     levels: dict[str, Level | None] = {}
     types: dict[str, Any] = {}
     required: frozenset[str] = frozenset()
+    least: dict[str, float] = {}
     for node in _find_lineage(path):
         options = _read_fields(node)
         if options is None:
             return None
         levels |= {name: _read_level(value) for name, value in _collect_assignments(node).items() if name in ("source", "target")}
         types |= options.types
+        least |= _read_least(node)
         required = (required - options.types.keys()) | options.required
     source, target = levels.get("source"), levels.get("target")
-    return StageDeclaration(source, target, Options(types, required)) if source and target else None
+    return StageDeclaration(source, target, Options(types, required, least=least)) if source and target else None
 
 
 def _find_lineage(path: str) -> list[ast.ClassDef]:
@@ -230,6 +236,12 @@ def _collect_assignments(node: ast.ClassDef) -> dict[str, ast.expr]:
     return found
 
 
+def _read_least(node: ast.ClassDef) -> Mapping[str, float]:
+    """Return the smallest values of a stage's options that its class declares as a literal."""
+    value = _collect_assignments(node).get("least")
+    return ast.literal_eval(value) if isinstance(value, ast.Dict) else {}
+
+
 def _read_level(node: ast.expr) -> Level | None:
     return Level.__members__.get(node.attr) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Level" else None
 
@@ -298,5 +310,5 @@ def _import_stage(path: str) -> StageDeclaration:
         raise Undeclared("does not declare its levels", "declare source and target as ClassVars of the stage")
     needed = {field.name for field in dataclasses.fields(found) if field.default is field.default_factory is dataclasses.MISSING}
     hints = typing.get_type_hints(found)
-    options = Options({field.name: hints[field.name] for field in dataclasses.fields(found)}, frozenset(needed))
+    options = Options({field.name: hints[field.name] for field in dataclasses.fields(found)}, frozenset(needed), least=found.least)
     return StageDeclaration(found.source, found.target, options)

@@ -49,7 +49,7 @@ class Cluster:
 
     runner: Literal["threads", "dask", "ray"] = "threads"
     workers: int | None = at_least(1, None, 10_000)
-    gpus: tuple[int, ...] | None = None
+    gpus: tuple[int, ...] | None = at_least(0, None)
     memory_bytes: int | None = at_least(1, None)
     address: str | None = None
     cluster_class: str | None = None

@@ -70,7 +70,8 @@ def _make_stages() -> dict[str, Schema]:
             found[name] = {"type": "object"}
             continue
         options = declarations.load_stage(target).options
-        own = {option: _make(kind) for option, kind in options.types.items()}
+        own = {option: _make(kind) | ({"minimum": options.least[option]} if option in options.least else {})
+               for option, kind in options.types.items()}
         found[name] = {"type": "object", "if": {"properties": {TARGET: {"const": target}}},
                        "then": {"properties": {TARGET: {"type": "string"}, **own}, "additionalProperties": False}}  # fmt: skip
     return found
@@ -141,7 +142,7 @@ def _bound(schema: Schema, field: dataclasses.Field[Any]) -> Schema:
     if bounds is None:
         return schema
     span = {"exclusiveMinimum" if bounds.strict else "minimum": bounds.least} | ({"maximum": bounds.most} if bounds.most < math.inf else {})
-    return {"allOf": [schema, span]}
+    return {"allOf": [schema, {"items": span} if str(field.type).startswith("tuple") else span]}
 
 
 def _describe(schema: Schema, text: str) -> Schema:

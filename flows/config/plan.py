@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from flows import output
-from flows.config import checks, compose, expansion, expectations, overrides, request, selection, shards
+from flows.config import checks, compose, cron, expansion, expectations, overrides, request, selection, shards
 from flows.config.derived import Derived
-from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Server, Worker
+from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Nightly, Server, Worker
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
@@ -92,6 +92,7 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
         fix = "export SHAPELINE_WEBHOOK=URL, or make a Prefect Secret shapeline-webhook"
         problems.append(Problem(root.place(("nightly", "webhook")), "is a secret, and would be written into every record", fix))
     problems += _check_tracker((document.get("nightly") or {}).get("tracker"), lambda key: root.place(("nightly", "tracker", key)))
+    problems += _check_schedule(document, root)
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)
@@ -121,6 +122,16 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
     return Plan(name, tuple(selected), from_plain(Cluster, document["cluster"]), from_plain(Limits, document.get("limits", {})),
                 output.locate(document.get("output", "artifacts")), asked.texts, config, len(expanded.jobs), expanded.axes, expected, file,
                 from_plain(Server, {"kind": said} if isinstance(said, str) else said), from_plain(Worker, document.get("worker", {})))
+
+
+def _check_schedule(document: Mapping[str, Any], root: Layers) -> list[Problem]:
+    nightly = {**to_plain(Nightly()), **(document.get("nightly") or {})}
+    found = []
+    if wrong := cron.find_problem(nightly["cron"]):
+        found.append(Problem(root.place(("nightly", "cron")), f"'{nightly['cron']}' is no schedule: {wrong}", "cron: 0 2 * * *"))
+    if not cron.is_timezone(nightly["timezone"]):
+        found.append(Problem(root.place(("nightly", "timezone")), f"'{nightly['timezone']}' is no time zone", "timezone: Europe/Berlin"))
+    return found
 
 
 def remove_duplicates(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -18,7 +18,7 @@ from lowering.trees import Input, Tree, is_leaf
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds of a numeric field. strict: whether the lower bound itself is excluded."""
+    """The bounds of a numeric field, or of the items of a sequence. strict: whether the lower bound itself is excluded."""
 
     least: float
     most: float

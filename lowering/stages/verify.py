@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -53,6 +53,10 @@ class Verify(Stage):
 
     source: ClassVar[Level] = Level.MHLO
     target: ClassVar[Level] = Level.MHLO
+    least: ClassVar[Mapping[str, float]] = {
+        "points": 1, "threads": 1, "consumer_points": 1, "interpreted_products": 1, "budget_elements": 1, "budget_seconds": 0,
+        "keep_elements": 0,
+    }
 
     points: int = 5
     levels: Sequence[str] = ("torchscript", "mhlo")
@@ -75,9 +79,8 @@ class Verify(Stage):
             found.append(Problem("stages.verify.levels", "none of the consumers is installed", pairs[0].missing))
         found += [Problem("stages.verify.platforms", f"'{word}' is none of XLA's", f"one of {', '.join(xla.PLATFORMS)}")
                   for word in self.platforms if word not in xla.PLATFORMS]
-        found += [Problem(f"stages.verify.{name}", f"is {value}", "1 or more")
-                  for name, value in (("points", self.points), ("threads", self.threads), ("consumer_points", self.consumer_points))
-                  if value < 1]
+        found += [Problem(f"stages.verify.{name}", f"is {getattr(self, name)}", f"{least:g} or more")
+                  for name, least in self.least.items() if not getattr(self, name) >= least]
         found += [Problem("stages.verify.values", f"'{word}' is no set of values", f"one of {', '.join(special_values.SETS)}")
                   for word in self.values if word not in special_values.SETS]
         if top is None or not isinstance(top.ir, Built) or program.signature is None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.config import yaml_files
+from flows.config import cron, yaml_files
 from flows.config.plan import plan
 from flows.report.exports import format_csv_row
 from flows.report.terminal import escape
@@ -37,11 +37,19 @@ def test_a_file_that_is_no_configuration_is_named_with_its_line(content: bytes, 
 @pytest.mark.parametrize(("override", "words"), [
     ("model=[]", "names no model"), ("model=tiny,tiny", "names 'tiny' twice"), ("cluster.workers=100000", "is not 1 or more, and at most 10000"),
     ("limits.stage_seconds=inf", "inf is not more than 0"), ("limits.retries=1000000", "at most 100"), ("output=", "is empty"),
+    ("stages.verify.points=-1", "-1 is not 1 or more"), ("model.tiny.stages.verify.budget_seconds=-2", "-2 is not 0 or more"),
+    ("cluster.gpus=[0,-1]", "cluster.gpus[1]: -1 is not 0 or more"), ("nightly.timezone=Mars", "'Mars' is no time zone"),
+    ("nightly.cron=x", "'x' is no schedule: has 1 fields, not 5"), ("nightly.cron='0 25 * * *'", "'25' is no hour (0-23)"),
     ("model.tiny.inputs.features.fill={uniform:[a,1]}", "uniform takes [low, high]"), ("a=[b", "is not in Hydra's grammar"), ("model=a(", "model=a("),
 ])
 def test_values_out_of_range_are_refused(override: str, words: str, folder: Path) -> None:
     start = () if override.startswith("model=") else ("model=tiny",)
     assert any(words in problem for problem in refused(f"hydra.searchpath=['{folder}']", *start, override))
+
+
+@pytest.mark.parametrize("text", ["0 2 * * *", "*/5 0-6 1,15 jan-mar mon", "@daily", "0 0 L * fri#2", "30 4 * * 7"])
+def test_schedules_that_prefect_takes_are_taken(text: str) -> None:
+    assert cron.find_problem(text) == ""
 
 
 def test_files_of_one_name_and_expectations_that_are_no_file_are_refused(tmp_path: Path) -> None:
