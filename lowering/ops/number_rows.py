@@ -76,6 +76,7 @@ for _op in ("mse_loss", "smooth_l1_loss", "huber_loss"):
     _add_rows(_op, reductions.reduce_in_float32(decomposition_table[getattr(aten, _op).default]), _REDUCED, reductions.is_reduced)
 _add_rows("embedding_dense_backward", reductions.compute_in_float32(decomposition_table[aten.embedding_dense_backward.default]),
           "float16 is rounded after every row", reductions.is_reduced)
+_add_rows("gelu", reductions.compute_in_float32(aten.gelu.default), "1 + erf(x) in halves loses the tail", reductions.is_reduced)
 _add_rows("softshrink", None, "wrong for negative numbers")
 _add_rows("hardshrink threshold", None, _NAN)
 
