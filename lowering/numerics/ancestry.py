@@ -16,7 +16,7 @@ from lowering.numerics import comparison
 from lowering.signature import Signature
 
 # They give elements or constants as they are: their dtype says nothing about rounding.
-_MOVING = frozenset((
+MOVING = frozenset((
     "embedding", "index_select", "gather", "index", "clone", "contiguous", "slice", "cat", "stack", "expand", "repeat", "where", "copy",
     "lift_fresh_copy", "constant_pad_nd", "flip", "roll", "detach", "alias", "full", "zeros", "ones", "full_like", "zeros_like",
     "ones_like", "scalar_tensor", "empty", "empty_like", "slice_scatter", "select_scatter", "unfold", "masked_fill",
@@ -79,7 +79,7 @@ def _join(makings: Iterable[Making]) -> Making:
 
 def _rounds_to(node: Node) -> torch.dtype | None:
     schema, name = getattr(node.target, "_schema", None), getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
-    if schema is None or name in _MOVING or any(result.alias_info is not None for result in schema.returns):
+    if schema is None or name in MOVING or any(result.alias_info is not None for result in schema.returns):
         return None
     values = [value for value in tree_leaves(node.meta.get("val")) if isinstance(value, torch.Tensor)]
     dtypes = [value.dtype for value in values if value.dtype.is_floating_point or value.dtype.is_complex]

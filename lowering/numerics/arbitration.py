@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from lowering import types
 from lowering.errors import LoadError
-from lowering.numerics import comparison, rounding
+from lowering.numerics import comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.integer_steps import IntegerSteps
@@ -21,6 +22,8 @@ Note = Callable[[str, str, str], None]  # code, place, message
 _SAMPLES = 4  # float64 runs with rounding at most; most results are settled by none or one
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
+_PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
+_FAR = 6.0  # standard deviations of its rounding that one element of a half may be off
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Arbiter:
     _exact: tuple[torch.Tensor, ...] | str | None = None  # or why there is none
     _spreads: dict[torch.dtype, list[list[torch.Tensor]]] = field(default_factory=dict)  # after each sample
     _near: list[dict[str, torch.Tensor]] = field(default_factory=list)  # gradients where weights are off by their rounding
+    _squares: list[torch.Tensor] = field(default_factory=list)  # summed over perturbed runs
+    _runs: int = 0  # perturbed ones
 
     def settle(self, compared: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor],
                want: Sequence[torch.Tensor], which: Sequence[int]) -> list[Comparison]:
@@ -53,7 +58,7 @@ class Arbiter:
         settled = list(compared)
         for index in asked:
             if exact[index].shape == want[index].shape:
-                settled[index] = self._settled(index, compared[index], got[index], want[index], exact[index])
+                settled[index] = self._settled(index, compared[index], got[index], want, exact[index])
         return settled
 
     def _step(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
@@ -67,22 +72,75 @@ class Arbiter:
         says = "differs from eager, but both are as near to the float64 result as integers on either side of a tie take them"
         return self._accepted("verify_arbitrated", results_of(self.eager.signature)[index], found, says)
 
+    def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
+                which: Sequence[int]) -> list[Comparison]:
+        """Comparisons in which results, of `which`, that agree are held to what rounding explains instead of the tolerance.
+
+        A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little.
+        """
+        examined = list(settled)
+        for index in which if self.steps is None else ():  # a step of an integer is no small error
+            if settled[index].agrees and not settled[index].detail and settled[index].max_abs > 0:
+                examined[index] = self._examined(index, settled[index], given, got[index], want)
+        return examined
+
+    def _examined(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
+        limit, error = self._limit(index, want[index]), perturbed.apart(got, want[index])
+        deviation: torch.Tensor | None = perturbed.least(want[index]) if limit else None
+        for count in _PERTURBED:
+            if deviation is None or not perturbed.excess(error, deviation, limit):
+                return found
+            deviation = self._deviation(index, given, want, count)
+        if deviation is None or not (says := perturbed.excess(error, deviation, limit)):
+            return found
+        exact = self.reference(given)
+        if not isinstance(exact, str) and exact[index].shape == got.shape:  # eager's own kernel may be the one that is far off
+            honest = torch.maximum(deviation, perturbed.apart(want[index], exact[index]))
+            if not perturbed.excess(perturbed.apart(got, exact[index]), honest, limit):
+                return found
+        size = f"max abs {found.max_abs:.3g}, max rel {found.max_rel:.3g}"
+        return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
+
+    def _limit(self, index: int, want: torch.Tensor) -> float:
+        """How many standard deviations most elements of a result may be off; 0 if it is not examined."""
+        dtype = comparison.deciding(want.dtype, self.makings[index].narrowest)
+        is_overridden = any(types.of(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
+        return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
+
+    def _deviation(self, index: int, given: Tensors, want: Sequence[torch.Tensor], count: int) -> torch.Tensor | None:
+        """The standard deviation of each element of a result by its rounding, of `count` perturbed runs; None if eager takes none."""
+        self._begin(given)
+        try:
+            while self._runs < count:
+                found = perturbed.squares(lambda: self.eager(given), want, self._runs)
+                self._squares = [one + other for one, other in zip(self._squares, found, strict=True)] if self._runs else found
+                self._runs += 1
+        except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
+            return None
+        return perturbed.deviation(self._squares[index], self._runs, want[index])
+
     def reference(self, given: Tensors) -> tuple[torch.Tensor, ...] | str:
         """What eager computes in float64; in words, why it does not."""
-        if self._given is given and self._exact is not None:
+        self._begin(given)
+        if self._exact is not None:
             return self._exact
-        self._given, self._spreads, self._near = given, {}, []
         try:
             self._exact = self.eager.double()(given)
         except (LoadError, RuntimeError) as error:
             self._exact = str(error).splitlines()[0]
         return self._exact
 
-    def _settled(self, index: int, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
+    def _begin(self, given: Tensors) -> None:
+        """Forget what is known of other inputs."""
+        if self._given is not given:
+            self._given, self._exact, self._spreads, self._near, self._squares, self._runs = given, None, {}, [], [], 0
+
+    def _settled(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
+        want = wants[index]
         result = results_of(self.eager.signature)[index]
         if found.wrong == "non-finite":
             return self._placed(result, found, got, want, exact)
-        if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact):
+        if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
             return self._accepted("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
         if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
@@ -119,11 +177,28 @@ class Arbiter:
         nearby: the distance that weights off by their rounding account for; twice of it is allowed too.
         """
         dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
+        if dtype in perturbed.HALVES and self.steps is None:  # `_is_near` knows which ops round to them
+            return False
         try:
             return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index] + 2 * nearby)
                                              for count in range(_SAMPLES))
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
             return False
+
+    def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
+        """Return whether a result of halves is off by no more than eager is where each of its ops errs a little."""
+        limit = self._limit(index, want[index])
+        if comparison.deciding(want[index].dtype, self.makings[index].narrowest) not in perturbed.HALVES or not limit:
+            return False
+        off, own = perturbed.apart(got, exact), perturbed.apart(want[index], exact)
+        for count in _PERTURBED:
+            deviation = self._deviation(index, self._given, want, count)
+            if deviation is None:
+                return False
+            honest = torch.maximum(deviation, own)
+            if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.excess(off, honest, limit):
+                return True
+        return False
 
     def _largest_nearby(self, name: str, want: torch.Tensor) -> torch.Tensor:
         """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""

@@ -19,6 +19,7 @@ from lowering.numerics.arbitration import Arbiter
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.integer_steps import IntegerSteps
+from lowering.numerics.perturbed import HALVES
 from lowering.numerics.points import Point, Sizes, Space
 from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner
 from lowering.numerics.ties import Picks
@@ -27,17 +28,22 @@ from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 
 _DRAWN_SECONDS = 0.1  # of one eager run, up to which random results are drawn often enough to compare their distributions
+_EXAMINED_SECONDS = 0.1  # of one eager run, up to which it is perturbed to see how far rounding takes results
 _LEVEL_SEED = 7919  # levels draw other numbers than eager
 _UNTIED = 8  # sets of inputs drawn in search of one without equal elements
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What eager computes on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers."""
+    """What eager computes on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers.
+
+    is_close: whether float32 results are held to what rounding explains, as those of halves always are.
+    """
 
     want: tuple[torch.Tensor, ...]
     seconds: float = 0.0
     runs: tuple[tuple[torch.Tensor, ...], ...] = ()
+    is_close: bool = False
 
 
 @dataclass
@@ -127,6 +133,10 @@ class Bench:
             compared.append(found)
         fixed = [index for index, making in enumerate(self.makings) if not making.is_random]
         settled = self.arbiter.settle(compared, given, got, reference.want, fixed)
+        if reference.seconds < _EXAMINED_SECONDS:
+            halves = [index for index in fixed
+                      if comparison.deciding(reference.want[index].dtype, self.makings[index].narrowest) in HALVES]
+            settled = self.arbiter.examine(settled, given, got, reference.want, fixed if reference.is_close else halves)
         checked = LevelCheck(seconds, dict(zip(map(label_of, self.results), settled, strict=True)))
         return self._retried(run, given, reference, checked) if retry and not checked.agrees else checked
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lowering.numerics import noise
 from lowering.numerics.watching import Watching
 
 # Each element of their results is a sum of products over a dim that both operands have.
@@ -16,7 +17,6 @@ _CONTRACTING = frozenset((
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "convolution_backward", "mkldnn_convolution", "linear",
     "einsum",
 ))  # fmt: skip
-_MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, as splitmix64 mixes
 ALLOWED = 4.0  # times the largest distance among the samples
 
 
@@ -39,7 +39,7 @@ class Erring(Watching):
             return exact
         operands = [value for value in tree_leaves([args, kwargs]) if _is_wide(value)]
         terms = _terms(op, operands, exact)
-        if terms > 1.5 and all(map(_is_whole, operands)):
+        if terms > 1.5 and all(map(noise.is_whole, operands)):
             return exact
         share = max(1.0, math.sqrt(terms) / 2)
         off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
@@ -63,13 +63,8 @@ class Erring(Watching):
         return shift
 
     def _noise(self, value: torch.Tensor) -> torch.Tensor:
-        """In [-1, 1), by the bits of each element: equal elements round alike, and their errors add up."""
-        bits = (value.real if value.is_complex() else value).contiguous().view(torch.int64)
         self.calls += 1
-        salt = (self.calls * _MIX[0] + (1 << 63)) % (1 << 64) - (1 << 63)  # as 64 bits wrap
-        mixed = (bits + salt) * _MIX[1]
-        mixed = (mixed ^ (mixed >> 29)) * _MIX[2]
-        return ((mixed ^ (mixed >> 32)) & ((1 << 52) - 1)).double() / (1 << 51) - 1
+        return noise.draw(value, self.calls)
 
     def _result(self, exact: Any, off: Any, is_sum: bool) -> Any:
         if not isinstance(exact, torch.Tensor):
@@ -113,11 +108,6 @@ def larger(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 def _is_wide(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype in (torch.float64, torch.complex128)
-
-
-def _is_whole(value: torch.Tensor) -> bool:
-    parts = torch.view_as_real(value) if value.is_complex() else value
-    return bool((parts == parts.round()).all())
 
 
 def _narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,171 @@
+"""How far rounding in each op's own dtype takes a result: eager runs again, and every op is off by about as much as it may round."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lowering.numerics import noise
+from lowering.numerics.ancestry import MOVING
+from lowering.numerics.watching import Watching
+
+HALVES = (torch.bfloat16, torch.float16)
+_FLOATS = (*HALVES, torch.float32, torch.float64, torch.complex64, torch.complex128)
+_WIDER = dict.fromkeys(HALVES, torch.float32)
+# They select or move elements, or change signs.
+_EXACT = MOVING | frozenset((
+    "abs", "neg", "relu", "maximum", "minimum", "max", "min", "amax", "amin", "clamp", "clamp_min", "clamp_max", "sort", "topk", "sign",
+    "floor", "ceil", "round", "trunc", "threshold", "hardtanh", "max_pool2d_with_indices", "max_pool3d_with_indices", "copy_", "fill_",
+    "zero_", "masked_fill_", "new_zeros", "new_ones", "new_full", "arange", "split_with_sizes", "threshold_backward",
+))  # fmt: skip
+_LEAST = 16  # elements of a slice that is judged by most of them
+_SHARE = 0.75  # of a slice's elements that have to be off by less than the limit
+# How many standard deviations those may be off. A perturbed result is off by twice what rounding to nearest gives; functions of float32 are
+# computed to several units in the last place, those of halves in float32.
+LIMITS = {torch.bfloat16: 1.5, torch.float16: 1.5, torch.float32: 8.0, torch.complex64: 8.0}
+
+
+class Perturbed(Watching):
+    """Inside, every op that rounds errs: its floating operands by half a rounding step of the dtype of its result, its result by one.
+
+    An op on halves is computed in float32 between, as sums of halves are. Ops in place err in their result alone.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.calls = seed << 32
+
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        exact = op(*args, **kwargs)
+        if not _rounds(op, exact, args):
+            return exact
+        operands = [value for value in tree_leaves([args, kwargs]) if _is_float(value)]
+        made = [leaf for leaf in tree_leaves(exact) if _is_float(leaf)]
+        if all(map(noise.is_whole, operands)) and all(map(noise.is_whole, made)):
+            return exact
+        if op._schema.is_mutable:
+            for leaf in made:
+                leaf.copy_(self._err(leaf, leaf))
+            return exact
+        return tree_map(self._err, exact, self._shifted(op, args, kwargs, exact))
+
+    def _shifted(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exact: Any) -> Any:
+        """The results of an op on operands that are off; those on its own operands where it takes no wider ones."""
+        step = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(exact) if _is_float(leaf))
+
+        def shift(value: Any) -> Any:
+            if _is_float(value):
+                wide = value.to(_WIDER.get(value.dtype, value.dtype))
+                return wide * (1 + step / 2 * self._noise(wide))
+            return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
+
+        try:
+            return op(*tree_map(shift, tuple(args)), **tree_map(shift, dict(kwargs)))
+        except (RuntimeError, NotImplementedError):
+            return exact
+
+    def _err(self, exact: Any, off: Any) -> Any:
+        if not _is_float(exact) or exact.shape != off.shape:
+            return exact
+        wide = off.to(_WIDER.get(exact.dtype, exact.dtype))
+        erred = (wide * (1 + torch.finfo(exact.dtype).eps * self._noise(wide))).to(exact.dtype)
+        return torch.where(torch.isfinite(exact) & torch.isfinite(erred), erred, exact)
+
+    def _noise(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return noise.draw(value, self.calls)
+
+
+def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+    """The squared distance of each element of a perturbed run from `want`, in float64; a complex number is two elements."""
+    with Perturbed(seed), sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
+        sample = run()
+    return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(_real(other))
+            for one, other in zip(sample, want, strict=True)]
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """Leave oneDNN out, which runs whole recurrent layers. (`torch.backends.mkldnn.flags` warns of GPUs.)"""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The distance of each element in float64, 0 where it is not finite; a complex number is two elements."""
+    return torch.nan_to_num((_real(one) - _real(other)).abs(), 0.0, 0.0, 0.0)
+
+
+def least(want: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of each element if nothing but itself is rounded."""
+    return torch.finfo(want.dtype).eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0)
+
+
+def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of each element by its squared distances in `count` runs: its own or, where larger, that of its slices.
+
+    A slice holds the elements at one index of one dim and counts by its median; of the slices of an element the least counts. So neither a
+    few large elements make room for others, nor does an element that happened to be off by little in all runs get too little.
+    """
+    own = (sums / count).sqrt()
+    pooled = [rows.median(1)[0] for rows, _ in _slices(own)]
+    shared = [median.reshape([-1 if position == dim else 1 for position in range(own.dim())])
+              for median, (_, dim) in zip(pooled, _slices(own), strict=True)]
+    if shared:
+        own = torch.maximum(own, functools.reduce(torch.minimum, shared))
+    return torch.maximum(own, least(want))
+
+
+def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float) -> str:
+    """Which slice, or the whole, is off by more than `limit` deviations in more than a quarter of its elements, in words; else empty."""
+    if error.numel() < _LEAST:
+        return ""
+    ratio = torch.where(error > 0, error / deviation.clamp_min(1e-300), 0.0)
+    worst, place = _common(ratio.reshape(1, -1)), "all elements"
+    for rows, dim in _slices(ratio):
+        most = _common(rows)
+        index = int(most.argmax())
+        if float(most[index]) > float(worst.max()):
+            worst, place = most[index : index + 1], f"those at {index} of dim {dim}"
+    found = float(worst.max())
+    return f"a quarter of {place} is off by {found:.1f} times what rounding takes them or more" if found > limit else ""
+
+
+def _common(rows: torch.Tensor) -> torch.Tensor:
+    return rows.kthvalue(max(1, int(_SHARE * rows.shape[1])), dim=1)[0]
+
+
+def _slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
+    """For each dim the elements at each of its indices, as rows; dims whose slices are too small are left out."""
+    for dim in range(values.dim()):
+        if values.shape[dim] > 1 and values.numel() >= _LEAST * values.shape[dim]:
+            yield values.movedim(dim, 0).reshape(values.shape[dim], -1), dim
+
+
+def _real(value: torch.Tensor) -> torch.Tensor:
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in _FLOATS
+
+
+def _rounds(op: Any, exact: Any, args: Sequence[Any]) -> bool:
+    name = op.overloadpacket.__name__
+    if name in _EXACT or torch.Tag.nondeterministic_seeded in op.tags or not any(map(_is_float, tree_leaves(exact))):
+        return False
+    if any(result.alias_info is not None and not result.alias_info.is_write for result in op._schema.returns):
+        return False
+    if name == "_to_copy" and _is_float(args[0]):  # a wider dtype holds what it is given
+        return bool(torch.finfo(exact.dtype).eps > torch.finfo(args[0].dtype).eps)
+    return True

@@ -1,0 +1,106 @@
+"""Results are held to what rounding explains, element by element and slice by slice, not to a flat share of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lowering.level import Level, Program
+from lowering.model import Built, Input, Model, Symbol
+from lowering.numerics import perturbed
+from lowering.numerics.ancestry import makings
+from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.runner import runner
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Layer(torch.nn.Module):
+    """A layer in halves and one in float32, and a loss of terms that cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short, self.full = torch.nn.Linear(64, 32).bfloat16(), torch.nn.Linear(64, 32)
+        torch.nn.init.normal_(self.short.weight, std=0.3)  # into the tail of GELU
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        half = torch.nn.functional.gelu(self.short(x.bfloat16()))
+        return {"half": half, "wide": half.float(), "full": self.full(x).tanh(), "cancelled": (half - half.flip(0)).sum()}
+
+
+@pytest.fixture(scope="module")
+def exported() -> Program:
+    torch.manual_seed(0)
+    declared = Model("layer", {"_target_": f"{__name__}.Layer"}, {"x": Input("float32", ("n", 64))}, {"n": Symbol(2, 64)})
+    built = Program(Level.MODEL, Built(declared, Layer().eval()))
+    return Export().apply(built, Silent())
+
+
+@pytest.fixture(scope="module")
+def bench(exported: Program) -> Bench:
+    top = exported.at(Level.MODEL)
+    assert exported.signature is not None and top is not None
+    return Bench(top.ir, exported.signature, makings=makings(exported.ir, exported.signature))
+
+
+def disagreeing(bench: Bench, name: str, change: Change, is_close: bool = True) -> dict[str, str]:
+    """The results that do not agree when `change` makes one of them wrong, with the cause."""
+    given = bench.inputs({"n": 40}, 0)
+    want = bench.eager(given)
+    names = [result.name for result in bench.results]
+    got = tuple(change(value) if label == name else value for label, value in zip(names, want, strict=True))
+    found = bench.check(lambda given: got, given, Reference(want, is_close=is_close))
+    return {label: compared.detail for label, compared in found.outputs.items() if not compared.agrees}
+
+
+def column(by: float) -> Change:
+    return lambda value: torch.cat([value[:, :3], value[:, 3:4] * (1 + by), value[:, 4:]], 1)
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("half", lambda value: value * 1.015), ("half", lambda value: value * 1.03),
+    ("half", lambda value: value + 0.01), ("wide", lambda value: value * 1.015),
+    ("wide", column(0.02)), ("full", lambda value: value * (1 + 1e-5)), ("full", column(5e-5)),
+])  # fmt: skip
+def test_errors_within_the_tolerance_that_rounding_does_not_explain_are_found(name: str, change: Change, bench: Bench) -> None:
+    found = disagreeing(bench, name, change)
+    assert found.keys() == {name}
+    assert "times what rounding" in found[name] or "allowed" in found[name]
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("half", lambda value: torch.nextafter(value, torch.full_like(value, 9.0))), ("cancelled", lambda value: value + 0.02),
+    ("full", lambda value: value * (1 + 2e-7)), ("wide", lambda value: value * (1 + 1e-3)),
+])  # fmt: skip
+def test_what_rounding_explains_agrees(name: str, change: Change, bench: Bench) -> None:
+    assert disagreeing(bench, name, change) == {}
+
+
+def test_what_is_lowered_rounds_no_more_than_eager_may(exported: Program, bench: Bench) -> None:
+    program = exported
+    for stage in (ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        program = stage.apply(program, Silent())
+    given = bench.inputs({"n": 40}, 0)
+    found = bench.check(runner(program, bench.devices["cpu"]), given, Reference(bench.eager(given), is_close=True))
+    assert found.agrees, found
+
+
+def test_float32_is_examined_where_asked(bench: Bench) -> None:
+    assert disagreeing(bench, "full", lambda value: value * (1 + 1e-5), is_close=False) == {}
+
+
+def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_shared() -> None:
+    noise = torch.rand(64, 32, dtype=torch.float64) * 1e-3
+    noise[:, 5] *= 1e6
+    noise[9, 9] = 0.0
+    room = perturbed.deviation(noise.square(), 1, torch.zeros(64, 32))
+    assert 3e-4 < room[9, 9] < 7e-4
+    assert room[:, :5].max() <= 1e-3 and room[:, 5].max() > 100
