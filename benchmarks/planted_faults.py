@@ -218,9 +218,9 @@ VALUES = (
 )
 
 
-def _serialize(module: Any, exact: Callable[[Any], Any] = portable.serialize) -> Any:
+def _serialize(module: Any, *rest: Any, exact: Callable[..., Any] = portable.serialize) -> Any:
     text = mlir.text(module, elide=None).replace("2.82842708", "2.80")
-    return exact(mlir.parse(text.replace("mhlo.subtract %arg0", "mhlo.add %arg0").replace("mhlo.multiply %arg0", "mhlo.add %arg0"), mlir.create_hlo_context()))
+    return exact(mlir.parse(text.replace("mhlo.subtract %arg0", "mhlo.add %arg0").replace("mhlo.multiply %arg0", "mhlo.add %arg0"), mlir.create_hlo_context()), *rest)
 
 
 def _write(held: Mapping[str, Tensor], store: Path, exact: Callable[..., str] = weights.write) -> str:
