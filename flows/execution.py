@@ -18,6 +18,7 @@ from flows.engine.progress import Progress
 from flows.history import publish
 from flows.runs import begin, copies
 from flows.runs.record import Record
+from lowering import clock
 from lowering.errors import ConfigError, InfraError
 from lowering.record.folder import Limits
 from lowering.record.result import JobResult
@@ -105,7 +106,7 @@ def _take(begun: Record, run: Run, held: Sequence[str], stop: Stop) -> list[JobR
     seconds = begun.data["patience"]["run_seconds"]
     with stop.listening():
         prepared = [attempts.prepare(begun, job, needed[job]) for job in held]
-        return list(attempts.take(prepared, here, time.time() + seconds if seconds else None))
+        return list(attempts.take(prepared, here, clock.now() + seconds if seconds else None))
 
 
 def _tell(address: str, begun: Record, taken: Sequence[JobResult]) -> tuple[int, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from flows.engine.slots import Slots
 from flows.report import report
 from flows.runs import begin, copies, record
 from flows.runs.record import Record
+from lowering import clock
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import Limits
@@ -92,7 +92,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = from_plain(Cluster, run.data["cluster"])
     seconds = run.data["patience"]["run_seconds"]
-    deadline = time.time() + seconds if seconds else None
+    deadline = clock.now() + seconds if seconds else None
     limits = {**run.data["limits"], "deadline": deadline}
     here, remote = slots.lay_out(cluster), cluster.runner != "threads"
     where = run.data["environment"] if remote else here

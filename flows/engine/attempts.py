@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -18,7 +17,7 @@ from flows.report import report
 from flows.report.dashboard import views
 from flows.runs import copies
 from flows.runs.record import Record
-from lowering import files
+from lowering import clock, files
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.record.folder import JOB, find_store
 from lowering.record.result import UNJUDGED, JobResult, Remark, add_remark
@@ -118,10 +117,10 @@ def find_held(run: Record, jobs: Sequence[str], needed: Mapping[str, Need], here
 def take(jobs: Sequence[Prepared], where: Slots | Mapping[str, Any], deadline: float | None) -> Iterator[JobResult]:
     """Commit and yield the results of the `jobs` that are completely in the store, one by one; skip the others.
 
-    where: the slots of the flow's machine, or on a cluster worker the run's environment. deadline: of the run, in seconds since the epoch.
+    where: the slots of the flow's machine, or on a cluster worker the run's environment. deadline: of the run, by `lowering.clock`.
     """
     for job in jobs:
-        if client.is_stopped() or (deadline is not None and time.time() >= deadline):
+        if client.is_stopped() or (deadline is not None and clock.now() >= deadline):
             return
         with suppress(OSError, ValueError, ShapelineError):  # the job's own attempt will report the error
             if (result := _take_job(job, where)) is not None:

@@ -13,6 +13,7 @@ from flows.engine import ahead, attempts, schedule
 from flows.engine.schedule import Need
 from flows.engine.slots import Slots
 from flows.runs.record import Record
+from lowering import clock
 from lowering.errors import Problem
 from lowering.record.result import JobResult
 from lowering.worker import client, watch
@@ -58,10 +59,10 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
 
 def _wait_for_retry(seconds: float, deadline: float | None) -> bool:
     """Sleep until the next attempt and return True; return False at once if the deadline comes first or the run is stopped."""
-    end = time.time() + seconds
+    end = clock.now() + seconds
     if client.is_stopped() or (deadline is not None and end >= deadline):
         return False
-    while time.time() < end:
+    while clock.now() < end:
         if client.is_stopped():
             return False
         time.sleep(min(0.1, seconds))
@@ -70,7 +71,7 @@ def _wait_for_retry(seconds: float, deadline: float | None) -> bool:
 
 def _record_lost(run: Record, job: str, deadline: float | None) -> None:
     """Record the outcome of a job that has no result after all attempts."""
-    late = deadline is not None and time.time() >= deadline
+    late = deadline is not None and clock.now() >= deadline
     cause = "was lost before it wrote a result" if not late else "had not started the job when the run's deadline passed"
     problem = Problem("worker", cause, "see the log of the cluster" if not late else "raise limits.run_seconds")
     watch.save_lost(run.job_folder(job), "not_run" if late else "infra", problem)

@@ -34,7 +34,7 @@ class Limits:
     memory_bytes: resident size of its process tree (None: no limit).
     exit_seconds: time for the process to exit after its result is committed.
     start_seconds: time for the process to be forked (a cold server loads the compilers first).
-    deadline: end of the whole run, in seconds since the epoch; jobs that have not ended by then are `not_run`.
+    deadline: end of the whole run, in seconds of `lowering.clock`; jobs that have not ended by then are `not_run`.
     compress_bytes: IR text of at least this size is compressed (None: never).
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lowering import files
+from lowering import clock, files
 from lowering.errors import InfraError, Problem
 from lowering.record.events import History
 from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
@@ -33,7 +33,7 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
             return result
         for name in (MANIFEST, EVENTS, LOG):
             (folder / name).unlink(missing_ok=True)
-        if limits.deadline is not None and time.time() >= limits.deadline:
+        if limits.deadline is not None and clock.now() >= limits.deadline:
             return watch.died("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
         result = watch.follow(client.get_server().fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
@@ -91,7 +91,7 @@ class _Watch:
             return ("exit", "") if spent > self.limits.exit_seconds else None
         if self.limits.memory_bytes is not None and self.peak > self.limits.memory_bytes:
             return "oom", f"its processes hold {_format_mib(self.peak)}, more than the cap of {_format_mib(self.limits.memory_bytes)}"
-        if self.limits.deadline is not None and time.time() > self.limits.deadline:
+        if self.limits.deadline is not None and clock.now() > self.limits.deadline:
             return "not_run", "the run's deadline passed"
         if spent > self.limits.stage_seconds:
             return "timeout", f"took longer than {self.limits.stage_seconds:g} s"

@@ -16,7 +16,7 @@ from flows.engine import attempts, dispatch, slots
 from flows.engine.schedule import Need
 from flows.runs.begin import begin
 from flows.runs.record import Record
-from lowering import pipeline
+from lowering import clock, pipeline
 from lowering.job import Job
 from lowering.record.result import JobResult, build_not_run
 from lowering.store import mirror
@@ -87,6 +87,12 @@ def test_a_job_that_cannot_be_prepared_does_not_keep_the_others(run: Record) -> 
 
 def test_nothing_is_taken_once_the_deadline_is_over(run: Record) -> None:
     assert take(run, deadline=time.time() - 1) == {}
+
+
+def test_a_calendar_that_is_set_does_not_end_a_run(run: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = clock.now() + 60
+    monkeypatch.setattr(time, "time", lambda: clock.now() + 1e6)
+    assert list(take(run, deadline)) == ["toy0", "toy1", "toy2", "toy3"]
 
 
 def test_an_attempt_that_ended_in_infra_before_is_remarked(run: Record) -> None:
