@@ -168,8 +168,11 @@ def _build_record(kind: Any, rules: Rules) -> Check:
             if key in checks:
                 inner, bounds = checks[key]
                 misfits = inner(item, (*keys, key))
-                if not misfits and bounds and item is not None and not bounds.admits(item):
-                    misfits = [Misfit((*keys, key), f"{format_value(item)} is not {bounds}")]
+                if not misfits and bounds and item is not None:
+                    is_list = isinstance(item, list | tuple)
+                    numbers = {(*keys, key, index): each for index, each in enumerate(item)} if is_list else {(*keys, key): item}
+                    misfits = [Misfit(place, f"{format_value(each)} is not {bounds}")
+                               for place, each in numbers.items() if not bounds.admits(each)]
                 found += misfits
             elif rules.is_closed:
                 found.append(Misfit((*keys, key), "is not a known key", suggest(str(key), known) or f"known: {', '.join(known)}"))
