@@ -33,6 +33,7 @@ class Stop:
         self._listened = threading.Event()
         self._asked = threading.Event()
         self._installed = False
+        self._own = signal.SIGINT  # the signal that wakes the main thread
 
     def __call__(self, problem: Problem) -> None:
         """Stop the run, from any thread: its jobs at once, its flow by a KeyboardInterrupt in the main thread."""
@@ -58,6 +59,7 @@ class Stop:
             return
         self._installed = True
         before = {number: signal.signal(number, self._interrupted) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+        self._own = next(iter(before), signal.SIGINT)  # a shell starts a job in the background with SIGINT ignored
         try:
             yield
         finally:
@@ -83,4 +85,4 @@ class Stop:
     def _tell(self) -> None:
         main = threading.main_thread()
         if main.ident is not None and not self._listened.is_set():
-            signal.pthread_kill(main.ident, signal.SIGINT)  # a real signal also interrupts a wait for a lock
+            signal.pthread_kill(main.ident, self._own)  # a real signal also interrupts a wait for a lock

@@ -64,6 +64,15 @@ def test_another_thread_ends_the_run_and_says_why(stopped: threading.Event) -> N
     assert str(stop.problem) == "server: is gone"
 
 
+def test_another_thread_ends_a_run_in_the_background_of_a_shell_too(stopped: threading.Event) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        test_another_thread_ends_the_run_and_says_why(stopped)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_every_signal_ends_a_run_and_a_second_one_does_not_disturb_its_report(number: signal.Signals, stopped: threading.Event) -> None:
     stop, written = Stop(), []
