@@ -142,9 +142,13 @@ def _move(key: str, value: tuple[str, Any], replay: Replay) -> tuple[str, tuple[
 
 
 def _rename(graph: Graph) -> None:
-    """Number the nodes in order, as a trace does."""
+    """Number the ops in order, as a trace does. Other nodes keep their names, which signatures have: one may be a builtin's, `input`."""
     names = _Namespace()
+    fixed = [node for node in graph.nodes if node.op in ("placeholder", "get_attr", "output")]
+    for node in fixed:
+        names.associate_name_with_obj(node.name, node)
+        names._used_names.add(node.name)
     for node in graph.nodes:
-        base = node.name if node.op in ("placeholder", "get_attr", "output") else _NUMBER.sub("", node.name)
-        node.name = names.create_name(base, node)
+        if node.op not in ("placeholder", "get_attr", "output"):
+            node.name = names.create_name(_NUMBER.sub("", node.name), node)
     graph._graph_namespace = names

@@ -34,11 +34,11 @@ def swept(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> Asked:
 def test_one_hydra_command_is_one_run_of_the_jobs_of_the_suite_by_name_and_key(swept: Asked, tmp_path: Path) -> None:
     axes = ["model.symbols.seq.max=choice(64,128,256,512)", "stages=default,core,transform,bounds,fx"]
     assert main(["multirun", "-m", "model=bert,gpt2,llama", *axes, f"output={tmp_path}/out"]) == 0
-    (run,) = swept.runs
-    found = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
+    (planned,) = swept.plans
+    found = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in config.build(planned).jobs}
     assert len(found) == 60
     assert found == {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
-    assert run.plan.output == tmp_path / "out"
+    assert planned.output == tmp_path / "out"
 
 
 def test_combinations_that_are_a_product_are_its_jobs() -> None:
@@ -61,4 +61,4 @@ def test_what_is_wrong_is_said_before_anything_runs(swept: Asked, capsys: pytest
     assert "Hydra cannot remove a key in a multirun" in capsys.readouterr().err
     assert main(["multirun", "-m", "model=mlp", "model.mlp.sead=1,2"]) == 2
     assert "did you mean 'seed'?" in capsys.readouterr().err
-    assert swept.runs == []
+    assert swept.plans == []

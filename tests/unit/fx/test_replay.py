@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+import shapeline
 from lowering.fx.replay import expansion, likeness, tracing
 
 torch.manual_seed(0)
@@ -220,3 +221,13 @@ def test_modules_that_cannot_be_compared_are_traced() -> None:
     assert "cannot be compared: ZeroDivisionError" in family(replays).obstacle and family(replays).traced == 3
     x = torch.rand(2, 3, 8)
     torch.testing.assert_close(copied.module()(x), module(x))
+
+
+def test_arguments_keep_their_names_even_those_of_builtins() -> None:
+    class Named(torch.nn.Module):
+        def forward(self, input: torch.Tensor, type: torch.Tensor) -> torch.Tensor:  # noqa: A002
+            return input * 2 + type
+
+    args = (torch.randn(3, 2), torch.randn(3, 2))
+    lowered = shapeline.lower(Named(), args, dynamic_shapes=({0: "n"}, {0: "n"}), symbols={"n": (1, 8)})
+    assert list(lowered.exported.graph_signature.user_inputs) == ["input", "type"]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.config import run
 from flows.config.plan import plan
 from lowering import pipeline
 from lowering.errors import ConfigError
@@ -52,7 +51,7 @@ def test_a_route_that_is_none_is_refused_with_the_near_miss() -> None:
 
 
 def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_does(tmp_path: Path) -> None:
-    (job,) = run.load(["model=mlp", "route=fx"]).jobs
+    job = _load(["model=mlp", "route=fx"])
     result = pipeline.run(job, tmp_path)
     assert (result.outcome, result.problems) == ("ok", ())
     assert [stage.name for stage in result.stages] == ["export", "torch", "stablehlo", "mhlo", "verify", "package"]
@@ -61,7 +60,7 @@ def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_do
 
 
 def test_both_routes_give_a_function_of_the_same_arguments_and_results() -> None:
-    (job,) = run.load(["model=bert"]).jobs
+    job = _load(["model=bert"])
     main = _lowered(job, Export(), ToTorchScript(), ToTorchDialect())
     fx = _lowered(job, Export("torch_mlir"), FromFX())
     assert fx.signature == main.signature
@@ -70,7 +69,7 @@ def test_both_routes_give_a_function_of_the_same_arguments_and_results() -> None
 
 
 def test_what_the_importer_raises_fails_the_stage_and_names_it(tmp_path: Path) -> None:
-    (job,) = run.load(["model=mlp"]).jobs
+    job = _load(["model=mlp"])
     stages = {"export": Export("torch_mlir"), "break": _Spoil(), "torch": FromFX()}
     result = pipeline.run(Job(job.model, stages), tmp_path)
     assert (result.outcome, result.stage) == ("error", "torch")
@@ -93,6 +92,11 @@ class _Spoil(Export):
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         return []
+
+
+def _load(overrides: list[str]) -> Job:
+    (data,) = plan(overrides).jobs
+    return Job.from_json(data)
 
 
 def _lowered(job: Job, *stages: Export | ToTorchScript | ToTorchDialect | FromFX) -> Program:
