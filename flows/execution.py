@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.config import run as config
@@ -15,10 +15,11 @@ from flows.engine import access, ahead, attempts, direct, managed, schedule, ser
 from flows.engine.dispatch import BATCH
 from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
+from flows.engine.schedule import Need
+from flows.engine.slots import Slots
 from flows.history import publish
 from flows.runs import begin, copies
 from flows.runs.record import Record
-from lowering import clock
 from lowering.errors import ConfigError, InfraError
 from lowering.record.folder import Limits
 from lowering.record.result import JobResult
@@ -55,7 +56,8 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     if told is None:
         server.check_home()
     begun = begin.begin(run)
-    held = _find_held(begun, run) if local else []
+    needed, here = schedule.estimate_needs(begun) if local else {}, slots.lay_out(run.plan.cluster)
+    held = attempts.find_held(begun, begun.unfinished(), needed, here) if local else []  # jobs that the store seems to have
     all_held = len(held) == len(begun.unfinished())
     client.keep(run.plan.worker.keep_minutes)
     if local and not all_held:
@@ -64,8 +66,8 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     try:
         with progress:
             if local and not all_held:
-                _start_only(begun, run, held)
-            taken = _take(begun, run, held, stop) if told and held and all_held else []
+                _start_only(begun, held, here)
+            taken = _take(begun, held, needed, here, stop) if told and held and all_held else []
             if told and taken and not begun.unfinished():
                 lost, link = _tell(told, begun, taken)
             else:
@@ -86,27 +88,19 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     return begun.folder
 
 
-def _find_held(begun: Record, run: Run) -> list[str]:
-    """Return the unfinished jobs that the store seems to have."""
-    return attempts.find_held(begun, begun.unfinished(), schedule.estimate_needs(begun), slots.lay_out(run.plan.cluster))
-
-
-def _start_only(begun: Record, run: Run, held: Sequence[str]) -> None:
+def _start_only(begun: Record, held: Sequence[str], here: Slots) -> None:
     """Start the job that the flow will lower, if it is only one, needs no GPU, which the flow assigns, and has no files at a URL."""
     todo = [job for job in begun.unfinished() if job not in held]
-    if len(todo) == 1 and not slots.lay_out(run.plan.cluster).has_gpus and mirror.find_url(begun.folder) is None:
-        seconds = begun.data["patience"]["run_seconds"]
-        limits = {**begun.data["limits"], "deadline": time.time() + seconds if seconds else None}
+    if len(todo) == 1 and not here.has_gpus and mirror.find_url(begun.folder) is None:
+        limits = {**begun.data["limits"], "deadline": schedule.find_deadline(begun)}
         ahead.start(begun.job_folder(todo[0]), Limits(**limits))
 
 
-def _take(begun: Record, run: Run, held: Sequence[str], stop: Stop) -> list[JobResult]:
+def _take(begun: Record, held: Sequence[str], needed: Mapping[str, Need], here: Slots, stop: Stop) -> list[JobResult]:
     """Take the results of jobs from the store, in this process. What the store lacks after all is left to the flow."""
-    needed, here = schedule.estimate_needs(begun), slots.lay_out(run.plan.cluster)
-    seconds = begun.data["patience"]["run_seconds"]
     with stop.listening():
         prepared = [attempts.prepare(begun, job, needed[job]) for job in held]
-        return list(attempts.take(prepared, here, clock.now() + seconds if seconds else None))
+        return list(attempts.take(prepared, here, schedule.find_deadline(begun)))
 
 
 def _tell(address: str, begun: Record, taken: Sequence[JobResult]) -> tuple[int, str | None]:

@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 from flows.config import run as config
 from flows.config.document import Cluster
 from flows.config.run import Run
-from flows.engine import ahead, attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, slots
+from flows.engine import ahead, attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, schedule, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
 from flows.engine.revival import ServerLost
@@ -31,7 +31,6 @@ from flows.engine.slots import Slots
 from flows.report import report
 from flows.runs import begin, copies, record
 from flows.runs.record import Record
-from lowering import clock
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import Limits
@@ -91,8 +90,7 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     """
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = from_plain(Cluster, run.data["cluster"])
-    seconds = run.data["patience"]["run_seconds"]
-    deadline = clock.now() + seconds if seconds else None
+    deadline = schedule.find_deadline(run)
     limits = {**run.data["limits"], "deadline": deadline}
     here, remote = slots.lay_out(cluster), cluster.runner != "threads"
     where = run.data["environment"] if remote else here

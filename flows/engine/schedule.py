@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flows.runs.record import Record
+from lowering import clock
 from lowering.store.entries import Store
 from lowering.store.reuse import STAGES
 
@@ -20,6 +21,12 @@ class Need:
     seconds: float | None
     memory_bytes: int
     gpu: bool
+
+
+def find_deadline(run: Record) -> float | None:
+    """Return when a run that starts to lower now has to end, by `lowering.clock`; None if its time is not limited."""
+    seconds = run.data["patience"]["run_seconds"]
+    return clock.now() + seconds if seconds else None
 
 
 def estimate_needs(run: Record) -> dict[str, Need]:

@@ -12,7 +12,7 @@ import pytest
 from flows.config.document import Cluster, Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.engine import attempts, dispatch, slots
+from flows.engine import attempts, dispatch, schedule, slots
 from flows.engine.schedule import Need
 from flows.runs.begin import begin
 from flows.runs.record import Record
@@ -131,3 +131,10 @@ def test_a_gpu_is_seen_where_one_would_be_given() -> None:
         need = Need(None, 0, wants)
         with here.take(need) as given:
             assert here.sight(need) == given
+
+
+def test_a_run_ends_by_the_clock_that_its_jobs_are_watched_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: clock.now() + 1e6)  # the calendar was set after the process began
+    limited, free = (Record(tmp_path, {"patience": {"run_seconds": seconds}}) for seconds in (30.0, None))
+    assert schedule.find_deadline(limited) == pytest.approx(clock.now() + 30.0, abs=1.0)
+    assert schedule.find_deadline(free) is None
