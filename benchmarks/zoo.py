@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks import zoo_page
-from flows.config import expectations
+from flows.config import expectations, yaml_files
 from flows.config.json_schema import name_schema
 from lowering.errors import ConfigError, Problem
 from lowering.sources import huggingface
@@ -49,7 +49,7 @@ def files(table: Mapping[str, Any]) -> dict[Path, str]:
             problems.append(Problem(f"benchmarks/zoo.yaml {family}.{name}", f"unknown keys {unknown}" if unknown else "names no architecture",
                                     f"its keys are {', '.join(OWN)}"))
             continue
-        found[MODELS / f"{name}.yaml"] = f"{name_schema('model/zoo/name')}\n{HEAD}" + _comment(row.get("note", "")) + _text(model(said, row))
+        found[MODELS / f"{name}.yaml"] = f"{name_schema('model/zoo/name')}\n{HEAD}" + _comment(row.get("note", "")) + yaml_files.render_sections(model(said, row))
     if problems:
         raise ConfigError(problems)
     title = f"# {len(names) + len(table['listed'])} architectures of transformers, each at small depth, with the dims of its inputs dynamic: see docs/zoo.md.\n"
@@ -88,18 +88,6 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping) and key != "fill"
         found[key] = merge(found[key], value) if both else value
     return {key: value for key, value in found.items() if value is not None}
-
-
-def _text(tree: Tree) -> str:
-    lines = []
-    for key, value in tree.items():
-        lines.append(f"{key}:")
-        lines += [f"  {name}: {_flow(part)}" for name, part in value.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _flow(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)).removesuffix("...\n").strip()
 
 
 def _comment(note: str) -> str:

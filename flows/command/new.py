@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.command.arguments import make_parser
 from flows.command.exits import OK, UNEXPECTED
+from flows.config import yaml_files
 from flows.config.plan import plan
 from lowering.errors import ConfigError, LoadError, Problem
 from lowering.trust import TRUST
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     proposal = _propose(options.source, options.trust)
     notes = "".join(f"# {note}\n" for note in proposal.notes)
     sections = {"factory": proposal.factory, "inputs": proposal.inputs, "symbols": proposal.symbols}
-    body = "".join(_render(key, section) for key, section in sections.items())
+    body = yaml_files.render_sections(sections)
     body += f"weights: {proposal.weights}\n" if proposal.weights else ""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{notes}{body}", encoding="utf-8")
@@ -72,12 +71,3 @@ def _propose(source: Sequence[str], trusted: bool) -> Any:
 
 def _locate(file: Path) -> str:
     return str(file) if file.is_absolute() or file.parts[:1] == ("..",) else f"./{file}"
-
-
-def _render(key: str, section: Mapping[str, Any]) -> str:
-    return f"{key}:\n" + "".join(f"  {name}: {_flow(value)}\n" for name, value in section.items())
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
-    return str(text).removesuffix("...\n").strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -134,3 +134,14 @@ def _parse(text: str) -> Iterator[Any]:
         raise Unreadable(f"is not valid YAML: {error.problem}", error.problem_mark.line + 1 if error.problem_mark else 0) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Unreadable(f"is not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def render_sections(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the text of a file with one line for each key of each section, in the form of the shipped models."""
+    return "".join(f"{key}:\n" + "".join(f"  {name}: {_render_flow(value)}\n" for name, value in section.items())
+                   for key, section in sections.items())  # fmt: skip
+
+
+def _render_flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return str(text).removesuffix("...\n").strip()

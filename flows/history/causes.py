@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.report import clusters
+from flows.report.clusters import Note
 from flows.runs.record import Record
 from lowering import files
 from lowering.errors import ConfigError, Problem
@@ -19,15 +20,6 @@ from lowering.record.result import UNJUDGED, JobResult
 
 FILE, LOCK, SCHEMA = "causes.json", ".causes.lock", 1
 SHOWN = 8  # causes listed in an error
-
-
-@dataclass(frozen=True)
-class Note:
-    """What somebody wrote about a cause. at: time, ISO 8601."""
-
-    text: str
-    by: str
-    at: str
 
 
 @dataclass(frozen=True)

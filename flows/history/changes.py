@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.history import noise
 from flows.history.database import Past
+from flows.report.exports import is_kept
 from lowering.record.result import UNJUDGED
 
 EARLIER = 10  # earlier runs from which noise and flakiness are judged
@@ -119,7 +120,7 @@ def _compare_dims(found: Changes, name: str, old: Job, new: Job) -> None:
         if (now := after.get(dim)) is None:
             continue
         if _format_verdict(was) != _format_verdict(now):
-            kind = "dims_lost" if _is_kept(was) and not _is_kept(now) else "dims_changed"
+            kind = "dims_lost" if is_kept(was) and not is_kept(now) else "dims_changed"
             line = now.get("line") or {}
             place = f"{line['file']}:{line['line']}" if line else ""
             found.add(kind, name, dim, _format_verdict(was), _format_verdict(now),
@@ -231,10 +232,6 @@ def _format_end(job: Job) -> str:
 def _format_cause(job: Job) -> str:
     problem = (job["problems"] or [{"place": "", "cause": ""}])[0]
     return f"{problem['place']}: {problem['cause']}".strip(": ").splitlines()[0][:200] if problem["place"] or problem["cause"] else ""
-
-
-def _is_kept(dim: Mapping[str, Any]) -> bool:
-    return dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at")
 
 
 def _format_verdict(dim: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from flows.history.causes import Cause
 from flows.history.changes import Changes
 from flows.output import REPORT, RUNS
 from flows.report import report
+from flows.report.clusters import ReportedCause, ReportedTicket
 from flows.report.dashboard import page, report_page
 from flows.runs import record, shapes
 from flows.runs.record import Record
@@ -56,9 +57,9 @@ def _follow_causes(run: Record, results: Sequence[JobResult]) -> tuple[dict[str,
 
 
 def describe_cause(cause: Cause) -> dict[str, Any]:
-    """Return a cause as data of report.json: its id and signature, its notes, and its ticket if it has one."""
-    ticket = cause.ticket and {"ref": cause.ticket.ref, "open": cause.ticket.open}
-    return {"id": cause.id, "signature": cause.signature, "notes": to_plain(cause.notes), "ticket": ticket}
+    """Return a cause as data of report.json."""
+    ticket = ReportedTicket(cause.ticket.ref, cause.ticket.open) if cause.ticket else None
+    return dict(to_plain(ReportedCause(cause.id, cause.signature, cause.notes, ticket)))
 
 
 def _make_command(run: Record, failed: list[str]) -> str:

@@ -5,11 +5,40 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flows.report.markdown import table
 from lowering import files
 from lowering.record.result import JobResult
+
+
+@dataclass(frozen=True)
+class Note:
+    """What somebody wrote about a cause. at: time, ISO 8601."""
+
+    text: str
+    by: str
+    at: str
+
+
+@dataclass(frozen=True)
+class ReportedTicket:
+    """The ticket of a cause, as a report names it. ref: its page, or what its tracker calls it."""
+
+    ref: str
+    open: bool
+
+
+@dataclass(frozen=True)
+class ReportedCause:
+    """A cause of failures in report.json. id: by which commands name it; signature: outcome, stage and problem, generalized."""
+
+    id: str
+    signature: str
+    notes: tuple[Note, ...]
+    ticket: ReportedTicket | None
+
 
 _RULES = (
     (re.compile(r"0x[0-9a-fA-F]+"), "0x…"),

@@ -79,7 +79,12 @@ def count_dims(job: Job) -> tuple[int, int] | None:
     requested = (job["symbols"] or {}).get("requested")
     if not requested:
         return None
-    return sum(dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at") for dim in requested), len(requested)
+    return sum(map(is_kept, requested)), len(requested)
+
+
+def is_kept(dim: Mapping[str, Any]) -> bool:
+    """Return whether the compiled program accepts any size of a requested dim, given as data of a record."""
+    return dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at")
 
 
 def count_ops(job: Job) -> int | None:

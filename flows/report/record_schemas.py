@@ -12,6 +12,7 @@ from typing import Any
 from flows.config.json_schema import DRAFT, Schema, make_record_schema
 from flows.report import report
 from flows.report.blockers import Blocker
+from flows.report.clusters import ReportedCause
 from flows.report.levels import LevelFile
 from flows.runs.shapes import Environment
 from lowering import signature
@@ -21,29 +22,6 @@ from lowering.symbols import schema as symbols
 from lowering.symbols.schema import SymbolRecord
 
 RECORDS = ("report", "changes", "symbols", "signature")
-
-
-@dataclass(frozen=True)
-class _Note:
-    text: str
-    by: str
-    at: str
-
-
-@dataclass(frozen=True)
-class _Ticket:
-    ref: str
-    open: bool
-
-
-@dataclass(frozen=True)
-class _Cause:
-    """A cause of failures. id: by which commands name it; signature: outcome, stage and problem, without what varies between jobs."""
-
-    id: str
-    signature: str
-    notes: tuple[_Note, ...]
-    ticket: _Ticket | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +40,7 @@ class _Report:
     flaky: Mapping[str, Any]
     by_axis: Mapping[str, Any]
     blockers: tuple[Blocker, ...]
-    causes: tuple[_Cause, ...]
+    causes: tuple[ReportedCause, ...]
     jobs: tuple[Any, ...]
 
 

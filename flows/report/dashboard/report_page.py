@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.report import axes, clusters
 from flows.report.dashboard import page, views
+from flows.report.exports import count_dims
 from flows.runs.record import Record
 from lowering import files
 from lowering.record.result import OUTCOMES, JobResult
@@ -60,19 +61,10 @@ def make_row(result: JobResult, stages: Sequence[str], folder: str, swept: Mappi
         "g": result.stage, "u": result.unverified,
         "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
         "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.make_signature(result),
-        "a": dict(swept), "d": _count_dims(result.symbols),
+        "a": dict(swept), "d": count_dims({"symbols": result.symbols}),
         "t": [[where[stage.name], stage.outcome, round(stage.seconds, 3), stage.peak_rss_bytes, stage.cache, sum(stage.ops.values())]
               for stage in result.stages],
     }  # fmt: skip
-
-
-def _count_dims(symbols: Any) -> list[int] | None:
-    """Return how many of the requested dims stayed dynamic, and how many were requested; None if unknown."""
-    requested = symbols.get("requested") if isinstance(symbols, Mapping) else None
-    if not requested:
-        return None
-    kept = sum(dim.get("verdict") in ("dynamic", "merged", "derived") and not dim.get("lost_at") for dim in requested)
-    return [kept, len(requested)]
 
 
 def _choose_embedded(run: Record, results: Sequence[JobResult]) -> list[tuple[str, str]]:
