@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +42,7 @@ from flows.config.document import Nightly
 from flows.config.overrides import quote
 from flows.config.plan import Plan
 from flows.engine import pages
-from flows.history import publish, tracker, trackers
+from flows.history import hooks, publish, tracker, trackers
 from flows.output import REPORT
 from flows.report import report
 from flows.report.terminal import escape
@@ -132,20 +130,14 @@ def post(text: str, folder: Path, settings: Nightly, webhook: str | None) -> lis
     refused = []
     if webhook:
         try:
-            request = urllib.request.Request(webhook, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=HOOK_SECONDS):
-                pass
-        except (OSError, ValueError) as error:
-            refused.append(f"the webhook did not accept the summary: {str(error).replace(webhook, 'its URL')}")
+            hooks.post(webhook, {"text": text}, HOOK_SECONDS)
+        except OSError as error:
+            refused.append(f"the webhook did not accept the summary: {error}")
     if settings.command:
         try:
-            variables = {**os.environ, "SHAPELINE_RUN": str(folder)}
-            done = subprocess.run(settings.command, shell=True, input=text, text=True, capture_output=True, timeout=HOOK_SECONDS,
-                                  check=False, env=variables)  # fmt: skip
-            if done.returncode:
-                refused.append(f"the command for the summary exited with status {done.returncode}: {done.stderr.strip()[-300:]}")
-        except (OSError, subprocess.TimeoutExpired) as error:
-            refused.append(f"the command for the summary failed: {error}")
+            hooks.run(settings.command, text, HOOK_SECONDS, {"SHAPELINE_RUN": str(folder)})
+        except OSError as error:
+            refused.append(f"the command for the summary {error}")
     for problem in refused:
         print(f"shapeline: {problem}", file=sys.stderr)
     return refused

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.config.document import TrackerSettings
+from flows.history import hooks
 from flows.history.tracker import Action, Tracker, make_marker
 from lowering.errors import ConfigError, Problem
 
@@ -121,13 +121,10 @@ class CommandTracker:
     def apply(self, action: Action) -> str:
         """Run the command. Raises OSError if it fails, and ValueError if it does not name an opened ticket."""
         try:
-            done = subprocess.run(self.command, shell=True, input=json.dumps(_describe(action)), text=True, capture_output=True,
-                                  timeout=SECONDS, check=False)  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise OSError(f"the command took more than {SECONDS:.0f} s") from error
-        if done.returncode:
-            raise OSError(f"the command exited with status {done.returncode}: {done.stderr.strip()[-300:]}")
-        return _name_ticket(action, done.stdout.strip().split("\n", 1)[0], "the command printed no name of the ticket")
+            said = hooks.run(self.command, json.dumps(_describe(action)), SECONDS)
+        except OSError as error:
+            raise OSError(f"the command {error}") from error
+        return _name_ticket(action, said.strip().split("\n", 1)[0], "the command printed no name of the ticket")
 
 
 @dataclass(frozen=True)
@@ -138,12 +135,7 @@ class WebhookTracker:
 
     def apply(self, action: Action) -> str:
         """Post the action. Raises OSError or ValueError; their messages do not have the URL, which is a secret."""
-        request = urllib.request.Request(self.url, json.dumps(_describe(action)).encode(), {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                told = json.loads(answer.read() or b"{}")
-        except (OSError, ValueError) as error:
-            raise OSError(str(error).replace(self.url, "its URL")) from None
+        told = json.loads(hooks.post(self.url, _describe(action), SECONDS) or b"{}")
         name = told.get("ticket") if isinstance(told, dict) else None
         return _name_ticket(action, str(name or ""), "the webhook named no ticket")
 
