@@ -7,7 +7,6 @@ these are, so that none is missed: a call that takes or gives such a dim is rewr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sympy
@@ -24,24 +23,12 @@ from lowering.capacity.sizes import Sizes
 from lowering.capacity.values import Counted, Dim, NoRule
 from lowering.errors import Problem, Unsupported
 from lowering.fx import decompose
+from lowering.fx.results import Extra
 from lowering.ir import source_lines
 from lowering.ops import decompositions
 
 _REFUSED = object()  # the value of a node after a refusal: what takes it is not refused again
 _DROPPED = object()  # the value of a condition that always holds
-
-
-@dataclass(frozen=True)
-class Extra:
-    """What a rewritten program gives beside its results.
-
-    sizes: of each padded result, by its number, the true sizes. counts: the sizes whose counts follow the results, with their capacities.
-    checks: what each condition of the run says; the conditions follow the counts.
-    """
-
-    sizes: Mapping[int, tuple[sympy.Expr, ...]]
-    counts: Mapping[sympy.Expr, sympy.Expr]
-    checks: tuple[str, ...]
 
 
 def rewrite(program: ExportedProgram, declared: Mapping[str, int]) -> Extra | None:

@@ -16,7 +16,7 @@ from lowering.eager.arguments import assemble
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
-from lowering.fx import cleanup, exported, squeezes
+from lowering.fx import cleanup, results, squeezes
 from lowering.model import Built, Model
 from lowering.numerics.comparison import compare, tolerance_of
 from lowering.ops import packed_sequences, recurrent
@@ -51,7 +51,7 @@ def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
     ops = tuple(_list_ops(program))
     for node, _ in list(squeezes.dynamic(program)):
         squeezes.settle(node)
-    exported.rename_results(program)
+    results.rename_results(program)
     is_run = model.weights == "random"
     compared = [branch for branch in captured.branches
                 if branch.fails_at.keys() <= model.symbols.keys() and (is_run or len(ops) <= _MOST_OPS)]

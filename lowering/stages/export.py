@@ -27,14 +27,18 @@ from lowering.fx import (
     custom_gradients,
     exported,
     functional,
+    guards,
     integer_dots,
     masks,
+    names,
+    results,
     slices,
     strides,
     transforms,
     writes,
 )
 from lowering.fx.decompose import Specialized, decompose
+from lowering.fx.exported import Exported
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -123,8 +127,9 @@ class Export(Stage):
         with _without_kernels(), closed_forms.keep_sizes_short(least):
             captured = branches.with_asserted(self._capture(built.model, built.module, example, note), built, note)
             result = self._in_time(captured, built.model, note)
+        signature = exported.signature_of(result, built.model)
         return Program(Level.MODEL, built).lowered(
-            Level.EXPORTED, result, signature=exported.signature_of(result, built.model), weights=exported.weights_of(result)
+            Level.EXPORTED, result.program, signature=signature, weights=exported.weights_of(result.program)
         )
 
     def _capture(self, model: Model, module: torch.nn.Module, example: dict[str, torch.Tensor], note: Note) -> Captured:
@@ -176,18 +181,18 @@ class Export(Stage):
             custom_gradients.restore(best.program, best.calls)
         return best
 
-    def _in_time(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
+    def _in_time(self, export: Captured, model: Model, note: Note) -> Exported:
         """Return the functional program. Raise StageFailed, with the condition and the line, if its trace takes too long."""
         assert export.program is not None
         try:
             with deadline.within(self.trace_seconds):
                 return self._functional(export, model, note)
         except deadline.Overdue as late:
-            names = {str(symbol): str(meaning) for symbol, meaning in exported.symbol_names(export.program, model).items()}
-            words = NAME.sub(lambda match: names.get(match[0], match[0]), late.condition)
+            meanings = {str(symbol): str(meaning) for symbol, meaning in names.symbol_names(export.program, model).items()}
+            words = NAME.sub(lambda match: meanings.get(match[0], match[0]), late.condition)
             raise StageFailed(late.problem(f"{model.name}: decomposition", words)) from None
 
-    def _functional(self, export: Captured, model: Model, note: Note) -> ExportedProgram:
+    def _functional(self, export: Captured, model: Model, note: Note) -> Exported:
         """Make the captured program functional, decompose it, and add its gradients in training."""
         captured = export.program
         assert captured is not None
@@ -196,33 +201,32 @@ class Export(Stage):
         masks.fold(captured)
         is_training = model.mode == "training"
         first = bags.choose_differentiable if is_training else recurrent.choose_loop  # before autograd, and before torch unrolls them
-        with exported.record_guards(captured) as early:
+        with guards.record_guards(captured) as early:
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
         result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
         assumed += early
-        with exported.record_guards(result) as padded:
+        with guards.record_guards(result) as padded:
             extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None
         assumed += padded
         integer_dots.rewrite(result.graph_module)
         if self.decompose == "lazy":
             specialized: list[Specialized] = []
-            with exported.record_guards(result) as further:
+            with guards.record_guards(result) as further:
                 decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls)
                           else decompositions.choose(node),
                           specialized)
             assumed += further
             _report_specialized(specialized, export.record, note)
-        result._assumed = [*assumed, *slices.find_assumptions(result)]
-        result._extra = extra
-        result._deferred = tuple(one.guard for one in export.deferred if one.is_carried)
+        assumed += slices.find_assumptions(result)
         functional.replace_views(result.graph_module)
         strides.replace_strides(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
-        exported.rename_results(result)
+        results.rename_results(result)
         cleanup.drop_assertions(result.graph_module, {one.expr for one in export.deferred if one.verdict in ("always", "implied")})
         result.graph_module.recompile()
-        return result
+        deferred = tuple(one.guard for one in export.deferred if one.is_carried)
+        return Exported(result, tuple(assumed), deferred, extra)
 
     def _retraced(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
         """`captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
@@ -245,7 +249,7 @@ class Export(Stage):
 
         if refused := [*joint.find_random_ops(captured), *joint.find_loops(captured)]:
             raise Unsupported(refused)
-        with exported.record_guards(captured) as assumed:
+        with guards.record_guards(captured) as assumed:
             return joint.differentiate(captured, training.name_loss(model), self._table(model.custom_calls)), assumed
 
     def _table(self, kept: Collection[str]) -> dict[Any, Any]:
@@ -261,12 +265,12 @@ class Export(Stage):
         problems = []
         if not cleanup.is_functional(program.ir.graph_module):
             problems.append(Problem("export", "the graph still writes in place after functionalization"))
-        values = exported.input_values(program.ir, built.model)
+        values = names.input_values(program.ir, built.model)
         for name, declared in built.model.leaves.items():
             for position, dim in enumerate(declared.dims()):
-                if isinstance(dim, Affine) and exported.is_static(values[name].shape[position]):
+                if isinstance(dim, Affine) and names.is_static(values[name].shape[position]):
                     problems.append(Problem(f"input '{name}' dim {position}", f"'{dim}' became {values[name].shape[position]}"))
-        static = [name for name in built.model.ints if exported.is_static(values[name])]
+        static = [name for name in built.model.ints if names.is_static(values[name])]
         return problems + [Problem(f"input '{name}'", f"the int became {values[name]}") for name in static]
 
     def save(self, program: Program, stem: Path) -> list[Path]:
@@ -275,8 +279,8 @@ class Export(Stage):
         readable.write_text(readable_code(program.ir), encoding="utf-8")
         if not self.archive or weights.list_fakes(program.weights) or (program.model and program.model.weights == "lazy"):
             return [readable]
-        extra = getattr(program.ir, "_extra", None)
-        if extra is not None and (extra.counts or extra.checks):  # torch would take them for results of the model, and fail to give any
+        signature = program.signature
+        if signature is not None and signature.computed != signature.returned:  # torch would take the others for results of the model
             path = stem.with_name(stem.name + ".pt2-failed.txt")
             reason = "torch.export has no place for the counts and conditions that follow the results (docs/data_sizes.md)\n"
             path.write_text(reason, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch.fx import GraphModule, Node
 
 from lowering.errors import Problem, ShapelineError, StageFailed
-from lowering.fx import exported
+from lowering.fx.results import drop_repeated
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.torch_dialect.backend_contract import ToBackendContract
@@ -26,7 +26,7 @@ class FromFX(ToBackendContract):
     source: ClassVar[Level] = Level.EXPORTED
 
     def imported(self, program: Program) -> Any:
-        graph = exported.drop_repeated(program.ir, program.signature) if program.signature else program.ir.graph_module
+        graph = drop_repeated(program.ir, program.signature) if program.signature else program.ir.graph_module
         module = _import_module(_drop_constants(graph), mlir.create_torch_context())
         mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")
         return module

@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 
 from lowering.errors import Problem
-from lowering.fx import exported
+from lowering.fx.names import symbol_names
+from lowering.fx.results import drop_repeated
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -44,8 +45,8 @@ class ToTorchScript(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         model, signature = program.model, program.signature
-        module = exported.drop_repeated(program.ir, signature) if signature else program.ir.graph_module
-        annotation = Annotation(exported.symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
+        module = drop_repeated(program.ir, signature) if signature else program.ir.graph_module
+        annotation = Annotation(symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
         return program.lowered(Level.TORCHSCRIPT, build(module, annotation))
 
     def reads(self) -> frozenset[Read]:

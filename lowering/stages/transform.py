@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,8 @@ from torch.fx import GraphModule
 from lowering import recipe
 from lowering.errors import ConfigError, Problem, StageFailed
 from lowering.fx import cleanup, constants, exported
+from lowering.fx.names import symbol_names
+from lowering.fx.results import list_types
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.stage import Note, Read, Stage
@@ -29,7 +31,6 @@ class Transformed(Program):
 @dataclass(frozen=True)
 class Transform(Stage):
     """Run graph transformations.
-
 
     steps: each names a function by `_target_`, which takes a GraphModule and the step's other keys, and returns a GraphModule.
     lowering.fx.transformations contains such functions.
@@ -69,15 +70,16 @@ class Transform(Stage):
             diffs.append((name, "\n".join(lines)))
         result = constants.lift(module, program.ir)
         built: Built = program.at(Level.MODEL).ir  # type: ignore[union-attr]
-        signature, weights = exported.signature_of(result, built.model), exported.weights_of(result)
-        lowered = program.lowered(Level.EXPORTED, result, signature=signature, weights=weights)
+        assert program.signature is not None
+        arguments = exported.list_arguments(result, symbol_names(result, built.model))
+        signature = replace(program.signature, arguments=arguments)  # its guards and counts cannot be read from a graph
+        lowered = program.lowered(Level.EXPORTED, result, signature=signature, weights=exported.weights_of(result))
         return Transformed(**{field.name: getattr(lowered, field.name) for field in fields(lowered)}, diffs=tuple(diffs))
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Check that the graph is still functional and that the results are the same."""
-        before = program.above.signature.results if program.above and program.above.signature else ()
         problems = [] if cleanup.is_functional(program.ir.graph_module) else [Problem("transform", "the transformed graph writes in place")]
-        if program.signature is not None and program.signature.results != before:
+        if program.above is not None and list_types(program.ir) != list_types(program.above.ir):
             problems.append(Problem("transform", "a step changed the results of the program", "keep the results in each transformation"))
         return problems
 

@@ -21,7 +21,7 @@ from lowering.eager.module import instantiate, run_eager
 from lowering.eager.training import name_loss
 from lowering.fx.assumptions import assert_usual_sizes
 from lowering.fx.dynamic_shapes import build_dynamic_shapes
-from lowering.fx.exported import input_values
+from lowering.fx.names import input_values
 from lowering.model import Model, Symbol
 from lowering.sizes.dims import Affine
 

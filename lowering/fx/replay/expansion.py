@@ -15,7 +15,7 @@ from torch.fx import Graph, Node
 from torch.fx.graph import _Namespace
 from torch.fx.node import map_arg
 
-from lowering.fx import cleanup, exported
+from lowering.fx import cleanup, results
 from lowering.fx.replay import marker
 from lowering.fx.replay.agreement import is_size
 from lowering.fx.replay.tracing import TAG, Replay, Replays
@@ -39,7 +39,7 @@ def expand(program: ExportedProgram, replays: Replays) -> None:
         _rename(body.graph)
     if copied != len(replays.replays):
         raise Escaped(f"{len(replays.replays)} calls were replayed, and {copied} are in the graph")
-    exported.rename_results(program)
+    results.rename_results(program)
     program.graph_module.recompile()
 
 

@@ -12,7 +12,7 @@ from torch.export.graph_signature import OutputKind
 
 from lowering.eager import inputs
 from lowering.errors import LoadError, Unsupported
-from lowering.fx.exported import signature_of
+from lowering.fx.exported import Exported, signature_of
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -80,7 +80,7 @@ def test_a_program_with_gradients_is_stored_and_read_back(classifier: Program) -
     data = programs.dump(classifier)
     assert data is not None
     back = replace(classifier, ir=programs.load(Level.EXPORTED, data, classifier.weights))
-    assert signature_of(back.ir, CLASSIFIER) == classifier.signature
+    assert signature_of(Exported(back.ir), CLASSIFIER) == classifier.signature
     for got, want in compared(back, CLASSIFIER, 11).values():
         torch.testing.assert_close(got, want)
 

@@ -11,8 +11,10 @@ from torch.fx import GraphModule
 
 from lowering import pipeline
 from lowering.job import Job
+from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.record.result import JobResult
+from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -46,6 +48,20 @@ class Heads(torch.nn.Module):
         return torch.stack((left, right), 1).transpose(1, 2).contiguous().view(x.shape[0], 4)
 
 
+class Guarded(torch.nn.Module):
+    """Its program has a guard that no dim expresses."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - 1 if x.shape[0] == 7 else x + 1
+
+
+class Selected(torch.nn.Module):
+    """Data decide the size of its result."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, 0].nonzero() + 1).contiguous()
+
+
 def doubled(module: GraphModule, by: float) -> GraphModule:
     """A step of a user that does not keep the results."""
     output = next(node for node in module.graph.nodes if node.op == "output")
@@ -54,6 +70,17 @@ def doubled(module: GraphModule, by: float) -> GraphModule:
         scaled = module.graph.call_function(torch.ops.aten.mul.Scalar, (last, by))
     scaled.meta = dict(last.meta)
     output.args = ((output.args[0][0], scaled, *output.args[0][2:]),)
+    return module
+
+
+def converted(module: GraphModule) -> GraphModule:
+    """A step of a user that changes the dtype of a result."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    first = output.args[0][0]
+    with module.graph.inserting_before(output):
+        wide = module.graph.call_function(torch.ops.aten.to.dtype, (first, torch.float64))
+    wide.meta = {**first.meta, "val": first.meta["val"].to(torch.float64)}
+    output.args = ((wide, *output.args[0][1:]),)
     return module
 
 
@@ -93,9 +120,23 @@ def test_a_users_step_runs_with_its_options_and_a_wrong_result_is_found(tmp_path
     assert "aten.mul.Scalar" in (tmp_path / "02-transform-1-doubled.diff").read_text()
 
 
+@pytest.mark.parametrize(("export", "module"), [(Export(), Guarded), (Export(data_sizes="capacity"), Selected)])
+def test_guards_and_counts_outlast_a_transformation(export: Export, module: type[torch.nn.Module]) -> None:
+    model = Model("toy", {"_target_": f"{__name__}.{module.__name__}"}, {"x": Input("float32", ("batch", 4))}, {"batch": Symbol(2, 32)})
+    before = export.apply(Program(Level.MODEL, model), Silent())
+    assert before.signature is not None
+    assert before.signature.guards or before.signature.computed != before.signature.returned
+    stage = Transform()
+    after = stage.apply(before, Silent())
+    assert after.signature is not None
+    assert (after.signature.results, after.signature.guards) == (before.signature.results, before.signature.guards)
+    assert not stage.ensures(after)
+
+
 @pytest.mark.parametrize(("step", "outcome", "words"), [
     ({"_target_": "lowering.fx.transformations.fold_everything"}, "unsupported", ("steps[0]", "fold_everything")),
     ({"_target_": "lowering.fx.transformations.fold_constants", "elements": 3}, "error", ("fold_constants", "elements")),
+    ({"_target_": f"{__name__}.converted"}, "error", ("changed the results",)),
     ({"_target_": f"{__name__}.broken"}, "error", ("broken", "a transformation returns a GraphModule")),
 ])
 def test_a_step_that_is_none(step: dict[str, Any], outcome: str, words: tuple[str, ...], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def program(
     batch = Dim("batch", min=1, max=64)
     captured = export(module, (), inputs.make(model, model.examples()), dynamic_shapes={"x": {0: batch}, "ids": {0: batch}})
     top = Program(Level.MODEL, Built(model, module))
-    top = top.lowered(Level.EXPORTED, captured, signature=exported.signature_of(captured, model), weights=exported.weights_of(captured))
+    top = top.lowered(Level.EXPORTED, captured, signature=exported.signature_of(exported.Exported(captured), model), weights=exported.weights_of(captured))
     context: Any = mlir.create_hlo_context()
     script = torch._C.parse_ir(SCRIPT.format(factor=factor))
     return (

@@ -17,7 +17,7 @@ from lowering import pipeline
 from lowering.eager import inputs
 from lowering.eager.arguments import assemble
 from lowering.fx.dynamic_shapes import build_dynamic_shapes
-from lowering.fx.exported import input_names
+from lowering.fx.names import input_names
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol

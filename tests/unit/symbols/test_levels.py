@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering.fx.exported import signature_of
+from lowering.fx.exported import Exported, signature_of
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
@@ -35,7 +35,7 @@ def exported() -> tuple[Captured, Model, Program]:
     declared = model(models.Shared, {"batch": Symbol(2, 64)}, x=["batch", 7], y=["batch", 7])
     captured = export(models.Shared, declared)
     assert captured.program is not None
-    return captured, declared, Program(Level.EXPORTED, captured.program, signature_of(captured.program, declared))
+    return captured, declared, Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
 
 
 def test_a_dim_is_found_at_every_level_it_passes() -> None:
@@ -79,7 +79,7 @@ def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_non
     declared = model(models.Pairs, x=[None])
     captured = export(models.Pairs, declared, example={"x": torch.ones(6)})
     assert captured.program is not None
-    top = Program(Level.EXPORTED, captured.program, signature_of(captured.program, declared))
+    top = Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
     body = """%c = mhlo.constant dense<true> : tensor<i1>
   mhlo.custom_call @shape_assertion(%c) {error_message = "needs (x_0 % 2) == 0", has_side_effect = true} : (tensor<i1>) -> ()"""
     text = "func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {{\n {} \n return %arg0 : tensor<?xf32>\n}}"
@@ -95,7 +95,7 @@ def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() 
     declared = model(models.Counting, n=[])
     captured = export(models.Counting, declared)
     assert captured.program is not None
-    top = Program(Level.EXPORTED, captured.program, signature_of(captured.program, declared))
+    top = Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
     text = "func.func @main(%arg0: tensor<i64>) -> tensor<i64> {\n return %arg0 : tensor<i64>\n}"
     record = follow(captured.record, top.lowered(Level.MHLO, module(text)))
     told = {warned.place: warned for warned in record.warnings if warned.code == "guard_not_carried"}
