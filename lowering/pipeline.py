@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ from lowering.record.folder import OWN
 from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
-from lowering.stage import Note, Stage
+from lowering.stage import Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
 from lowering.symbols import levels
+
+Phase = Callable[[str], AbstractContextManager[Any]]
 
 
 def select_stages(job: Job) -> dict[str, Stage]:
@@ -186,9 +188,7 @@ class Runner:
             if found.parts is not None:
                 done = replace(done, cache="miss", key=found.key, why=found.why)
             remove_leftovers(stem)
-            result = self.apply(name, stage, program, watch)
-            with watch.phase("ensures"):
-                broken = tuple(stage.ensures(result))
+            result, broken = advance(name, stage, program, self.recorder, watch.phase)
             saved: list[Path] = []
             try:  # save an invalid result too: it is the one worth looking at
                 with watch.phase("save"):
@@ -211,31 +211,38 @@ class Runner:
             self.store.remember(found, done)
         return result
 
-    def apply(self, name: str, stage: Stage, program: Program, watch: Watch) -> Program:
-        """Apply a stage to `program`, measure its phases, and report the state of the inputs."""
-        with watch.phase("load"):
-            _ = program.ir  # reads a program from the store, which happens on first access
-        with watch.phase("requires"):
-            check_requirements(stage, program)
-        with watch.phase("apply"):
-            result = apply_checked(name, stage, program, self.recorder)
-        if result.ir is not program.ir:
-            report_standing(result, self.recorder)
-        return result
+
+def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
+    """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
+    if problems := ladder.check(stages, program.level):
+        raise StageFailed(problems)
+    for name, stage in stages.items():
+        recorder.begin(name, Path(), "")
+        program, broken = advance(name, stage, program, recorder)
+        if broken:
+            raise StageFailed(broken)
+    return program
 
 
-def check_requirements(stage: Stage, program: Program) -> None:
-    """Raise Unsupported with everything in `program` that the stage cannot lower."""
-    if refusals := tuple(stage.requires(program)):
-        raise Unsupported(refusals)
+def advance(name: str, stage: Stage, program: Program, recorder: Recorder, phase: Phase = nullcontext) -> tuple[Program, Sequence[Problem]]:
+    """Apply a stage to `program`, and report the state of the inputs. Return the result, and what it breaks of the stage's promises.
 
-
-def apply_checked(name: str, stage: Stage, program: Program, note: Note) -> Program:
-    """Apply a stage, and check that the result has the level that the stage declares."""
-    result = stage.apply(program, note)
-    if result.level is not stage.target:
-        raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
-    return result
+    phase: called with the name of each phase; the phase runs in the context that it returns.
+    Raises Unsupported with everything in `program` that the stage cannot lower, and what the stage raises.
+    """
+    with phase("load"):
+        _ = program.ir  # reads a program from the store, which happens on first access
+    with phase("requires"):
+        if refusals := tuple(stage.requires(program)):
+            raise Unsupported(refusals)
+    with phase("apply"):
+        result = stage.apply(program, recorder)
+        if result.level is not stage.target:
+            raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
+    if result.ir is not program.ir:
+        report_standing(result, recorder)
+    with phase("ensures"):
+        return result, tuple(stage.ensures(result))
 
 
 def report_standing(made: Program, recorder: Recorder) -> None:
@@ -247,21 +254,6 @@ def report_standing(made: Program, recorder: Recorder) -> None:
         return
     if standing is not None:
         recorder.say({"event": "standing", "standing": to_plain(standing)})
-
-
-def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
-    """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
-    if problems := ladder.check(stages, program.level):
-        raise StageFailed(problems)
-    for name, stage in stages.items():
-        recorder.begin(name, Path(), "")
-        check_requirements(stage, program)
-        result = apply_checked(name, stage, program, recorder)
-        report_standing(result, recorder)
-        if broken := tuple(stage.ensures(result)):
-            raise StageFailed(broken)
-        program = result
-    return program
 
 
 def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
