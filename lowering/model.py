@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from lowering import recipe
-from lowering.errors import Problem, suggest
-from lowering.sizes.dims import Affine, parse_dim
+from lowering.errors import Problem
+from lowering.sizes.dims import Affine
 from lowering.sizes.ranges import Bound, round_up
-from lowering.trees import Construction, Leaf, Tree, convert_floats, expand, iterate, write_sizes
 from lowering.trees import Input as Input
-from lowering.types import DTYPES, NUMBERS
+from lowering.trees import Tree, convert_floats, expand, iterate, write_sizes
 
 LOSS = "loss"  # default name of the output that is the loss
 GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of its gradient
@@ -25,8 +21,6 @@ GRADIENT = "grad."  # prefix that turns the name of a parameter into the name of
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes of a whole model
 
 LARGEST = 2**31 - 1  # largest size of a dim in a program: StableHLO counts in 32 bits
-MOST_BUCKETS = 256  # static programs of a model
-LOOSEST = 1.0  # largest atol and rtol: with more, a result of zeros would pass
 
 # Example sizes of dynamic dims. Primes make a burned-in size easy to spot, and no product of two of them is a third.
 EXAMPLES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 3, 2)
@@ -110,7 +104,7 @@ class Library:
                             "use sources: [ops.cpp], or module: package.ops, or the path of a built .so")]
         if self.flags and not self.sources:
             return [Problem(f"{place}.flags", "apply to sources only", "remove them")]
-        return [_report_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
+        return [report_missing_file(f"{place}.sources[{index}]", path) for index, path in enumerate(self.sources)
                 if not Path(path).expanduser().is_file()]
 
 
@@ -149,7 +143,7 @@ class Quantization:
         if self.calibration is not None and self.scheme != "pt2e_static":
             found.append(Problem(f"{place}.calibration", f"is not used with {self.scheme or 'config'}", "use scheme: pt2e_static"))
         elif self.calibration is not None and not Path(self.calibration).expanduser().is_file():
-            found.append(_report_missing_file(f"{place}.calibration", self.calibration))
+            found.append(report_missing_file(f"{place}.calibration", self.calibration))
         return found
 
 
@@ -269,188 +263,9 @@ class Model:
             if isinstance(dim, Affine) and dim.symbol == symbol
         ]
 
-    def problems(self, place: str = "model") -> list[Problem]:
-        """List all problems that can be found without building the model."""
-        found = []
-        leaves: list[Leaf] = list(iterate(self.trees))
-        if not leaves:
-            found.append(Problem(f"{place}.inputs", "is empty", "a model needs at least one input"))
-        found += _check_trees(place, self, leaves)
-        if not -(1 << 63) <= self.seed < 1 << 64:
-            found.append(Problem(f"{place}.seed", f"{self.seed} does not fit into 64 bits", "torch accepts seeds from -2**63 to 2**64 - 1"))
-        for name, symbol in self.symbols.items():
-            found += symbol.problems(f"{place}.symbols.{name}")
-        examples = {} if found else self.examples()
-        used = set()
-        for leaf in {leaf.place: leaf for leaf in leaves}.values():  # once for all repetitions
-            name, declared = leaf.name, leaf.declared
-            if declared.is_number:
-                found += self._number_problems(f"{place}.{leaf.place}", name, declared)
-                used.add(name)
-            for position, dim in enumerate(declared.shape):
-                where = f"{place}.{leaf.place}.shape[{position}]"
-                try:
-                    parsed = parse_dim(dim)
-                except ValueError as error:
-                    found.append(Problem(where, str(error)))
-                    continue
-                if isinstance(parsed, Affine):
-                    used.add(parsed.symbol)
-                    if parsed.symbol not in self.symbols:
-                        found.append(Problem(where, f"symbol '{parsed.symbol}' is not declared", suggest(parsed.symbol, self.symbols)
-                                             or f"add it under symbols: {parsed.symbol}: {{min: 1, max: …}}"))
-                    elif examples:
-                        found += self._range_problems(where, parsed, examples[parsed.symbol])
-            found += declared.problems(f"{place}.{leaf.place}")
-        for name in self.symbols:
-            if name not in used and not found:
-                found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
-        for index, library in enumerate(self.libraries):
-            where = f"{place}.libraries[{index}]"
-            if isinstance(library, Library):
-                found += library.problems(where)
-            elif not Path(library).expanduser().is_file():
-                found.append(_report_missing_file(where, library))
-        found += _check_checkpoint(place, self)
-        if self.dtype is not None and self.dtype not in FLOATS:
-            found.append(Problem(f"{place}.dtype", f"a model cannot be converted to '{self.dtype}'", f"one of {', '.join(FLOATS)}"))
-        if self.quantization is not None:
-            found += self.quantization.problems(f"{place}.quantization")
-        for key in ("dtype", "quantization"):
-            if getattr(self, key) is not None and self.weights == "lazy":
-                found.append(Problem(f"{place}.{key}", "would read all weights, which are lazy", "remove weights: lazy"))
-        if self.quantization is not None and (self.mode == "training" or self.weights == "none"):
-            cause, key = ("is for inference", "mode: training") if self.mode == "training" else ("needs weights", "weights: none")
-            found.append(Problem(f"{place}.quantization", cause, f"remove {key}"))
-        found += [] if found else _check_buckets(f"{place}.buckets", self)
-        found += _check_loss(f"{place}.loss", self)
-        found += [_check_capacity(f"{place}.capacities.{name}", name, capacity) for name, capacity in self.capacities.items()
-                  if not _is_capacity(name, capacity)]
-        for dtype, tolerance in self.tolerances.items():
-            found += _tolerance_problems(f"{place}.tolerances.{dtype}", dtype, tolerance)
-        return found + [Problem(f"{place}.custom_calls.{op}", "is not the name of an op",
-                                "use namespace.op or namespace.op.overload, such as aten.layer_norm")
-                        for op in self.custom_calls if not re.fullmatch(r"\w+(\.\w+){1,2}", op)]
 
-    def _number_problems(self, place: str, name: str, declared: Input) -> list[Problem]:
-        if name not in self.inputs:
-            cause = f"a {declared.dtype} is a Python number, and only an argument of forward can be one"
-            return [Problem(f"{place}.dtype", cause, f"use dtype: {NUMBERS[declared.dtype]} with shape: [], or write the number itself")]
-        if declared.shape:
-            cause = f"a {declared.dtype} is a Python number and has no shape"
-            return [Problem(f"{place}.shape", cause, f"remove it, or use dtype: {NUMBERS[declared.dtype]}")]
-        if declared.dtype != "SymInt":
-            return []
-        found = []
-        if name not in self.symbols:
-            found.append(Problem(place, "a SymInt needs a symbol of the same name, and none is declared",
-                                 f"add symbols.{name}: {{min: 1, max: …}}"))
-        elif self.symbols[name].multiple_of != 1:
-            found.append(Problem(f"{place.rpartition('.inputs.')[0]}.symbols.{name}.multiple_of",
-                                 "torch.export does not support ints that are multiples", "multiply in forward"))
-        if uses := self.uses(name):
-            cause = (f"the symbol '{name}' is also used in the shape of '{uses[0][0]}', "
-                     "and torch.export cannot express that the two are equal")
-            found.append(Problem(place, cause, f"take the size from the tensor: {uses[0][0]}.shape[{uses[0][1]}]"))
-        if declared.fill is not None:
-            found.append(Problem(f"{place}.fill", "a SymInt takes its values from the symbol's range", "remove it"))
-        return found
-
-    def _range_problems(self, place: str, dim: Affine, example: int) -> list[Problem]:
-        symbol = self.symbols[dim.symbol]
-        if dim.at({dim.symbol: symbol.min}) < 0:
-            return [Problem(place, f"'{dim}' is below 0 at {dim.symbol} = {symbol.min}", f"raise symbols.{dim.symbol}.min")]
-        if dim.at({dim.symbol: example}) < 2:
-            return [Problem(place, f"'{dim}' is below 2 at the traced size {dim.symbol} = {example}: torch.export would make it static",
-                            f"set a larger symbols.{dim.symbol}.example")]
-        return []
-
-
-def _check_trees(place: str, model: Model, leaves: Sequence[Leaf]) -> list[Problem]:
-    """Report structures without a leaf, two leaves of one name, and an object whose class has no dotted path."""
-    found = [Problem(f"{place}.inputs.{name}", "has no leaf", "a leaf has a dtype and a shape; constants go under constants")
-             for name, tree in model.trees.items() if tree is not None and not any(iterate(tree))]
-    counts = Counter(leaf.name for leaf in leaves)
-    found += [Problem(f"{place}.{leaf.place}", f"another leaf has the same name, '{leaf.name}'", "rename one of the two")
-              for leaf in leaves if counts.pop(leaf.name, 1) > 1]
-    return found + [Problem(f"{place}.{made.place}.{recipe.TARGET}", f"'{made.target}' is not a dotted path", "write package.module.Class")
-                    for made in iterate(model.trees, Construction) if "." not in made.target]
-
-
-def _is_capacity(name: str, capacity: int) -> bool:
-    return bool(re.fullmatch(r"u\d+|.+\.py:\d+", name)) and 1 <= capacity <= LARGEST
-
-
-def _check_capacity(place: str, name: str, capacity: int) -> Problem:
-    if 1 <= capacity <= LARGEST:
-        return Problem(place, f"'{name}' is no size that data decide", "use torch's symbol (u0) or a user line (model.py:42)")
-    return Problem(place, f"is {capacity}", f"use 1 to {LARGEST}")
-
-
-def _check_buckets(place: str, model: Model) -> list[Problem]:
-    found = []
-    for name, sizes in model.buckets.items():
-        symbol = model.symbols.get(name)
-        if symbol is None:
-            found.append(Problem(f"{place}.{name}", "is not a symbol", suggest(name, model.symbols) or ", ".join(model.symbols) or "none"))
-            continue
-        if not sizes or list(sizes) != sorted(set(sizes)):
-            found.append(Problem(f"{place}.{name}", f"{list(sizes)} is not a list of increasing sizes", "for example [1, 8]"))
-        found += [Problem(f"{place}.{name}", f"{size} is outside {symbol}", "every bucket is a size of the symbol")
-                  for size in sizes if not symbol.admits(size)]
-    if model.buckets:
-        found += [Problem(f"{place}.{name}", "is missing", "a static program needs a size of every symbol")
-                  for name in model.symbols if name not in model.buckets]
-        if (count := math.prod(map(len, model.buckets.values()))) > MOST_BUCKETS:
-            found.append(Problem(place, f"are {count} combinations", f"at most {MOST_BUCKETS}"))
-        found += [Problem(f"{place.rpartition('.')[0]}.inputs.{name}.shape[{position}]", "is flexible, so buckets cannot give its size",
-                          "declare a symbol for it")
-                  for name, declared in model.leaves.items() for position, dim in enumerate(declared.dims()) if dim is None]
-    return found
-
-
-def _check_checkpoint(place: str, model: Model) -> list[Problem]:
-    if model.weights == "lazy" and model.checkpoint is None:
-        return [Problem(f"{place}.weights", "are lazy, but no checkpoint is given",
-                        f"name a safetensors file or folder as {place}.checkpoint")]
-    if model.weights != "lazy" and model.checkpoint is not None:
-        return [Problem(f"{place}.checkpoint", f"is not used with weights: {model.weights}", "use weights: lazy")]
-    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().exists():
-        return [_report_missing_file(f"{place}.checkpoint", model.checkpoint)]
-    return []
-
-
-def _report_missing_file(place: str, path: str) -> Problem:
+def report_missing_file(place: str, path: str) -> Problem:
     return Problem(place, f"file {path} does not exist", f"paths are relative to the working directory, {Path.cwd()}")
-
-
-def _check_loss(place: str, model: Model) -> list[Problem]:
-    if model.mode == "inference":
-        return [] if model.loss == LOSS else [Problem(place, "is only for models in training", "use mode: training")]
-    if isinstance(model.loss, str):
-        return []
-    found = []
-    for key, needed in (("_target_", True), ("outputs", True), ("targets", False)):
-        value = model.loss.get(key)
-        if value is None and needed:
-            found.append(Problem(place, f"has no {key}",
-                                 "{_target_: torch.nn.functional.mse_loss, outputs: {input: output}, targets: {target: y}}"))
-        elif value is not None and key != "_target_" and not isinstance(value, Mapping):
-            found.append(Problem(f"{place}.{key}", f"{value!r} is not a mapping", "map each argument of the loss to a name"))
-    targets = model.loss.get("targets")
-    return found + [Problem(f"{place}.targets.{argument}", f"'{name}' is not an input",
-                            suggest(str(name), model.inputs) or "declare it under inputs")
-                    for argument, name in (targets.items() if isinstance(targets, Mapping) else ()) if name not in model.inputs]
-
-
-def _tolerance_problems(place: str, dtype: str, tolerance: Tolerance) -> list[Problem]:
-    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest(dtype, DTYPES)
-                                                or f"one of {', '.join(DTYPES)}")]
-    for name, value in (("atol", tolerance.atol), ("rtol", tolerance.rtol)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:  # nan is in no range
-            fix = f"a number from 0 to {LOOSEST:g}; to compare nothing, drop the stage: ~stages.verify"
-            found.append(Problem(f"{place}.{name}", f"is {value!r}", fix))
-    return found
 
 
 def _is_prime(number: int) -> bool:

@@ -14,6 +14,7 @@ from lowering import recipe
 from lowering.eager import caches, pytrees
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.model import Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.trees import TUPLE, Fill, Input
 from lowering.types import DTYPES, dtype_name
@@ -51,7 +52,7 @@ def declare(
         raise ConfigError(reading.problems)
     factory = {recipe.TARGET: f"{type(module).__module__}.{type(module).__qualname__}"}  # for the record: the module itself is at hand
     model = Model(name, factory, inputs, reading.choose_examples(), constants)
-    if problems := model.problems(name):
+    if problems := find_problems(model, name):
         raise ConfigError(problems)
     return model
 

@@ -21,6 +21,7 @@ from flows.config.schema import get_field_names, remove_keys, split_keys
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.fitting import Keys, find_misfits
+from lowering.model_checks import find_problems
 from lowering.plain import to_plain
 
 
@@ -251,7 +252,7 @@ class _Expanding:
             def place(keys: Keys, locate: Callable[[Keys], Keys] = locate) -> str:
                 return layers.place(locate(keys))
 
-            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in model.problems()]
+            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in find_problems(model)]
             wrong += checks.check_inputs(model.trees, place)
         wrong += checks.check_loss(models[0].loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}

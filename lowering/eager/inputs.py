@@ -93,5 +93,5 @@ def filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) 
         case "ones" | "zeros" | "constant":
             drawn = torch.full(shape, {"ones": 1, "zeros": 0}.get(kind, value), dtype=torch.float64 if isinstance(value, float) else None)
         case _:
-            raise ValueError(f"'{kind}' is not a fill; call Model.problems() to check the model first")
+            raise ValueError(f"'{kind}' is not a fill; check the model by lowering.model_checks.find_problems first")
     return drawn.to(dtype)

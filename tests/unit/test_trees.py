@@ -8,6 +8,7 @@ import yaml
 
 from lowering.fitting import find_misfits
 from lowering.model import Model
+from lowering.model_checks import find_problems
 from lowering.plain import from_plain, to_plain
 from lowering.trees import Input, Tree
 
@@ -31,7 +32,7 @@ def declared(inputs: Any) -> Model:
 
 def test_leaves_are_named_by_their_paths() -> None:
     model = declared(yaml.safe_load(TREE))
-    assert model.problems() == []
+    assert find_problems(model) == []
     assert list(model.leaves) == [
         "ids", "many.0", "many.1", "pair.0", "state.hidden.0", "state.layers.0.keys", "state.layers.0.values", "state.layers.1.keys",
         "state.layers.1.values", "turns.0.0", "turns.1.0", "shape.dtype",
@@ -50,7 +51,7 @@ def test_a_problem_is_at_the_key_of_its_leaf_once_for_all_repetitions() -> None:
     layer = {"repeat": 3, "keys": {"dtype": "flaot32", "shape": ["bacth"]}}
     model = declared({"x": {"dtype": "float32", "shape": ["batch"]}, "cache": {"layers": layer}, "empty": {"list": [[]]},
                       "n": [{"dtype": "SymInt"}], "a": {"b.c": X, "b": {"c": X}}, "made": {"_target_": "State", "x": X}})
-    assert [(problem.place, problem.cause) for problem in model.problems()] == [
+    assert [(problem.place, problem.cause) for problem in find_problems(model)] == [
         ("model.inputs.empty", "has no leaf"),
         ("model.inputs.a.b.c", "another leaf has the same name, 'a.b.c'"),
         ("model.inputs.made._target_", "'State' is not a dotted path"),

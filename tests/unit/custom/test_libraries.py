@@ -10,6 +10,7 @@ import torch
 from lowering.custom import compiler, libraries
 from lowering.errors import LoadError
 from lowering.model import Input, Library, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.store import provenance
 
 SOURCE = """
@@ -80,7 +81,7 @@ def test_every_library_that_does_not_load_is_named(folder: Path) -> None:
 
 def test_a_model_says_beforehand_what_is_wrong_with_its_libraries(folder: Path) -> None:
     both = Library((str(folder / "ops.cpp"),), (), "tests.unit.models.custom_models")
-    found = model(both, Library(), "gone.so", Library((str(folder / "other.cpp"),))).problems()
+    found = find_problems(model(both, Library(), "gone.so", Library((str(folder / "other.cpp"),))))
     assert [problem.place for problem in found] == ["model.libraries[0]", "model.libraries[1]", "model.libraries[2]", "model.libraries[3].sources[0]"]
     said = ["both sources and a module", "neither sources nor a module", "gone.so", "other.cpp"]
     assert [words for words, problem in zip(said, found, strict=True) if words not in problem.cause] == []

@@ -17,6 +17,7 @@ from lowering.errors import LoadError
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
@@ -79,10 +80,10 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_declaration_says_where_the_weights_are(tmp_path: Path) -> None:
-    assert "no checkpoint is given" in str(replace(MLP, weights="lazy").problems()[0])
-    assert "is not used with weights: random" in str(replace(MLP, checkpoint=str(tmp_path)).problems()[0])
-    assert "does not exist" in str(replace(MLP, weights="lazy", checkpoint=str(tmp_path / "none")).problems()[0])
-    assert replace(MLP, weights="lazy", checkpoint=str(tmp_path)).problems() == []
+    assert "no checkpoint is given" in str(find_problems(replace(MLP, weights="lazy"))[0])
+    assert "is not used with weights: random" in str(find_problems(replace(MLP, checkpoint=str(tmp_path)))[0])
+    assert "does not exist" in str(find_problems(replace(MLP, weights="lazy", checkpoint=str(tmp_path / "none")))[0])
+    assert find_problems(replace(MLP, weights="lazy", checkpoint=str(tmp_path))) == []
 
 
 def test_mapped_weights_are_not_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from lowering.eager import inputs, outputs
 from lowering.eager.module import instantiate, run_eager
 from lowering.errors import LoadError
 from lowering.model import EXAMPLES, Input, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.trees import FILLS, Fill
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 16, "out_features": 4}
@@ -21,7 +22,7 @@ MODEL = Model("linear", LINEAR, {"input": Input("float32", ("batch", 16))}, {"ba
 
 def one(dtype: str, fill: Fill | None, *shape: int, seed: int = 0) -> torch.Tensor:
     model = Model("one", LINEAR, {"x": Input(dtype, shape, fill)}, seed=seed)
-    assert model.problems() == []
+    assert find_problems(model) == []
     return inputs.make(model, {})["x"]
 
 
@@ -172,13 +173,13 @@ def test_a_lone_output_is_called_output() -> None:
 )
 def test_traced_sizes_are_distinct_primes_where_the_ranges_have_them(symbols: dict[str, Symbol], sizes: list[int]) -> None:
     model = Model("sizes", LINEAR, {"x": Input("float32", tuple(symbols))}, symbols)
-    assert model.problems() == []
+    assert find_problems(model) == []
     assert list(model.examples().values()) == sizes
 
 
 def test_a_derived_dim_that_cannot_be_traced_is_a_problem() -> None:
     def problems(dim: str, symbol: Symbol) -> str:
-        return "\n".join(map(str, Model("sizes", LINEAR, {"x": Input("float32", (dim,))}, {"n": symbol}).problems("m")))
+        return "\n".join(map(str, find_problems(Model("sizes", LINEAR, {"x": Input("float32", (dim,))}, {"n": symbol}), "m")))
 
     assert problems("n - 1", Symbol(1, 64)) == ""
     assert "m.inputs.x.shape[0]: 'n - 2' is below 0 at n = 1" in problems("n - 2", Symbol(1, 64))
@@ -197,5 +198,5 @@ def test_a_derived_dim_that_cannot_be_traced_is_a_problem() -> None:
     ],
 )
 def test_a_fill_that_cannot_be_made_is_a_problem(dtype: str, fill: Any, cause: str) -> None:
-    problems = Model("fills", LINEAR, {"x": Input(dtype, (3,), fill)}).problems("m")
+    problems = find_problems(Model("fills", LINEAR, {"x": Input(dtype, (3,), fill)}), "m")
     assert [problem.place for problem in problems] == ["m.inputs.x.fill"] and cause in str(problems[0])

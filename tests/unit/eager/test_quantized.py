@@ -19,6 +19,7 @@ from lowering.errors import LoadError, Unsupported
 from lowering.job import Job
 from lowering.level import Level
 from lowering.model import Input, Model, Quantization, Symbol
+from lowering.model_checks import find_problems
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -68,7 +69,7 @@ def test_four_bit_weights_are_packed_in_pairs_and_come_back() -> None:
 
 def test_keys_that_do_not_fit_are_reported_together() -> None:
     wrong = declare(dtype="int8", mode="training", loss="loss", quantization=Quantization(group_size=0, calibration="none.safetensors"))
-    said = [str(problem) for problem in wrong.problems()]
+    said = [str(problem) for problem in find_problems(wrong)]
     for place, cause in (("model.dtype", "cannot be converted to 'int8'"), ("model.quantization", "neither a scheme nor a config"),
                          ("model.quantization.group_size", "is 0"), ("model.quantization.calibration", "not used with config"),
                          ("model.quantization", "is for inference")):  # fmt: skip

@@ -16,6 +16,7 @@ from lowering.fx.exported import Exported, signature_of
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.numerics.runner import Eager, label_of, results_of, runner
 from lowering.numerics.xla import Xla
 from lowering.ops import convolution
@@ -147,7 +148,7 @@ def test_a_loss_that_is_none_is_a_load_error(loss: Any, told: str) -> None:
     ({"loss": {**CROSS_ENTROPY, "targets": {"target": "label"}}}, "model.loss.targets.target", "did you mean 'labels'?"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_loss_is_told_before_anything_is_built(changes: Mapping[str, Any], place: str, told: str) -> None:
-    problems = replace(CLASSIFIER, **changes).problems()
+    problems = find_problems(replace(CLASSIFIER, **changes))
     assert [problem.place for problem in problems] == [place]
     assert told in str(problems[0])
 

@@ -12,6 +12,7 @@ from torch.utils._sympy.numbers import int_oo
 from lowering.eager import inputs
 from lowering.fx.dynamic_shapes import build_dynamic_shapes
 from lowering.model import Input, Model, Symbol
+from lowering.model_checks import find_problems
 
 IDENTITY = {"_target_": "torch.nn.Identity"}
 
@@ -28,7 +29,7 @@ Shape = tuple[int | str | None, ...]
 
 def export(symbols: dict[str, Symbol], x: Shape, y: Shape = (3,), steps: int = 2) -> ExportedProgram:
     model = Model("relu", IDENTITY, {"x": Input("float32", x), "y": Input("float32", y)}, symbols, constants={"steps": steps})
-    assert model.problems() == []
+    assert find_problems(model) == []
     example = inputs.make(model, model.examples())
     return torch.export.export(Relu(), (), {**example, **model.constants}, dynamic_shapes=build_dynamic_shapes(model), strict=False)
 

@@ -16,6 +16,7 @@ from lowering.errors import Unsupported
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.numerics import artifact, buckets
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -130,7 +131,7 @@ def test_a_bucket_that_the_program_declines_is_refused_in_its_words() -> None:
     ({"batch": [4, 1], "seq": [8]}, "model.buckets.batch: [4, 1] is not a list of increasing sizes (for example [1, 8])"),
 ])
 def test_wrong_buckets_are_refused(sizes: dict[str, list[int]], cause: str) -> None:
-    assert cause in [str(problem) for problem in replace(tiny_bert.MODEL, buckets=sizes).problems()]  # type: ignore[arg-type]
+    assert cause in [str(problem) for problem in find_problems(replace(tiny_bert.MODEL, buckets=sizes))]  # type: ignore[arg-type]
 
 
 def test_a_symbol_of_one_size_is_static() -> None:
@@ -143,4 +144,4 @@ def test_a_symbol_of_one_size_is_static() -> None:
     assert module.cost["products"] == 0
     one = Model("one", {"_target_": "tests.unit.models.bucket_models.Totals"}, {
         "x": Input("float32", ("rows", 2)), "count": Input("SymInt")}, {"rows": Symbol(1, 1), "count": Symbol(3, 3)})  # fmt: skip
-    assert (dict(one.constants), list(one.inputs), one.inputs["x"].shape, one.problems()) == ({"count": 3}, ["x"], (1, 2), [])
+    assert (dict(one.constants), list(one.inputs), one.inputs["x"].shape, find_problems(one)) == ({"count": 3}, ["x"], (1, 2), [])

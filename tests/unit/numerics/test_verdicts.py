@@ -14,6 +14,7 @@ from lowering import files, pipeline
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol, Tolerance
+from lowering.model_checks import find_problems
 from lowering.numerics import comparison, iree, rounding, tensor_files
 from lowering.numerics.ancestry import Making, makings
 from lowering.numerics.runner import Eager
@@ -411,7 +412,7 @@ def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_r
      ("float32", Tolerance(float("inf"), 0.0), ["atol"]), ("flaot32", Tolerance(0.0, 0.0), [""])],
 )  # fmt: skip
 def test_tolerances_that_mean_nothing_are_problems_of_the_configuration(dtype: str, tolerance: Tolerance, places: list[str]) -> None:
-    found = model(Never, tolerances={dtype: tolerance}).problems("m")
+    found = find_problems(model(Never, tolerances={dtype: tolerance}), "m")
     assert [problem.place for problem in found] == [f"m.tolerances.{dtype}{'.' if place else ''}{place}" for place in places]
 
 

@@ -14,6 +14,7 @@ from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
+from lowering.model_checks import find_problems
 from lowering.numerics import artifact
 from lowering.numerics.iree import available
 from lowering.numerics.runner import runner
@@ -150,9 +151,9 @@ def test_an_int_that_the_code_fixes_is_told_with_its_line(tmp_path: Path) -> Non
 ])  # fmt: skip
 def test_wrong_declarations_are_told(given: Input, symbols: dict[str, Symbol], told: str) -> None:
     model = Model("m", {"_target_": "tests.unit.models.number_models.Crop"}, {"x": ROWS, "n": given}, {"batch": Symbol(2, 64), **symbols})
-    assert any(told in str(problem) for problem in model.problems()), [str(problem) for problem in model.problems()]
+    assert any(told in str(problem) for problem in find_problems(model)), [str(problem) for problem in find_problems(model)]
 
 
 def test_an_int_and_a_dim_are_two_symbols() -> None:
     model = Model("m", {"_target_": "tests.unit.models.number_models.Crop"}, {"x": ROWS, "batch": Input("SymInt")}, {"batch": Symbol(2, 64)})
-    assert any("take the size from the tensor: x.shape[0]" in str(problem) for problem in model.problems())
+    assert any("take the size from the tensor: x.shape[0]" in str(problem) for problem in find_problems(model))
