@@ -8,334 +8,196 @@ but a later level rejects it or lowers it to wrong numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-import torch._refs  # registers the half of torch's decompositions that nothing else loads
 from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.fx import Node
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from lowering.ops import (
     arithmetic,
     attention,
     bags,
-    bessel,
     convolution,
     division,
     factories,
     folding,
     fourier,
     function_rows,
-    gradients,
-    incomplete_gamma,
     indexing,
     linear,
     losses,
     number_rows,
     packed_sequences,
     padding,
-    polynomials,
-    pooling,
     quantization,
     random,
-    resizing,
+    resampling_rows,
     sampling,
     scans,
     scattering,
     sorting,
     views,
 )
+from lowering.ops.node_forms import has_data_dependent_index, has_dynamic_sizes, is_upper, starts_by_data
+from lowering.ops.rows import NO_DYNAMIC, NONE, NOT_DEFINED, Decomposition, Row, decompose_composite, find_decomposition, find_in_table
 from lowering.ops.symbolic import kind_of
 
 aten = torch.ops.aten
 
-Decomposition = Callable[..., Any]
-
-
-def _find_in_table(op: Any) -> Decomposition:
-    return decomposition_table[op]  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Row:
-    """The decomposition of an op, the reason why the op cannot stay whole, and its forms that are decomposed (`when`, of the node)."""
-
-    decomposition: Decomposition
-    reason: str
-    when: Callable[[Node], bool] = lambda node: True
-
-
-def _decompose_composite(op: Any) -> Decomposition:
-    return op.decompose  # type: ignore[no-any-return]
-
-
-def _find_decomposition(op: Any) -> Decomposition | None:
-    """Return torch's definition of an op by other ops, as a composite or in its table, or None if there is none."""
-    if op._can_decompose():
-        return _decompose_composite(op)
-    return decomposition_table.get(op)
-
-
-def _argument(node: Node, name: str) -> Any:
-    """Return an argument of a node by its name in the schema, defaults included."""
-    for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-        if argument.name == name:
-            return node.args[position] if position < len(node.args) else node.kwargs.get(name, argument.default_value)
-    raise KeyError(f"{node.target} has no argument '{name}'")
-
-
-def _has_ceil_mode(node: Node) -> bool:
-    return bool(_argument(node, "ceil_mode"))
-
-
-def _counts_unusually(node: Node) -> bool:
-    """Return whether an average pooling counts elements in a way that torch-mlir does not lower at dynamic sizes."""
-    return _has_ceil_mode(node) or not _argument(node, "count_include_pad") or "divisor_override" in str(node.target._schema) and \
-        _argument(node, "divisor_override") is not None
-
-
-def _has_dynamic_sizes(node: Node) -> bool:
-    """Return whether one of the sizes in a list is not a constant."""
-    return any(isinstance(size, Node) for argument in node.args if isinstance(argument, list | tuple) for size in argument)
-
-
-def _is_data_dependent(number: Any) -> bool:
-    """Return whether an argument is a number that depends on tensor values or on the iteration of a loop."""
-    return isinstance(number, Node) and bool(free_unbacked_symbols(number.meta["val"]))
-
-
-def _has_data_dependent_index(node: Node) -> bool:
-    return _is_data_dependent(_argument(node, "index"))
-
-
-def _starts_by_data(node: Node) -> bool:
-    """Return whether the start of a slice is data-dependent, but its length is not."""
-    return _is_data_dependent(_argument(node, "start")) and not free_unbacked_symbols(list(node.meta["val"].shape))
-
-
-_NOT_DEFINED = "no lowering, and no definition by other ops in torch"
-_CEIL = "ceil_mode gives wrong numbers"
-_NO_DYNAMIC = "no lowering with a dynamic dim"
-_NONE = "no lowering to StableHLO"
-
-_NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
-_ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
-_INTERPOLATED = {op: resizing.choose_by_dtype(ours, _find_in_table(op.default)) for op, ours in {
-    aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear, aten.upsample_trilinear3d: resizing.linear,
-    aten.upsample_bicubic2d: resizing.bicubic}.items()}
-
 TABLE: dict[Any, Row] = {
     aten.scaled_dot_product_attention.default: Row(attention.scaled_dot_product, "only its plain form lowers: no scale, no is_causal"),
-    aten.native_layer_norm.default: Row(_find_in_table(aten.native_layer_norm.default), f"{_NO_DYNAMIC} (layer_norm has one)"),
-    aten.instance_norm.default: Row(_decompose_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
+    aten.native_layer_norm.default: Row(find_in_table(aten.native_layer_norm.default), f"{NO_DYNAMIC} (layer_norm has one)"),
+    aten.instance_norm.default: Row(decompose_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
     aten.prelu.default: Row(arithmetic.prelu, "a weight per channel is broadcast along the last dim: wrong shapes"),
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
-    aten.clamp_min.Tensor: Row(torch.maximum, _NO_DYNAMIC),
-    aten.clamp_max.Tensor: Row(torch.minimum, _NO_DYNAMIC),
+    aten.clamp_min.Tensor: Row(torch.maximum, NO_DYNAMIC),
+    aten.clamp_max.Tensor: Row(torch.minimum, NO_DYNAMIC),
     aten.real.default: Row(arithmetic.real, "no lowering of real tensors", arithmetic.is_real),
-    aten.hypot.default: Row(arithmetic.hypot, _NONE),
+    aten.hypot.default: Row(arithmetic.hypot, NONE),
     aten.digamma.default: Row(arithmetic.digamma, "NaN at zero"),
     aten.special_zeta.default: Row(arithmetic.zeta, "NaN at the poles"),
     aten.polygamma.default: Row(arithmetic.trigamma, "wrong for negative numbers", arithmetic.is_trigamma),
-    aten.angle.default: Row(arithmetic.angle, _NONE),
-    aten.view_as_complex.default: Row(arithmetic.view_as_complex, _NONE),
+    aten.angle.default: Row(arithmetic.angle, NONE),
+    aten.view_as_complex.default: Row(arithmetic.view_as_complex, NONE),
     aten.topk.default: Row(sorting.topk, "no lowering with a dynamic dim"),
-    aten.kthvalue.default: Row(sorting.kthvalue, _NONE),
-    aten.median.default: Row(sorting.median, _NONE),
-    aten.median.dim: Row(sorting.median_along, _NONE),
-    aten.nanmedian.default: Row(sorting.nanmedian, _NONE),
-    aten.nanmedian.dim: Row(sorting.nanmedian_along, _NONE),
-    aten._fft_c2c.default: Row(fourier.complex_to_complex, _NONE),
-    aten._fft_r2c.default: Row(fourier.real_to_complex, _NONE),
-    aten._fft_c2r.default: Row(fourier.complex_to_real, _NONE),
-    aten._conj.default: Row(arithmetic.conjugate, _NONE),
-    aten._conj_physical.default: Row(arithmetic.conjugate, _NONE),
-    aten.pixel_shuffle.default: Row(views.pixel_shuffle, _NO_DYNAMIC),
-    aten.pixel_unshuffle.default: Row(views.pixel_unshuffle, _NO_DYNAMIC),
-    aten.channel_shuffle.default: Row(views.channel_shuffle, _NO_DYNAMIC),
+    aten.kthvalue.default: Row(sorting.kthvalue, NONE),
+    aten.median.default: Row(sorting.median, NONE),
+    aten.median.dim: Row(sorting.median_along, NONE),
+    aten.nanmedian.default: Row(sorting.nanmedian, NONE),
+    aten.nanmedian.dim: Row(sorting.nanmedian_along, NONE),
+    aten._fft_c2c.default: Row(fourier.complex_to_complex, NONE),
+    aten._fft_r2c.default: Row(fourier.real_to_complex, NONE),
+    aten._fft_c2r.default: Row(fourier.complex_to_real, NONE),
+    aten._conj.default: Row(arithmetic.conjugate, NONE),
+    aten._conj_physical.default: Row(arithmetic.conjugate, NONE),
+    aten.pixel_shuffle.default: Row(views.pixel_shuffle, NO_DYNAMIC),
+    aten.pixel_unshuffle.default: Row(views.pixel_unshuffle, NO_DYNAMIC),
+    aten.channel_shuffle.default: Row(views.channel_shuffle, NO_DYNAMIC),
     aten.empty.memory_format: Row(factories.zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_zeros.default: Row(factories.new_zeros, "needs a constant shape"),
     aten.new_ones.default: Row(factories.new_ones, "needs a constant shape"),
-    aten.diagonal_scatter.default: Row(views.diagonal_scatter, _NO_DYNAMIC),
-    aten._new_zeros_with_same_feature_meta.default: Row(factories.new_zeros_with_dims, _NOT_DEFINED),
+    aten.diagonal_scatter.default: Row(views.diagonal_scatter, NO_DYNAMIC),
+    aten._new_zeros_with_same_feature_meta.default: Row(factories.new_zeros_with_dims, NOT_DEFINED),
     aten.empty_like.default: Row(factories.zeros_like, "uninitialized memory has no form in StableHLO"),
     aten.new_empty.default: Row(factories.new_zeros, "uninitialized memory has no form in StableHLO"),
     aten.new_empty_strided.default: Row(factories.new_zeros_strided, "uninitialized memory has no form in StableHLO"),
-    aten.special_i0e.default: Row(bessel.i0e, _NONE),
-    aten.special_i1.default: Row(bessel.i1, _NONE),
-    aten.special_i1e.default: Row(bessel.i1e, _NONE),
-    aten.i0.default: Row(bessel.i0, _NONE),
-    aten.special_modified_bessel_i0.default: Row(bessel.i0, _NONE),
-    aten.special_modified_bessel_i1.default: Row(bessel.i1, _NONE),
-    aten.special_bessel_j0.default: Row(bessel.j0, _NONE),
-    aten.special_bessel_j1.default: Row(bessel.j1, _NONE),
-    aten.special_bessel_y0.default: Row(bessel.y0, _NONE),
-    aten.special_bessel_y1.default: Row(bessel.y1, _NONE),
-    aten.special_airy_ai.default: Row(bessel.airy_ai, _NONE),
-    aten.igamma.default: Row(incomplete_gamma.lower, _NONE),
-    aten.igammac.default: Row(incomplete_gamma.upper, _NONE),
-    aten.special_modified_bessel_k0.default: Row(bessel.k0, _NONE),
-    aten.special_modified_bessel_k1.default: Row(bessel.k1, _NONE),
-    aten.special_scaled_modified_bessel_k0.default: Row(bessel.k0e, _NONE),
-    aten.special_scaled_modified_bessel_k1.default: Row(bessel.k1e, _NONE),
-    aten.special_spherical_bessel_j0.default: Row(bessel.spherical_j0, _NONE),
-    aten.special_erfcx.default: Row(bessel.erfcx, _NONE),
-    aten.special_ndtri.default: Row(bessel.ndtri, _NONE),
     aten.constant_pad_nd.default: Row(padding.pad_constant, "needs constant sizes and real numbers", padding.is_dynamic_or_complex),
     aten.convolution.default: Row(convolution.transpose_convolution, "needs a constant kernel size", convolution.is_transposed),
-    **{op: Row(_decompose_composite(op), "needs a constant kernel size", convolution.needs_decomposition)
+    **{op: Row(decompose_composite(op), "needs a constant kernel size", convolution.needs_decomposition)
        for op in (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)},
     **{op: Row(partial(convolution.add_batch, op), "needs a batch dim", convolution.is_unbatched)
        for op in (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)},
-    aten.gcd.default: Row(division.gcd, _NONE),
-    aten.lcm.default: Row(division.lcm, _NONE),
+    aten.gcd.default: Row(division.gcd, NONE),
+    aten.lcm.default: Row(division.lcm, NONE),
     aten.multilabel_margin_loss_forward.default: Row(losses.multilabel_margin_forward, "torch's own gives wrong numbers"),
     aten.multilabel_margin_loss.default: Row(losses.multilabel_margin, "torch's own gives wrong numbers"),
     aten.multi_margin_loss.default: Row(losses.multi_margin, "torch's own keeps NaN, which eager drops"),
-    aten._linalg_solve_ex.default: Row(linear.solve, _NONE, linear.is_read_without_factors),
-    aten.linalg_inv_ex.default: Row(linear.inverse, _NONE, linear.is_read_without_factors),
-    aten.convolution_backward.default: Row(convolution.backward, f"{_NO_DYNAMIC}, wrong shapes of grouped ones"),
+    aten._linalg_solve_ex.default: Row(linear.solve, NONE, linear.is_read_without_factors),
+    aten.linalg_inv_ex.default: Row(linear.inverse, NONE, linear.is_read_without_factors),
+    aten.convolution_backward.default: Row(convolution.backward, f"{NO_DYNAMIC}, wrong shapes of grouped ones"),
     aten._to_copy.default: Row(arithmetic.convert, "constants of complex numbers abort the process, and a float8 does not saturate",
                                arithmetic.needs_care),
     **{op: Row(arithmetic.saturate, "a float8 does not saturate", arithmetic.saturates) for op in (aten.to.dtype, aten.to.dtype_layout)},
     aten.index.Tensor: Row(indexing.index, "negative indices give wrong numbers", indexing.has_integer_indices),
     aten.index_put.default: Row(indexing.index_put, "negative indices give wrong numbers, and masks depend on data", indexing.can_put),
     aten.take.default: Row(indexing.take, "negative indices give wrong numbers"),
-    **{getattr(aten.normal, form): Row(random.normal, _NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
-    aten.normal.float_float: Row(random.normal_of_size, _NONE),
-    aten.rand.default: Row(random.uniform, _NONE),
-    aten.rand_like.default: Row(random.uniform_like, _NONE),
-    aten.randn.default: Row(random.standard_normal, _NONE),
-    aten.randn_like.default: Row(random.standard_normal_like, _NONE),
-    aten.randint.default: Row(random.integers, _NONE),
-    aten.randint.low: Row(random.integers, _NONE),
+    **{getattr(aten.normal, form): Row(random.normal, NONE) for form in ("Tensor_Tensor", "Tensor_float", "float_Tensor")},
+    aten.normal.float_float: Row(random.normal_of_size, NONE),
+    aten.rand.default: Row(random.uniform, NONE),
+    aten.rand_like.default: Row(random.uniform_like, NONE),
+    aten.randn.default: Row(random.standard_normal, NONE),
+    aten.randn_like.default: Row(random.standard_normal_like, NONE),
+    aten.randint.default: Row(random.integers, NONE),
+    aten.randint.low: Row(random.integers, NONE),
     aten.geometric.default: Row(random.geometric, "torch's own draws integers"),
-    aten.randint_like.default: Row(random.integers_like, _NONE),
-    aten.randint_like.low_dtype: Row(random.integers_like, _NONE),
-    aten.cholesky.default: Row(linear.cholesky, _NONE),
-    aten.linalg_cholesky_ex.default: Row(linear.upper_cholesky, "only lower factors lower", lambda node: bool(_argument(node, "upper"))),
-    aten.cholesky_solve.default: Row(linear.cholesky_solve, _NONE),
-    aten.cholesky_inverse.default: Row(linear.cholesky_inverse, _NONE),
-    aten.triangular_solve.default: Row(linear.triangular_solve, _NONE),
-    aten.split_with_sizes.default: Row(views.split_with_sizes, "needs constant sizes", _has_dynamic_sizes),
-    aten.unflatten.int: Row(views.unflatten, _NO_DYNAMIC),
+    aten.randint_like.default: Row(random.integers_like, NONE),
+    aten.randint_like.low_dtype: Row(random.integers_like, NONE),
+    aten.cholesky.default: Row(linear.cholesky, NONE),
+    aten.linalg_cholesky_ex.default: Row(linear.upper_cholesky, "only lower factors lower", is_upper),
+    aten.cholesky_solve.default: Row(linear.cholesky_solve, NONE),
+    aten.cholesky_inverse.default: Row(linear.cholesky_inverse, NONE),
+    aten.triangular_solve.default: Row(linear.triangular_solve, NONE),
+    aten.split_with_sizes.default: Row(views.split_with_sizes, "needs constant sizes", has_dynamic_sizes),
+    aten.unflatten.int: Row(views.unflatten, NO_DYNAMIC),
     aten.index_select.default: Row(indexing.select_nothing, "needs constant sizes to select nothing",
                                    indexing.selects_nothing),
-    aten.multinomial.default: Row(random.multinomial, _NONE),
+    aten.multinomial.default: Row(random.multinomial, NONE),
     aten.arange.start_step: Row(factories.arange, "needs integers to have a dynamic size", factories.steps_by_float),
-    aten.eye.default: Row(factories.eye, _NO_DYNAMIC),
-    aten.eye.m: Row(factories.eye, _NO_DYNAMIC),
-    aten.layer_norm.default: Row(_decompose_composite(aten.layer_norm.default), "no lowering over several dims",
+    aten.eye.default: Row(factories.eye, NO_DYNAMIC),
+    aten.eye.m: Row(factories.eye, NO_DYNAMIC),
+    aten.layer_norm.default: Row(decompose_composite(aten.layer_norm.default), "no lowering over several dims",
                                  lambda node: len(node.args[1]) > 1),
     aten.slice_scatter.default: Row(indexing.slice_scatter, "needs constant bounds inside the dim", indexing.has_step),
     aten.roll.default: Row(indexing.roll, "wrong shapes where a dim is smaller than its shift"),
-    aten.fill.Tensor: Row(factories.fill, _NONE),
-    **{op.padding: Row(_decompose_composite(op.padding), "an even kernel gives wrong shapes")
+    aten.fill.Tensor: Row(factories.fill, NONE),
+    **{op.padding: Row(decompose_composite(op.padding), "an even kernel gives wrong shapes")
        for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
     **{getattr(aten.bucketize, form): Row(sorting.bucketize, "torch's own makes the boundaries' size static")
        for form in ("Tensor", "Scalar")},
-    aten.searchsorted.Scalar: Row(sorting.searchsorted_number, _NONE),
-    aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", _has_data_dependent_index),
-    aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", _starts_by_data),
-    aten._weight_norm_interface.default: Row(_find_in_table(aten._weight_norm_interface.default),
+    aten.searchsorted.Scalar: Row(sorting.searchsorted_number, NONE),
+    aten.select.int: Row(indexing.select, "a data-dependent index makes its size depend on data", has_data_dependent_index),
+    aten.slice.Tensor: Row(indexing.slice_, "a data-dependent start makes its size depend on data", starts_by_data),
+    aten._weight_norm_interface.default: Row(find_in_table(aten._weight_norm_interface.default),
                                              "the norm is over the wrong dims: wrong shapes"),
-    **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
-       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
-    **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.make_vec_form(sized), "needs constant sizes, and takes other indices than eager")
-       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
-    **{op.default: Row(sized, _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
-    **{op.vec: Row(resizing.make_vec_form(sized), _NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
-    **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
-    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners")
-       for op, sized in _INTERPOLATED.items()},
     aten.erf.default: Row(arithmetic.compute_in_float(torch.erf), "no lowering of integers", arithmetic.takes_integers),
     aten.erfinv.default: Row(arithmetic.compute_in_float(torch.erfinv), "no lowering of integers", arithmetic.takes_integers),
     aten.reciprocal.default: Row(arithmetic.reciprocal, "no lowering of integers and of float64", arithmetic.is_reciprocal_of_others),
     aten.isfinite.default: Row(arithmetic.all_true, "no lowering of integers", arithmetic.takes_integers),
     aten.nan_to_num.default: Row(arithmetic.copy_tensor, "no lowering of integers", arithmetic.takes_integers),
-    aten.mode.default: Row(sorting.mode, _NONE),
+    aten.mode.default: Row(sorting.mode, NONE),
     **{getattr(aten.isin, form): Row(sorting.isin, "torch's chooses an algorithm by the sizes at hand")
        for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
-    aten.searchsorted.Tensor: Row(sorting.searchsorted, _NONE),
-    aten._cdist_forward.default: Row(arithmetic.cdist, _NONE),
+    aten.searchsorted.Tensor: Row(sorting.searchsorted, NONE),
+    aten._cdist_forward.default: Row(arithmetic.cdist, NONE),
     aten.grid_sampler_2d.default: Row(sampling.grid_sample, "reflections need a remainder of floats"),
-    aten.grid_sampler_3d.default: Row(sampling.grid_sample, _NOT_DEFINED),
-    **{op: Row(bags.embedding_bag, _NOT_DEFINED, bags.uses_only_bags) for op in (
+    aten.grid_sampler_3d.default: Row(sampling.grid_sample, NOT_DEFINED),
+    **{op: Row(bags.embedding_bag, NOT_DEFINED, bags.uses_only_bags) for op in (
         aten.embedding_bag.default, aten.embedding_bag.padding_idx, aten._embedding_bag.default, aten._embedding_bag_forward_only.default)},
-    aten.col2im.default: Row(folding.col2im, _NONE),
-    aten.native_batch_norm.default: Row(_find_in_table(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
-    aten.index_copy.default: Row(scattering.index_copy, _NONE),
-    aten.index_add.default: Row(scattering.index_add, _NONE),
+    aten.col2im.default: Row(folding.col2im, NONE),
+    aten.native_batch_norm.default: Row(find_in_table(aten.native_batch_norm.default), "its empty statistics in eval have no lowering"),
+    aten.index_copy.default: Row(scattering.index_copy, NONE),
+    aten.index_add.default: Row(scattering.index_add, NONE),
     **{getattr(aten.index_fill, form): Row(indexing.index_fill, "torch's own needs index_copy to take negative indices")
        for form in ("int_Scalar", "int_Tensor")},
-    aten.index_reduce.default: Row(scattering.index_reduce, _NONE),
+    aten.index_reduce.default: Row(scattering.index_reduce, NONE),
     packed_sequences.PACKED_RNN: Row(packed_sequences.packed_rnn, "an op of ours, for export alone"),
-    aten.put.default: Row(scattering.put, _NONE),
-    aten.masked_scatter.default: Row(scattering.masked_scatter, _NONE),
-    aten.scatter.reduce: Row(scattering.scatter_and_reduce, _NONE),
-    aten.scatter.value_reduce: Row(scattering.scatter_and_reduce, _NONE),
+    aten.put.default: Row(scattering.put, NONE),
+    aten.masked_scatter.default: Row(scattering.masked_scatter, NONE),
+    aten.scatter.reduce: Row(scattering.scatter_and_reduce, NONE),
+    aten.scatter.value_reduce: Row(scattering.scatter_and_reduce, NONE),
     aten.zeros.default: Row(factories.zeros, "needs a constant shape"),
     aten.ones.default: Row(factories.ones, "needs a constant shape"),
     aten.full.default: Row(factories.complex_full, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
     aten.scalar_tensor.default: Row(factories.complex_number, "no constant of complex numbers",
                                     lambda node: isinstance(node.args[0], complex)),
     aten.rsub.Scalar: Row(arithmetic.rsub, "no constant of complex numbers", lambda node: isinstance(node.args[1], complex)),
-    aten.cumsum.default: Row(scans.cumsum, _NONE),
-    aten.cumprod.default: Row(scans.cumprod, _NONE),
-    aten.cummax.default: Row(scans.cummax, _NONE),
-    aten.cummin.default: Row(scans.cummin, _NONE),
-    aten.logcumsumexp.default: Row(scans.logcumsumexp, _NONE),
-    aten.diagonal.default: Row(views.diagonal, _NO_DYNAMIC),
-    aten.diagonal_copy.default: Row(views.diagonal, _NONE),
-    aten.diag_embed.default: Row(views.diag_embed, _NO_DYNAMIC),
-    aten.unfold.default: Row(views.unfold, _NO_DYNAMIC),
-    aten.unfold_copy.default: Row(views.unfold, _NONE),
-    aten.as_strided.default: Row(views.as_strided, _NONE, views.is_contiguous_storage),
-    aten.as_strided_scatter.default: Row(views.as_strided_scatter, _NONE, views.is_contiguous_storage),
+    aten.cumsum.default: Row(scans.cumsum, NONE),
+    aten.cumprod.default: Row(scans.cumprod, NONE),
+    aten.cummax.default: Row(scans.cummax, NONE),
+    aten.cummin.default: Row(scans.cummin, NONE),
+    aten.logcumsumexp.default: Row(scans.logcumsumexp, NONE),
+    aten.diagonal.default: Row(views.diagonal, NO_DYNAMIC),
+    aten.diagonal_copy.default: Row(views.diagonal, NONE),
+    aten.diag_embed.default: Row(views.diag_embed, NO_DYNAMIC),
+    aten.unfold.default: Row(views.unfold, NO_DYNAMIC),
+    aten.unfold_copy.default: Row(views.unfold, NONE),
+    aten.as_strided.default: Row(views.as_strided, NONE, views.is_contiguous_storage),
+    aten.as_strided_scatter.default: Row(views.as_strided_scatter, NONE, views.is_contiguous_storage),
     aten.squeeze.dim: Row(views.keep_dim, "no lowering of a dim of more than one element", views.keeps_dim),
     **{op: Row(partial(scattering.scatter_within_index, op), "the source must have the sizes of the index", scattering.has_larger_source)
        for op in (aten.scatter_reduce.two, aten.scatter.src, aten.scatter_add.default)},
-    aten.as_strided_copy.default: Row(views.as_strided, _NONE, views.is_contiguous_storage),
-    aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel, else wrong shapes"),
-    aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel"),
-    aten.adaptive_avg_pool3d.default: Row(pooling.adaptive_average, _NO_DYNAMIC),
-    aten.adaptive_max_pool1d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
-    aten.adaptive_max_pool2d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
-    aten.adaptive_max_pool3d.default: Row(pooling.adaptive_maximum, _NO_DYNAMIC),
-    aten.max_pool1d.default: Row(partial(pooling.maximum_values, 1), _CEIL, _has_ceil_mode),
-    aten.max_pool2d.default: Row(partial(pooling.maximum_values, 2), _CEIL, _has_ceil_mode),
-    aten.max_pool3d.default: Row(partial(pooling.maximum_values, 3), _NO_DYNAMIC),
-    aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), _NO_DYNAMIC),
-    aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), _NO_DYNAMIC),
-    aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), _NO_DYNAMIC),
-    aten.avg_pool2d_backward.default: Row(partial(gradients.average_pooling, 2), _NOT_DEFINED),
-    aten.avg_pool3d_backward.default: Row(partial(gradients.average_pooling, 3), _NOT_DEFINED),
-    aten._adaptive_avg_pool2d_backward.default: Row(partial(gradients.adaptive_average_pooling, 2), _NOT_DEFINED),
-    aten._adaptive_avg_pool3d_backward.default: Row(partial(gradients.adaptive_average_pooling, 3), _NOT_DEFINED),
-    aten.adaptive_max_pool2d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 2), _NOT_DEFINED),
-    aten.adaptive_max_pool3d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 3), _NOT_DEFINED),
-    aten.max_pool3d_with_indices_backward.default: Row(partial(gradients.maximum_pooling, 3), _NOT_DEFINED),
-    **{getattr(aten, f"replication_pad{rank}d_backward").default: Row(
-        partial(gradients.replication, getattr(aten, f"replication_pad{rank}d").default), _NOT_DEFINED) for rank in (1, 2, 3)},
-    **{getattr(aten, f"{name}_backward").default: Row(partial(gradients.upsampling, getattr(aten, name).default), _NOT_DEFINED)
-       for name in ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
-                    "upsample_trilinear3d", "upsample_bicubic2d")},
-    aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, _counts_unusually),
-    aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, _counts_unusually),
-    aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, _counts_unusually),
+    aten.as_strided_copy.default: Row(views.as_strided, NONE, views.is_contiguous_storage),
 }
 
 # Registered in the torch dialect, and decomposed by torch into ops that have a lowering.
 _TORCHS_OWN = {
-    _NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
+    NONE: """expand_copy alias_copy view_copy permute_copy squeeze_copy.default squeeze_copy.dim squeeze_copy.dims unsqueeze_copy t_copy
         transpose_copy.int unbind_copy.int split_with_sizes_copy linalg_det linalg_slogdet linalg_norm norm.Scalar norm.ScalarOpt_dim
         isclose binary_cross_entropy cosine_embedding_loss poisson_nll_loss cross_entropy_loss nll_loss_forward nll_loss2d_forward
         native_dropout_backward rms_norm pad im2col""",
-    _NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+    NO_DYNAMIC: """tril triu reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         diag trace squeeze logsumexp native_group_norm group_norm log_softmax.int grid_sampler
         fft_fft fft_ifft fft_rfft fft_irfft stft istft max_unpool2d max_unpool3d
         split.Tensor unbind.int repeat binary_cross_entropy_with_logits log_sigmoid_forward meshgrid meshgrid.indexing
@@ -346,28 +208,17 @@ _TORCHS_OWN = {
 def _make_row(name: str, reason: str) -> tuple[Any, Row]:
     packet, _, overload = name.partition(".")
     op = getattr(getattr(aten, packet), overload or "default")
-    decomposition = _find_decomposition(op)
+    decomposition = find_decomposition(op)
     if decomposition is None:
         raise KeyError(f"torch has no decomposition of {op}, which lowering.ops.decompositions names")
     return op, Row(decomposition, reason)
 
 
-for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v,
-                             "w": polynomials.chebyshev_w}.items():
-    for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shift(_polynomial)}.items():
-        _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
-        TABLE[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")
-
-for _reason, _names in _TORCHS_OWN.items():
-    for _op, _given in (_make_row(name, _reason) for name in _names.split()):
-        if _op in TABLE:
-            raise KeyError(f"lowering.ops.decompositions has two rows for {_op}")
-        TABLE[_op] = _given
-
-for _op, (_decomposition, _reason, _when) in (*number_rows.ROWS.items(), *function_rows.ROWS.items()):
-    if _op in TABLE:
-        raise KeyError(f"lowering.ops.decompositions and another table of lowering.ops have a row for {_op}")
-    TABLE[_op] = Row(_decomposition, _reason, _when)
+for _rows in (dict(_make_row(name, reason) for reason, names in _TORCHS_OWN.items() for name in names.split()),
+              resampling_rows.ROWS, number_rows.ROWS, function_rows.ROWS):
+    if _twice := TABLE.keys() & _rows.keys():
+        raise KeyError(f"two tables of lowering.ops have rows for {', '.join(map(str, _twice))}")
+    TABLE.update(_rows)
 
 
 def choose(node: Node) -> Decomposition | None:
@@ -388,8 +239,8 @@ def _choose_by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
     if op.namespace != "aten" or kind_of(op) is not None:
         return None
     if op._schema.name.removesuffix("_data").endswith("_backward"):
-        return decomposition_table.get(op) or _find_decomposition(op)
-    return None if is_registered(op) else _find_decomposition(op)
+        return decomposition_table.get(op) or find_decomposition(op)
+    return None if is_registered(op) else find_decomposition(op)
 
 
 def is_registered(op: torch._ops.OpOverload) -> bool:

@@ -1,18 +1,16 @@
-"""Decomposition rows of functions that no level below knows: factors of matrices, parts of numbers."""
+"""Decomposition rows of functions that no level below knows: factors of matrices, special functions, orthogonal polynomials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-from lowering.ops import elimination, floats, jacobi, polynomials, reflections
+from lowering.ops import bessel, elimination, floats, incomplete_gamma, jacobi, polynomials, reflections
+from lowering.ops.rows import NONE, Decomposition, Row
 
 aten = torch.ops.aten
-
-_NONE = "no lowering to StableHLO"
 
 
 def is_real_matrix(node: Node) -> bool:
@@ -20,7 +18,7 @@ def is_real_matrix(node: Node) -> bool:
     return not node.args[0].meta["val"].dtype.is_complex  # type: ignore[union-attr]
 
 
-_DEFINITIONS: dict[Any, Callable[..., Any]] = {
+_DEFINITIONS: dict[Any, Decomposition] = {
     aten.linalg_lu_factor_ex.default: elimination.lu_factor_ex,
     aten.linalg_lu.default: elimination.lu,
     aten.lu_unpack.default: elimination.unpack,
@@ -43,5 +41,32 @@ _DEFINITIONS: dict[Any, Callable[..., Any]] = {
     aten.special_legendre_polynomial_p.default: polynomials.legendre_p,
 }  # fmt: skip
 
-# By op: the decomposition, the reason why the op cannot stay whole, and the forms that are decomposed.
-ROWS = {op: (definition, _NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()}
+ROWS: dict[Any, Row] = {
+    **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
+    aten.special_i0e.default: Row(bessel.i0e, NONE),
+    aten.special_i1.default: Row(bessel.i1, NONE),
+    aten.special_i1e.default: Row(bessel.i1e, NONE),
+    aten.i0.default: Row(bessel.i0, NONE),
+    aten.special_modified_bessel_i0.default: Row(bessel.i0, NONE),
+    aten.special_modified_bessel_i1.default: Row(bessel.i1, NONE),
+    aten.special_bessel_j0.default: Row(bessel.j0, NONE),
+    aten.special_bessel_j1.default: Row(bessel.j1, NONE),
+    aten.special_bessel_y0.default: Row(bessel.y0, NONE),
+    aten.special_bessel_y1.default: Row(bessel.y1, NONE),
+    aten.special_airy_ai.default: Row(bessel.airy_ai, NONE),
+    aten.igamma.default: Row(incomplete_gamma.lower, NONE),
+    aten.igammac.default: Row(incomplete_gamma.upper, NONE),
+    aten.special_modified_bessel_k0.default: Row(bessel.k0, NONE),
+    aten.special_modified_bessel_k1.default: Row(bessel.k1, NONE),
+    aten.special_scaled_modified_bessel_k0.default: Row(bessel.k0e, NONE),
+    aten.special_scaled_modified_bessel_k1.default: Row(bessel.k1e, NONE),
+    aten.special_spherical_bessel_j0.default: Row(bessel.spherical_j0, NONE),
+    aten.special_erfcx.default: Row(bessel.erfcx, NONE),
+    aten.special_ndtri.default: Row(bessel.ndtri, NONE),
+}
+
+for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v,
+                             "w": polynomials.chebyshev_w}.items():
+    for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shift(_polynomial)}.items():
+        _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
+        ROWS[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")

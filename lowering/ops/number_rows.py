@@ -10,11 +10,11 @@ from torch._decomp import decomposition_table
 from torch.fx import Node
 
 from lowering.ops import arithmetic, division, einsum, products, reductions, scalars
+from lowering.ops.rows import NONE, Row
 
 aten, prims = torch.ops.aten, torch.ops.prims
 
-# By op: the decomposition, the reason why the op cannot stay whole, and the forms that are decomposed.
-ROWS: dict[Any, tuple[Callable[..., Any], str, Callable[[Node], bool]]] = {}
+ROWS: dict[Any, Row] = {}
 
 
 def _add_rows(names: str, decomposition: Any, reason: str, when: Callable[[Node], bool] = lambda node: True) -> None:
@@ -24,7 +24,7 @@ def _add_rows(names: str, decomposition: Any, reason: str, when: Callable[[Node]
         op = getattr(getattr(aten, packet), overload or "default")
         if op in ROWS:
             raise KeyError(f"lowering.ops.number_rows has two rows for {op}")
-        ROWS[op] = (decomposition_table[op] if decomposition is None else decomposition, reason, when)
+        ROWS[op] = Row(decomposition_table[op] if decomposition is None else decomposition, reason, when)
 
 
 _NUMBER = "no form whose first operand is a number"
@@ -65,7 +65,7 @@ _add_rows("addbmm", products.addbmm, f"{_ZERO}; no lowering of integers", produc
 _add_rows("baddbmm", products.baddbmm, _ZERO, products.drops_tensor)
 _add_rows("addcmul", products.addcmul, "the product may overflow before it is scaled", products.is_scaled)
 _add_rows("addcdiv", products.addcdiv, "the quotient may overflow before it is scaled", products.is_scaled)
-_add_rows("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, "no lowering to StableHLO")
+_add_rows("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other", products.xlogy, NONE)
 _add_rows("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", products.xlog1py,
      "torch's decomposition takes no integers with numbers")
 _add_rows("kl_div", products.kl_div, "NaN where the target is 0")
@@ -91,19 +91,19 @@ for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
 for _op in ("and", "or", "xor"):
     _target = getattr(aten, f"bitwise_{_op}").Tensor
     _add_rows(f"bitwise_{_op}.Scalar bitwise_{_op}.Scalar_Tensor __{_op}__.Scalar", scalars.convert_numbers(_target), "no form of a number")
-    _add_rows(f"__{_op}__.Tensor", _target, "no lowering to StableHLO")
+    _add_rows(f"__{_op}__.Tensor", _target, NONE)
 for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.bitwise_right_shift.Tensor)):
     _shift = scalars.make_shift(_target)
     _forms = f"bitwise_{_name}_shift.Tensor_Scalar bitwise_{_name}_shift.Scalar_Tensor"
-    _add_rows(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, "no lowering to StableHLO")
+    _add_rows(f"{_forms} __{_name[0]}shift__.Scalar __{_name[0]}shift__.Tensor", _shift, NONE)
     _add_rows(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.has_unlike_operands)
 _add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
 _add_rows("abs", arithmetic.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
-ROWS[prims.amax.default] = (torch.amax, "no lowering to StableHLO", lambda node: True)
-ROWS[prims.amin.default] = (torch.amin, "no lowering to StableHLO", lambda node: True)
-ROWS[prims.prod.default] = (scalars.prod, "no lowering to StableHLO", lambda node: True)
+ROWS[prims.amax.default] = Row(torch.amax, NONE)
+ROWS[prims.amin.default] = Row(torch.amin, NONE)
+ROWS[prims.prod.default] = Row(scalars.prod, NONE)
 
 _add_rows("einsum", einsum.einsum, "aborts the process, or no lowering", einsum.needs_decomposition)

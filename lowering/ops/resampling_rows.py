@@ -1,0 +1,61 @@
+"""Decomposition rows of pooling and interpolation, and of their gradients."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from lowering.ops import arithmetic, gradients, pooling, resizing
+from lowering.ops.node_forms import counts_unusually, has_ceil_mode
+from lowering.ops.rows import NO_DYNAMIC, NOT_DEFINED, Row, find_in_table
+
+aten = torch.ops.aten
+
+_CEIL = "ceil_mode gives wrong numbers"
+
+_NEAREST = {"upsample_nearest": resizing.nearest, "_upsample_nearest_exact": resizing.nearest_exact}
+_ANTIALIASED = {aten._upsample_bilinear2d_aa: resizing.bilinear_antialiased, aten._upsample_bicubic2d_aa: resizing.bicubic_antialiased}
+_INTERPOLATED = {op: resizing.choose_by_dtype(ours, find_in_table(op.default)) for op, ours in {
+    aten.upsample_linear1d: resizing.linear, aten.upsample_bilinear2d: resizing.linear, aten.upsample_trilinear3d: resizing.linear,
+    aten.upsample_bicubic2d: resizing.bicubic}.items()}
+
+ROWS: dict[Any, Row] = {
+    **{getattr(aten, f"{name}{rank}d").default: Row(sized, "needs constant sizes, and takes other indices than eager")
+       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
+    **{getattr(aten, f"{name}{rank}d").vec: Row(resizing.make_vec_form(sized), "needs constant sizes, and takes other indices than eager")
+       for name, sized in _NEAREST.items() for rank in (1, 2, 3)},
+    **{op.default: Row(sized, NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), NOT_DEFINED, arithmetic.is_floating) for op, sized in _ANTIALIASED.items()},
+    **{op.default: Row(sized, "NaN where a dim of one element keeps its corners") for op, sized in _INTERPOLATED.items()},
+    **{op.vec: Row(resizing.make_vec_form(sized), "NaN where a dim of one element keeps its corners")
+       for op, sized in _INTERPOLATED.items()},
+    aten.adaptive_avg_pool1d.default: Row(pooling.adaptive_average, "needs a constant kernel, else wrong shapes"),
+    aten.adaptive_avg_pool2d.default: Row(pooling.adaptive_average, "needs a constant kernel"),
+    aten.adaptive_avg_pool3d.default: Row(pooling.adaptive_average, NO_DYNAMIC),
+    aten.adaptive_max_pool1d.default: Row(pooling.adaptive_maximum, NO_DYNAMIC),
+    aten.adaptive_max_pool2d.default: Row(pooling.adaptive_maximum, NO_DYNAMIC),
+    aten.adaptive_max_pool3d.default: Row(pooling.adaptive_maximum, NO_DYNAMIC),
+    aten.max_pool1d.default: Row(partial(pooling.maximum_values, 1), _CEIL, has_ceil_mode),
+    aten.max_pool2d.default: Row(partial(pooling.maximum_values, 2), _CEIL, has_ceil_mode),
+    aten.max_pool3d.default: Row(partial(pooling.maximum_values, 3), NO_DYNAMIC),
+    aten.max_pool1d_with_indices.default: Row(partial(pooling.maximum, 1), NO_DYNAMIC),
+    aten.max_pool2d_with_indices.default: Row(partial(pooling.maximum, 2), NO_DYNAMIC),
+    aten.max_pool3d_with_indices.default: Row(partial(pooling.maximum, 3), NO_DYNAMIC),
+    aten.avg_pool2d_backward.default: Row(partial(gradients.average_pooling, 2), NOT_DEFINED),
+    aten.avg_pool3d_backward.default: Row(partial(gradients.average_pooling, 3), NOT_DEFINED),
+    aten._adaptive_avg_pool2d_backward.default: Row(partial(gradients.adaptive_average_pooling, 2), NOT_DEFINED),
+    aten._adaptive_avg_pool3d_backward.default: Row(partial(gradients.adaptive_average_pooling, 3), NOT_DEFINED),
+    aten.adaptive_max_pool2d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 2), NOT_DEFINED),
+    aten.adaptive_max_pool3d_backward.default: Row(partial(gradients.adaptive_maximum_pooling, 3), NOT_DEFINED),
+    aten.max_pool3d_with_indices_backward.default: Row(partial(gradients.maximum_pooling, 3), NOT_DEFINED),
+    **{getattr(aten, f"replication_pad{rank}d_backward").default: Row(
+        partial(gradients.replication, getattr(aten, f"replication_pad{rank}d").default), NOT_DEFINED) for rank in (1, 2, 3)},
+    **{getattr(aten, f"{name}_backward").default: Row(partial(gradients.upsampling, getattr(aten, name).default), NOT_DEFINED)
+       for name in ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+                    "upsample_trilinear3d", "upsample_bicubic2d")},
+    aten.avg_pool1d.default: Row(partial(pooling.average, 1), _CEIL, counts_unusually),
+    aten.avg_pool2d.default: Row(partial(pooling.average, 2), _CEIL, counts_unusually),
+    aten.avg_pool3d.default: Row(partial(pooling.average, 3), _CEIL, counts_unusually),
+}
