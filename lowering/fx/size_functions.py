@@ -7,12 +7,10 @@ Python's `math.sqrt`, `math.exp`, `math.pow`, `divmod`, and `round` to digits, t
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lowering.fx.composed_functions import COMPOSED
 from lowering.ops import attention
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -30,6 +29,7 @@ def keep_symbolic() -> Iterator[None]:
     """Replace the functions inside the block. They do what they did on anything but symbolic numbers."""
     replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
     replaced[torch.SymInt, "__round__"] = _round_int
+    replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
@@ -68,6 +68,11 @@ def _round_int(size: Any, digits: int | None = None) -> Any:
     return (nearest - is_tie * (nearest % 2)) * step
 
 
+def _read_is_causal(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001 - torch's parameters
+    """Return the caller's hint. torch's own compares the mask's data to find one, though attention adds the mask either way."""
+    return bool(is_causal)
+
+
 def _divide(left: Any, right: Any) -> tuple[Any, Any]:
     return left // right, left % right
 
@@ -98,8 +103,8 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     """Return what replaces a call, or None for a call that reads no size."""
     if function is torch.numel:
         return _SCRIPT_OPS["numel"]
-    if function in _COMPOSED:
-        return _COMPOSED[function]
+    if function in COMPOSED:
+        return COMPOSED[function]
     if function in _NARROWS:
         return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
     replaced = _TORCH.get(function)
@@ -135,65 +140,6 @@ def _narrow(tensor: torch.Tensor, dim: int, start: torch.Tensor, length: Any) ->
     """Return torch.narrow from a start that a tensor holds."""
     places = torch.where(start < 0, start + tensor.shape[dim], start).reshape([1]) + torch.arange(length, device=tensor.device)
     return tensor.index_select(dim, places)
-
-
-def _take_along_dim(tensor: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
-    """Return torch.take_along_dim. torch's own compares the sizes of all dims to broadcast them."""
-    if dim is None:
-        return tensor.reshape(-1).gather(0, indices.reshape(-1))
-    shapes = [[1 if place == dim % tensor.dim() else size for place, size in enumerate(each.shape)] for each in (tensor, indices)]
-    others = torch.broadcast_shapes(*shapes)
-    expanded = [each.expand([each.shape[place] if place == dim % tensor.dim() else size for place, size in enumerate(others)])
-                for each in (tensor, indices)]
-    return expanded[0].gather(dim, expanded[1])
-
-
-def _tensor_split(tensor: torch.Tensor, sections: Any, dim: int = 0) -> tuple[torch.Tensor, ...]:
-    """Return torch.tensor_split. The first parts have one element more, as many as the rest of the division."""
-    if not isinstance(sections, int) or not isinstance(tensor.shape[dim], torch.SymInt):
-        return torch.ops.aten.tensor_split(tensor, sections, dim)  # type: ignore[no-any-return]
-    size, rest = tensor.shape[dim] // sections, tensor.shape[dim] % sections
-    bounds = [part * size + torch.sym_min(part, rest) for part in range(sections + 1)]
-    return tuple(tensor.narrow(dim, start, end - start) for start, end in itertools.pairwise(bounds))
-
-
-def _kron(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return torch.kron."""
-    rank = max(first.dim(), second.dim())
-    first, second = (each.reshape(*[1] * (rank - each.dim()), *each.shape) for each in (first, second))
-    interleaved = first.reshape([size for each in first.shape for size in (each, 1)]) * second.reshape(
-        [size for each in second.shape for size in (1, each)])
-    return interleaved.reshape([one * other for one, other in zip(first.shape, second.shape, strict=True)])
-
-
-def _multi_dot(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the product of matrices, from the left. torch's own chooses an order by the sizes at hand."""
-    return functools.reduce(torch.matmul, tensors)
-
-
-def _vander(tensor: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:  # noqa: N803 - torch's name
-    """Return torch.vander."""
-    powers = torch.arange(tensor.shape[-1] if N is None else N, device=tensor.device)
-    return torch.pow(tensor.unsqueeze(-1), powers if increasing else powers.flip(0))
-
-
-def _gaussian_nll_loss(scores: torch.Tensor, target: torch.Tensor, var: Any, full: bool = False, eps: float = 1e-6,
-                       reduction: str = "mean") -> torch.Tensor:
-    """Return the loss without its check that no variance is negative, which depends on data."""
-    var = var if isinstance(var, torch.Tensor) else torch.full_like(scores, var)
-    if var.shape != scores.shape and var.shape == scores.shape[:-1]:
-        var = var.unsqueeze(-1)
-    kept = var.detach().clamp(min=eps) + (var - var.detach())
-    losses = 0.5 * (torch.log(kept) + (scores - target) ** 2 / kept) + (0.5 * math.log(2 * math.pi) if full else 0)
-    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
-
-
-_COMPOSED: dict[Any, Callable[..., Any]] = {
-    torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
-    torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
-    torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
-    torch.nn.functional.gaussian_nll_loss: _gaussian_nll_loss,
-}  # fmt: skip
 
 
 def _tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> torch.Tensor:

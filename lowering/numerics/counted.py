@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from lowering.errors import LoadError, Problem, Refused
+from lowering.errors import Problem, Refused
+from lowering.numerics import watching
 from lowering.signature import Signature
 
 
@@ -38,26 +38,12 @@ def _cut(value: Any, dims: Sequence[int | str], counts: Mapping[str, int]) -> An
 
 def decides_sizes(run: Callable[[Mapping[str, torch.Tensor]], Any], given: Mapping[str, torch.Tensor]) -> bool:
     """Return whether data decide a size when a model runs."""
-    with _Watching() as watching:
-        try:
-            run(given)
-        except LoadError:
-            return watching.found
-    return watching.found
+    return watching.meets(lambda: run(given), _decides_size)
 
 
-class _Watching(TorchDispatchMode):
-    """Looks for ops whose sizes data decide."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        is_read = func is torch.ops.aten.index.Tensor and not _has_mask(args)
-        decides = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
-        self.found = self.found or (decides and not is_read)
-        return func(*args, **(kwargs or {}))
+def _decides_size(op: Any, args: Sequence[Any]) -> bool:
+    is_read = op is torch.ops.aten.index.Tensor and not _has_mask(args)
+    return not is_read and (torch.Tag.data_dependent_output in op.tags or torch.Tag.dynamic_output_shape in op.tags)
 
 
 def _has_mask(args: Any) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from lowering.errors import LoadError, ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, relations, special_values, xla
+from lowering.numerics import comparison, counted, relations, special_values, watching, xla
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
@@ -19,6 +21,8 @@ from lowering.numerics.runner import Run, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
 
+_ATEN = torch.ops.aten
+_SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
@@ -175,6 +179,8 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
         return "one NaN makes every gradient NaN"
     if word == "non-finite" and exported is not None and converts(exported.ir):
         return "the program converts floats to integers, and NaN and infinities have none"
+    if word == "non-finite" and watching.meets(lambda: bench.eager(given), lambda op, _: op in _SPREADING):
+        return "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"
     try:
         first, second = bench.eager(given), bench.eager(given)
     except LoadError as error:

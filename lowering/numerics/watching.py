@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from lowering.errors import LoadError
 
 
 class Watching(TorchDispatchMode):
@@ -35,3 +38,21 @@ class Watching(TorchDispatchMode):
                 return body(*args, **kwargs)
 
         return run
+
+
+def meets(run: Callable[[], Any], is_sought: Callable[[Any, Sequence[Any]], bool]) -> bool:
+    """Call `run` and return whether it dispatches an op for which `is_sought(op, args)` holds, be it before `run` raises LoadError."""
+    finder = _Finder(is_sought)
+    with finder, suppress(LoadError):
+        run()
+    return finder.found
+
+
+class _Finder(Watching):
+    def __init__(self, is_sought: Callable[[Any, Sequence[Any]], bool]) -> None:
+        super().__init__()
+        self.is_sought, self.found = is_sought, False
+
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self.found = self.found or self.is_sought(op, args)
+        return op(*args, **kwargs)

@@ -19,9 +19,12 @@ Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
 _HERE = Path(__file__).parent
-_READERS = tuple(str(path) for path in (_HERE / "capture.py", _HERE / "branches.py", _HERE / "deadline.py",
-                                        *(_HERE.with_name("fx") / name for name in ("size_functions.py", "assumptions.py")),
-                                        *(_HERE.with_name("fx") / "replay" / name for name in ("tracing.py", "occurrence.py"))))
+_FX = _HERE.with_name("fx")
+_READERS = tuple(str(path) for path in (
+    *(_HERE / f"{name}.py" for name in ("capture", "branches", "deadline")),
+    *(_FX / f"{name}.py" for name in ("size_functions", "composed_functions", "assumptions")),
+    *(_FX / "replay" / f"{name}.py" for name in ("tracing", "occurrence")),
+))  # fmt: skip
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 

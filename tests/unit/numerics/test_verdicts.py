@@ -200,10 +200,16 @@ def test_special_values_keep_indices_valid_and_are_run_at_a_point_that_is_compil
     assert len(compiled) == len(result.verify["points"]) == 5
 
 
-def test_values_that_have_no_integer_are_left_out_and_the_record_says_so(tmp_path: Path) -> None:
-    result = lowered(model(Whole), tmp_path)
-    assert result.outcome == "ok"
-    assert "converts floats to integers" in result.verify["left_out"]["non-finite"]
+class Spectrum(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft(x).abs()
+
+
+@pytest.mark.parametrize(("module", "reason"), [(Whole, "converts floats to integers"), (Spectrum, "takes a Fourier transform")])
+def test_values_that_cannot_be_compared_are_left_out_and_the_record_says_so(module: type[torch.nn.Module], reason: str, tmp_path: Path) -> None:
+    result = lowered(model(module), tmp_path)
+    assert result.outcome == "ok", result.problems
+    assert reason in result.verify["left_out"]["non-finite"]
 
 
 class Half(torch.nn.Module):

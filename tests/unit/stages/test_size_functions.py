@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lowering import pipeline
 from lowering.job import Job
@@ -47,6 +48,28 @@ class Converted(nn.Module):
         return x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x * float(columns)
 
 
+class Composed(nn.Module):
+    """Functions that torch composes by sizes, or by the data of a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.bias = nn.Parameter(torch.randn(6, 2, 3, 3)), nn.Parameter(torch.randn(6))
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+
+    def forward(self, x: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        samples, columns = x.shape
+        rows = torch.cat([x.t(), x.t() + 1])  # up to 38 rows: torch's cdist multiplies matrices from 26
+        weights = (x[:, :1, None, None, None] * self.weight).reshape(samples * 6, 2, 3, 3)
+        flat = image.reshape(1, samples * 2, columns, 4)
+        convolved = functional.conv2d(flat, weights, self.bias.repeat(samples), stride=(1, 2), padding=(1, 2), groups=samples)
+        weights = weights.reshape(samples * 2, 6, 3, 3)
+        grown = functional.conv_transpose2d(flat, weights, None, (2, 1), 1, (1, 0), samples, 2)
+        mask = nn.Transformer.generate_square_subsequent_mask(columns)
+        encoded = self.encoder(image[:, 0], mask)
+        return torch.cdist(rows, x.t()), torch.cdist(rows, rows, p=1.0), convolved, grown, encoded
+
+
 class Rounded(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
         size = x.shape[0]
@@ -61,6 +84,7 @@ def _model(module: Callable[[], nn.Module], **inputs: Input) -> Model:
 
 @pytest.mark.parametrize(("module", "further", "attempt"), [
     (Functions, {"start": Input("int64", (), {"randint": [0, 1]})}, ""), (Converted, {}, "exported as strict_oblivious"),
+    (Composed, {"image": Input("float32", ("n", 2, "m", 4))}, "exported as deferred"),
 ])
 def test_sizes_stay_dynamic(module: Callable[[], nn.Module], further: dict[str, Input], attempt: str, tmp_path: Path) -> None:
     stages = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),

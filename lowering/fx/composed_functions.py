@@ -1,0 +1,127 @@
+"""Functions that torch composes of others by looking at sizes or data, composed here without a branch.
+
+torch.export would turn such a branch into a guard, which narrows the range of a dim, or refuse it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+from torch.nn import functional
+
+from lowering.ops import arithmetic
+
+
+def _take_along_dim(tensor: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """Return torch.take_along_dim. torch's own compares the sizes of all dims to broadcast them."""
+    if dim is None:
+        return tensor.reshape(-1).gather(0, indices.reshape(-1))
+    shapes = [[1 if place == dim % tensor.dim() else size for place, size in enumerate(each.shape)] for each in (tensor, indices)]
+    others = torch.broadcast_shapes(*shapes)
+    expanded = [each.expand([each.shape[place] if place == dim % tensor.dim() else size for place, size in enumerate(others)])
+                for each in (tensor, indices)]
+    return expanded[0].gather(dim, expanded[1])
+
+
+def _tensor_split(tensor: torch.Tensor, sections: Any, dim: int = 0) -> tuple[torch.Tensor, ...]:
+    """Return torch.tensor_split. The first parts have one element more, as many as the rest of the division."""
+    if not isinstance(sections, int) or not isinstance(tensor.shape[dim], torch.SymInt):
+        return torch.ops.aten.tensor_split(tensor, sections, dim)  # type: ignore[no-any-return]
+    size, rest = tensor.shape[dim] // sections, tensor.shape[dim] % sections
+    bounds = [part * size + torch.sym_min(part, rest) for part in range(sections + 1)]
+    return tuple(tensor.narrow(dim, start, end - start) for start, end in itertools.pairwise(bounds))
+
+
+def _kron(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return torch.kron."""
+    rank = max(first.dim(), second.dim())
+    first, second = (each.reshape(*[1] * (rank - each.dim()), *each.shape) for each in (first, second))
+    interleaved = first.reshape([size for each in first.shape for size in (each, 1)]) * second.reshape(
+        [size for each in second.shape for size in (1, each)])
+    return interleaved.reshape([one * other for one, other in zip(first.shape, second.shape, strict=True)])
+
+
+def _multi_dot(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the product of matrices, from the left. torch's own chooses an order by the sizes at hand."""
+    return functools.reduce(torch.matmul, tensors)
+
+
+def _vander(tensor: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:  # noqa: N803 - torch's name
+    """Return torch.vander."""
+    powers = torch.arange(tensor.shape[-1] if N is None else N, device=tensor.device)
+    return torch.pow(tensor.unsqueeze(-1), powers if increasing else powers.flip(0))
+
+
+def _gaussian_nll_loss(scores: torch.Tensor, target: torch.Tensor, var: Any, full: bool = False, eps: float = 1e-6,
+                       reduction: str = "mean") -> torch.Tensor:
+    """Return the loss without its check that no variance is negative, which depends on data."""
+    var = var if isinstance(var, torch.Tensor) else torch.full_like(scores, var)
+    if var.shape != scores.shape and var.shape == scores.shape[:-1]:
+        var = var.unsqueeze(-1)
+    kept = var.detach().clamp(min=eps) + (var - var.detach())
+    losses = 0.5 * (torch.log(kept) + (scores - target) ** 2 / kept) + (0.5 * math.log(2 * math.pi) if full else 0)
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+_BY_PRODUCTS, _BY_SIZE = "use_mm_for_euclid_dist", "use_mm_for_euclid_dist_if_necessary"
+
+
+def _cdist(left: torch.Tensor, right: torch.Tensor, p: float = 2.0, compute_mode: str = _BY_SIZE) -> torch.Tensor:
+    """Return torch.cdist. torch's own multiplies matrices at more than 25 rows; here all sizes of the range must have them."""
+    has_many = any(statically_known_true(each.shape[-2] > 25) for each in (left, right))
+    if p == 2 and (compute_mode == _BY_PRODUCTS or (compute_mode == _BY_SIZE and has_many)):
+        return torch.cdist(left, right, p, _BY_PRODUCTS)
+    return arithmetic.cdist(left, right, p)
+
+
+def _conv2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
+            dilation: Any = 1, groups: Any = 1) -> torch.Tensor:
+    """Return torch.conv2d. With a symbolic number of groups, as where each sample has its own weights, it is a batch of matrix products."""
+    if not isinstance(groups, torch.SymInt) or isinstance(padding, str) or image.dim() != 4:
+        return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    stride, padding, dilation = (_pair(value) for value in (stride, padding, dilation))
+    (batch, _, *sizes), (outs, ins, *kernel) = image.shape, weight.shape
+    columns = functional.unfold(image.reshape(batch * groups, ins, *sizes), kernel, dilation, padding, stride)
+    product = weight.reshape(groups, outs // groups, -1) @ columns.reshape(batch, groups, *columns.shape[1:])
+    spatial = [(sizes[dim] + 2 * padding[dim] - dilation[dim] * (kernel[dim] - 1) - 1) // stride[dim] + 1 for dim in (0, 1)]
+    return _add_bias(product.reshape(batch, outs, *spatial), bias)
+
+
+def _conv_transpose2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
+                      output_padding: Any = 0, groups: Any = 1, dilation: Any = 1) -> torch.Tensor:
+    """Return torch.conv_transpose2d, with a symbolic number of groups as a batch of matrix products."""
+    if not isinstance(groups, torch.SymInt) or image.dim() != 4:
+        return torch.conv_transpose2d(image, weight, bias, stride, padding, output_padding, groups, dilation)
+    stride, padding, output_padding, dilation = (_pair(value) for value in (stride, padding, output_padding, dilation))
+    (batch, _, *sizes), (ins, outs, *kernel) = image.shape, weight.shape
+    pixels = image.reshape(batch, groups, ins // groups, sizes[0] * sizes[1])
+    columns = weight.reshape(groups, ins // groups, -1).transpose(1, 2) @ pixels
+    spatial = [(sizes[dim] - 1) * stride[dim] - 2 * padding[dim] + dilation[dim] * (kernel[dim] - 1) + output_padding[dim] + 1
+               for dim in (0, 1)]
+    product = functional.fold(columns.reshape(batch * groups, *columns.shape[2:]), spatial, kernel, dilation, padding, stride)
+    return _add_bias(product.reshape(batch, groups * outs, *spatial), bias)
+
+
+def _pair(value: Any) -> list[Any]:
+    """Return the values of two spatial dims, of which a convolution takes one for both."""
+    values = list(value) if isinstance(value, Sequence) else [value]
+    return values * 2 if len(values) == 1 else values
+
+
+def _add_bias(image: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return image if bias is None else image + bias.reshape(-1, 1, 1)
+
+
+COMPOSED: dict[Any, Callable[..., Any]] = {
+    torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
+    torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
+    torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
+    torch.nn.functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
+    torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
+}  # fmt: skip
