@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.torch_dialect import importer
+from lowering.torch_dialect import importer, refusals
 from lowering.torch_dialect.backend_contract import ToBackendContract
 
 
@@ -20,7 +20,7 @@ class ToTorchDialect(ToBackendContract):
     source: ClassVar[Level] = Level.TORCHSCRIPT
 
     def requires(self, program: Program) -> Sequence[Problem]:
-        return importer.find_problems(program.ir)
+        return refusals.find_problems(program.ir)
 
     def imported(self, program: Program) -> Any:
         return importer.import_graph(program.ir, mlir.create_torch_context())

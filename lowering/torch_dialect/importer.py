@@ -11,129 +11,14 @@ from typing import Any, TypeAlias
 import torch
 from torch_mlir import ir
 
-from lowering import types
 from lowering.custom.naming import DIMS
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir, source_lines
 from lowering.ir.annotations import VALUE
-from lowering.torchscript.nodes import blocks, inputs, outputs
+from lowering.torch_dialect.vocabulary import LITERALS, STRUCTURAL, TypeTable
+from lowering.torchscript.nodes import inputs, outputs
 
 Node: TypeAlias = torch._C.Node
-
-
-class TypeTable:
-    """TorchScript types -> MLIR types of one context, each parsed once."""
-
-    def __init__(self) -> None:
-        self._parsed: dict[str, ir.Type] = {}
-
-    def of(self, type_: torch._C.Type) -> ir.Type:
-        """Return the MLIR type of a TorchScript type."""
-        return self.parse(f"!torch.{self.word(type_)}")
-
-    def parse(self, text: str) -> ir.Type:
-        if text not in self._parsed:
-            self._parsed[text] = ir.Type.parse(text)
-        return self._parsed[text]
-
-    def word(self, type_: torch._C.Type) -> str:
-        """Return the type without its `!torch.`, as it is written inside lists and optionals."""
-        kind = type_.kind()
-        if kind == "TensorType":
-            return _tensor_word(type_)
-        if kind in _PLAIN:
-            return _PLAIN[kind]
-        if kind == "OptionalType":
-            return f"optional<{self.word(type_.getElementType())}>"
-        if kind == "ListType":
-            return f"list<{self.word(type_.getElementType())}>"
-        if kind == "TupleType":
-            return f"tuple<{', '.join(map(self.word, type_.elements()))}>"
-        if kind == "DictType":
-            return f"dict<{self.word(type_.getKeyType())}, {self.word(type_.getValueType())}>"
-        raise KeyError(f"lowering.torch_dialect.importer has no torch dialect type for TorchScript's {kind} ({type_})")
-
-
-_PLAIN = {
-    "IntType": "int", "FloatType": "float", "BoolType": "bool", "StringType": "str", "NoneType": "none", "NumberType": "number",
-    "DeviceObjType": "Device", "GeneratorType": "Generator", "AnyType": "any",
-}  # fmt: skip
-
-
-def _tensor_word(type_: torch._C.Type) -> str:
-    dtype = type_.dtype()  # type: ignore[attr-defined]
-    sizes = type_.varyingSizes()  # type: ignore[attr-defined]
-    if dtype is None and sizes is None:
-        return "vtensor"
-    shape = "*" if sizes is None else "[" + ",".join("?" if size is None else str(size) for size in sizes) + "]"
-    return f"vtensor<{shape},{'unk' if dtype is None else types.of(dtype).torch_mlir}>"
-
-
-def find_problems(graph: torch._C.Graph | torch._C.Block) -> list[Problem]:
-    """Report every node and argument that the torch dialect cannot express, with its user line. Nested blocks are included."""
-    untyped = [] if isinstance(graph, torch._C.Block) else _find_untyped(graph.inputs())
-    found = [Problem(f"{name} (argument)", cause) for name, cause in untyped]
-    for node in graph.nodes():
-        found += _check_node(node)
-        for block in blocks(node):
-            found += find_problems(block)
-    return found
-
-
-def _check_node(node: Node) -> list[Problem]:
-    kind, untyped = node.kind(), _find_untyped(outputs(node))
-    unruled = kind not in _REFUSED and kind not in _STRUCTURAL and node.schema() == "(no schema)"
-    odd = kind == "prim::Constant" and not _is_literal(node.output().toIValue())
-    if not (kind in _REFUSED or unruled or odd or untyped):
-        return []  # the usual case; looking up the line would take longer than everything else
-    line = source_lines.find_script_line(node)
-    place = f"{kind} at {line}" if line else kind
-    found = [Problem(place, _REFUSED[kind])] if kind in _REFUSED else []
-    if unruled:
-        found.append(Problem(place, "has no schema, and the importer has no rule for it", str(node).strip().splitlines()[0]))
-    found += [Problem(f"{name} ({place})", cause) for name, cause in untyped]
-    if odd:
-        found.append(Problem(place, f"the torch dialect has no constant of type {node.output().type()}"))
-    return found
-
-
-def _find_untyped(values: Iterable[torch._C.Value]) -> list[tuple[str, str]]:
-    """Return the name of each value whose type the torch dialect does not have, and the reason."""
-    table, found = TypeTable(), []
-    for value in values:
-        try:
-            table.word(value.type())
-        except KeyError as error:
-            found.append((f"%{value.debugName()}", str(error.args[0])))
-    return found
-
-
-def _is_literal(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_literal, value))
-    return any(isinstance(value, kind) for kind, _, _ in _LITERALS)
-
-
-# Kinds of object graphs and of training or debugging runs, which have no meaning in a function of tensors.
-_REFUSED = {
-    "prim::GetAttr": "reads an attribute of an object; those of a scripted module become arguments before it is imported",
-    "prim::SetAttr": "writes an attribute of an object",
-    "prim::CallMethod": "calls a method that was not inlined",
-    "prim::CallFunction": "calls a function that was not inlined",
-    "prim::CreateObject": "creates an object",
-    "prim::PythonOp": "calls Python",
-    "prim::fork": "starts a task",
-    "aten::wait": "waits for a task",
-    "prim::Enter": "enters a context",
-    "prim::Exit": "leaves a context",
-}
-
-_STRUCTURAL = {
-    kind: f"torch.{kind.replace('::', '.')}" for kind in (
-        "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::DictConstruct",
-        "prim::Uninitialized", "prim::unchecked_cast", "prim::TupleIndex",
-    )
-} | {"prim::Constant": "", "prim::If": "torch.prim.If", "prim::Loop": "torch.prim.Loop"}  # fmt: skip
 
 
 _UNNAMED = ("prim::Constant", "prim::ListConstruct")  # operands, but not values of the exported program
@@ -160,7 +45,7 @@ class GraphImporter:
         self._values: dict[int, ir.Value] = {}
         self._names: dict[str, bool] = {}
         self._rules: dict[str, Callable[[Node], None]] = {
-            **{kind: self._structural(name) for kind, name in _STRUCTURAL.items()},
+            **{kind: self._structural(name) for kind, name in STRUCTURAL.items()},
             "prim::Constant": self._constant,
             "prim::If": self._if,
             "prim::Loop": self._loop,
@@ -295,11 +180,11 @@ class GraphImporter:
     def _literal(self, value: Any, type_: torch._C.Type) -> ir.Value:
         if isinstance(value, list | tuple):
             return self._literal_list(value, type_)
-        for kind, name, attribute in _LITERALS:
+        for kind, name, attribute in LITERALS:
             if isinstance(value, kind):
                 attributes = {"value": attribute(value)} if attribute else {}
                 return ir.Operation.create(name, results=[self._types.of(type_)], attributes=attributes).result
-        raise KeyError(f"lowering.torch_dialect.importer has no torch dialect constant for {value!r} ({type_})")
+        raise KeyError(f"the torch dialect has no constant for {value!r} ({type_})")
 
     def _literal_list(self, values: Sequence[Any], type_: torch._C.Type) -> ir.Value:
         element = type_.getElementType()
@@ -335,20 +220,6 @@ class GraphImporter:
             here = ir.Location.name(line.module, here)
         value = None if node.kind() in _UNNAMED else next(iter(outputs(node)), None)
         return here if value is None else ir.Location.name(f"{VALUE}{value.debugName()}", here)
-
-
-def _integer(value: int) -> ir.Attribute:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-
-
-_LITERALS: Iterable[tuple[type, str, Callable[[Any], ir.Attribute] | None]] = (
-    (bool, "torch.constant.bool", lambda value: ir.IntegerAttr.get(ir.IntegerType.get_signless(1), int(value))),
-    (int, "torch.constant.int", _integer),
-    (float, "torch.constant.float", lambda value: ir.FloatAttr.get_f64(value)),
-    (str, "torch.constant.str", lambda value: ir.StringAttr.get(value)),
-    (torch.device, "torch.constant.device", lambda value: ir.StringAttr.get(str(value))),
-    (type(None), "torch.constant.none", None),
-)
 
 
 def _unpack(value: torch._C.Value) -> list[torch._C.Value]:

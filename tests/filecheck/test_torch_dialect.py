@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowering.ir import mlir
-from lowering.torch_dialect import importer
+from lowering.torch_dialect import importer, refusals
 from lowering.torchscript import text
 from tests.filecheck.matcher import check
 
@@ -20,7 +20,7 @@ def test_case(path: Path) -> None:
     source = path.read_text()
     graph = text.parse("\n".join(line for line in source.splitlines() if not line.startswith("#")) + "\n")
     wanted = re.findall(r"#\s*REFUSED:\s*(.*)", source)
-    found = [str(problem) for problem in importer.find_problems(graph)]
+    found = [str(problem) for problem in refusals.find_problems(graph)]
     assert len(found) == len(wanted), found
     assert all(part in problem for part, problem in zip(wanted, found, strict=True)), found
     if not wanted:

@@ -12,5 +12,5 @@ graph(%x : Float(2), %c : bool, %q : QInt8(2)):
 # REFUSED: %q (argument): lowering.types.DTYPES has no row for torch.qint8
 # REFUSED: aten::no_such_op at model.py:3: has no schema
 # REFUSED: prim::fork at model.py:5: starts a task
-# REFUSED: %f (prim::fork at model.py:5): lowering.torch_dialect.importer has no torch dialect type
+# REFUSED: %f (prim::fork at model.py:5): the torch dialect has no type
 # REFUSED: aten::wait: waits for a task
