@@ -15,7 +15,7 @@ import torch
 
 from lowering import types
 from lowering.errors import Problem, StageFailed
-from lowering.ir import mlir
+from lowering.ir import composites, mlir
 from lowering.numerics import reference_interpreter
 
 INSTALL = "pip install 'shapeline[iree]'"
@@ -101,6 +101,7 @@ class StableHLO:
 
     def __init__(self, module: Any) -> None:
         self._module = mlir.copy(module)
+        composites.inline(self._module)
         for op in list(mlir.walk_operations(self._module)):
             if op.name == "stablehlo.custom_call" and op.attributes["call_target_name"].value == "shape_assertion":
                 op.erase()

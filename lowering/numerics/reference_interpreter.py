@@ -14,7 +14,7 @@ import torch
 
 from lowering import types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
-from lowering.ir import expansion, mlir, products
+from lowering.ir import composites, expansion, mlir, products
 
 Shaped = tuple[torch.dtype, tuple[int, ...]]
 
@@ -101,6 +101,7 @@ def refine(module: Any, shapes: Sequence[Shaped], values: Mapping[int, int] = Ma
     dynamic: they compute sizes from integers alone.
     """
     copy = mlir.copy(module)
+    composites.inline(copy)
     messages = [re.escape(op.attributes["error_message"].value) for op in mlir.walk_operations(copy) if "error_message" in op.attributes]
     assertions = re.compile("|".join(re.sub(r"\\\{\d+\\\}", r"-?\\d+", message) for message in messages) or r"(?!)")
     mlir.fix_arguments(copy, values)

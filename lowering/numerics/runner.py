@@ -11,6 +11,7 @@ import torch
 from torch.export.graph_signature import ConstantArgument
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lowering.custom import marks
 from lowering.eager import duplicates, training, widening
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
@@ -133,11 +134,18 @@ def _script(program: Program) -> Body:
 
 
 def _torch(program: Program) -> Body:
-    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(program.ir, elide=None))
+    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(_unmarked(program.ir), elide=None))
     compiled.hold(program.weights)
     assert program.signature is not None
     signature = program.signature
     return lambda values: compiled.run(with_numbers(signature, values))
+
+
+def _unmarked(module: Any) -> Any:
+    """Return a module of the torch dialect without the marks of composites."""
+    copy = mlir.copy(module)
+    marks.strip_torch_dialect(copy)
+    return copy
 
 
 def _hlo(program: Program, xla: Xla) -> Body:

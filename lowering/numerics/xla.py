@@ -15,7 +15,7 @@ import torch
 from lowering import types
 from lowering.custom import bridge, segments
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
-from lowering.ir import mlir
+from lowering.ir import composites, mlir
 from lowering.numerics import scalars
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -74,7 +74,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
     from jaxlib.mlir import ir
 
     with context(), ir.Location.unknown():
-        parsed = _refine_arguments(parse(module), shapes, values)
+        parsed = refine_arguments(parse(module), shapes, values)
         # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
         if (checks := _only_assertions(parsed)) is not None:
             _refined(checks, whole=False)
@@ -107,11 +107,18 @@ class Assertions:
 
         if self.module is not None:
             with context(), ir.Location.unknown():
-                _refined(mlir.to_bytecode(_refine_arguments(ir.Module.parse(self.module), shapes, values)), whole=False)
+                _refined(mlir.to_bytecode(refine_arguments(ir.Module.parse(self.module), shapes, values)), whole=False)
 
 
 def parse(module: str | bytes) -> Any:
-    """`module` (text or bytecode) in StableHLO, inside `context()`. StageFailed when it is no MLIR."""
+    """`module` (text or bytecode) in StableHLO, inside `context()`; composites are calls. StageFailed when it is no MLIR."""
+    parsed = parse_whole(module)
+    composites.to_calls(parsed)
+    return parsed
+
+
+def parse_whole(module: str | bytes) -> Any:
+    """`module` (text or bytecode) in StableHLO with its composites, inside a context of jaxlib's build. StageFailed when it is no MLIR."""
     from jaxlib.mlir import ir, passmanager
 
     try:
@@ -125,7 +132,7 @@ def parse(module: str | bytes) -> Any:
     return parsed
 
 
-def _refine_arguments(module: Any, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int]) -> Any:
+def refine_arguments(module: Any, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int]) -> Any:
     """`module` for arguments of these dtypes and shapes, in place. Refused when its types do not take them."""
     from jaxlib.mlir import ir, passmanager
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from lowering import files
 from lowering.capacity import rewriting
+from lowering.composites import marking, table
 from lowering.custom import libraries, naming
 from lowering.eager import checkpoint, inputs, quantized, training
 from lowering.eager.arguments import assemble
@@ -74,6 +75,8 @@ class Export(Stage):
     data_sizes: sizes that data decide (nonzero, masks, unique) are for a later stage to `refuse`, or every such dim is padded to its
     `capacity`, and the program computes its count (docs/data_sizes.md).
     extended_debug: torch's names of symbols (`u5`, `s77`) whose birth the symbol log reports with the whole Python and C++ stack.
+    composites: fused ops that stay `stablehlo.composite`s with their decomposition as body, by key (`attention`, `rms_norm`, or an op:
+        `aten.mish`), with the name that each gets (docs/consumers.md).
     """
 
     source: ClassVar[Level] = Level.MODEL
@@ -88,6 +91,15 @@ class Export(Stage):
     archive: bool = True
     data_sizes: Literal["refuse", "capacity"] = "refuse"
     extended_debug: Sequence[str] = ()
+    composites: Mapping[str, str] = field(default_factory=dict)
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        model = program.model
+        found = table.find_problems(self.composites, "stages.export.composites")
+        if self.composites and model is not None and model.mode == "training":
+            found.append(Problem("stages.export.composites", "keeps the ops of inference, and the model is lowered for training",
+                                 "remove it for this model"))
+        return found
 
     def apply(self, program: Program, note: Note) -> Program:
         model: Model = program.ir.model if isinstance(program.ir, Built) else program.ir
@@ -203,7 +215,11 @@ class Export(Stage):
         first = bags.choose_differentiable if is_training else recurrent.choose_loop  # before autograd, and before torch unrolls them
         with guards.record_guards(captured) as early:
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
+        if self.decompose != "lazy":  # the retrace decomposes ops
+            marking.mark(captured.graph_module, self.composites)
         result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
+        if self.decompose == "lazy":
+            marking.mark(result.graph_module, self.composites)
         assumed += early
         with guards.record_guards(result) as padded:
             extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None

@@ -14,7 +14,7 @@ from lowering import torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import chlo, mlir
-from lowering.legalize import aliases, driver, preparation, scaling
+from lowering.legalize import aliases, composites, driver, preparation, scaling
 from lowering.legalize.patterns import control, custom_calls
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -91,6 +91,8 @@ class ToStableHLO(Stage):
         if problems:
             raise Unsupported(problems, mlir.text(module))
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
+        for unformed in composites.outline(module, program.signature):
+            note("composite_not_formed", f"{unformed.name} stays plain ops: {unformed.cause}", unformed.line)
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
         aliases.write(module, program.signature, self.aliases)
         for op, line in custom_calls.sized_by_data(module):

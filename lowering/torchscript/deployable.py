@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from lowering.custom import marks
 from lowering.level import Program
 
 
@@ -18,7 +19,7 @@ def build_module(program: Program) -> torch.jit.ScriptModule:
     root = torch.nn.Module()
     for argument in program.signature.weights:
         _register(root, argument.name.split("."), argument.kind, program.weights[argument.name])
-    lowered = torch._C._create_function_from_graph("__torch__.lowered", program.ir.copy())
+    lowered = torch._C._create_function_from_graph("__torch__.lowered", marks.strip_script(program.ir.copy()))
     # not shared: modules of equal attributes would share one type, which can hold only one forward
     scripted = torch.jit._recursive.create_script_module(root, lambda module: [], share_types=False)
     scripted._c._define(scripted._concrete_type, _forward_source(program), {"lowered": lowered}.get)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.custom import bridge
+from lowering.custom import bridge, marks
 from lowering.custom.naming import DIMS, parse_dims
 from lowering.custom.operators import HELD
 from lowering.legalize.emitter import Origin
@@ -28,6 +28,9 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         return
     types = [_tensor_type(result.type) for result in call.results]
     shapes = _shapes(held, types, rewrite.symbols)
+    if held["config"]["op"].value in marks.NAMES:
+        _mark(call, held, types, shapes, rewrite)
+        return
     operands = list(call.operands)
     attributes: dict[str, ir.Attribute] = {
         "call_target_name": held["target"],
@@ -52,6 +55,19 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         if shape is not None:
             rewrite.known.learn_dims(new, _read(new, shape, rewrite))
         rewrite.replace(old, new)
+
+
+def _mark(call: Any, held: Any, types: list[Any], shapes: list[tuple[Expression | str, ...] | None], rewrite: Rewrite) -> None:
+    """Replace `call` by a mark of a composite, which `legalize.composites` finds by its target. It keeps the dims of its result."""
+    attributes = {
+        "call_target_name": ir.StringAttr.get(held["config"]["op"].value), "backend_config": held["config"], DIMS: held[DIMS],
+        "api_version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), bridge.TYPED_FFI),
+    }  # fmt: skip
+    operand = rewrite.data(call.operands[0])
+    with ir.InsertionPoint(call), call.location:
+        created = ir.Operation.create("stablehlo.custom_call", results=[operand.type], operands=[operand], attributes=attributes)
+    rewrite.known.learn_dims(created.result, rewrite.known.dims(operand))
+    rewrite.replace(call.results[0], created.result)
 
 
 def erase_stand_ins(module: Any) -> None:

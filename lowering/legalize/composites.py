@@ -1,0 +1,252 @@
+"""Outline what is computed between the marks of a composite as a function: `stablehlo.composite` with its decomposition as body.
+
+StableHLO's ops are pure, so the body is all that the marked result needs, down to the marked operands. Sizes that the program computes from
+its arguments are computed in the body from the operands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch_mlir import ir
+
+from lowering.custom import marks
+from lowering.custom.naming import DIMS, parse_dims
+from lowering.ir import mlir
+from lowering.legalize import arguments
+from lowering.legalize.emitter import Emitter, Origin
+from lowering.signature import Argument, Signature
+from lowering.sizes import normal
+from lowering.sizes.expression import Atom, Expression
+from lowering.sizes.parsing import Unknown
+
+VERSION = 1  # of the attributes that a composite has
+_SIZE_OF = "stablehlo.get_dimension_size"
+
+
+@dataclass(frozen=True)
+class Unformed:
+    """A composite whose body cannot be a function of its operands. It stays plain ops."""
+
+    name: str
+    cause: str
+    line: str
+
+
+class _Open(Exception):
+    """The body reads more than its operands. The message says what."""
+
+
+def outline(module: Any, signature: Signature) -> list[Unformed]:
+    """Replace the marks of `@main` by composites, in place, and return those that stay plain ops."""
+    main = mlir.find_entry(module)
+    block = main.regions[0].blocks[0]
+    found = [op for op in mlir.walk_operations(main) if _target(op) in marks.NAMES]
+    operands: dict[int, dict[int, Any]] = {}
+    for op in found:
+        if _target(op) == marks.OPERAND:
+            operands.setdefault(_argument(op, "number"), {})[_argument(op, "index")] = op
+    outliner = _Outliner(module, block, signature)
+    unformed = []
+    with module.context, ir.Location.unknown():
+        for op in found:
+            if _target(op) != marks.RESULT:
+                continue
+            given = operands.get(_argument(op, "number"), {})
+            name, attributes = _argument(op, "name"), json.loads(_argument(op, "attributes"))
+            try:
+                if len(given) != len(attributes["operands"]) or op.operation.parent != main.operation:
+                    raise _Open("an operand of it is computed elsewhere, or it is inside a branch or loop")
+                outliner.outline(op, [given[index] for index in sorted(given)], name, attributes)
+            except _Open as error:
+                unformed.append(Unformed(name, str(error), str(op.location)))
+        for op in found:
+            op.results[0].replace_all_uses_with(op.operands[0])
+            op.erase()
+    if found:
+        mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "composites")
+    return unformed
+
+
+class _Outliner:
+    """Builds the functions of composites, and shares those that are equal."""
+
+    def __init__(self, module: Any, block: Any, signature: Signature) -> None:
+        self._module, self._block = module, block
+        self._atoms = normal.symbols(signature.symbols)
+        self._dims = arguments.argument_shapes(signature.arguments, self._atoms)
+        self._values = [argument.value for argument in signature.arguments]
+        self._made: dict[str, str] = {}
+
+    def outline(self, result: Any, operands: Sequence[Any], name: str, attributes: Mapping[str, Any]) -> None:
+        """Replace the uses of the mark `result` by a composite. Raises _Open."""
+        body = self._build(result, operands)
+        text = body.get_asm(large_elements_limit=None)
+        if text in self._made:
+            body.erase()
+        else:
+            self._made[text] = f"{name}.impl_{len(self._made)}"
+            body.attributes["sym_name"] = ir.StringAttr.get(self._made[text])
+        with ir.InsertionPoint(result), result.location:
+            created = ir.Operation.create(
+                "stablehlo.composite", results=[result.results[0].type], operands=[mark.operands[0] for mark in operands],
+                attributes={
+                    "name": ir.StringAttr.get(name),
+                    "composite_attributes": ir.DictAttr.get({key: _attribute(value) for key, value in attributes.items()}),
+                    "decomposition": ir.FlatSymbolRefAttr.get(self._made[text]),
+                    "version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), VERSION),
+                },
+            )
+        result.results[0].replace_all_uses_with(created.result)
+
+    def _build(self, result: Any, operands: Sequence[Any]) -> Any:
+        """Create the function of a composite at the end of the module. Raises _Open."""
+        marked = {mark.results[0]: mark for mark in operands}
+        leaves: list[Any] = []
+        inside = self._slice(result.operands[0], marked, leaves)
+        sizes = [self._size(leaf, marked) for leaf in leaves]
+        source = result.operands[0]
+        types = [mark.results[0].type for mark in operands]
+        type_ = ir.TypeAttr.get(ir.FunctionType.get(types, [source.type]))
+        private = {"sym_name": ir.StringAttr.get("composite"), "function_type": type_, "sym_visibility": ir.StringAttr.get("private")}
+        function = ir.Operation.create("func.func", attributes=private, regions=1, ip=ir.InsertionPoint(self._module.body))
+        try:
+            entry = function.regions[0].blocks.append(*types)
+            emitter = self._emitter(entry, operands, sizes)
+            mapping = dict(zip(marked, entry.arguments, strict=True))
+            mapping |= {leaf: emitter.size(size, _element(leaf)) for leaf, size in zip(leaves, sizes, strict=True)}
+            with ir.InsertionPoint(entry):
+                for op in self._block.operations:
+                    if op.operation in inside:
+                        _clone(op.operation, mapping)
+                ir.Operation.create("func.return", operands=[mapping[source]])
+            emitter.close()
+        except _Open:
+            function.erase()
+            raise
+        return function
+
+    def _emitter(self, entry: Any, operands: Sequence[Any], sizes: Sequence[Expression]) -> Emitter:
+        """Return an emitter that reads the symbols of `sizes` from the dims of the operands. Raises _Open if they do not tell one."""
+        declared = [Argument("input", f"operand {number}", "float32", parse_dims(mark.attributes[DIMS].value)[0])
+                    for number, mark in enumerate(operands)]
+        shapes, taken, values = [], [], []
+        for argument, value in zip(declared, entry.arguments, strict=True):
+            try:
+                shapes.append(tuple(normal.size(dim, self._atoms) for dim in argument.dims))
+            except Unknown:
+                continue  # a dim that data decide tells no symbol
+            taken.append(argument)
+            values.append(value)
+        origins: dict[Atom, Origin] = arguments.origins(Signature(tuple(taken), ()), values, shapes, self._atoms)
+        for size in sizes:
+            if missing := [atom for atom in size.atoms() if atom.op == "symbol" and atom not in origins]:
+                raise _Open(f"it needs the size {', '.join(map(str, missing))}, which no operand has")
+        emitter = Emitter(entry)
+        emitter.origins.update(origins)
+        return emitter
+
+    def _slice(self, value: Any, marked: Mapping[Any, Any], leaves: list[Any]) -> set[Any]:
+        """Return the ops that compute `value` from the marked operands, and collect the sizes that they take from the program. Raises _Open."""
+        inside: set[Any] = set()
+        pending = [value]
+        while pending:
+            found = pending.pop()
+            if found in marked or found in leaves:
+                continue
+            owner = found.owner
+            if isinstance(owner, ir.Block):
+                self._check_argument(found)
+                leaves.append(found)
+                continue
+            if owner in inside:
+                continue
+            if owner.name == _SIZE_OF and owner.operands[0] not in marked and not self._is_marked(owner.operands[0], marked):
+                leaves.append(found)
+                continue
+            if owner.name == _SIZE_OF and owner.operands[0] not in marked:
+                leaves.append(found)  # of the value before its mark
+                continue
+            if owner.name == "stablehlo.composite" or _target(owner) in marks.NAMES:
+                raise _Open("it reads what another composite computes, other than as an operand")
+            inside.add(owner)
+            pending += _reads(owner)
+        return inside
+
+    def _check_argument(self, argument: Any) -> None:
+        number = ir.BlockArgument(argument).arg_number
+        if self._values[number] is None:
+            raise _Open(f"it reads argument {number} of the program, which is no operand")
+
+    def _is_marked(self, value: Any, marked: Mapping[Any, Any]) -> bool:
+        return any(mark.operands[0] == value for mark in marked.values())
+
+    def _size(self, leaf: Any, marked: Mapping[Any, Any]) -> Expression:
+        """Return what is known of a size or int of the program. Raises _Open."""
+        if isinstance(leaf.owner, ir.Block):
+            return self._atoms[self._values[ir.BlockArgument(leaf).arg_number]]  # type: ignore[index]
+        position = leaf.owner.attributes["dimension"].value
+        read = leaf.owner.operands[0]
+        for mark in marked.values():
+            if mark.operands[0] == read:
+                return self._known(parse_dims(mark.attributes[DIMS].value)[0][position])
+        if isinstance(read.owner, ir.Block):
+            return self._dims[ir.BlockArgument(read).arg_number][position]
+        raise _Open("it reads the size of a tensor that is no operand")
+
+    def _known(self, dim: int | str) -> Expression:
+        try:
+            return normal.size(dim, self._atoms)
+        except Unknown:
+            raise _Open(f"it needs the size {dim}, which data decide") from None
+
+
+def _target(op: Any) -> str:
+    return str(op.attributes["call_target_name"].value) if op.name == "stablehlo.custom_call" else ""
+
+
+def _argument(mark: Any, name: str) -> Any:
+    return mark.attributes["backend_config"]["arguments"][name]["value"].value
+
+
+def _element(value: Any) -> str:
+    return str(ir.RankedTensorType(value.type).element_type)
+
+
+def _reads(operation: Any) -> Iterator[Any]:
+    """Iterate over the values from outside that an op and the ops in its regions use."""
+    yield from operation.operands
+    for region in operation.regions:
+        for block in region.blocks:
+            defined = set(block.arguments)
+            for inner in block.operations:
+                yield from (value for value in _reads(inner.operation) if value not in defined)
+                defined.update(inner.operation.results)
+
+
+def _clone(operation: Any, mapping: dict[Any, Any]) -> None:
+    """Clone an op at the insertion point, on the mapped operands, and map its results."""
+    created = operation.clone()
+    for op in (created, *mlir.walk_operations(created)):
+        for position, operand in enumerate(op.operands):
+            if operand in mapping:
+                op.operands[position] = mapping[operand]
+    mapping.update(zip(operation.results, created.results, strict=True))
+
+
+def _attribute(value: Any) -> ir.Attribute:
+    """Return a number, bool, text, or list of ints or texts, as a typed attribute."""
+    if isinstance(value, bool):
+        return ir.BoolAttr.get(value)
+    if isinstance(value, int):
+        return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+    if isinstance(value, float):
+        return ir.FloatAttr.get(ir.F64Type.get(), value)
+    if isinstance(value, str):
+        return ir.StringAttr.get(value)
+    if value and isinstance(value[0], str):
+        return ir.ArrayAttr.get([ir.StringAttr.get(each) for each in value])
+    return ir.Attribute.parse(f"dense<[{', '.join(map(str, value))}]> : tensor<{len(value)}xi64>")
