@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch.fx import GraphModule, Node
@@ -12,30 +12,45 @@ from torch.fx import GraphModule, Node
 from lowering.composites import table
 from lowering.composites.matches import Match
 from lowering.custom import marks
+from lowering.ir import source_lines
 
 
-def mark(module: GraphModule, composites: Mapping[str, str]) -> dict[str, int]:
-    """Mark each composite of a graph, in place, and return how many of each key there are.
+@dataclass(frozen=True)
+class Unmarked:
+    """An op that was to be a composite and stays plain, with the cause and the user line."""
+
+    op: str
+    cause: str
+    line: str
+
+
+def mark(module: GraphModule, composites: Mapping[str, str]) -> list[Unmarked]:
+    """Mark each composite of a graph, in place, and return the ops that cannot be composites.
+
+    Bodies of branches and loops are left as they are.
 
     composites: the name that a composite gets, by its key in `table.FORMS` or by the name of an op.
     """
-    counts: Counter[str] = Counter()
+    unmarked: list[Unmarked] = []
     taken: set[Node] = set()
     number = 0
     for key, name in sorted(composites.items(), key=lambda item: _rank(item[0])):
-        for node in reversed(list(module.graph.nodes)):  # a form that holds a smaller one comes first
+        for node in reversed(list(module.graph.nodes)):  # the root of a form comes after all else in it
             if node.op != "call_function" or node in taken:
                 continue
-            found = table.match(node, key)
+            try:
+                found = table.match(node, key)
+            except table.Formless as error:
+                unmarked.append(Unmarked(str(node.target), str(error), str(source_lines.find_fx_line(node) or "")))
+                continue
             if found is not None and taken.isdisjoint(found.inner):
                 _insert(found, number, name)
                 taken |= found.inner | {node}
-                counts[key] += 1
                 number += 1
-    if counts:
+    if number:
         module.graph.lint()
         module.recompile()
-    return dict(counts)
+    return unmarked
 
 
 def _rank(key: str) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
-from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 
@@ -17,8 +16,8 @@ aten = torch.ops.aten
 class Match:
     """One composite in a graph.
 
-    root: the node that computes its result. operands: the tensors that it reads, by name. attributes: its numbers, bools, texts and lists of
-    ints. inner: the nodes between the operands and the root, which nothing else uses.
+    root: the node that computes its result. operands: the tensors that it reads, by name. attributes: its numbers, bools, texts and lists
+    of ints. inner: the nodes between the operands and the root, which nothing else uses.
     """
 
     root: Node
@@ -29,7 +28,12 @@ class Match:
     def is_closed(self) -> bool:
         """Return whether nothing outside of the match uses a node between its operands and its root."""
         inside = self.inner | {self.root}
-        return all(user in inside or not user.users for node in self.inner for user in node.users)
+        return all(is_used_inside(node, inside) for node in self.inner)
+
+
+def is_used_inside(node: Node, inside: Collection[Node]) -> bool:
+    """Return whether only `inside` uses a node. Assertions about its dtype do not count."""
+    return all(user in inside or (user.op != "output" and not user.users) for user in node.users)
 
 
 Pattern: TypeAlias = Callable[[Node], Match | None]
@@ -113,8 +117,3 @@ def orders(pair: tuple[Any, Any] | None) -> Iterator[tuple[Any, Any]]:
 def is_close(value: Any, to: float) -> bool:
     """Return whether a constant is the decimal of `to` that a user would write."""
     return isinstance(value, int | float) and abs(value - to) <= 1e-4 * abs(to)
-
-
-def find_inputs(node: Node) -> Sequence[Node]:
-    """Return the nodes among the arguments of a node."""
-    return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]

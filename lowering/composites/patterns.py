@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.composites.matches import Match, Walk, aten, factors, is_close, is_tensor, orders, rank_of, terms
+from lowering.composites.matches import Match, Walk, aten, factors, is_close, is_tensor, is_used_inside, orders, rank_of, terms
 
 _VIEWS = (aten.reshape.default, aten.view.default)
 
 
 def rms_norm(root: Node) -> Match | None:
     """Match `weight * (x * rsqrt(mean(x ** 2, -1) + eps))`, with casts to float32 and back, and the same without a weight."""
-    if root.target not in (aten.mul.Tensor,):
+    if root.target is not aten.mul.Tensor:
         return None
     for weight, normalized in orders((root.args[0], root.args[1])):
         walk = Walk(root)
@@ -54,13 +54,8 @@ def _normalized(walk: Walk, node: Any) -> tuple[Node, float] | None:
             walk.inner.add(mean)
             squared = _square(walk, mean.args[0])
             if squared is not None and squared is value:
-                return walk.strip_casts(value) if _is_only_normalized(value, walk) else value, float(eps)
+                return walk.strip_casts(value) if is_used_inside(value, walk.inner | {walk.root}) else value, float(eps)
     return None
-
-
-def _is_only_normalized(value: Any, walk: Walk) -> bool:
-    """Return whether a cast of the input is used by the norm alone, so that it belongs to it."""
-    return isinstance(value, Node) and all(user in walk.inner or user is walk.root or not user.users for user in value.users)
 
 
 def _square(walk: Walk, node: Any) -> Any:
@@ -213,4 +208,4 @@ def _repeated(walk: Walk, node: Any) -> Node | None:
 
 def _equal(left: int | torch.SymInt, right: int | torch.SymInt) -> bool:
     """Compare two sizes without a guard."""
-    return all(isinstance(size, int) for size in (left, right)) and left == right or str(left) == str(right)
+    return str(left) == str(right)

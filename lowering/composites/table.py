@@ -66,29 +66,33 @@ def _is_op(key: str) -> bool:
 
 
 def match(node: Node, key: str) -> Match | None:
-    """Return the match of the composite `key` whose result is `node`, or None."""
+    """Return the match of the composite `key` whose result is `node`, or None. Raises Formless for an op that cannot be one."""
     form = FORMS.get(key)
     if form is None:
         schema = getattr(node.target, "_schema", None)
         is_called = schema is not None and key in (join_name(schema.name), join_name(schema.name, schema.overload_name))
         return _match_op(node) if is_called else None
     if name_of(node) in form.ops:
-        found = _match_op(node)
-        return patterns.ungroup(found) if found is not None and key == "attention" and not found.attributes["enable_gqa"] else found
+        op = _match_op(node)
+        return patterns.ungroup(op) if key == "attention" and not op.attributes["enable_gqa"] else op
     return next((found for pattern in form.patterns if (found := pattern(node)) is not None), None)
 
 
-def _match_op(node: Node) -> Match | None:
-    """Return the match of one op: its tensors are operands, all else attributes. None for what has no attribute or several results."""
+class Formless(Exception):
+    """An op that was to be a composite has an argument or result that a composite cannot have. The message says which."""
+
+
+def _match_op(node: Node) -> Match:
+    """Return the match of one op: its tensors are operands, all else attributes. Raises Formless."""
     operands: dict[str, Node] = {}
     attributes: dict[str, Any] = {}
     schema = node.target._schema  # type: ignore[union-attr]
     if not isinstance(node.meta.get("val"), torch.Tensor):
-        return None
+        raise Formless("it has several results, or none that is a tensor")
     for position, formal in enumerate(schema.arguments):
         given = node.args[position] if position < len(node.args) else node.kwargs.get(formal.name, formal.default_value)
         if formal.name == "training" and given:
-            return None  # such a norm also updates its statistics
+            raise Formless("it updates its statistics: the model is in training mode")
         if formal.name in _SILENT or given is None:
             continue
         if is_tensor(given):
@@ -100,8 +104,10 @@ def _match_op(node: Node) -> Match | None:
         elif isinstance(given, list | tuple) and all(isinstance(each, int) for each in given):
             attributes[formal.name] = list(given)
         else:
-            return None
+            raise Formless(f"its argument '{formal.name}' is neither a tensor nor a constant")
     first = next(iter(operands.values()), None)
     if isinstance(attributes.get("dim"), int) and first is not None:
         attributes["dim"] %= max(rank_of(first), 1)
-    return Match(node, operands, attributes) if operands else None
+    if not operands:
+        raise Formless("it reads no tensor")
+    return Match(node, operands, attributes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.fx import GraphModule
 
 from lowering.custom.naming import split_name
 from lowering.ir import mlir
@@ -24,27 +23,15 @@ _LIBRARY.define("operand(Tensor value, int number, int index) -> Tensor")
 _LIBRARY.define("result(Tensor value, int number, str name, str attributes) -> Tensor")
 
 
-def _copy_operand(value: torch.Tensor, number: int, index: int) -> torch.Tensor:
+def _copy(value: torch.Tensor, *_: object) -> torch.Tensor:
     return value.clone()
 
 
-def _copy_result(value: torch.Tensor, number: int, name: str, attributes: str) -> torch.Tensor:
-    return value.clone()
-
-
-for _name, _run in (("operand", _copy_operand), ("result", _copy_result)):
-    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+for _name in ("operand", "result"):
+    _LIBRARY.impl(_name, _copy, "CompositeExplicitAutograd")
 
 operand = torch.ops.shapeline_composite.operand.default
 result = torch.ops.shapeline_composite.result.default
-
-
-def strip_fx(module: GraphModule) -> None:
-    """Replace the marks of an FX graph by their arguments, in place."""
-    for node in [node for node in module.graph.nodes if node.target in (operand, result)]:
-        node.replace_all_uses_with(node.args[0])
-        module.graph.erase_node(node)
-    module.recompile()
 
 
 def strip_script(graph: torch._C.Graph) -> torch._C.Graph:

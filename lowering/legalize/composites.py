@@ -107,7 +107,7 @@ class _Outliner:
         marked = {mark.results[0]: mark for mark in operands}
         leaves: list[Any] = []
         inside = self._slice(result.operands[0], marked, leaves)
-        sizes = [self._size(leaf, marked) for leaf in leaves]
+        taken = sorted(((leaf, self._size(leaf, marked)) for leaf in leaves), key=lambda pair: str(pair[1]))
         source = result.operands[0]
         types = [mark.results[0].type for mark in operands]
         type_ = ir.TypeAttr.get(ir.FunctionType.get(types, [source.type]))
@@ -115,13 +115,12 @@ class _Outliner:
         function = ir.Operation.create("func.func", attributes=private, regions=1, ip=ir.InsertionPoint(self._module.body))
         try:
             entry = function.regions[0].blocks.append(*types)
-            emitter = self._emitter(entry, operands, sizes)
+            emitter = self._emitter(entry, operands, [size for _, size in taken])
             mapping = dict(zip(marked, entry.arguments, strict=True))
-            mapping |= {leaf: emitter.size(size, _element(leaf)) for leaf, size in zip(leaves, sizes, strict=True)}
+            mapping |= {leaf: emitter.size(size, _element(leaf)) for leaf, size in taken}
             with ir.InsertionPoint(entry):
-                for op in self._block.operations:
-                    if op.operation in inside:
-                        _clone(op.operation, mapping)
+                for op in inside:
+                    _clone(op, mapping)
                 ir.Operation.create("func.return", operands=[mapping[source]])
             emitter.close()
         except _Open:
@@ -149,40 +148,37 @@ class _Outliner:
         emitter.origins.update(origins)
         return emitter
 
-    def _slice(self, value: Any, marked: Mapping[Any, Any], leaves: list[Any]) -> set[Any]:
-        """Return the ops that compute `value` from the marked operands, and collect the sizes that they take from the program. Raises _Open."""
-        inside: set[Any] = set()
-        pending = [value]
+    def _slice(self, value: Any, marked: Mapping[Any, Any], leaves: list[Any]) -> list[Any]:
+        """Return the ops that compute `value` from the marked operands, each after those that it uses.
+
+        The order does not depend on that of the program, so equal bodies have equal texts. leaves: receives the sizes that they take from
+        the program. Raises _Open.
+        """
+        ordered: dict[Any, None] = {}
+        pending = [(value, False)]
         while pending:
-            found = pending.pop()
-            if found in marked or found in leaves:
-                continue
+            found, is_read = pending.pop()
             owner = found.owner
+            if found in marked or found in leaves or owner in ordered:
+                continue
             if isinstance(owner, ir.Block):
                 self._check_argument(found)
                 leaves.append(found)
-                continue
-            if owner in inside:
-                continue
-            if owner.name == _SIZE_OF and owner.operands[0] not in marked and not self._is_marked(owner.operands[0], marked):
+            elif owner.name == _SIZE_OF and owner.operands[0] not in marked:
                 leaves.append(found)
-                continue
-            if owner.name == _SIZE_OF and owner.operands[0] not in marked:
-                leaves.append(found)  # of the value before its mark
-                continue
-            if owner.name == "stablehlo.composite" or _target(owner) in marks.NAMES:
+            elif owner.name == "stablehlo.composite" or _target(owner) in marks.NAMES:
                 raise _Open("it reads what another composite computes, other than as an operand")
-            inside.add(owner)
-            pending += _reads(owner)
-        return inside
+            elif is_read:
+                ordered[owner] = None
+            else:
+                pending.append((found, True))
+                pending += [(read, False) for read in reversed(list(_reads(owner)))]
+        return list(ordered)
 
     def _check_argument(self, argument: Any) -> None:
         number = ir.BlockArgument(argument).arg_number
         if self._values[number] is None:
             raise _Open(f"it reads argument {number} of the program, which is no operand")
-
-    def _is_marked(self, value: Any, marked: Mapping[Any, Any]) -> bool:
-        return any(mark.operands[0] == value for mark in marked.values())
 
     def _size(self, leaf: Any, marked: Mapping[Any, Any]) -> Expression:
         """Return what is known of a size or int of the program. Raises _Open."""

@@ -216,10 +216,10 @@ class Export(Stage):
         with guards.record_guards(captured) as early:
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
         if self.decompose != "lazy":  # the retrace decomposes ops
-            marking.mark(captured.graph_module, self.composites)
+            self._mark(captured, note)
         result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
         if self.decompose == "lazy":
-            marking.mark(result.graph_module, self.composites)
+            self._mark(result, note)
         assumed += early
         with guards.record_guards(result) as padded:
             extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None
@@ -243,6 +243,11 @@ class Export(Stage):
         result.graph_module.recompile()
         deferred = tuple(one.guard for one in export.deferred if one.is_carried)
         return Exported(result, tuple(assumed), deferred, extra)
+
+    def _mark(self, program: ExportedProgram, note: Note) -> None:
+        """Mark the composites, and note the ops that cannot be ones."""
+        for op in marking.mark(program.graph_module, self.composites):
+            note("composite_not_formed", f"{op.op} stays plain ops: {op.cause}", op.line)
 
     def _retraced(self, captured: ExportedProgram, kept: Collection[str]) -> ExportedProgram:
         """`captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""

@@ -26,11 +26,11 @@ def replace(call: Any, rewrite: Rewrite) -> None:
     held = _held(rewrite).get(call.attributes["callee"].value)
     if held is None:
         return
+    if held["config"]["op"].value in marks.NAMES:
+        _mark(call, held, rewrite)
+        return
     types = [_tensor_type(result.type) for result in call.results]
     shapes = _shapes(held, types, rewrite.symbols)
-    if held["config"]["op"].value in marks.NAMES:
-        _mark(call, held, types, shapes, rewrite)
-        return
     operands = list(call.operands)
     attributes: dict[str, ir.Attribute] = {
         "call_target_name": held["target"],
@@ -57,7 +57,7 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         rewrite.replace(old, new)
 
 
-def _mark(call: Any, held: Any, types: list[Any], shapes: list[tuple[Expression | str, ...] | None], rewrite: Rewrite) -> None:
+def _mark(call: Any, held: Any, rewrite: Rewrite) -> None:
     """Replace `call` by a mark of a composite, which `legalize.composites` finds by its target. It keeps the dims of its result."""
     attributes = {
         "call_target_name": ir.StringAttr.get(held["config"]["op"].value), "backend_config": held["config"], DIMS: held[DIMS],
