@@ -29,7 +29,7 @@ from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.deferred import Deferred, deferred, guarded
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.failure import summarize
+from lowering.symbols.failure import iterate_causes, summarize
 from lowering.symbols.recording import record
 from lowering.symbols.relations import POINTS, read_condition, refusals
 from lowering.symbols.schema import Attempted, Repeated, SymbolRecord, Warned
@@ -275,7 +275,7 @@ def _is_about_sizes(error: BaseException) -> bool:
     """
     from torch._dynamo.exc import UserError, UserErrorType  # most of a second, which a process that exports nothing does without
 
-    for link in _chain(error):
+    for link in iterate_causes(error):
         if isinstance(link, GuardOnDataDependentSymNode):
             return not all(map(_UNBACKED.fullmatch, NAME.findall(str(getattr(link, "cond", "")))))
         if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError)
@@ -284,9 +284,3 @@ def _is_about_sizes(error: BaseException) -> bool:
         if any(frame.f_code.co_filename == symbolic_shapes.__file__ for frame, _ in traceback.walk_tb(link.__traceback__)):
             return True  # its solver of inequalities asserts that it meets none that it cannot solve
     return any(not _UNBACKED.fullmatch(name) for name in NAME.findall(str(error)))
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -8,7 +8,7 @@ import torch
 from lowering.model import Symbol
 from lowering.sizes.ranges import Range
 from lowering.symbols.draft import run_draft
-from lowering.symbols.failure import refined
+from lowering.symbols.refinement import refine
 from lowering.symbols.schema import Fix
 from tests.unit.models import symbol_models as models
 from tests.unit.models.symbol_models import export, line, model
@@ -88,7 +88,7 @@ def test_an_error_of_the_model_itself_leaves_the_dims_undecided() -> None:
     (Fix("n", "a + b"), {}),
 ])
 def test_fixes_of_a_multiple_are_in_the_models_own_sizes(fix: Fix, expected: dict[str, object]) -> None:
-    assert refined(model(models.Plain, {"n": Symbol(8, 64, 8)}, x=["n"]), (fix,)) == expected
+    assert refine(model(models.Plain, {"n": Symbol(8, 64, 8)}, x=["n"]), (fix,)) == expected
 
 
 def test_draft_export_lists_a_problem_on_data_with_its_line() -> None:

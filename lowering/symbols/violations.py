@@ -1,0 +1,81 @@
+"""Rewrite the messages of a failed export, which name torch's sources and symbols, in the author's words."""
+
+from __future__ import annotations
+
+import re
+
+from lowering.sizes.spelling import spelled
+from lowering.symbols.exporting import NAME, Export
+from lowering.symbols.relations import is_true_where_tried, read_condition_in_words
+from lowering.symbols.schema import Fix
+
+SOURCE = re.compile(r"L\['\w+'\](?:\[[^\]]*\]|\.(?!size\()\w+)*\.size\(\)\[\d+\]|L\['\w+'\](?!\[|\.)")
+UNSATISFIED = re.compile(
+    r"^Not all values of (?P<names>.*?) in the specified range (?P<range>.*?) satisfy the generated guard (?P<guard>.*)$")
+_SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
+_MARKED = re.compile(r"^You marked (?P<dim>.*?) as dynamic but your code specialized it to be a constant \((?P<value>\d+)\)")
+_SINGLE = re.compile(r"^(?P<value>\d+) <= (?P<dim>\w+) and (?P=dim) <= (?P=value)$")
+_WORDS = (("The values of ", ""), (" must always be equal", " must be equal"),
+          (" must always be related to the values of ", " must follow "),
+          (" by ", " as "))
+_UNEQUAL = (
+    re.compile(r"size of tensor a \((?P<left>.*?)\) must match the size of tensor b \((?P<right>.*?)\) "
+               r"at non-singleton dimension (?P<dim>\d+)"),
+    re.compile(r"Expected (?P<left>.*?) in dimension (?P<dim>\d+) but got (?P<right>.*?) for tensor number \d+"),
+)
+
+
+def name_sources(text: str, export: Export) -> str:
+    """Replace torch's sources, such as `L['x'].size()[0]`, with the symbols of their dims."""
+    def word(match: re.Match[str]) -> str:
+        place = export.place(match[0])
+        dim = next((dim for dim in export.declared if place == (dim.argument, dim.position)), None)
+        if dim is None:
+            return match[0]
+        meaning = dim.id if dim.dim is None else str(dim.dim)
+        return meaning if dim.dim is None or meaning.isidentifier() else f"({meaning})"
+
+    return SOURCE.sub(word, text)
+
+
+def translate(text: str, export: Export) -> str:
+    """Rewrite one of torch's violations in the author's words."""
+    said = read_sources(text, export)
+    if match := UNSATISFIED.match(said):
+        if single := _SINGLE.match(match["guard"]):
+            return f"the code takes {single['dim']} = {single['value']} only"
+        condition = read_condition_in_words(match["guard"], export)
+        is_true = condition is not None and is_true_where_tried(condition, export)
+        only = "torch.export cannot prove for {}" if is_true else "not all of {} satisfy"
+        return f"the code needs {_tidy(match['guard'])}, which {only.format(match['range'])}"
+    if match := _SPECIALIZED.match(said) or _MARKED.match(said):
+        return f"the code takes {match['dim']} = {match['value']} only"
+    for torchs, ours in _WORDS:
+        said = said.replace(torchs, ours)
+    return said
+
+
+def read_sources(text: str, export: Export) -> str:
+    """Return a violation with the symbols of dims for torch's sources, `n` where that gives `n = n`."""
+    return re.sub(r"\b(\w+) = \1\b", r"\1", name_sources(text.removesuffix("."), export))
+
+
+def _tidy(guard: str) -> str:
+    """Write a guard such as `((-1) + m) != 1` as Python code."""
+    try:
+        return spelled(guard)
+    except ValueError:
+        return guard
+
+
+def find_unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[Fix, ...]] | None:
+    """Return which two sizes must be equal, and the symbol to declare for both. Return None for any other message."""
+    match = next((match for pattern in _UNEQUAL if (match := pattern.search(message))), None)
+    if match is None or not NAME.search(f"{match['left']} {match['right']}"):
+        return None
+    left, right = (export.named(re.sub(r": hint = \d+", "", match[side])) for side in ("left", "right"))
+    said = (f"{left} and {right} must be equal at dim {match['dim']}",)
+    for name, spec in ((right, left), (left, right)):
+        if name in export.model.symbols:
+            return said, (Fix(name, spec),)
+    return said, ()
