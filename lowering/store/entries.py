@@ -26,7 +26,7 @@ from lowering import files, trust
 from lowering.errors import Problem, Untrusted
 from lowering.store import mirror
 
-SCHEMA = 1
+SCHEMA = 2  # of entry.json; entries of another schema are removed and rebuilt
 DAY = 86400.0
 ENTRY, IR = "entry.json", "ir"
 ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
@@ -100,7 +100,7 @@ class Store:
             trust.locate_inside(self.root, folder.relative_to(self.root).as_posix(), str(folder))
             wrapped = files.read(folder / ENTRY)
             entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
-            sound = wrapped["sha256"] == compute_digest([wrapped["data"], wrapped["files"], wrapped["ir"]]) and wrapped["schema"] == SCHEMA
+            sound = wrapped["schema"] == SCHEMA and wrapped["sha256"] == _seal(key, wrapped["data"], wrapped["files"], wrapped["ir"])
             sound = sound and all(_compute_file_digest(_locate_file(folder, name)) == value for name, (value, _) in entry.files.items())
             sound = sound and (wrapped["ir"] is None or _compute_file_digest(folder / IR) == wrapped["ir"])
             sound = sound and _is_complete(entry.data)
@@ -173,7 +173,7 @@ class Store:
             mark = None if ir is None else compute_digest(ir)
             plain = json.loads(files.encode_json([data, held]))
             whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark,
-                     "sha256": compute_digest([plain[0], plain[1], mark])}
+                     "sha256": _seal(key, plain[0], plain[1], mark)}
             files.write_bytes(draft / ENTRY, files.encode(files.encode_json(whole)), durable=False)  # the digest reveals a torn file
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
@@ -262,6 +262,11 @@ def locate_weights(folder: Path, key: str) -> Path:
 
 def _locate_file(folder: Path, name: str) -> Path:
     return trust.locate_inside(folder / "files", name, f"{folder / ENTRY} files")
+
+
+def _seal(key: str, data: Any, files: Any, ir: str | None) -> str:
+    """Return the digest of an entry. It covers the key, so that an entry that was moved to another key is damaged, not a hit."""
+    return compute_digest([key, data, files, ir])
 
 
 def _is_complete(data: Any) -> bool:

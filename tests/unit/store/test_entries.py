@@ -215,3 +215,14 @@ def test_a_damaged_note_is_no_note(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("notes/stages/*.json")
     files.write(path, {**files.read(path), "data": {"x": 2}})
     assert store.noted("stages", "a/b") is None
+
+
+def test_an_entry_moved_to_another_key_is_damaged_and_not_a_hit(tmp_path: Path, store: Path) -> None:
+    other = changed(toys.job(), torch=toys.ToTorch(text="other"))
+    run(other, tmp_path / "other", store)
+    held = Store(store)
+    last, moved = (reuse.read_keys(held, job.to_json(), {})[-1][1] for job in (toys.job(), other))
+    shutil.rmtree(held._folder(last))
+    shutil.copytree(held._folder(moved), held._folder(last))
+    assert cache(run(toys.job(), tmp_path / "again", store)) == {"export": "hit", "script": "hit", "torch": "miss"}
+    assert (tmp_path / "again" / "03-torch.torch.mlir").read_text().startswith("toy from")
