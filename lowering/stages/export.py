@@ -168,6 +168,8 @@ class Export(Stage):
         if told := attempts.describe(tried):
             note("export_policy", told, f"models.{model.name}")
         note.file(".trace.log", files.encode(trace.render(best.log)))
+        if best.unfinished:
+            note.file(".unfinished.py", files.encode(best.unfinished + "\n"))
         if found.fails_on_shapes if self.explain is None else self.explain:
             found = draft.add_draft(found, model, min(120.0, 20 + 10 * best.seconds))
             note.report("symbols", found.to_json())

@@ -7,10 +7,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
+from unittest import mock
 
 import torch
 from torch.export import ExportedProgram, _trace
@@ -54,6 +55,7 @@ class Captured:
     refused: how many of the declared sizes that were tried these conditions refuse, where there is a program.
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     repeat: what became of the calls of repeated modules.
+    unfinished: the graph up to where the export failed, as code; empty if torch gives none.
     """
 
     attempt: Attempt
@@ -70,6 +72,7 @@ class Captured:
     part: Mapping[str, Bound] | None = field(default_factory=dict)
     declared: Mapping[str, Symbol] = field(default_factory=dict)
     repeat: tuple[Repeated, ...] = ()
+    unfinished: str = ""
 
     @property
     def share(self) -> float:
@@ -187,6 +190,7 @@ def _captured(
     above: bool, repeat: tracing.Mode
 ) -> Captured:
     program, error, calls, seen, late = None, None, [], {}, None
+    printed: list[str] = []
     replays = tracing.Replays(module, "off")
     shapes, sources = dynamic_shapes.build_dynamic_shapes(model, arguments), pytrees.list_sources(arguments)
     start = time.perf_counter()
@@ -196,7 +200,7 @@ def _captured(
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   nullcontext() if above else transforms.define_zeros(), watch_branches() as seen,
-                  tracing.replaying(module, repeat) as replays):
+                  tracing.replaying(module, repeat) as replays, _keep_prints() as printed):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
@@ -232,7 +236,15 @@ def _captured(
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
     return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
-                    tuple(_list_repeated(replays)))
+                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip())
+
+
+@contextmanager
+def _keep_prints() -> Iterator[list[str]]:
+    """Collect the graph of a failed export, which torch would print to stderr."""
+    printed: list[str] = []
+    with mock.patch.object(_trace, "print", lambda text, **_: printed.append(str(text)), create=True):
+        yield printed
 
 
 def _list_repeated(replays: tracing.Replays) -> Iterator[Repeated]:

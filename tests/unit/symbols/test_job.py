@@ -120,6 +120,13 @@ def test_an_export_that_fails_on_shapes_is_drafted_and_leaves_its_trace(tmp_path
     assert '"create_symbol"' in (tmp_path / "01-export.trace.log").read_text()
 
 
+def test_the_graph_of_an_export_that_fails_on_data_is_a_file_and_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = lower(model(models.Deciding, n=[]), tmp_path, {"export": Export(explain=False)})
+    assert result.outcome == "error"
+    assert "torch.ops.aten.item" in (tmp_path / "01-export.unfinished.py").read_text()
+    assert "torch.ops.aten" not in "".join(capfd.readouterr())
+
+
 def test_no_draft_is_made_where_it_is_not_wanted(tmp_path: Path) -> None:
     assert SymbolRecord.from_json(lower(BRANCH, tmp_path, {"export": Export(explain=False)}).symbols).draft == ()
 
