@@ -24,9 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=4200, help="the port of a server in the foreground (default: 4200)")
     parser.add_argument("--idle-minutes", type=float, default=Server.idle_minutes, metavar="N",
                         help="with start and open: how long the server stays when nobody uses it (default: %(default)g)")
+    parser.add_argument("--keep-days", type=float, default=Server.keep_days, metavar="N",
+                        help="how long the database keeps a flow run that has ended (default: %(default)g)")
     parser.add_argument("--force", action="store_true", help="with stop: even if a run uses the server")
     options = parser.parse_args(arguments)
     server.configure()
+    server.keep_runs(options.keep_days)
     if options.word is None:
         _become(options.port)
     if options.word == "stop":

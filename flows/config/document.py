@@ -66,10 +66,12 @@ class Server:
 
     kind: managed stays for later runs; embedded ends with the run; auto is embedded where the variable CI is set, and managed elsewhere.
     idle_minutes: how long a managed one stays when nobody uses it.
+    keep_days: how long Prefect's database keeps a flow run that has ended (None: forever). The run's folder stays.
     """
 
     kind: ServerKind = "auto"
     idle_minutes: float = more_than(0, 30.0, MONTH / 60)
+    keep_days: float | None = at_least(1, 30.0, 3650)
 
 
 @dataclass(frozen=True)

@@ -392,7 +392,8 @@ def _bind(wanted: int) -> socket.socket:
 
 def _digest_code() -> str:
     """Return a digest of what decides how a server behaves: its code, its version and its settings."""
-    settings: Mapping[str, Any] = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and name != access.SERVER}
+    settings: Mapping[str, Any] = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and name != access.SERVER
+                                   and not name.startswith(server.VACUUM)}
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     code = [Path(__file__).with_name("serving.py").read_text(), metadata.version("prefect"), sys.executable, settings,
             _read_text(home / "profiles.toml")]  # fmt: skip

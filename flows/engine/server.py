@@ -10,12 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from flows.config.document import Cluster
+from flows.config.document import DAY, Cluster
 from lowering.errors import InfraError, Problem
 
 # Defaults: settings of the user take precedence. If PREFECT_API_URL is set, that server is used and none is started.
@@ -28,7 +29,9 @@ SETTINGS = {
 }
 # The terminal shows the table of jobs instead; the server still receives the logs.
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
-ROOM = 2 << 20  # bytes of a new database
+ROOM = 8 << 20  # bytes of a new database and its journal
+VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_"  # prefix of the settings of the service that removes old flow runs from the database
+REMOVED = 20  # old flow runs that a run with an embedded server removes at its end
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -53,14 +56,40 @@ def configure() -> None:
             os.environ.setdefault(name, value)
 
 
-def check_home() -> None:
-    """Check that Prefect's home, which holds the database of an embedded server, is writable. Raises InfraError if it is not.
+def keep_runs(days: float | None) -> None:
+    """Let servers that this process starts remove flow runs that ended more than `days` ago (None: no flow runs) from the database.
 
-    Does nothing if PREFECT_API_URL names a server.
+    Settings of the user take precedence. Must be called before the first import of prefect.
+    """
+    if days is not None:
+        os.environ.setdefault(f"{VACUUM}ENABLED", "events,flow_runs")
+        os.environ.setdefault(f"{VACUUM}RETENTION_PERIOD", f"{days * DAY:.0f}")
+
+
+def remove_old_runs() -> None:
+    """Remove a few of the flow runs that have ended before the time set by `keep_runs`: an embedded server does not do it by itself."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings().server.services.db_vacuum
+    if "flow_runs" not in settings.enabled_vacuum_types:
+        return
+    before = (datetime.now(UTC) - settings.retention_period).isoformat()
+    with get_client(sync_client=True) as client, suppress(httpx.HTTPError):  # the next run tries again
+        old = client.request("POST", "/flow_runs/filter", json={"flow_runs": {"end_time": {"before_": before}}, "limit": REMOVED}).json()
+        for run in old:
+            client.request("DELETE", "/flow_runs/{id}", path_params={"id": run["id"]})
+
+
+def check_home(own: bool = False) -> None:
+    """Check that Prefect's home, which holds the database of a server of this user, is writable. Raises InfraError if it is not.
+
+    Does nothing if PREFECT_API_URL names a server. own: whether that is the managed one.
     """
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
-    if PREFECT_API_URL.value():
+    if PREFECT_API_URL.value() and not own:
         return
     try_home(PREFECT_HOME.value())
 

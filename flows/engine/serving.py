@@ -6,16 +6,20 @@ import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from flows.engine import managed
 from flows.engine.managed import Standing
 
+DATABASE = "prefect.db"  # in Prefect's home, unless its settings name another
+SMALL = 32 << 20  # bytes of free pages that a database may hold
 LOOK = 5.0  # seconds between two looks at whether the server is still wanted
 Scope = MutableMapping[str, Any]
 
@@ -29,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     # Its pages ask this address, and its services too.
     os.environ |= {"PREFECT_UI_API_URL": url, "PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
 
+    compact(Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / DATABASE)
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -42,6 +47,17 @@ def main(arguments: Sequence[str]) -> None:
         place.unlink(missing_ok=True)
     sys.stdout.flush()
     os._exit(0 if serving.started else 1)  # threads of the server's services may still wait for something
+
+
+def compact(database: Path) -> None:
+    """Return the free pages of an SQLite database to the disk, if they are most of it.
+
+    Removing old runs only frees pages within the file.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=1.0)) as connection:
+        size, pages, free = (connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count"))
+        if free > pages / 2 and free * size > SMALL:
+            connection.execute("vacuum")
 
 
 class Watched:

@@ -6,10 +6,11 @@ import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from flows import execution
 from flows.config.document import Cluster, Server
 from flows.config.plan import Plan
-from flows.engine import access, managed, revival
+from flows.engine import access, managed, revival, serving
 from flows.engine.managed import Standing
 from lowering.errors import InfraError
 
@@ -211,3 +212,22 @@ def test_no_place_for_the_state_is_told_and_the_run_has_its_own_server(place: Pa
     assert managed.get_used() is None and "PREFECT_API_URL" not in os.environ
     with pytest.raises(Exception, match="has no place"):
         execution.choose_server(Plan("one", server=Server("managed")))
+
+
+def test_a_database_of_mostly_free_pages_shrinks_when_its_server_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SMALL", 1 << 16)
+    database = tmp_path / "prefect.db"
+    serving.compact(database)
+    assert not database.exists()
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("create table runs (data)")
+        connection.executemany("insert into runs values (zeroblob(4096))", [()] * 100)
+        connection.execute("delete from runs where rowid <= 40")
+        size = database.stat().st_size
+        serving.compact(database)
+        assert database.stat().st_size == size
+        connection.execute("delete from runs where rowid <= 90")
+    serving.compact(database)
+    assert database.stat().st_size < size / 5
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select count(*) from runs").fetchone() == (10,)
