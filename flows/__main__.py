@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The working directory is added to sys.path, so that configurations can name its modules.
     """
+    _open_closed_streams()
     status = _run(arguments)
     try:
         sys.stdout.flush()
@@ -26,6 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is sys.__stdout__:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Connect the streams that the caller has closed to /dev/null. Otherwise a file that is opened later would receive what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so mostly that of the stream
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(null, number)
+            setattr(sys, name, os.fdopen(null, "r" if number == 0 else "w"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

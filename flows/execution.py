@@ -24,7 +24,7 @@ from lowering.errors import ConfigError, InfraError
 from lowering.record.folder import Limits
 from lowering.record.result import JobResult
 from lowering.store import mirror
-from lowering.worker import client
+from lowering.worker import client, watch
 
 NO = ("", "0", "false", "no", "off")
 
@@ -78,13 +78,17 @@ def _lower_run(run: Run, stop: Stop) -> Path:
         ended = True
     finally:
         seconds = time.monotonic() - began
+        begin.release(begun)
+        watch.save_unsaved()
+        written = False
         try:
             publish.write(begun, seconds)
+            written = True
             if ended:
                 begin.end(begun, seconds)
             copies.upload_reports(begun.folder)
         finally:  # also if the disk is full
-            progress.conclude(begun.results(), lost, seconds, link)
+            progress.conclude(begun.results(), lost, seconds, link, written)
     return begun.folder
 
 
@@ -119,6 +123,7 @@ def choose_server(planned: Plan) -> None:
     A managed server that cannot be used is told on stderr, and an embedded one used instead, unless the plan asks for a managed one.
     """
     server.configure()
+    server.keep_runs(planned.server.keep_days)
     if named := managed.find_named_server():
         access.use_password(named)
         return

@@ -144,11 +144,14 @@ def run_flow(run: Run, begun: Record, stop: Stop) -> tuple[int, str | None]:
             elif state.state_details.flow_run_id:
                 link = server.make_link(state.state_details.flow_run_id)
                 lost = server.count_missing_records(state.state_details.flow_run_id, tasks)
+                if revival.find_embedded() is not None:
+                    server.remove_old_runs()
     except (Exception, KeyboardInterrupt) as error:
         if stop.problem is not None:
             raise ServerLost(stop.problem) from None
         if isinstance(error, ShapelineError | KeyboardInterrupt):
             raise
+        server.check_home(managed.get_used() is not None)  # if the disk is full, that is the cause
         remedy = "check that the server at PREFECT_API_URL runs, or unset it to use an embedded one"
         fix = remedy if os.environ.get("PREFECT_API_URL") and managed.get_used() is None else ""
         raise InfraError(Problem("Prefect", f"{type(error).__name__}: {error}", fix)) from error

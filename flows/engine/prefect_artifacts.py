@@ -76,7 +76,7 @@ def _update_progress(run: Record, made: UUID, ended: threading.Event) -> None:
         done = sum((run.job_folder(job) / MANIFEST).exists() for job in run.ids)
         share = round(100.0 * done / max(1, len(run.ids)), 1)
         if share != last:
-            with suppress(httpx.TransportError):  # while the server restarts; the next iteration updates it
+            with suppress(httpx.HTTPError):  # while the server restarts, or its disk is full; the next iteration updates it
                 update_progress_artifact(made, share, description=f"{run.data['run']}: {done} of {len(run.ids)} jobs ended")
                 last = share
         if over:

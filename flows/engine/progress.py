@@ -123,8 +123,11 @@ class Progress:
             shown.add_row(f"… {len(self.rows) - len(jobs)} more")
         return shown
 
-    def conclude(self, results: list[JobResult], lost: int, seconds: float, link: str | None = None) -> None:
-        """Print the last lines: totals, the command that reruns the unexpected jobs, the path of the report, and its page in Prefect."""
+    def conclude(self, results: list[JobResult], lost: int, seconds: float, link: str | None = None, written: bool = True) -> None:
+        """Print the last lines: totals, the command that reruns the unexpected jobs, the path of the report, and its page in Prefect.
+
+        written: whether the report could be written.
+        """
         self.line(f"{report.summarize(results)}, in {seconds:.0f} s")
         if lost:
             unrecorded = report.counted(lost, "task run")
@@ -133,7 +136,8 @@ class Progress:
             self.line(f"again: {record.make_rerun_command(self.run, [result.id for result in failed])}")
         if url := mirror.find_url(self.run.folder):
             self.line(f"all of it: {url}")
-        self.line(f"report: {_shorten_folder(self.run)}/{HTML}")
+        folder = _shorten_folder(self.run)
+        self.line(f"report: {folder}/{HTML}" if written else f"no report could be written; the record is in {folder}")
         if link:
             self.line(f"in Prefect: {link}")
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from flows.engine import managed
 from flows.engine.managed import Standing, Starting
+from flows.engine.server import check_home
 from flows.watching import run_watcher
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.worker import client
@@ -54,6 +55,10 @@ def _watch(stop: Callable[[Problem], None], ended: threading.Event) -> None:
                 if process.poll() is not None:
                     if revived == REVIVALS:
                         return stop(_make_problem(server.api_url, f"died {revived + 1} times"))
+                    try:
+                        check_home()
+                    except InfraError as error:
+                        return stop(error.problems[0])
                     revived += 1
                     # On the same port and database, so that clients reach it when they retry.
                     server.server_process = process = server._run_uvicorn_command()

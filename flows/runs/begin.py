@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,8 @@ from lowering.record import folder as folders
 from lowering.record.result import Expectation
 from lowering.store import keys
 
-ENDED, LOCK = "ended.json", ".lock"
+ENDED, LOCK, RESERVE = "ended.json", ".lock", ".reserve"
+REPORT_BYTES, JOB_BYTES = 2 << 20, 64 << 10  # reserved on the disk for the report of a run, and of each of its jobs
 
 
 def begin(run: Run) -> Record:
@@ -41,11 +43,13 @@ def begin(run: Run) -> Record:
     identity = hashlib.sha256(files.encode(files.encode_json([asked, codes, to_plain(plan.expected)]))).hexdigest()
     name = f"{make_folder_name(plan.suite)}-{identity[:6]}"
     output = plan.output.absolute()
+    made: Path | None = None
     try:
         runs = output / RUNS
         runs.mkdir(parents=True, exist_ok=True)
         cut_short = _find_incomplete(runs, name, identity)
         folder, lock = cut_short or _make_folder(runs, f"{started:%Y%m%dT%H%M%SZ}-{name}")
+        made = folder if cut_short is None else None
         limits = get_job_limits(plan.limits)
         for job in run.jobs:
             into = folder / "jobs" / make_folder_name(job.id)
@@ -58,11 +62,26 @@ def begin(run: Run) -> Record:
             whole = {**data, **_describe(plan, run.jobs, codes), "limits": to_plain(limits), "store": store}
             files.write(folder / record.RUN, trust.seal(whole, record.RUN))
             copies.upload_run(record.load(folder))
+        _reserve(folder, len(run.jobs))
         _link_latest(runs / "latest", folder.name)
     except OSError as error:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
         raise InfraError(Problem(str(error.filename or plan.output), f"the run's record cannot be written: {error.strerror}",
                                  "free disk space, or choose another disk: output=FOLDER")) from error
     return replace(record.load(folder), lock=lock)
+
+
+def _reserve(folder: Path, jobs: int) -> None:
+    """Keep room for the report, so that it can be written even if the jobs fill the disk. Raises OSError."""
+    with (folder / RESERVE).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, REPORT_BYTES + jobs * JOB_BYTES)
+
+
+def release(run: Record) -> None:
+    """Give up the room that was kept for the report, which is about to be written."""
+    with suppress(OSError):
+        (run.folder / RESERVE).unlink(missing_ok=True)
 
 
 def end(run: Record, seconds: float) -> None:

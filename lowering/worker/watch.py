@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def save_lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
     for event in watch.events.lines():
         watch.history.add(event)
     return watch.died(outcome, *problems)
+
+
+_unsaved: dict[Path, JobResult] = {}  # results that this process could not save, by folder
+
+
+def save_unsaved() -> None:
+    """Try again to save the results that a full disk refused, where the job has none that counts."""
+    while _unsaved:
+        folder, result = _unsaved.popitem()
+        with suppress(OSError):
+            if JobResult.load(folder) is None:
+                result.save(folder)
 
 
 class _Watch:
@@ -162,7 +175,7 @@ class _Watch:
             result.save(self.folder)
         except OSError as error:
             unsaved = Problem(str(self.folder), f"the record could not be written: {error.strerror}", "check the disk")
-            return replace(result, outcome="infra", problems=(*result.problems, unsaved))
+            result = _unsaved[self.folder] = replace(result, outcome="infra", problems=(*result.problems, unsaved))
         return result
 
     def log(self, text: str) -> None:

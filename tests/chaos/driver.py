@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 
 from flows import output
+from flows.__main__ import main as shapeline
+from flows.command import exits, verbs
 from flows.config.document import Cluster, Limits
 from flows.config.plan import Plan
 from flows.config.run import Run
@@ -24,7 +26,14 @@ def main(runner: str, stage_seconds: float, job_seconds: float, ways: list[str])
     jobs = tuple(_job(way, job_seconds) for way in ways)
     cluster = Cluster(runner=runner, workers=2, address=os.environ.get("CHAOS_ADDRESS") or None)  # type: ignore[arg-type]
     limits = Limits(stage_seconds=stage_seconds, memory_bytes=CAP, retries=3, retry_seconds=0.2)
-    lower_run(Run(Plan("chaos", (), cluster, limits, output.locate(os.environ.get("CHAOS_OUTPUT", "artifacts")), ("suite=chaos",)), jobs))
+    run = Run(Plan("chaos", (), cluster, limits, output.locate(os.environ.get("CHAOS_OUTPUT", "artifacts")), ("suite=chaos",)), jobs)
+
+    def lower(*_: object) -> int:
+        lower_run(run)
+        return exits.OK
+
+    verbs.run = lower  # errors end as those of the command do
+    sys.exit(shapeline(["run"]))
 
 
 def _job(way: str, seconds: float) -> Job:
