@@ -37,9 +37,9 @@ class Numbers:
 
 def fold(op: Any, rewrite: Rewrite) -> None:
     """Simplify as far as it goes; the result keeps its shape and meaning."""
-    op = _without_transposes(op, rewrite) or op
+    op = without_transposes(op, rewrite) or op
     op = _narrow(op, rewrite) or op
-    op = _without_transposes(op, rewrite) or op  # which the widening may have hidden
+    op = without_transposes(op, rewrite) or op  # which the widening may have hidden
     op = _without_repetition(op, rewrite) or op
     for last in (_groups_apart, _unmerged, _merged_rows):
         last(op, rewrite)
@@ -128,7 +128,7 @@ def _groups_apart(op: Any, rewrite: Rewrite) -> None:
     rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
 
 
-def _without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
+def without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
     """Read a transposed operand directly, if its free dims keep their order."""
     numbers = Numbers.of(op)
     left, left_batch, left_contracting = _in_place(op.operands[0], numbers.left_batch, numbers.left_contracting)

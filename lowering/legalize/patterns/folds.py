@@ -77,6 +77,7 @@ def _transpose(op: Any, rewrite: Rewrite) -> None:
 @_fold("stablehlo.dot_general")
 def _dot_general(op: Any, rewrite: Rewrite) -> None:
     op = dots.without_broadcast(op, rewrite) or op
+    op = dots.without_transposes(op, rewrite) or op
     op = heads.merged_contraction(op, rewrite) or op
     dots.fold(op, rewrite)
 

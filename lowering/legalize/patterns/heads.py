@@ -60,7 +60,7 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
             places = places[:-1] + list(range(len(shape) - len(parts), len(shape)))
         return broadcast(source, tuple(places), shape, rewrite)
     if op.name == "stablehlo.dot_general":
-        numbers, right = Numbers.of(op), op.operands[1]
+        right, numbers = _contract_first(op.operands[1], Numbers.of(op), rewrite)
         dims = rewrite.known.dims(right)
         last = max(position for position in range(len(dims)) if position not in (*numbers.right_batch, *numbers.right_contracting))
         more = len(parts) - 1
@@ -76,8 +76,30 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
     return created.result
 
 
+def _contract_first(weight: Any, numbers: Numbers, rewrite: Rewrite) -> tuple[Any, Numbers]:
+    """Transpose a weight so that its contracted dims precede the free ones, with the numbers of its product then.
+
+    A compiler folds the transpose into the product. It would not look for one behind the reshape into heads, and copy the weight in each
+    run.
+    """
+    dims = rewrite.known.dims(weight)
+    taken = (*numbers.right_batch, *numbers.right_contracting)
+    order = [*taken, *(position for position in range(len(dims)) if position not in taken)]
+    if order == sorted(order):
+        return weight, numbers
+    shape = tuple(dims[position] for position in order)
+    created = ir.Operation.create("stablehlo.transpose", results=[tensor_type(shape, weight)], operands=[weight],
+                                  attributes={"permutation": ir.DenseI64ArrayAttr.get(order)})
+    rewrite.known.learn_dims(created.result, shape)
+    batch, count = len(numbers.right_batch), len(taken)
+    return created.result, Numbers(numbers.left_batch, tuple(range(batch)), numbers.left_contracting, tuple(range(batch, count)))
+
+
 def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
-    """Remove the reshape of the left operand of a product that merges static dims into the contracted one."""
+    """Remove the reshape of the left operand of a product that merges static dims into the contracted one.
+
+    Only where that dim of the weight comes first: XLA copies others to contract several of their dims.
+    """
     left, right = op.operands
     numbers = Numbers.of(op)
     if isinstance(left.owner, ir.Block) or left.owner.name not in RESHAPES or len(numbers.left_contracting) != 1 or numbers.left_batch:
@@ -86,12 +108,12 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     before, after, weight = (rewrite.known.dims(value) for value in (source, left, right))
     count = len(before) - len(after) + 1
     is_merged = count > 1 and before[: len(after) - 1] == after[:-1]
-    if not is_merged or numbers.left_contracting != (len(after) - 1,) or not is_static(before[-count:]) or not is_static(weight):
+    is_first = numbers.left_contracting == (len(after) - 1,) and numbers.right_contracting == (0,)
+    if not is_merged or not is_first or not is_static(before[-count:]) or not is_static(weight):
         return None
-    place = numbers.right_contracting[0]
     with ir.InsertionPoint(op), op.location:
-        split_weight = _reshaped(right, weight[:place] + before[-count:] + weight[place + 1 :], rewrite)
-        moved = Numbers((), (), tuple(range(len(before) - count, len(before))), tuple(range(place, place + count)))
+        split_weight = _reshaped(right, before[-count:] + weight[1:], rewrite)
+        moved = Numbers((), (), tuple(range(len(before) - count, len(before))), tuple(range(count)))
         created = create(op, op.results[0].type, [source, split_weight], moved)
     rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
     rewrite.replace(op.results[0], created.result)
