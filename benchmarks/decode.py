@@ -104,7 +104,7 @@ def measure(kind: str, batch: int, past: int, with_compile: bool) -> Row:
 def _shapeline(program: Program, given: Mapping[str, torch.Tensor]) -> tuple[Contender, float]:
     """Prepare XLA on the MHLO, and return the bytes that it accesses too."""
     assert program.signature is not None
-    device = xla.Xla("cpu", is_strict=False)
+    device = xla.Xla("cpu")
     device.hold(program.weights)
     values = arguments(program.signature, program.weights, given)
     began = time.process_time()

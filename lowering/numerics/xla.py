@@ -16,7 +16,7 @@ from lowering import types
 from lowering.custom import bridge, segments
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import composites, mlir
-from lowering.numerics import scalars
+from lowering.numerics import orientation, scalars
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
@@ -24,9 +24,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the firs
 PLATFORMS = ("cpu", "gpu")
 _KEPT = 4  # executables: those of the levels at one point
 
-# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1 (YNN does so in a maximum fused with a reduction),
-# and bf16 kept in f32 between ops.
-_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_cpu_experimental_ynn_fusion_type": "", "xla_allow_excess_precision": False}
+# What a compiler may do for speed and a comparison must not see: max(NaN, 1) = 1 (YNN does so in a maximum fused with a reduction, so it
+# gets products alone), and bf16 kept in f32 between ops.
+_STRICT = {"xla_cpu_enable_fast_min_max": False, "xla_allow_excess_precision": False,
+           "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 # For programs that run once: compiling costs half of the time.
 UNOPTIMIZED = MappingProxyType({"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1})
@@ -215,7 +216,7 @@ def _cause(error: Exception) -> str:
 class Xla:
     """One XLA device. Tensors on it are shared with torch where both see the memory, copied once otherwise.
 
-    is_strict: leave out what XLA does for speed and a comparison must not see; its fastest products on a CPU are among that.
+    is_strict: leave out what XLA does for speed and a comparison must not see.
     options: further options of the compiler, by XLA's names.
     is_quick: whether `run` compiles in the shortest time instead of with XLA's default options.
     """
@@ -293,7 +294,7 @@ class Xla:
         device = _device(self.platform)
         if bridge.may_call(static):
             bridge.serve(mlir.parse(static, context()), self.platform)
-        precise = _full_precision(static)
+        precise = _prepare_products(static, self.platform == "cpu" and not quick)
         try:
             return device.client.compile_and_load(precise, xla_client.DeviceList((device,)), options)
         except Exception as error:  # noqa: BLE001
@@ -371,8 +372,11 @@ def _is_plain(static: bytes) -> bool:
         return found <= _PLAIN_TYPES and all(operation.name not in _NOT_PLAIN for operation in operations)
 
 
-def _full_precision(static: bytes) -> bytes:
-    """Set every dot and convolution of a static module to full precision: a GPU's default rounds f32 operands to TF32."""
+def _prepare_products(static: bytes, is_oriented: bool) -> bytes:
+    """Set every dot and convolution of a static module to full precision: a GPU's default rounds f32 operands to TF32.
+
+    is_oriented: whether to exchange operands of dots too (see `orientation`).
+    """
     from jaxlib.mlir import ir
 
     with context(), ir.Location.unknown():
@@ -380,6 +384,8 @@ def _full_precision(static: bytes) -> bytes:
         if foreign := bridge.list_foreign(module):
             cause = "is neither the lowering's own nor a PyTorch op, so it is not run"
             raise Unsupported([Problem(f"custom call '{target}'", cause) for target in foreign])
+        if is_oriented:
+            orientation.orient(module)
         highest = ir.Attribute.parse("[#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]")
 
         for operation in mlir.walk_operations(module):
