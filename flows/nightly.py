@@ -49,6 +49,7 @@ from flows.report.terminal import escape
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.plain import from_plain
+from lowering.store import mirror
 
 SUMMARY = "summary.md"
 HOOK_SECONDS = 120.0
@@ -110,7 +111,8 @@ def summarize(folder: Path) -> str:
     totals = ", ".join(f"{count} {outcome}" for outcome, count in data["outcomes"].items())
     regressed = any(told["regression"] for told in found.values())
     verdict = "regressions" if regressed else "as expected" if data["as_expected"] else "not as expected"
-    lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{folder / 'report.html'}`"]
+    place = f"{mirror.find_url(folder) or folder}/report.html"
+    lines = [f"# {data['suite']}: {verdict}: {totals}", "", f"Run `{data['run']}`, report: `{place}`"]
     for name, told in found.items():
         other = "previous run" if name == "previous" else "baseline"
         lines += ["", f"## Since the {other} (`{told['old']['run']}`)", "", told["summary"], ""]

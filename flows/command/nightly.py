@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 
 from flows import nightly
 from flows.command.arguments import make_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.config import run as config
+from flows.report.terminal import escape
+from lowering.errors import ShapelineError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,6 +28,17 @@ def main(arguments: Sequence[str]) -> int:
         overrides.append(f"output={plan.output.absolute()}")
     if options.once:
         os.environ[nightly.FIXED] = json.dumps(overrides)
-        return OK if nightly.night(return_state=True).is_completed() else UNEXPECTED
+        return _run_once()
     nightly.serve(plan, overrides, options.name or plan.suite)
     return OK
+
+
+def _run_once() -> int:
+    """Run one night, and print why it failed. Errors of Shapeline pass through, as from `shapeline run`."""
+    state = nightly.night(return_state=True)
+    if state.is_completed():
+        return OK
+    if isinstance(error := state.result(raise_on_failure=False), ShapelineError):
+        raise error
+    print(f"shapeline: the night failed: {escape(state.message or state.name or '')}", file=sys.stderr)
+    return UNEXPECTED

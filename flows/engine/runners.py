@@ -95,7 +95,10 @@ def _read_ray_memory() -> int:
 
 
 def _dask_has_gpus() -> bool:
-    from distributed import get_client
+    """Return whether a worker has GPUs. Prefect's client of the cluster is not Dask's default one: ask the flow's runner for it."""
+    from prefect.context import FlowRunContext
 
-    workers: Mapping[str, Any] = get_client().scheduler_info()["workers"]
+    context = FlowRunContext.get()
+    client: Any = getattr(context and context.task_runner, "client", None)
+    workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
     return any(worker.get("resources", {}).get("GPU") for worker in workers.values())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("lowering", "flows", "shapeline", "configs", "hydra_plugins", "benchmarks", "examples", "tests", "pipeline.yaml", "pyproject.toml", "README.md")
+SOURCES = ("lowering", "flows", "shapeline", "configs", "hydra_plugins", "benchmarks", "examples", "tests", "pipeline.yaml", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*words: str | Path, cwd: Path, **more: str) -> str:
