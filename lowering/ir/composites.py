@@ -22,6 +22,32 @@ def inline(module: Any) -> None:
         mlir.run(module, mlir.join_pipelines(_TO_CALLS, "builtin.module(inline,symbol-dce)"), "composites")
 
 
+def expand(module: Any, op: Any) -> None:
+    """Replace one composite of a module of either build by the ops of its decomposition, in place."""
+    ir = mlir.get_ir(module.context)
+    name = op.attributes["decomposition"].value
+    body = next(each.operation for each in module.body.operations if each.operation.attributes["sym_name"].value == name)
+    block = body.regions[0].blocks[0]
+    mapping = dict(zip(block.arguments, op.operands, strict=True))
+    *ops, terminator = [each.operation for each in block.operations]
+    with ir.InsertionPoint(op):
+        for each in ops:
+            clone(each, mapping)
+    for old, new in zip(op.results, terminator.operands, strict=True):
+        old.replace_all_uses_with(mapping[new])
+    op.erase()
+
+
+def clone(operation: Any, mapping: dict[Any, Any]) -> None:
+    """Clone an op at the insertion point, on the mapped operands, and map its results."""
+    created = operation.clone()
+    for op in (created, *mlir.walk_operations(created)):
+        for position, operand in enumerate(op.operands):
+            if operand in mapping:
+                op.operands[position] = mapping[operand]
+    mapping.update(zip(operation.results, created.results, strict=True))
+
+
 def has_composites(module: Any) -> bool:
     """Return whether the module holds a composite."""
     return any(op.name == OP for op in mlir.walk_operations(module))

@@ -62,10 +62,12 @@ def write_names(module: Any, arguments: Sequence[str], results: Sequence[str]) -
             main.attributes[key] = ir.ArrayAttr.get(named)
 
 
-def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], Sequence[str]] | None = None) -> tuple[bytes, str]:
+def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], Sequence[str]] | None = None,
+              entry: str = mlir.ENTRY) -> tuple[bytes, str]:
     """Serialize MHLO of jaxlib's build as StableHLO of plain arithmetic (see `expansion`), and return the version.
 
-    target: see `read_version`; names: of the arguments and of the results. Raises StageFailed where that version has no form of an op.
+    target: see `read_version`; names: of the arguments and of the results; entry: of the entry function. Raises StageFailed where that
+    version has no form of an op.
     """
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import stablehlo
@@ -76,6 +78,7 @@ def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], S
     expansion.expand(copy)
     if names:
         write_names(copy, *names)
+    _rename_entry(copy, entry)
     found: list[str] = []
 
     def collect(diagnostic: Any) -> bool:
@@ -94,9 +97,18 @@ def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], S
 
 
 def deserialize(portable: bytes) -> Any:
-    """Read a portable artifact into jaxlib's build, in a new context."""
+    """Read a portable artifact into jaxlib's build, in a new context. Its entry becomes `@main`, which XLA runs."""
     from jaxlib.mlir.dialects import stablehlo
 
     context = mlir.create_hlo_context()
     with context:
-        return stablehlo.deserialize_portable_artifact(context, portable)
+        module = stablehlo.deserialize_portable_artifact(context, portable)
+    _rename_entry(module, mlir.ENTRY)
+    return module
+
+
+def _rename_entry(module: Any, name: str) -> None:
+    entry = mlir.find_entry(module)
+    if entry is not None:
+        with module.context:
+            entry.attributes["sym_name"] = mlir.get_ir(module.context).StringAttr.get(name)

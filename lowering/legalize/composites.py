@@ -15,7 +15,7 @@ from torch_mlir import ir
 
 from lowering.custom import marks
 from lowering.custom.naming import DIMS, parse_dims
-from lowering.ir import mlir
+from lowering.ir import composites, mlir
 from lowering.legalize import arguments
 from lowering.legalize.emitter import Emitter, Origin
 from lowering.signature import Argument, Signature
@@ -120,7 +120,7 @@ class _Outliner:
             mapping |= {leaf: emitter.size(size, _element(leaf)) for leaf, size in taken}
             with ir.InsertionPoint(entry):
                 for op in inside:
-                    _clone(op, mapping)
+                    composites.clone(op, mapping)
                 ir.Operation.create("func.return", operands=[mapping[source]])
             emitter.close()
         except _Open:
@@ -221,16 +221,6 @@ def _reads(operation: Any) -> Iterator[Any]:
             for inner in block.operations:
                 yield from (value for value in _reads(inner.operation) if value not in defined)
                 defined.update(inner.operation.results)
-
-
-def _clone(operation: Any, mapping: dict[Any, Any]) -> None:
-    """Clone an op at the insertion point, on the mapped operands, and map its results."""
-    created = operation.clone()
-    for op in (created, *mlir.walk_operations(created)):
-        for position, operand in enumerate(op.operands):
-            if operand in mapping:
-                op.operands[position] = mapping[operand]
-    mapping.update(zip(operation.results, created.results, strict=True))
 
 
 def _attribute(value: Any) -> ir.Attribute:

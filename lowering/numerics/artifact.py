@@ -35,7 +35,7 @@ from lowering.types import DTYPES
 PROGRAM = "program.stablehlo"
 
 
-def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4") -> list[Path]:
+def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4", entry: str = "main") -> list[Path]:
     """Write signature.json and program.stablehlo into `folder` and the weights into `store` (None: nowhere).
 
     `program` is a pure MHLO program of a built model; it becomes a versioned portable artifact, good for later readers of StableHLO too.
@@ -45,12 +45,12 @@ def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
     held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    serialized, version = portable.serialize(program.ir, target, names_of(program.signature))
+    serialized, version = portable.serialize(program.ir, target, names_of(program.signature), entry)
     files.write_bytes(folder / PROGRAM, serialized)
     files.write(folder / SIGNATURE, {
         "schema": SCHEMA,
         "program": {"file": PROGRAM, "sha256": hashlib.sha256(serialized).hexdigest(), "format": f"StableHLO portable artifact {version}",
-                    "entry": "main"},
+                    "entry": entry},
         "weights": held,
         "signature": to_plain(program.signature),
         "inputs": _describe_inputs(program),

@@ -144,8 +144,8 @@ def combine(buckets: Mapping[str, Sequence[int]]) -> Iterator[dict[str, int]]:
         yield dict(zip(buckets, sizes, strict=True))
 
 
-def make_all(program: Program, model: Model, target: str = "WEEK_4") -> list[StaticModule]:
-    """Make the static program of each bucket of `model`. Raises Unsupported with a problem for each that cannot be made."""
+def make_all(program: Program, model: Model, target: str = "WEEK_4", entry: str = "main") -> list[StaticModule]:
+    """Make the static program of each bucket of `model`, see `static_modules.make`. Raises Unsupported with each that cannot be made."""
     assert program.signature is not None
     open_ = [name for name in program.signature.symbols if name not in model.buckets and _is_read(program.signature, name)]
     problems = [Problem("buckets", f"give no size of '{name}', which some dim still depends on", "declare a symbol for that dim")
@@ -153,7 +153,7 @@ def make_all(program: Program, model: Model, target: str = "WEEK_4") -> list[Sta
     found = []
     for sizes in [] if problems else combine(model.buckets):
         try:
-            found.append(static_modules.make(program, sizes, target))
+            found.append(static_modules.make(program, sizes, target, entry))
         except (Refused, Unsupported) as error:
             problems += [Problem(f"bucket {evaluation.text(sizes)}", problem.cause, problem.fix) for problem in error.problems]
     if problems:

@@ -34,8 +34,10 @@ class StaticModule:
     cost: Mapping[str, float]
 
 
-def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4") -> StaticModule:
-    """Make the static form of an MHLO program at `sizes` of all symbols of its signature. target: version of its portable artifact.
+def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", entry: str = "main") -> StaticModule:
+    """Make the static form of an MHLO program at `sizes` of all symbols of its signature.
+
+    target, entry: the version and the entry function of its portable artifact.
 
     Raises Refused in the program's words where the sizes break an assertion, Unsupported where a size depends on data, StageFailed where
     something is dynamic or impure after all.
@@ -51,7 +53,7 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4") -> 
     mlir.run(mhlo, portable.TO_MHLO, "static program")
     chlo.from_calls(static)
     _check(mhlo, sizes)
-    artifact, version = portable.serialize(mhlo, target, runner.names_of(program.signature))
+    artifact, version = portable.serialize(mhlo, target, runner.names_of(program.signature), entry)
     ops = sum(mlir.count_ops(mhlo).values())
     cost = {"ops": ops, "bytes": len(artifact), "products": products.count(static), "seconds": round(time.process_time() - start, 4)}
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)

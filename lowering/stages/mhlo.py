@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lowering.errors import Problem
-from lowering.ir import mlir, portable
+from lowering.ir import byteir, mlir, portable
 from lowering.legalize import bounds
 from lowering.level import Level, Program
 from lowering.stage import Note, Read, Stage
@@ -19,6 +19,8 @@ class ToMHLO(Stage):
     """Convert StableHLO to MHLO. Dims stay dynamic.
 
 
+    composites: `keep` leaves composites as `mhlo.composite`; `byteir` writes those named `byteir.NAME` as ByteIR's custom calls, and all
+        others as their decompositions.
     bounds: write the upper bound of each dynamic argument dim into its type, `tensor<?x16xf32, #mhlo.type_extensions<bounds = [64, ?]>>`.
     """
 
@@ -26,10 +28,13 @@ class ToMHLO(Stage):
     target: ClassVar[Level] = Level.MHLO
 
     bounds: bool = False
+    composites: Literal["keep", "byteir"] = "keep"
 
     def apply(self, program: Program, note: Note) -> Program:
         module = portable.to_hlo(program.ir)
         mlir.run(module, portable.TO_MHLO, "mhlo")
+        if self.composites == "byteir":
+            byteir.convert(module)
         if self.bounds:
             assert program.signature is not None
             bounds.write(module, program.signature)

@@ -5,6 +5,7 @@ The IR is unchanged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class Package(Stage):
     compare: run each bucket on XLA at its own sizes, and padded from smaller ones, and compare with eager.
     target_version: the StableHLO version of the portable artifacts, for readers as old as that: `1.13.7`, or `WEEK_4`, `WEEK_12` (what
         readers of that age take), `MAX` (the oldest), `NONE` (the newest).
+    entry: the name of the entry function in the portable artifacts.
     """
 
     source: ClassVar[Level] = Level.MHLO
@@ -50,6 +52,7 @@ class Package(Stage):
     keep_weights: bool = True
     compare: bool = True
     target_version: str = "WEEK_4"
+    entry: str = "main"
 
     def requires(self, program: Program) -> Sequence[Problem]:
         signature, model = program.signature, program.model
@@ -63,6 +66,8 @@ class Package(Stage):
             portable.read_version(self.target_version)
         except ValueError as error:
             return [Problem("stages.package.target_version", str(error))]
+        if not re.fullmatch(r"[A-Za-z_][\w.$]*", self.entry):
+            return [Problem("stages.package.entry", f"{self.entry!r} is not the name of a function", "use letters, digits, _ . $")]
         return []
 
     def apply(self, program: Program, note: Note) -> Program:
@@ -75,7 +80,7 @@ class Package(Stage):
         model = top.ir.model
         if not model.buckets:
             return program
-        modules = buckets.make_all(program, model, self.target_version)
+        modules = buckets.make_all(program, model, self.target_version, self.entry)
         dispatch = Dispatch.of(model, program.signature, [buckets.describe(module) for module in modules])
         if self.compare and not fakes:
             dispatch = _compare(program, dispatch, modules, note)
@@ -92,7 +97,7 @@ class Package(Stage):
         Raises Unsupported, StageFailed, InfraError, and Mismatch where a file does not give eager's results.
         """
         keep = self.keep_weights and not weights.list_fakes(program.weights)
-        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None, self.target_version)
+        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None, self.target_version, self.entry)
         if keep:
             delivered.check(stem.parent)
         if isinstance(program, Packaged) and program.dispatch is not None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxlib.mlir.dialects import stablehlo
 
 from lowering import files
 from lowering.eager import inputs
 from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
+from lowering.ir import mlir
 from lowering.level import Level
 from lowering.numerics import artifact
 from lowering.record.folder import SIGNATURE
@@ -219,3 +221,14 @@ def test_an_artifact_without_weights_says_so(tmp_path: Path) -> None:
 def test_only_mhlo_of_a_model_makes_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MHLO"):
         artifact.save(program().at(Level.TORCHSCRIPT), tmp_path, tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_entry_function_has_the_name_that_is_asked_for(tmp_path: Path) -> None:
+    package = Package(entry="forward")
+    package.save(package.apply(program(), Silent()), tmp_path / "07-package")
+    context = mlir.create_hlo_context()
+    with context:
+        module = stablehlo.deserialize_portable_artifact(context, (tmp_path / artifact.PROGRAM).read_bytes())
+    assert mlir.find_entry(module).attributes["sym_name"].value == files.read(tmp_path / SIGNATURE)["program"]["entry"] == "forward"
+    assert artifact.execute(tmp_path, {"batch": 3}).results["logits"].shape[0] == 3
+    assert [problem.place for problem in Package(entry="two words").requires(program())] == ["stages.package.entry"]
