@@ -108,6 +108,43 @@ def _conv_transpose2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     return _add_bias(product.reshape(batch, groups * outs, *spatial), bias)
 
 
+def _cov(tensor: torch.Tensor, *, correction: int = 1, fweights: torch.Tensor | None = None,
+         aweights: torch.Tensor | None = None) -> torch.Tensor:
+    """Return torch.cov without its checks of the weights and their sum, which depend on data."""
+    variables = tensor.reshape(1, -1) if tensor.dim() < 2 else tensor
+    given = [weights for weights in (fweights, aweights) if weights is not None]
+    weights = functools.reduce(torch.mul, given) if given else None
+    weighted = variables if weights is None else variables * weights
+    total = variables.shape[1] if weights is None else weights.sum()
+    centered = variables - (weighted.sum(1) / total).unsqueeze(1)
+    products = (centered if weights is None else centered * weights) @ centered.mH
+    if weights is None:
+        return (products / torch.sym_max(total - correction, 0)).squeeze()
+    lost = correction if aweights is None else correction * (weights * aweights).sum() / total
+    return (products / (total - lost).clamp(min=0)).squeeze()
+
+
+def _corrcoef(tensor: torch.Tensor) -> torch.Tensor:
+    """Return torch.corrcoef."""
+    covariance = _cov(tensor)
+    if covariance.dim() == 0:
+        return covariance / covariance
+    deviations = covariance.diagonal().real.sqrt() if covariance.is_complex() else covariance.diagonal().sqrt()
+    ratios = covariance / deviations.unsqueeze(1) / deviations
+    return torch.complex(ratios.real.clip(-1, 1), ratios.imag.clip(-1, 1)) if ratios.is_complex() else ratios.clip(-1, 1)
+
+
+def _affine_grid(theta: torch.Tensor, size: Sequence[Any], align_corners: bool | None = None) -> torch.Tensor:
+    """Return torch.nn.functional.affine_grid. torch's own makes the sizes of the image constant."""
+    spatial = list(size[2:])
+    steps = [torch.sym_max(length - 1, 1) if align_corners else length for length in spatial]
+    lines = [(2 * torch.arange(length, dtype=theta.dtype, device=theta.device) + (1 - length)) / step
+             for length, step in zip(spatial, steps, strict=True)]
+    axes = torch.meshgrid(*lines, indexing="ij")[::-1]  # x first
+    points = torch.stack([*axes, torch.ones_like(axes[0])], -1)
+    return (points.reshape(1, -1, points.shape[-1]) @ theta.mT).reshape(theta.shape[0], *spatial, len(spatial))
+
+
 def _pair(value: Any) -> list[Any]:
     """Return the values of two spatial dims, of which a convolution takes one for both."""
     values = list(value) if isinstance(value, Sequence) else [value]
@@ -122,6 +159,8 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
     torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
-    torch.nn.functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
+    functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
+    torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
+    functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
     torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
 }  # fmt: skip

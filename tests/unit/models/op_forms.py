@@ -89,7 +89,9 @@ class Composed(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
         products = torch.kron(x, y), torch.linalg.multi_dot([x, y, y.t()]), torch.vander(x[0], 3)
-        return *products, *x.tensor_split(3, 1), nn.functional.gaussian_nll_loss(x, x * 2, x.abs() + 0.1)
+        spread = x.t().cov(correction=0, aweights=x[:, 0].abs() + 0.1), torch.corrcoef(x), torch.cov(x[:, 0])
+        grids = [nn.functional.affine_grid(y[:2].reshape(1, 2, 3), (1, 1, *x.shape), align_corners=aligned) for aligned in (True, False)]
+        return *products, *x.tensor_split(3, 1), nn.functional.gaussian_nll_loss(x, x * 2, x.abs() + 0.1), *spread, *grids
 
 
 class Solved(nn.Module):
