@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -13,7 +15,6 @@ from lowering.errors import LoadError
 from lowering.numerics import comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.integer_steps import IntegerSteps
 from lowering.numerics.runner import Eager, Tensors, label_of, results_of
 from lowering.signature import Result
 
@@ -28,12 +29,15 @@ _FAR = 6.0  # standard deviations of its rounding that one element of a half may
 
 @dataclass
 class Arbiter:
-    """What float64 says of results at one set of inputs at a time; makings: of the results (see `ancestry`)."""
+    """What float64 says of results at one set of inputs at a time; makings: of the results (see `ancestry`).
+
+    holding: a mode inside which eager runs, such as one that holds it to a level's integers.
+    """
 
     eager: Eager
     makings: Sequence[Making]
     note: Note
-    steps: IntegerSteps | None = None  # of a program that rounds activations to integers
+    holding: AbstractContextManager[Any] = field(default_factory=nullcontext)
     _given: Tensors = field(default_factory=dict)
     _exact: tuple[torch.Tensor, ...] | str | None = None  # or why there is none
     _spreads: dict[torch.dtype, list[list[torch.Tensor]]] = field(default_factory=dict)  # after each sample
@@ -41,17 +45,17 @@ class Arbiter:
     _squares: list[torch.Tensor] = field(default_factory=list)  # summed over perturbed runs
     _runs: int = 0  # perturbed ones
 
+    def hold(self, mode: AbstractContextManager[Any]) -> None:
+        """Run eager inside `mode` from now on, and forget what earlier runs gave."""
+        self.holding, self._given = mode, {}
+
     def settle(self, compared: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor],
                want: Sequence[torch.Tensor], which: Sequence[int]) -> list[Comparison]:
         """Comparisons in which results, of `which`, that rounding explains are accepted, and the others say that float64 was asked."""
         asked = [index for index in which if _is_debatable(compared[index], want[index])]
         if not asked:
             return list(compared)
-        if self.steps is not None:
-            compared = [self._step(index, found, given, got[index], want[index]) if index in asked else found
-                        for index, found in enumerate(compared)]
-            asked = [index for index in asked if not compared[index].agrees]
-        exact = self.reference(given) if asked else ()
+        exact = self.reference(given)
         if isinstance(exact, str):
             return [replace(found, detail=f"{found.detail}; no float64 reference: {exact}") if index in asked else found
                     for index, found in enumerate(compared)]
@@ -61,17 +65,6 @@ class Arbiter:
                 settled[index] = self._settled(index, compared[index], got[index], want, exact[index])
         return settled
 
-    def _step(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
-        """Accepted when the result and eager's differ by integers that rounding takes to either side of a tie."""
-        assert self.steps is not None
-        narrowest = self.makings[index].narrowest
-        dtype = _ROUNDED.get(comparison.deciding(want.dtype, narrowest))
-        tolerance = comparison.tolerance_of(want.dtype, self.eager.model.tolerances, want, narrowest)
-        if found.wrong != "values" or dtype is None or not self.steps.explain(index, got, want, given, dtype, tolerance):
-            return found
-        says = "differs from eager, but both are as near to the float64 result as integers on either side of a tie take them"
-        return self._accepted("verify_arbitrated", results_of(self.eager.signature)[index], found, says)
-
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
                 which: Sequence[int]) -> list[Comparison]:
         """Comparisons in which results, of `which`, that agree are held to what rounding explains instead of the tolerance.
@@ -79,7 +72,7 @@ class Arbiter:
         A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little.
         """
         examined = list(settled)
-        for index in which if self.steps is None else ():  # a step of an integer is no small error
+        for index in which:
             if settled[index].agrees and not settled[index].detail and settled[index].max_abs > 0:
                 examined[index] = self._examined(index, settled[index], given, got[index], want)
         return examined
@@ -112,7 +105,7 @@ class Arbiter:
         self._begin(given)
         try:
             while self._runs < count:
-                found = perturbed.squares(lambda: self.eager(given), want, self._runs)
+                found = perturbed.squares(lambda: self._run(self.eager, given), want, self._runs)
                 self._squares = [one + other for one, other in zip(self._squares, found, strict=True)] if self._runs else found
                 self._runs += 1
         except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
@@ -125,10 +118,14 @@ class Arbiter:
         if self._exact is not None:
             return self._exact
         try:
-            self._exact = self.eager.double()(given)
+            self._exact = self._run(self.eager.double(), given)
         except (LoadError, RuntimeError) as error:
             self._exact = str(error).splitlines()[0]
         return self._exact
+
+    def _run(self, eager: Eager, given: Tensors) -> tuple[torch.Tensor, ...]:
+        with self.holding:
+            return eager(given)
 
     def _begin(self, given: Tensors) -> None:
         """Forget what is known of other inputs."""
@@ -177,7 +174,7 @@ class Arbiter:
         nearby: the distance that weights off by their rounding account for; twice of it is allowed too.
         """
         dtype = _ROUNDED.get(comparison.deciding(want.dtype, self.makings[index].narrowest))
-        if dtype in perturbed.HALVES and self.steps is None:  # `_is_near` knows which ops round to them
+        if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
             return False
         try:
             return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index] + 2 * nearby)
@@ -209,7 +206,7 @@ class Arbiter:
         assert exact is not None and not isinstance(exact, str)
         if len(samples) <= count:
             double = self.eager.double()
-            samples.append(rounding.spread(lambda: double(given), exact, dtype, count, samples[-1] if samples else None))
+            samples.append(rounding.spread(lambda: self._run(double, given), exact, dtype, count, samples[-1] if samples else None))
         return samples[count]
 
     def _nearby(self, name: str) -> list[torch.Tensor]:

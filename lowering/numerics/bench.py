@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import torch
 
@@ -18,14 +20,16 @@ from lowering.numerics.ancestry import Making
 from lowering.numerics.arbitration import Arbiter
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.conditions import Conditions
-from lowering.numerics.integer_steps import IntegerSteps
+from lowering.numerics.integers import Replaying
 from lowering.numerics.perturbed import HALVES
 from lowering.numerics.points import Point, Sizes, Space
-from lowering.numerics.runner import Eager, Run, Tensors, label_of, results_of, runner
+from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, label_of, results_of, runner
 from lowering.numerics.ties import Picks
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
+
+Results: TypeAlias = tuple[torch.Tensor, ...]
 
 _DRAWN_SECONDS = 0.1  # of one eager run, up to which random results are drawn often enough to compare their distributions
 _EXAMINED_SECONDS = 0.1  # of one eager run, up to which it is perturbed to see how far rounding takes results
@@ -48,7 +52,10 @@ class Reference:
 
 @dataclass
 class Bench:
-    """A model, its signature and XLA's devices, ready to compare programs with eager at any sizes. makings: see `ancestry`."""
+    """A model, its signature and XLA's devices, ready to compare programs with eager at any sizes. makings: see `ancestry`.
+
+    makes_integers: whether the program converts floats to integers, whose steps are judged apart (see `integers`).
+    """
 
     built: Built
     signature: Signature
@@ -56,7 +63,7 @@ class Bench:
     makings: tuple[Making, ...] = ()
     noted: list[tuple[str, str, str]] = field(default_factory=list)  # code, place, message
     conditions: Conditions = field(default_factory=Conditions)
-    steps: IntegerSteps | None = None
+    makes_integers: bool = False
 
     def __post_init__(self) -> None:
         self.model: Model = self.built.model
@@ -65,7 +72,7 @@ class Bench:
         self.makings = self.makings or (Making(),) * len(self.results)
         self.space = replace(Space.of(self.model, self.signature), conditions=self.conditions)
         self.devices = {platform: Xla(platform) for platform in self.platforms}
-        self.arbiter = Arbiter(self.eager, self.makings, self.note, self.steps)
+        self.arbiter = Arbiter(self.eager, self.makings, self.note)
         self.is_random = any(making.is_random for making in self.makings)
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
 
@@ -132,13 +139,34 @@ class Bench:
                     found = self._picked(index, found, given, one, other)
             compared.append(found)
         fixed = [index for index, making in enumerate(self.makings) if not making.is_random]
-        settled = self.arbiter.settle(compared, given, got, reference.want, fixed)
-        if reference.seconds < _EXAMINED_SECONDS:
+        want = reference.want
+        if self.makes_integers and isinstance(run, LevelRun) and any(compared[index].wrong == "values" for index in fixed):
+            got, want, compared = self._replay(run, given, compared)
+        settled = self.arbiter.settle(compared, given, got, want, fixed)
+        if reference.seconds < _EXAMINED_SECONDS and not self.makes_integers:  # a step of an integer is no small error
             halves = [index for index in fixed
-                      if comparison.deciding(reference.want[index].dtype, self.makings[index].narrowest) in HALVES]
-            settled = self.arbiter.examine(settled, given, got, reference.want, fixed if reference.is_close else halves)
+                      if comparison.deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
+            settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
         checked = LevelCheck(seconds, dict(zip(map(label_of, self.results), settled, strict=True)))
         return self._retried(run, given, reference, checked) if retry and not checked.agrees else checked
+
+    def _replay(self, run: LevelRun, given: Tensors, compared: Sequence[Comparison]) -> tuple[Results, Results, list[Comparison]]:
+        """Run a level again, and eager from the integers that the level makes of floats. Return both results, and how they compare."""
+        got, found = run.run_with_integers(self.taken(given))
+        narrowest = functools.reduce(Making.joined, self.makings).narrowest
+        replaying = Replaying(found, self.model.tolerances, narrowest)
+        with replaying:
+            want = self.eager(given)
+        lacking = f"; not found in the program: {', '.join(dict.fromkeys(replaying.unmatched))}" if replaying.unmatched else ""
+        says = f"from the {replaying.moved} of {replaying.count} integers on that a tie rounds to the other side{lacking}"
+        self.arbiter.hold(replaying)
+        settled = []
+        for before, result, making, one, other in zip(compared, self.results, self.makings, got, want, strict=True):
+            again = before if making.is_random or before.wrong != "values" else self.compared(one, other, making)
+            if replaying.moved and before.wrong and again.agrees:
+                self.note("verify_integers", result.name, f"differs from eager, and agrees {says}: {before.detail}")
+            settled.append(replace(again, detail=f"{again.detail}; {says}") if again.wrong and again is not before else again)
+        return got, want, settled
 
     def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
         """Accepted when `got` picks other elements than eager does, and they are the same values."""

@@ -12,7 +12,7 @@ from lowering.numerics import iree
 from lowering.numerics.bench import Bench
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Run, Tensors, arguments, known_values, runner
+from lowering.numerics.runner import Body, LevelRun, known_values, runner
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 
@@ -122,24 +122,26 @@ def compare(program: Program, pair: Pair, bench: Bench, points: Sequence[Point],
     return give("agrees" if count else "refused", "; ".join([*refusals[:1], *filter(None, [remark])]), count, log=log)
 
 
-def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[Run, str]:
+def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[LevelRun, str]:
     """Return a function from inputs by name to the results of a form of a program, as the consumer runs it, and a remark about it.
 
     Raises StageFailed or Unsupported where the consumer does not take the form at all.
     """
     if form.level is not Level.STABLEHLO or consumer == XLA:
         return runner(form, device), ""
-    engine = ReferenceInterpreter(form.ir, products) if consumer == INTERPRETER else iree.StableHLO(form.ir)
-    refused = engine.refused_dynamic if isinstance(engine, iree.StableHLO) else ""
-    engine.hold(form.weights)
-    signature, weights = form.signature, form.weights
+    def start(form: Program) -> ReferenceInterpreter | iree.StableHLO:
+        engine = ReferenceInterpreter(form.ir, products) if consumer == INTERPRETER else iree.StableHLO(form.ir)
+        engine.hold(form.weights)
+        return engine
+
+    def connect(engine: ReferenceInterpreter | iree.StableHLO) -> Body:
+        return lambda values: engine.run(values, known_values(signature, values))
+
+    engine, signature = start(form), form.signature
     assert signature is not None
-
-    def run(given: Tensors) -> tuple[Any, ...]:
-        values = arguments(signature, weights, given)
-        return tuple(engine.run(values, known_values(signature, values)))
-
-    return run, f"static at each point, as it is not taken dynamic: {refused}" if refused else ""
+    refused = engine.refused_dynamic if isinstance(engine, iree.StableHLO) else ""
+    remark = f"static at each point, as it is not taken dynamic: {refused}" if refused else ""
+    return LevelRun(form, lambda other: connect(start(other)), connect(engine)), remark
 
 
 def choose_points(points: Sequence[Point], bench: Bench, count: int) -> list[Point]:

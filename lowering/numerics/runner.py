@@ -18,7 +18,7 @@ from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFa
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
-from lowering.numerics import counted, iree
+from lowering.numerics import counted, integers, iree
 from lowering.numerics.xla import Xla
 from lowering.signature import Result, Signature
 
@@ -52,25 +52,57 @@ def runs_here(level: Level) -> bool:
     return level in RUNNABLE and (level is not Level.TORCH or iree.available())
 
 
-def runner(program: Program, xla: Xla) -> Run:
+@dataclass(frozen=True)
+class LevelRun:
+    """Runs a form of a program: a function from inputs by name to the results of its signature. It raises Refused and StageFailed.
+
+    build: returns how to run a form, which may have further results after those of the signature.
+    """
+
+    form: Program
+    build: Callable[[Program], Body]
+    body: Body
+
+    @staticmethod
+    def of(form: Program, build: Callable[[Program], Body]) -> LevelRun:
+        return LevelRun(form, build, build(form))
+
+    def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
+        signature = self._signature
+        computed = self.body(arguments(signature, self.form.weights, given))
+        if len(computed) != len(signature.computed):
+            cause = f"gives {len(computed)} results, its signature has {len(signature.computed)}"
+            raise StageFailed(Problem(f"{self.form.level.word} level", cause))
+        return self._trim(computed)
+
+    def run_with_integers(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+        """Return the results, and what each op gave that makes integers of floats (see `integers`); none of these inside loops of HLO."""
+        values = arguments(self._signature, self.form.weights, given)
+        if self.form.level not in (Level.STABLEHLO, Level.MHLO):
+            with integers.Recording() as recording:
+                return self._trim(self.body(values)), recording.found
+        computed = self.build(integers.return_all(self.form))(values)
+        count = len(self._signature.computed)
+        return self._trim(computed[:count]), [as_tensor(value) for value in computed[count:]]
+
+    def _trim(self, computed: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        return counted.trim(self._signature, [as_tensor(value) for value in computed])
+
+    @property
+    def _signature(self) -> Signature:
+        assert self.form.signature is not None
+        return self.form.signature
+
+
+def runner(program: Program, xla: Xla) -> LevelRun:
     """A function from inputs by name to the results of `program`; it raises Refused, StageFailed. ValueError: the level does not run here.
 
     StageFailed at once when IREE does not take a program at the torch level: that says nothing about the program's numbers.
     """
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
-    bodies: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
-    body = bodies.get(program.level, partial(_hlo, xla=xla))(program)
-    signature, weights = program.signature, program.weights
-
-    def run(given: Tensors) -> tuple[torch.Tensor, ...]:
-        computed = body(arguments(signature, weights, given))
-        expected = signature.computed
-        if len(computed) != len(expected):
-            raise StageFailed(Problem(f"{program.level.word} level", f"gives {len(computed)} results, its signature has {len(expected)}"))
-        return counted.trim(signature, [as_tensor(value) for value in computed])
-
-    return run
+    builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
+    return LevelRun.of(program, builds.get(program.level, partial(_hlo, xla=xla)))
 
 
 def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:

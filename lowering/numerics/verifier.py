@@ -15,7 +15,6 @@ from lowering.numerics import comparison, counted, relations, special_values, wa
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
-from lowering.numerics.integer_steps import IntegerSteps
 from lowering.numerics.points import Budget, Point, Space, are_all, declined, not_tried, points
 from lowering.numerics.runner import Run, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
@@ -77,7 +76,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     text = mlir.text(program.ir, elide=None) if is_hlo else ""
     bench = Bench(top.ir, program.signature, settings.platforms, makings(exported.ir, program.signature) if exported else (),
                   conditions=Conditions.of(text, program.signature) if is_hlo else Conditions(),
-                  steps=IntegerSteps(exported) if exported and converts(exported.ir) else None)
+                  makes_integers=exported is not None and converts(exported.ir))
     chosen = points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
     trial = _Trial(bench, dict(_runs(program, settings.levels, bench)), settings.seed)
     checks, kept = [], []

@@ -1,0 +1,135 @@
+"""The integers that a program makes of floats: read from a level, and given to eager, which then goes on from the same ones.
+
+An element close to a tie may be rounded to either side, and a step of an integer is a large error for all that follows. A level's integer
+is right if eager's own value, off by no more than the tolerance of its dtype, rounds to it. From the same integers on, results must agree
+as those of any other program do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lowering.ir import mlir
+from lowering.level import Program
+from lowering.model import Tolerance
+from lowering.numerics import comparison, noise
+from lowering.numerics.watching import Watching
+from lowering.ops import quantization
+
+# Ops that jump between integers. They increase with their operand.
+_JUMPING = frozenset(("round", "floor", "ceil", "trunc"))
+_HLO_JUMPING = frozenset(("round_nearest_even", "round_nearest_afz", "floor", "ceil"))
+
+
+class _Integers(Watching):
+    """Calls `round` for every op that makes integers of floats, those inside quantized ops and tensor subclasses included."""
+
+    def round(self, op: Any, value: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        """Return the integers that `op` makes of `value`, its first operand."""
+        raise NotImplementedError
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if any(type_ not in (torch.Tensor, torch.nn.Parameter) for type_ in types):
+            return NotImplemented  # a subclass computes with plain tensors, whose ops come here
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        arithmetic = quantization.find(op)
+        if arithmetic is not None:
+            with self:
+                return arithmetic(*args, **kwargs)
+        if args and isinstance(args[0], torch.Tensor) and _makes_integers(op, args[0], kwargs) and not noise.is_whole(args[0]):
+            return self.round(op, args[0], args[1:], kwargs)
+        return op(*args, **kwargs)
+
+
+def _makes_integers(op: Any, value: torch.Tensor, kwargs: Mapping[str, Any]) -> bool:
+    name, dtype = op.overloadpacket.__name__, kwargs.get("dtype")
+    return value.is_floating_point() and (name in _JUMPING or (name == "_to_copy" and dtype is not None and _is_integral(dtype)))
+
+
+def _is_integral(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool)
+
+
+class Recording(_Integers):
+    """Inside, all integers made of floats are kept in `found`, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[torch.Tensor] = []
+
+    def round(self, op: Any, value: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        made: torch.Tensor = op(value, *args, **kwargs)
+        self.found.append(made.clone())
+        return made
+
+
+class Replaying(_Integers):
+    """Inside, an op that makes integers of floats gives those of `found` that its operand rounds to within the tolerance, if there are any.
+
+    moved: how many of `count` integers differ from the op's own; unmatched: the ops for which `found` has none.
+    """
+
+    def __init__(self, found: Sequence[torch.Tensor], overrides: Mapping[str, Tolerance], narrowest: torch.dtype | None) -> None:
+        super().__init__()
+        self.overrides, self.narrowest = overrides, narrowest
+        self.moved = self.count = 0
+        self.unmatched: list[str] = []
+        self._by_size: dict[int, list[torch.Tensor]] = {}
+        for value in found:
+            self._by_size.setdefault(value.numel(), []).append(value.reshape(-1).double())
+
+    def round(self, op: Any, value: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        own: torch.Tensor = op(value, *args, **kwargs)
+        flat, self.count = own.reshape(-1).double(), self.count + own.numel()
+        known = self._by_size.get(own.numel(), ())
+        if any(comparison.are_equal(flat, other) for other in known):
+            return own
+        tolerance = comparison.tolerance_of(value.dtype, self.overrides, value, self.narrowest)
+        room = tolerance.atol + tolerance.rtol * value.double().abs()
+        low, high = (op(value.double() + off, *args, **kwargs).reshape(-1).double() for off in (-room, room))
+        fitting = [other for other in known if bool(((low <= other) & (other <= high) | (other != other) & (flat != flat)).all())]
+        if not fitting:
+            self.unmatched.append(f"{op.overloadpacket.__name__} of {list(value.shape)}")
+            return own
+        chosen = min(fitting, key=lambda other: int((other != flat).sum()))
+        self.moved += int((chosen != flat).sum())
+        return chosen.reshape(own.shape).to(own.dtype)
+
+
+def return_all(form: Program) -> Program:
+    """Return a form at StableHLO or MHLO whose `@main` also returns what its ops give that make integers of floats.
+
+    Ops in the regions of others, such as loops, are left out.
+    """
+    module = mlir.copy(form.ir)
+    ir = mlir.get_ir(module.context)
+    main = mlir.find_main(module.body.operations)
+    *body, end = main.regions[0].blocks[0].operations
+    made = [operation.results[0] for operation in body if _jumps(operation.operation, ir)]
+    returned = [*end.operands, *made]
+    with module.context, ir.Location.unknown():
+        with ir.InsertionPoint(end):
+            ir.Operation.create("func.return", operands=returned)
+        end.operation.erase()
+        inputs = main.attributes["function_type"].value.inputs
+        main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, [value.type for value in returned]))
+        if "res_attrs" in main.attributes:
+            attributes = [*main.attributes["res_attrs"], *(ir.DictAttr.get({}) for _ in made)]
+            main.attributes["res_attrs"] = ir.ArrayAttr.get(attributes)
+    return replace(form, ir=module)
+
+
+def _jumps(operation: Any, ir: Any) -> bool:
+    name = operation.name.partition(".")[2]
+    if name == "convert":
+        source, made = (ir.ShapedType(value.type).element_type for value in (operation.operands[0], operation.results[0]))
+        return isinstance(source, ir.FloatType) and isinstance(made, ir.IntegerType) and made.width > 1
+    return name in _HLO_JUMPING

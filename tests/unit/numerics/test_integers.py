@@ -1,0 +1,121 @@
+"""Programs that round floats to integers are judged with their own integers: ties may go either way, and nothing else may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lowering.level import Level, Program
+from lowering.model import Built, Input, Model, Symbol
+from lowering.numerics.ancestry import converts, makings
+from lowering.numerics.bench import Bench, Reference
+from lowering.numerics.integers import Recording, Replaying
+from lowering.numerics.runner import runner
+from lowering.stage import Silent
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+
+VALUES = torch.tensor([[0.1, 0.2, 1.4, -2.3], [3.0, -0.4, 2.5, 1.5]])
+
+
+class Quantized(torch.nn.Module):
+    """Two layers with integers between, and these integers. change: what is done to the values before they are rounded."""
+
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(8, 4, generator=generator))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = x * 2
+        values = values if self.change is None else self.change(values)
+        integers = torch.clamp(torch.round(values), -128, 127).to(torch.int8)
+        return torch.nn.functional.linear(integers.float(), self.weight), integers
+
+
+def export(module: torch.nn.Module) -> Program:
+    declared = Model("quantized", {"_target_": f"{__name__}.Quantized"}, {"x": Input("float32", ("n", 4))}, {"n": Symbol(2, 64)})
+    return Export(archive=False).apply(Program(Level.MODEL, Built(declared, module.eval())), Silent())
+
+
+def build_bench(program: Program) -> Bench:
+    top = program.at(Level.MODEL)
+    assert program.signature is not None and top is not None
+    return Bench(top.ir, program.signature, makings=makings(program.ir, program.signature), makes_integers=converts(program.ir))
+
+
+def check(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tuple[Bench, Any]:
+    """Compare a program with `change` to the module without it."""
+    changed = Quantized()
+    changed.change = change
+    bench = build_bench(export(Quantized()))
+    found = bench.check(runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
+    return bench, found
+
+
+def test_a_tie_may_be_rounded_to_either_side() -> None:
+    bench, found = check(lambda values: values * (1 - 1e-6), torch.tensor([[0.75, 1.75, -2.75, 0.1], [3.0, -0.4, 0.8, 1.5]]))
+    assert found.agrees, found.outputs
+    noted = {place: message for code, place, message in bench.noted if code == "verify_integers"}
+    assert sorted(noted) == ["0", "1"] and all("from the 3 of 8 integers on" in message for message in noted.values()), noted
+
+
+@pytest.mark.parametrize(("change", "x"), [
+    (lambda values: values + 1.0, VALUES),
+    (lambda values: values + 0.02, torch.tensor([[0.745, 0.1, 0.2, 0.3]] * 2)),  # near a tie, but not within the tolerance
+    (lambda values: -values, VALUES),
+    (lambda values: values.flip(0), VALUES),
+])
+def test_wrong_integers_are_found(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
+    _, found = check(change, x)
+    assert {name for name, compared in found.outputs.items() if not compared.agrees} == {"0", "1"}
+
+
+def test_wrong_results_of_right_integers_are_found() -> None:
+    x = torch.tensor([[0.75, 1.75, -2.75, 0.1], [3.0, -0.4, 0.8, 1.5]])
+    changed = Quantized()
+    changed.change = lambda values: values * (1 - 1e-6)
+    with torch.no_grad():
+        changed.weight[2, 1] += 0.01
+    bench = build_bench(export(Quantized()))
+    found = bench.check(runner(export(changed), bench.devices["cpu"]), {"x": x}, Reference(bench.eager({"x": x})))
+    assert [name for name, compared in found.outputs.items() if not compared.agrees] == ["0"]
+    assert "from the 3 of 8 integers on" in found.outputs["0"].detail
+
+
+def test_integers_are_read_from_every_level() -> None:
+    program = export(Quantized())
+    form, device = program, build_bench(program).devices["cpu"]
+    for stage in (ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        form = stage.apply(form, Silent())
+    for level in (Level.EXPORTED, Level.TORCHSCRIPT, Level.STABLEHLO, Level.MHLO):
+        at = form.at(level)
+        assert at is not None
+        results, found = runner(at, device).run_with_integers({"x": VALUES})
+        assert len(results) == 2 and any(torch.equal(value.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for value in found), level
+
+
+def test_subclasses_and_quantized_ops_show_their_integers() -> None:
+    x = torch.tensor([[0.3, 0.74, 12.0]])
+
+    def quantize() -> torch.Tensor:
+        return torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.5, 3, -128, 127, torch.int8)
+
+    with Recording() as recording:
+        quantize()
+    (found,) = recording.found
+    assert found.tolist() == [[1, 1, 24]]
+    with Replaying([found], {}, None) as same:
+        assert quantize().tolist() == [[4, 4, 27]]
+    with Replaying([found + torch.tensor([0, 1, 0])], {}, None) as other:  # 1.48 is no tie
+        assert quantize().tolist() == [[4, 4, 27]]
+    assert not same.moved and not same.unmatched
+    assert not other.moved and other.unmatched == ["round of [1, 3]"]
