@@ -89,7 +89,7 @@ class Arbiter:
         exact = self.reference(given)
         if not isinstance(exact, str) and exact[index].shape == got.shape:  # eager's own kernel may be the one that is far off
             honest = torch.maximum(deviation, perturbed.apart(want[index], exact[index]))
-            if not perturbed.excess(perturbed.apart(got, exact[index]), honest, limit):
+            if not perturbed.excess(perturbed.apart(got, exact[index]), honest, limit, exact[index]):
                 return found
         size = f"max abs {found.max_abs:.3g}, max rel {found.max_rel:.3g}"
         return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
@@ -193,7 +193,7 @@ class Arbiter:
             if deviation is None:
                 return False
             honest = torch.maximum(deviation, own)
-            if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.excess(off, honest, limit):
+            if bool((off <= torch.maximum(2 * own, _FAR * deviation)).all()) and not perturbed.excess(off, honest, limit, exact):
                 return True
         return False
 

@@ -129,6 +129,9 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
     """
     if form.level is not Level.STABLEHLO or consumer == XLA:
         return runner(form, device), ""
+    signature = form.signature
+    assert signature is not None
+
     def start(form: Program) -> ReferenceInterpreter | iree.StableHLO:
         engine = ReferenceInterpreter(form.ir, products) if consumer == INTERPRETER else iree.StableHLO(form.ir)
         engine.hold(form.weights)
@@ -137,8 +140,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
     def connect(engine: ReferenceInterpreter | iree.StableHLO) -> Body:
         return lambda values: engine.run(values, known_values(signature, values))
 
-    engine, signature = start(form), form.signature
-    assert signature is not None
+    engine = start(form)
     refused = engine.refused_dynamic if isinstance(engine, iree.StableHLO) else ""
     remark = f"static at each point, as it is not taken dynamic: {refused}" if refused else ""
     return LevelRun(form, lambda other: connect(start(other)), connect(engine)), remark

@@ -136,19 +136,31 @@ def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tenso
     return torch.maximum(own, least(want))
 
 
-def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float) -> str:
-    """Which slice, or the whole, is off by more than `limit` deviations in more than a quarter of its elements, in words; else empty."""
+def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: torch.Tensor | None = None) -> str:
+    """Which slice, or the whole, is off by more than `limit` deviations in more than a quarter of its elements, in words; else empty.
+
+    exact: the result in float64, if known, by which copies are found: a slice of copies of a few elements says no more than these few.
+    """
     if error.numel() < _LEAST:
         return ""
     ratio = torch.where(error > 0, error / deviation.clamp_min(1e-300), 0.0)
-    worst, place = _common(ratio.reshape(1, -1)), "all elements"
-    for rows, dim in _slices(ratio):
-        most = _common(rows)
-        index = int(most.argmax())
-        if float(most[index]) > float(worst.max()):
-            worst, place = most[index : index + 1], f"those at {index} of dim {dim}"
-    found = float(worst.max())
+    values = ratio if exact is None else _real(exact).float()  # copies may differ by an order of sums in float64
+    found, place = _find_worst(ratio.reshape(1, -1), values.reshape(1, -1), limit, exact is not None)[0], "all elements"
+    for (rows, dim), (elements, _) in zip(_slices(ratio), _slices(values), strict=True):
+        most, index = _find_worst(rows, elements, limit, exact is not None)
+        if most > found:
+            found, place = most, f"those at {index} of dim {dim}"
     return f"a quarter of {place} is off by {found:.1f} times what rounding takes them or more" if found > limit else ""
+
+
+def _find_worst(rows: torch.Tensor, values: torch.Tensor, limit: float, has_values: bool) -> tuple[float, int]:
+    """Return what most elements of the worst row are below, and its index. Rows of few distinct values count nothing."""
+    most = _common(rows)
+    for index in (most > limit).nonzero().flatten().tolist() if has_values else ():
+        if values[index].unique().numel() < _LEAST:
+            most[index] = 0.0
+    worst = int(most.argmax())
+    return float(most[worst]), worst
 
 
 def _common(rows: torch.Tensor) -> torch.Tensor:

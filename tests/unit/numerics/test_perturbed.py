@@ -97,6 +97,15 @@ def test_float32_is_examined_where_asked(bench: Bench) -> None:
     assert disagreeing(bench, "full", lambda value: value * (1 + 1e-5), is_close=False) == {}
 
 
+def test_copies_of_one_element_are_no_sample_of_many() -> None:
+    exact, deviation = torch.randn(32, 64, dtype=torch.float64), torch.ones(32, 64, dtype=torch.float64)
+    off = torch.where(torch.arange(64) == 5, 3.0, 0.5).double().expand(32, 64)  # one column of 64 by a little more than usual
+    assert "those at 5 of dim 1" in perturbed.excess(off, deviation, 1.5, exact)
+    copies = exact[:1].expand(32, 64) * (1 + 1e-15 * torch.arange(32).double().unsqueeze(1))
+    assert perturbed.excess(off, deviation, 1.5, copies) == ""
+    assert "all elements" in perturbed.excess(off * 4, deviation, 1.5, copies)
+
+
 def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_shared() -> None:
     noise = torch.rand(64, 32, dtype=torch.float64) * 1e-3
     noise[:, 5] *= 1e6
