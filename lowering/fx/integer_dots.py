@@ -1,4 +1,8 @@
-"""Linear layers of two dequantized operands, as PT2E writes them, become products of integers that are scaled once."""
+"""Products of quantized operands become products of integers.
+
+A linear layer of two dequantized operands, as PT2E writes it, is scaled once, after the sum. A product of int8 that torchao shifts to uint8
+where the CPU of the export prefers that becomes the plain product, so that a program does not depend on that CPU.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,19 @@ _LONGEST = 1 << 14  # terms of a sum of products of bytes, corrected for zero po
 
 
 def rewrite(module: GraphModule) -> int:
-    """Rewrite the layers in place, and return their number. Layers of other dtypes or of longer sums stay as they are."""
+    """Rewrite the products in place, and return the number of layers. Layers of other dtypes or of longer sums stay as they are."""
     count = 0
     for body in list(cleanup.bodies(module)):
+        is_shifted = False
         for node in list(cleanup.calls(body)):
+            if (operands := _match_shifted(node)) is not None:
+                with body.graph.inserting_before(node):
+                    product = body.graph.call_function(aten._int_mm.default, operands)
+                product.meta = dict(node.meta)
+                node.replace_all_uses_with(product)
+                body.graph.erase_node(node)
+                is_shifted = True
+                continue
             arguments = _match(node)
             if arguments is None:
                 continue
@@ -34,6 +47,8 @@ def rewrite(module: GraphModule) -> int:
             node.replace_all_uses_with(product)
             body.graph.erase_node(node)
             count += 1
+        if is_shifted:
+            body.graph.eliminate_dead_code()
     if count:
         decompose(module, lambda node: integer_products.linear if node.target is integer_products.linear else None)
     return count
@@ -51,6 +66,32 @@ def _match(node: Node) -> tuple[Any, ...] | None:
     if not isinstance(length, int) or length > _LONGEST:
         return None
     return (*left, *right, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"))
+
+
+def _match_shifted(node: Node) -> tuple[Node, Node] | None:
+    """Return int8 x and y of `_int_mm((x.to(int32) + 128).to(uint8), y) - y.sum(0, keepdim=True, dtype=int32) * 128`, or None."""
+    product, correction = _arguments(node, aten.sub.Tensor, 2) or (None, None)
+    shifted, right = _arguments(product, aten._int_mm.default, 2) or (None, None)
+    total = _arguments(correction, aten.mul.Tensor, 2)
+    left = _arguments(_cast(shifted, torch.uint8), aten.add.Tensor, 2)
+    source = _cast(left[0], torch.int32) if left is not None and left[1] == integer_products.OFFSET else None
+    if source is None or source.meta["val"].dtype is not torch.int8 or total is None or total[1] != integer_products.OFFSET:
+        return None
+    summed = _arguments(total[0], aten.sum.dim_IntList, 3)
+    is_same = summed is not None and summed[0] is right and list(summed[1]) == [0] and summed[2] is True
+    return (source, right) if is_same and right.meta["val"].dtype is torch.int8 and total[0].meta["val"].dtype is torch.int32 else None
+
+
+def _arguments(node: Any, target: Any, count: int) -> tuple[Any, ...] | None:
+    """Return the arguments of a node that calls `target` with `count` of them, or None."""
+    return node.args if isinstance(node, Node) and node.target is target and len(node.args) == count else None
+
+
+def _cast(node: Any, dtype: torch.dtype) -> Any:
+    """Return what a node converts to a dtype, or None."""
+    if not isinstance(node, Node) or node.target not in (aten.to.dtype, aten._to_copy.default):
+        return None
+    return node.args[0] if node.meta["val"].dtype is dtype else None
 
 
 def _read(node: Any, ops: tuple[str, ...]) -> tuple[Any, ...] | None:
