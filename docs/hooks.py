@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +12,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = "reference"
 sys.path.insert(0, str(ROOT))
-COLUMNS = 100  # of the help texts
 
 
 def on_pre_build(config: Any) -> None:
@@ -52,23 +48,11 @@ def make_pages() -> dict[str, str]:
 
 
 def _commands() -> Iterator[str]:
-    from flows.command.verbs import USAGE, VERBS
+    from flows.command.verbs import USAGE, VERBS, read_help
 
     yield from ("# Commands", "", "```text", USAGE.rstrip(), "```")
     for verb in VERBS:
-        yield from ("", f"## {verb}", "", "```text", _read_help(verb), "```")
-
-
-def _read_help(verb: str) -> str:
-    module = importlib.import_module(f"flows.command.{verb.replace('-', '_')}")
-    text = io.StringIO()
-    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), str(COLUMNS)
-    try:
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            module.main(["--help"])
-    finally:
-        os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
-    return text.getvalue().rstrip()
+        yield from ("", f"## {verb}", "", "```text", read_help(verb), "```")
 
 
 def _schema_page(title: str, schema: Mapping[str, Any], intro: str) -> Iterator[str]:

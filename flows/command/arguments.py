@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from flows import output
+from flows.command import examples
 from flows.config.compose import CONFIGS, Folders
 from flows.config.overrides import quote
 from lowering.trust import TRUST
@@ -16,10 +18,19 @@ NEWEST = "a run's folder or id (default: the newest)"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def make_parser(verb: str, description: str, examples: str = "") -> argparse.ArgumentParser:
-    """Return a parser without arguments. examples: printed after the options."""
-    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description, epilog=examples,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter)
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Fill the description, and keep the lines of the examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return super()._fill_text(text, width, indent)
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser without arguments, whose help ends with the examples of `verb`."""
+    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description, epilog=examples.render(verb).replace("%", "%%"),
+                                   formatter_class=_HelpFormatter)
 
 
 def make_plan_parser(verb: str, description: str) -> argparse.ArgumentParser:

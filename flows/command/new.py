@@ -13,16 +13,10 @@ from flows.config.plan import plan
 from lowering.errors import ConfigError, LoadError, Problem
 from lowering.trust import TRUST
 
-EXAMPLES = """examples:
-  shapeline new model llama --from huggingface LlamaForCausalLM
-  shapeline new model tower --from mypackage.models:Tower
-  shapeline new model served --from served.pt2 --trust
-"""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; exit 1 if the file has values to fill in. Raises ConfigError if the file exists or the class cannot be loaded."""
-    parser = make_parser("new", "Write NAME.yaml, the file of a model, and validate it.", EXAMPLES)
+    parser = make_parser("new", "Write NAME.yaml, the file of a model, and validate it.")
     parser.add_argument("what", choices=("model",), help="what to write")
     parser.add_argument("name", metavar="NAME", help="name of the model, or path of its file")
     parser.add_argument("--from", dest="source", nargs="+", required=True, metavar="SOURCE",

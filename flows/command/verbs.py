@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 from collections.abc import Sequence
 
 VERBS = {  # command -> its line in the usage; its module is flows.command.VERB, with _ for -
@@ -32,8 +35,10 @@ VERBS = {  # command -> its line in the usage; its module is flows.command.VERB,
     "cache": "inspect the store of stage results: ls, why, gc",
     "nightly": "serve a schedule that runs a suite",
     "server": "start, stop, open Prefect's server of this machine",
+    "completion": "print a script that completes commands and options in bash or zsh",
 }
 
+COLUMNS = 100  # of help texts that are read
 _WIDTH = max(map(len, VERBS)) + 2
 USAGE = f"""usage: shapeline COMMAND [OPTION]... [KEY=VALUE]...
 
@@ -46,7 +51,8 @@ KEY=VALUE overrides the configuration, in Hydra's grammar:
   shapeline run model=llama until=torchscript
   shapeline run model=./mine.yaml stages.export.decompose=core
 
-`shapeline COMMAND --help` lists the options. Exit status: 0 all as expected, 1 something is not, 2 usage or configuration error.
+`shapeline COMMAND --help` lists the options, with examples. `shapeline completion bash` completes them.
+Exit status: 0 all as expected, 1 something is not, 2 usage or configuration error.
 """
 
 
@@ -54,3 +60,15 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     """Run `shapeline VERB ARGUMENTS` and return its exit status. ConfigError and InfraError pass through."""
     module = importlib.import_module(f"flows.command.{verb.replace('-', '_')}")
     return int(module.main(arguments))
+
+
+def read_help(verb: str) -> str:
+    """Return what `shapeline VERB --help` prints, in lines of at most COLUMNS characters."""
+    text = io.StringIO()
+    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), str(COLUMNS)
+    try:
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            run(verb, ["--help"])
+    finally:
+        os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+    return text.getvalue().rstrip()

@@ -153,7 +153,7 @@ def test_a_verb_loads_only_what_it_needs() -> None:
     code = ("import sys; from flows.__main__ import main; main(['list', 'model=mlp']); "
             "print(sorted({name for name in sys.modules if name.startswith('flows.command.')} | {'torch', 'prefect', 'rich'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    used = [f"flows.command.{name}" for name in ("arguments", "exits", "list", "printing", "verbs")]
+    used = [f"flows.command.{name}" for name in ("arguments", "examples", "exits", "list", "printing", "verbs")]
     assert done.stdout.splitlines()[-1] == str(used)
 
 
