@@ -1,4 +1,7 @@
-"""Execution of a run from its begin to its report. Prefect, which takes seconds to import, is imported only if its flow is needed."""
+"""Execution of a run from its begin to its report.
+
+Prefect takes seconds to import. It is imported only if its flow is needed: not for jobs that are in the store, nor for a single job.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.config import run as config
+from flows.config.document import Worker
 from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.engine import access, ahead, attempts, direct, managed, schedule, server, slots
@@ -18,14 +22,16 @@ from flows.engine.progress import Progress
 from flows.engine.schedule import Need
 from flows.engine.slots import Slots
 from flows.history import publish
-from flows.runs import begin, copies
+from flows.runs import begin, copies, environment
 from flows.runs.record import Record
 from lowering.errors import ConfigError, InfraError
 from lowering.record.folder import Limits
-from lowering.record.result import JobResult
+from lowering.record.result import UNJUDGED, JobResult
 from lowering.store import mirror
 from lowering.worker import client, watch
 
+KEPT_MINUTES = 10.0  # for which a warm process stays where the user does not say
+KEPT_BYTES = 6 << 30  # of free memory that one is worth, which holds 0.6 GB
 NO = ("", "0", "false", "no", "off")
 
 
@@ -52,24 +58,27 @@ def lower_run(run: Run) -> Path:
 
 def _lower_run(run: Run, stop: Stop) -> Path:
     began, local = time.monotonic(), run.plan.cluster.runner == "threads"
-    told = direct.find_server() if local and "prefect" not in sys.modules else None  # who is told without Prefect, if all is in the store
+    told = direct.find_server() if local and "prefect" not in sys.modules else None  # without Prefect, if its flow is not needed
     if told is None:
         server.check_home()
     begun = begin.begin(run)
     needed, here = schedule.estimate_needs(begun) if local else {}, slots.lay_out(run.plan.cluster)
     held = attempts.find_held(begun, begun.unfinished(), needed, here) if local else []  # jobs that the store seems to have
     all_held = len(held) == len(begun.unfinished())
-    client.keep(run.plan.worker.keep_minutes)
+    client.keep(_choose_minutes(run.plan.worker))
     if local and not all_held:
         client.get_server()  # load the compilers while Prefect is imported and its server starts
     progress, lost, ended, link = Progress(begun, sys.stdout), 0, False, None
     try:
         with progress:
-            if local and not all_held:
-                _start_only(begun, held, here)
-            taken = _take(begun, held, needed, here, stop) if told and held and all_held else []
-            if told and taken and not begun.unfinished():
-                lost, link = _tell(told, begun, taken)
+            only = _start_only(begun, held, here) if local and not all_held else None
+            taken, lowered = [], []
+            if told and (all_held or only):
+                with stop.listening():
+                    taken = _take(begun, held, needed, here)
+                    lowered = _join(begun, only) if only else []
+            if told and not begun.unfinished() and (taken or lowered):
+                lost, link = _tell(told, begun, taken, lowered)
             else:
                 managed.wait()
                 from flows import lower
@@ -92,29 +101,44 @@ def _lower_run(run: Run, stop: Stop) -> Path:
     return begun.folder
 
 
-def _start_only(begun: Record, held: Sequence[str], here: Slots) -> None:
-    """Start the job that the flow will lower, if it is only one, needs no GPU, which the flow assigns, and has no files at a URL."""
+def _choose_minutes(worker: Worker) -> float:
+    """Return for how long a warm process stays after this run."""
+    if worker.keep_minutes is not None:
+        return worker.keep_minutes
+    return KEPT_MINUTES if managed.get_used() is not None and environment.read_available_bytes() > KEPT_BYTES else 0.0
+
+
+def _start_only(begun: Record, held: Sequence[str], here: Slots) -> str | None:
+    """Start the job that is to be lowered and return it, if it is the only one, needs no GPU and has no files at a URL."""
     todo = [job for job in begun.unfinished() if job not in held]
     if len(todo) == 1 and not here.has_gpus and mirror.find_url(begun.folder) is None:
         limits = {**begun.data["limits"], "deadline": schedule.find_deadline(begun)}
         ahead.start(begun.job_folder(todo[0]), Limits(**limits))
+        return todo[0]
+    return None
 
 
-def _take(begun: Record, held: Sequence[str], needed: Mapping[str, Need], here: Slots, stop: Stop) -> list[JobResult]:
+def _join(begun: Record, only: str) -> list[JobResult]:
+    """Wait for the job that `_start_only` has started, and return its result. If it has no verdict on the model, the flow tries again."""
+    place = begun.job_folder(only)
+    result = ahead.join(place)
+    return [] if result is None or result.outcome in UNJUDGED else [attempts.conclude(place, None, result, None)]
+
+
+def _take(begun: Record, held: Sequence[str], needed: Mapping[str, Need], here: Slots) -> list[JobResult]:
     """Take the results of jobs from the store, in this process. What the store lacks after all is left to the flow."""
-    with stop.listening():
-        prepared = [attempts.prepare(begun, job, needed[job]) for job in held]
-        return list(attempts.take(prepared, here, schedule.find_deadline(begun)))
+    prepared = [attempts.prepare(begun, job, needed[job]) for job in held]
+    return list(attempts.take(prepared, here, schedule.find_deadline(begun)))
 
 
-def _tell(address: str, begun: Record, taken: Sequence[JobResult]) -> tuple[int, str | None]:
+def _tell(address: str, begun: Record, taken: Sequence[JobResult], lowered: Sequence[JobResult]) -> tuple[int, str | None]:
     """Tell Prefect's server about a run that has ended. Returns how many tasks it has not recorded, and the address of the run's page."""
     batches = [taken[first : first + BATCH] for first in range(0, len(taken), BATCH)]
     try:
         managed.wait()
-        return 0, direct.make_link(address, direct.record(address, begun, batches))
+        return 0, direct.make_link(address, direct.record(address, begun, batches, lowered))
     except (OSError, ValueError, KeyError, InfraError):
-        return len(batches), None
+        return len(batches) + len(lowered), None
 
 
 def choose_server(planned: Plan) -> None:

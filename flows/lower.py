@@ -64,8 +64,8 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
             result = ahead.join(place) or watch.lower(place, Limits(**limits), environment)
     result = attempts.conclude(place, before, result, job.url)
     prefect_artifacts.create_job_page(result)
-    said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
-    return Completed(message=said) if result.outcome == "ok" else Failed(message=f"{said}: {report.describe_cause(result)}")
+    said = pages.describe_end(result)
+    return Completed(message=said) if result.outcome == "ok" else Failed(message=said)
 
 
 @task(name="take", cache_policy=NO_CACHE)

@@ -76,9 +76,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Worker:
-    """The processes of jobs. keep_minutes: how long a warm process with the compilers stays for the next run (0: it ends with the run)."""
+    """The processes of jobs.
 
-    keep_minutes: float = at_least(0, 0.0, MONTH / 60)
+    keep_minutes: how long a warm process with the compilers stays for the next run (0: it ends with the run; None: 10 where the managed
+    server is used and the machine has memory to spare, else 0).
+    """
+
+    keep_minutes: float | None = at_least(0, None, MONTH / 60)
 
 
 @dataclass(frozen=True)

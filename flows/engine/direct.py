@@ -1,4 +1,4 @@
-"""The record of a run whose jobs all came from the store, in a Prefect server on this machine, by its REST API.
+"""The record of a run that needed no flow, in a Prefect server on this machine, by its REST API.
 
 The same flow run, tasks and pages as of any other run. Importing Prefect's client would take longer than everything else in such a run.
 """
@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from lowering.record.result import JobResult
 
 PATIENCE = 60.0  # seconds for an answer
 TOGETHER = 4  # concurrent requests
+COMPLETED, FAILED = {"type": "COMPLETED", "name": "Completed"}, {"type": "FAILED", "name": "Failed"}
 BUSY = (429, 502, 503)  # a server that has just started answers so while its database is locked
 
 
@@ -34,10 +35,11 @@ def find_server() -> str | None:
     return url.rstrip("/") if plain and not os.environ.get(access.KEY) else None
 
 
-def record(server: str, run: Record, batches: Sequence[Sequence[JobResult]]) -> str:
+def record(server: str, run: Record, batches: Sequence[Sequence[JobResult]], lowered: Sequence[JobResult] = ()) -> str:
     """Record a run that has ended, and return the id of its flow run. Raises OSError or ValueError if the server does not take it.
 
-    batches: the results, each batch as one task. The server gives the flow run the time at which it is told.
+    batches: the results from the store, each batch as one task. lowered: the others, each as one task. The server gives the flow run the
+    time at which it is told.
     """
     results, suite = run.results(), run.data["suite"]
     said = f"{run.data['run']}: {report.summarize(results)}"
@@ -50,17 +52,27 @@ def record(server: str, run: Record, batches: Sequence[Sequence[JobResult]]) -> 
         asked = {"type": kind, "key": key, "data": data, "description": description, "flow_run_id": made, "task_run_id": task}
         return str(_ask(server, "artifacts/", asked)["id"])
 
+    def make_task(key: str, name: str, state: Mapping[str, str]) -> str:
+        asked = {"flow_run_id": made, "task_key": key, "dynamic_key": str(uuid.uuid4()), "name": name, "task_inputs": {}, "state": state}
+        return str(_ask(server, "task_runs/", asked)["id"])
+
     def take(number: int) -> dict[str, str]:
         """Record a batch, and return the page of each of its jobs."""
         text, told = pages.render_taken(batches[number])
-        task = _ask(server, "task_runs/", {
-            "flow_run_id": made, "task_key": "take-direct", "dynamic_key": str(uuid.uuid4()), "name": f"from the store ({number + 1})",
-            "task_inputs": {}, "state": {"type": "COMPLETED", "name": "Completed", "message": told}})["id"]  # fmt: skip
+        task = make_task("take-direct", f"from the store ({number + 1})", {**COMPLETED, "message": told})
         page = make("markdown", pages.make_key("taken", suite, str(number + 1)), text, told, task)
         return {pages.make_key("job", result.id): page for result in batches[number]}
 
+    def lower(result: JobResult) -> dict[str, str]:
+        """Record a job that was lowered, and return its page."""
+        state = COMPLETED if result.outcome == "ok" else FAILED
+        task = make_task("lower-direct", result.id, {**state, "message": pages.describe_end(result)})
+        key = pages.make_key("job", result.id)
+        return {key: make("markdown", key, "\n".join(report.render_page(result)), result.outcome, task)}
+
     with ThreadPoolExecutor(TOGETHER) as pool:
         by_job = {key: page for found in pool.map(take, range(len(batches))) for key, page in found.items()}
+        by_job |= {key: page for found in pool.map(lower, lowered) for key, page in found.items()}
         matrix = picture.to_address(picture.draw_matrix(results, said))
         done = f"{run.data['run']}: {len(results)} of {len(results)} jobs ended"
         asked = [
@@ -71,8 +83,7 @@ def record(server: str, run: Record, batches: Sequence[Sequence[JobResult]]) -> 
         ]
         for one in asked:
             one.result()
-    failed = bool(report.find_unexpected(results))
-    ended = {"type": "FAILED", "name": "Failed"} if failed else {"type": "COMPLETED", "name": "Completed"}
+    ended = FAILED if report.find_unexpected(results) else COMPLETED
     _ask(server, f"flow_runs/{made}/set_state", {"state": {**ended, "message": report.summarize(results)}, "force": True})
     return str(made)
 

@@ -29,6 +29,12 @@ def list_makers(result: JobResult) -> str:
     return ", ".join(dict.fromkeys(stage.maker for stage in result.stages if stage.maker))
 
 
+def describe_end(result: JobResult) -> str:
+    """Return the message of the state of a job's task."""
+    said = f"{result.outcome} in {result.stage} after {result.seconds:.1f} s"
+    return said if result.outcome == "ok" else f"{said}: {report.describe_cause(result)}"
+
+
 def render_taken(results: Sequence[JobResult]) -> tuple[str, str]:
     """Return the page of a batch of jobs taken from the store, as Markdown, and its description."""
     rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": list_makers(result)}

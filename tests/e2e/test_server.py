@@ -21,15 +21,19 @@ from tests.prefect_server import shapeline
 SCRIPT = """
 import sys
 from flows import execution
+from flows.config.document import Limits, Worker
 from flows.config.plan import Plan
 from flows.config.run import Run
 from lowering.worker import client
 from tests import toys
 
 client.WARM = ("torch",)  # toys need no compilers
-plan = Plan("toys", overrides=("suite=toys",))
+way, cached, imported = sys.argv[1:]
+plan = Plan("toys", limits=Limits(retries=0), overrides=("suite=toys", way), config={"cache": cached == "cached"}, worker=Worker(keep_minutes=0))
 execution.choose_server(plan)
-execution.lower_run(Run(plan, (toys.job(),)))
+if imported == "imported":
+    import prefect
+execution.lower_run(Run(plan, (toys.job(way),)))
 print("imported:", "prefect" in sys.modules)
 """
 
@@ -48,8 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         managed.stop(force=True)
 
 
-def lower(home: Path) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=home, capture_output=True, text=True, timeout=300, check=False)
+def lower(home: Path, way: str, cached: str, imported: str = "") -> list[str]:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, way, cached, imported], cwd=home, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -62,9 +66,9 @@ def ask(path: str, data: Any) -> Any:
         return direct._ask(found.url, path, data)
 
 
-def test_an_unchanged_run_tells_the_server_of_the_first_one_the_same_without_prefect(home: Path) -> None:
-    lines = {"first": lower(home), "again": lower(home)}
-    assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False"]
+def test_a_run_without_prefect_tells_the_server_the_same_as_a_flow(home: Path) -> None:
+    lines = {"flow": lower(home, "ok", "cached", "imported"), "alone": lower(home, "ok", "not cached"), "again": lower(home, "ok", "cached")}
+    assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
     found = managed.read()
     assert found and managed.answers(found)
     told = {}
@@ -79,10 +83,17 @@ def test_an_unchanged_run_tells_the_server_of_the_first_one_the_same_without_pre
         assert sorted(task["name"] for task in tasks) == (["from the store (1)"] if name == "again" else ["toy--default"])
     keys = {f"shapeline-{name}-toys": kind for name, kind in
             {"run": "table", "failures": "markdown", "matrix": "image", "progress": "progress"}.items()}  # fmt: skip
-    for name, own in (("first", {"shapeline-job-toy-default": "markdown"}), ("again", {"shapeline-taken-toys-1": "markdown"})):
+    page = {"shapeline-job-toy-default": "markdown"}
+    for name, own in (("flow", page), ("alone", page), ("again", {"shapeline-taken-toys-1": "markdown"})):
         assert told[name] == ({**keys, **own}, "COMPLETED", "1 job: 1 ok")
     (table,) = ask("artifacts/filter", {"artifacts": {"key": {"any_": ["shapeline-run-toys"]}}, "sort": "CREATED_DESC", "limit": 1})
     assert [row["outcome"] for row in json.loads(table["data"])] == ["ok"]
+
+
+def test_a_single_job_without_a_verdict_is_tried_again_by_the_flow(home: Path) -> None:
+    said = lower(home, "disk full", "not cached")
+    assert said[-1] == "imported: True"
+    assert "1 job: 1 infra" in "\n".join(said)
 
 
 def test_it_asks_for_the_password_shows_its_pages_and_leaves_nothing(home: Path) -> None:
