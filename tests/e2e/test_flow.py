@@ -118,15 +118,15 @@ def test_the_server_has_every_task_and_the_artifacts(home: Path, first: subproce
 def test_jobs_from_the_store_share_a_task_and_a_page(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     import sqlite3
 
-    subprocess.run(command("ok", "unsupported"), cwd=home, env=prefect, check=False, capture_output=True, timeout=300)
+    subprocess.run(command("ok", "unsupported", "raise"), cwd=home, env=prefect, check=False, capture_output=True, timeout=300)
     ended = {job["model"]: [stage["cache"] for stage in job["stages"]] for job in report(home)["jobs"]}
-    assert ended == {"ok": ["hit"] * 3, "unsupported": ["hit", "miss"]}
+    assert ended == {"ok": ["hit"] * 3, "unsupported": ["hit", "miss"], "raise": ["hit", "miss"]}
     with sqlite3.connect(Path(prefect["PREFECT_HOME"]) / "prefect.db") as database:
         tasks = database.execute("select task_run.name, task_run.state_type from task_run join flow_run on flow_run.id = flow_run_id "
                                  "where flow_run.name = ?", (report(home)["run"],)).fetchall()
         (page,) = database.execute("select data from artifact where key = 'shapeline-taken-toys-1' order by created desc limit 1").fetchone()
         said = [line for line, in database.execute("select message from log where message like '%made by%'")]
-    assert sorted(tasks) == [("from the store (1)", "COMPLETED"), ("unsupported--default", "FAILED")]
+    assert sorted(tasks) == [("from the store (1)", "COMPLETED"), ("raise--default", "FAILED"), ("unsupported--default", "FAILED")]
     assert "| ok--default | ok |" in json.loads(page)
     assert any(line.startswith("ok--default: ok, made by ") for line in said)
 
