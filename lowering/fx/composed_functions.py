@@ -15,6 +15,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
+from lowering.fx import composed_pooling
 from lowering.ops import arithmetic
 
 
@@ -162,5 +163,5 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
-    torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
+    torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d, **composed_pooling.COMPOSED,
 }  # fmt: skip

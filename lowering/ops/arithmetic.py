@@ -142,6 +142,11 @@ def all_true(tensor: Tensor) -> Tensor:
     return torch.ones_like(tensor, dtype=torch.bool)
 
 
+def all_false(tensor: Tensor) -> Tensor:
+    """Return False for each element."""
+    return torch.zeros_like(tensor, dtype=torch.bool)
+
+
 def copy_tensor(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
     """Return a copy."""
     return tensor.clone()
@@ -193,3 +198,15 @@ def needs_care(node: Node) -> bool:
 def convert(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     """Convert to complex numbers or to a float8."""
     return to_complex(tensor, dtype=dtype) if dtype.is_complex else saturate(tensor, dtype)
+
+
+def is_mixed_batch_norm(node: Node) -> bool:
+    """Return whether a batch normalization by running statistics has weights or statistics of another dtype than its tensor."""
+    tensor, *others, training = node.args[:6]
+    dtypes = {other.meta["val"].dtype for other in others if isinstance(other, Node)}
+    return not training and bool(dtypes - {tensor.meta["val"].dtype})  # type: ignore[union-attr]
+
+
+def batch_norm_of_mixed_dtypes(tensor: Tensor, *args: Any) -> Tensor:
+    """Return a batch normalization computed in float32 and rounded once, as of a half with weights of float32."""
+    return torch.batch_norm(tensor.float(), *(arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args)).to(tensor.dtype)

@@ -59,6 +59,8 @@ def divide(left: Any, right: Any, *, rounding_mode: str | None = None) -> Tensor
     """Divide, and round down (`floor`), toward zero (`trunc`) or not at all."""
     dtype = torch.result_type(left, right)
     dividend, divisor = to_pair(left, right, compute_dtype(dtype))
+    if rounding_mode == "floor" and not dtype.is_floating_point:
+        return _floor_integers(dividend, divisor)
     if rounding_mode is None or not dtype.is_floating_point:
         return torch.div(dividend, divisor, rounding_mode=rounding_mode)
     if rounding_mode == "trunc":
@@ -78,15 +80,25 @@ def _floor(dividend: Tensor, divisor: Tensor) -> Tensor:
     return torch.where(divisor == 0, plain, floored)
 
 
-def rounds_floats(node: Node) -> bool:
+def _floor_integers(dividend: Tensor, divisor: Tensor) -> Tensor:
+    """Return the floor division of integers. A quotient of floats would not be exact beyond 2^53."""
+    quotient = torch.div(dividend, divisor, rounding_mode="trunc")
+    rest = dividend - quotient * divisor
+    return torch.where(_is_opposite(rest, divisor), quotient - 1, quotient)
+
+
+def is_inexact(node: Node) -> bool:
     """Return whether a node needs `divide`.
 
-    It does if it divides floats and rounds down, if its dividend is a number, or if it truncates a reduced float divided by a number.
+    It does if it divides floats or int64 and rounds down, if its dividend is a number, or if it truncates a reduced float divided by a
+    number.
     """
     if not isinstance(node.args[0], Node) or not isinstance(node.args[0].meta["val"], torch.Tensor):
         return True
     mode = node.kwargs.get("rounding_mode", "floor")
     dtype = node.meta["val"].dtype
+    if dtype is torch.int64:
+        return mode == "floor"
     return dtype.is_floating_point and (mode == "floor" or (mode == "trunc" and dtype in REDUCED and not _is_tensor(node.args[1])))
 
 
@@ -96,7 +108,9 @@ def _is_tensor(argument: Any) -> bool:
 
 def gcd(left: Tensor, right: Tensor) -> Tensor:
     """Compute the greatest common divisor by Euclid's algorithm, for all elements at once, until no rest is left."""
-    first, second = torch.broadcast_tensors(left.abs(), right.abs())
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    computed = torch.promote_types(dtype, torch.int32)  # the absolute value of the least int8 is no int8
+    first, second = torch.broadcast_tensors(left.to(computed).abs(), right.to(computed).abs())
 
     def goes_on(first: Tensor, second: Tensor) -> Tensor:
         return (second != 0).any()
@@ -107,7 +121,7 @@ def gcd(left: Tensor, right: Tensor) -> Tensor:
         return torch.where(is_done, first, second), torch.where(is_done, second, rest)
 
     with torch._C._AutoDispatchBelowAutograd():
-        return while_loop_op(goes_on, body, (first.clone(), second.clone()), ())[0]  # type: ignore[no-any-return]
+        return while_loop_op(goes_on, body, (first.clone(), second.clone()), ())[0].to(dtype)  # type: ignore[no-any-return]
 
 
 def lcm(left: Tensor, right: Tensor) -> Tensor:

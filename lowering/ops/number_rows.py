@@ -32,14 +32,14 @@ _NAN = "NaN is dropped"
 _ZERO = "a factor of 0 keeps NaN of the operand that eager drops"
 _FEW = "fewer elements than the correction give -0 or negative numbers"
 _REDUCED = "float16 overflows in the sum"
-_ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10"
+_ROUNDED = "floats are divided, then rounded: 1.0 // 0.1 gives 10, and int64 loses digits"
 _BYTES = "bytes and bools are reduced from a signed start: wrong numbers"
 
 _add_rows("remainder.Tensor remainder.Scalar", division.remainder, "has the dividend's sign: wrong for negative operands")
 _add_rows("remainder.Scalar_Tensor", division.remainder, _NUMBER)
 _add_rows("fmod.Tensor fmod.Scalar", division.fmod, "computed as a - trunc(a / b) * b, which is not exact; no lowering of integers")
-_add_rows("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.rounds_floats)
-_add_rows("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.rounds_floats)
+_add_rows("floor_divide floor_divide.Scalar", division.floor_divide, _ROUNDED, division.is_inexact)
+_add_rows("div.Tensor_mode div.Scalar_mode", division.divide, _ROUNDED, division.is_inexact)
 
 _add_rows("frobenius_norm.dim", reductions.frobenius_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
 _add_rows("linalg_vector_norm", reductions.vector_norm, f"imaginary parts are dropped; {_REDUCED}", reductions.is_complex_or_reduced)
@@ -48,7 +48,8 @@ for _name, (_unbiased, _corrected) in reductions.MOMENTS.items():
     _add_rows(f"{_name}.correction", _corrected, _FEW)
 for _op in ("sum", "sum.dim_IntList", "mean", "mean.dim"):
     _target = getattr(getattr(aten, _op.partition(".")[0]), _op.partition(".")[2] or "default")
-    _add_rows(_op, reductions.compute_in_float32(_target), _REDUCED, reductions.is_reduced)
+    _add_rows(_op, reductions.compute_in_float32(_target), f"{_REDUCED}; no mean of bytes",
+              reductions.is_mean_of_integers_or_reduced if "mean" in _op else reductions.is_reduced)
 for _op, _reduce in (("max", torch.amax), ("min", torch.amin)):
     _add_rows(f"{_op}.dim", reductions.make_extreme(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
     _add_rows(f"arg{_op}", reductions.make_index_reduction(_reduce), f"{_NAN}; {_BYTES}", reductions.is_unordered_or_narrow)
@@ -77,6 +78,10 @@ for _op in ("mse_loss", "smooth_l1_loss", "huber_loss"):
 _add_rows("embedding_dense_backward", reductions.compute_in_float32(decomposition_table[aten.embedding_dense_backward.default]),
           "float16 is rounded after every row", reductions.is_reduced)
 _add_rows("gelu", reductions.compute_in_float32(aten.gelu.default), "1 + erf(x) in halves loses the tail", reductions.is_reduced)
+_add_rows("round.decimals", reductions.compute_in_float32(aten.round.decimals), "the scaled number is rounded to float16 first",
+          reductions.is_reduced)
+_add_rows("batch_norm", arithmetic.batch_norm_of_mixed_dtypes, "statistics and weights must have the dtype of the tensor",
+          arithmetic.is_mixed_batch_norm)
 _add_rows("softshrink", None, "wrong for negative numbers")
 _add_rows("hardshrink threshold", None, _NAN)
 
@@ -101,6 +106,8 @@ _add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", arit
 _add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
+_add_rows("copysign.Tensor", scalars.copysign, "the absolute value of the least integer overflows", arithmetic.takes_integers)
+_add_rows("isinf", arithmetic.all_false, "no lowering of bytes", arithmetic.takes_integers)
 _add_rows("abs", arithmetic.copy_tensor, "no lowering of bytes", reductions.takes_bytes)
 ROWS[prims.amax.default] = Row(torch.amax, NONE)
 ROWS[prims.amin.default] = Row(torch.amin, NONE)

@@ -35,6 +35,11 @@ def is_reduced(node: Node) -> bool:
     return _dtype(node) in REDUCED and node.meta["val"].dtype in REDUCED
 
 
+def is_mean_of_integers_or_reduced(node: Node) -> bool:
+    """Return whether a mean is of integers or bools, converted by its dtype, or is reduced (see `is_reduced`)."""
+    return not (_dtype(node).is_floating_point or _dtype(node).is_complex) or is_reduced(node)
+
+
 def takes_bytes(node: Node) -> bool:
     """Return whether a node's first argument is a tensor of uint8."""
     return _dtype(node) is torch.uint8
@@ -66,10 +71,11 @@ def frobenius_norm(tensor: Tensor, dim: Sequence[int], keepdim: bool = False) ->
 
 
 def compute_in_float32(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `op` computed in float32 and rounded once. A step in float16 may overflow although the result does not."""
+    """Return `op` of reduced floats computed in float32 and rounded once. A step in float16 may overflow although the result does not."""
 
     def apply(tensor: Tensor, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
-        return op(tensor.float(), *args, **kwargs).to(dtype or tensor.dtype)  # type: ignore[no-any-return]
+        result = dtype or tensor.dtype
+        return op(tensor.to(compute_dtype(result)), *args, **kwargs).to(result)  # type: ignore[no-any-return]
 
     return apply
 

@@ -111,9 +111,10 @@ def square_root(tensor: Tensor, exponent: float) -> Tensor:
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
 
 
-def copysign(tensor: Tensor, number: float) -> Tensor:
-    """Return a tensor with the sign of a number. Integers are converted to floats."""
-    return torch.copysign(*to_pair(tensor, number, torch.result_type(tensor, float(number))))
+def copysign(tensor: Tensor, other: Any) -> Tensor:
+    """Return a tensor with the signs of `other`, a tensor or a number. Integers are converted to floats."""
+    dtype = torch.result_type(tensor, other)
+    return torch.copysign(*to_pair(tensor, other, dtype if dtype.is_floating_point else torch.get_default_dtype()))
 
 
 def make_comparison(compare: Callable[..., Tensor], compare_tensors: Callable[..., Tensor]) -> Callable[..., Tensor]:

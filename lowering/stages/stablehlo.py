@@ -28,12 +28,12 @@ CONVERT = "builtin.module(func.func(convert-torch-to-stablehlo{{allow-non-finite
 UNGUARD = "builtin.module(func.func(chlo-legalize-to-stablehlo,remove-shape-constraints))"
 SIMPLIFY = "builtin.module(func.func(convert-torch-to-arith,cse,canonicalize,cse))"
 VERIFY = "torch-verify-stablehlo-backend-contract,"
+INTERFACE = "builtin.module(torch-func-backend-type-conversion-for-stablehlo,func.func(canonicalize))"
 TYPES = (
-    "builtin.module(torch-func-backend-type-conversion-for-stablehlo,"
-    "func.func(canonicalize,torch-finalizing-backend-type-conversion-for-stablehlo),"
+    "builtin.module(func.func(torch-finalizing-backend-type-conversion-for-stablehlo),"
     f"{VERIFY}func.func(stablehlo-legalize-deprecated-ops{{fail-on-unused=false}},canonicalize,cse))"
 )
-FINISH = mlir.join_pipelines(UNGUARD, SIMPLIFY, TYPES)
+FINISH = mlir.join_pipelines(UNGUARD, SIMPLIFY, INTERFACE, TYPES)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class ToStableHLO(Stage):
         if branches:
             control.keep_conditions(module)
             mlir.run(module, control.PASS, "stablehlo")
+            preparation.keep_unsigned(module)
         convert = CONVERT.format(allow=str(self.allow_non_finites).lower())
         if inventory.has_mask_index(module):
             raise Unsupported(inventory.find_rejected(module, mlir.join_pipelines(convert, FINISH)), mlir.text(module))
@@ -82,8 +83,11 @@ class ToStableHLO(Stage):
             mlir.run(module, UNGUARD, "stablehlo")
             chlo.from_calls(module)
             preparation.open_assumptions(module)
+            preparation.convert_literals(module)
             mlir.run(module, SIMPLIFY, "stablehlo")
             preparation.convert_arguments(module)
+            mlir.run(module, INTERFACE, "stablehlo")
+            preparation.convert_literals(module)
             # torch-mlir's verifier rejects calls and regions; all else that it rejects, the legalization rejects too
             mlir.run(module, TYPES.replace(VERIFY, "") if branches or operators.is_outlined(module) else TYPES, "stablehlo")
         assert program.signature is not None

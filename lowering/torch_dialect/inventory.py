@@ -47,7 +47,7 @@ def find_rejected(module: Any, pipeline: str, dialect: str = "torch.") -> list[P
     found: dict[str, tuple[str, list[str], str]] = {}
     tried: dict[str, str | None] = {}
     for operation in mlir.walk_operations(module):
-        if not operation.name.startswith(dialect) or not _produces_tensor(operation):
+        if not operation.name.startswith(dialect) or not _produces_tensor(operation) or operation.name == "torch.vtensor.literal":
             continue
         alone = _isolate(operation)
         if alone not in tried:

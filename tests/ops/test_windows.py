@@ -1,0 +1,38 @@
+"""Pooling and normalization: every setting, at sizes that leave rests, and in mixed dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from tests.ops.forms import differences
+
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=RANDOM)
+
+
+def test_max_pooling_of_a_dynamic_length() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "padded": lambda x: functional.max_pool1d(x, 3, 2, 1), "ceil_mode": lambda x: functional.max_pool1d(x, 3, 2, 1, ceil_mode=True),
+        "dilated": lambda x: functional.max_pool1d(x, 2, 1, 0, 2), "unbatched": lambda x: functional.max_pool1d(x[0], 2),
+        "module": torch.nn.MaxPool1d(4), "torch's": lambda x: torch.max_pool1d(x, (2,), (3,)),
+        "with indices": lambda x: functional.max_pool1d(x, 2, return_indices=True),
+    }  # fmt: skip
+    assert differences(forms, ((2, 6, "length"),), [(normal(2, 6, 40),), (normal(2, 6, 7),), (normal(2, 6, 4),)], least=4) == []
+
+
+def test_halves_are_rounded_once() -> None:
+    mean, variance, weight, bias = (normal(6).abs() for _ in range(4))
+    forms: dict[str, Callable[..., Any]] = {
+        "batch_norm of float32": lambda x: functional.batch_norm(x, mean, variance, weight, bias),
+        "batch_norm without weights": lambda x: functional.batch_norm(x, mean, variance),
+        "round to digits": lambda x: x.round(decimals=2), "round to tens": lambda x: (30 * x).round(decimals=-1),
+    }  # fmt: skip
+    x = normal(3, 6, 40).half()
+    assert differences(forms, (("b", 6, "length"),), [(x,), (x[:1, :, :1],)], least=1) == []
