@@ -160,7 +160,7 @@ def _refined(bytecode: bytes, whole: bool) -> bytes:
             raise Refused([Problem("@main", message) for message in messages]) from None
         cause = _cause(error)
         if "has dynamic shapes" in cause:
-            why = "XLA computes sizes from the sizes of arguments, none from data"
+            why = "XLA computes sizes from the sizes of arguments, none from data; stages.export.data_sizes=capacity pads to a bound"
             raise Unsupported(Problem("shape refinement", cause, why), str(error)) from None
         raise StageFailed(Problem("shape refinement", cause), str(error)) from None
 
