@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,14 +91,27 @@ class Lowered:
         """Parameters, buffers and tensor constants by name: arguments of the program, never part of an IR."""
         return self.program.weights
 
+    @cached_property
+    def buffers(self) -> Mapping[str, torch.Tensor]:
+        """The buffers that forward writes to, as the calls so far left them. Those of the module itself stay as they are."""
+        written = {result.state for result in self.signature.results if result.kind == "buffer_mutation"}
+        return {name: value.clone() for name, value in self.weights.items() if name in written}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program at its last level (the MLIR levels by XLA on the CPU) on arguments of the module, and return what it returns.
 
-        XLA compiles once for each set of sizes. Raises Refused for arguments that do not fit, or sizes outside the ranges.
+        Arguments that forward writes to are written, and its buffers are carried from call to call (see `buffers`). XLA compiles once for
+        each set of sizes. Raises Refused for arguments that do not fit, or sizes outside the ranges.
         """
         given = dict(declaration.list_tensors(declaration.bind(self._built.module, args, kwargs)))
         computed = dict(zip(results_of(self.signature), self._run(given), strict=True))
-        values = [computed.get(result, result.value) for result in self.signature.results if result.kind in ("output", "constant")]
+        states = {**self.buffers, **given}
+        with torch.no_grad():
+            for result, value in computed.items():
+                if result.kind in ("buffer_mutation", "input_mutation"):
+                    states[result.name].copy_(value)
+        values = [states[result.state] if result.kind == "state" else computed.get(result, result.value)
+                  for result in self.signature.results if result.kind in ("output", "constant", "state")]
         return torch.utils._pytree.tree_unflatten(values, self._at(Level.EXPORTED).ir.call_spec.out_spec)
 
     def verify(self, points: int = 4) -> Verification:
@@ -137,8 +150,8 @@ class Lowered:
 
     @cached_property
     def _run(self) -> Any:
-        self._device.hold(self.weights)
-        return runner(self.program, self._device)
+        self._device.hold({name: value for name, value in self.weights.items() if name not in self.buffers})
+        return runner(replace(self.program, weights={**self.weights, **self.buffers}), self._device)
 
     @property
     def _built(self) -> Any:

@@ -210,6 +210,37 @@ def test_a_language_model_takes_and_returns_its_cache() -> None:
     torch.testing.assert_close(got.past_key_values.layers[0].values, want.past_key_values.layers[0].values)
 
 
+class Counter(torch.nn.Module):
+    """Writes to a buffer and to an argument, and returns the argument."""
+
+    total: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor, cache: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        self.total.add_(x.sum(0))
+        cache[0].copy_(cache[0] + x)
+        return x + self.total, cache
+
+
+@pytest.mark.parametrize("until", ["exported", "mhlo"])
+def test_states_are_carried_from_call_to_call(until: str) -> None:
+    shapes = {"x": {0: "batch"}, "cache": [{0: "batch"}]}
+    module, example = Counter(), (torch.ones(3, 4), [torch.zeros(3, 4)])
+    lowered = shapeline.lower(module, example, dynamic_shapes=shapes, symbols={"batch": (1, 8)}, until=until)
+    assert not module.total.any()
+    ours, theirs = [torch.zeros(2, 4)], [torch.zeros(2, 4)]
+    for _ in range(3):
+        x = torch.randn(2, 4)
+        got, wanted = lowered(x, ours), module(x, theirs)
+        torch.testing.assert_close(got, wanted)
+        assert got[1][0] is ours[0]
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(lowered.buffers["total"], module.total)
+
+
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
