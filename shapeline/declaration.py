@@ -165,7 +165,7 @@ class _Reading:
         layers = [{key: self.read(tensor, dims[id(tensor)], f"{name}.{caches.LAYERS}.{index}.{key}", place)
                    for key, tensor in vars(layer).items() if isinstance(tensor, torch.Tensor) and id(tensor) in dims}
                   for index, layer in enumerate(value.layers)]
-        return {**target, caches.LAYERS: layers}
+        return {**target, **caches.read_length(value), caches.LAYERS: layers}
 
     def _read_leaf(self, value: torch.Tensor, spec: Spec, name: str) -> Input:
         self.leaves.append(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,22 @@ class Symbols:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
+def clone_buffers(signature: Signature, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a copy of each buffer that the program has a new value of."""
+    return {result.name: weights[result.name].clone() for result in signature.results if result.kind == "buffer_mutation"}
+
+
+def complete(signature: Signature, computed: Sequence[torch.Tensor], states: Mapping[str, torch.Tensor]) -> list[Any]:
+    """Write the new values of states among the computed results, and return the leaves of what the module returns."""
+    found = dict(zip(results_of(signature), computed, strict=True))
+    with torch.no_grad():
+        for result, value in found.items():
+            if result.kind in ("buffer_mutation", "input_mutation"):
+                states[result.name].copy_(value)
+    return [states[result.state] if result.state is not None and result.kind == "state" else found.get(result, result.value)
+            for result in signature.results if result.kind in ("output", "constant", "state")]
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A lowered module. program: at the last level; symbols: the fate of its dims; warnings: what the stages recorded."""
@@ -94,8 +110,7 @@ class Lowered:
     @cached_property
     def buffers(self) -> Mapping[str, torch.Tensor]:
         """The buffers that forward writes to, as the calls so far left them. Those of the module itself stay as they are."""
-        written = {result.state for result in self.signature.results if result.kind == "buffer_mutation"}
-        return {name: value.clone() for name, value in self.weights.items() if name in written}
+        return clone_buffers(self.signature, self.weights)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program at its last level (the MLIR levels by XLA on the CPU) on arguments of the module, and return what it returns.
@@ -104,14 +119,7 @@ class Lowered:
         each set of sizes. Raises Refused for arguments that do not fit, or sizes outside the ranges.
         """
         given = dict(declaration.list_tensors(declaration.bind(self._built.module, args, kwargs)))
-        computed = dict(zip(results_of(self.signature), self._run(given), strict=True))
-        states = {**self.buffers, **given}
-        with torch.no_grad():
-            for result, value in computed.items():
-                if result.kind in ("buffer_mutation", "input_mutation"):
-                    states[result.name].copy_(value)
-        values = [states[result.state] if result.kind == "state" else computed.get(result, result.value)
-                  for result in self.signature.results if result.kind in ("output", "constant", "state")]
+        values = complete(self.signature, self._run(given), {**self.buffers, **given})
         return torch.utils._pytree.tree_unflatten(values, self._at(Level.EXPORTED).ir.call_spec.out_spec)
 
     def verify(self, points: int = 4) -> Verification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +26,7 @@ def assemble(model: Model, module: torch.nn.Module, leaves: Mapping[str, Any]) -
     for name, tree in model.trees.items():
         if not isinstance(tree, Leaf):
             _check_flattened(inputs[name], name, leaves, model)
-    return {**inputs, **model.constants}
+    return {**inputs, **copy.deepcopy(dict(model.constants))}  # forward may write to one, such as an empty cache
 
 
 def check_fit(model: Model, module: torch.nn.Module) -> None:

@@ -30,6 +30,13 @@ def is_cache(kind: Any) -> bool:
     return bool(is_cache_class(kind))
 
 
+def read_length(cache: Any) -> dict[str, int]:
+    """Return the number of tokens that a cache was made for, as the argument of its constructor. An unused cache has no tensors to tell."""
+    if "max_cache_len" not in inspect.signature(type(cache)).parameters:
+        return {}
+    return {"max_cache_len": max(layer.max_cache_len for layer in cache.layers)}
+
+
 def register(kind: type) -> None:
     """Register a cache class with torch's pytree, as transformers does before an export."""
     from transformers.exporters.exporter_dynamo import register_pytree_node
@@ -82,8 +89,8 @@ def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: tor
     if "config" in formals and config is not None:
         config = config.get_text_config(decoder=True)
         arguments.setdefault("config", config if given.get(WINDOWS, True) else widen(config))
-    if "max_cache_len" in formals:
-        arguments.setdefault("max_cache_len", next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer))
+    if "max_cache_len" in formals and "max_cache_len" not in arguments:
+        arguments["max_cache_len"] = next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer)
     if "max_batch_size" in formals:
         largest = max((value for value in pytree.tree_leaves(states) if isinstance(value, torch.Tensor)), key=lambda value: value.dim())
         arguments |= {"max_batch_size": largest.shape[0], "dtype": largest.dtype}

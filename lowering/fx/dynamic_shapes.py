@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 from torch.export import Dim
@@ -41,7 +42,8 @@ def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = Non
     shapes |= {name: Dim.DYNAMIC(min=model.symbols[name].min, max=model.symbols[name].max) for name in model.ints}
     structured = {name: _restructure((arguments or {})[name], _order(name, (arguments or {})[name], shapes))
                   for name, tree in model.trees.items() if not isinstance(tree, Leaf)}
-    return {name: structured[name] if name in structured else shapes[name] for name in model.inputs} | dict.fromkeys(model.constants)
+    return {name: structured[name] if name in structured else shapes[name] for name in model.inputs} | {
+        name: _restructure(value, repeat(None)) for name, value in model.constants.items()}
 
 
 def _order(name: str, argument: Any, shapes: Mapping[str, Any]) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,33 +54,57 @@ def take_apart(program: torch.export.ExportedProgram) -> tuple[torch.nn.Module, 
             if isinstance(size, torch.SymInt):
                 for symbol in sorted(size.node.expr.free_symbols, key=str):
                     names.setdefault(symbol, f"{argument}_d{position}")
-        specs.append({position: str(size.node.expr.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))
-                      for position, size in enumerate(shape) if isinstance(size, torch.SymInt)})
+        dims = {position: str(size.node.expr.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))
+                for position, size in enumerate(shape) if isinstance(size, torch.SymInt)}
+        specs.append(dims or None)  # of a static tensor, and of what is no tensor
     ranges = {str(symbol): span for symbol, span in program.range_constraints.items()}
     symbols = {name: Symbol(min=max(1, int(span.lower)), max=int(span.upper) if span.upper.is_Integer else None)
                for symbol, name in names.items() if (span := ranges.get(str(symbol)))}
     args, kwargs = program.example_inputs
-    args_spec, kwargs_spec = pytree.tree_unflatten(specs, program.call_spec.in_spec)
-    module = _ByName(program.module(check_guards=False), len(args))
+    args_spec, kwargs_spec = _arrange(program.call_spec.in_spec, iter(specs))
+    module = _ByName(program.module(check_guards=False), program.call_spec.in_spec)
     return module, args, kwargs, {**dict(zip(module.positional, args_spec, strict=True)), **kwargs_spec}, symbols
 
 
-class _ByName(torch.nn.Module):
-    """The module of an exported program, with all arguments by name: torch's takes none by name that was exported by position."""
+def _arrange(structure: pytree.TreeSpec, leaves: Iterator[Any]) -> Any:
+    """Return the dims of leaves in the form in which torch.export takes those of a tree: an object, such as a cache, is a list."""
+    if structure.is_leaf():
+        return next(leaves)
+    items = [_arrange(child, leaves) for child in structure.children()]
+    keys = structure.context
+    is_mapping = isinstance(keys, list) and len(keys) == len(items) and all(isinstance(key, str) for key in keys)
+    return dict(zip(keys, items, strict=True)) if is_mapping else items
 
-    def __init__(self, inner: torch.nn.Module, count: int):
+
+class _ByName(torch.nn.Module):
+    """The module of an exported program, with all arguments by name: torch's takes none by name that was exported by position.
+
+    Objects among the arguments may differ from the exported ones in what is no tensor, as caches do that were built otherwise.
+    """
+
+    def __init__(self, inner: torch.nn.Module, structure: pytree.TreeSpec):
         super().__init__()
         self._parameters, self._buffers, self._modules = inner._parameters, inner._buffers, inner._modules  # so weights keep their names
         for part in inner.modules():
             part.training = False  # its graph is what it is, and it has no eval()
         self.training = False
         signature = inspect.signature(inner.forward)
-        self.positional = tuple(signature.parameters)[:count]
+        by_position, by_name = structure.children()
+        self.positional = tuple(signature.parameters)[: by_position.num_children]
+        structures = {**dict(zip(self.positional, by_position.children(), strict=True)),
+                      **dict(zip(by_name.context, by_name.children(), strict=True))}
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs).arguments
+            given = {name: _restore(value, structures[name]) for name, value in bound.items()}
             positional = [given.pop(name) for name in self.positional if name in given]
             return inner(*positional, **given)
 
         forward.__signature__ = signature  # type: ignore[attr-defined]
         self.forward = forward
+
+
+def _restore(value: Any, structure: pytree.TreeSpec) -> Any:
+    """Return a value with the structure of the exported one, if it has as many leaves."""
+    leaves = pytree.tree_leaves(value)
+    return pytree.tree_unflatten(leaves, structure) if len(leaves) == structure.num_leaves else value

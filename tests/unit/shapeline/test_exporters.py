@@ -1,0 +1,66 @@
+"""Shapeline behind the exporters of transformers: a small Llama and its entries, exported, run and read back."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lowering.sources import huggingface
+
+KWARGS = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+          "intermediate_size": 16}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    torch.manual_seed(0)
+    return huggingface.generation("LlamaConfig", "LlamaForCausalLM", KWARGS)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_entries_of_generation(llama: Any, cache: str, tmp_path: Path) -> None:
+    from transformers import DynamicCache, GenerationConfig, StaticCache
+    from transformers.exporters import ExportedModel
+
+    from shapeline.exporters import MhloConfig, MhloExporter
+
+    static = {"cache_implementation": "static", "max_cache_len": 16} if cache == "static" else {}
+    config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None, **static)
+    tokens = torch.randint(0, 64, (2, 5))
+    exported = MhloExporter().export_for_generation(llama, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)},
+                                                    MhloConfig(dynamic=True), generation_config=config)  # fmt: skip
+    assert exported.export_format == "mhlo" and list(exported.components) == ["prefill", "decode"]
+    decode = exported.components["decode"].program
+    assert all("?x" in line for line in str(decode.mlir["mhlo"]).splitlines() if "func.func" in line)
+
+    exported.save_pretrained(tmp_path)
+    loaded = ExportedModel.from_pretrained(tmp_path)
+    prompt = torch.randint(0, 64, (3, 4))
+
+    def make() -> Any:
+        return StaticCache(config=llama.config, max_cache_len=16) if cache == "static" else DynamicCache(config=llama.config)
+
+    with torch.no_grad():
+        cached = llama(input_ids=prompt, past_key_values=make(), use_cache=True).past_key_values
+        step = {"input_ids": torch.randint(0, 64, (3, 1)), "position_ids": torch.full((3, 1), 4)}
+        caches = [copy.deepcopy(cached) for _ in range(3)]
+        wanted = llama(**step, past_key_values=caches[0])
+    for model, given in ((exported, caches[1]), (loaded, caches[2])):
+        inputs = {key: value for key, value in {**step, "past_key_values": given, **masks(decode)}.items()
+                  if key in model.components["decode"].metadata.kwargs}
+        got = model.runners["decode"](**inputs)
+        assert type(got) is type(wanted)
+        torch.testing.assert_close(got.logits, wanted.logits)
+        torch.testing.assert_close(got.past_key_values.layers[0].keys, wanted.past_key_values.layers[0].keys)
+
+
+def masks(decode: Any) -> dict[str, torch.Tensor]:
+    found = {argument.name: argument for argument in decode.signature.inputs}
+    if "attention_mask" not in found:
+        return {}
+    rows = torch.arange(16) <= 4
+    return {"attention_mask": rows.expand(3, 1, 1, 16).to(getattr(torch, found["attention_mask"].dtype))}
