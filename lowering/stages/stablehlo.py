@@ -5,18 +5,19 @@ The result has only func and stablehlo ops, and computes each size once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lowering import torch_to_stablehlo
+from lowering import meshes, torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import chlo, mlir
-from lowering.legalize import aliases, composites, driver, preparation, scaling
-from lowering.legalize.patterns import control, custom_calls
+from lowering.legalize import aliases, composites, driver, preparation, scaling, shardings
+from lowering.legalize.patterns import collectives, control, custom_calls
 from lowering.level import Level, Program
+from lowering.signature import Signature
 from lowering.stage import Note, Read, Stage
 from lowering.torch_dialect import inventory
 
@@ -47,6 +48,9 @@ class ToStableHLO(Stage):
         arithmetic, at this level and in MHLO. Other CHLO ops are always expanded, and the packaged program has none.
     aliases: the attribute of arguments that are states (buffers that forward writes to, inputs with `state`), here and in MHLO:
         `tf.aliasing_output` with the result that is the new value, or `jax.buffer_donor`; `none` leaves it out.
+    mesh: the devices that run the program, as axes with their sizes; ids are row-major. groups: of collectives, the axes of a process group
+        by its name. shardings, result_shardings: by the name of an argument or result, which may have `*`, the axis that splits each dim
+        (null: none); written as `mhlo.sharding` (docs/consumers.md).
     """
 
     source: ClassVar[Level] = Level.TORCH
@@ -56,6 +60,25 @@ class ToStableHLO(Stage):
     assertions: bool = True
     chlo: Literal["keep", "expand"] = "keep"
     aliases: aliases.Aliases = "tf.aliasing_output"
+    mesh: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    result_shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        found = meshes.find_problems(self.mesh, "stages.stablehlo.mesh")
+        for name, axes in self.groups.items():
+            found += meshes.find_unknown_axes(self.mesh, axes, f"stages.stablehlo.groups.{name}")
+        if program.signature is not None:
+            for key, patterns, (names, ranks) in self._sharded(program.signature):
+                found += shardings.find_problems(patterns, names, ranks, self.mesh, f"stages.stablehlo.{key}")
+        return found
+
+    def _sharded(self, signature: Signature) -> list[tuple[str, Mapping[str, Sequence[str | None]], tuple[list[str], list[int]]]]:
+        """Return the options of shardings, each with the names and ranks of what it shards."""
+        arguments, results = signature.arguments, signature.computed
+        return [("shardings", self.shardings, ([each.name for each in arguments], [len(each.dims) for each in arguments])),
+                ("result_shardings", self.result_shardings, ([each.name for each in results], [len(each.dims) for each in results]))]
 
     def apply(self, program: Program, note: Note) -> Program:
         with mlir.collect_diagnostics(program.ir.context, "stablehlo"):
@@ -65,6 +88,8 @@ class ToStableHLO(Stage):
         module = mlir.copy(program.ir)
         torch_to_stablehlo.lower(module)
         if problems := operators.outline(module, program.model):
+            raise Unsupported(problems, mlir.text(module))
+        if problems := collectives.assign(module, self.mesh, self.groups):
             raise Unsupported(problems, mlir.text(module))
         for row in operators.list_unused(module, program.model):
             note("custom_call_unused", "the program has no such op when it is lowered to StableHLO", f"custom_calls.{row}")
@@ -99,6 +124,9 @@ class ToStableHLO(Stage):
             note("composite_not_formed", f"{unformed.name} stays plain ops: {unformed.cause}", unformed.line)
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
         aliases.write(module, program.signature, self.aliases)
+        if self.shardings or self.result_shardings:
+            for (_, patterns, (names, ranks)), key in zip(self._sharded(program.signature), ("arg_attrs", "res_attrs"), strict=True):
+                shardings.write(module, key, names, ranks, patterns, self.mesh)
         for op, line in custom_calls.sized_by_data(module):
             message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"
             note("size_from_data", message, line)

@@ -15,6 +15,7 @@ from lowering.custom import bridge
 from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
 from lowering.fx import cleanup
 from lowering.ir import mlir
+from lowering.legalize.patterns import collectives
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import consumers, float_distance, generation, special_values, tensor_files, verifier, xla
@@ -94,6 +95,10 @@ class Verify(Stage):
         (XLA cannot run such a program)."""
         if weights.list_fakes(program.weights):
             note("weights_faked", "the weights are fake, so no level was run and no number compared")
+            return program
+        if found_collectives := sorted({name for name in mlir.count_ops(program.ir) if name.partition(".")[2] in collectives.KINDS}):
+            cause = f"the program runs on several devices ({', '.join(found_collectives)}), so no level was run and no number compared"
+            note("collectives_not_run", cause, program.model.name if program.model else "")
             return program
         here = [platform for platform in self.platforms if platform in xla.platforms()]
         if (unreached := set(here) - set(bridge.PLATFORMS)) and bridge.list_calls(program.ir):

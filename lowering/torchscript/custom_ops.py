@@ -47,6 +47,8 @@ def _has_form(type_: Any, given: Any) -> bool:
     if type_.kind() == "ListType":
         element = type_.getElementType()
         return (element.getElementType() if element.kind() == "OptionalType" else element).kind() in _FORMS
+    if type_.kind() == "AnyType":  # the name of a process group
+        return isinstance(given, str)
     return type_.kind() in _SCALAR_FORMS and not isinstance(given, complex)
 
 

@@ -11,6 +11,7 @@ from lowering.custom import bridge, marks
 from lowering.custom.naming import DIMS, parse_dims
 from lowering.custom.operators import HELD
 from lowering.legalize.emitter import Origin
+from lowering.legalize.patterns import collectives
 from lowering.legalize.rewriter import Pattern, Rewrite
 from lowering.sizes import normal
 from lowering.sizes.expression import Expression, Shape
@@ -31,6 +32,9 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         return
     types = [_tensor_type(result.type) for result in call.results]
     shapes = _shapes(held, types, rewrite.symbols)
+    if held["config"]["op"].value in collectives.OPS:
+        _replace_collective(call, held, shapes[0], rewrite)
+        return
     operands = list(call.operands)
     attributes: dict[str, ir.Attribute] = {
         "call_target_name": held["target"],
@@ -55,6 +59,14 @@ def replace(call: Any, rewrite: Rewrite) -> None:
         if shape is not None:
             rewrite.known.learn_dims(new, _read(new, shape, rewrite))
         rewrite.replace(old, new)
+
+
+def _replace_collective(call: Any, held: Any, shape: tuple[Expression | str, ...] | None, rewrite: Rewrite) -> None:
+    def learn(value: Any) -> None:
+        if shape is not None:
+            rewrite.known.learn_dims(value, _read(value, shape, rewrite))
+
+    collectives.replace(call, held, rewrite, learn)
 
 
 def _mark(call: Any, held: Any, rewrite: Rewrite) -> None:
