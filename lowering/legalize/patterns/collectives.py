@@ -144,12 +144,12 @@ def _reduce(name: str, call: Any, operand: Any, attributes: Mapping[str, Any], r
 def _mean(total: Any, count: int, rewrite: Rewrite) -> Any:
     """Divide a sum by the number of devices."""
     type_ = ir.RankedTensorType(total.type)
-    number = rewrite.emitter.op("stablehlo.constant", [], f"tensor<{type_.element_type}>",
-                                value=f"dense<{count}.0> : tensor<{type_.element_type}>")
-    shape: Sequence[Any] = rewrite.known.dims(total)
-    spread = rewrite.emitter.op("stablehlo.dynamic_broadcast_in_dim", [number, rewrite.emitter.vector(shape)], str(type_),
-                                broadcast_dimensions="array<i64>")
-    return rewrite.emitter.op("stablehlo.divide", [total, spread], str(type_))
+    scalar = f"tensor<{type_.element_type}>"
+    shape = rewrite.emitter.vector(rewrite.known.dims(total))
+    with ir.InsertionPoint.after(total.owner), total.owner.location:
+        number = rewrite.emitter.op("stablehlo.constant", [], scalar, value=f"dense<{count}.0> : {scalar}")
+        spread = rewrite.emitter.op("stablehlo.dynamic_broadcast_in_dim", [number, shape], str(type_), broadcast_dimensions="array<i64>")
+        return rewrite.emitter.op("stablehlo.divide", [total, spread], str(type_))
 
 
 def _integer(value: int) -> ir.Attribute:
