@@ -77,6 +77,9 @@ def replace(call: Any, held: Any, rewrite: Rewrite, learn: Callable[[Any], None]
     if reducer and reducer not in _REDUCERS:
         rewrite.problems.append(Problem(f"{name} at {call.location}", f"reduces by '{reducer}'", f"use one of {', '.join(_REDUCERS)}"))
         return
+    if reducer == "avg" and not isinstance(ir.RankedTensorType(operand.type).element_type, ir.FloatType):
+        rewrite.problems.append(Problem(f"{name} at {call.location}", "takes the mean of integers", "reduce by 'sum', and divide"))
+        return
     if name == "all_to_all_single" and not _has_equal_splits(arguments, call, rewrite):
         rewrite.problems.append(Problem(f"{name} at {call.location}", "has splits of different sizes", "split evenly"))
         return
