@@ -1,4 +1,4 @@
-"""The nightly deployment on a real Prefect server, its cron close at hand: it runs twice, and the second compares itself with the first."""
+"""The nightly deployment on a real Prefect server: it runs once on request and once by its cron, and compares itself with the run before."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 
 from tests.prefect_server import make_environment, serve, wait
-
-NIGHTS = 2
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def asked(environment: dict[str, str], path: str, data: dict[str, Any], mine: bo
     raise AssertionError(f"{path}: the server is busy for ever")
 
 
-def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
+def test_a_night_on_request_and_one_by_cron_that_is_compared_with_it(
     tmp_path: Path, environment: dict[str, str], served: subprocess.Popen[bytes]
 ) -> None:
     posted = tmp_path / "posted.md"
@@ -71,8 +69,10 @@ def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
             asked(environment, path, data, mine=False)
         assert refused.value.code == 401 and "access-control-allow-origin" not in {name.lower() for name in refused.value.headers}
     assert deployment["parameters"] == {} and "command" not in json.dumps(deployment)
+    asked(environment, start, {"parameters": {}})  # not to wait for two minutes of the cron
+    wait(lambda: posted.exists(), served, tmp_path / "nightly.log")
     hostile = asked(environment, start, {"parameters": {"suite": "../../evil.yaml"}})
-    wait(lambda: posted.exists() and posted.read_text().count("# mlp: ") >= NIGHTS, served, tmp_path / "nightly.log")
+    wait(lambda: posted.read_text().count("# mlp: ") >= 2, served, tmp_path / "nightly.log")
     texts = [f"# mlp: {part}" for part in posted.read_text().split("# mlp: ")[1:]]
     runs = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/changes.json") if not path.parent.is_symlink())
     assert texts[0].startswith("# mlp: as expected: 1 ok\n")
@@ -82,12 +82,12 @@ def test_two_nights_by_cron_and_the_second_is_compared_with_the_first(
 
     def nights() -> list[dict[str, Any]]:
         found = asked(environment, "flow_runs/filter", {"flows": {"name": {"any_": ["nightly"]}}, "sort": "EXPECTED_START_TIME_ASC"})
-        # one night runs at a time: one that falls due during the hostile request is cancelled
-        return [night for night in found if night["id"] != hostile["id"] and night["state_type"] in ("COMPLETED", "FAILED", "CRASHED")][:NIGHTS]
+        # one night runs at a time: one that falls due during another request is cancelled
+        return [night for night in found if night["id"] != hostile["id"] and night["state_type"] in ("COMPLETED", "FAILED", "CRASHED")][:2]
 
     # the summary is posted by the run itself, a moment before the server knows that it has ended
     wait(lambda: [night["state_type"] for night in nights()] == ["COMPLETED", "COMPLETED"], served, tmp_path / "nightly.log")
-    assert all(night["auto_scheduled"] for night in nights())
+    assert any(night["auto_scheduled"] for night in nights())
     assert asked(environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [hostile["id"]]}}})[0]["state_type"] in ("FAILED", "CRASHED")
     keys = {artifact["key"] for artifact in asked(environment, "artifacts/latest/filter", {})}
     assert {"shapeline-run-mlp", "shapeline-failures-mlp", "shapeline-matrix-mlp", "shapeline-progress-mlp", "shapeline-job-mlp-default",
