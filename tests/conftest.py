@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before XLA is loaded: programs of tests run a few times each, and its default optimization of machine code doubles the time of compiling
+# them. The commands of tests/e2e are compiled as a user's are (tests/prefect_server.py).
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -27,7 +27,7 @@ def make_environment(home: Path) -> dict[str, str]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != "XLA_FLAGS"}
     return {**unset, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
 
