@@ -13,11 +13,9 @@ from lowering.errors import ConfigError
 from lowering.ir import mlir
 from lowering.job import Job
 from lowering.level import Level, Program
-from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX
-from lowering.stages.torch_dialect import ToTorchDialect
-from lowering.stages.torchscript import ToTorchScript
+from tests.unit.models import tiny_bert
 
 FX = "lowering.stages.fx_import.FromFX"
 
@@ -60,9 +58,8 @@ def test_a_model_goes_by_torch_mlirs_importer_to_mhlo_and_computes_what_eager_do
 
 
 def test_both_routes_give_a_function_of_the_same_arguments_and_results() -> None:
-    job = _load(["model=bert"])
-    main = _lowered(job, Export(), ToTorchScript(), ToTorchDialect())
-    fx = _lowered(job, Export("torch_mlir"), FromFX())
+    main = tiny_bert.torch_level()
+    fx = tiny_bert.lower(Program(Level.MODEL, tiny_bert.MODEL), Export("torch_mlir"), FromFX())
     assert fx.signature == main.signature
     assert list(fx.weights) == list(main.weights)
     assert _type_of(fx) == _type_of(main)
@@ -97,13 +94,6 @@ class _Spoil(Export):
 def _load(overrides: list[str]) -> Job:
     (data,) = plan(overrides).jobs
     return Job.from_json(data)
-
-
-def _lowered(job: Job, *stages: Export | ToTorchScript | ToTorchDialect | FromFX) -> Program:
-    program = Program(Level.MODEL, job.model)
-    for stage in stages:
-        program = stage.apply(program, Silent())
-    return program
 
 
 def _type_of(program: Program) -> str:
