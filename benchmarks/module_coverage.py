@@ -9,9 +9,6 @@ training, every dim dynamic where torch.export allows it: all but those that a w
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
-from pathlib import Path
 
 from benchmarks import coverage, module_samples, op_table
 from benchmarks.op_sweep import Task
@@ -19,17 +16,13 @@ from benchmarks.op_sweep import Task
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there (docs/module_coverage.md is one)")
-    parser.add_argument("--samples", type=int, default=1, help="samples of each module, dtype and mode; the worst one counts")
+    op_table.add_options(parser, op_table.MODULES)
     coverage.add_options(parser)
     options = parser.parse_args()
     names = [name for name in module_samples.database() if any(part in name for part in options.k.split(","))]
     wanted = [Task(name, column, options.samples, "modules") for column in module_samples.columns() for name in names]
     found, facts = coverage.collect(options, wanted, "module_coverage")
-    print(op_table.stages(found))
-    if options.markdown:
-        options.markdown.write_text(op_table.page(found, facts, op_table.MODULES), encoding="utf-8")
-    print(json.dumps({"benchmark": "module_coverage", **op_table.totals(found), "outcomes": Counter(trial.outcome for trial in found)}))
+    op_table.publish(found, facts, op_table.MODULES, options.markdown)
 
 
 if __name__ == "__main__":

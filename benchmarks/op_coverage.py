@@ -9,9 +9,6 @@ goes through the stages of pipeline.yaml; the MHLO program is compiled by XLA fo
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
-from pathlib import Path
 
 from benchmarks import coverage, op_table
 from benchmarks.op_sweep import tasks
@@ -22,15 +19,11 @@ DTYPES = ("float32", "int64")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every tenth op")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there (docs/op_coverage.md is one)")
-    parser.add_argument("--samples", type=int, default=1, help="samples of each op and dtype; the worst one counts")
+    op_table.add_options(parser, op_table.OPS)
     coverage.add_options(parser)
     options = parser.parse_args()
     found, facts = coverage.collect(options, tasks(options.k, DTYPES, options.samples, step=10 if options.quick else 1), "op_coverage")
-    print(op_table.stages(found))
-    if options.markdown:
-        options.markdown.write_text(op_table.page(found, facts, op_table.OPS), encoding="utf-8")
-    print(json.dumps({"benchmark": "op_coverage", **op_table.totals(found), "outcomes": Counter(trial.outcome for trial in found)}))
+    op_table.publish(found, facts, op_table.OPS, options.markdown)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.op_trial import OUTCOMES, Trial
 
@@ -53,6 +56,20 @@ MODULES = Subject("Modules of torch.nn with dynamic shapes, from PyTorch to MHLO
     "dynamic where `torch.export` allows it, which is all but those that a weight or an argument of the module fixes, lowered through all stages,",
     "and run by XLA at shapes that were not traced, beside eager. In training the loss, the gradients of all parameters and of a factor of the",
     "inputs, and the new values of buffers are compared too."))  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, subject: Subject) -> None:
+    """Add the options of a sweep whose results are a page of the docs."""
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the table there (docs/{subject.unit}_coverage.md is one)")
+    parser.add_argument("--samples", type=int, default=1, help=f"samples of {subject.trial}; the worst one counts")
+
+
+def publish(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject, markdown: Path | None) -> None:
+    """Print where the trials of a sweep end, and its totals as JSON; write the page if asked."""
+    print(stages(trials))
+    if markdown:
+        markdown.write_text(page(trials, facts, subject), encoding="utf-8")
+    print(json.dumps({"benchmark": f"{subject.unit}_coverage", **totals(trials), "outcomes": Counter(trial.outcome for trial in trials)}))
 
 
 def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = OPS) -> str:
