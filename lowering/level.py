@@ -93,7 +93,7 @@ class Program:
     above: Program | None = None
 
     def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
-        """The program one stage further; signature and weights carry over unless changed."""
+        """Return the program one stage further. Signature and weights carry over unless changed."""
         return replace(self, level=level, ir=ir, above=self, **changes)
 
     @property
@@ -103,7 +103,7 @@ class Program:
         return None if top is None else getattr(top.ir, "model", top.ir)
 
     def at(self, level: Level) -> Program | None:
-        """The latest form of this program at `level`, or None if it did not pass through it."""
+        """Return the latest form of this program at `level`, or None if it did not pass through it."""
         program: Program | None = self
         while program is not None and program.level is not level:
             program = program.above

@@ -13,7 +13,7 @@ from lowering.model import Model
 
 
 def duplicate(module: torch.nn.Module, model: Model, shared: bool = False) -> torch.nn.Module:
-    """A module like `module`, with weights and buffers of its own, or with the very parameters of `module` if `shared`.
+    """Return a module like `module`, with weights and buffers of its own, or with the parameters of `module` if `shared`.
 
     One that deepcopy refuses (an attribute is a lock, a generator, a Python module) is built by the model's factory and takes the state of
     `module`. LoadError when the two do not have the same state.
@@ -47,6 +47,6 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _places(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str]]:
-    """Where the parameters and buffers are kept, in one order for modules of equal structure."""
+    """Iterate over the owners of parameters and buffers, in one order for modules of equal structure."""
     for part in module.modules():
         yield from ((part, name) for held in (part._parameters, part._buffers) for name in held)

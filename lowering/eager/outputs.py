@@ -35,7 +35,7 @@ def flatten_outputs(returned: Any) -> Outputs:
 
 
 def _unnamed(tree: Any) -> Any:
-    """`tree` with plain tuples for named ones."""
+    """Return `tree` with plain tuples for named ones."""
     if type(tree) is tuple or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
         return tuple(map(_unnamed, tree))
     if type(tree) is list:

@@ -137,7 +137,7 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
 
 
 def _is_proved(node: Node, proved: Collection[str]) -> bool:
-    """Whether it asserts one of the conditions `proved`, or what tracing has found to be true."""
+    """Return whether a node asserts one of the conditions `proved`, or what tracing has found to be true."""
     if node.target is not torch.ops.aten._assert_scalar.default:
         return False
     condition = node.args[0].meta.get("val") if isinstance(node.args[0], Node) else node.args[0]

@@ -65,7 +65,7 @@ def _restructure(tree: Any, leaves: Iterator[Any]) -> Any:
 
 
 def round_examples(model: Model) -> Model:
-    """`model`, traced at sizes that many numbers divide, wherever it names no example."""
+    """Return `model` with examples that many numbers divide, wherever it names none."""
     taken: set[int] = set()
     symbols = {}
     for name, symbol in model.symbols.items():

@@ -13,7 +13,7 @@ _SQUEEZES = tuple(getattr(op, form) for op in (torch.ops.aten.squeeze, torch.ops
 
 
 def dynamic(program: ExportedProgram) -> Iterator[tuple[Node, list[int]]]:
-    """Each squeeze that names dims of unknown size, and these dims."""
+    """Iterate over the squeezes that name dims of unknown size, each with these dims."""
     for node in program.graph.nodes:
         if node.target in _SQUEEZES and (unknown := [dim for dim in _dims(node) if isinstance(_sizes(node)[dim], torch.SymInt)]):
             yield node, unknown

@@ -39,7 +39,7 @@ def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
 
 
 def _written(node: Node) -> Node | None:
-    """The tensor whose memory an op writes to, seen through views; None for an op that writes to none."""
+    """Return the tensor whose memory an op writes to, seen through views, or None for an op that writes to none."""
     if not functional.writes(node.target) or not node.args:
         return None
     root = node.args[0]

@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def build(emitter: Any, value: Real, element: str) -> ir.Value:
-    """`value` as a `tensor<element>`. `emitter`: an `emitter.Emitter`."""
+    """Convert `value` to a `tensor<element>`. emitter: an `emitter.Emitter`."""
     if element != "f64":
         if value.op == "truediv":  # of an op on floats of that type
             return emitter.op("stablehlo.divide", [emitter.size(operand, element) for operand in value.operands], f"tensor<{element}>")

@@ -38,7 +38,7 @@ class Making:
 
 
 def makings(program: ExportedProgram, signature: Signature) -> tuple[Making, ...]:
-    """How the results of `signature` that are no constants are made, in their order."""
+    """Return how each result of `signature` that is no constant is computed, in their order."""
     module = program.graph_module
     found = _nodes(module)
     returned = next(node for node in module.graph.nodes if node.op == "output").args[0]
@@ -47,7 +47,7 @@ def makings(program: ExportedProgram, signature: Signature) -> tuple[Making, ...
 
 
 def converts(program: ExportedProgram) -> bool:
-    """Whether an op, in branches and loops too, makes integers of floats."""
+    """Return whether an op, in branches and loops too, converts floats to integers."""
     return any(_converts(node) for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
 
 
@@ -92,7 +92,7 @@ def _rounds_to(node: Node) -> torch.dtype | None:
 
 
 def _draws(node: Node) -> bool:
-    """Whether the op draws random numbers; one that can, and is told not to, does not."""
+    """Return whether an op draws random numbers. One that can, and whose arguments say otherwise, does not."""
     target: Any = node.target
     if torch.Tag.nondeterministic_seeded not in getattr(target, "tags", ()):
         return False

@@ -51,7 +51,7 @@ class Arbiter:
 
     def settle(self, compared: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor],
                want: Sequence[torch.Tensor], which: Sequence[int]) -> list[Comparison]:
-        """Comparisons in which results, of `which`, that rounding explains are accepted, and the others say that float64 was asked."""
+        """Return comparisons in which the results of `which` that rounding explains are accepted. The others note the use of float64."""
         asked = [index for index in which if _is_debatable(compared[index], want[index])]
         if not asked:
             return list(compared)
@@ -67,7 +67,7 @@ class Arbiter:
 
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
                 which: Sequence[int]) -> list[Comparison]:
-        """Comparisons in which results, of `which`, that agree are held to what rounding explains instead of the tolerance.
+        """Return comparisons in which the agreeing results of `which` are held to what rounding explains, not to the tolerance.
 
         A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little.
         """
@@ -95,13 +95,13 @@ class Arbiter:
         return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
 
     def _limit(self, index: int, want: torch.Tensor) -> float:
-        """How many standard deviations most elements of a result may be off; 0 if it is not examined."""
+        """Return by how many standard deviations most elements of a result may differ, or 0 if it is not examined."""
         dtype = comparison.deciding(want.dtype, self.makings[index].narrowest)
         is_overridden = any(types.of(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
         return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
 
     def _deviation(self, index: int, given: Tensors, want: Sequence[torch.Tensor], count: int) -> torch.Tensor | None:
-        """The standard deviation of each element of a result by its rounding, of `count` perturbed runs; None if eager takes none."""
+        """Return the standard deviation of each element of a result over `count` perturbed runs, or None if eager takes none."""
         self._begin(given)
         try:
             while self._runs < count:
@@ -113,7 +113,7 @@ class Arbiter:
         return perturbed.deviation(self._squares[index], self._runs, want[index])
 
     def reference(self, given: Tensors) -> tuple[torch.Tensor, ...] | str:
-        """What eager computes in float64; in words, why it does not."""
+        """Return what eager computes in float64, or, in words, why it does not."""
         self._begin(given)
         if self._exact is not None:
             return self._exact
@@ -210,7 +210,7 @@ class Arbiter:
         return samples[count]
 
     def _nearby(self, name: str) -> list[torch.Tensor]:
-        """A gradient as eager gives it with weights off by their rounding: one activation that crosses zero changes what lies below it."""
+        """Compute a gradient with weights changed by their rounding: one activation that crosses zero changes all gradients below it."""
         if not self._near:
             labels = [label_of(result) for result in results_of(self.eager.signature)]
             self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(4)]

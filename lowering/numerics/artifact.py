@@ -211,7 +211,7 @@ class Artifact:
 
 def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, trusted: bool = False,
             tell: Callable[[str], None] = lambda line: None, dynamic: bool = False, steps: int = 1) -> Execution:
-    """`Artifact.load(folder).execute(...)`: what `shapeline exec JOB --size NAME=SIZE` does."""
+    """Load an artifact and execute it, as `shapeline exec JOB --size NAME=SIZE` does."""
     return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare, dynamic=dynamic, steps=steps)
 
 

@@ -80,7 +80,7 @@ class Bench:
         self.noted.append((code, place, message))
 
     def inputs(self, sizes: Sizes, seed: int) -> dict[str, torch.Tensor]:
-        """Inputs of the signature (those that the graph takes) at `sizes`."""
+        """Make the inputs that the graph takes at `sizes`."""
         return inputs.make(self.model, self.space.arguments(sizes), seed)
 
     def seconds(self, sizes: Sizes) -> float:
@@ -93,7 +93,7 @@ class Bench:
         return min(taken)
 
     def reference(self, point: Point, given: Tensors, twice: bool, seed: int = 0) -> Reference:
-        """What eager computes; LoadError when a second run disagrees with the first in a result that descends from no random number."""
+        """Run eager. Raises LoadError if a second run differs in a result that does not depend on random numbers."""
         start = time.perf_counter()
         want = self.eager(given)
         seconds = time.perf_counter() - start
@@ -113,7 +113,7 @@ class Bench:
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
 
     def check(self, run: Run, given: Tensors, reference: Reference, retry: bool = True) -> LevelCheck:
-        """One program on one set of inputs against eager's results; float64 decides where floating values differ.
+        """Compare one program with eager on one set of inputs. float64 decides where floating values differ.
 
         Indices of equal elements are compared by what they pick. Other results of a model that met equal elements are compared again on
         inputs without any, random ones that differ are drawn again, both if `retry`.
@@ -205,14 +205,14 @@ class Bench:
                                          for name, found in checked.outputs.items()})
 
     def _undecided(self, checked: LevelCheck, says: str) -> LevelCheck:
-        """`checked`, with what differs accepted and noted."""
+        """Return `checked` with the differences accepted and noted."""
         for name, found in checked.outputs.items():
             if not found.agrees:
                 self.note("verify_ties", name, f"{says}: {found.detail}")
         return replace(checked, outputs={name: replace(found, wrong=None) for name, found in checked.outputs.items()})
 
     def _watch(self, given: Tensors) -> tuple[Picks, tuple[torch.Tensor, ...]]:
-        """What eager picked on these inputs, and its results."""
+        """Record what eager picks on these inputs, and its results."""
         if self._watched is None or self._watched[0] is not given:
             with Picks() as picks:
                 results = self.eager(given)
@@ -220,7 +220,7 @@ class Bench:
         return self._watched[1], self._watched[2]
 
     def run_of(self, form: Program, device: Xla) -> Run | None:
-        """How to run `form`; None, and a note, when IREE does not take it."""
+        """Return a function that runs `form`, or None, with a note, if IREE does not take it."""
         try:
             return runner(form, device)
         except StageFailed as error:
@@ -233,7 +233,7 @@ class Bench:
 
 
 def drawn(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
-    """What `count` runs give, each with a seed of its own; the state of torch's generator is kept."""
+    """Return the results of `count` runs, each with its own seed. The state of torch's generator is kept."""
     found = []
     with torch.random.fork_rng(devices=[]):
         for index in range(count):

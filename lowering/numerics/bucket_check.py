@@ -107,7 +107,7 @@ def _list_wrong(found: LevelCheck) -> dict[str, str]:
 
 
 def _smallest(dispatch: Dispatch, bucket: Bucket, bench: Bench) -> dict[str, int]:
-    """For each symbol the smallest size that this bucket serves and no smaller one does, where it is not the bucket's own."""
+    """Return, by symbol, the smallest size that this bucket serves and no smaller bucket does, if it is not the bucket's own."""
     found = {}
     for name, size in bucket.sizes.items():
         symbol = bench.space.symbols[name]

@@ -68,7 +68,7 @@ def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: t
 
 
 def deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
-    """The dtype whose rounding a result of `dtype` carries, when `narrowest` is the narrowest float that was rounded to on the way."""
+    """Return the dtype whose rounding a result of `dtype` carries. narrowest: the narrowest float on the way to the result."""
     is_inexact = dtype.is_floating_point or dtype.is_complex
     return narrowest if is_inexact and narrowest is not None and precision(narrowest) > precision(dtype) else dtype
 
@@ -86,7 +86,7 @@ def precision(dtype: torch.dtype) -> float:
 
 
 def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
-    """`atol` times the size of a typical element of `want`, kept in [1e-3, 1]: small results are held to theirs.
+    """Return `atol` times the size of a typical element of `want`, clamped to [1e-3, 1]: small results get a small tolerance.
 
     That size is the root mean square of the finite elements, and at most some medians: one large element makes no room for the others.
     """
@@ -119,7 +119,7 @@ def widen(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comparison:
-    """`got` against `want`: |got - want| <= atol + rtol * |want|, integers compared exactly where the tolerance is 0."""
+    """Compare `got` with `want`: |got - want| <= atol + rtol * |want|. A tolerance of 0 compares exactly."""
     if got.dtype is not want.dtype:
         detail = f"is {types.dtype_name(got.dtype)}, eager gives {types.dtype_name(want.dtype)}"
         return Comparison(want.numel(), "dtype", detail, math.inf, math.inf)

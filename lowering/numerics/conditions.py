@@ -116,7 +116,7 @@ def _kind(step: _Step) -> str:
 
 
 def _freeze(step: _Step) -> _Step:
-    """`step` with the op's name and direction instead of the op, which lives no longer than its module."""
+    """Return `step` with the op's name and direction instead of the op, which lives no longer than its module."""
     return step if step.op is None else replace(step, op=(_kind(step), scalars.direction_of(step.op)))
 
 

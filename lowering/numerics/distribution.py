@@ -19,7 +19,7 @@ _QUANTILES = torch.linspace(0, 1, 11, dtype=torch.float64)
 
 
 def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance: Tolerance, seed: int = 0) -> Comparison:
-    """Runs of a program against runs of eager: dtypes and shapes are equal, elements that never vary agree, the others are drawn alike.
+    """Compare runs of a program with runs of eager: dtypes and shapes, elements that never vary, and the distribution of the others.
 
     Alike in the mean and in the spread of each element, and in the quantiles of each run, as far as that many runs can tell.
     """

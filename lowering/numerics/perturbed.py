@@ -65,7 +65,7 @@ class Perturbed(Watching):
         return tree_map(partial(self._err, steps=steps), exact, self._shifted(op, args, kwargs, exact))
 
     def _shifted(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exact: Any) -> Any:
-        """The results of an op on operands that are off; those on its own operands where it takes no wider ones."""
+        """Return the results of an op on perturbed operands, or on its own operands if it takes no wider ones."""
         step = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(exact) if _is_float(leaf))
 
         def shift(value: Any) -> Any:
@@ -93,7 +93,7 @@ class Perturbed(Watching):
 
 
 def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
-    """The squared distance of each element of a perturbed run from `want`, in float64; a complex number is two elements."""
+    """Return the squared distance of each element of a perturbed run from `want`, in float64. A complex number is two elements."""
     with Perturbed(seed), sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
         sample = run()
     return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(_real(other))
@@ -112,17 +112,17 @@ def _without_mkldnn() -> Iterator[None]:
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The distance of each element in float64, 0 where it is not finite; a complex number is two elements."""
+    """Return the distance of each element in float64, 0 where it is not finite. A complex number is two elements."""
     return torch.nan_to_num((_real(one) - _real(other)).abs(), 0.0, 0.0, 0.0)
 
 
 def least(want: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of each element if nothing but itself is rounded."""
+    """Return the standard deviation of each element if only the element itself is rounded."""
     return torch.finfo(want.dtype).eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0)
 
 
 def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of each element by its squared distances in `count` runs: its own or, where larger, that of its slices.
+    """Return the standard deviation of each element over `count` runs: its own or, where larger, that of its slices.
 
     A slice holds the elements at one index of one dim and counts by its median; of the slices of an element the least counts. So neither a
     few large elements make room for others, nor does an element that happened to be off by little in all runs get too little.
@@ -168,7 +168,7 @@ def _common(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _slices(values: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
-    """For each dim the elements at each of its indices, as rows; dims whose slices are too small are left out."""
+    """Iterate over the dims, each as a matrix with a row per index. Dims whose slices are too small are left out."""
     for dim in range(values.dim()):
         if values.shape[dim] > 1 and values.numel() >= _LEAST * values.shape[dim]:
             yield values.movedim(dim, 0).reshape(values.shape[dim], -1), dim

@@ -83,7 +83,7 @@ class Space:
         return Classes(self.symbols, self.example, self.box(1.0), self.conditions)
 
     def arguments(self, sizes: Sizes) -> dict[str, int]:
-        """`sizes` in the form that `inputs.make` takes: model symbols, and `input[position]` for flexible dims."""
+        """Convert `sizes` to the form that `inputs.make` takes: model symbols, and `input[position]` for flexible dims."""
         given = {name: size for name, size in sizes.items() if name in self.model.symbols}
         return given | {place: sizes_at.evaluate(dim, sizes) for place, dim in self.flexible.items()}
 
@@ -99,7 +99,7 @@ class Space:
         return next((guard for guard in self.signature.guards if not _holds(guard, sizes)), "")
 
     def elements(self, sizes: Sizes) -> int:
-        """Elements of all inputs and results at `sizes`; results whose size is known only at run time are not counted."""
+        """Count the elements of all inputs and results at `sizes`. Results whose size is known only at run time are not counted."""
         total = 0
         for dims in (value.dims for values in (self.signature.inputs, self.signature.results) for value in values):
             count = 1
@@ -112,7 +112,7 @@ class Space:
         return total
 
     def box(self, share: float) -> dict[str, int]:
-        """The corner that lies `share` (0: smallest, 1: largest sizes) of the way up every symbol's range, in steps of its multiple."""
+        """Return the sizes at `share` of every symbol's range (0: the smallest, 1: the largest), in steps of its multiple."""
         found = {}
         for name, symbol in self.symbols.items():
             low, high = symbol.smallest, largest(symbol)
@@ -239,7 +239,7 @@ def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | Non
 
 
 def _away(space: Space, sizes: Sizes) -> dict[str, int]:
-    """`sizes` with every symbol that stands at its traced size moved to the next allowed one."""
+    """Return `sizes` with every symbol at its traced size moved to the next allowed size."""
     moved = {}
     for name, symbol in space.symbols.items():
         steps = (0,) if sizes[name] != space.example[name] else (1, -1, 2, -2, 0)

@@ -55,7 +55,7 @@ class Finding:
         return self.range is None or bool(self.edges.keys() - self._beyond())
 
     def _beyond(self) -> set[str]:
-        """Edges that lie at the declared range or outside it."""
+        """Return the edges that lie at the declared range or outside it."""
         if self.range is None or self.declared.max is None or self.range.max is None:
             return set()
         return {"max"} if self.range.largest(self.range.max) >= self.declared.largest(self.declared.max) else set()
@@ -110,7 +110,7 @@ class _Search:
         return None
 
     def finer(self, found: Symbol, least: int) -> Symbol:
-        """`found` with the smallest multiple that still holds."""
+        """Return `found` with the smallest multiple that is still accepted."""
         for prime in _primes(found.multiple_of // least):
             candidate = replace(found, multiple_of=found.multiple_of // prime)
             if found.multiple_of % prime == 0 and self.holds(candidate):
@@ -118,7 +118,7 @@ class _Search:
         return found
 
     def grown(self, found: Symbol, side: str, end: int) -> Symbol:
-        """`found`, its `side` (min or max) moved as far towards `end` as it holds."""
+        """Return `found` with its `side` (min or max) moved toward `end` as far as it is accepted."""
         step = found.multiple_of if side == "max" else -found.multiple_of
         good = _size(found, side)
         last = round_down(end, abs(step)) if side == "max" else round_up(end, abs(step))

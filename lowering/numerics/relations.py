@@ -128,7 +128,7 @@ def _other(space: Space, name: str) -> int | None:
 
 
 def _unguarded(space: Space) -> Iterator[Breach]:
-    """For every guard, sizes inside the ranges that break it and no other."""
+    """Find, for every guard, sizes inside the ranges that break it and no other."""
     guards = space.signature.guards
     missing = dict.fromkeys(guards)
     if not guards or not space.symbols:

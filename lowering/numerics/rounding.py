@@ -78,7 +78,7 @@ class Erring(Watching):
 
 def spread(run: Callable[[], Sequence[torch.Tensor]], exact: Sequence[torch.Tensor], dtype: torch.dtype, seed: int,
            before: Sequence[torch.Tensor] | None = None, steps: float = 1.0) -> list[torch.Tensor]:
-    """How far from `exact` each element may lie by rounding to `dtype`, after one more sample; `before`: what earlier samples gave.
+    """Return how far each element may be from `exact` by rounding to `dtype`, after one more sample. before: the earlier result.
 
     steps: how many rounding steps each op errs by.
     """

@@ -63,7 +63,7 @@ def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
 
 
 def direction_of(op: Any) -> str:
-    """`LT`, `GE`, … of a comparison; empty for other ops."""
+    """Return the direction of a comparison (`LT`, `GE`, …), or an empty text for other ops."""
     return str(op.attributes["comparison_direction"]).rpartition(" ")[2].rstrip(">") if op.name == "stablehlo.compare" else ""
 
 
@@ -90,7 +90,7 @@ def _compute(name: str, direction: str, element: str, operands: list[Any]) -> An
 
 
 def _wrapped(value: Any, element: str) -> Number | None:
-    """`value` as the element type holds it; ints wrap around, floats lose their fraction as ints."""
+    """Convert `value` to the element type. Ints wrap around; floats lose their fraction as ints."""
     if value is None or element == "f64":
         return None if value is None else float(value)
     if element == "i1":

@@ -19,7 +19,7 @@ DATA_SETS = ("none", "one", "all")  # for programs whose sizes data decide: mask
 
 
 def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Each kind of `words` that changes any input, with all inputs. What a fill promises holds: indices stay valid, masks stay masks."""
+    """Iterate over the kinds of `words` that change an input, with all inputs. Fills stay valid: indices in range, masks of 0 and 1."""
     changes: dict[str, Change] = {"edges": _edges, "non-finite": _non_finite, "varied": _vary,
                                   **{word: partial(_select, word) for word in DATA_SETS}}
     for word in words:
@@ -29,7 +29,7 @@ def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] 
 
 
 def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> dict[str, torch.Tensor]:
-    """Inputs of the same shapes, drawn again; integers of a range that is large enough are all different."""
+    """Draw inputs of the same shapes again. Integers of a range that is large enough are all different."""
     sizes = {name: int(given[name]) for name in model.ints}
     found: dict[str, torch.Tensor] = {}
     for name, value in given.items():

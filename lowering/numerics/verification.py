@@ -111,7 +111,7 @@ class Verification:
         return [] if others else list(found.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
+        """Return the `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
         return {
             "points": list(map(_point, self.points)), "special": list(map(_point, self.special)), "left_out": dict(self.left_out),
             "not_tried": list(self.not_tried), "random": list(self.random), "weakened": dict(self.weakened),

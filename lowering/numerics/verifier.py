@@ -41,7 +41,7 @@ def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference,
 
 
 def ladder(program: Program) -> list[Program]:
-    """Every form that `program` went through below the model, first to last."""
+    """Return the forms that `program` went through below the model, first to last."""
     forms: list[Program] = []
     form: Program | None = program
     while form is not None:
@@ -162,13 +162,13 @@ def _admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
 
 
 def _cheapest(space: Space, chosen: Sequence[Point]) -> Point | None:
-    """The point with the fewest elements among those whose sizes are all 2 or more; of points without such the last one."""
+    """Return the point with the fewest elements among those whose sizes are all 2 or more, or the last point if there is none."""
     wide = [point for point in chosen if min(point.sizes.values(), default=2) >= 2]
     return min(wide, key=lambda point: space.elements(point.sizes)) if wide else chosen[-1] if chosen else None
 
 
 def _largest(space: Space, chosen: Sequence[Point]) -> Point | None:
-    """The point with the most elements: there XLA's default options pay, and its fusions are compared too."""
+    """Return the point with the most elements: XLA's default options pay there, and its fusions are compared too."""
     return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
 
 
@@ -191,7 +191,7 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
 
 
 def _answers(program: Program, text: str, space: Space) -> relations.Answers:
-    """What the program, as text too, says to each broken relation; nothing where it was lowered without assertions."""
+    """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
     assertions = xla.Assertions.of(text)
     above = program.at(Level.STABLEHLO)
     if assertions.module is None and (above is None or not carries_assertions(above)):
@@ -200,13 +200,13 @@ def _answers(program: Program, text: str, space: Space) -> relations.Answers:
 
 
 def carries_assertions(program: Program) -> bool:
-    """Whether an HLO program holds a shape assertion."""
+    """Return whether an HLO program has a shape assertion."""
     calls = (operation for operation in mlir.walk_operations(program.ir) if operation.name.endswith(".custom_call"))
     return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 
 def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[Run, Program, Xla]]]:
-    """For each level that the program went through its run, by label; HLO levels once a platform."""
+    """Return a run for each level that the program went through, by label. HLO levels have one per platform."""
     for level in levels:
         form = program.at(level)
         if form is None:

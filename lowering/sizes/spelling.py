@@ -30,12 +30,12 @@ def spelled(text: str) -> str:
 
 
 def condensed(text: str) -> str:
-    """`text` without blanks and parentheses, for looking up one condition in another text."""
+    """Remove blanks and parentheses, for looking up one condition in another text."""
     return text.translate({ord(sign): None for sign in " ()\t\n"})
 
 
 def _spelled(term: Term, outer: int) -> str:
-    """`term`, in parentheses where it binds less tightly than `outer` asks."""
+    """Write `term`, in parentheses where it binds less tightly than `outer` asks."""
     binds, text = _parts(term)
     return text if binds >= outer else f"({text})"
 

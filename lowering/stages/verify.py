@@ -174,7 +174,7 @@ class Verify(Stage):
                  f"tolerances.{dtype}")
 
     def save(self, program: Program, stem: Path) -> list[Path]:
-        """The points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""
+        """Write the points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""
         if not isinstance(program, Verified):
             return []
         assert program.verification is not None and program.signature is not None
@@ -198,7 +198,7 @@ def _level(word: str) -> Level:
 
 
 def is_sized_by_data(program: Program) -> bool:
-    """Whether a size depends on what tensors hold."""
+    """Return whether a size depends on the values of tensors."""
     exported = program.at(Level.EXPORTED)
     return exported is not None and cleanup.has_data_dependent_sizes(exported.ir.graph_module)
 

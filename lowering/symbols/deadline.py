@@ -32,7 +32,7 @@ class Overdue(BaseException):
         super().__init__(f"took more than {seconds:g} s of CPU over {condition or 'the sizes of the model'}")
 
     def problem(self, place: str, condition: str) -> Problem:
-        """What to tell the author. condition: the one that torch was deciding, in the author's symbols."""
+        """Describe the timeout to the author. condition: the one that torch was deciding, in the author's symbols."""
         shown = condition if len(condition) <= _SHOWN else f"{condition[:_SHOWN]}… ({len(condition)} characters)"
         at = f" at {self.line}" if self.line else ""
         return Problem(place, f"gave up after {self.seconds:g} s of CPU{at}: the sizes there are computed from sizes again and again; "
@@ -75,7 +75,7 @@ def _line(frame: FrameType | None, base: FrameType | None) -> str:
 
 
 def _deciding(frame: FrameType | None) -> str:
-    """The condition that the outermost of torch's methods on the stack is deciding."""
+    """Return the condition that the outermost of torch's methods on the stack is deciding."""
     found = ""
     frame = frame or sys._getframe(1)
     while frame is not None:

@@ -175,7 +175,7 @@ def _add_checkers(relation: Relation, standings: Sequence[Standing]) -> Relation
 
 
 def _mentions(message: str, relation: Relation) -> bool:
-    """Whether an assertion's message holds the relation, however either is spelled."""
+    """Return whether an assertion's message contains the relation, however either is spelled."""
     guard = message.removeprefix(NEEDS)
     return condensed(spelled(relation.text)) in condensed(message if guard == message else spelled(guard))
 

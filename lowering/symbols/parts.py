@@ -19,7 +19,7 @@ _WORK = 1 << 20  # operations of conditions that are computed
 
 
 def widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] | None:
-    """The part with the largest share of the sizes, with only the symbols that it narrows; None where a symbol would keep one size only.
+    """Return the part with the largest share of the sizes, by narrowed symbol, or None if a symbol would keep a single size.
 
     What holds at the sizes that are tried, all of them where they are few, is taken to hold.
     """
@@ -44,13 +44,13 @@ def share(part: Box, declared: Box) -> float:
 
 
 def spell(part: Box) -> str:
-    """A part as YAML: `n: {min: 2, max: 64, multiple_of: 2}`."""
+    """Format a part as YAML: `n: {min: 2, max: 64, multiple_of: 2}`."""
     return ", ".join(f"{name}: {{min: {bound.min}, max: {'null' if bound.max is None else bound.max}"
                      f"{f', multiple_of: {bound.multiple_of}' if bound.multiple_of > 1 else ''}}}" for name, bound in part.items())
 
 
 def _tried(bound: Bound, limit: int) -> tuple[int, ...]:
-    """Sizes of a range, all of them where they are few; else the first, the last, and multiples of steps between them."""
+    """Return the sizes of a range to try: all if they are few, else the first, the last, and multiples of steps between them."""
     low, high = bound.counts
     top = max(low + 1, _FAR // bound.multiple_of) if high is None else high
     if top - low < limit:
@@ -63,7 +63,7 @@ def _tried(bound: Bound, limit: int) -> tuple[int, ...]:
 def _narrowed(
     name: str, names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Bound
 ) -> dict[str, Bound] | None:
-    """The widest range of one symbol in which the conditions hold whatever the others are."""
+    """Return the widest range of one symbol in which the conditions hold for all sizes of the others."""
     at = names.index(name)
     needed = math.prod(len(tried) for other, tried in sizes.items() if other != name)
     held: dict[int, int] = {}
@@ -76,7 +76,7 @@ def _narrowed(
 def _reduced(
     names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Box
 ) -> dict[str, Bound] | None:
-    """A part that narrows several symbols: sizes are left out, those that break most points first, and each keeps its widest range."""
+    """Return a part that narrows several symbols: sizes that break most points are left out first; each symbol keeps its widest range."""
     left = {name: set(tried) for name, tried in sizes.items()}
     bad = set(itertools.product(*sizes.values())) - good
     while bad:
@@ -95,7 +95,7 @@ def _reduced(
 
 
 def _run(tried: Sequence[int], allowed: set[int], declared: Bound) -> Bound | None:
-    """The longest run of consecutive multiples of a step that are allowed; None where none has two sizes, and the range has."""
+    """Return the longest run of allowed multiples of a step, or None if none has two sizes, and the range has."""
     best: Bound | None = None
     longest = 1
     for factor in _STEPS:

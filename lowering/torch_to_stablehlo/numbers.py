@@ -12,7 +12,7 @@ _MIXED = ("float", "int_float", "float_int")
 
 
 def _floats(name: str) -> Rule:
-    """An op of arith or math on floats; ints among the operands become floats, as does the result of ints."""
+    """Create an op of arith or math on floats. Ints among the operands become floats, as does the result of ints."""
 
     def apply(call: Call) -> Sequence[ir.Value]:
         return [call.make(name, [call.real(position) for position in range(len(call.op.operands))], "f64")]
@@ -71,13 +71,13 @@ def _floor(call: Call) -> Sequence[ir.Value]:
 
 @rule(*(f"aten.remainder.{form}" for form in _MIXED))
 def _remainder(call: Call) -> Sequence[ir.Value]:
-    """With the sign of the divisor, as Python's."""
+    """Compute a remainder with the sign of the divisor, as Python's."""
     return [_modulo(call, call.real(0), call.real(1))]
 
 
 @rule(*(f"aten.floordiv.{form}" for form in _MIXED))
 def _floordiv(call: Call) -> Sequence[ir.Value]:
-    """As CPython's: the quotient without its rest is whole up to a rounding. `floor(a / b)` is not: `1.0 // 0.1` is 9."""
+    """Divide as CPython does: the quotient without its rest is whole up to a rounding. `floor(a / b)` is not: `1.0 // 0.1` is 9."""
     left, right = call.real(0), call.real(1)
     rest = _modulo(call, left, right)
     whole = call.make("arith.divf", [call.make("arith.subf", [left, rest], "f64"), right], "f64")

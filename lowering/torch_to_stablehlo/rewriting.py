@@ -33,11 +33,11 @@ class Call:
         return self.make("torch_c.to_builtin_tensor", [value], to_builtin(value.type))
 
     def integer(self, position: int) -> ir.Value:
-        """An operand that is a Python int as an i64."""
+        """Return an operand that is a Python int as an i64."""
         return self.make("torch_c.to_i64", [self.op.operands[position]], "i64")
 
     def real(self, position: int) -> ir.Value:
-        """An operand that is a Python number as an f64."""
+        """Return an operand that is a Python number as an f64."""
         if str(self.op.operands[position].type) == "!torch.int":
             return self.make("arith.sitofp", [self.integer(position)], "f64")
         return self.make("torch_c.to_f64", [self.op.operands[position]], "f64")

@@ -72,7 +72,7 @@ def _take(call: Call, tensor: Any, index: Any) -> Tensor:
 
 
 def _bound_index(node: Any, shape_of: Any) -> Any:
-    """An index by a mask gives at most as many rows as the mask has elements."""
+    """Return the bound of an index by a mask: as many rows as the mask has elements."""
     masks = [index for index in argument(node, "indices") if index is not None and index.meta["val"].dtype in _MASKS]
     return sympy.Mul(*shape_of(masks[0])) if masks else None
 

@@ -37,7 +37,7 @@ def _sym_numel(call: Call, tensor: Counted) -> Tensor:
 
 
 def _bound_item(node: Any, shape_of: Any) -> Any:
-    """A sum of bools is at most their number."""
+    """Return the bound of a sum of bools: their number."""
     source = argument(node, "self")
     if source.target in (torch.ops.aten.sum.default, torch.ops.aten.count_nonzero.default):
         summed = source.args[0]

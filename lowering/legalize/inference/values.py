@@ -39,7 +39,7 @@ def _binary(compute: Callable[..., Value]) -> Rule:
 
 
 def _float(compute: Callable[..., Value]) -> Rule:
-    """Of float64 scalars, as Python computes them."""
+    """Compute float64 scalars as Python does."""
 
     def rule(op: Any, known: Known) -> Values | None:
         operands = [known.numbers(operand) for operand in op.operands]
@@ -84,7 +84,7 @@ for _name, _of_floats in _OF_FLOATS.items():
 
 @_rule("arith.divsi", "arith.remsi")
 def _truncated(op: Any, known: Known) -> Values | None:
-    """Rounds toward zero: floor division where both are known to be non-negative."""
+    """Round toward zero: floor division where both are known to be non-negative."""
     left, right = (known.values(operand) for operand in op.operands)
     if left is None or right is None:
         return None
@@ -108,7 +108,7 @@ _LARGEST = 16  # elements; a longer constant is no shape
 
 
 def _given(value: Any) -> Values | None:
-    """A float64 scalar, or whole numbers."""
+    """Return a float64 scalar, or whole numbers."""
     return (real.number(value),) if isinstance(value, float) and not value.is_integer() else _whole([value])
 
 
@@ -155,7 +155,7 @@ def _floor(op: Any, known: Known) -> Values | None:
 
 
 def _rounded(way: str, op: Any, known: Known) -> Values | None:
-    """As an int, which is what becomes of it; of floats of other types only a quotient of sizes, which is taken to be exact."""
+    """Convert to an int. Of floats of other types only a quotient of sizes is converted, which is taken to be exact."""
     values = known.numbers(op.operands[0])
     if values is None or len(values) != 1 or (not _is_float64(op.operands[0]) and isinstance(values[0], Real)
                                               and real.quotient(values[0]) is None):
@@ -190,7 +190,7 @@ def _select(op: Any, known: Known) -> Values | None:
 
 
 def _bits(op: str, of_bools: Callable[[Expression, Expression], Expression]) -> Rule:
-    """Of ints, and of bools, which are 0 and 1."""
+    """Compute bits of ints, and of bools, which are 0 and 1."""
     of_ints = operations.bits(op)
 
     def rule(operation: Any, known: Known) -> Values | None:

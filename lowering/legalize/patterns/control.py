@@ -51,7 +51,7 @@ def _if(op: Any, rewrite: Rewrite) -> None:
 
 
 def _while(op: Any, rewrite: Rewrite) -> None:
-    """torch-mlir's loops carry their condition: the first region holds nothing but `scf.condition`."""
+    """Convert a loop of torch-mlir, which carries its condition: the first region has nothing but `scf.condition`."""
     first, second = (region.blocks[0] for region in op.regions)
     condition = list(first.operations)[-1].operation
     if len(list(first.operations)) != 1:

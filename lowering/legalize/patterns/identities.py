@@ -96,7 +96,7 @@ def _holds(wide: str, narrow: str) -> bool:
 
 
 def _magnitude(element: str) -> int:
-    """Bits of the largest number; an i1 holds 0 and 1."""
+    """Return the number of bits of the largest number. An i1 holds 0 and 1."""
     width = int(element.lstrip("ui"))
     return width if element.startswith("ui") or width == 1 else width - 1
 
