@@ -42,7 +42,7 @@ run: $(READY)
 	$(BIN)/shapeline run suite=$(SUITE) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder --durations=25)
 
 chaos: $(READY)
 	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flows.config import declarations
-from flows.config.declarations import Options, StageDeclaration, Undeclared
+from flows.config.declarations import Options, StageDeclaration
+from flows.config.definitions import Undeclared
 from flows.config.schema import split_keys
 from lowering import ladder
 from lowering.errors import Problem, suggest
