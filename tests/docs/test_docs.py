@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from flows.command.verbs import VERBS
+from lowering.record.result import OUTCOMES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -70,6 +72,29 @@ def test_every_command_that_the_texts_name_exists(reference: dict[str, str]) -> 
     assert [verb for verb in own if f"## {verb}\n\n```text\nusage: shapeline {verb}" not in reference["commands"]] == []
     named = {word for file in TEXTS for word in re.findall(r"^(?:\$ )?shapeline ([a-z][a-z-]+)\b", file.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named <= set(VERBS)
+
+
+def find_codes() -> set[str]:
+    """The codes of all warnings: the first argument of the calls that record one."""
+    found: set[str] = set()
+    for path in [*(ROOT / "lowering").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name in ("note", "recorder", "Remark", "Warned", "_accepted"):
+                    found |= {value for value in (getattr(node.args[0], "value", None),) if isinstance(value, str)}
+            elif path.parent.name == "symbols" and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
+                found |= {value.value for value in ast.walk(node.value) if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+    return {code for code in found if re.fullmatch(r"[a-z]+[a-z_01]*", code)}
+
+
+def test_every_warning_and_every_outcome_is_explained() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", (DOCS / "messages.md").read_text(encoding="utf-8"), re.MULTILINE)
+    explained = [word for row in rows for word in re.findall(r"`(\w+)`", row)]
+    assert len(explained) == len(set(explained))
+    codes, outcomes = find_codes(), set(OUTCOMES)
+    assert len(codes) > 40
+    assert (codes - set(explained), outcomes - set(explained), set(explained) - codes - outcomes) == (set(), set(), set())
 
 
 def steps(text: str) -> Iterator[tuple[str, str, str]]:
