@@ -179,6 +179,68 @@ def test_a_command_and_what_it_prints_is_a_ticket(tmp_path: Path) -> None:
     assert "exited with status 3: no network" in night(RED)[0]
 
 
+class Webhook:
+    """A URL that keeps what is posted to it. status, answer: what it says."""
+
+    def __init__(self) -> None:
+        self.posted: list[dict[str, Any]] = []
+        self.status, self.answer = 200, b'{"ticket": "T-1"}'
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                webhook.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(webhook.status)
+                self.send_header("Content-Length", str(len(webhook.answer)))
+                self.end_headers()
+                self.wfile.write(webhook.answer)
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/secret-path"
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    made = Webhook()
+    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    monkeypatch.setenv(trackers.ADDRESS, made.url)
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_a_webhook_receives_each_action_once_and_names_the_ticket(tmp_path: Path, webhook: Webhook) -> None:
+    night = Nights(tmp_path, TrackerSettings("webhook"))
+    assert night(RED) == night(RED) == []
+    webhook.answer = b"ok"  # as chat services answer: the ticket is known by now
+    for jobs in (REDDER, LOST, GREEN, RED):
+        assert night(jobs) == []
+    actions = [(one["action"], one["ticket"], one["comment"]) for one in webhook.posted]
+    assert actions[:3] == [("open", "", ""), ("update", "T-1", ""), ("update", "T-1", "1 job more: `gpt2--default`")]
+    assert [one[:2] for one in actions[4:]] == [("close", "T-1"), ("reopen", "T-1")]
+    assert actions[3] == ("update", "T-1", "")  # the night that lost its machines
+    assert webhook.posted[0]["jobs"] == ["bert--default"]
+    assert webhook.posted[0]["signature"].startswith("error in torch: no lowering of")
+
+
+def test_a_webhook_that_fails_is_asked_again_and_its_url_is_not_printed(tmp_path: Path, webhook: Webhook) -> None:
+    night = Nights(tmp_path, TrackerSettings("webhook"))
+    webhook.status = 500
+    (refused,) = night(RED)
+    assert "500" in refused and "secret-path" not in refused
+    webhook.status, webhook.answer = 200, b"ok"
+    (refused,) = night(RED)
+    assert 'it must answer {"ticket": NAME}' in refused
+    webhook.answer = b'{"ticket": "T-2"}'
+    assert night(RED) == []
+    (cause,) = causes.read(tmp_path / "runs").causes.values()
+    assert cause.ticket is not None and cause.ticket.ref == "T-2" and cause.ticket.open
+    assert [one["action"] for one in webhook.posted] == ["open"] * 3
+
+
 def test_a_secret_is_asked_for_and_not_sent_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(trackers.TOKEN, raising=False)
     with pytest.raises(ConfigError, match=trackers.TOKEN):
