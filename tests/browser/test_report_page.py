@@ -331,6 +331,29 @@ def test_the_index_tells_the_last_nights_and_the_course_of_a_model(watched: Watc
     assert page.locator("h1").inner_text() == MARKUP
 
 
+def test_the_overview_fits_a_narrow_screen(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".cluster .cause").first.bounding_box()["width"] > 200
+
+
+def test_a_wide_signature_has_a_line_for_each_argument_and_the_files_line_numbers(watched: Watched, run: Path) -> None:
+    page = watched.open(run)
+    arguments = ", ".join(f"%arg{number}: tensor<?x{number}xf32> {{note = \"a, b\"}}" for number in range(40))
+    head = f"  func.func @main({arguments}) -> (tensor<?x16xf32>, tensor<1xf32>) {{"
+    text = f"module {{\n{head}\n    %0 = mhlo.add %arg0, %arg1 : tensor<?x16xf32>\n  }}\n}}\n// Code lines: 1\n// lines of model.py: 3=20\n// values: 3=v0\n"
+    level = page.evaluate("""text => { const level = analysed(text, "05-mhlo.mhlo.mlir"); return {
+        lines: level.lines, numbers: level.numbers, code: [...level.code], computes: [...level.computes], names: level.arguments.map((one) => one.name),
+        defined: level.defines.flat(), start: bodyOf(level.lines, level.numbers) }; }""", text)  # fmt: skip
+    assert "".join(line.strip() for line in level["lines"]).replace(" ", "") == "".join(text.split("// Code")[0].split())
+    assert max(map(len, level["lines"])) < 80 and level["lines"][3] == '          %arg1: tensor<?x1xf32> {note = "a, b"},'
+    assert [number for number in level["numbers"] if number] == [1, 2, 3, 4, 5]
+    row = level["numbers"].index(3)
+    assert level["code"] == [[row, "model.py:20"]] and level["computes"] == [[row, "v0"]] and level["defined"] == ["%0"]
+    assert level["names"] == [f"%arg{number}" for number in range(40)] and level["start"] == row
+
+
 def test_the_page_of_two_runs_compared_shows_hostile_names_as_text(watched: Watched, run: Path, tmp_path: Path) -> None:
     page_file = tmp_path / "diff.html"
     assert main(["diff", "previous", run.parent.name, "--html", str(page_file), "--output", str(run.parents[2])]) == 1

@@ -7,20 +7,43 @@ const TS_LINE = / # (\S+):(\d+):\d+$/;
 function analysed(text, file) {
   const language = languageOf(file);
   const cut = text.lastIndexOf(FOOTER);
-  const lines = (cut >= 0 ? text.slice(0, cut) : text).replace(/\n$/, "").split("\n");
-  const code = language === "py" ? fromComments(lines) : language === "ts" ? fromEnds(lines) : cut >= 0 ? fromFooter(text.slice(cut)) : new Map();
-  const level = { file, language, lines, code, defines: lines.map((line) => defined(line, language)), arguments: argumentsOf(lines, language), computes: cut >= 0 ? valuesOf(text.slice(cut)) : new Map() };
+  const written = (cut >= 0 ? text.slice(0, cut) : text).replace(/\n$/, "").split("\n");
+  const { lines, numbers, rows } = language === "mlir" ? wrapSignatures(written) : { lines: written, numbers: null, rows: null };
+  const moved = (found) => new Map([...found].map(([index, value]) => [rows ? rows[index] : index, value]));
+  const code = language === "py" ? fromComments(lines) : language === "ts" ? fromEnds(lines) : cut >= 0 ? moved(fromFooter(text.slice(cut))) : new Map();
+  const defines = lines.map((line, index) => (numbers && !numbers[index] ? [] : defined(line, language)));
+  const level = { file, language, lines, numbers, code, defines, arguments: argumentsOf(written, language), computes: cut >= 0 ? moved(valuesOf(text.slice(cut))) : new Map() };
   level.definition = new Map();
   level.defines.forEach((names, index) => names.forEach((name) => level.definition.has(name) || level.definition.set(name, index)));
   return level;
 }
+// Wraps wide signatures of functions, one argument or result a line. numbers: the number of each line in the file, 0 if it continues the line
+// before; rows: where each line of the file begins.
+const WIDE = 140;
+function wrapSignatures(written) {
+  const lines = [], numbers = [], rows = [];
+  written.forEach((line, index) => {
+    rows.push(lines.length);
+    const pieces = line.length > WIDE && /^\s*func\.func /.test(line) ? signatureParts(line) : [line];
+    pieces.forEach((piece, part) => { lines.push(piece); numbers.push(part ? 0 : index + 1); });
+  });
+  return { lines, numbers, rows };
+}
+function signatureParts(line) {
+  const arrow = line.lastIndexOf(") -> "), open = line.indexOf("("), margin = " ".repeat(line.search(/\S/) + 8);
+  if (arrow < open || open < 0) return [line];
+  const parts = line.slice(open + 1, arrow).split(/, (?=%[\w$.-]+: )/), results = line.slice(arrow).split(/, (?=tensor<|!torch\.)/);
+  const joined = [line.slice(0, open + 1), ...parts.map((part, index) => margin + part + (index + 1 < parts.length ? "," : ""))];
+  return [...joined, ...results.map((part, index) => (index ? margin : margin.slice(4)) + part + (index + 1 < results.length ? "," : ""))];
+}
 // The first line of the entry that computes something: the constants before it are of little interest. 0 if there are few of them.
 const CONSTANT = /^\s*%\S+ = "?(?:[a-z_]+\.constant|torch\.(?:constant|vtensor\.literal|prim\.ListConstruct))\b/;
-function bodyOf(lines) {
-  const entry = Math.max(0, lines.findIndex((line) => line.includes("func.func") && line.includes("@main")));
+function bodyOf(lines, numbers) {
+  let entry = Math.max(0, lines.findIndex((line) => line.includes("func.func") && line.includes("@main")));
+  while (numbers?.[entry + 1] === 0) entry += 1; // the rest of its signature
   let first = entry + 1;
   while (first < lines.length && CONSTANT.test(lines[first])) first += 1;
-  return first - entry > 9 ? first : 0;
+  return first - entry > 9 || entry > 30 ? first : 0;
 }
 // The names of a level's arguments in the exported program, whose arguments are at the same positions.
 function argumentNames(level, exported) {

@@ -22,7 +22,7 @@ class Pane {
     this.file.textContent = "open file"; this.file.href = href; this.file.title = `${level.file}, ${bytes(level.size)}${level.file.endsWith(".zst") ? " of text: shapeline show prints it" : ""}`;
     this.level = analysed(await levelText(level), level.file);
     if (!level.packed) this.level.lines = [`${level.file} has ${bytes(level.size)}: open the file itself`];
-    this.folded.clear(); this.at = this.level.language === "mlir" ? bodyOf(this.level.lines) : 0;
+    this.folded.clear(); this.at = this.level.language === "mlir" ? bodyOf(this.level.lines, this.level.numbers) : 0;
     this.nameArguments();
     this.layout();
     this.box.scrollTop = Math.max(0, this.at - 1) * LINE_HEIGHT;
@@ -59,7 +59,7 @@ class Pane {
     const code = this.level.code.get(index);
     const fold = this.foldable(index) ? h("span", { class: "fold", "data-fold": index, title: "fold" }, this.folded.has(index) ? "▸" : "▾") : h("span", { class: "fold" });
     const classes = ["line", this.marks.lines.has(index) && "hit", index === this.at && "at"].filter(Boolean).join(" ");
-    return h("div", { class: classes, "data-line": index, title: this.hint(index) }, h("span", { class: code ? "no code-line" : "no" }, index + 1), fold,
+    return h("div", { class: classes, "data-line": index, title: this.hint(index) }, h("span", { class: code ? "no code-line" : "no" }, this.level.numbers ? this.level.numbers[index] || "" : index + 1), fold,
       h("span", { class: "text" }, drawLine(this.level.lines[index], this.level.language, this.marks.names, this.search, this.named), this.folded.has(index) && h("i", { class: "more" }, ` … ${this.end(index) - index} lines`)));
   }
   mark(followed) { this.marks = traced(followed, this.level); this.draw(); }
