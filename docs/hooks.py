@@ -25,8 +25,9 @@ def on_pre_build(config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Lead links to files outside of docs/ to their copies in the site."""
-    return markdown.replace("](../benchmarks/RESULTS.md)", f"]({PLACE}/benchmarks.md)")
+    """Lead links to files outside of docs/ to their copies in the site, or name the file where there is no copy."""
+    copied = markdown.replace("](../benchmarks/RESULTS.md)", f"]({PLACE}/benchmarks.md)")
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)\)", r"\1 (`\2` in the repository)", copied)
 
 
 def make_pages() -> dict[str, str]:
