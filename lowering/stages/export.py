@@ -30,6 +30,7 @@ from lowering.fx import (
     functional,
     guards,
     integer_dots,
+    masked_updates,
     masks,
     names,
     results,
@@ -223,6 +224,7 @@ class Export(Stage):
         if self.decompose == "lazy":
             self._mark(result, note)
         assumed += early
+        masked_updates.rewrite(result)
         with guards.record_guards(result) as padded:
             extra = rewriting.rewrite(result, model.capacities) if self.data_sizes == "capacity" else None
         assumed += padded

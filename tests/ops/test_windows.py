@@ -36,3 +36,16 @@ def test_halves_are_rounded_once() -> None:
     }  # fmt: skip
     x = normal(3, 6, 40).half()
     assert differences(forms, (("b", 6, "length"),), [(x,), (x[:1, :, :1],)], least=1) == []
+
+
+def test_pooling_over_a_whole_map() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "max_pool2d": lambda x: functional.max_pool2d(x, x.shape[-2:]), "avg_pool2d": lambda x: functional.avg_pool2d(x, x.size()[2:]),
+        "max_pool1d": lambda x: functional.max_pool1d(x[0], x.size(-1)), "avg_pool1d": lambda x: functional.avg_pool1d(x[0], x.size(-1)),
+        "max_pool3d": lambda x: functional.max_pool3d(x, x.shape[1:]), "avg_pool3d": lambda x: functional.avg_pool3d(x, x.shape[1:]),
+        "ceil_mode": lambda x: functional.avg_pool2d(x, x.shape[-2:], ceil_mode=True, count_include_pad=False),
+        "windows of numbers": lambda x: functional.max_pool2d(x, 2, stride=1, padding=1, return_indices=True),
+    }  # fmt: skip
+    x = normal(2, 3, 6, 7)
+    x[0, 1, 2, 3] = float("nan")
+    assert differences(forms, ((2, 3, "h", "w"),), [(x,), (normal(2, 3, 5, 4),), (normal(2, 3, 2, 2),)], least=2) == []
