@@ -177,8 +177,9 @@ class Rewrite:
             if operation == self.emitter.head_end:
                 continue
             is_removable = not operation.name.startswith(PURE) or operation.name in self._removable or operation.name == "func.call"
-            holds_ops = not operation.name.startswith(PURE) and any(True for region in operation.regions for _ in region.blocks)
-            if is_removable and not holds_ops and not any(list(result.uses) for result in operation.results):
+            regions = list(operation.regions)  # of a loop or branch that was replaced, at least one is empty
+            is_whole = not operation.name.startswith(PURE) and bool(regions) and all(list(region.blocks) for region in regions)
+            if is_removable and not is_whole and not any(list(result.uses) for result in operation.results):
                 for result in operation.results:
                     for known, key in built.get(result, ()):
                         known.pop(key, None)

@@ -75,6 +75,15 @@ def test_singular_values() -> None:
     assert differences(RECTANGULAR, (("m", "n"),), points, least=1) == []
 
 
+def test_singular_values_of_low_rank() -> None:
+    def multiply_again(a: torch.Tensor) -> torch.Tensor:
+        left, values, right = torch.svd_lowrank(a, q=3)
+        return (left * values.unsqueeze(-2)) @ right.mT + 3
+
+    points = [(matrices(8, 2) @ matrices(2, 6),), (matrices(7, 2) @ matrices(2, 4),)]
+    assert differences({"svd_lowrank": multiply_again}, (("m", "n"),), points, least=4) == []
+
+
 def test_polynomials_of_degrees_that_are_data() -> None:
     names = ("hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p")
     x, n = torch.cartesian_prod(torch.tensor([0.0, 1.0, -1.0, 0.3, -0.7, 2.5, float("nan")]), torch.tensor([-1.0, 0, 1, 2, 3, 4, 7, 9.7, 130])).unbind(1)

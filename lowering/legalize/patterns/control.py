@@ -47,7 +47,7 @@ def _if(op: Any, rewrite: Rewrite) -> None:
         if first is not None and first == second and known.is_outside(first, before):
             known.learn_dims(result, first)
     for old_result, result in zip(op.results, created.results, strict=True):
-        rewrite.replace(old_result, result)
+        _replace(old_result, result, rewrite)
 
 
 def _while(op: Any, rewrite: Rewrite) -> None:
@@ -70,7 +70,7 @@ def _while(op: Any, rewrite: Rewrite) -> None:
         return
     created = _loop(op, rewrite, list(op.operands), second, places, lambda arguments: arguments[positions[deciding]], end)
     for old_result, place in zip(op.results, places, strict=True):
-        rewrite.replace(old_result, created.results[place] if isinstance(place, int) else rewrite.data(place))
+        _replace(old_result, created.results[place] if isinstance(place, int) else rewrite.data(place), rewrite)
 
 
 def _for(op: Any, rewrite: Rewrite) -> None:
@@ -89,7 +89,7 @@ def _for(op: Any, rewrite: Rewrite) -> None:
     body = op.regions[0].blocks[0]
     created = _loop(op, rewrite, [start, *carried], body, list(range(1 + len(carried))), go_on, end)
     for old_result, result in zip(op.results, list(created.results)[1:], strict=True):
-        rewrite.replace(old_result, result)
+        _replace(old_result, result, rewrite)
 
 
 def _loop(op: Any, rewrite: Rewrite, initial: Sequence[Any], body: Any, places: Sequence[Any],
@@ -111,15 +111,28 @@ def _loop(op: Any, rewrite: Rewrite, initial: Sequence[Any], body: Any, places: 
         if isinstance(value.type, ir.RankedTensorType):
             rewrite.known.learn_dims(argument, rewrite.known.dims(value))
     for argument, place in zip(old, places, strict=True):
-        rewrite.replace(argument, carried[place] if isinstance(place, int) else rewrite.data(place))
+        _replace(argument, carried[place] if isinstance(place, int) else rewrite.data(place), rewrite)
     yielded = _body(body, rewrite, end)
+    kept = 0
     for argument in old:
         rewrite.forget(argument)
-        body.erase_argument(0)
+        if users := list(argument.uses):  # by ops that were refused; to erase it would leave them without an operand
+            cause = f"its body keeps {users[0].owner.name}, which reads a carried value in no form of StableHLO"
+            rewrite.problems.append(Problem(f"loop at {op.location}", cause))
+            kept += 1
+        else:
+            body.erase_argument(kept)
     for position, (before, after) in enumerate(zip(start, yielded, strict=True)):
         _check(op, position, rewrite.known.dims(before), rewrite.known.dims(after), rewrite)
         rewrite.known.learn_dims(created.results[position], rewrite.known.dims(before))
     return created
+
+
+def _replace(old: Any, new: Any, rewrite: Rewrite) -> None:
+    """Replace a carried value by one that may have more static dims. They are written into the old type, since users ask it for sizes."""
+    if isinstance(old.type, ir.RankedTensorType) and isinstance(new.type, ir.RankedTensorType) and old.type != new.type:
+        rewrite.known.learn_dims(old, rewrite.known.dims(new))
+    rewrite.replace(old, new)
 
 
 def _check(op: Any, position: int, before: Shape, after: Shape, rewrite: Rewrite) -> None:
