@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -48,11 +49,10 @@ def _rewrite_put(put: Node) -> bool:
     if mask is None or accumulates or not isinstance(target, Node) or not isinstance(values, Node):
         return False
     widened = _Widened(put, mask)
-    if not widened.depends(values) or not widened.is_possible(values):
-        return False
-    new = widened.compute(values)
     rest = target.meta["val"].dim() - _count_before(put) - mask.meta["val"].dim()
-    shaped = mask
+    if not widened.depends(values) or not widened.is_possible(values) or values.meta["val"].dim() != _count_before(put) + 1 + rest:
+        return False
+    new, shaped = widened.compute(values), mask
     for _ in range(rest):
         shaped = widened.call(aten.unsqueeze.default, (shaped, -1), {})
     put.replace_all_uses_with(widened.call(aten.where.self, (shaped, new, target), {}))
@@ -88,9 +88,10 @@ class _Widened:
         """Return whether each tensor that the ops read is selected by the mask, or has only dims that follow those of the mask."""
         if self._is_read(node):
             return True
-        after = node.meta["val"].dim() - _count_before(self._put) - 1
-        return all(self.is_possible(source) if self.depends(source) else not _is_tensor(source) or source.meta["val"].dim() <= after
-                   for source in node.all_input_nodes)
+        rank = node.meta["val"].dim()
+        after = rank - _count_before(self._put) - 1
+        return all(self.is_possible(source) and source.meta["val"].dim() == rank if self.depends(source)
+                   else not _is_tensor(source) or source.meta["val"].dim() <= after for source in node.all_input_nodes)
 
     def compute(self, node: Node) -> Any:
         """Add the ops on all elements to the graph, and return the node of the result."""
@@ -144,7 +145,8 @@ def _drop_size_assertions(program: ExportedProgram, graph: Graph) -> None:
 def _most_selected(read: Node) -> float:
     """Return the most elements that the mask of a read can have."""
     count = _find_mask(read).meta["val"].numel()  # type: ignore[union-attr]
-    return float(count if isinstance(count, int) else count.node.shape_env.bound_sympy(count.node.expr).upper)
+    upper = count if isinstance(count, int) else count.node.shape_env.bound_sympy(count.node.expr).upper
+    return int(upper) if isinstance(upper, int) or upper.is_Integer else math.inf
 
 
 def _is_always_true(condition: Node, limit: float) -> bool:
