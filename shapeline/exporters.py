@@ -8,21 +8,25 @@ Importing the module registers the format `mhlo`, so that `AutoHfExporter` and `
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.exporters.auto import register_backend
+from transformers.exporters.base import ExportedModel
 from transformers.exporters.configs import DynamoConfig
 from transformers.exporters.exporter_dynamo import DynamoExporter
 from transformers.exporters.metadata import ExportMetadata
 from transformers.exporters.runners.base import ModelRunner
+from transformers.exporters.utils import _capture_forward, _find_multimodal_submodules, decompose_for_generation
 
 from lowering.errors import ConfigError, Problem
 from lowering.numerics import runner
@@ -83,6 +87,23 @@ class MhloExporter(DynamoExporter):
         module.config = getattr(model, "config", None)  # of which caches are built
         name = type(model).__name__
         return lower(module, args, kwargs, dims, symbols=symbols, stages=config.stages, name=name), metadata
+
+    def export_for_generation(self, model: Any, sample_inputs: Any, config: Any, **options: Any) -> ExportedModel:
+        """Export each program of a generative model (see `HfExporter.export_for_generation`).
+
+        The encoder of another modality and its projector, which `generate` runs ahead of the prompt, are programs too.
+        """
+        parts = _find_multimodal_submodules(model)
+        with ExitStack() as stack:
+            calls = {name: stack.enter_context(_capture_forward(part)) for name, part in parts.items()}
+            if parts:
+                decompose_for_generation(model, copy.deepcopy(sample_inputs), **options)
+        found = super().export_for_generation(model, sample_inputs, config, **options)
+        first = {name: made[0] for name, made in calls.items() if made and name not in found.components}
+        configs = config if isinstance(config, dict) else dict.fromkeys(first, config)
+        ahead = {name: self._export_component(parts[name], given, configs[name]) for name, given in first.items()}
+        found.components = {**ahead, **found.components}
+        return found
 
     @classmethod
     def save_program(cls, program: Any, path: Any) -> None:

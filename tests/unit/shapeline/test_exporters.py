@@ -64,3 +64,36 @@ def masks(decode: Any) -> dict[str, torch.Tensor]:
         return {}
     rows = torch.arange(16) <= 4
     return {"attention_mask": rows.expand(3, 1, 1, 16).to(getattr(torch, found["attention_mask"].dtype))}
+
+
+def test_parts_of_a_model_of_images_and_text() -> None:
+    """The programs of a LLaVA, run one after another at other sizes, make the token that the model makes."""
+    from transformers import CLIPVisionConfig, DynamicCache, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    from shapeline.exporters import MhloConfig, MhloExporter
+
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4)
+    settings = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**KWARGS), image_token_id=63, image_seq_length=4)
+    model = LlavaForConditionalGeneration(settings).eval()
+
+    def prompt(batch: int, length: int) -> dict[str, torch.Tensor]:
+        tokens = torch.randint(1, 60, (batch, length))
+        tokens[:, 1:5] = 63
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "pixel_values": torch.randn(batch, 3, 8, 8)}
+
+    config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None)
+    exported = MhloExporter().export_for_generation(model, prompt(2, 7), MhloConfig(dynamic=True), generation_config=config)
+    assert list(exported.components) == ["image_encoder", "multi_modal_projector", "language_model", "lm_head", "decode"]
+
+    given, runs = prompt(3, 9), exported.runners
+    with torch.no_grad():
+        wanted = model(**given, past_key_values=DynamicCache(config=model.config.text_config))
+        embedded = model.get_input_embeddings()(given["input_ids"])
+    hidden = runs["image_encoder"](pixel_values=given["pixel_values"]).hidden_states
+    images = runs["multi_modal_projector"](image_features=hidden[-2][:, 1:])  # the last but one layer, without its class token
+    embedded[given["input_ids"] == 63] = images.flatten(0, 1)
+    states = runs["language_model"](inputs_embeds=embedded, position_ids=torch.arange(9).expand(3, 9)).last_hidden_state
+    logits = runs["lm_head"](input=states)
+    logits = logits if isinstance(logits, torch.Tensor) else logits[0]
+    torch.testing.assert_close(logits, wanted.logits)
