@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch.fx import GraphModule, Node
 
+from lowering.custom import marks
 from lowering.errors import Problem, ShapelineError, StageFailed
 from lowering.fx.results import drop_repeated
 from lowering.ir import mlir
@@ -24,6 +26,12 @@ class FromFX(ToBackendContract):
     """
 
     source: ClassVar[Level] = Level.EXPORTED
+
+    def requires(self, program: Program) -> Sequence[Problem]:
+        if any(node.target in (marks.operand, marks.result) for node in program.ir.graph_module.graph.nodes):
+            return [Problem("stages.export.composites", "need the dims of tensors, which torch-mlir's importer does not keep",
+                            "use route=torchscript, or remove the composites")]
+        return []
 
     def imported(self, program: Program) -> Any:
         graph = drop_repeated(program.ir, program.signature) if program.signature else program.ir.graph_module

@@ -14,6 +14,7 @@ from lowering.model import Input, Model, Symbol
 from lowering.numerics import static_modules, xla
 from lowering.numerics.runner import names_of
 from lowering.stages.export import Export
+from lowering.stages.fx_import import FromFX
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
@@ -79,3 +80,9 @@ def test_training_refuses_composites() -> None:
     model = Model("mlp", MODEL.factory, MODEL.inputs, MODEL.symbols, mode="training")
     problems = Export(composites=NAMES).requires(Program(Level.MODEL, model))
     assert [problem.place for problem in problems] == ["stages.export.composites"]
+
+
+def test_the_importer_of_torch_mlir_refuses_composites() -> None:
+    exported = lowered(True).at(Level.EXPORTED)
+    assert exported is not None
+    assert [problem.place for problem in FromFX().requires(exported)] == ["stages.export.composites"]
