@@ -232,7 +232,7 @@ def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | Non
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
         growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims
-        if taken * growth > budget.seconds:
+        if taken * growth > budget.seconds and min(taken, seconds(current)) * growth > budget.seconds:  # what else ran must not decide
             return Point("upper", _away(space, current), f"capped by {budget.seconds:g} CPU s of eager")
         current = step
     return Point("upper", top, note)

@@ -88,7 +88,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         reference = replace(reference, is_close=point is again)
         is_quick = point is not largest
-        checks.append(trial.compare(point, given, reference, is_quick))
+        checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
         if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
         if point is again:
@@ -119,9 +119,13 @@ class _Trial:
     seed: int
     blame: str = ""
 
-    def compare(self, point: Point, given: Tensors, reference: Reference, is_quick: bool) -> PointCheck:
-        """Compare every level at one point. is_quick: compile in the shortest time; what differs then is compiled and compared again."""
-        found = {label: self._check(run, device, given, reference, is_quick) for label, (run, _, device) in self.runs.items()}
+    def compare(self, point: Point, given: Tensors, reference: Reference, is_quick: bool,
+                may_lose_nan: bool = False) -> PointCheck:
+        """Compare every level at one point.
+
+        is_quick: compile in the shortest time; what differs then is compiled and compared again. may_lose_nan: see `Xla`.
+        """
+        found = {label: self._check(run, device, given, reference, is_quick, may_lose_nan) for label, (run, _, device) in self.runs.items()}
         wrong = next((label for label, level in found.items() if not level.agrees), None)
         if wrong and not self.blame:
             self.bench.reference(point, given, twice=True)
@@ -141,12 +145,12 @@ class _Trial:
                 continue  # the comparison reports it
         return ""
 
-    def _check(self, run: Run, device: Xla, given: Tensors, reference: Reference, is_quick: bool) -> LevelCheck:
-        device.is_quick = is_quick
+    def _check(self, run: Run, device: Xla, given: Tensors, reference: Reference, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
+        device.is_quick, device.may_lose_nan = is_quick, is_quick and may_lose_nan
         try:
             checked = self.bench.check(run, given, reference)
         finally:
-            device.is_quick = False
+            device.is_quick = device.may_lose_nan = False
         return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
 
 
@@ -181,7 +185,7 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
     if word == "non-finite" and watching.meets(lambda: bench.eager(given), lambda op, _: op in _SPREADING):
         return "the model takes a Fourier transform or distances by products: their algorithm decides which elements one NaN reaches"
     try:
-        first, second = bench.eager(given), bench.eager(given)
+        first, second = bench.run_eager(given)[0], bench.eager(given)
     except LoadError as error:
         return str(error).splitlines()[0]
     for one, other, making in zip(first, second, bench.makings, strict=True):
