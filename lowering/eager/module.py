@@ -127,6 +127,7 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
     except Exception as error:
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
         fix = "check inputs, fills, constants and ranges; dims that must be equal need the same symbol"
-        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {error}", fix)
+        said = str(error).partition(" (Could this error message be improved?")[0]
+        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {said}", fix)
         raise LoadError(libraries.explain(error, model) or problem) from error
     return flatten_outputs(returned)

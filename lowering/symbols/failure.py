@@ -15,17 +15,18 @@ from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spelled
 from lowering.symbols import parts
 from lowering.symbols.exporting import NAME, Export
-from lowering.symbols.frames import convert_spot, filter_summary
+from lowering.symbols.frames import convert_spot, filter_summary, is_model_code
 from lowering.symbols.refinement import refine
 from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
-from lowering.symbols.violations import SOURCE, UNSATISFIED, find_unequal, name_sources, read_sources, translate
+from lowering.symbols.violations import SOURCE, UNSATISFIED, explain, find_unequal, name_sources, read_sources, translate
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
 _RELATION = re.compile(r"[<>=]|\b(?:Eq|Ne|And|Or|Not)\(")
 _INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[|The following inconsistencies were found")
 _NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.*)")
+_RAISE = re.compile(r"\b(?:raise|assert)\b")
 _MOST = 3  # conditions that a summary lists
 _CHECK = re.compile(r"^\s*\d+\.\s+(torch\._check\(.*\))\s*$", re.MULTILINE)
 _SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -54,11 +55,23 @@ def classify_failure(export: Export) -> Failure | None:
         needs = (_told_data(match[1], export),)
     if _INCONSISTENT.search(first):
         needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
+    if not needs and (explained := explain(first)):
+        needs = (explained,)
+    if not needs and _is_raised_by_model(error):
+        sizes = ", ".join(f"{name} = {size}" for name, size in export.model.examples().items())
+        at = f" at the traced sizes {sizes}: declare the range that the model takes, or an `example` inside it" if sizes else ""
+        needs = (f"the model raised {type(error).__name__}{at}: {NAME.sub(lambda match: export.meanings.get(match[0], match[0]), first)}",)
     if not needs and (NAME.search(first) or SOURCE.search(first)):
         said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), name_sources(first, export))
         needs = (f"{type(error).__name__}: {said}",)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
                    tuple(violations), fixes, _widened(refine(export.model, fixes), violations, export), needs)
+
+
+def _is_raised_by_model(error: BaseException) -> bool:
+    """Return whether a line of the model's code raised, and no function that it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and is_model_code(frames[-1].filename) and bool(_RAISE.search(frames[-1].line or ""))
 
 
 def _told_data(expr: str, export: Export) -> str:

@@ -23,6 +23,21 @@ _UNEQUAL = (
                r"at non-singleton dimension (?P<dim>\d+)"),
     re.compile(r"Expected (?P<left>.*?) in dimension (?P<dim>\d+) but got (?P<right>.*?) for tensor number \d+"),
 )
+_EXPLAINED = (
+    (re.compile(r"unhashable type: .*SymInt"),
+     "the code uses a size as a key of a dict or set, which the trace cannot look up: compare the size instead"),
+    (re.compile(r"_apply\(\): Couldn't swap (\S+?)\.\w+"),
+     r"forward converts \1 to a dtype or device: convert the module before it is lowered"),
+    (re.compile(r"found a fake tensor in the exported program constant's list"),
+     "forward changes a weight or keeps a tensor so that torch.export cannot trace it, as by `.data`: write to a buffer in place"),
+    (re.compile(r"\.numpy\(\) is not supported for tensor subclasses"),
+     "forward converts a tensor to numpy, which cannot be traced: use torch's functions"),
+)
+
+
+def explain(message: str) -> str:
+    """Return what a message of torch means for the author, with the change to make; empty for messages that are not known."""
+    return next((match.expand(said) for pattern, said in _EXPLAINED if (match := pattern.search(message))), "")
 
 
 def name_sources(text: str, export: Export) -> str:
