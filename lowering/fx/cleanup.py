@@ -136,14 +136,28 @@ def drop_assertions(module: GraphModule, proved: Collection[str] = ()) -> int:
     return count
 
 
+def drop_all_assertions(module: GraphModule) -> None:
+    """Remove every assertion on sizes and numbers, and compile the graph again."""
+    for body in bodies(module):
+        for node in [node for node in calls(body) if node.target is torch.ops.aten._assert_scalar.default]:
+            body.graph.erase_node(node)
+        body.recompile()
+
+
 def _is_proved(node: Node, proved: Collection[str]) -> bool:
     """Return whether a node asserts one of the conditions `proved`, or what tracing has found to be true."""
+    condition = read_assertion(node)
+    return condition is sympy.true or (condition is not None and str(condition) in proved)
+
+
+def read_assertion(node: Node) -> sympy.Basic | None:
+    """Return the condition on sizes that a node asserts, or None for any other node."""
     if node.target is not torch.ops.aten._assert_scalar.default:
-        return False
+        return None
     condition = node.args[0].meta.get("val") if isinstance(node.args[0], Node) else node.args[0]
     if isinstance(condition, torch.SymBool):
-        return condition.node.expr is sympy.true or str(condition.node.expr) in proved
-    return condition is True
+        return condition.node.expr  # type: ignore[no-any-return]
+    return sympy.true if condition is True else None
 
 
 def _asserts_storage_offset(node: Node) -> bool:

@@ -146,6 +146,16 @@ def _affine_grid(theta: torch.Tensor, size: Sequence[Any], align_corners: bool |
     return (points.reshape(1, -1, points.shape[-1]) @ theta.mT).reshape(theta.shape[0], *spatial, len(spatial))
 
 
+def _div(number: Any, divisor: Any, *, rounding_mode: str | None = None) -> Any:
+    """Return torch.div. The quotient of two sizes is a size, where torch's own is a tensor, which is data."""
+    numbers = (int, torch.SymInt)
+    if rounding_mode is None or not (isinstance(number, numbers) and isinstance(divisor, numbers)):
+        return torch.div(number, divisor, rounding_mode=rounding_mode)
+    if rounding_mode == "floor":
+        return number // divisor
+    return torch.sym_int(number / divisor)
+
+
 def _pair(value: Any) -> list[Any]:
     """Return the values of two spatial dims, of which a convolution takes one for both."""
     values = list(value) if isinstance(value, Sequence) else [value]
@@ -163,5 +173,5 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
-    torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d, **composed_pooling.COMPOSED,
+    torch.div: _div, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d, **composed_pooling.COMPOSED,
 }  # fmt: skip

@@ -20,7 +20,7 @@ PHANTOM = "_"
 _ROUND = (64, 96, 48, 128, 32, 80, 112, 192, 16, 24, 256, 384, 8, 12, 4, 6)  # sizes that strides and windows divide
 
 
-def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = None, may_narrow: bool = False) -> dict[str, Any]:
     """Return the argument `dynamic_shapes` of `torch.export.export`.
 
     arguments: those of the call (see `eager.arguments`), required if an input is a structure.
@@ -28,6 +28,8 @@ def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = Non
     form, and an object of a registered class is a list of what torch flattens it into. A symbol becomes one named
     Dim. With `multiple_of: k` it becomes `k*_symbol`, derived from a root `_symbol` that occurs in no shape. `null` becomes Dim.AUTO. The
     model must have no `problems()`.
+    may_narrow: declare each dim by its range only, as Dim.DYNAMIC. torch then finds equalities itself, and may narrow the range, but not to
+    one size.
     """
     roots = {name: _make_root(name, symbol) for name, symbol in model.symbols.items()}
     shapes: dict[str, Any] = {}
@@ -36,6 +38,8 @@ def build_dynamic_shapes(model: Model, arguments: Mapping[str, Any] | None = Non
         for position, dim in enumerate(declared.dims()):
             if dim is None:
                 dims[position] = Dim.AUTO
+            elif isinstance(dim, Affine) and may_narrow:
+                dims[position] = _hint(dim, model.symbols[dim.symbol])
             elif isinstance(dim, Affine):
                 dims[position] = _derive(roots[dim.symbol], dim.scale * model.symbols[dim.symbol].multiple_of, dim.offset)
         shapes[name] = dims or None
@@ -79,6 +83,12 @@ def round_examples(model: Model) -> Model:
 def _make_root(name: str, symbol: Symbol) -> Any:
     least, most = symbol.counts
     return Dim(name if symbol.multiple_of == 1 else PHANTOM + name, min=least, max=most)
+
+
+def _hint(dim: Affine, symbol: Symbol) -> Any:
+    """Return a dim with the range of an expression of a symbol."""
+    most = None if symbol.max is None else dim.scale * symbol.largest(symbol.max) + dim.offset
+    return Dim.DYNAMIC(min=dim.scale * symbol.smallest + dim.offset, max=most)
 
 
 def _derive(root: Any, scale: int, offset: int) -> Any:

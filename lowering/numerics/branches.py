@@ -24,6 +24,7 @@ from lowering.sizes import evaluation
 from lowering.stage import Note
 from lowering.symbols.attempts import Captured
 from lowering.symbols.branches import Branch
+from lowering.symbols.harmless import Agrees
 
 _MOST_OPS = 1000  # of a program without values that is captured again; one of an 8B decoder, with 2400, takes 9 seconds
 _UNCOMPARED = ("aten::sym_", "aten::_assert_", "aten::contiguous", "aten::clone")  # they compute no values, and depend on sizes
@@ -85,16 +86,29 @@ def _wrong(branches: Sequence[Branch], agrees: Callable[[Mapping[str, int]], boo
             yield branch
 
 
-def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn.Module, model: Model) -> bool:
-    """Return whether both compute the same at `sizes`, or the module does not run there; a program that raises does not agree."""
+def build_comparison(model: Model, module: torch.nn.Module) -> Agrees:
+    """Return a function that compares a program, without its assertions, with the module at given sizes.
+
+    It says no where the module does not run.
+    """
+    return lambda program, sizes: _agrees(sizes, program, module, model, asserts=False)
+
+
+def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn.Module, model: Model, asserts: bool = True) -> bool:
+    """Return whether both compute the same at `sizes`; a program that raises does not agree.
+
+    Where the module does not run, they agree if the program keeps its assertions.
+    """
     given = inputs.make(model, sizes, model.seed)
     try:
         with restore_buffers(module), _seeded(model):
             want = run_eager(module, model, given)
     except LoadError:
-        return True
+        return asserts
     arguments = assemble(model, module, {**given, **{name: int(given[name]) for name in model.ints}})
     captured = program.module(check_guards=False)
+    if not asserts:
+        cleanup.drop_all_assertions(captured)
     try:
         with restore_buffers(captured), _seeded(model), torch.set_grad_enabled(model.mode == "training"):
             got = flatten_outputs(captured(**arguments))

@@ -228,7 +228,7 @@ def _upper(space: Space, budget: Budget, seconds: Callable[[Sizes], float] | Non
         return Point("upper", top, note)
     current = dict(space.example)
     while current != top:
-        taken = seconds(current)
+        taken = 0.0 if space.broken_guard(current) else seconds(current)  # eager may not run at sizes that the program refuses
         step = {name: min(top[name], symbol.largest(2 * current[name])) if top[name] > current[name] else top[name]
                 for name, symbol in space.symbols.items()}
         growth = max(1.0, space.elements(step) / max(1, space.elements(current))) ** 1.5  # attention is quadratic in one of two dims

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
@@ -64,8 +65,8 @@ class Export(Stage):
     decompose: `lazy` decomposes what the next levels cannot take, `core` everything that is not core ATen, `torch_mlir` what torch-mlir's
     own front end decomposes.
     policy: how torch.export is called, until a call succeeds: as `declared`, with `deferred` assertions, `oblivious` of the sizes 0 and 1,
-    `strict_oblivious` where Python makes a size a number, traced at `round` sizes, `strict` (docs/export.md). Only a failure on sizes leads
-    to the next.
+    `strict_oblivious` where Python makes a size a number, traced at `round` sizes, with ranges that `auto` may narrow, `strict`
+    (docs/export.md). Only a failure on sizes leads to the next.
     trace_seconds: limit for one attempt, and for the decomposition after it: conditions on sizes can keep sympy busy for hours (null: no).
     repeat: `auto` traces a repeated module twice, and copies its ops for further calls where both traces agree; `off` traces all calls;
     `check` does too, and fails where a copy would differ (docs/export.md).
@@ -84,7 +85,7 @@ class Export(Stage):
     target: ClassVar[Level] = Level.EXPORTED
 
     decompose: Literal["lazy", "core", "torch_mlir"] = "lazy"
-    policy: Sequence[attempts.Attempt] = ("declared", "deferred", "oblivious", "strict_oblivious", "round")
+    policy: Sequence[attempts.Attempt] = ("declared", "deferred", "oblivious", "strict_oblivious", "round", "auto")
     trace_seconds: float | None = 240.0
     repeat: tracing.Mode = "auto"
     strict: bool = False
@@ -157,10 +158,10 @@ class Export(Stage):
         padded = packed_sequences.keep_padded() if model.mode != "training" else nullcontext()
         usual = assumptions.assert_usual_sizes() if self.data_sizes == "capacity" else nullcontext()
         with recurrent.keep_whole(), padded, usual:
-            tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy,
-                                   Settings(tuple(self.extended_debug)), self.trace_seconds,
-                                   lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity",
-                                   self.repeat)
+            tried = attempts.try_all(model, module, arguments, ("strict",) if self.strict else self.policy, attempts.Options(
+                Settings(tuple(self.extended_debug)), self.trace_seconds, self.repeat,
+                lambda: isinstance(module, Interpreted) and bool(module.explain()), self.data_sizes == "capacity",
+                branches.build_comparison(model, module) if model.weights == "random" else None))  # fmt: skip
         best = attempts.choose_best(tried)
         found = attempts.build_record(tried)
         note.report("symbols", found.to_json())
@@ -220,7 +221,14 @@ class Export(Stage):
             decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
         if self.decompose != "lazy":  # the retrace decomposes ops
             self._mark(captured, note)
-        result, assumed = self._joint(captured, model) if is_training else (self._retraced(captured, model.custom_calls), [])
+        conditions = export.deferred
+        if is_training:
+            result, assumed = self._joint(captured, model)
+        else:
+            result, assumed = self._retraced(captured, model.custom_calls), []
+            if result is not captured:
+                known = {one.expr for one in conditions}
+                conditions += tuple(one for one in export.decide(result) if one.expr not in known)
         if self.decompose == "lazy":
             self._mark(result, note)
         assumed += early
@@ -237,15 +245,15 @@ class Export(Stage):
                           specialized)
             assumed += further
             _report_specialized(specialized, export.record, note)
-        assumed += slices.find_assumptions(result)
+        assumed = _keep_open([*assumed, *slices.find_assumptions(result)], export, note)
         functional.replace_views(result.graph_module)
         strides.replace_strides(result.graph_module)
         if result is not captured:
             result._guards_code = captured._guards_code  # the retrace forgets them
         results.rename_results(result)
-        cleanup.drop_assertions(result.graph_module, {one.expr for one in export.deferred if one.verdict in ("always", "implied")})
+        cleanup.drop_assertions(result.graph_module, {one.expr for one in conditions if one.is_dropped})
         result.graph_module.recompile()
-        deferred = tuple(one.guard for one in export.deferred if one.is_carried)
+        deferred = tuple(dict.fromkeys(one.guard for one in conditions if one.is_carried))
         return Exported(result, tuple(assumed), deferred, extra)
 
     def _mark(self, program: ExportedProgram, note: Note) -> None:
@@ -325,6 +333,20 @@ class Export(Stage):
         return dict(Counter(str(node.target) for node in cleanup.calls(program.ir.graph_module)))
 
 
+def _keep_open(assumed: Sequence[sympy.Expr], export: Captured, note: Note) -> list[sympy.Expr]:
+    """Return the assumptions of later traces that do not hold for all declared sizes, each with a warning.
+
+    Raises StageFailed for those that hold for none.
+    """
+    judged = {one.expr: one for one in export.judge(assumed)}
+    broken = [one for one in judged.values() if one.verdict in ("part", "never")]
+    for one in broken:
+        note("guard_within_range", f"{one.text} does not hold for all declared sizes, and its decomposition needs it", one.text)
+    if never := [one.problem for one in broken if one.verdict == "never"]:
+        raise StageFailed(never)
+    return [expr for expr in assumed if str(expr) not in judged or judged[str(expr)].verdict != "always"]
+
+
 def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord, note: Note) -> None:
     """Record the dims that decompositions made static. Raise StageFailed if one was declared with a symbol."""
     lost = {dim.id: each for each in specialized for dim in found.requested if each.symbol in (dim.symbol, *NAME.findall(dim.expr))}
@@ -364,14 +386,24 @@ def _without_kernels() -> Iterator[None]:
     """Disable what depends on this machine or on the sizes of the example.
 
     An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum is contracted from the left: opt_einsum would
-    choose the order for the example's sizes, and make them constants.
+    choose the order for the example's sizes, and make them constants. The backend of a convolution decides strides only, so its choice
+    (by `batch < 16`) guards no size.
     """
-    before = torch._C._get_mkldnn_enabled()
+    before, select = torch._C._get_mkldnn_enabled(), torch._C._select_conv_backend
+
+    def select_unguarded(*args: Any, **kwargs: Any) -> Any:
+        image = args[0] if args else kwargs["input"]
+        env = image.fake_mode.shape_env if isinstance(image, FakeTensor) else None
+        with env.suppress_guards() if env is not None else nullcontext():
+            return select(*args, **kwargs)
+
     torch._C._set_mkldnn_enabled(False)
+    torch._C._select_conv_backend = select_unguarded
     try:
         with torch.backends.opt_einsum.flags(enabled=False):
             yield
     finally:
+        torch._C._select_conv_backend = select
         torch._C._set_mkldnn_enabled(before)
 
 

@@ -13,10 +13,12 @@ from functools import partial
 from typing import Any, Literal
 from unittest import mock
 
+import sympy
 import torch
 from torch.export import ExportedProgram, _trace
 from torch.fx.experimental import _config, symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
+from torch.utils._sympy import interp
 
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
@@ -25,10 +27,10 @@ from lowering.fx.replay import expansion, tracing
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
-from lowering.symbols import deadline, parts
+from lowering.symbols import deadline, harmless, parts
 from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
-from lowering.symbols.deferred import Deferred, deferred, guarded
+from lowering.symbols.deferred import Deferred, deferred, guarded, judge_all, list_asserted
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import iterate_causes, summarize
 from lowering.symbols.recording import record
@@ -37,13 +39,15 @@ from lowering.symbols.schema import Attempted, Repeated, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
-# `strict`: as declared, by Dynamo's analysis of the bytecode; `strict_oblivious`: oblivious, by Dynamo.
-Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "strict"]
+# `strict`: as declared, by Dynamo's analysis of the bytecode; `strict_oblivious`: oblivious, by Dynamo; `auto`: oblivious, and torch
+# may narrow the declared ranges to what the traced branches take.
+Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "auto", "strict"]
 
 _CONVERSION = re.compile(r"(?<![\w.])(?:int|float|len)\(")
 _GUARDS = ("guard", "equality", "divisibility")
 _MOST_NODES = 2000  # of a program that is exported again because its guards refuse a few sizes
 _UNBACKED = re.compile(r"(?:u|zuf)\d+")
+_SOLVERS = (symbolic_shapes.__file__, interp.__file__)  # they assert that they meet no condition that they cannot solve or write as code
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Captured:
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     repeat: what became of the calls of repeated modules.
     unfinished: the graph up to where the export failed, as code; empty if torch gives none.
+    decide: judges the assertions of a program that a later trace made of this one; judge: conditions that later traces assumed.
     """
 
     attempt: Attempt
@@ -73,6 +78,8 @@ class Captured:
     declared: Mapping[str, Symbol] = field(default_factory=dict)
     repeat: tuple[Repeated, ...] = ()
     unfinished: str = ""
+    decide: Callable[[ExportedProgram], Sequence[Deferred]] = lambda _: ()
+    judge: Callable[[Sequence[sympy.Basic]], Sequence[Deferred]] = lambda _: ()
 
     @property
     def share(self) -> float:
@@ -81,20 +88,33 @@ class Captured:
                                                                       for name, one in self.declared.items()})
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to export. settings: of the symbol log. seconds: limit for one attempt. repeat: whether calls of repeated modules are replayed.
+
+    is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
+    pads_data: whether sizes that data decide are wanted: a `len` of such a dim is left to Dynamo too.
+    agrees: compares a program with the module at given sizes; None where the module has no values.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    seconds: float | None = None
+    repeat: tracing.Mode = "off"
+    is_explained: Callable[[], bool] = lambda: False
+    pads_data: bool = False
+    agrees: harmless.Agrees | None = None
+
+
 def try_all(
-    model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], settings: Settings,
-    seconds: float | None = None, is_explained: Callable[[], bool] = lambda: False, pads_data: bool = False,
-    repeat: tracing.Mode = "off",
+    model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], options: Options
 ) -> list[Captured]:
     """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
 
     A program whose guards refuse declared sizes is followed by `oblivious` only, and a long one by none: torch does not count a guard on a
     dim that is derived from a symbol, such as `n // 4 != 1`, as a violation.
     `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
-    arguments: of forward, at the traced sizes of a model. seconds: limit for one attempt; the second that exceeds it is the last.
-    repeat: whether calls of repeated modules are replayed.
-    is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
-    pads_data: whether sizes that data decide are wanted: a `len` of such a dim is left to Dynamo too.
+    `auto` follows others only if all of them failed. The second attempt that exceeds the limit is the last.
+    arguments: of forward, at the traced sizes of a model.
     """
     made: list[Captured] = []
     above = True  # trace above autograd, which keeps composite ops whole
@@ -103,13 +123,15 @@ def try_all(
             continue
         if made and made[0].guards and attempt != "oblivious":
             continue
-        if pads_data and made and _is_on_data(made[0]) and not _is_strict(attempt):
+        if attempt == "auto" and any(one.program is not None for one in made):
+            continue
+        if options.pads_data and made and _is_on_data(made[0]) and not _is_strict(attempt):
             continue
         traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
-        found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above, repeat)
+        found = _captured(traced, module, dict(arguments(traced)), attempt, options, above)
         if above and transforms.are_lost(found.program, found.error):
             above = False
-            found = _captured(traced, module, dict(arguments(traced)), attempt, settings, seconds, above, repeat)
+            found = _captured(traced, module, dict(arguments(traced)), attempt, options, above)
         made.append(found)
         error = made[-1].error
         if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
@@ -117,7 +139,8 @@ def try_all(
         if found.guards and len(found.program.graph.nodes) > _MOST_NODES:  # type: ignore[union-attr]
             break
         if (error is None and not found.guards and not any(map(_is_lossy, found.deferred))) or (
-                error is not None and (is_explained() or not (_is_about_sizes(error) or (pads_data and _is_on_data(made[-1]))))):
+                error is not None and (options.is_explained() or not (
+                    _is_about_sizes(error) or (options.pads_data and _is_on_data(made[-1]))))):  # fmt: skip
             break
     return made
 
@@ -125,9 +148,10 @@ def try_all(
 def choose_best(made: Sequence[Captured]) -> Captured:
     """Return the attempt whose program takes the widest part of the ranges; of equal ones, the one that refuses the fewest sizes.
 
-    Where all failed, the first one that says what to change, else the first.
+    Where all failed, the first one that says what to change, else the first. An `auto` attempt that takes no range of sizes has failed,
+    unless there is no other.
     """
-    succeeded = [one for one in made if one.program is not None]
+    succeeded = [one for one in made if one.program is not None and (one.attempt != "auto" or one.part is not None or len(made) == 1)]
     if succeeded:
         return min(succeeded, key=lambda one: (one.refused > 0, -round(one.share, 6), one.refused))
     return next((one for one in made if one.record.error is not None and one.record.error.fixes and one.attempt != "round"), made[0])
@@ -186,21 +210,21 @@ class TookTooLong(StageFailed):
 
 
 def _captured(
-    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, settings: Settings, limit: float | None,
-    above: bool, repeat: tracing.Mode
+    model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, options: Options, above: bool
 ) -> Captured:
     program, error, calls, seen, late = None, None, [], {}, None
     printed: list[str] = []
     replays = tracing.Replays(module, "off")
-    shapes, sources = dynamic_shapes.build_dynamic_shapes(model, arguments), pytrees.list_sources(arguments)
+    shapes = dynamic_shapes.build_dynamic_shapes(model, arguments, may_narrow=attempt == "auto")
+    sources = pytrees.list_sources(arguments)
     start = time.perf_counter()
-    with capture(training.unwrap(module), settings) as log:
+    with capture(training.unwrap(module), options.settings) as log:
         try:
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
-            with (deadline.within(limit, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
+            with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   nullcontext() if above else transforms.define_zeros(), watch_branches() as seen,
-                  tracing.replaying(module, repeat) as replays, _keep_prints() as printed):
+                  tracing.replaying(module, options.repeat) as replays, _keep_prints() as printed):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
@@ -212,7 +236,7 @@ def _captured(
         except deadline.Overdue as ended:
             late = ended
     if replays.replays and error is not None and not _is_about_sizes(error):
-        found = _captured(model, module, arguments, attempt, settings, limit, above, "off")
+        found = _captured(model, module, arguments, attempt, replace(options, repeat="off"), above)
         why = f"the export with copies failed: {summarize(None, error)}"
         return replace(found, repeat=tuple(replace(one, traced=one.traced + one.replayed, replayed=0, why=why)
                                            for one in _list_repeated(replays)))  # fmt: skip
@@ -222,8 +246,13 @@ def _captured(
         words = Export(log, model, None, late, sources).named(late.condition or last)
         error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
     export = Export(log, model, program, error, sources)
-    asserted = deferred(export) if program is not None and _defers(attempt) else ()
-    made = record(log, model, program, error, sources)
+
+    def spare(program: ExportedProgram, found: Sequence[Deferred]) -> Sequence[Deferred]:
+        return harmless.mark_harmless(found, program, export, seen, options.agrees) if options.agrees else found
+
+    asserted = deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
+    harmless.widen(asserted, export)
+    made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
     broken = [one.expr for one in (*asserted, *guards) if one.verdict in ("part", "never")]
     refused = refusals(broken, export)
@@ -236,7 +265,9 @@ def _captured(
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
     return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
-                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip())
+                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(),
+                    lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
+                    lambda assumed: judge_all(assumed, export))
 
 
 @contextmanager
@@ -271,7 +302,7 @@ def _defers(attempt: Attempt) -> bool:
 
 
 def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
-    is_oblivious = attempt in ("oblivious", "strict_oblivious", "round")
+    is_oblivious = attempt in ("oblivious", "strict_oblivious", "round", "auto")
     return _config.patch(backed_size_oblivious=True) if is_oblivious else nullcontext()  # type: ignore[attr-defined]
 
 
@@ -293,6 +324,6 @@ def _is_about_sizes(error: BaseException) -> bool:
         if isinstance(link, ConstraintViolationError) or (isinstance(link, UserError)
                                                           and link.error_type == UserErrorType.CONSTRAINT_VIOLATION):
             return True
-        if any(frame.f_code.co_filename == symbolic_shapes.__file__ for frame, _ in traceback.walk_tb(link.__traceback__)):
-            return True  # its solver of inequalities asserts that it meets none that it cannot solve
+        if any(frame.f_code.co_filename in _SOLVERS for frame, _ in traceback.walk_tb(link.__traceback__)):
+            return True
     return any(not _UNBACKED.fullmatch(name) for name in NAME.findall(str(error)))

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import sympy
+from torch.export import ExportedProgram
+
 from lowering.errors import Problem
+from lowering.fx import cleanup
+from lowering.sizes import normal
+from lowering.sizes.parsing import Unknown
+from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot
 from lowering.symbols.relations import find_implied, judge, tried_whole
 from lowering.symbols.schema import Line
 
-Verdict = Literal["always", "implied", "part", "unproved", "never", "unknown"]
+Verdict = Literal["always", "implied", "compared", "part", "unproved", "never", "unknown"]
 
 
 @dataclass(frozen=True)
 class Deferred:
     """One condition on sizes. expr: in torch's symbols; text: in the author's; guard: in those that callers choose, for the signature.
 
-    verdict: `always` true; `implied` by others that are carried; true of a `part` of the declared sizes; `unproved`: true of all that were
-    tried; `never` true; `unknown`: it uses a function that cannot be evaluated here.
+    verdict: `always` true; `implied` by others that are carried; `compared`: false at some sizes, at which the program is right; true of a
+    `part` of the declared sizes; `unproved`: true of all that were tried; `never` true; `unknown`: it uses a function that cannot be
+    evaluated here.
     """
 
     expr: str
@@ -29,6 +37,11 @@ class Deferred:
     guard: str
     line: Line | None
     verdict: Verdict
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the program needs no assertion of it."""
+        return self.verdict in ("always", "implied", "compared")
 
     @property
     def is_carried(self) -> bool:
@@ -45,14 +58,29 @@ class Deferred:
                        "write it as a comparison of sums, products and quotients of sizes")
 
 
-def deferred(export: Export) -> tuple[Deferred, ...]:
-    """Return the conditions on sizes of inputs that torch deferred, without duplicates and without those that depend on data."""
+def deferred(export: Export, spare: Callable[[Sequence[Deferred]], Sequence[Deferred]] = tuple) -> tuple[Deferred, ...]:
+    """Return the conditions on sizes of inputs that torch deferred, without duplicates and without those that depend on data.
+
+    spare: marks those that need not be asserted; they imply no others.
+    """
     found: dict[str, Deferred] = {}
     for expr, line in decided(export):
         if expr not in found and (one := guarded(expr, line, export)) is not None:
             found[expr] = one
-    implied = find_implied([one.expr for one in found.values() if one.verdict == "part"], export)
-    return tuple(replace(one, verdict="implied") if one.expr in implied else one for one in found.values())
+    judged = spare(tuple(found.values()))
+    implied = find_implied([one.expr for one in judged if one.verdict == "part"], export)
+    return tuple(replace(one, verdict="implied") if one.expr in implied else one for one in judged)
+
+
+def list_asserted(program: ExportedProgram, export: Export) -> tuple[Deferred, ...]:
+    """Return the conditions on sizes of inputs that a graph asserts, such as one that a later trace made."""
+    return judge_all((expr for node in program.graph.nodes if (expr := cleanup.read_assertion(node)) is not None), export)
+
+
+def judge_all(conditions: Iterable[sympy.Basic], export: Export) -> tuple[Deferred, ...]:
+    """Decide conditions on sizes of inputs, without duplicates and without those that depend on data."""
+    found = (guarded(export.folded(str(expr)), None, export) for expr in conditions)
+    return tuple({one.expr: one for one in found if one is not None}.values())
 
 
 def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
@@ -61,21 +89,37 @@ def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
     if not names or not names <= export.values.keys():
         return None
     guard = spelled(NAME.sub(lambda match: export.values[match[0]], expr))
-    return Deferred(expr, export.named(expr), guard, line, _verdict(expr, export))
+    return Deferred(expr, export.named(expr), guard, line, _verdict(expr, guard, export))
 
 
 def decided(export: Export) -> Iterator[tuple[str, Line | None]]:
-    """Iterate over all conditions that tracing decided. torch narrows ranges by them, and may then omit an assertion as known."""
+    """Iterate over all conditions that tracing decided, then over those that the graph asserts in another form.
+
+    torch narrows ranges by the first, and may then omit an assertion as known.
+    """
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
             yield export.folded(str(event.data["expr"])), convert_spot(event.stack[-1]) if event.stack else None
+    for one in list_asserted(export.program, export) if export.program is not None else ():
+        yield one.expr, None
 
 
-def _verdict(expr: str, export: Export) -> Verdict:
+def _verdict(expr: str, guard: str, export: Export) -> Verdict:
     holds, _ = judge(expr, export)
     if holds in ("always", "unknown"):
         return holds  # type: ignore[return-value]
+    if holds == "tried" and _is_proved(guard, export):
+        return "always"
     whole = tried_whole(expr, export)
     if whole is None:
         return "part" if holds == "no" else "unproved"
     return "always" if whole[0] else "part" if whole[1] else "never"
+
+
+def _is_proved(guard: str, export: Export) -> bool:
+    """Return whether the normal form of a condition, in which its quotients and remainders cancel, is true in the declared ranges."""
+    bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in export.model.symbols.items()}
+    try:
+        return normal.condition(guard, normal.symbols(bounds)).constant == 1
+    except Unknown:
+        return False

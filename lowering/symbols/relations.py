@@ -20,12 +20,12 @@ from lowering.symbols.frames import convert_spot
 from lowering.symbols.schema import Line, Relation
 
 Kind = Literal["guard", "equality", "divisibility", "runtime_assert", "assumption"]
-Holds = Literal["always", "tried", "no", "unknown"]
+Holds = Literal["always", "tried", "compared", "no", "unknown"]
 Condition = tuple[Term, list[str]]
 
 POINTS = 1024  # number of sizes to try for one relation
 _WHOLE = 64  # ranges up to this length are tried completely
-_MOST = 1 << 14  # number of points to try to prove a condition that torch deferred
+_MOST = 1 << 15  # number of points to try to prove a condition that torch deferred
 _WORK = 1 << 20  # maximum number of operations to judge a condition: one of sizes that are computed from sizes can have thousands
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
@@ -128,6 +128,19 @@ def judge(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
     except Unknown:
         return "unknown", {}
     return ("always" if whole else "tried"), {}
+
+
+def find_failing(expr: str, export: Export) -> list[dict[str, int]]:
+    """Return the promised sizes among those that `judge` tries at which a condition is false; none if it depends on data."""
+    condition = read_condition(expr, export)
+    if condition is None:
+        return []
+    term, free = condition
+    points, _ = _points(free, export, _WORK // term.count)
+    try:
+        return [point for point in points if not is_true_at(term, point)]
+    except Unknown:
+        return []
 
 
 def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:

@@ -106,6 +106,14 @@ def test_other_ways_of_export_give_the_same(options: Mapping[str, Any]) -> None:
         torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_the_choice_of_a_backend_bounds_no_size() -> None:
+    declared = model("Convolved")
+    program = exported(declared)
+    assert program.signature is not None and program.signature.guards == ()
+    for name, (got, want) in compared(program, declared, 19).items():
+        torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def test_a_region_without_gradients_is_a_constant_of_the_loss_and_an_input_may_be_an_output() -> None:
     declared = model("Stopped")
     for name, (got, want) in compared(exported(declared), declared, 9).items():

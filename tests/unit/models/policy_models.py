@@ -38,6 +38,16 @@ class Windows(nn.Module):
         return windows[0].sum(1), windows[1].sum(1)
 
 
+class ImageWindows(nn.Module):
+    """The mean of each window of an image that is padded to whole windows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        x = functional.pad(x, (0, -width % 7, 0, -height % 7))
+        x = x.view(batch, channels, x.shape[2] // 7, 7, x.shape[3] // 7, 7)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, 49, channels).mean(1)
+
+
 class Pairs(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.reshape(-1, 2).sum(1)  # even sizes only
@@ -51,6 +61,31 @@ class Quadratic(nn.Module):
 class BranchOnOne(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.shape[0] == 1 else x - x.mean(0)  # another result at 1
+
+
+class LongerThanThree(nn.Module):
+    """Another result for short inputs, and none for long ones."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] > 20:
+            raise ValueError("at most 20 rows")
+        return x * 2 if x.shape[0] > 3 else x  # of several rows
+
+
+class Groups(nn.Module):
+    """Regroups rows, by reshapes that copy or not, which torch decides by size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(4, x.shape[0] // 4, 3).transpose(0, 1).reshape(x.shape[0], 3)
+
+
+class Written(nn.Module):
+    """Writes the end of a cache, which some size fills as a whole."""
+
+    def forward(self, cache: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        cache = cache.clone()
+        cache[:, 8 - rows.shape[1]:] = rows
+        return cache * 2
 
 
 class HarmlessBranch(nn.Module):
@@ -121,6 +156,27 @@ class Patches(nn.Module):
 class Rows(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack(x.unbind(0))
+
+
+class Raises(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] >= 4:
+            raise ValueError("too many rows")
+        return x
+
+
+class Looked(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * {1: 2, 5: 3}[x.shape[0]]
+
+
+class Converts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer.to(torch.float32)(x)
 
 
 class Halves(nn.Module):

@@ -35,6 +35,17 @@ class Dropping(nn.Module):
         return {"loss": nn.functional.dropout(hidden, self.p, self.training).square().mean(), "hidden": hidden}
 
 
+class Convolved(nn.Module):
+    """(batch, 4) -> its own loss, by a convolution, whose backend torch chooses by the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.layer(x.view(-1, 1, 2, 2)).square().mean()}
+
+
 class Stopped(nn.Module):
     """(batch, 4) -> its own loss; what flows through a region without gradients is a constant of the loss."""
 

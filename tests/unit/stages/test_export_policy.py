@@ -95,6 +95,14 @@ def test_what_holds_for_all_sizes_is_proved_and_not_asserted(model: Model, attem
     verified(program)
 
 
+def test_what_is_too_much_to_try_is_proved_by_its_normal_form() -> None:
+    wide = {"b": Symbol(1, 4096), "h": Symbol(8, 4096), "w": Symbol(8, 4096)}
+    program, notes = exported(models.model(models.ImageWindows, wide, x=("b", 3, "h", "w")), Export(policy=("deferred",), archive=False))
+    products = [guard for guard in guards(program) if "==" in guard or ">=" in guard]
+    assert products == [] and "guard_within_range" not in notes.said
+    assert sum(one["proved"] for one in notes.symbols["attempts"]) > 3
+
+
 @pytest.mark.parametrize("kind", models.NETS)
 def test_nets_whose_sizes_round_up(kind: type[torch.nn.Module]) -> None:
     program, notes = lowered(models.net(kind))
@@ -146,8 +154,33 @@ def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
 
 
 def test_a_range_that_is_refused_is_said_once_and_with_its_fix() -> None:
-    text = failure(models.model(models.Quadratic, {"n": Symbol(1, 64, example=50)}, x=("n",)))
+    model = models.model(models.Quadratic, {"n": Symbol(1, 64, example=50)}, x=("n",))
+    text = failure(model, Export(policy=("declared", "deferred", "oblivious"), explain=False))
     assert "the code needs n * n > 1000 + 4 * n, which torch cannot solve for a range" in text
+
+
+def test_a_branch_that_some_sizes_take_narrows_the_range() -> None:
+    model = models.model(models.LongerThanThree, {"n": Symbol(1, 24)}, x=("n", 3))
+    program, notes = lowered(model)
+    assert notes.policy.startswith("exported as auto") and set(guards(program)) == {"n <= 20", "n > 3"}
+    assert "symbols: {n: {min: 4, max: 20}}" in notes.said["part_of_ranges"][0]
+    place = "tests/unit/models/policy_models.py:"
+    assert any(message.startswith(f"n > 3 does not hold at n=1 ({place}") for message in notes.said["guard_within_range"])
+    assert {refused for _, refused in verified(program).declined} == {"n <= 20", "n > 3"}
+    assert {"the exported program needs n <= 20", "the exported program needs n > 3"} <= set(list_assertions(program.ir))
+
+
+@pytest.mark.parametrize("model", [
+    models.model(models.Groups, {"n": Symbol(4, 24, multiple_of=4)}, x=("n", 3)),
+    models.model(models.Written, {"n": N8}, cache=(2, 8, 3), rows=(2, "n", 3)),
+], ids=lambda value: value.name if isinstance(value, Model) else "")
+def test_a_condition_on_which_no_number_depends_refuses_nothing(model: Model) -> None:
+    program, notes = exported(model, Export(policy=("oblivious",), archive=False))
+    assert guards(program) == () and not scalar_assertions(program)
+    assert not notes.said.keys() & {"guard_within_range", "part_of_ranges"}
+    assert any(one["holds"] == "compared" for one in notes.symbols["relations"])
+    found, _ = verify(program, Settings(levels=(Level.EXPORTED,)))
+    assert not (found.mismatches or found.failures or found.declined)
 
 
 def test_a_branch_that_is_wrong_at_one_is_asserted() -> None:
@@ -244,6 +277,9 @@ def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
     (models.model(models.Rows, {"n": N8}, x=("n", 3)), "the code takes n = 5 only", "in the model's YAML: inputs: {x: {shape: [5, 3]}}"),
     (models.model(models.Halves, {"n": N8, "k": N8}, x=("n", 3), y=("k", 3)), "n and k must be equal at dim 0",
      "in the model's YAML: inputs: {y: {shape: [n, 3]}}"),
+    (models.model(models.Raises, {"n": N8}, x=("n", 3)), "the model raised ValueError at the traced sizes n = 5", "an `example` inside it"),
+    (models.model(models.Looked, {"n": N8}, x=("n", 3)), "the code uses a size as a key of a dict or set", "compare the size instead"),
+    (models.model(models.Converts, {"n": N8}, x=("n", 3)), "forward converts Linear", "convert the module before it is lowered"),
     (models.model(models.Counted, {"n": N8}, x=("n",)), "the code uses a value of a tensor as a Python number", "torch.where, torch.cond"),
 ], ids=lambda value: value.name if isinstance(value, Model) else "")
 def test_a_refusal_says_what_the_code_needs_and_what_to_change(model: Model, needs: str, change: str) -> None:

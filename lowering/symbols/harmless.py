@@ -1,0 +1,81 @@
+"""Find the conditions that torch's own code asked and on which no number depends, such as the choice of a convolution's backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import sympy
+from torch.export import ExportedProgram
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from lowering.symbols.deferred import Deferred
+from lowering.symbols.exporting import Export
+from lowering.symbols.frames import Spot
+from lowering.symbols.relations import find_failing
+from lowering.symbols.schema import SymbolRecord
+
+Agrees = Callable[[ExportedProgram, Mapping[str, int]], bool]  # whether a program without its assertions computes what the module does
+
+_POINTS = 3  # sizes at which a condition is compared
+_LARGER = 16  # how many times larger than the traced ones they may be
+
+
+def mark_harmless(
+    conditions: Sequence[Deferred], program: ExportedProgram, export: Export, seen: Mapping[sympy.Basic, Spot], agrees: Agrees
+) -> tuple[Deferred, ...]:
+    """Return the conditions; those that torch's own code asked, and without which `program` is right, have the verdict `compared`.
+
+    What the model's code branches on (`seen`) stays asserted: a difference that only some values show would be missed.
+    """
+    asked = {export.folded(str(expr)) for expr in seen}
+    points = {one.expr: _choose_points(one, export) for one in conditions if one.verdict == "part" and one.expr not in asked}
+    known: dict[tuple[tuple[str, int], ...], bool] = {}
+
+    def is_right(point: Mapping[str, int]) -> bool:
+        key = tuple(sorted(point.items()))
+        if key not in known:
+            known[key] = agrees(program, point)
+        return known[key]
+
+    right = {expr for expr, chosen in points.items() if chosen and all(map(is_right, chosen))}
+    return tuple(replace(one, verdict="compared") if one.expr in right else one for one in conditions)
+
+
+def widen(conditions: Sequence[Deferred], export: Export) -> None:
+    """Undo what tracing concluded from conditions that are not asserted: each size has its declared range again."""
+    if export.env is None or export.program is None or not any(one.verdict == "compared" for one in conditions):
+        return
+    for dim in export.declared:
+        symbol = export.own.get(dim.id)
+        if symbol is None or dim.dim is None or export.final(symbol) != symbol or symbol not in export.env.var_to_range:
+            continue
+        promised, _ = export.promised(dim)
+        traced = export.traced(symbol)
+        if traced is None or promised.within(traced):
+            continue
+        upper = export.env.var_to_range[symbol].upper if promised.upper is None else sympy.Integer(promised.upper)
+        whole = ValueRanges(sympy.Integer(promised.lower or 0), upper)
+        export.env.var_to_range[symbol] = whole
+        if symbol in export.program.range_constraints:
+            export.program.range_constraints[symbol] = whole
+
+
+def mark_relations(found: SymbolRecord, conditions: Sequence[Deferred]) -> SymbolRecord:
+    """Return a record in which the conditions that were compared break no promise."""
+    compared = {one.expr for one in conditions if one.verdict == "compared"}
+    texts = {relation.text for relation in found.relations if relation.expr in compared}
+    relations = tuple(replace(each, holds="compared") if each.expr in compared else each for each in found.relations)
+    warnings = tuple(each for each in found.warnings if each.code != "guard_within_range" or each.place not in texts)
+    return replace(found, relations=relations, warnings=warnings)
+
+
+def _choose_points(one: Deferred, export: Export) -> list[dict[str, int]]:
+    """Return declared sizes that break a condition: the smallest, the largest, and one between, none much larger than the traced ones."""
+    examples = export.model.examples()
+    failing = [point for point in find_failing(one.expr, export) if point.keys() <= examples.keys()
+               and prod(point.values()) <= _LARGER * prod(examples[name] for name in point)]  # fmt: skip
+    failing.sort(key=lambda point: prod(point.values()))
+    chosen = [failing[index] for index in sorted({0, len(failing) // 2, len(failing) - 1})[:_POINTS]] if failing else []
+    return [{**examples, **point} for point in chosen]
