@@ -112,7 +112,7 @@ def test_a_dim_lost_further_down_is_told_with_its_stage(tmp_path: Path) -> None:
 
 
 def test_an_export_that_fails_on_shapes_is_drafted_and_leaves_its_trace(tmp_path: Path) -> None:
-    result = lower(BRANCH, tmp_path)
+    result = lower(BRANCH, tmp_path, {"export": Export(policy=("declared",))})
     record = SymbolRecord.from_json(result.symbols)
     assert result.outcome == "error"
     assert [(found.kind, found.line and found.line.line) for found in record.draft] == [("guard", line("branch"))]
@@ -128,7 +128,7 @@ def test_the_graph_of_an_export_that_fails_on_data_is_a_file_and_not_printed(tmp
 
 
 def test_no_draft_is_made_where_it_is_not_wanted(tmp_path: Path) -> None:
-    assert SymbolRecord.from_json(lower(BRANCH, tmp_path, {"export": Export(explain=False)}).symbols).draft == ()
+    assert SymbolRecord.from_json(lower(BRANCH, tmp_path, {"export": Export(policy=("declared",), explain=False)}).symbols).draft == ()
 
 
 def test_extended_debug_adds_the_whole_stack_of_one_symbol(tmp_path: Path) -> None:
