@@ -151,9 +151,13 @@ def _div(number: Any, divisor: Any, *, rounding_mode: str | None = None) -> Any:
     numbers = (int, torch.SymInt)
     if rounding_mode is None or not (isinstance(number, numbers) and isinstance(divisor, numbers)):
         return torch.div(number, divisor, rounding_mode=rounding_mode)
-    if rounding_mode == "floor":
+    if rounding_mode == "floor" or all(map(_is_never_negative, (number, divisor))):
         return number // divisor
     return torch.sym_int(number / divisor)
+
+
+def _is_never_negative(size: Any) -> bool:
+    return bool(size.node.expr.is_nonnegative) if isinstance(size, torch.SymInt) else size >= 0
 
 
 def _pair(value: Any) -> list[Any]:

@@ -248,7 +248,9 @@ def _captured(
     export = Export(log, model, program, error, sources)
 
     def spare(program: ExportedProgram, found: Sequence[Deferred]) -> Sequence[Deferred]:
-        return harmless.mark_harmless(found, program, export, seen, options.agrees) if options.agrees else found
+        if options.agrees is None or _is_strict(attempt):  # Dynamo's analysis does not show what the model's code branches on
+            return found
+        return harmless.mark_harmless(found, program, export, seen, options.agrees)
 
     asserted = deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
     harmless.widen(asserted, export)
