@@ -42,8 +42,17 @@ DTYPES: dict[str, DType] = {row.name: row for row in (
     DType("bfloat16", "BFloat16", 15, "bf16", "bf16", "bfloat16"),
     DType("float8_e5m2", "Float8_e5m2", 23, "f8E5M2", "f8E5M2", "float8_e5m2"),
     DType("float8_e4m3fn", "Float8_e4m3fn", 24, "f8E4M3FN", "f8E4M3FN", "float8_e4m3fn"),
+    DType("float8_e5m2fnuz", "Float8_e5m2fnuz", 25, "f8E5M2FNUZ", "f8E5M2FNUZ", "float8_e5m2fnuz"),
+    DType("float8_e4m3fnuz", "Float8_e4m3fnuz", 26, "f8E4M3FNUZ", "f8E4M3FNUZ", "float8_e4m3fnuz"),
+    DType("uint16", "UInt16", 27, "ui16", "ui16", "uint16"),
+    DType("uint32", "UInt32", 28, "ui32", "ui32", "uint32"),
+    DType("uint64", "UInt64", 29, "ui64", "ui64", "uint64"),
+    DType("float8_e8m0fnu", "Float8_e8m0fnu", 44, "f8E8M0FNU", "f8E8M0FNU", "float8_e8m0fnu"),
 )}
 
+
+# How to hand over what torch has a dtype for and no arithmetic: int1 to int7, uint1 to uint7, float4_e2m1fn_x2.
+UNPACK = "keep elements of fewer than 8 bits in uint8, and unpack them by shifts and masks"
 
 # Python numbers as inputs, by torch's names for dynamic ones. Each is a 0-d tensor of this dtype at the MLIR levels.
 NUMBERS = {"SymInt": "int64", "SymFloat": "float64", "SymBool": "bool"}

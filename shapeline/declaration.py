@@ -250,7 +250,7 @@ def _guess_fill(value: torch.Tensor) -> Fill | None:
     """Return a fill that stays inside the values of an example: random ints between its ends, or its constant. Floats: None, so randn."""
     if value.is_floating_point() or value.is_complex() or not value.numel():
         return None
-    least, most = int(value.min()), int(value.max())
+    least, most = (int(end) for end in value.to(torch.int64).aminmax())
     return {"constant": least} if least == most else {"randint": [least, most + 1]}
 
 

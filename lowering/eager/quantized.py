@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lowering import recipe
+from lowering import recipe, types
 from lowering.eager import inputs, packed_weights
 from lowering.eager.arguments import assemble
 from lowering.errors import LoadError, Problem
@@ -47,11 +47,15 @@ def list_float_weights(module: torch.nn.Module) -> list[str]:
 
 
 def list_opaque(module: torch.nn.Module) -> list[Problem]:
-    """Report the layers of torch's eager quantization, whose weights are objects that torch.export cannot take apart."""
-    return [Problem(f"{name or 'the module'} ({type(part).__name__})", "holds its weight in an object packed for a kernel of torch",
-                    "start from the float module, with quantization: {scheme: pt2e_dynamic} or pt2e_static")
-            for name, part in module.named_modules()
-            if type(part).__module__.startswith(_EAGER_LAYERS) and not type(part).__name__.endswith("PackedParams")]
+    """Report what no level can hold: weights of fewer than 8 bits, and the objects that hold those of torch's eager quantization."""
+    narrow = [Problem(f"weight '{name}'", f"is {weight.dtype}, which no level can hold", types.UNPACK)
+              for name, weight in [*module.named_parameters(), *module.named_buffers()]
+              if type(weight) in (torch.Tensor, torch.nn.Parameter) and types.dtype_name(weight.dtype) not in types.DTYPES]
+    packed = [Problem(f"{name or 'the module'} ({type(part).__name__})", "holds its weight in an object packed for a kernel of torch",
+                      "start from the float module, with quantization: {scheme: pt2e_dynamic} or pt2e_static")
+              for name, part in module.named_modules()
+              if type(part).__module__.startswith(_EAGER_LAYERS) and not type(part).__name__.endswith("PackedParams")]
+    return narrow + packed
 
 
 def _quantize_weights(module: torch.nn.Module, chosen: Quantization, place: str) -> None:

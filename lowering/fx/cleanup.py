@@ -8,7 +8,9 @@ from typing import Any
 import sympy
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
+from lowering import types
 from lowering.errors import Problem
 from lowering.ir import source_lines
 
@@ -66,6 +68,16 @@ def find_flex_attention(module: GraphModule) -> list[Problem]:
         Problem(f"flex_attention at {source_lines.find_fx_line(node) or 'an unknown line'}", "has no lowering",
                 "use scaled_dot_product_attention, and pass the mask plus the bias that score_mod adds as attn_mask")
         for body in bodies(module) for node in calls(body) if getattr(node.target, "__name__", "") == "flex_attention"
+    ]  # fmt: skip
+
+
+def find_foreign_dtypes(module: GraphModule) -> list[Problem]:
+    """Report each op whose result has a dtype that no level can hold, with its user line."""
+    return [
+        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", f"gives {value.dtype}, which no level can hold",
+                types.UNPACK)
+        for body in bodies(module) for node in calls(body) for value in tree_leaves(node.meta.get("val"))
+        if isinstance(value, torch.Tensor) and types.dtype_name(value.dtype) not in types.DTYPES
     ]  # fmt: skip
 
 

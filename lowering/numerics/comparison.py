@@ -20,6 +20,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "bfloat16": Tolerance(1e-2, 2e-2),
     "float8_e4m3fn": Tolerance(1e-1, 1.25e-1),
     "float8_e5m2": Tolerance(2e-1, 2.5e-1),
+    "float8_e4m3fnuz": Tolerance(1e-1, 1.25e-1),
+    "float8_e5m2fnuz": Tolerance(2e-1, 2.5e-1),
     "complex64": Tolerance(1e-5, 1e-4),
     "complex128": Tolerance(1e-11, 1e-10),
 }

@@ -11,6 +11,12 @@ from torch.fx import Node
 
 Tensor: TypeAlias = torch.Tensor
 
+# Integers narrower than what eager truncates a float to, with the latter.
+_WRAPPED = {torch.uint8: torch.int64, torch.int8: torch.int64, torch.uint16: torch.int32, torch.int16: torch.int32,
+            torch.uint32: torch.int64, torch.uint64: torch.int64}  # fmt: skip
+_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+_HALF = 2**63  # of the range of uint64
+
 
 def rsub(tensor: Tensor, other: complex, alpha: float = 1) -> Tensor:
     """Return other - alpha * tensor."""
@@ -171,11 +177,26 @@ def to_complex(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
     return torch.complex(real_part, torch.zeros_like(real_part))
 
 
-def saturates(node: Node) -> bool:
-    """Return whether a conversion is to a float8 that eager saturates, of numbers that were not clamped."""
-    source = node.args[0]
-    is_clamped = isinstance(source, Node) and source.target is torch.ops.aten.clamp.default
-    return node.meta["val"].dtype is torch.float8_e4m3fn and changes_dtype(node) and not is_clamped
+def needs_care(node: Node) -> bool:
+    """Return whether a conversion between real dtypes needs more than a convert in StableHLO."""
+    dtype, source = node.meta["val"].dtype, node.args[0]
+    if not changes_dtype(node):
+        return False
+    if dtype in _WIDE_UNSIGNED or dtype is torch.float8_e8m0fnu:
+        return True
+    if dtype in _WRAPPED:
+        is_float = source.meta["val"].dtype.is_floating_point  # type: ignore[union-attr]
+        return is_float and not _is_clamped(source, torch.iinfo(dtype))
+    return dtype is torch.float8_e4m3fn and not _is_clamped(source, torch.finfo(dtype))
+
+
+def _is_clamped(source: Any, limits: torch.iinfo | torch.finfo) -> bool:
+    """Return whether a node clamps numbers to limits, or to what lies between them."""
+    if not isinstance(source, Node) or source.target is not torch.ops.aten.clamp.default:
+        return False
+    ends = [source.args[position] if position < len(source.args) else source.kwargs.get(name)
+            for position, name in ((1, "min"), (2, "max"))]
+    return all(isinstance(end, int | float) and limits.min <= end <= limits.max for end in ends)
 
 
 def changes_dtype(node: Node) -> bool:
@@ -183,21 +204,36 @@ def changes_dtype(node: Node) -> bool:
     return node.meta["val"].dtype is not node.args[0].meta["val"].dtype  # type: ignore[union-attr]
 
 
-def saturate(tensor: Tensor, dtype: torch.dtype, *_: Any, **__: Any) -> Tensor:
-    """Convert to a float8 without infinities: what is beyond its range becomes its largest number. NaN stays NaN."""
-    most = torch.finfo(dtype).max
-    wide = tensor if tensor.dtype.is_floating_point and tensor.dtype.itemsize > 1 else tensor.to(torch.float32)
-    return torch.clamp(wide, -most, most).to(dtype)
+def convert_real(tensor: Tensor, dtype: torch.dtype, *_: Any, **__: Any) -> Tensor:
+    """Convert between real dtypes as eager does.
+
+    Integers narrower than the one that a float is truncated to wrap around. A float8 without infinities has its largest number for what is
+    beyond its range. NaN stays NaN. Raises NotImplementedError for e8m0.
+    """
+    if dtype is torch.float8_e8m0fnu:
+        raise NotImplementedError("eager gives 2**-127 for zero, which XLA flushes to NaN; compute such scales before the export")
+    if dtype not in _WRAPPED:
+        wide = tensor if tensor.dtype.is_floating_point and tensor.dtype.itemsize > 1 else tensor.to(torch.float32)
+        most = torch.finfo(dtype).max
+        return torch.clamp(wide, -most, most).to(dtype)
+    if dtype is torch.uint64 and tensor.is_floating_point():
+        is_large = tensor >= float(_HALF)
+        tensor = torch.where(is_large, (tensor - float(_HALF)).to(torch.int64) + (-_HALF), tensor.to(torch.int64))
+    elif tensor.is_floating_point():
+        tensor = tensor.to(_WRAPPED[dtype])
+    if dtype in _WIDE_UNSIGNED:  # torch-mlir decomposes other conversions with constants that it has not of these dtypes
+        return torch.ops.prims.convert_element_type.default(tensor, dtype)  # type: ignore[no-any-return]
+    return tensor.to(dtype)
 
 
-def needs_care(node: Node) -> bool:
+def needs_any_care(node: Node) -> bool:
     """Return whether a conversion needs more than a convert in StableHLO."""
-    return is_real_to_complex(node) or saturates(node)
+    return is_real_to_complex(node) or needs_care(node)
 
 
 def convert(tensor: Tensor, *, dtype: torch.dtype, **_: Any) -> Tensor:
-    """Convert to complex numbers or to a float8."""
-    return to_complex(tensor, dtype=dtype) if dtype.is_complex else saturate(tensor, dtype)
+    """Convert to complex numbers, to a float8, or to narrow integers."""
+    return to_complex(tensor, dtype=dtype) if dtype.is_complex else convert_real(tensor, dtype)
 
 
 def is_mixed_batch_norm(node: Node) -> bool:

@@ -212,7 +212,7 @@ class Export(Stage):
         """Make the captured program functional, decompose it, and add its gradients in training."""
         captured = export.program
         assert captured is not None
-        if refused := cleanup.find_flex_attention(captured.graph_module):
+        if refused := cleanup.find_flex_attention(captured.graph_module) + cleanup.find_foreign_dtypes(captured.graph_module):
             raise Unsupported(refused)
         masks.fold(captured)
         is_training = model.mode == "training"
