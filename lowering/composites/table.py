@@ -23,6 +23,12 @@ class Form:
     patterns: Sequence[Pattern] = ()
 
 
+def _list_quantized(verb: str) -> tuple[str, ...]:
+    """List the ops of PT2E and torchao that quantize or dequantize."""
+    return (*(f"quantized_decomposed::{verb}_per_{each}" for each in ("tensor", "channel", "token", "channel_group")),
+            *(f"torchao::{verb}_affine{form}" for form in ("", "_float8", "_float8_non_decomposed")))  # fmt: skip
+
+
 # In the order in which they are looked for: what is part of an earlier match is not looked at again.
 FORMS: Mapping[str, Form] = {
     "attention": Form(("aten::scaled_dot_product_attention",), (patterns.attention,)),
@@ -36,6 +42,8 @@ FORMS: Mapping[str, Form] = {
     "silu": Form(("aten::silu",), (patterns.silu,)),
     "softmax": Form(("aten::softmax", "aten::_softmax")),
     "log_softmax": Form(("aten::log_softmax", "aten::_log_softmax")),
+    "quantize": Form(_list_quantized("quantize")),
+    "dequantize": Form(_list_quantized("dequantize")),
 }  # fmt: skip
 
 # Arguments of ATen ops that say how eager computes them, and nothing about the result at inference.

@@ -16,7 +16,7 @@ import torch
 from lowering.ir import mlir
 from lowering.level import Program
 from lowering.model import Tolerance
-from lowering.numerics import comparison, noise
+from lowering.numerics import comparison, noise, xla
 from lowering.numerics.watching import Watching
 from lowering.ops import quantization
 
@@ -107,9 +107,9 @@ class Replaying(_Integers):
 def return_all(form: Program) -> Program:
     """Return a form at StableHLO or MHLO whose `@main` also returns what its ops give that make integers of floats.
 
-    Ops in the regions of others, such as loops, are left out.
+    Composites are inlined. Ops in the regions of others, such as loops, are left out.
     """
-    module = mlir.copy(form.ir)
+    module = _inline(form.ir) if any(op.name.endswith(".composite") for op in mlir.walk_operations(form.ir)) else mlir.copy(form.ir)
     ir = mlir.get_ir(module.context)
     main = mlir.find_main(module.body.operations)
     *body, end = main.regions[0].blocks[0].operations
@@ -125,6 +125,16 @@ def return_all(form: Program) -> Program:
             attributes = [*main.attributes["res_attrs"], *(ir.DictAttr.get({}) for _ in made)]
             main.attributes["res_attrs"] = ir.ArrayAttr.get(attributes)
     return replace(form, ir=module)
+
+
+def _inline(module: Any) -> Any:
+    """Return a module in StableHLO in which the composites are the ops of their decompositions."""
+    context = xla.context()
+    with context, mlir.get_ir(context).Location.unknown():
+        called = mlir.text(xla.parse(mlir.text(module, elide=None)), elide=None)
+    inlined = mlir.parse(called, mlir.create_torch_context())  # jaxlib's build inlines no calls
+    mlir.run(inlined, "builtin.module(inline,symbol-dce)", "composites")
+    return inlined
 
 
 def _jumps(operation: Any, ir: Any) -> bool:

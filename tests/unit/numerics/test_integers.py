@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import shapeline
 from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics.ancestry import converts, makings
@@ -21,6 +22,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 
+DECOMPOSED = torch.ops.quantized_decomposed
 VALUES = torch.tensor([[0.1, 0.2, 1.4, -2.3], [3.0, -0.4, 2.5, 1.5]])
 
 
@@ -103,11 +105,40 @@ def test_integers_are_read_from_every_level() -> None:
         assert len(results) == 2 and any(torch.equal(value.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for value in found), level
 
 
+class Linear(torch.nn.Module):
+    """A linear layer of quantized operands, as PT2E writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randint(-128, 128, (8, 4), generator=torch.Generator().manual_seed(0)).to(torch.int8))
+        self.register_buffer("scales", torch.linspace(0.01, 0.02, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        limits = (-128, 127, torch.int8)
+        given = DECOMPOSED.dequantize_per_tensor(DECOMPOSED.quantize_per_tensor(x, 0.5, 3, *limits), 0.5, 3, *limits)
+        weight = DECOMPOSED.dequantize_per_channel(self.weight, self.scales, None, 0, *limits)
+        return torch.nn.functional.linear(given, weight)
+
+
+def test_quantized_ops_as_composites_compute_what_the_arithmetic_does_and_show_their_integers() -> None:
+    forms = {"quantize": "pytorch.quantize", "dequantize": "pytorch.dequantize"}
+    dims = ({0: torch.export.Dim("n", min=2, max=64)},)
+    plain = shapeline.lower(Linear(), (VALUES,), dynamic_shapes=dims)
+    named = shapeline.lower(Linear(), (VALUES,), dynamic_shapes=dims, stages={"export": {"composites": forms}})
+    text = str(named.mlir["mhlo"])
+    assert text.count('mhlo.composite "pytorch.quantize"') == 1 and text.count('mhlo.composite "pytorch.dequantize"') == 2
+    assert "scale = 5.000000e-01 : f64, zero_point = 3 : i64" in text and "xi8>) -> tensor<?x8xi32>" in str(plain.mlir["mhlo"])
+    torch.testing.assert_close(named(VALUES), plain(VALUES), rtol=1e-6, atol=1e-6)
+    named.verify(points=2)
+    _, found = runner(named.program, build_bench(export(Quantized())).devices["cpu"]).run_with_integers({"x": VALUES})
+    assert any(torch.equal(value.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for value in found)
+
+
 def test_subclasses_and_quantized_ops_show_their_integers() -> None:
     x = torch.tensor([[0.3, 0.74, 12.0]])
 
     def quantize() -> torch.Tensor:
-        return torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.5, 3, -128, 127, torch.int8)
+        return DECOMPOSED.quantize_per_tensor(x, 0.5, 3, -128, 127, torch.int8)
 
     with Recording() as recording:
         quantize()
