@@ -30,7 +30,7 @@ _LACKING = frozenset(f"stablehlo.{name}" for name in (
 ))  # fmt: skip
 
 # Element types that its Python binding cannot give back, and the integers that hold the same bits.
-_BITS = {"bf16": "i16", "f8E5M2": "i8", "f8E4M3FN": "i8"}
+_BITS = {"bf16": "i16", **{row.hlo: "i8" for row in types.DTYPES.values() if row.name.startswith("float8")}}
 
 
 class ReferenceInterpreter:

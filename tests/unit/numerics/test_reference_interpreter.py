@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_mlir._mlir_libs import _stablehlo
 
+from lowering import types
 from lowering.eager import inputs
 from lowering.errors import Refused, StageFailed, Unsupported
 from lowering.ir import mlir, portable
@@ -51,10 +52,9 @@ def test_chlo_is_kept_or_expanded_at_every_level() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.bool, torch.int8, torch.uint8, torch.float8_e5m2])
+@pytest.mark.parametrize("dtype", [row.torch for row in types.DTYPES.values() if not row.name.startswith("complex")])
 def test_every_dtype_goes_in_and_out(dtype: torch.dtype) -> None:
-    element = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64", torch.bool: "i1", torch.int8: "i8", torch.uint8: "ui8",
-               torch.float8_e5m2: "f8E5M2"}[dtype]  # fmt: skip
+    element = types.of(dtype).hlo
     text = f"""func.func @main(%x: tensor<?x2x{element}>) -> tensor<2x?x{element}> {{
       %0 = stablehlo.transpose %x, dims = [1, 0] : (tensor<?x2x{element}>) -> tensor<2x?x{element}>
       return %0 : tensor<2x?x{element}>
