@@ -163,14 +163,16 @@ class Bench:
         with replaying:
             want = self.eager(given)
         lacking = f"; not found in the program: {', '.join(dict.fromkeys(replaying.unmatched))}" if replaying.unmatched else ""
-        says = f"from the {replaying.moved} of {replaying.count} integers on that a tie rounds to the other side{lacking}"
+        says = f"from the {replaying.moved} of {replaying.count} integers on that ties round to the other side{lacking}"
         self.arbiter.hold(replaying)
         settled = []
         for before, result, making, one, other in zip(compared, self.results, self.makings, got, want, strict=True):
             again = before if making.is_random or before.wrong != "values" else self.compared(one, other, making)
             if replaying.moved and before.wrong and again.agrees:
                 self.note("verify_integers", result.name, f"differs from eager, and agrees {says}: {before.detail}")
-            settled.append(replace(again, detail=f"{again.detail}; {says}") if again.wrong and again is not before else again)
+                settled.append(replace(before, wrong=None))  # the record says how far it is from eager
+            else:
+                settled.append(replace(again, detail=f"{again.detail}; {says}") if again.wrong and again is not before else again)
         return got, want, settled
 
     def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:

@@ -146,5 +146,6 @@ def _return_bits(main: Any) -> None:
 def _tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     import numpy as np
 
-    found = torch.from_numpy(np.array(value))
+    array = np.array(value)
+    found = torch.from_numpy(array.astype(np.uint64) if array.dtype.char == "Q" else array)  # C's long long, which torch does not know
     return found if found.dtype is dtype else found.view(dtype)

@@ -65,7 +65,7 @@ def check(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tu
 
 def test_a_tie_may_be_rounded_to_either_side() -> None:
     bench, found = check(lambda values: values * (1 - 1e-6), torch.tensor([[0.75, 1.75, -2.75, 0.1], [3.0, -0.4, 0.8, 1.5]]))
-    assert found.agrees, found.outputs
+    assert found.agrees and found.outputs["0"].max_abs > 0.1, found.outputs  # the record keeps the distance to eager
     noted = {place: message for code, place, message in bench.noted if code == "verify_integers"}
     assert sorted(noted) == ["0", "1"] and all("from the 3 of 8 integers on" in message for message in noted.values()), noted
 
