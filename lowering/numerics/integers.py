@@ -8,7 +8,6 @@ as those of any other program do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -124,7 +123,7 @@ def return_all(form: Program) -> Program:
         if "res_attrs" in main.attributes:
             attributes = [*main.attributes["res_attrs"], *(ir.DictAttr.get({}) for _ in made)]
             main.attributes["res_attrs"] = ir.ArrayAttr.get(attributes)
-    return replace(form, ir=module)
+    return form.lowered(form.level, module)
 
 
 def _inline(module: Any) -> Any:
