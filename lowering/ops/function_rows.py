@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.ops import bessel, elimination, floats, incomplete_gamma, jacobi, polynomials, reflections
+from lowering.ops import bessel, elimination, floats, incomplete_gamma, jacobi, matrix_exponential, polynomials, reflections
 from lowering.ops.rows import NONE, Decomposition, Row
 
 aten = torch.ops.aten
@@ -30,6 +30,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
     aten.linalg_qr.default: reflections.qr,
     aten.linalg_householder_product.default: reflections.householder_product,
     aten.ormqr.default: reflections.ormqr,
+    aten.linalg_matrix_exp.default: matrix_exponential.matrix_exp,
     aten.frexp.Tensor: floats.frexp,
     aten._linalg_eigh.default: jacobi.eigh,
     aten._linalg_svd.default: jacobi.svd,

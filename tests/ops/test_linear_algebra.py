@@ -84,6 +84,21 @@ def test_singular_values_of_low_rank() -> None:
     assert differences({"svd_lowrank": multiply_again}, (("m", "n"),), points, least=4) == []
 
 
+def test_exponentials() -> None:
+    def sizes(a: torch.Tensor) -> torch.Tensor:
+        return 10.0 ** (torch.arange(a.shape[0]) - 3).reshape(-1, 1, 1)
+
+    forms = {
+        "numbers and small matrices": torch.linalg.matrix_exp,
+        "each with its own squarings": lambda a: torch.linalg.matrix_exp(a * sizes(a)),
+        "double": lambda a: torch.linalg.matrix_exp(a.double() * 8), "of one": lambda a: torch.matrix_exp(a.sum(0)),
+        "orthogonal": lambda a: torch.linalg.matrix_exp(torch.stack([a - a.mT, 4 * (a.mT - a)])),
+        "gradient": torch.func.grad(lambda a: (torch.linalg.matrix_exp(a) * a).sum()),
+    }  # fmt: skip
+    points = [(matrices(4, 5, 5),), (20 * matrices(3, 1, 1),), (matrices(0, 3, 3),), (matrices(2, 0, 0),)]
+    assert differences(forms, (("b", "n", "n"),), points) == []
+
+
 def test_polynomials_of_degrees_that_are_data() -> None:
     names = ("hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p")
     x, n = torch.cartesian_prod(torch.tensor([0.0, 1.0, -1.0, 0.3, -0.7, 2.5, float("nan")]), torch.tensor([-1.0, 0, 1, 2, 3, 4, 7, 9.7, 130])).unbind(1)
