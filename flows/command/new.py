@@ -20,7 +20,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("what", choices=("model",), help="what to write")
     parser.add_argument("name", metavar="NAME", help="name of the model, or path of its file")
     parser.add_argument("--from", dest="source", nargs="+", required=True, metavar="SOURCE",
-                        help="`huggingface ARCHITECTURE`; a class or function, package.module:Class; or an exported program, FILE.pt2")
+                        help="`huggingface ARCHITECTURE`; a class or function, package.module:Class; an exported program, FILE.pt2; "
+                        "or MLIR, FILE.mlir")
     parser.add_argument(TRUST, action="store_true", help="read a .pt2 file, although torch runs code of its maker then")
     parser.add_argument("--force", action="store_true", help="replace the file if there is one")
     options = parser.parse_args(arguments)
@@ -55,11 +56,13 @@ def _propose(source: Sequence[str], trusted: bool) -> Any:
                 cause = "torch runs code of whoever made a .pt2 file when it reads it"
                 raise ConfigError(Problem(f"--from {source[0]}", cause, f"if you trust it, say so: {TRUST}"))
             return proposal.propose_exported(source[0])
+        if len(source) == 1 and source[0].endswith((".mlir", ".mlirbc")):
+            return proposal.propose_mlir(source[0])
         if len(source) == 1 and source[0] != "huggingface":
             return proposal.propose_callable(source[0].replace(":", "."))
     except LoadError as error:  # of the command line here, not of a job
         raise ConfigError(error.problems) from error
-    fix = "write `huggingface ARCHITECTURE`, package.module:Class or FILE.pt2"
+    fix = "write `huggingface ARCHITECTURE`, package.module:Class, FILE.pt2 or FILE.mlir"
     raise ConfigError(Problem(f"--from {' '.join(source)}", "is no source", fix))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.config import checks, compose, overrides, request, slugs
+from flows.config import checks, compose, overrides, request, slugs, sources
 from flows.config import entries as model_entries
 from flows.config import suite as suites
 from flows.config.derived import Derived, drop_unused, implies_entries
@@ -259,6 +259,8 @@ class _Expanding:
         if changes and "stages" in self.document:
             wrong += checks.check_dropped(changes, self.document["stages"], layers.place)
             wrong += checks.check_stages(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
+        stages, refused = sources.enter(stages, tree["factory"], self.document.get("until"))
+        wrong += [Problem(layers.place(keys), cause, fix) for keys, cause, fix in refused]
         self.problems += wrong
         strict = self.document.get("strict_dims")
         strict = self.suite.data.get("strict_dims", False) if strict is None else strict

@@ -161,9 +161,11 @@ def join_pipelines(*pipelines: str) -> str:
 
 def find_entry(module: Any) -> Any:
     """Return the entry function of a module of either build: the first public function with a body, or None."""
-    public = (function for function in walk_functions(module)
-              if "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"]))
-    return next(public, None)
+    return next((function for function in walk_functions(module) if is_public(function)), None)
+
+
+def is_public(function: Any) -> bool:
+    return "sym_visibility" not in function.attributes or "private" not in str(function.attributes["sym_visibility"])
 
 
 def find_main(operations: Iterable[Any]) -> Any:

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lowering.custom import marks
 from lowering.eager import duplicates, training, widening
+from lowering.eager.mlir_module import MlirModule
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
 from lowering.ir import mlir
@@ -230,6 +231,11 @@ class Eager:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
                                         "the structure of the outputs must not depend on sizes"))
             return tuple(as_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether a consumer of MLIR computes the results, whose ops PyTorch cannot follow."""
+        return isinstance(self.module, MlirModule)
 
     def double(self) -> Eager:
         """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself or casts to too."""

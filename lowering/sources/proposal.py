@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from lowering.errors import LoadError, Problem
+from lowering.errors import LoadError, Problem, ShapelineError, Unsupported
 from lowering.recipe import TARGET
-from lowering.sources import exported, huggingface
+from lowering.sources import exported, huggingface, mlir
 
 MISSING = "???"  # a value that the author has to give
 Tree = dict[str, Any]
@@ -194,6 +194,29 @@ def propose_exported(path: str) -> Proposal:
     spans = {name: {"min": symbol.min} | ({"max": symbol.max} if symbol.max is not None else {}) for name, symbol in symbols.items()}
     factory = {TARGET: "lowering.sources.exported.load", "path": path, "trusted": True}
     return Proposal(factory, inputs, spans, ("trusted: torch runs code of whoever made the file when it reads it.",))
+
+
+def propose_mlir(path: str) -> Proposal:
+    """Propose the file of a model that is a file of MLIR, with the inputs of its entry. Raises LoadError if no level takes the file."""
+    module, refusals = None, []
+    for level in ("stablehlo", "torch", "mhlo"):
+        try:
+            module = mlir.load(path, level)
+            break
+        except ShapelineError as error:
+            refusals.append(error)
+    if module is None:  # the level that gets furthest says why: a file that parses names its foreign ops
+        best = next((error for error in refusals if not isinstance(error, Unsupported)), refusals[0])
+        raise LoadError(best.problems)
+    inputs: Tree = {}
+    symbols: Tree = {}
+    for name, kind in mlir.list_arguments(mlir.parse(module)):
+        dtype, dims = mlir.describe_type(kind, module.level) or (MISSING, ())
+        shape = [f"{name}_d{position}" if dim == "?" else int(dim) for position, dim in enumerate(dims)]
+        symbols |= {dim: {"min": 1, "max": 64} for dim in shape if isinstance(dim, str)}
+        inputs[name] = _leaf(dtype, shape)
+    notes = ("Each dynamic dim has a symbol of its own: give those that are equal one, and each its range.",) if symbols else ()
+    return Proposal({TARGET: "lowering.sources.mlir.load", "path": path, "level": module.level.word}, inputs, symbols, notes)
 
 
 def _describe(value: Any, dims: Any) -> Any:

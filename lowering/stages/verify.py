@@ -12,13 +12,14 @@ import torch
 
 from lowering import files
 from lowering.custom import bridge
+from lowering.eager.mlir_module import MlirModule
 from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
 from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.legalize.patterns import collectives
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import consumers, float_distance, generation, special_values, tensor_files, verifier, xla
+from lowering.numerics import consumers, float_distance, generation, source_reference, special_values, tensor_files, verifier, xla
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Cell, Compared, Pair
 from lowering.numerics.points import Budget
@@ -107,6 +108,8 @@ class Verify(Stage):
         if not here:
             raise StageFailed(Problem("stages.verify.platforms", f"none of {', '.join(self.platforms)} is on this machine"))
         pairs = list(dict.fromkeys(pair for word in self.levels if (pair := Pair.read(word))))
+        if (module := self._find_source(program)) is not None and not (pairs := self._choose_pairs(module, program, pairs, note)):
+            return program
         levels = [pair.level for pair in pairs if pair.is_default]
         with _threads(self.threads):
             settings = verifier.Settings(self.points, levels, here, Budget(self.budget_elements, self.budget_seconds), self.seed,
@@ -129,7 +132,9 @@ class Verify(Stage):
         for level in levels:
             if program.at(level) is None:
                 note("verify_level_missing", f"the program did not pass through the {level.word} level, so it was not compared")
-        if bench.model.symbols and not verifier.carries_assertions(program):
+        if module is not None and module.level is not Level.TORCH and bench.model.symbols:
+            note("ranges_not_carried", "the program has the source's own assertions, and none of the declared ranges", module.path)
+        elif bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
         mismatches = found.mismatches + [problem for compared in matrix for problem in compared.problems]
@@ -145,6 +150,27 @@ class Verify(Stage):
             raise StageFailed(Problem("stages.verify.points", f"{cause}: {guards}", "narrow the ranges to sizes that the guards take"))
         held = {field.name: getattr(program, field.name) for field in fields(Program)}
         return Verified(**held, verification=found)
+
+    def _find_source(self, program: Program) -> MlirModule | None:
+        """Return the module of a program that starts as MLIR, and has no eager."""
+        top = program.at(Level.MODEL)
+        return top.ir.module if top is not None and isinstance(top.ir.module, MlirModule) else None
+
+    def _choose_pairs(self, module: MlirModule, program: Program, pairs: Sequence[Pair], note: Note) -> list[Pair]:
+        """Let a consumer compute the reference, and return the pairs that can differ from it; without any, nothing is verified."""
+        reference = source_reference.connect(module, program)
+        if reference is None:
+            note("source_not_run", "no consumer runs the source or a level below, so no number was compared", module.path)
+            return []
+        if reference.pair.level is not module.level:
+            note("source_not_run", f"the {module.level.word} level was not run, so the lowering from it to {reference.pair.level.word} is "
+                 f"not verified; the reference is {reference.pair}: {reference.why}", module.path)
+        else:
+            note("source_reference", f"there is no eager module: the reference is the source, run as {reference.pair}", module.path)
+        chosen = [pair for pair in pairs if reference.tests(pair)]
+        if not chosen:
+            note("source_unverified", f"no level below {reference.pair} is in stages.verify.levels, so no number was compared", module.path)
+        return chosen
 
     def _compare_consumers(self, program: Program, pairs: Sequence[Pair], found: Verification, bench: Bench) -> list[Compared]:
         """Return what came of each pair: of the levels verified already, and of the other consumers at some of the points."""

@@ -166,11 +166,7 @@ class Export:
         if dim.dim is None:
             symbol = self.own.get(dim.id)
             return (self.given(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
-        symbol_range = self.model.symbols[dim.dim.symbol]
-        step = symbol_range.multiple_of
-        low, high = symbol_range.smallest, None if symbol_range.max is None else symbol_range.largest(symbol_range.max)
-        lower = dim.dim.scale * low + dim.dim.offset
-        return Range(lower, None if high is None else dim.dim.scale * high + dim.dim.offset), step * dim.dim.scale
+        return convert_promise(dim.dim, self.model)
 
     def given(self, expr: sympy.Expr) -> Range | None:
         """Return the range that the exported program promises for an expression, or None if it promises none."""
@@ -218,6 +214,13 @@ class Export:
             if event.kind == "guard":
                 guard = event
             yield event, guard if guard is not None and guard.stack == event.stack else None
+
+
+def convert_promise(dim: Affine, model: Model) -> tuple[Range, int]:
+    """Return the range of an expression of a declared symbol, and its step."""
+    symbol = model.symbols[dim.symbol]
+    high = None if symbol.max is None else dim.at({dim.symbol: symbol.largest(symbol.max)})
+    return Range(dim.at({dim.symbol: symbol.smallest}), high), symbol.multiple_of * dim.scale
 
 
 def dim_id(argument: str, position: int) -> str:

@@ -37,7 +37,11 @@ class ToBackendContract(Stage):
         raise NotImplementedError
 
     def apply(self, program: Program, note: Note) -> Program:
-        return _simplify(self.imported(program), program, self.backend_legal_ops)
+        return self.simplify(self.imported(program), program)
+
+    def simplify(self, module: Any, program: Program) -> Program:
+        """Return `program` at the torch level, made from a raw module in place. Raises Unsupported or StageFailed."""
+        return _simplify(module, program, self.backend_legal_ops)
 
     def reads(self) -> frozenset[Read]:
         return frozenset()
