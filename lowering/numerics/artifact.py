@@ -25,6 +25,7 @@ from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
 from lowering.numerics.runner import arguments, known_values, label_of, names_of, results_of
+from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
@@ -197,7 +198,13 @@ class Artifact:
 
     def compare(self, results: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor],
                   record: Mapping[str, Any]) -> dict[str, Comparison]:
-        """Compare results with recorded ones by name; random ones, which one run cannot judge, are left out."""
+        """Compare results with recorded ones by name; random ones, which one run cannot judge, are left out.
+
+        Eigenvectors and singular vectors are turned to the recorded ones first (see `vectors`).
+        """
+        owned = Owned.from_tensors(record.get("vectors", {}), list(want))
+        turned = owned.turn([results[name] for name in want], list(want.values())) if owned else []
+        results = {**results, **dict(zip(want, turned, strict=False))}
         levels = [level["outputs"] for point in record["points"] for level in point["levels"].values()]
         held_to = {name: output["held_to"] for outputs in levels for name, output in outputs.items() if output.get("held_to")}
         found = {}
@@ -251,22 +258,23 @@ def _is_float(dtype: torch.dtype | None) -> bool:
 
 
 def find_recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
-    """(inputs, results) of the point of these sizes that the verify stage kept, and the stage's record."""
+    """(inputs, results) of the point of these sizes that the verify stage kept, and the stage's record, with the point's `vectors`."""
     kept: list[str] = []
     for record in sorted(folder.glob("*-verify.json")):
         data = files.read(record)
         for number, point in enumerate(data["kept"]):
             if point["sizes"] == dict(sizes):
-                return *_tensors(record.with_suffix(".safetensors"), f"{number}/"), data
+                sides = _tensors(record.with_suffix(".safetensors"), f"{number}/")
+                return sides["input"], sides["eager"], data | {"vectors": sides["vectors"]}
             kept.append(", ".join(f"{name}={size}" for name, size in point["sizes"].items()))
     there = "; ".join(kept) or "none: run the verify stage"
     raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {there}"))
 
 
-def _tensors(path: Path, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    given: dict[str, torch.Tensor] = {}
-    want: dict[str, torch.Tensor] = {}
+def _tensors(path: Path, prefix: str) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of a kept point by name: its inputs, what eager gives, and vectors among it."""
+    sides: dict[str, dict[str, torch.Tensor]] = {"input": {}, "eager": {}, "vectors": {}}
     for name, value in tensor_files.read(path, prefix).items():
         side, _, rest = name.removeprefix(prefix).partition("/")
-        (given if side == "input" else want)[rest] = value
-    return given, want
+        sides[side][rest] = value
+    return sides

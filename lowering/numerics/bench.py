@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ from lowering.numerics.perturbed import HALVES
 from lowering.numerics.points import Point, Sizes, Space
 from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, label_of, results_of, runner
 from lowering.numerics.ties import Picks
+from lowering.numerics.vectors import Owned, Vectors
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
@@ -76,6 +77,7 @@ class Bench:
         self.is_random = any(making.is_random for making in self.makings)
         self._ran: tuple[Tensors, tuple[torch.Tensor, ...], float] | None = None  # inputs, what eager computed, and its seconds
         self._watched: tuple[Tensors, Picks, tuple[torch.Tensor, ...]] | None = None  # inputs, what eager picked, its results
+        self._vectors: tuple[Tensors, Owned] | None = None  # inputs, and the vectors among eager's results
 
     def note(self, code: str, place: str, message: str) -> None:
         self.noted.append((code, place, message))
@@ -143,7 +145,9 @@ class Bench:
                 if found.wrong == "values" and not other.is_floating_point() and not other.is_complex() and other.dtype is not torch.bool:
                     found = self._picked(index, found, given, one, other)
             compared.append(found)
-        fixed = [index for index, making in enumerate(self.makings) if not making.is_random]
+        judged = self._turn(compared, given, got, runs, reference)
+        compared = [judged.get(index, found) for index, found in enumerate(compared)]
+        fixed = [index for index, making in enumerate(self.makings) if not making.is_random and index not in judged]
         want = reference.want
         if self.makes_integers and isinstance(run, LevelRun) and any(compared[index].wrong == "values" for index in fixed):
             got, want, compared = self._replay(run, given, compared)
@@ -186,6 +190,48 @@ class Bench:
             return found
         self.note("verify_ties", self.results[index].name, f"picks other elements than eager, of the same values: {found.detail}")
         return replace(found, wrong=None)
+
+    def _turn(self, compared: Sequence[Comparison], given: Tensors, got: Results, runs: Sequence[Results],
+              reference: Reference) -> dict[int, Comparison]:
+        """Compare differing results that consist of eigenvectors or singular vectors again, turned to eager's (see `vectors`).
+
+        Neither float64 nor perturbed runs judge them: their vectors may have other signs.
+        """
+        differing = [index for index, found in enumerate(compared) if found.wrong == "values" and got[index].dtype.is_floating_point]
+        if not differing or (vectors := self.vectors(given)) is None:
+            return {}
+        judged = {}
+        turned = vectors.turn(got, reference.want)
+        ours, theirs = ([vectors.turn(run, reference.runs[0]) for run in each] for each in (runs, reference.runs))
+        for index in differing:
+            if vectors.owners[index] is None:
+                continue
+            want, making = reference.want[index], self.makings[index]
+            if making.is_random:
+                tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
+                found = distribution.compare([run[index] for run in ours], [run[index] for run in theirs], tolerance)
+            else:
+                found = self.compared(turned[index], want, making)
+            if found.agrees:
+                says = "vectors of another sign, or turned into others of the same value, than eager's"
+                self.note("verify_signs", self.results[index].name, f"{says}: {compared[index].detail}")
+            judged[index] = found
+        return judged
+
+    def vectors(self, given: Tensors) -> Owned | None:
+        """Return which results on these inputs are eigenvectors or singular vectors, or None if no result of the model ever is one."""
+        if self._vectors and not self._vectors[1].groups:
+            return None
+        if self._vectors is None or self._vectors[0] is not given:
+            with Vectors() as watching:
+                results = self.eager(given)
+            self._vectors = given, watching.owned(results)
+        return self._vectors[1] if self._vectors[1].groups else None
+
+    def save_vectors(self, given: Tensors) -> Mapping[str, torch.Tensor]:
+        """Return the vectors among eager's results as tensors by name, empty if no comparison has asked for any."""
+        owned = self.vectors(given) if self._vectors else None
+        return owned.to_tensors(list(map(label_of, self.results))) if owned else {}
 
     def _retried(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):

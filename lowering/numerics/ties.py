@@ -17,7 +17,7 @@ _PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "m
 # probed.
 _SEARCHING = {"searchsorted": 0, "bucketize": 1}
 # Ops whose result holds elements of their first operand as they are.
-_MOVING = frozenset((
+MOVING = frozenset((
     "_to_copy", "alias", "clone", "detach", "expand", "flip", "permute", "reshape", "select", "slice", "squeeze", "t", "transpose",
     "unsqueeze", "unsafe_view", "_unsafe_view", "view",
 ))  # fmt: skip
@@ -61,7 +61,7 @@ class Picks(Watching):
             self._look(op, name, args, kwargs, result)
         elif name in _SEARCHING and isinstance(sequence := args[_SEARCHING[name]], torch.Tensor):
             self.ties = self.ties or bool((sequence != sequence).any())
-        elif name in _MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
+        elif name in MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
             moved = picked.bases.clone() if name == "_to_copy" else op(picked.bases, *args[1:], **kwargs)
             self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
         return result

@@ -51,6 +51,7 @@ class Verification:
     special: a point again on special values (equal elements, ends of ranges; NaN and infinities); left_out: kinds of them that were not
     run, and why. not_tried: classes of sizes (see `corners`) that no point has; is_exhaustive: whether the points are all sizes there are.
     random: results that descend from random numbers. weakened: dtypes whose tolerance is larger than the default, with the reason.
+    vectors: which results of each kept point are vectors whose signs are open, as tensors by name (see `vectors.Owned`).
     """
 
     points: tuple[PointCheck, ...]
@@ -65,6 +66,7 @@ class Verification:
     is_exhaustive: bool = False
     random: tuple[str, ...] = ()
     weakened: Mapping[str, str] = field(default_factory=dict)
+    vectors: tuple[Mapping[str, torch.Tensor], ...] = ()
 
     @property
     def checks(self) -> tuple[PointCheck, ...]:

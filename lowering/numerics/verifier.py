@@ -108,7 +108,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(declined(bench.space, settings.seed)), tuple(special), left_out,
         tuple(not_tried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
-        comparison.weakened(bench.model.tolerances),
+        comparison.weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept),
     ), bench
 
 

@@ -210,6 +210,8 @@ class Verify(Stage):
             tensors |= {f"{number}/input/{name}": value for name, value in given.items()}
             produced = zip(results_of(program.signature), want, strict=True)
             tensors |= {f"{number}/eager/{label_of(result)}": value for result, value in produced}
+        for number, vectors in enumerate(program.verification.vectors):
+            tensors |= {f"{number}/vectors/{name}": value for name, value in vectors.items()}
         points = [{"kind": point.kind, "sizes": dict(point.sizes)} for point, _, _ in program.verification.kept]
         files.write(record, program.verification.to_json() | {"kept": points})
         tensor_files.write(tensors, results)
