@@ -77,6 +77,18 @@ class Level(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Twin:
+    """A small model with weights, lowered by the same stages as a model without.
+
+    changes: what is different in its config. program: None if there is no twin, and `reason` says why.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    program: Program | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Program:
     """A program at one level.
 
@@ -84,6 +96,7 @@ class Program:
     signature: arguments in order (weights first), outputs, pytree; the same at every level; None at MODEL.
     weights: parameters, buffers and tensor constants by name; never part of an IR.
     above: the program this one was lowered from (None at the entry level).
+    twin: for a stage that runs a program without weights, what it runs instead.
     """
 
     level: Level
@@ -91,6 +104,7 @@ class Program:
     signature: Signature | None = None
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
     above: Program | None = None
+    twin: Twin | None = None
 
     def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
         """Return the program one stage further. Signature and weights carry over unless changed."""

@@ -176,6 +176,8 @@ class Model:
     quantization: how the module is quantized, after that conversion.
     buckets: sizes of every symbol, for each combination of which the package holds a static program too.
     capacities: of sizes that data decide, by torch's symbol (`u0`) or by user line (`model.py:42`).
+    twin: of a model without weights, what is different in `kwargs` of the factory of the small model that is verified in its place (None:
+        what follows from its config).
 
     A symbol with a single size is written into the shapes, and is not among the symbols then.
     """
@@ -200,6 +202,7 @@ class Model:
     after: Model | None = None
     dtype: str | None = None
     quantization: Quantization | None = None
+    twin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.dtype in FLOATS:

@@ -57,6 +57,8 @@ def find_problems(model: Model, place: str = "model") -> list[Problem]:
             found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
     found += _check_libraries(place, model)
     found += _check_checkpoint(place, model)
+    if model.twin is not None and model.weights != "none":
+        found.append(Problem(f"{place}.twin", f"is not used with weights: {model.weights}", "use weights: none, or remove it"))
     found += _check_conversion(place, model)
     found += [] if found else _check_buckets(f"{place}.buckets", model)
     found += _check_loss(f"{place}.loss", model)

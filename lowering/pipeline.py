@@ -9,22 +9,22 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lowering import ladder, tracking, trust
-from lowering.errors import InfraError, Problem, StageFailed, Unsupported, Untrusted
+from lowering import ladder, tracking, trust, twins
+from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported, Untrusted
 from lowering.ir import text_files
 from lowering.job import Job
-from lowering.level import Level, Program
+from lowering.level import Level, Program, Twin
 from lowering.plain import from_plain, to_plain
 from lowering.record import symbols
 from lowering.record.events import History
 from lowering.record.failure import classify
 from lowering.record.folder import OWN
 from lowering.record.measure import Watch
-from lowering.record.recorder import Emit, Recorder
+from lowering.record.recorder import Emit, Recorder, UnfiledRecorder
 from lowering.record.result import JobResult, StageResult
 from lowering.stage import Stage
 from lowering.store import keys
@@ -169,11 +169,12 @@ class StoreClient:
 
 @dataclass
 class Runner:
-    """Runs single stages: takes each from the store, or checks, runs, saves and measures it."""
+    """Runs single stages: takes each from the store, or checks, runs, saves and measures it. passed: the stages so far."""
 
     recorder: Recorder
     store: StoreClient
     compress_bytes: int | None = text_files.LARGE
+    passed: dict[str, Stage] = field(default_factory=dict)
 
     def step(self, name: str, stage: Stage, program: Program, stem: Path) -> Program:
         """Run one stage, or take its result from the store. Its StageResult is recorded in any case."""
@@ -188,7 +189,8 @@ class Runner:
             if found.parts is not None:
                 done = replace(done, cache="miss", key=found.key, why=found.why)
             remove_leftovers(stem)
-            result, broken = advance(name, stage, program, self.recorder, watch.phase)
+            given = add_twin(program, self.passed) if stage.takes_twin else program
+            result, broken = advance(name, stage, given, self.recorder, watch.phase)
             saved: list[Path] = []
             try:  # save an invalid result too: it is the one worth looking at
                 with watch.phase("save"):
@@ -209,7 +211,32 @@ class Runner:
             done = watch.stop(done)
             self.recorder.end(done)
             self.store.remember(found, done)
+            self.passed[name] = stage
         return result
+
+
+def add_twin(program: Program, stages: Mapping[str, Stage]) -> Program:
+    """Return a program without weights together with its twin, which is lowered through `stages`; other programs as they are.
+
+    Raises what the stages raise, with the twin named, and ShapelineError if there is no twin of the kind that the model's file asks for.
+    """
+    model = program.model
+    if model is None or model.weights != "none":
+        return program
+    try:
+        small, changes = twins.make(model)
+    except ShapelineError as error:
+        if model.twin is not None:
+            raise
+        twin = Twin(reason=str(error))
+    else:
+        recorder = UnfiledRecorder(Path(), History(model.name, "twin"), lambda event: None)
+        try:
+            twin = Twin(changes, lower(Program(Level.MODEL, small), stages, recorder))
+        except ShapelineError as error:
+            place = f"the twin in {recorder.history.stage}"
+            raise type(error)([replace(one, place=f"{place}: {one.place}") for one in error.problems], error.log) from error
+    return Program(program.level, program.ir, program.signature, program.weights, program.above, twin)
 
 
 def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:

@@ -60,12 +60,14 @@ EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "level
 class Stage:
     """One step down the ladder. Subclasses are frozen dataclasses of plain values, one per file of lowering/stages/.
 
-    least: of numeric options, the smallest value, as a literal: `validate` reads it from the source.
+    least: of numeric options, the smallest value, as a literal: `validate` reads it from the source. takes_twin: whether the stage runs the
+    program, so that a program without weights comes with its `twin`.
     """
 
     source: ClassVar[Level]
     target: ClassVar[Level]
     least: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    takes_twin: ClassVar[bool] = False
 
     def requires(self, program: Program) -> Sequence[Problem]:
         """List everything in `program` that this stage cannot lower. `apply` runs only if the list is empty."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lowering.errors import ConfigError, Problem, suggest
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.record.events import History
-from lowering.record.recorder import Recorder
+from lowering.record.recorder import UnfiledRecorder
 from lowering.sources import exported
 from lowering.stage import Stage
 from lowering.stages.export import Export
@@ -72,7 +71,7 @@ def lower(
     model = declaration.declare(name, module, args, kwargs or {}, dynamic_shapes, symbols or {}, fills or {})
     check_fit(model, module)
     ladder = _build_stages(stages or {}, until)
-    log = _Log(Path(), History(name, "default"), lambda event: None)
+    log = UnfiledRecorder(Path(), History(name, "default"), lambda event: None)
     with in_eval_mode(module):
         program = pipeline.lower(Program(Level.MODEL, Built(model, module)), ladder, log)
     result = log.history.result("ok")
@@ -94,11 +93,3 @@ def _build_stages(options: Mapping[str, Mapping[str, Any]], until: str) -> dict[
         except TypeError as error:
             raise ConfigError(Problem(f"stages['{name}']", str(error))) from None
     return found
-
-
-@dataclass
-class _Log(Recorder):
-    """A recorder without a folder: files that stages write beside their results are dropped."""
-
-    def file(self, suffix: str, data: bytes) -> None:
-        pass

@@ -61,7 +61,7 @@ def render_csv(data: Mapping[str, Any]) -> str:
     stages = dict.fromkeys(f"seconds {stage['name']}" for job in data["jobs"] for stage in job["stages"])
     columns = ["run", "job", "model", "variant", *axes, "outcome", "stage", "expected", "as_expected", "seconds", "peak_rss_bytes",
                "warnings",
-               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", *stages, "cause"]
+               "dims_dynamic", "dims_asked", "ops", "max_abs", "max_rel", "unverified", "verified_on", *stages, "cause"]
     rows = [dict.fromkeys(columns, "") | {"run": data["run"], **_make_row(job)} for job in data["jobs"]]
     return "".join(f"{format_csv_row(row)}\n" for row in (columns, *(list(row.values()) for row in rows)))
 
@@ -102,7 +102,7 @@ def _make_row(job: Job) -> dict[str, Any]:
         "job": job["id"], **{key: job[key] for key in same},
         "warnings": len(job["warnings"]), "dims_dynamic": kept, "dims_asked": asked, "ops": count_ops(job),
         "max_abs": job["verify"].get("max_abs"), "max_rel": job["verify"].get("max_rel"),
-        "unverified": job["unverified"],
+        "unverified": job["unverified"], "verified_on": job.get("verified_on", ""),
         **axes,
         **{f"seconds {stage['name']}": stage["seconds"] for stage in job["stages"]},
         "cause": _format_problem(job["problems"][0]) if job["problems"] else "",
@@ -133,6 +133,8 @@ def _list_properties(job: Job) -> Iterator[tuple[str, str]]:
     yield "expected", _format_expected(job)
     if job["unverified"]:
         yield "unverified", job["unverified"]
+    if job.get("verified_on"):
+        yield "verified_on", job["verified_on"]
     for stage in job["stages"]:
         yield f"seconds {stage['name']}", f"{stage['seconds']:.3f}"
     if job["peak_rss_bytes"]:

@@ -116,8 +116,8 @@ def make_record_schemas() -> dict[str, Schema]:
     """Return the schema of each of RECORDS, whose `schema` key has the version."""
     job = make_record_schema(JobResult)
     text = {"type": "string"}
-    more = {"expected": text, "as_expected": {"type": "boolean"}, "unverified": text, "axes": {"type": "object"}, "folder": text,
-            "signature": text, "levels": {"type": "array", "items": make_record_schema(LevelFile)}}  # fmt: skip
+    more = {"expected": text, "as_expected": {"type": "boolean"}, "unverified": text, "verified_on": text, "axes": {"type": "object"},
+            "folder": text, "signature": text, "levels": {"type": "array", "items": make_record_schema(LevelFile)}}  # fmt: skip
     job["properties"] |= more
     whole = make_record_schema(_Report)
     whole["properties"]["jobs"] = {"type": "array", "items": job | {"required": [*job.get("required", ()), *more]}}

@@ -121,8 +121,10 @@ def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
 
 
 def describe_cause(result: JobResult, limit: int = 160) -> str:
-    """Return the first line of the first problem and the number of further ones; without problems, why it is unverified and static dims."""
-    said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "", remarks.describe_lost(result))))
+    """Return the first line of the first problem and the number of further ones; without problems, why it is unverified or what was
+    verified in its place, and static dims."""
+    said = "; ".join(filter(None, (f"unverified: {result.unverified}" if result.unverified else "",
+                                   f"verified on {result.verified_on}" if result.verified_on else "", remarks.describe_lost(result))))
     lines = (str(result.problems[0]) if result.problems else said).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= limit else lines[0][: limit - 1] + "…"
     return text if len(result.problems) <= 1 else f"{text} (and {len(result.problems) - 1} more)"

@@ -74,3 +74,11 @@ class Recorder:
         except OSError as unwritten:
             self("log", f"the traceback could not be written: {unwritten}")
         return self.history.result(*classify(error))
+
+
+@dataclass
+class UnfiledRecorder(Recorder):
+    """A recorder without a folder: files that stages write beside their results are dropped."""
+
+    def file(self, suffix: str, data: bytes) -> None:
+        pass

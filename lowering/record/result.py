@@ -23,6 +23,11 @@ UNSPECIFIED = "unspecified"  # expected outcome of a job that the expectations d
 START = "start"  # the stage of a job that ended before its first stage began
 
 
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """Return the changes of a config as text: `num_hidden_layers 2, hidden_size 64`."""
+    return ", ".join(f"{key} {value}" for key, value in changes.items()) or "the same config"
+
+
 @dataclass(frozen=True)
 class Remark:
     """A recorded warning. code: a short, stable word; place: a user line, dim or op; stage: where it was raised."""
@@ -130,8 +135,15 @@ class JobResult:
             return f"tolerances were weakened: {listed}"
         return ""
 
+    @property
+    def verified_on(self) -> str:
+        """The changes of the twin that was verified in place of a model without weights; empty for others."""
+        changes = self.verify.get("twin") if isinstance(self.verify, Mapping) else None
+        return f"a twin with {describe_changes(changes)}" if self.outcome == "ok" and changes is not None else ""
+
     def to_json(self) -> dict[str, Any]:
-        return {**to_plain(self), "expected": self.expected, "as_expected": self.as_expected, "unverified": self.unverified}
+        return {**to_plain(self), "expected": self.expected, "as_expected": self.as_expected, "unverified": self.unverified,
+                "verified_on": self.verified_on}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> JobResult:

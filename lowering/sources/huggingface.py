@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import is_fake
 
 from lowering.eager import caches
 from lowering.errors import LoadError, Problem, suggest
-from lowering.sources import weights
+from lowering.model import Model
+from lowering.sources import twins, weights
 
 Attention = Literal["sdpa", "eager"]
 Experts = Literal["eager", "batched_mm", "grouped_mm"]
@@ -79,6 +80,11 @@ def generation(
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
     return module
+
+
+def make_twin(model: Model) -> tuple[Model, dict[str, Any]]:
+    """Return a small model with weights that verifies one without, and the changes to the `kwargs` of its factory (see `twins.make`)."""
+    return twins.make(model, build, make_config)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Export(Stage):
             module = instantiate(model)
         example = {name: value if name in model.ints else mode.from_tensor(value)
                    for name, value in inputs.make(model, model.examples(), model.seed).items()}
-        note("weights_none", "the model was built without weights: it was not run, and no number can be checked",
+        note("weights_none", "the model was built without weights, and was not run",
              f"models.{model.name}.weights")
         return self.export(Built(model, module), example, note)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from lowering import files
 from lowering.custom import bridge
 from lowering.eager.mlir_module import MlirModule
-from lowering.errors import Mismatch, Problem, StageFailed, Unsupported
+from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import cleanup
 from lowering.ir import mlir
 from lowering.legalize.patterns import collectives
@@ -26,6 +26,7 @@ from lowering.numerics.points import Budget
 from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
 from lowering.plain import to_plain
+from lowering.record.result import describe_changes
 from lowering.stage import Note, Stage
 from lowering.store import weights
 
@@ -40,6 +41,8 @@ class Verified(Program):
 @dataclass(frozen=True)
 class Verify(Stage):
     """Run the levels at shape points over the ranges, and compare with the module's own results.
+
+    In place of a program without weights, its twin is verified.
 
     points: how many at least (lower corner, upper corner, one off every multiple, mixed ones; more when the upper corner is capped).
     levels: what to run, `LEVEL` or `LEVEL:CONSUMER` (see `consumers`); platforms: where XLA runs, as far as they are here.
@@ -59,6 +62,7 @@ class Verify(Stage):
         "points": 1, "threads": 1, "consumer_points": 1, "interpreted_products": 1, "budget_elements": 1, "budget_seconds": 0,
         "keep_elements": 0,
     }
+    takes_twin: ClassVar[bool] = True
 
     points: int = 5
     levels: Sequence[str] = ("torchscript", "mhlo")
@@ -95,8 +99,7 @@ class Verify(Stage):
         Unsupported
         (XLA cannot run such a program)."""
         if weights.list_fakes(program.weights):
-            note("weights_faked", "the weights are fake, so no level was run and no number compared")
-            return program
+            return self._verify_twin(program, note)
         if found_collectives := sorted({name for name in mlir.count_ops(program.ir) if name.partition(".")[2] in collectives.KINDS}):
             cause = f"the program runs on several devices ({', '.join(found_collectives)}), so no level was run and no number compared"
             note("collectives_not_run", cause, program.model.name if program.model else "")
@@ -172,6 +175,25 @@ class Verify(Stage):
             note("source_unverified", f"no level below {reference.pair} is in stages.verify.levels, so no number was compared", module.path)
         return chosen
 
+    def _verify_twin(self, program: Program, note: Note) -> Program:
+        """Verify the twin of a program without weights, whose record says so. Without a twin, warn that nothing is compared."""
+        twin = program.twin
+        if twin is None or twin.program is None:
+            reason = twin.reason if twin else ""
+            note("weights_faked", "the weights are fake, so no level was run and no number compared" + (f"; {reason}" if reason else ""))
+            return program if twin is None else replace(program, twin=None)
+        changes = describe_changes(twin.changes)
+        try:
+            found = self.apply(twin.program, _TwinNote(note, twin.changes))
+        except ShapelineError as error:
+            raise type(error)([replace(one, place=f"the twin ({changes}): {one.place}") for one in error.problems], error.log) from error
+        if not isinstance(found, Verified) or found.verification is None:  # a warning of the twin says why nothing was compared
+            return replace(program, twin=None)
+        note("verified_on_twin", f"the model has no weights; a small twin of it was lowered and compared, with {changes}",
+             f"models.{program.model.name}.twin" if program.model else "")
+        held = {field.name: getattr(program, field.name) for field in fields(Program)} | {"twin": None}
+        return Verified(**held, verification=replace(found.verification, kept=()))  # its inputs do not fit the program
+
     def _compare_consumers(self, program: Program, pairs: Sequence[Pair], found: Verification, bench: Bench) -> list[Compared]:
         """Return what came of each pair: of the levels verified already, and of the other consumers at some of the points."""
         chosen = consumers.choose_points([check.point for check in found.points], bench, self.consumer_points)
@@ -219,6 +241,23 @@ class Verify(Stage):
 
     def ops(self, program: Program) -> dict[str, int]:
         return mlir.count_ops(program.ir)
+
+
+@dataclass(frozen=True)
+class _TwinNote:
+    """Log what is said of a twin as said of the model, with the changes of its config in the report."""
+
+    note: Note
+    changes: Mapping[str, Any]
+
+    def __call__(self, code: str, message: str, place: str = "") -> None:
+        self.note(code, f"of the twin: {message}", place)
+
+    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
+        self.note.report(key, {**data, "twin": dict(self.changes)})
+
+    def file(self, suffix: str, data: bytes) -> None:
+        self.note.file(suffix, data)
 
 
 def _level(word: str) -> Level:

@@ -9,7 +9,8 @@ from lowering import recipe, tracking
 from lowering.store import provenance
 from lowering.store.entries import compute_digest
 
-WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed"}
+WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed",
+         "twin": "a stage that lowers the twin changed"}
 SCHEMA = 3  # of the parts, and of the format of saved levels; raise it when either changes
 MODEL = "model"  # the input of a first stage; its dependencies are in the part `model`
 

@@ -61,11 +61,19 @@ class Reuse:
             found["interface"] = keys.describe_interface(to_plain(self.job.model))
         if "weights" in reads:
             found["weights"] = self.weights
+        if stage.takes_twin and self.job.model.weights == "none":
+            found["twin"] = self._describe_passed(stage)
         if "levels" in reads:
             found["levels"] = list(self.levels)
         if "devices" in reads:
             found["devices"] = provenance.describe_devices(os.environ)
         return found
+
+    def _describe_passed(self, stage: Stage) -> dict[str, str]:
+        """Return the digests of the options and code of the stages before `stage`, which lower the model's twin too."""
+        names = list(self.job.stages)
+        before = names[: next((index for index, name in enumerate(names) if self.job.stages[name] == stage), len(names))]
+        return {name: compute_digest(keys.list_stage_parts(describe(self.job.stages[name]), keys.MODEL)) for name in before}
 
     def update(self, parts: dict[str, Any] | None, reads: tracking.Reads) -> dict[str, Any] | None:
         """Return the parts of a stage that has run its model's factory, with what that read. The names are noted for the next look-up."""

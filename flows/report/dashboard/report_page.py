@@ -53,12 +53,12 @@ def make_payload(run: Record, results: Sequence[JobResult], data: Mapping[str, A
 
 def make_row(result: JobResult, stages: Sequence[str], folder: str, swept: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a job. t: its stages as [number of the stage, outcome, seconds, peak bytes, cache, ops]; k: failure signature;
-    u: why it is unverified."""
+    u: why it is unverified; y: the twin that was verified in its place."""
     where = {name: number for number, name in enumerate(stages)}
     first = str(result.problems[0]) if result.problems else ""
     return {
         "id": result.id, "m": result.model, "v": result.variant, "o": result.outcome, "e": str(result.expect), "x": result.as_expected,
-        "g": result.stage, "u": result.unverified,
+        "g": result.stage, "u": result.unverified, "y": result.verified_on,
         "s": round(result.seconds, 3), "p": result.peak_rss_bytes, "w": len(result.warnings), "f": folder, "r": result.repro,
         "c": first[:SAID] + ("…" if len(first) > SAID else ""), "n": len(result.problems), "k": clusters.make_signature(result),
         "a": dict(swept), "d": count_dims({"symbols": result.symbols}),

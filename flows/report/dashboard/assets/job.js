@@ -10,7 +10,7 @@ function jobPage(id, query) {
     (error) => body.replaceChildren(h("p", { class: "notice" }, `${error.message}. Keep report.html in the run's folder to see IR, symbols and log.`), h("p", { class: "wrap" }, job.c)));
   return [h("nav", { class: "crumbs", "aria-label": "Jobs" }, h("a", { href: "#/" }, `‹ ${PAYLOAD.suite}`), neighbour(-1, "previous job"), neighbour(1, "next job")),
     h("header", { class: `job-head ${kindOf(job)}` }, h("h1", null, job.id),
-      h("p", null, badge(job.o, kindOf(job)), ` in ${job.g}`, job.e !== "ok" || !expected(job) ? `, expected ${job.e}` : "", job.u ? ` · unverified: ${job.u}` : "", ` · ${seconds(job.s)} · peak ${bytes(job.p)}`),
+      h("p", null, badge(job.o, kindOf(job)), ` in ${job.g}`, job.e !== "ok" || !expected(job) ? `, expected ${job.e}` : "", job.u ? ` · unverified: ${job.u}` : "", job.y ? ` · verified on ${job.y}` : "", ` · ${seconds(job.s)} · peak ${bytes(job.p)}`),
       h("p", null, "Lower it again: ", command(`sh ${folder}/${job.r}`, "the command that lowers this job again"), h("small", null, " from the run's folder"))),
     body];
 }

@@ -110,7 +110,7 @@ function jobRows(job) {
   const cells = PAYLOAD.stages.map((name, index) => stageCell(name, stages.get(index)));
   const row = h("tr", { class: kindOf(job) },
     h("th", { scope: "row" }, h("a", { href: jobLink(job.id), title: job.id }, job.id)),
-    h("td", { title: expected(job) ? "as expected" : `expected ${job.e}` }, badge(job.o, kindOf(job)), job.u && h("span", { class: "badge apart", title: job.u }, " unverified")),
+    h("td", { title: expected(job) ? "as expected" : `expected ${job.e}` }, badge(job.o, kindOf(job)), job.u && h("span", { class: "badge apart", title: job.u }, " unverified"), job.y && h("span", { class: "badge apart", title: `verified on ${job.y}` }, " twin")),
     cells, h("td", { class: "num" }, seconds(job.s)), h("td", { class: "num" }, bytes(job.p)),
     h("td", { class: `num ${job.d && job.d[0] < job.d[1] ? "lost" : ""}`, title: job.d ? `${job.d[0]} of ${job.d[1]} requested dims are dynamic` : "" }, job.d ? `${job.d[0]}/${job.d[1]}` : ""),
     h("td", { class: "num" }, job.w || ""));
