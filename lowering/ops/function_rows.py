@@ -1,4 +1,4 @@
-"""Decomposition rows of functions that no level below knows: factors of matrices, special functions, orthogonal polynomials."""
+"""Decomposition rows of functions that no level below knows: factors of matrices, special functions, polynomials, histograms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.ops import bessel, elimination, floats, incomplete_gamma, jacobi, matrix_exponential, polynomials, reflections
+from lowering.ops import bessel, elimination, floats, histograms, incomplete_gamma, jacobi, matrix_exponential, polynomials, reflections
 from lowering.ops.rows import NONE, Decomposition, Row
 
 aten = torch.ops.aten
@@ -44,6 +44,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
 
 ROWS: dict[Any, Row] = {
     **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
+    aten.histc.default: Row(histograms.histc, NONE),
     aten.special_i0e.default: Row(bessel.i0e, NONE),
     aten.special_i1.default: Row(bessel.i1, NONE),
     aten.special_i1e.default: Row(bessel.i1e, NONE),

@@ -121,3 +121,11 @@ def test_binary_parts() -> None:
     floats = torch.cat([HALVES, torch.tensor([3.4e38, -1.2e-38, 1e-30, 1e30])])
     forms = {"frexp": torch.frexp, "halves": lambda x: torch.frexp(x.half())}
     assert differences(forms, (("n",),), [(floats,), (floats[2:3],), (floats[:0],)]) == []
+
+
+def test_counts_in_bins() -> None:
+    forms = {"range": lambda x: torch.histc(x, 10, -1, 1.5), "own range": lambda x: torch.histc(x[::2], 7),
+             "ends": lambda x: torch.histc(x.round(), 30, 0, 3), "halves": lambda x: torch.histc(x.half(), 9, -2, 1)}  # fmt: skip
+    grid = torch.arange(-40, 41).view(9, 9) / 10  # on the ends of bins
+    points = [(grid,), (matrices(300, 2),), (torch.full((1, 3), 2.0),), (torch.zeros(0, 3),)]
+    assert differences(forms, (("n", "m"),), points) == []
