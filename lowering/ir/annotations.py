@@ -12,26 +12,30 @@ from typing import Any, NamedTuple
 HEAD = "// Code lines: `5=12` and `5-7=12` say that line 5, or lines 5 to 7, of this file come from line 12 of the code."
 FILE = "// lines of "
 VALUES = "// values: "  # and `5-7=linear_3`: these lines compute the value with that name in the exported program and in TorchScript
+MODULES = "// modules: "  # and `5-7=encoder.layers.0`: these lines compute what the module with that path computes
 VALUE = "%"  # prefix of value names in locations; names without it are modules
+_PATH = re.compile(r"[\w.-]+")  # of a module; other names of locations have characters that the comments cannot hold
 _ALIAS = "#loc"
 _LOCATION = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"(?::(?P<line>\d+):\d+)?|(?P<alias>#loc\d*)')  # the parts of a location
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"| loc\(|\(|\)')  # tokens that delimit the location of an argument
 
 
 class Origin(NamedTuple):
-    """Origin of a location: a code line (file, number) and a value of the exported program, each None if the location names none."""
+    """Origin of a location: a code line (file, number), a value of the exported program and a module, each None if it names none."""
 
-    position: tuple[str, int] | None
-    value: str | None
+    position: tuple[str, int] | None = None
+    value: str | None = None
+    module: str | None = None
 
 
-_NOWHERE = Origin(None, None)
+_NOWHERE = Origin()
 
 
 def annotate(traced: str) -> str:
     """Convert the locations of a module's text, printed as aliases, to comments at its end."""
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
+    modules: list[tuple[int, str]] = []
     body = []
     for number, (line, origin) in enumerate(_split_lines(traced.rstrip("\n").split("\n")), 1):
         body.append(line)
@@ -39,9 +43,13 @@ def annotate(traced: str) -> str:
             found.setdefault(origin.position[0], []).append((number, origin.position[1]))
         if origin.value:
             values.append((number, origin.value))
+        if origin.module and _PATH.fullmatch(origin.module):
+            modules.append((number, origin.module))
     comments = [f"{FILE}{file}: {' '.join(_format_spans(pairs))}" for file, pairs in found.items()]
     if values:
         comments.append(f"{VALUES}{' '.join(_format_spans(values))}")
+    if modules:
+        comments.append(f"{MODULES}{' '.join(_format_spans(modules))}")
     return "\n".join([*body, *([HEAD, *comments] if comments else ()), ""])
 
 
@@ -76,7 +84,7 @@ def _strip_locations(line: str) -> str:
 
 def _find_origin(location: str, origins: Mapping[str, Origin]) -> Origin:
     """Return the origin that a location names directly, or else that of the aliases in it. The first one of several wins."""
-    position = value = None
+    position = value = module = None
     nested = []
     for part in _LOCATION.finditer(location):
         name, line, alias = part.group("name", "line", "alias")
@@ -85,10 +93,13 @@ def _find_origin(location: str, origins: Mapping[str, Origin]) -> Origin:
         elif line:
             if position is None and name != "-":  # the parser's name for source text without a file
                 position = name, int(line)
-        elif value is None and name.startswith(VALUE):
-            value = name.removeprefix(VALUE)
+        elif name.startswith(VALUE):
+            value = value or name.removeprefix(VALUE)
+        else:
+            module = module or name
     position = position or next((origin.position for origin in nested if origin.position), None)
-    return Origin(position, value or next((origin.value for origin in nested if origin.value), None))
+    value = value or next((origin.value for origin in nested if origin.value), None)
+    return Origin(position, value, module or next((origin.module for origin in nested if origin.module), None))
 
 
 def read_lines(text: str) -> dict[int, tuple[str, int]]:
@@ -103,6 +114,11 @@ def read_lines(text: str) -> dict[int, tuple[str, int]]:
 def values(text: str) -> dict[int, str]:
     """Parse the same comments into a map from line of the text to the value of the exported program that it computes."""
     return {number: value for line in _read_comments(text, VALUES) for number, value in _parse_spans(line)}
+
+
+def modules(text: str) -> dict[int, str]:
+    """Parse the same comments into a map from line of the text to the path of the module that it belongs to."""
+    return {number: path for line in _read_comments(text, MODULES) for number, path in _parse_spans(line)}
 
 
 def _read_comments(text: str, start: str) -> Iterator[str]:
