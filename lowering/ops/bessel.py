@@ -78,17 +78,32 @@ def spherical_j0(x: Tensor) -> Tensor:
 
 
 def erfcx(x: Tensor) -> Tensor:
-    """Return exp(x^2) erfc(x)."""
+    """Return exp(x^2) erfc(x), for large numbers by its continued fraction."""
     x = _to_floating(x)
-    inverse = 1 / (x * x)
-    far = (1 + inverse * (-0.5 + inverse * (0.75 + inverse * (-1.875 + 6.5625 * inverse)))) / (x * math.sqrt(math.pi))
-    return torch.where(x > 5, far, torch.exp(x * x) * torch.special.erfc(x))
+    below = x
+    for step in range(30 if x.dtype is torch.float64 else 12, 0, -1):
+        below = x + step / 2 / below
+    return torch.where(x >= 3, 1 / (math.sqrt(math.pi) * below), torch.exp(x * x) * torch.special.erfc(x))
 
 
 def ndtri(p: Tensor) -> Tensor:
-    """Return the quantiles of the normal distribution."""
+    """Return the quantiles of the normal distribution.
+
+    Near 0 and 1, where 2 p - 1 is rounded, by Halley's iteration on the logarithm of the distribution function.
+    """
     p = _to_floating(p)
-    return math.sqrt(2) * torch.special.erfinv(2 * p - 1)
+    tail = torch.minimum(p, 1 - p)
+    is_tail = (tail > 0) & (tail < 0.1)
+    wanted = torch.log(torch.where(is_tail, tail, 0.05))
+    size = torch.sqrt(-2 * wanted)
+    for _ in range(3):  # three give full precision in float64
+        ratio = erfcx(size / math.sqrt(2))
+        hazard = math.sqrt(2 / math.pi) / ratio
+        step = (wanted + size * size / 2 - torch.log(ratio / 2)) / hazard
+        size = size - step / (1 - step * (hazard - size) / 2)
+    central = math.sqrt(2) * torch.special.erfinv(2 * p - 1)
+    ends = torch.where(tail == 0, torch.where(p < 0.5, -math.inf, math.inf), central)
+    return torch.where(is_tail, torch.where(p < 0.5, -size, size), ends)
 
 
 def _unscale(scaled: Tensor, x: Tensor, sign: Tensor | float) -> Tensor:

@@ -25,3 +25,22 @@ def frexp(tensor: Tensor) -> tuple[Tensor, Tensor]:
     rest = torch.where(high, rest / 2, torch.where(low, rest * 2, rest))
     exponent = exponent + torch.where(high, 1, torch.where(low, -1, 0)).to(torch.int32)
     return torch.where(plain, rest, tensor), torch.where(plain, exponent, 0)
+
+
+def ldexp(tensor: Tensor, exponent: Tensor) -> Tensor:
+    """Return tensor * 2^exponent, exact for integers where 2^exponent itself is beyond the range of the dtype."""
+    if exponent.dtype.is_floating_point or tensor.dtype.is_complex:
+        return tensor * torch.pow(2.0, exponent)
+    dtype = tensor.dtype if tensor.dtype.is_floating_point else torch.get_default_dtype()
+    is_double = dtype is torch.float64
+    bits, most = (12, 9) if is_double else (9, 6)  # all that make a difference between 0 and infinity; of the largest factor
+    result = tensor.to(dtype if is_double else torch.float32)
+    limit = 2**bits - 1
+    exponent = exponent.to(torch.int64).clamp(-limit, limit)
+    for bit in range(bits):
+        power = 2.0 ** 2 ** min(bit, most)
+        up, down = (torch.scalar_tensor(number, dtype=result.dtype) for number in (power, 1 / power))
+        step = torch.where(torch.bitwise_and(exponent.abs(), 2**bit) != 0, torch.where(exponent < 0, down, up), 1)
+        for _ in range(2 ** max(bit - most, 0)):
+            result = result * step
+    return result.to(dtype)

@@ -44,6 +44,7 @@ _DEFINITIONS: dict[Any, Decomposition] = {
 
 ROWS: dict[Any, Row] = {
     **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
+    aten.ldexp.Tensor: Row(floats.ldexp, "2^exponent overflows before the product: NaN for 0, infinity for small numbers"),
     aten.histc.default: Row(histograms.histc, NONE),
     aten.special_i0e.default: Row(bessel.i0e, NONE),
     aten.special_i1.default: Row(bessel.i1, NONE),

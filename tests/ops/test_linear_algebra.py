@@ -123,6 +123,24 @@ def test_binary_parts() -> None:
     assert differences(forms, (("n",),), [(floats,), (floats[2:3],), (floats[:0],)]) == []
 
 
+def test_products_with_powers_of_two() -> None:
+    floats, powers = torch.cartesian_prod(torch.cat([HALVES, torch.tensor([1e-30, -1e30])]), torch.tensor([0.0, 1, -1, 130, -130, 250, -7, 20])).unbind(1)
+    forms = {
+        "ldexp": lambda x, y: torch.ldexp(x, y.int()), "double": lambda x, y: torch.ldexp(x.double(), y.long() * 4), "float": lambda x, y: torch.ldexp(x, y.clamp(min=-20)),
+        "halves": lambda x, y: torch.ldexp(x.half(), y.int()), "integers": lambda x, y: torch.ldexp((y / 10).int(), (y / 20).int()),
+    }  # fmt: skip
+    assert differences(forms, (("n",), ("n",)), [(floats.contiguous(), powers.contiguous()), (floats[:0], powers[:0])]) == []
+
+
+def test_quantiles_in_the_tails() -> None:
+    probabilities = torch.cat([torch.logspace(-37.6, -1, 40), 1 - torch.logspace(-7, -1, 20), torch.tensor([0.0, 0.5, 1.0, -1.0, 2.0, float("nan")])])
+    forms = {
+        "ndtri": torch.special.ndtri, "double": lambda p: torch.special.ndtri(p.double()),
+        "erfcx": lambda p: torch.special.erfcx(p.log()), "erfcx, double": lambda p: torch.special.erfcx(-p.double().log()),
+    }  # fmt: skip
+    assert differences(forms, (("n",),), [(probabilities,), (probabilities[:0],)]) == []
+
+
 def test_counts_in_bins() -> None:
     forms = {"range": lambda x: torch.histc(x, 10, -1, 1.5), "own range": lambda x: torch.histc(x[::2], 7),
              "ends": lambda x: torch.histc(x.round(), 30, 0, 3), "halves": lambda x: torch.histc(x.half(), 9, -2, 1)}  # fmt: skip
