@@ -18,6 +18,7 @@ from lowering.symbols import schema, views
 OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom", "load_error", "infra", "not_run")
 
 UNJUDGED = ("infra", "not_run")
+SOURCE_UNVERIFIED = ("source_not_run", "source_unverified")  # warnings of a source in MLIR, of which nothing or only a part is verified
 UNSPECIFIED = "unspecified"  # expected outcome of a job that the expectations do not list yet
 
 START = "start"  # the stage of a job that ended before its first stage began
@@ -127,6 +128,8 @@ class JobResult:
         """Why an `ok` says nothing about numbers, or less than the defaults do; empty for what was verified, or did not end `ok`."""
         if self.outcome != "ok":
             return ""
+        if source := next((remark.message for remark in self.warnings if remark.code in SOURCE_UNVERIFIED), ""):
+            return source
         points = self.verify.get("points") if isinstance(self.verify, Mapping) else None
         if not points or (isinstance(points, list | tuple) and not any(point.get("levels") for point in points)):
             return "no level was compared with eager"
