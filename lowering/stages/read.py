@@ -34,8 +34,12 @@ class ReadMlir(Stage):
     def requires(self, program: Program) -> Sequence[Problem]:
         model = program.model
         assert model is not None
-        return [Problem(f"models.{model.name}.{key}", f"applies to modules, and the source is {self.target.word} in MLIR", "remove it")
-                for key, unset in _OF_MODULES.items() if getattr(model, key) != unset]
+        found = [Problem(f"models.{model.name}.{key}", f"applies to modules, and the source is {self.target.word} in MLIR", "remove it")
+                 for key, unset in _OF_MODULES.items() if getattr(model, key) != unset]
+        if model.buckets:
+            cause = "cut results at their true sizes, and a source in MLIR does not say which sizes its results have"
+            found.append(Problem(f"models.{model.name}.buckets", cause, "remove them"))
+        return found
 
     def apply(self, program: Program, note: Note) -> Program:
         given, module = self._load(program, note)

@@ -151,6 +151,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, level: A
     ({"x": Input("float32", (None, 3))}, {}, "inputs.x.shape[0]: is null, and the entry takes float32[?, 3] (name a symbol"),
     ({"x": Input("float16", ("n", 3))}, {}, "is declared as float16 of rank 2, and the entry takes float32[?, 3]"),
     ({**ROWS, "y": ROWS["x"]}, {}, "declares 2 tensors, and the entry takes 1"),
+    (ROWS, {"buckets": {"n": (4, 16)}}, "buckets: cut results at their true sizes"),
     (ROWS, {"dtype": "float16"}, "dtype: applies to modules, and the source is stablehlo in MLIR (remove it)"),
 ])  # fmt: skip
 def test_inputs_that_are_not_those_of_the_entry_are_refused(
