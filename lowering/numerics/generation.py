@@ -48,14 +48,14 @@ def check(program: Program, bench: Bench, count: int) -> Iterator[Walk]:
     while chain[0].after is not None:
         chain.insert(0, chain[0].after)
     names = Names(find_tokens(bench.model.leaves))
-    prompt = chain[-2].leaves.get(names.tokens)
+    prompt = chain[-2].leaves.get(names.tokens, chain[-2].leaves.get(names.embeddings))
     if len(chain) == 1 or prompt is None or bench.signature is None:
         return
     device = Xla(next(iter(bench.platforms)), is_quick=True)
     modules = [bench.built.module if model.method == bench.model.method else instantiate(model) for model in chain[:-1]]
     before = [Entry.of_eager(model, module) for model, module in zip(chain, modules, strict=False)]
     entries = [*before, Entry.of(bench.model, bench.signature, bench.eager, runner(program, device))]
-    batch, length = (dim.symbol if isinstance(dim, Affine) else None for dim in prompt.dims())
+    batch, length = (dim.symbol if isinstance(dim, Affine) else None for dim in prompt.dims()[:2])
     done = set()
     for sequences, tokens, padding in PLANS:
         most = _find_most_tokens(bench.model, names) - count

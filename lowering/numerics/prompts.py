@@ -30,6 +30,11 @@ class Names:
         return self._beside("attention_mask")
 
     @property
+    def embeddings(self) -> str:
+        """The embeddings of a prompt, [batch, tokens, width], which a model of images and text takes in place of tokens."""
+        return self._beside("inputs_embeds")
+
+    @property
     def positions(self) -> str:
         return self._beside("position_ids")
 

@@ -169,10 +169,11 @@ class _Sequence:
 
     def _follow(self, made: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the masks and positions of the tokens of an entry, after adding those tokens."""
-        if self.names.tokens not in made:  # an encoder
+        prompt = made.get(self.names.tokens, made.get(self.names.embeddings))
+        if prompt is None:  # an encoder
             return {}
         if self.prompt is None:
-            batch, length = made[self.names.tokens].shape
+            batch, length = prompt.shape[:2]
             self.prompt = Prompt.make(batch, length, self.padding)
         else:
             self.prompt.add()

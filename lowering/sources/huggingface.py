@@ -79,7 +79,17 @@ def generation(
     limits = Limits.of(module, cache, max_length)
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
+    _return_image_layers(module)
     return module
+
+
+def _return_image_layers(module: Any) -> None:
+    """Let an encoder of images return every layer where the projector takes one of them by its number (`vision_feature_layer`)."""
+    if hasattr(module.config, "vision_feature_layer"):
+        vision = type(module.config.vision_config)
+        for part in module.modules():
+            if isinstance(getattr(part, "config", None), vision):
+                part.config.output_hidden_states = True
 
 
 def make_twin(model: Model) -> tuple[Model, dict[str, Any]]:
@@ -109,7 +119,7 @@ class Limits:
     @property
     def symbols(self) -> dict[str, int]:
         """The largest size of each dim that a generative model may have."""
-        return {"batch": MOST, "seq": self.length, "past": self.length - 1, "source": self.length}
+        return {"batch": MOST, "seq": self.length, "past": self.length - 1, "source": self.length, "images": MOST}
 
 
 def make_wide_cache(module: Any, limits: Limits) -> Any:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -25,9 +26,12 @@ from lowering.errors import LoadError, Problem, ShapelineError
 from lowering.sources import huggingface
 
 # The sizes of one run of `generate`, and a run for each of them with another value: a dim that differs between two runs is dynamic.
-SIZES = {"batch": 3, "seq": 7, "source": 11}
-OTHERS = {"batch": 4, "seq": 10, "source": 15}
+SIZES = {"batch": 3, "seq": 7, "source": 11, "images": 5}
+OTHERS = {"batch": 4, "seq": 10, "source": 15, "images": 6}
 LARGE = 1 << 28  # parameters of a model that is not run whole
+# Entries of a model of images and text: the caller puts the projected images among the embeddings of the tokens.
+ENCODER, EMBEDDING = "image_encoder", "embedding"
+PROJECTORS = {"multi_modal_projector": (), "connector": (1,)}  # with the dims before those of the images that their models take
 _FLAGS = frozenset(("use_cache", "return_dict", "logits_to_keep", "output_attentions", "output_hidden_states"))
 
 Calls = Mapping[str, Mapping[str, Any]]
@@ -60,13 +64,15 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise LoadError(Problem("factory", f"generate() raised {type(cause).__name__}: {cause}", fix)) from error
     config = huggingface.make_config(arguments["config"], arguments.get("kwargs")).get_text_config(decoder=True)
     methods = {"encoder": _find_path(module, module.get_encoder())} if "encoder" in runs[0].calls else {}
+    methods |= {name: _find_path(module, part) for name, part in _list_image_parts(module).items()}
     kind = _find_kind(runs[0].calls["decode"].values())
     found = {name: _Writer(name, names, runs, limits, module, kind, config, layers, methods.get(name)).write() for name in runs[0].calls}
     if kind == "static":
         held = {name: tree for name, tree in found["decode"]["inputs"].items() if '"cumulative_length"' in json.dumps(tree)}
         found["prefill"]["inputs"] |= {name: _empty(tree) for name, tree in held.items()}
-    order = list(found)
-    found = {name: {"after": order[index - 1], **entry} if index else entry for index, (name, entry) in enumerate(found.items())}
+    chain = [name for name in found if name not in (ENCODER, *PROJECTORS, EMBEDDING)]  # the results of these go on to the next
+    for before, name in pairwise(chain):
+        found[name] = {"after": before, **found[name]}
     used = json.dumps(found)
     symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if f'"{name}"' in used or f'"{name} ' in used}
     return {"entries": found, "symbols": symbols}
@@ -103,6 +109,38 @@ def _shrink(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     return {**arguments, "kwargs": {**kwargs, **few}}, int(config.num_hidden_layers)
 
 
+def _list_image_parts(module: Any) -> dict[str, torch.nn.Module]:
+    """Return the parts that make embeddings of images and tokens, by entry; none for models of text.
+
+    Only parts that take images of a fixed size, [images, channels, height, width], are among them.
+    """
+    from transformers.exporters.utils import _find_multimodal_submodules
+
+    vision = getattr(module.config, "vision_config", None)
+    parts = _find_multimodal_submodules(module)
+    projectors = {name: parts[name] for name in PROJECTORS if name in parts}
+    if not isinstance(getattr(vision, "image_size", None), int) or ENCODER not in parts or not projectors:
+        return {}
+    return {ENCODER: parts[ENCODER], **projectors, EMBEDDING: module.get_input_embeddings()}
+
+
+def _record_images(module: Any, sizes: Mapping[str, int]) -> dict[str, Mapping[str, Any]]:
+    """Return the arguments of the parts that make embeddings of images and tokens."""
+    from transformers.exporters.utils import _capture_forward
+
+    parts = _list_image_parts(module)
+    if not parts:
+        return {}
+    vision = module.config.vision_config
+    ahead = next(dims for name, dims in PROJECTORS.items() if name in parts)
+    images = torch.randn(*ahead, sizes["images"], getattr(vision, "num_channels", 3), vision.image_size, vision.image_size)
+    with ExitStack() as stack, torch.no_grad():
+        calls = {name: stack.enter_context(_capture_forward(part)) for name, part in parts.items() if name != EMBEDDING}
+        module.get_image_features(pixel_values=images)
+    tokens = _make_tokens("", sizes["batch"], sizes["seq"], module.config.get_text_config(decoder=True).vocab_size)
+    return {**{name: made[0] for name, made in calls.items()}, EMBEDDING: {"input": tokens["input_ids"]}}
+
+
 def _find_path(module: torch.nn.Module, part: torch.nn.Module) -> str:
     return next(name for name, found in module.named_modules() if found is part)
 
@@ -117,7 +155,8 @@ def _empty(tree: Any) -> Any:
 
 def _list_sizes(module: Any) -> tuple[str, ...]:
     is_text = module.main_input_name == "input_ids"
-    return ("batch", "seq", *(("source",) if module.config.is_encoder_decoder and is_text else ()))
+    return ("batch", "seq", *(("source",) if module.config.is_encoder_decoder and is_text else ()),
+            *(("images",) if _list_image_parts(module) else ()))
 
 
 def _run(module: Any, sizes: Mapping[str, int], limits: huggingface.Limits) -> Run:
@@ -134,7 +173,7 @@ def _run(module: Any, sizes: Mapping[str, int], limits: huggingface.Limits) -> R
         encoded = stack.enter_context(_capture_forward(encoder)) if encoder is not None else []
         given = {"past_key_values": cache} if (cache := huggingface.make_wide_cache(module, limits)) is not None else {}
         stages = decompose_prefill_decode(module, _make_prompt(module, sizes) | given, generation_config=config)
-    first = {"encoder": encoded[0]} if encoded else {}
+    first = {"encoder": encoded[0]} if encoded else _record_images(module, sizes)
     return Run(sizes, {**first, **{name: inputs for name, (_, inputs) in stages.items()}})
 
 
@@ -146,6 +185,9 @@ def _make_prompt(module: Any, sizes: Mapping[str, int]) -> dict[str, torch.Tenso
         made["decoder_input_ids"][:, 0] = 0  # the start, which generate() puts in front of others
     if module.main_input_name == "input_ids" and prefix:
         return made | _make_tokens("", sizes["batch"], sizes["source"], config.vocab_size)
+    if _list_image_parts(module):
+        embedded = module.get_input_embeddings()(made.pop("input_ids")).detach()
+        return {"inputs_embeds": embedded, **made}
     if module.main_input_name == "input_features":
         return made | {"input_features": torch.randn(sizes["batch"], module.config.num_mel_bins, 2 * module.config.max_source_positions)}
     return made
@@ -184,7 +226,7 @@ class _Writer:
             tree = (self._write_mask(values, name) if is_mask else self._write(values, name))
             if isinstance(tree, bool | int | float | str):
                 constants[name] = tree
-            elif tree is not None:
+            elif tree is not None and tree != {}:
                 inputs[name] = tree
         found = {"method": self.method, "inputs": inputs, "constants": constants}
         return {key: value for key, value in found.items() if value}
@@ -217,7 +259,7 @@ class _Writer:
         last = name.rpartition(".")[2]
         if value.is_floating_point() or value.dtype is torch.bool:
             return None
-        if last.endswith("input_ids"):
+        if last.endswith("input_ids") or self.entry == EMBEDDING:
             return {"randint": [0, int(self.config.vocab_size)]}
         if last.endswith("position_ids"):
             return "arange" if value.shape[-1] > 1 else {"randint": [0, self.limits.length]}

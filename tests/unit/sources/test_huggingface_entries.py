@@ -75,6 +75,22 @@ def test_an_encoder_is_an_entry_whose_result_the_others_take() -> None:
     assert cache["cross_attention_cache"]["layers"]["keys"]["shape"] == ["batch", 4, "source", 8]
 
 
+def test_a_model_of_images_and_text_has_parts_for_images_and_a_prompt_of_embeddings() -> None:
+    vision = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": 8, "patch_size": 4}
+    arguments = {"config": "LlavaConfig", "architecture": "LlavaForConditionalGeneration", "max_length": 20,
+                 "kwargs": {"vision_config": vision, "text_config": {"model_type": "llama", **TINY}}}
+    found = huggingface_entries.derive(arguments)
+    shapes = {name: list_shapes(entry["inputs"]) for name, entry in found["entries"].items()}
+    assert list(shapes) == ["image_encoder", "multi_modal_projector", "embedding", "prefill", "decode"]
+    assert shapes["image_encoder"] == {"pixel_values": ["images", 3, 8, 8]}
+    assert shapes["multi_modal_projector"] == {"image_features": ["images", 4, 16]} and shapes["embedding"] == {"input": ["batch", "seq"]}
+    assert shapes["prefill"]["inputs_embeds"] == ["batch", "seq", 32] and "input_ids" not in shapes["prefill"]
+    assert {name: entry["after"] for name, entry in found["entries"].items() if "after" in entry} == {"decode": "prefill"}
+    encoder = huggingface.generation(**arguments).get_submodule(found["entries"]["image_encoder"]["method"])
+    assert len(encoder(torch.randn(1, 3, 8, 8)).hidden_states) == 3, "the projector takes the last but one"
+
+
 def test_a_large_model_is_run_with_one_layer_and_has_its_own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = huggingface_entries.derive(LLAMA)
     monkeypatch.setattr(huggingface_entries, "LARGE", 0)
