@@ -220,7 +220,7 @@ class Bench:
 
     def vectors(self, given: Tensors) -> Owned | None:
         """Return which results on these inputs are eigenvectors or singular vectors, or None if no result of the model ever is one."""
-        if self._vectors and not self._vectors[1].groups:
+        if self._vectors and self._vectors[1].groups is None:
             return None
         if self._vectors is None or self._vectors[0] is not given:
             with Vectors() as watching:

@@ -24,11 +24,15 @@ _CLOSE = 100  # values that differ by this times the error of the matrix are tak
 
 
 @dataclass(frozen=True)
-class Group:
-    """Vectors of equal values. size: their number. room: how far an element of a vector of length 1 may turn into other vectors."""
+class Groups:
+    """The vectors of equal values, as tensors by the number of a vector.
 
-    size: int
-    room: float
+    group: the lowest number of a group. size: how many vectors it has. room: how far an element of a vector of length 1 may turn.
+    """
+
+    group: Tensor
+    size: Tensor
+    room: Tensor
 
 
 class Vectors(Watching):
@@ -37,7 +41,7 @@ class Vectors(Watching):
     def __init__(self) -> None:
         super().__init__()
         self._count = 0
-        self._groups: dict[int, tuple[int, Group]] = {}  # number of a vector -> number of its group, and the group
+        self._groups: list[Groups] = []  # of each decomposition, whose numbers follow those of the last one
         self._found: dict[int, tuple[Tensor, Tensor]] = {}  # by id, with the tensor, so that no other gets its id
         self._derived: dict[int, Tensor] = {}  # what else depends on vectors
 
@@ -94,46 +98,42 @@ class Vectors(Watching):
         is_pair, backward = len(vectors) == 2, TOLERANCES[types.dtype_name(values.dtype)].atol
         most = max(each.shape[dim] for dim, each in vectors.items())
         rows = torch.nn.functional.pad(values.detach().double().reshape(-1, values.shape[-1]), (0, most - values.shape[-1]))
-        numbers = self._count + torch.arange(rows.numel()).reshape(rows.shape)
+        largest, gaps = rows.abs().amax(1, keepdim=True), rows.diff(dim=1).abs()
+        bound = _CLOSE * backward * largest
+        borders = torch.where(gaps > bound, gaps, torch.inf)
+        order = torch.nn.functional.pad((gaps > bound).cumsum(1), (1, 0))  # of the groups in a row
+        near = torch.minimum(*(torch.nn.functional.pad(borders, pad, value=torch.inf) for pad in ((1, 0), (0, 1))))
+        distance, lowest = (torch.zeros_like(rows).scatter_reduce(1, order, each, "amin", include_self=False).gather(1, order)
+                            for each in (near, rows.abs()))
+        is_apart = (lowest <= bound) & is_pair  # vectors of the singular value 0 are no pairs
+        if is_pair and not is_square:  # the longer side has more vectors, of the value 0
+            distance = torch.where(is_apart, distance, torch.minimum(distance, lowest))
+        numbers, total = torch.arange(rows.numel()).reshape(rows.shape), rows.numel()
+        first = torch.zeros_like(numbers).scatter_reduce(1, order, numbers, "amin", include_self=False).gather(1, order).reshape(-1)
+        sizes = torch.zeros(2 * total, dtype=torch.int64)
         for dim, each in vectors.items():
-            own = numbers[:, : each.shape[dim]].clone()
-            for row in range(rows.shape[0]):
-                self._group(rows[row], own[row], backward, is_pair, is_square, rows.numel() if dim == -2 else 0)
-            owner = own.reshape(*values.shape[:-1], 1, -1)
+            is_own = torch.arange(most) < each.shape[dim]
+            own = numbers + torch.where(is_apart & (dim == -2), total, 0)
+            members = torch.zeros_like(numbers).scatter_add(1, order, is_own.expand(rows.shape).to(torch.int64)).gather(1, order)
+            sizes[own[:, is_own]] = members[:, is_own]
+            owner = (self._count + own[:, is_own]).reshape(*values.shape[:-1], 1, -1)
             self._found[id(each)] = each, _expand(owner if dim == -1 else owner.mT, each)
-        self._count += 2 * rows.numel()
-
-    def _group(self, values: Tensor, numbers: Tensor, backward: float, is_pair: bool, is_square: bool, apart: int) -> None:
-        """Record the groups of the vectors `numbers`, which are of the first of `values`.
-
-        Those of the singular value 0 are no pairs: the numbers of one side are set `apart`.
-        """
-        size = float(values.abs().max())
-        known = torch.cat([values, values.new_zeros(int(is_pair and not is_square))])  # a longer side has more vectors, of the value 0
-        bound, start = _CLOSE * backward * size, 0
-        gaps = (values[1:] - values[:-1]).abs()
-        for end in [*(gaps > bound).nonzero().flatten().add(1).tolist(), len(values)]:
-            members = numbers[start:end]
-            if is_pair and float(values[start:end].abs().min()) <= bound:
-                members += apart
-            inside = values[start:end]
-            others = known[(known < inside.min() - bound) | (known > inside.max() + bound)]
-            gap = float((others.unsqueeze(-1) - inside).abs().min()) if others.numel() else float("inf")
-            group = int(members[0]) if len(members) else 0, Group(len(members), backward * size / gap)
-            self._groups.update(dict.fromkeys(members.tolist(), group))
-            start = end
+        room = torch.nan_to_num(backward * largest / distance).reshape(-1)
+        self._groups.append(Groups(self._count + torch.cat([first, first + total]), sizes, torch.cat([room, room])))
+        self._count += 2 * total
 
     def owned(self, results: Sequence[Tensor]) -> Owned:
         """Return which elements of `results`, of the run that was watched, are of which vectors."""
-        return Owned(tuple(map(self.of, results)), self._groups)
+        columns = zip(*((each.group, each.size, each.room) for each in self._groups), strict=True)
+        return Owned(tuple(map(self.of, results)), Groups(*map(torch.cat, columns)) if self._groups else None)
 
 
 @dataclass(frozen=True)
 class Owned:
-    """The number of the vector that each element of each result is of, None for other results, and the group of each number."""
+    """The number of the vector that each element of each result is of, None for other results; groups: None without a decomposition."""
 
     owners: Sequence[Tensor | None]
-    groups: Mapping[int, tuple[int, Group]]
+    groups: Groups | None
 
     def turn(self, got: Sequence[Tensor], want: Sequence[Tensor]) -> list[Tensor]:
         """Return `got` with its vectors turned to those of `want`: by a sign each, or a rotation of those of equal values.
@@ -141,69 +141,76 @@ class Owned:
         All vectors of a number are turned alike, in all results. Elements are then moved towards those of `want` by as much as an error of
         the decomposed matrix of the size of the tolerance turns them.
         """
-        parts = [_Parts(owner, one, other) if owner is not None and one.shape == other.shape == owner.shape else None
+        parts = [_Part(owner, one, other) if owner is not None and one.shape == other.shape == owner.shape else None
                  for owner, one, other in zip(self.owners, got, want, strict=True)]
+        turned = [part for part in parts if part]
+        if self.groups is None or not turned:
+            return list(got)
+        products = torch.zeros(len(self.groups.size), dtype=torch.float64)
+        for part in turned:
+            products.index_add_(0, part.owner, part.ours * part.theirs)
+        for part in turned:
+            part.ours = part.ours * torch.where(products < 0, -1.0, 1.0)[part.owner]
         members: dict[int, set[int]] = defaultdict(set)
-        for part in parts:
-            for number in part.ours if part else ():
-                members[self.groups[number][0]].add(number)
+        present = torch.cat([part.owner for part in turned]).unique()
+        for number in present[self.groups.size[present] > 1].tolist():
+            members[int(self.groups.group[number])].add(number)
         for numbers in members.values():
-            _turn([part for part in parts if part], sorted(numbers), self.groups[min(numbers)][1])
-        return [part.join(one) if part else one for part, one in zip(parts, got, strict=True)]
+            _rotate(turned, sorted(numbers), int(self.groups.size[min(numbers)]))
+        return [part.join(self.groups.room, one) if part else one for part, one in zip(parts, got, strict=True)]
 
     def to_tensors(self, labels: Sequence[str]) -> dict[str, Tensor]:
         """Return everything as tensors by name, to be saved; labels: of the results."""
-        used = {number for owner in self.owners if owner is not None for number in owner.unique().tolist()}
-        if not used:
-            return {}
-        rows = [(number, self.groups[number][0], self.groups[number][1].size) for number in sorted(used)]
-        rooms = [self.groups[number][1].room for number in sorted(used)]
         owners = {f"owner/{label}": owner for label, owner in zip(labels, self.owners, strict=True) if owner is not None}
-        return {**owners, "groups": torch.tensor(rows), "rooms": torch.tensor(rooms, dtype=torch.float64)}
+        if self.groups is None or not owners:
+            return {}
+        return {**owners, "group": self.groups.group, "size": self.groups.size, "room": self.groups.room}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], labels: Sequence[str]) -> Owned | None:
         """Return what `to_tensors` saved, for the results `labels`; None if there were no vectors."""
         if not tensors:
             return None
-        groups = {number: (group, Group(size, room)) for (number, group, size), room in
-                  zip(tensors["groups"].tolist(), tensors["rooms"].tolist(), strict=True)}
-        return cls(tuple(tensors.get(f"owner/{label}") for label in labels), groups)
+        return cls(tuple(tensors.get(f"owner/{label}") for label in labels), Groups(*(tensors[name] for name in ("group", "size", "room"))))
 
 
-class _Parts:
-    """The elements of each vector in a result: `ours` by its number, and eager's."""
+class _Part:
+    """The elements of a result, flat: the number of the vector that each is of, `ours`, and eager's."""
 
     def __init__(self, owner: Tensor, got: Tensor, want: Tensor) -> None:
-        self._order = owner.reshape(-1).argsort(stable=True)
-        numbers, counts = owner.unique(return_counts=True)
-        self.ours, self.theirs = (dict(zip(numbers.tolist(), each.double().reshape(-1)[self._order].split(counts.tolist()), strict=True))
-                                  for each in (got, want))
+        self.owner, self.ours, self.theirs = owner.reshape(-1), got.double().reshape(-1), want.double().reshape(-1)
+        self._order = self.owner.argsort(stable=True)
+        numbers, counts = self.owner.unique(return_counts=True)
+        self._slices = dict(zip(numbers.tolist(), zip((counts.cumsum(0) - counts).tolist(), counts.tolist(), strict=True), strict=True))
 
-    def join(self, like: Tensor) -> Tensor:
-        joined = torch.empty(like.numel(), dtype=torch.float64)
-        joined[self._order] = torch.cat(list(self.ours.values()))
-        return joined.reshape(like.shape).to(like.dtype)
+    def find(self, number: int) -> Tensor:
+        """Return the positions of the elements of a vector, none if it is not in this result."""
+        start, count = self._slices.get(number, (0, 0))
+        return self._order.narrow(0, start, count)
+
+    def join(self, room: Tensor, like: Tensor) -> Tensor:
+        """Return the elements in the shape and dtype of `like`, moved towards eager's by the vector's `room` times its length."""
+        squares = torch.zeros_like(room).index_add_(0, self.owner, self.theirs.square())
+        off, near = self.ours - self.theirs, (room * squares.sqrt())[self.owner]
+        moved = self.theirs + off.sign() * (off.abs() - near).clamp_min(0)
+        return torch.where(torch.isfinite(off), moved, self.ours).reshape(like.shape).to(like.dtype)
 
 
-def _turn(parts: Sequence[_Parts], numbers: Sequence[int], group: Group) -> None:
-    """Turn the vectors of a group, in all results that have them. A rotation needs all of the group, in each of these results."""
-    holding = [[number for number in numbers if number in part.ours] for part in parts]
-    whole = all(len(held) in (0, group.size) and len({part.ours[number].numel() for number in held}) < 2
-                for part, held in zip(parts, holding, strict=True))
-    for chosen in [numbers] if whole else [[number] for number in numbers]:
-        having = [part for part in parts if chosen[0] in part.ours]
-        ours, theirs = (torch.cat([torch.stack([side[number] for number in chosen], -1) for side in sides])
-                        for sides in ([part.ours for part in having], [part.theirs for part in having]))
-        if not bool(torch.isfinite(ours).all() and torch.isfinite(theirs).all()):
-            continue
-        left, _, right = torch.linalg.svd(ours.mT @ theirs)
-        for part in having:
-            turned = torch.stack([part.ours[number] for number in chosen], -1) @ (left @ right)
-            for column, number in enumerate(chosen):
-                wanted = part.theirs[number]
-                off, room = turned[:, column] - wanted, group.room * torch.linalg.vector_norm(wanted)
-                part.ours[number] = wanted + off.sign() * (off.abs() - room).clamp_min(0)
+def _rotate(parts: Sequence[_Part], numbers: Sequence[int], size: int) -> None:
+    """Rotate the vectors of a group, in all results that have them. It needs all of the group, in each of these results."""
+    found = [[part.find(number) for number in numbers] for part in parts]
+    counts = [{len(positions) for positions in each} for each in found]
+    if len(numbers) < size or any(len(each) > 1 for each in counts):
+        return
+    ours, theirs = (torch.cat([torch.stack([side[positions] for positions in each], -1) for side, each in zip(sides, found, strict=True)])
+                    for sides in ([part.ours for part in parts], [part.theirs for part in parts]))
+    if not bool(torch.isfinite(ours).all() and torch.isfinite(theirs).all()):
+        return
+    left, _, right = torch.linalg.svd(ours.mT @ theirs)
+    for part, each in zip(parts, found, strict=True):
+        turned = torch.stack([part.ours[positions] for positions in each], -1) @ (left @ right)
+        for column, positions in enumerate(each):
+            part.ours[positions] = turned[:, column]
 
 
 def _expand(owner: Tensor, like: Tensor) -> Tensor:
