@@ -78,7 +78,7 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True)
 class Twin:
-    """A small model with weights, lowered by the same stages as a model without.
+    """A small model with weights, lowered by the same stages as the model without weights that it stands for.
 
     changes: what is different in its config. program: None if there is no twin, and `reason` says why.
     """

@@ -94,7 +94,7 @@ class _Rule:
         dims = {dim for leaf in self.model.leaves.values() for dim in leaf.dims() if isinstance(dim, int)}
         found = {self._name(key): limit for key, limit in limits.items()
                  if isinstance(size := getattr(self.config, key, None), int) and size > limit and size not in dims}
-        if "hidden_size" in limits and self._name("hidden_size") in found and "head_dim" in known:
+        if self._name("hidden_size") in found and "head_dim" in known:  # a config without a value would derive it from the width
             found["head_dim"] = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
         if "vocab_size" in found:
             found |= {key: 0 for key in TOKENS if isinstance(token := getattr(self.config, key, None), int) and token >= WORDS}
@@ -136,10 +136,9 @@ def _list_layers(module: torch.nn.Module) -> Iterator[Any]:
 
 
 def _describe_layer(layer: torch.nn.Module) -> tuple[str, ...]:
-    """Return the kind of a layer: the classes of its parts, and what its attention sees."""
+    """Return the kind of a layer: the classes of its parts, and whether its attention has a window."""
     windows = {str(bool(window)) for part in layer.modules() if (window := getattr(part, "sliding_window", None)) is not None}
-    return (*(f"{name}:{type(part).__name__}" for name, part in layer.named_modules() if "." not in name or not name[-1].isdigit()),
-            *sorted(windows))
+    return (*sorted({type(part).__name__ for part in layer.modules()}), *sorted(windows))
 
 
 def _count_prefix(kinds: list[Any]) -> int:
