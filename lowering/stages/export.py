@@ -26,6 +26,7 @@ from lowering.fx import (
     aliasing,
     assumptions,
     cleanup,
+    convolutions,
     custom_gradients,
     exported,
     functional,
@@ -386,24 +387,14 @@ def _without_kernels() -> Iterator[None]:
     """Disable what depends on this machine or on the sizes of the example.
 
     An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum is contracted from the left: opt_einsum would
-    choose the order for the example's sizes, and make them constants. The backend of a convolution decides strides only, so its choice
-    (by `batch < 16`) guards no size.
+    choose the order for the example's sizes, and make them constants. The choice of a convolution's backend guards no size.
     """
-    before, select = torch._C._get_mkldnn_enabled(), torch._C._select_conv_backend
-
-    def select_unguarded(*args: Any, **kwargs: Any) -> Any:
-        image = args[0] if args else kwargs["input"]
-        env = image.fake_mode.shape_env if isinstance(image, FakeTensor) else None
-        with env.suppress_guards() if env is not None else nullcontext():
-            return select(*args, **kwargs)
-
+    before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
-    torch._C._select_conv_backend = select_unguarded
     try:
-        with torch.backends.opt_einsum.flags(enabled=False):
+        with convolutions.select_unguarded(), torch.backends.opt_einsum.flags(enabled=False):
             yield
     finally:
-        torch._C._select_conv_backend = select
         torch._C._set_mkldnn_enabled(before)
 
 

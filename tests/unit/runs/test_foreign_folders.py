@@ -150,7 +150,7 @@ def forge(entry: Path, name: str, content: bytes = b"evil") -> None:
     """Rename the only file of a stored result, as whoever can write to the store may."""
     told = files.read(entry / "entry.json")
     told["files"] = {name: [compute_digest(content), len(content)]}
-    told["sha256"] = compute_digest([told["data"], told["files"], told["ir"]])
+    told["sha256"] = compute_digest([entry.name, told["data"], told["files"], told["ir"]])
     files.write(entry / "entry.json", told)
     shutil.rmtree(entry / "files")
     target = entry / "files" / name
