@@ -5,22 +5,21 @@
 Each form is exported with every attempt alone, and then with the default policy, in a process of its own. What exports is compared with
 eager at several sizes of its ranges, and may refuse sizes only by an assertion that it has. With --mhlo, the program of the default policy
 is lowered to MHLO, and that is compared too. A cell is `all` if all declared sizes are taken, the widest part of them (`n: 2..24`) if some
-are, `-` if torch.export fails, `wrong` if the numbers are, and `slow` if it takes more than two minutes. The exit code is 1 if any is wrong.
+are, `-` if torch.export fails, `wrong` if the numbers are, and `failed` if a form crashes or takes more than two minutes. The exit code is 1
+if any is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmarks.apart import run_apart
 from benchmarks.export_forms import FORMS, Form
 from lowering import files
 from lowering.level import Level, Program
@@ -98,27 +97,6 @@ def _compare(program: Program) -> str:
     return "; ".join(wrong)
 
 
-def run_apart(work: Callable[[], Row]) -> Row:
-    """Do some work in a process of its own, which a crash or an endless trace does not outlive."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        os.close(read)
-        signal.alarm(MOST_SECONDS)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # torch logs each failed export
-        try:
-            row = work()
-        except BaseException as error:  # noqa: BLE001 - the row says so
-            row = {"cell": "error", "why": f"{type(error).__name__}: {error}"}
-        with os.fdopen(write, "w") as out:
-            out.write(json.dumps(row))
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as given:
-        text = given.read()
-    os.waitpid(child, 0)
-    return dict(json.loads(text)) if text else {"cell": "slow", "why": f"crashed, or took more than {MOST_SECONDS} s"}
-
-
 def try_form(form: Form, attempts: Sequence[Attempt], to_mhlo: bool) -> Row:
     row: Row = {attempt: export(form, (attempt,)) for attempt in attempts}
     return {**row, "default": export(form, None, to_mhlo)}
@@ -157,7 +135,7 @@ def count(rows: Mapping[str, Row], heads: Iterable[str]) -> str:
 
 
 def _classify(cell: str) -> str:
-    if cell.startswith("-") or cell in ("slow", "error"):
+    if cell.startswith("-") or cell == "failed":
         return "refused"
     return {"all": "whole", "wrong": "wrong"}.get(cell, "part")
 
@@ -176,9 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for form in FORMS.values():
         if not any(word in form.name or word == form.kind for word in options.k.split(",")):
             continue
-        rows[form.name] = row = run_apart(lambda form=form: try_form(form, attempts, options.mhlo))  # type: ignore[misc]
-        if "default" not in row:
-            rows[form.name] = row = dict.fromkeys([*attempts, "default"], row)
+        rows[form.name] = row = run_apart(lambda form=form: try_form(form, attempts, options.mhlo), MOST_SECONDS)  # type: ignore[misc]
+        if "failed" in row:
+            rows[form.name] = row = {key: {"cell": "failed", "why": row["failed"]} for key in (*attempts, "default")}
         print(
             f"{form.name:<28} {row['default']['cell']:<32} {row['default'].get('winner', ''):<18} "
             f"{'' if row['default']['cell'] == 'all' else row['default']['why'][:200]}",

@@ -10,8 +10,6 @@ replayed, the CPU seconds of both exports, and why calls were not replayed.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.apart import run_apart
 from flows.config.plan import plan
 from lowering import files
 from lowering.ir import mlir
@@ -92,27 +91,6 @@ def compare(job: Mapping[str, Any], layers: int, to_mhlo: bool) -> dict[str, Any
     return {"equal": not differ, "differ": differ, "off": round(seconds, 2), "auto": round(fast, 2), "repeat": record.get("repeat", [])}
 
 
-def run_apart(job: Mapping[str, Any], layers: int, to_mhlo: bool) -> dict[str, Any]:
-    """Compare in a process of its own."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        os.close(read)
-        try:
-            import signal
-            signal.alarm(MOST_SECONDS)
-            row = compare(job, layers, to_mhlo)
-        except BaseException as error:  # noqa: BLE001
-            row = {"equal": None, "error": f"{type(error).__name__}: {error}"[:300]}
-        with os.fdopen(write, "w") as out:
-            out.write(json.dumps(row))
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as given:
-        text = given.read()
-    os.waitpid(child, 0)
-    return dict(json.loads(text)) if text else {"equal": None, "error": "died or took too long"}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="zoo")
@@ -126,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{job['model']['name']}--{job['variant']}"
         if not name.startswith(tuple(options.k.split(","))):
             continue
-        rows[name] = row = run_apart(job, options.layers, options.mhlo)
+        row = run_apart(lambda job=job: compare(job, options.layers, options.mhlo), MOST_SECONDS)  # type: ignore[misc]
+        rows[name] = row = {"equal": None, "error": row["failed"]} if "failed" in row else row
         calls = "; ".join(f"{one['module']} {one['traced']} + {one['replayed']}{': ' + one['why'] if one['why'] else ''}" for one in row.get("repeat", ()))
         print(f"{name:<40} {row['equal']!s:<6} {row.get('off', 0):>7} {row.get('auto', 0):>7}  {row.get('error', '') or row.get('differ') or ''}  {calls}", flush=True)
         if options.json:
