@@ -27,6 +27,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 EXACT = Tolerance(0.0, 0.0)
 
+_UNITS = 16  # in the last place, that sums of some hundred terms and functions are off by
 _TYPICAL = 8  # medians that the size of a typical element may be: the few that are larger do not say what the others are held to
 _SAMPLED = 1 << 16  # elements that the median is taken of
 
@@ -166,12 +167,15 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
 def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:
     """Return whether no element of `got` is further from `reference` (computed in float64) than twice what the same element of `want` is.
 
+    In float32 and wider, an element that is right to some units in the last place passes too: that of `want` may be exact by chance.
     spread: how far honest rounding takes each element, if that is known; it is allowed too. No element makes room for another.
     """
     spreads = spread if spread is not None else torch.zeros_like(reference)
+    step = precision(got.dtype)
+    units = _UNITS * step if step <= precision(torch.float32) else 0.0
     for exact, one, other, room in _chunks(reference, got, want, spreads):
         finite = torch.isfinite(exact) & torch.isfinite(one) & torch.isfinite(other)
-        bound = torch.maximum(2 * (other - exact).abs(), room.abs())
+        bound = torch.maximum(torch.maximum(2 * (other - exact).abs(), room.abs()), units * exact.abs())
         if bool((finite & ((one - exact).abs() > bound)).any()):
             return False
     return True

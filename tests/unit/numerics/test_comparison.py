@@ -141,6 +141,14 @@ def test_float64_accepts_an_error_like_eagers_and_no_larger() -> None:
     assert not nearer(one_off, eager, exact)
 
 
+def test_an_element_that_is_right_to_some_units_passes_where_that_of_eager_is_exact_by_chance() -> None:
+    exact = torch.linspace(1, 2, 1000, dtype=torch.float64)
+    eager = exact.float()
+    eager[0] += 1e-3
+    assert nearer((exact * (1 + 4e-7)).float(), eager, exact)
+    assert not nearer((exact * (1 + 1e-5)).float(), eager, exact)
+
+
 def test_a_large_element_makes_no_room_for_the_others() -> None:
     exact = torch.full((64,), 1.3, dtype=torch.float64)
     exact[0] = 1e9

@@ -68,7 +68,7 @@ class Composed(nn.Module):
         grown = functional.conv_transpose2d(flat, weights, None, (2, 1), 1, (1, 0), samples, 2)
         mask = nn.Transformer.generate_square_subsequent_mask(columns)
         encoded = self.encoder(image[:, 0], mask)
-        return torch.cdist(rows, x.t()), torch.cdist(rows, rows, p=1.0), convolved, grown, encoded
+        return torch.cdist(rows, rows), torch.cdist(rows, x.t(), p=1.0), convolved, grown, encoded
 
 
 class Rounded(nn.Module):
