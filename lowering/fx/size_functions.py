@@ -7,6 +7,8 @@ Python's `math.sqrt`, `math.exp`, `math.pow`, `divmod`, and `round` to digits, t
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import operator
 import sys
@@ -95,8 +97,11 @@ _OF_TENSORS = ("size", "numel")
 
 class _SymbolicCalls(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        symbolic = _find_symbolic(function, args, kwargs or {})
-        return (symbolic or function)(*args, **(kwargs or {}))
+        named = dict(kwargs or {})
+        if not args and "input" in named:  # torch's name of the first tensor
+            args = (named.pop("input"),)
+        symbolic = _find_symbolic(function, args, named)
+        return (symbolic or function)(*args, **named)
 
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
@@ -104,7 +109,7 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     if function is torch.numel:
         return _SCRIPT_OPS["numel"]
     if function in COMPOSED:
-        return COMPOSED[function]
+        return COMPOSED[function] if _takes(COMPOSED[function], args, kwargs) else None
     if function in _NARROWS:
         return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
     replaced = _TORCH.get(function)
@@ -119,6 +124,17 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     are_numbers = args and not any(isinstance(leaf, torch.Tensor) for leaf in args) and any(isinstance(leaf, _SYMBOLIC) for leaf in args)
     return _SCRIPT_OPS[name] if name in _OF_TENSORS or are_numbers else None
 
+
+def _takes(composed: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a composed function has the parameters of a call: torch's own takes other names too, and `out`."""
+    try:
+        _signature(composed).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+_signature = functools.cache(inspect.signature)
 _NARROWS = (torch.narrow, torch.Tensor.narrow)
 
 

@@ -91,7 +91,9 @@ class Composed(nn.Module):
         products = torch.kron(x, y), torch.linalg.multi_dot([x, y, y.t()]), torch.vander(x[0], 3)
         spread = x.t().cov(correction=0, aweights=x[:, 0].abs() + 0.1), torch.corrcoef(x), torch.cov(x[:, 0])
         grids = [nn.functional.affine_grid(y[:2].reshape(1, 2, 3), (1, 1, *x.shape), align_corners=aligned) for aligned in (True, False)]
-        return *products, *x.tensor_split(3, 1), nn.functional.gaussian_nll_loss(x, x * 2, x.abs() + 0.1), *spread, *grids
+        named = torch.cdist(x1=x, x2=x), torch.div(input=x, other=2), nn.functional.max_pool1d(input=x, kernel_size=2)
+        named += (nn.functional.conv2d(input=x[None, None], weight=torch.ones(1, 1, 2, 2)),)
+        return *products, *named, *x.tensor_split(3, 1), nn.functional.gaussian_nll_loss(x, x * 2, x.abs() + 0.1), *spread, *grids
 
 
 class Solved(nn.Module):
