@@ -1,4 +1,4 @@
-"""Export a model in the ways that a policy lists until one takes all declared sizes. Each attempt has its own symbol log."""
+"""One attempt to export a model in one of the ways that a policy lists, with its own symbol log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import iterate_causes, summarize
 from lowering.symbols.recording import record
 from lowering.symbols.relations import POINTS, read_condition, refusals
-from lowering.symbols.schema import Attempted, Repeated, SymbolRecord, Warned
+from lowering.symbols.schema import Repeated, SymbolRecord, Warned
 
 # The ways to call torch.export. `declared`: guards on sizes must hold for all declared sizes; `deferred`: torch turns them into assertions;
 # `oblivious`: deferred, and no size is taken to differ from 0 and 1; `round`: oblivious, traced at sizes that many numbers divide;
@@ -43,9 +43,7 @@ from lowering.symbols.schema import Attempted, Repeated, SymbolRecord, Warned
 # may narrow the declared ranges to what the traced branches take.
 Attempt = Literal["declared", "deferred", "oblivious", "strict_oblivious", "round", "auto", "strict"]
 
-_CONVERSION = re.compile(r"(?<![\w.])(?:int|float|len)\(")
 _GUARDS = ("guard", "equality", "divisibility")
-_MOST_NODES = 2000  # of a program that is exported again because its guards refuse a few sizes
 _UNBACKED = re.compile(r"(?:u|zuf)\d+")
 _SOLVERS = (symbolic_shapes.__file__, interp.__file__)  # they assert that they meet no condition that they cannot solve or write as code
 
@@ -83,7 +81,7 @@ class Captured:
 
     @property
     def share(self) -> float:
-        """Which share of the declared sizes is in the part."""
+        """The share of the declared sizes that is in the part, from 0 to 1."""
         return 0.0 if self.part is None else parts.share(self.part, {name: Bound(one.min, one.max, one.multiple_of)
                                                                       for name, one in self.declared.items()})
 
@@ -105,113 +103,17 @@ class Options:
     agrees: harmless.Agrees | None = None
 
 
-def try_all(
-    model: Model, module: torch.nn.Module, arguments: Callable[[Model], Mapping[str, Any]], order: Sequence[Attempt], options: Options
-) -> list[Captured]:
-    """Return the attempts that were made, in order. The last one takes all declared sizes, or no other attempt could.
-
-    A program whose guards refuse declared sizes is followed by `oblivious` only, and a long one by none: torch does not count a guard on a
-    dim that is derived from a symbol, such as `n // 4 != 1`, as a violation.
-    `strict_oblivious` follows others only if they failed where Python converts a size: Dynamo alone keeps `int(size * 0.7)` dynamic.
-    `auto` follows others only if all of them failed. The second attempt that exceeds the limit is the last.
-    arguments: of forward, at the traced sizes of a model.
-    """
-    made: list[Captured] = []
-    above = True  # trace above autograd, which keeps composite ops whole
-    for attempt in order:
-        if attempt == "strict_oblivious" and made and not any(map(_converts_sizes, made)):
-            continue
-        if made and made[0].guards and attempt != "oblivious":
-            continue
-        if attempt == "auto" and any(one.program is not None for one in made):
-            continue
-        if options.pads_data and made and _is_on_data(made[0]) and not _is_strict(attempt):
-            continue
-        traced = dynamic_shapes.round_examples(model) if attempt == "round" else model
-        found = _captured(traced, module, dict(arguments(traced)), attempt, options, above)
-        if above and transforms.are_lost(found.program, found.error):
-            above = False
-            found = _captured(traced, module, dict(arguments(traced)), attempt, options, above)
-        made.append(found)
-        error = made[-1].error
-        if isinstance(error, TookTooLong) and sum(isinstance(one.error, TookTooLong) for one in made) == 1:
-            continue
-        if found.guards and len(found.program.graph.nodes) > _MOST_NODES:  # type: ignore[union-attr]
-            break
-        if (error is None and not found.guards and not any(map(_is_lossy, found.deferred))) or (
-                error is not None and (options.is_explained() or not (
-                    _is_about_sizes(error) or (options.pads_data and _is_on_data(made[-1]))))):  # fmt: skip
-            break
-    return made
-
-
-def choose_best(made: Sequence[Captured]) -> Captured:
-    """Return the attempt whose program takes the widest part of the ranges; of equal ones, the one that refuses the fewest sizes.
-
-    Where all failed, the first one that says what to change, else the first. An `auto` attempt that takes no range of sizes has failed,
-    unless there is no other.
-    """
-    succeeded = [one for one in made if one.program is not None and (one.attempt != "auto" or one.part is not None or len(made) == 1)]
-    if succeeded:
-        return min(succeeded, key=lambda one: (one.refused > 0, -round(one.share, 6), one.refused))
-    return next((one for one in made if one.record.error is not None and one.record.error.fixes and one.attempt != "round"), made[0])
-
-
-def describe(made: Sequence[Captured]) -> str:
-    """Return which attempt succeeded and what the others refused, or an empty text if the first one succeeded."""
-    chosen = choose_best(made)
-    if chosen.program is None or chosen is made[0]:
-        return ""
-    others = "; ".join(f"{one.attempt} {_refusal(one)}, {one.seconds:.1f} s" for one in made if one is not chosen)
-    return f"exported as {chosen.attempt} in {chosen.seconds:.1f} s; {others}"
-
-
-def build_record(made: Sequence[Captured]) -> SymbolRecord:
-    """Return the record of the best attempt, with the outcome of each."""
-    chosen = choose_best(made)
-    return replace(chosen.record, repeat=chosen.repeat, attempts=tuple(
-        Attempted(one.attempt, "refused" if one.error is not None else "taken" if one is chosen else "set aside", round(one.seconds, 3),
-                  "" if one.error is None and not one.refused else _refusal(one), sum(each.verdict == "always" for each in one.deferred),
-                  tuple(each.text for each in one.deferred if each.is_carried))
-        for one in made))
-
-
-def describe_cause(made: Sequence[Captured]) -> str:
-    """Return why no attempt succeeded: the reason of the best one, then that of the first. The record has those of all."""
-    chosen, first = choose_best(made), made[0]
-    said = summarize(chosen.record.error, chosen.error)
-    other = summarize(first.record.error, first.error)
-    return said if other == said else f"{said}; {first.attempt}: {other}"
-
-
-def _refusal(one: Captured) -> str:
-    if one.error is not None:
-        return f"refused: {summarize(one.record.error, one.error)}"
-    return f"takes only {' and '.join(each.text for each in (*one.guards, *one.deferred) if each.verdict in ('part', 'never'))}"
-
-
-def _converts_sizes(one: Captured) -> bool:
-    """Return whether a line that needs a certain size calls int(), float() or len()."""
-    lines = [each.line for each in one.deferred if _is_lossy(each)] + [one.record.error.line if one.record.error is not None else None]
-    return any(_CONVERSION.search(line.code) for line in lines if line is not None)
-
-
-def _is_on_data(one: Captured) -> bool:
-    """Return whether an attempt failed where Python converts a size that data decide."""
-    return one.error is not None and not _is_about_sizes(one.error) and _converts_sizes(one)
-
-
-def _is_lossy(one: Deferred) -> bool:
-    return one.verdict in ("part", "never", "unknown")
-
-
 class TookTooLong(StageFailed):
     """An attempt exceeded its time limit."""
 
 
-def _captured(
+def capture_attempt(
     model: Model, module: torch.nn.Module, arguments: dict[str, Any], attempt: Attempt, options: Options, above: bool
 ) -> Captured:
+    """Export once, and judge the assertions and guards of the program.
+
+    arguments: of forward, at the sizes that are traced. above: whether to trace above autograd, which keeps composite ops whole.
+    """
     program, error, calls, seen, late = None, None, [], {}, None
     printed: list[str] = []
     replays = tracing.Replays(module, "off")
@@ -226,7 +128,7 @@ def _captured(
                   nullcontext() if above else transforms.define_zeros(), watch_branches() as seen,
                   tracing.replaying(module, options.repeat) as replays, _keep_prints() as printed):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
-                program = export_(module, (), arguments, dynamic_shapes=shapes, strict=_is_strict(attempt),
+                program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
                 expansion.expand(program, replays)
         except tracing.Disagreement:
@@ -235,8 +137,8 @@ def _captured(
             error = raised
         except deadline.Overdue as ended:
             late = ended
-    if replays.replays and error is not None and not _is_about_sizes(error):
-        found = _captured(model, module, arguments, attempt, replace(options, repeat="off"), above)
+    if replays.replays and error is not None and not is_about_sizes(error):
+        found = capture_attempt(model, module, arguments, attempt, replace(options, repeat="off"), above)
         why = f"the export with copies failed: {summarize(None, error)}"
         return replace(found, repeat=tuple(replace(one, traced=one.traced + one.replayed, replayed=0, why=why)
                                            for one in _list_repeated(replays)))  # fmt: skip
@@ -248,7 +150,7 @@ def _captured(
     export = Export(log, model, program, error, sources)
 
     def spare(program: ExportedProgram, found: Sequence[Deferred]) -> Sequence[Deferred]:
-        if options.agrees is None or _is_strict(attempt):  # Dynamo's analysis does not show what the model's code branches on
+        if options.agrees is None or is_strict(attempt):  # Dynamo's analysis does not show what the model's code branches on
             return found
         return harmless.mark_harmless(found, program, export, seen, options.agrees)
 
@@ -281,7 +183,7 @@ def _keep_prints() -> Iterator[list[str]]:
 
 
 def _list_repeated(replays: tracing.Replays) -> Iterator[Repeated]:
-    """What became of the calls of repeated modules, without those that are too small to be worth a copy."""
+    """Report the calls of repeated modules, without those that are too small to be worth a copy."""
     for family in replays.families.values():
         if family.obstacle != tracing.FEW and (family.replayed or family.obstacle or family.last):
             yield Repeated(family.name, family.traced, family.replayed, family.obstacle or ("" if family.replayed else family.last))
@@ -295,7 +197,7 @@ def _list_broken(made: SymbolRecord, export: Export) -> Iterator[Deferred]:
             yield found
 
 
-def _is_strict(attempt: Attempt) -> bool:
+def is_strict(attempt: Attempt) -> bool:
     return attempt.startswith("strict")
 
 
@@ -310,10 +212,10 @@ def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
 
 def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
     """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself."""
-    return nullcontext() if _is_strict(attempt) else size_functions.keep_symbolic()
+    return nullcontext() if is_strict(attempt) else size_functions.keep_symbolic()
 
 
-def _is_about_sizes(error: BaseException) -> bool:
+def is_about_sizes(error: BaseException) -> bool:
     """Return whether an export failed on sizes of inputs, which another attempt may treat differently.
 
     A condition on data alone is the same in all attempts.

@@ -1,0 +1,1 @@
+"""MODEL -> EXPORTED: capture the module with its dims dynamic, then make the program functional and decompose it."""

@@ -1,0 +1,164 @@
+"""Make a captured program functional, decompose it, and add its gradients in training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sympy
+from torch.export import ExportedProgram
+
+from lowering.capacity import rewriting
+from lowering.composites import marking
+from lowering.custom import naming
+from lowering.eager import training
+from lowering.errors import StageFailed, Unsupported
+from lowering.fx import aliasing, cleanup, functional, guards, integer_dots, masked_updates, masks, names, results, slices, strides, writes
+from lowering.fx.decompose import Specialized, decompose
+from lowering.fx.exported import Exported
+from lowering.model import Model
+from lowering.ops import bags, decompositions, recurrent
+from lowering.stage import Note
+from lowering.symbols import deadline
+from lowering.symbols.attempts import Captured
+from lowering.symbols.exporting import NAME
+from lowering.symbols.schema import SymbolRecord
+
+Depth = Literal["lazy", "core", "torch_mlir"]
+_TABLES = {"lazy": dict, "core": decompositions.core_table, "torch_mlir": decompositions.torch_mlir_table}
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which ops a program may keep: the options of the same names of `lowering.stages.export.Export`."""
+
+    depth: Depth
+    composites: Mapping[str, str]
+    pads_data: bool
+
+    def build_table(self, kept: Collection[str]) -> dict[Any, Any]:
+        """Return the decompositions of torch's own retrace, by op, without those of the custom ops `kept`."""
+        return {op: row for op, row in _TABLES[self.depth]().items() if not naming.is_kept(op, kept)}
+
+
+def decompose_in_time(export: Captured, model: Model, form: Form, seconds: float | None, note: Note) -> Exported:
+    """Return the functional program. Raise StageFailed, with the condition and the line, if its trace takes more than `seconds`."""
+    assert export.program is not None
+    try:
+        with deadline.within(seconds):
+            return _decompose(export, model, form, note)
+    except deadline.Overdue as late:
+        meanings = {str(symbol): str(meaning) for symbol, meaning in names.symbol_names(export.program, model).items()}
+        words = NAME.sub(lambda match: meanings.get(match[0], match[0]), late.condition)
+        raise StageFailed(late.problem(f"{model.name}: decomposition", words)) from None
+
+
+def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Exported:
+    captured = export.program
+    assert captured is not None
+    if refused := cleanup.find_flex_attention(captured.graph_module) + cleanup.find_foreign_dtypes(captured.graph_module):
+        raise Unsupported(refused)
+    masks.fold(captured)
+    is_training, is_lazy = model.mode == "training", form.depth == "lazy"
+    first = bags.choose_differentiable if is_training else recurrent.choose_loop  # before autograd, and before torch unrolls them
+    with guards.record_guards(captured) as early:
+        decompose(captured.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls) else first(node))
+    if not is_lazy:  # the retrace decomposes ops
+        _mark_composites(captured, form, note)
+    conditions = export.deferred
+    if is_training:
+        result, assumed = _differentiate(captured, model, form)
+    else:
+        result, assumed = _make_functional(captured, form, model.custom_calls), []
+        if result is not captured:
+            known = {one.expr for one in conditions}
+            conditions += tuple(one for one in export.decide(result) if one.expr not in known)
+    if is_lazy:
+        _mark_composites(result, form, note)
+    assumed += early
+    masked_updates.rewrite(result)
+    with guards.record_guards(result) as padded:
+        extra = rewriting.rewrite(result, model.capacities) if form.pads_data else None
+    assumed += padded
+    integer_dots.rewrite(result.graph_module)
+    if is_lazy:
+        specialized: list[Specialized] = []
+        with guards.record_guards(result) as further:
+            decompose(result.graph_module, lambda node: None if naming.is_kept(node.target, model.custom_calls)
+                      else decompositions.choose(node),
+                      specialized)
+        assumed += further
+        _report_specialized(specialized, export.record, note)
+    assumed = _keep_open([*assumed, *slices.find_assumptions(result)], export, note)
+    functional.replace_views(result.graph_module)
+    strides.replace_strides(result.graph_module)
+    if result is not captured:
+        result._guards_code = captured._guards_code  # the retrace forgets them
+    results.rename_results(result)
+    cleanup.drop_assertions(result.graph_module, {one.expr for one in conditions if one.is_dropped})
+    result.graph_module.recompile()
+    deferred = tuple(dict.fromkeys(one.guard for one in conditions if one.is_carried))
+    return Exported(result, tuple(assumed), deferred, extra)
+
+
+def _mark_composites(program: ExportedProgram, form: Form, note: Note) -> None:
+    """Mark the composites, and note the ops that cannot be ones."""
+    for op in marking.mark(program.graph_module, form.composites):
+        note("composite_not_formed", f"{op.op} stays plain ops: {op.cause}", op.line)
+
+
+def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str]) -> ExportedProgram:
+    """Return `captured`, functional. A retrace is the cost of this stage: only ops that write in place force one."""
+    cleanup.inline_wrappers(captured.graph_module)
+    graph = captured.graph_module
+    is_plain = not cleanup.reads_subclasses(graph)  # a retrace takes tensor subclasses apart
+    if form.depth == "lazy" and is_plain and functional.functionalize(graph) and cleanup.is_functional(graph):
+        return captured
+    if form.depth != "lazy":  # what an op is decomposed into can have other strides than the op
+        functional.replace_views(captured.graph_module)
+    with functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
+        revealed.append(captured.run_decompositions(form.build_table(kept)))
+    return revealed[0]
+
+
+def _differentiate(captured: ExportedProgram, model: Model, form: Form) -> tuple[ExportedProgram, list[Any]]:
+    """Return `captured`, functional and with the gradients of its loss, and the assumptions of that trace.
+
+    Raises Unsupported with a list of the ops that draw random numbers, and of the loops.
+    """
+    from lowering.fx import joint  # a second of imports, which a process that only reads this stage's options does without
+
+    if refused := [*joint.find_random_ops(captured), *joint.find_loops(captured)]:
+        raise Unsupported(refused)
+    with guards.record_guards(captured) as assumed:
+        return joint.differentiate(captured, training.name_loss(model), form.build_table(model.custom_calls)), assumed
+
+
+def _keep_open(assumed: Sequence[sympy.Expr], export: Captured, note: Note) -> list[sympy.Expr]:
+    """Return the assumptions of later traces that do not hold for all declared sizes, each with a warning.
+
+    Raises StageFailed for those that hold for none.
+    """
+    judged = {one.expr: one for one in export.judge(assumed)}
+    broken = [one for one in judged.values() if one.verdict in ("part", "never")]
+    for one in broken:
+        note("guard_within_range", f"{one.text} does not hold for all declared sizes, and its decomposition needs it", one.text)
+    if never := [one.problem for one in broken if one.verdict == "never"]:
+        raise StageFailed(never)
+    return [expr for expr in assumed if str(expr) not in judged or judged[str(expr)].verdict != "always"]
+
+
+def _report_specialized(specialized: Sequence[Specialized], found: SymbolRecord, note: Note) -> None:
+    """Record the dims that decompositions made static. Raise StageFailed if one was declared with a symbol."""
+    lost = {dim.id: each for each in specialized for dim in found.requested if each.symbol in (dim.symbol, *NAME.findall(dim.expr))}
+    if not lost:
+        return
+    requested = tuple(replace(dim, verdict="specialized", value=lost[dim.id].value, why=f"the decomposition of {lost[dim.id].op}")
+                      if dim.id in lost else dim for dim in found.requested)  # fmt: skip
+    note.report("symbols", replace(found, requested=requested).to_json())
+    asked = {dim.id: dim.asked for dim in found.requested}
+    for name, each in lost.items():
+        note("became_static", f"{name}, requested as {asked[name]}, became {each.value} in the decomposition of {each.op}", name)
+    if problems := [each.problem(f"{name} ('{asked[name]}')") for name, each in lost.items() if asked[name] != "null"]:
+        raise StageFailed(problems)
