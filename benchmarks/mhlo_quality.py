@@ -40,7 +40,7 @@ from lowering.job import Job
 from lowering.legalize import driver
 from lowering.level import Level, Program
 from lowering.model import Built, Model
-from lowering.numerics import xla
+from lowering.numerics import shape_refinement, xla
 from lowering.numerics.runner import arguments
 from lowering.sizes import evaluation
 from lowering.stage import Silent
@@ -162,7 +162,7 @@ def _torchax(device: xla.Xla, module: torch.nn.Module, model: Model, given: Mapp
 
 
 def _compiled(device: xla.Xla, text: str, values: list[torch.Tensor]) -> Run:
-    executable = device.compile(xla.refine(text, [(value.dtype, tuple(value.shape)) for value in values]))
+    executable = device.compile(shape_refinement.refine(text, [(value.dtype, tuple(value.shape)) for value in values]))
     return lambda: device.execute(executable, values)
 
 

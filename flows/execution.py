@@ -49,7 +49,7 @@ def lower_run(run: Run) -> Path:
 
     The report is written even if the run is interrupted, with a row for every job. ConfigError and InfraError pass through.
     """
-    access.use_password(os.environ.get(managed.URL))
+    access.use_password(os.environ.get(server.URL))
     server.configure()
     stop = Stop()
     with stop.installed():
@@ -148,7 +148,7 @@ def choose_server(planned: Plan) -> None:
     """
     server.configure()
     server.keep_runs(planned.server.keep_days)
-    if named := managed.find_named_server():
+    if named := server.find_named_server():
         access.use_password(named)
         return
     kind = planned.server.kind

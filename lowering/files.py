@@ -77,6 +77,14 @@ def read(path: Path) -> Any:
         raise ValueError("is nested too deeply") from error
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file, empty if it cannot be read; bytes that are not UTF-8 are replaced."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read its bytes. Raises OSError; links are not followed, and pipes and devices are not waited for."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

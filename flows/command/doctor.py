@@ -159,7 +159,7 @@ def check_prefect() -> Iterator[Finding]:
 
 def _ask(address: str, password: str | None) -> Finding:
     """Ask a server whether it works, with a request that needs the password."""
-    from flows.engine.managed import encode_password
+    from flows.engine.access import encode_password
 
     headers = {"Authorization": encode_password(password)} if password else {}
     try:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from flows.command.arguments import make_parser
 from flows.command.exits import OK, UNEXPECTED
 from flows.config.document import Server
-from flows.engine import access, managed, server
-from flows.engine.managed import Standing
+from flows.engine import access, managed, server, server_state
+from flows.engine.server_state import Standing
 from lowering.worker import keeper
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _print_status() -> int:
-    found = managed.read()
+    found = server_state.read()
     if found is None or not found.is_alive:
         print("no server runs: a run starts one, or shapeline server start")
         return UNEXPECTED
@@ -60,7 +60,7 @@ def _print_status() -> int:
 
 
 def _describe(found: Standing) -> str:
-    since = time.time() - managed.measure_age(found)
+    since = time.time() - server_state.measure_age(found)
     used = "used by a run" if managed.is_in_use() else f"ends after {found.idle_minutes:g} minutes without use"
     return (f"{found.page} (process {found.pid}, since {time.strftime('%Y-%m-%d %H:%M', time.localtime(since))}, {used})\n"
             f"the password that its pages ask for is in {access.locate_password()}")

@@ -1,4 +1,4 @@
-"""Access to a standing Prefect server. Whoever reaches it may start nights, so it must ask for a password, which only this user knows."""
+"""Access to a Prefect server that stays. Its clients can start runs, so it requires a password that only this user can read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import secrets
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -77,3 +78,8 @@ def check_closed(address: str) -> None:
         raise ConfigError(Problem(f"Prefect's server {address}", f"cannot be reached: {error}", "start one: shapeline server")) from error
     cause = "answers without a password, so every user who reaches it could start runs in your name"
     raise ConfigError(Problem(f"Prefect's server {address}", cause, f"start it with shapeline server, or set {SERVER} for it"))
+
+
+def encode_password(password: str) -> str:
+    """Return the header that proves `user:password`."""
+    return f"Basic {b64encode(password.encode()).decode()}"

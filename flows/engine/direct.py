@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.engine import access, managed, pages, picture
+from flows.engine import access, pages, picture, server
 from flows.report import report
 from flows.runs.record import Record
 from lowering.record.result import JobResult
@@ -29,7 +29,7 @@ BUSY = (429, 502, 503)  # a server that has just started answers so while its da
 
 def find_server() -> str | None:
     """Return the address of this process's server if it is on this machine and can be told directly; else None."""
-    url = os.environ.get(managed.URL, "")
+    url = os.environ.get(server.URL, "")
     parts = urlsplit(url)
     plain = parts.scheme == "http" and parts.hostname in access.LOCAL and not parts.username
     return url.rstrip("/") if plain and not os.environ.get(access.KEY) else None
@@ -97,7 +97,7 @@ def _ask(server: str, path: str, data: Any) -> Any:
     """Return the answer to a POST, as JSON. Raises OSError or ValueError."""
     headers = {"Content-Type": "application/json"}
     if password := os.environ.get(access.CLIENT):
-        headers["Authorization"] = managed.encode_password(password)
+        headers["Authorization"] = access.encode_password(password)
     request = urllib.request.Request(f"{server}/{path}", json.dumps(data).encode("utf-8", "backslashreplace"), headers)
     end = time.monotonic() + PATIENCE
     while True:

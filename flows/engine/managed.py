@@ -1,7 +1,8 @@
 """The managed server: a Prefect server of this user on this machine that stays between runs, and ends when nobody has used it for a while.
 
-Its state file, one per user, machine and Prefect home, names the process and its address. Two locks of the kernel, which no process leaves
-behind: `.lock` is held by who starts or stops the server, `.users` is shared by the runs that need it. Prefect is not imported here.
+Its state file (`server_state`), one per user, machine and Prefect home, names the process and its address. The kernel releases the locks of
+a process that ends: `.lock` is held by a process that starts or stops the server, `.users` is shared by the runs that need the server.
+Prefect is not imported here.
 """
 
 from __future__ import annotations
@@ -10,28 +11,24 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import signal
 import socket
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flows.engine import access, server
+from flows.engine import access, server, server_state
+from flows.engine.server_state import Standing
 from lowering import files, trust
 from lowering.errors import ConfigError, InfraError, Problem
 
-URL = "PREFECT_API_URL"
 ROOT = Path(__file__).resolve().parents[2]  # of the packages `flows` and `lowering`
 PATIENCE = 180.0  # seconds for a start on a busy machine
 ANSWER = 10.0  # seconds for an answer to a request
@@ -39,31 +36,6 @@ END = 15.0  # seconds for an end without force
 TICK = 0.05
 SETTINGS = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_UI_")  # prefixes of variables
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from flows.engine import serving; serving.main(sys.argv[2:])"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A server that was started. url: of its API. pid, born, boot: its process, by the time of its birth in ticks since this boot.
-
-    port: what it listens on. code: digest of what it was started from; a server of another code is replaced.
-    """
-
-    url: str
-    port: int
-    pid: int
-    born: int
-    boot: str
-    code: str
-    idle_minutes: float
-
-    @property
-    def page(self) -> str:
-        """The address of its pages."""
-        return self.url.removesuffix("/api")
-
-    @property
-    def is_alive(self) -> bool:
-        return self.boot == read_boot() and read_birth(self.pid) == self.born
 
 
 _held: dict[int, int] = {}  # by pid, the open file of the lock by which this process uses the server
@@ -79,33 +51,6 @@ def wait() -> None:
     """Wait until the managed server that this process uses, if any, answers. Raises InfraError."""
     if (starting := get_used()) is not None:
         starting.wait()
-
-
-def locate_state() -> Path:
-    """Return the path of the state file. Raises RuntimeError if this user has no home."""
-    home = os.path.realpath(Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser())
-    name = hashlib.sha256(f"{platform.node()}\0{home}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return trust.locate_key().with_name(f"server-{name}.json")
-
-
-def read() -> Standing | None:
-    """Return the server of the state file, dead or alive; None if there is none, or another user could have written it."""
-    try:
-        with files.open_regular(locate_state()) as file:
-            status = os.fstat(file.fileno())
-            data = json.loads(file.read(1 << 16))
-        return Standing(**data) if status.st_uid == os.geteuid() and not status.st_mode & 0o077 else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def write(standing: Standing, place: Path) -> None:
-    """Write the state file, in one step and for this user only. Raises OSError."""
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-        json.dump(asdict(standing), file)
-    draft.replace(place)
 
 
 def use(idle_minutes: float) -> None:
@@ -147,7 +92,7 @@ class Starting:
 
     def adopt(self) -> None:
         """Let Prefect's clients of this process use the server, as soon as its address is known. Raises InfraError."""
-        os.environ[URL] = self.url or self.wait().url
+        os.environ[server.URL] = self.url or self.wait().url
         os.environ[access.CLIENT] = self.password
         os.environ.pop(access.KEY, None)  # it is for another server
 
@@ -171,7 +116,7 @@ class Starting:
             os.close(lock)
             return None
         try:
-            found = read()
+            found = server_state.read()
             if found is not None and found.is_alive:
                 if found.code == _digest_code() and _answers(found, self.password):
                     self.url = found.url
@@ -183,7 +128,7 @@ class Starting:
         return None
 
     def _read_started(self) -> Standing | None:
-        found = read()
+        found = server_state.read()
         if self.process is None or found is None or found.pid != self.process.pid:
             return None
         self.process.returncode = 0  # it outlives this process, and Popen would warn about that
@@ -195,7 +140,7 @@ class Starting:
         paths = [os.path.realpath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         environment = {**os.environ, **server.SETTINGS, **access.CLOSED, access.SERVER: self.password, access.CLIENT: self.password,
                        "PYTHONPATH": os.pathsep.join(paths)}  # fmt: skip
-        for name in (URL, access.KEY):
+        for name in (server.URL, access.KEY):
             environment.pop(name, None)
         log = os.open(self.place.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with _bind(wanted) as listener:
@@ -210,7 +155,7 @@ class Starting:
 
     def _fail(self, cause: str) -> InfraError:
         log = self.place.with_suffix(".log")
-        said = _read_text(log)[-4000:]
+        said = files.read_text(log)[-4000:]
         return InfraError(Problem("Prefect's managed server", cause, f"see {log}, or use one for this run: server=embedded"), said)
 
 
@@ -218,7 +163,7 @@ def stop(force: bool = False) -> Standing | None:
     """Stop the server and return it; None if none runs. Raises InfraError if a run uses it, unless it is forced."""
     place = _prepare()
     with _locked(place):
-        found = read()
+        found = server_state.read()
         if found is not None and found.is_alive:
             if not force and not _is_free(place):
                 raise InfraError(Problem(f"Prefect's server {found.url}", "is used by a run", "wait until it ends, or use --force"))
@@ -234,61 +179,14 @@ def is_in_use() -> bool:
     return not _is_free(_prepare())
 
 
-def answers(standing: Standing) -> bool:
-    return _answers(standing, access.read_password() or "")
-
-
-def read_boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def read_birth(pid: int) -> int | None:
-    """Return the time at which a process was born, in ticks since the boot; None if it does not exist, or is dead and not reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def measure_age(found: Standing) -> float:
-    """Return for how many seconds a living server has existed."""
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime - found.born / os.sysconf("SC_CLK_TCK")
-
-
-def find_named_server() -> str | None:
-    """Return the server that the user named: PREFECT_API_URL in the environment, or what Prefect's files say. Its files are read by Prefect
-    itself, and only if they seem to name one.
-    """
-    if given := os.environ.get(URL):
-        return given
-    try:
-        home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-        profiles = tomllib.loads(_read_text(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")))
-        active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-        named = URL in profiles.get("profiles", {}).get(active, {})
-    except (RuntimeError, tomllib.TOMLDecodeError, AttributeError):
-        named = True
-    places = (".env", "prefect.toml", "pyproject.toml")
-    words = (URL, "[api]", "api.url", "prefect.api")
-    if not named and not any(word in _read_text(Path(place)) for place in places for word in words):
-        return None
-    from prefect.settings import PREFECT_API_URL
-
-    return str(PREFECT_API_URL.value() or "") or None
-
-
-def _read_text(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text("utf-8", "replace")
-    return ""
+def answers(found: Standing) -> bool:
+    return _answers(found, access.read_password() or "")
 
 
 def _prepare() -> Path:
     """Return the path of the state file, whose folder exists. Raises ConfigError if it cannot be made."""
     try:
-        place = locate_state()
+        place = server_state.locate_state()
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, RuntimeError) as error:
         fix = f"name a folder: export {trust.STATE}=DIR"
@@ -358,26 +256,14 @@ def _end(found: Standing) -> None:
 
 def _answers(found: Standing, password: str) -> bool:
     """Return whether a living server answers. The password is sent only to a socket of this user."""
-    if not _is_own_port(found.port):
+    if not server_state.is_own_port(found.port):
         return False
-    request = urllib.request.Request(f"{found.url}/admin/version", headers={"Authorization": encode_password(password)})
+    request = urllib.request.Request(f"{found.url}/admin/version", headers={"Authorization": access.encode_password(password)})
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=ANSWER) as answer:
             return bool(json.load(answer) == metadata.version("prefect"))
     except (OSError, ValueError, urllib.error.URLError):
         return False
-
-
-def encode_password(password: str) -> str:
-    """Return the header that proves `user:password`."""
-    return f"Basic {b64encode(password.encode()).decode()}"
-
-
-def _is_own_port(port: int) -> bool:
-    """Return whether a process of this user listens on a port of 127.0.0.1."""
-    wanted = f"0100007F:{port:04X}"
-    rows = (line.split() for line in _read_text(Path("/proc/net/tcp")).splitlines()[1:])
-    return any(row[1] == wanted and row[3] == "0A" and int(row[7]) == os.geteuid() for row in rows)
 
 
 def _bind(wanted: int) -> socket.socket:
@@ -396,5 +282,5 @@ def _digest_code() -> str:
                                    and not name.startswith(server.VACUUM)}
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     code = [Path(__file__).with_name("serving.py").read_text(), metadata.version("prefect"), sys.executable, settings,
-            _read_text(home / "profiles.toml")]  # fmt: skip
+            files.read_text(home / "profiles.toml")]  # fmt: skip
     return hashlib.sha256(json.dumps(code, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flows.engine import managed
-from flows.engine.managed import Standing, Starting
+from flows.engine.managed import Starting
 from flows.engine.server import check_home
+from flows.engine.server_state import Standing
 from flows.watching import run_watcher
 from lowering.errors import InfraError, Problem, ShapelineError
 from lowering.worker import client

@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from flows.config.document import DAY, Cluster
+from lowering import files
 from lowering.errors import InfraError, Problem
 
 # Defaults: settings of the user take precedence. If PREFECT_API_URL is set, that server is used and none is started.
@@ -32,6 +34,7 @@ QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 ROOM = 8 << 20  # bytes of a new database and its journal
 VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_"  # prefix of the settings of the service that removes old flow runs from the database
 REMOVED = 20  # old flow runs that a run with an embedded server removes at its end
+URL = "PREFECT_API_URL"
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -187,3 +190,26 @@ def count_missing_records(flow_run: UUID, submitted: int, patience: float = 60.0
             if recorded >= submitted or time.monotonic() > end:
                 return max(0, submitted - recorded)
             time.sleep(0.25)
+
+
+def find_named_server() -> str | None:
+    """Return the URL of the server that the user named, in the environment or in a file of Prefect; None if there is none.
+
+    Prefect itself reads its files, and is imported for that only if they seem to name a server.
+    """
+    if given := os.environ.get(URL):
+        return given
+    try:
+        home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+        profiles = tomllib.loads(files.read_text(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")))
+        active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+        named = URL in profiles.get("profiles", {}).get(active, {})
+    except (RuntimeError, tomllib.TOMLDecodeError, AttributeError):
+        named = True
+    places = (".env", "prefect.toml", "pyproject.toml")
+    words = (URL, "[api]", "api.url", "prefect.api")
+    if not named and not any(word in files.read_text(Path(place)) for place in places for word in words):
+        return None
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value() or "") or None

@@ -15,8 +15,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from flows.engine import managed
-from flows.engine.managed import Standing
+from flows.engine import managed, server_state
+from flows.engine.server_state import Standing
 
 DATABASE = "prefect.db"  # in Prefect's home, unless its settings name another
 SMALL = 32 << 20  # bytes of free pages that a database may hold
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> None:
 
     watched = Watched(create_app(final=True))
     serving = uvicorn.Server(uvicorn.Config(watched, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
-    standing = Standing(url, port, os.getpid(), managed.read_birth(os.getpid()) or 0, managed.read_boot(), code, idle)
+    standing = Standing(url, port, os.getpid(), server_state.read_birth(os.getpid()) or 0, server_state.read_boot(), code, idle)
     watch = threading.Thread(target=_watch, args=(serving, watched, standing, place, lock), daemon=True)
     watch.start()
     serving.run(sockets=[listener])
-    if managed.read() == standing:
+    if server_state.read() == standing:
         place.unlink(missing_ok=True)
     sys.stdout.flush()
     os._exit(0 if serving.started else 1)  # threads of the server's services may still wait for something
@@ -83,11 +83,11 @@ def _watch(serving: Any, watched: Watched, standing: Standing, place: Path, lock
     """Tell the state when the server serves, and end it when it is no longer wanted."""
     while not serving.started:
         time.sleep(0.02)
-    managed.write(standing, place)
+    server_state.write(standing, place)
     os.close(lock)
     while not serving.should_exit:
         time.sleep(LOOK)
-        stale = managed.read() != standing  # removed, with its folder perhaps, or another server has taken its place
+        stale = server_state.read() != standing  # removed, with its folder perhaps, or another server has taken its place
         idle = time.monotonic() - watched.last > 60 * standing.idle_minutes and not watched.open
         if (stale or idle) and _claim(place):
             os.kill(os.getpid(), signal.SIGTERM)  # as `stop` does

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lowering.ir import mlir
-from lowering.numerics import scalars, xla
+from lowering.numerics import scalars, shape_refinement
 from lowering.signature import Signature
 from lowering.sizes import evaluation as sizes_at
 
@@ -47,8 +47,8 @@ class Conditions:
     @staticmethod
     def of(module: str | bytes, signature: Signature) -> Conditions:
         """Return the conditions of a StableHLO or MHLO module (text or bytecode, entry `@main`)."""
-        with xla.context():
-            parsed = xla.parse(module)  # its ops live no longer than it does
+        with shape_refinement.context():
+            parsed = shape_refinement.parse(module)  # its ops live no longer than it does
             main = mlir.find_main(parsed.body.operations)
             steps: list[_Step] = []
             positions: dict[Any, int] = {}

@@ -13,13 +13,13 @@ import torch
 from lowering import meshes
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
-from lowering.numerics import xla
+from lowering.numerics import shape_refinement
 
 
 def run_on_each(module: Any, arguments: Sequence[Sequence[torch.Tensor]]) -> list[tuple[torch.Tensor, ...]]:
     """Run a module with collectives on as many devices as there are lists of arguments. Return the results of each device.
 
-    The shapes of the arguments are those of the first device. Raises Refused and StageFailed, see `xla.refine`.
+    The shapes of the arguments are those of the first device. Raises Refused and StageFailed, see `shape_refinement.refine`.
     """
     import jax
     import numpy as np
@@ -75,7 +75,7 @@ def _compile(module: Any, arguments: Sequence[torch.Tensor], devices: Sequence[A
     import numpy as np
     from jaxlib import xla_client
 
-    static = xla.refine(mlir.to_bytecode(module), [(value.dtype, tuple(value.shape)) for value in arguments])
+    static = shape_refinement.refine(mlir.to_bytecode(module), [(value.dtype, tuple(value.shape)) for value in arguments])
     options = xla_client.CompileOptions()
     options.num_partitions = len(devices)
     build = options.executable_build_options

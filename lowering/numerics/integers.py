@@ -15,7 +15,7 @@ import torch
 from lowering.ir import mlir
 from lowering.level import Program
 from lowering.model import Tolerance
-from lowering.numerics import comparison, noise, xla
+from lowering.numerics import comparison, noise, shape_refinement
 from lowering.numerics.watching import Watching
 from lowering.ops import quantization
 
@@ -128,9 +128,9 @@ def return_all(form: Program) -> Program:
 
 def _inline(module: Any) -> Any:
     """Return a module in StableHLO in which the composites are the ops of their decompositions."""
-    context = xla.context()
+    context = shape_refinement.context()
     with context, mlir.get_ir(context).Location.unknown():
-        called = mlir.text(xla.parse(mlir.text(module, elide=None)), elide=None)
+        called = mlir.text(shape_refinement.parse(mlir.text(module, elide=None)), elide=None)
     inlined = mlir.parse(called, mlir.create_torch_context())  # jaxlib's build inlines no calls
     mlir.run(inlined, "builtin.module(inline,symbol-dce)", "composites")
     return inlined

@@ -12,7 +12,7 @@ from lowering.errors import Refused, StageFailed
 from lowering.level import Program
 from lowering.model import Symbol
 from lowering.numerics.points import Sizes, Space, largest
-from lowering.numerics.xla import Assertions
+from lowering.numerics.shape_refinement import Assertions
 from lowering.sizes import evaluation as sizes_at
 from lowering.sizes.dims import Affine
 from lowering.types import DTYPES
@@ -56,7 +56,7 @@ def ask(program: Program, space: Space, assertions: Assertions) -> Answers:
         known = {position: breach.sizes[argument.value] for position, argument in enumerate(program.signature.arguments)
                  if argument.value is not None}
         try:
-            assertions.ask(shapes, known)
+            assertions.check(shapes, known)
         except Refused as error:
             refused.append("; ".join(problem.cause for problem in error.problems))
         except StageFailed:

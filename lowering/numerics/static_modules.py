@@ -10,7 +10,7 @@ from typing import Any
 from lowering.errors import Problem, StageFailed
 from lowering.ir import chlo, composites, mlir, portable, products
 from lowering.level import Program
-from lowering.numerics import runner, xla
+from lowering.numerics import runner, shape_refinement
 from lowering.signature import Signature
 from lowering.sizes import evaluation
 from lowering.types import DTYPES
@@ -45,7 +45,7 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
     start = time.process_time()
     assert program.signature is not None
     shapes, values = find_shapes(program.signature, sizes)
-    static = mlir.parse(xla.refine(mlir.to_bytecode(program.ir), shapes, values), mlir.create_hlo_context())
+    static = mlir.parse(shape_refinement.refine(mlir.to_bytecode(program.ir), shapes, values), mlir.create_hlo_context())
     if any(op.name == "mhlo.composite" for op in mlir.walk_operations(program.ir)):
         static = _refine_composites(program.ir, shapes, values)  # XLA has inlined them
     mlir.run(static, _CLEAN, "static program")
@@ -62,10 +62,10 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
 def _refine_composites(module: Any, shapes: Sequence[Any], values: Mapping[int, int]) -> Any:
     """Return the static StableHLO of an MHLO module whose assertions hold, with its composites, refined by StableHLO's own passes."""
     with mlir.create_hlo_context():
-        static = xla.parse_whole(mlir.to_bytecode(module))
+        static = shape_refinement.parse_whole(mlir.to_bytecode(module))
         calls = composites.to_own_calls(static)
         chlo.from_calls(static)  # these passes infer no type of a custom call
-        xla.refine_arguments(static, shapes, values)
+        shape_refinement.refine_arguments(static, shapes, values)
         mlir.run(static, _REFINE, "static program")
         mlir.run(static, _CLEAN, "static program")
         composites.from_own_calls(static, calls)

@@ -12,7 +12,7 @@ from lowering.errors import LoadError, ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, relations, special_values, watching, xla
+from lowering.numerics import comparison, counted, relations, shape_refinement, special_values, watching
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
@@ -198,7 +198,7 @@ def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors)
 
 def _answers(program: Program, text: str, space: Space) -> relations.Answers:
     """Return what the program, as text too, does with each broken relation, or nothing if it was lowered without assertions."""
-    assertions = xla.Assertions.of(text)
+    assertions = shape_refinement.Assertions.extract(text)
     above = program.at(Level.STABLEHLO)
     if assertions.module is None and (above is None or not carries_assertions(above)):
         return relations.Answers()

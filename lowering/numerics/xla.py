@@ -1,10 +1,9 @@
-"""StableHLO and MHLO with dynamic dims, run by XLA: refined to the shapes of the arguments, compiled, executed."""
+"""XLA as a consumer: programs with dynamic dims are refined to the shapes of the arguments, compiled, and executed."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -14,9 +13,10 @@ import torch
 
 from lowering import types
 from lowering.custom import bridge, segments
-from lowering.errors import Problem, Refused, StageFailed, Unsupported
-from lowering.ir import composites, mlir
-from lowering.numerics import orientation, scalars
+from lowering.errors import Problem, StageFailed, Unsupported
+from lowering.ir import mlir
+from lowering.numerics import orientation
+from lowering.numerics.shape_refinement import context, refine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
@@ -41,12 +41,6 @@ _PLAIN_TYPES = frozenset({"f32", "i1", "i32", "i64", "ui32", "ui64"})
 _NOT_PLAIN = frozenset(f"stablehlo.{name}" for name in (
     "custom_call", "fft", "sort", "rng", "rng_bit_generator", "cholesky", "triangular_solve", "composite", "case", "while", "if"))
 
-_ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
-_BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
-
-_ERROR = re.compile(r"error: (?:\"-\":\d+:\d+: )?(.*)")
-
-
 @cache
 def platforms() -> tuple[str, ...]:
     """Return the PLATFORMS that jaxlib can run on here."""
@@ -61,157 +55,6 @@ def _device(platform: str) -> Any:
         return jax.local_devices(backend=platform)[0]
     except RuntimeError:
         return None
-
-
-context = cache(mlir.create_hlo_context)
-
-
-def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]],
-           values: Mapping[int, int] = MappingProxyType({})) -> bytes:
-    """`module` (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode, for arguments of these dtypes and shapes.
-
-    values: of 0-d arguments that sizes depend on, by position; the program still takes them, and does not look.
-
-    Refused with the program's own messages when a shape_assertion of it fails; StageFailed when a dim depends on more than the shapes.
-    """
-    from jaxlib.mlir import ir
-
-    with context(), ir.Location.unknown():
-        parsed = refine_arguments(parse(module), shapes, values)
-        # Alone, so that a wrong size is answered in the program's words and not by the first op that it breaks.
-        if (checks := _only_assertions(parsed)) is not None:
-            _refined(checks, whole=False)
-        return _refined(mlir.to_bytecode(parsed), whole=True)
-
-
-@dataclass(frozen=True)
-class Assertions:
-    """The shape assertions of a program, without the program: asking them takes a small part of the time that refining it takes.
-
-    module: bytecode; None if there is none. count: of the assertions.
-    """
-
-    module: bytes | None
-    count: int
-
-    @staticmethod
-    def of(module: str | bytes) -> Assertions:
-        """Return the assertions of a module (text or bytecode, entry `@main`)."""
-        from jaxlib.mlir import ir
-
-        with context(), ir.Location.unknown():
-            parsed = parse(module)
-            count = sum(map(_is_assertion, mlir.walk_operations(parsed)))
-            return Assertions(_only_assertions(parsed), count)
-
-    def ask(self, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int] = MappingProxyType({})) -> None:
-        """Raise Refused in the program's words if it declines arguments of these dtypes and shapes; StageFailed if none can be decided."""
-        from jaxlib.mlir import ir
-
-        if self.module is not None:
-            with context(), ir.Location.unknown():
-                _refined(mlir.to_bytecode(refine_arguments(ir.Module.parse(self.module), shapes, values)), whole=False)
-
-
-def parse(module: str | bytes) -> Any:
-    """`module` (text or bytecode) in StableHLO, inside `context()`; composites are calls. StageFailed when it is no MLIR."""
-    parsed = parse_whole(module)
-    composites.to_calls(parsed)
-    return parsed
-
-
-def parse_whole(module: str | bytes) -> Any:
-    """`module` (text or bytecode) in StableHLO with its composites, inside a context of jaxlib's build. StageFailed when it is no MLIR."""
-    from jaxlib.mlir import ir, passmanager
-
-    try:
-        parsed = ir.Module.parse(module)
-        if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
-            # the refinement reads no size from a bounded dim
-            parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
-        passmanager.PassManager.parse("builtin.module(func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo)").run(parsed.operation)
-    except ir.MLIRError as error:
-        raise StageFailed(Problem("@main", _cause(error).removeprefix("'func.func' op ")), str(error)) from None
-    return parsed
-
-
-def refine_arguments(module: Any, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]], values: Mapping[int, int]) -> Any:
-    """`module` for arguments of these dtypes and shapes, in place. Refused when its types do not take them."""
-    from jaxlib.mlir import ir, passmanager
-
-    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
-    try:
-        mlir.fix_arguments(module, values)
-        passmanager.PassManager.parse(f"builtin.module(stablehlo-refine-arguments{{types={element_types}}})").run(module.operation)
-        scalars.fold(module)
-    except ir.MLIRError as error:
-        cause = _cause(error).removeprefix("'func.func' op ")
-        kind = Refused if cause.startswith(("invalid refinement", "number of refinements")) else StageFailed
-        raise kind(Problem("@main", cause), str(error)) from None
-    return module
-
-
-def _refined(bytecode: bytes, whole: bool) -> bytes:
-    from jaxlib import _jax
-
-    try:
-        return _jax.mlir.refine_polymorphic_shapes(bytecode, enable_shape_assertions=True, validate_static_shapes=whole)
-    except Exception as error:  # noqa: BLE001 - jaxlib's errors have no common class
-        messages = [message for message in _ASSERTION.findall(str(error)) if not message.startswith("expects static")]
-        if messages:
-            raise Refused([Problem("@main", message) for message in messages]) from None
-        cause = _cause(error)
-        if "has dynamic shapes" in cause:
-            why = "XLA computes sizes from the sizes of arguments, none from data; stages.export.data_sizes=capacity pads to a bound"
-            raise Unsupported(Problem("shape refinement", cause, why), str(error)) from None
-        raise StageFailed(Problem("shape refinement", cause), str(error)) from None
-
-
-def _only_assertions(module: Any) -> bytes | None:
-    """`module` reduced to the shape assertions of @main and what they compute with, as bytecode; None when it has none."""
-    from jaxlib.mlir import ir
-
-    copied = module.operation.clone()
-    main = mlir.find_main(copied.regions[0].blocks[0].operations)
-    body = list(main.regions[0].blocks[0].operations)
-    needed = {position for position, operation in enumerate(body) if _is_assertion(operation)}
-    if not needed:
-        return None
-    positions = {operation.operation: position for position, operation in enumerate(body)}
-    reached = sorted(needed)
-    while reached:
-        for operand in _operands(body[reached.pop()]):
-            owner = positions.get(operand.owner) if isinstance(operand.owner, ir.Operation | ir.OpView) else None
-            if owner is not None and owner not in needed:
-                needed.add(owner)
-                reached.append(owner)
-    for position in reversed(range(len(body))):
-        if position not in needed:
-            body[position].operation.erase()
-    with ir.InsertionPoint(main.regions[0].blocks[0]):
-        ir.Operation.create("func.return")
-    main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(main.attributes["function_type"].value.inputs, []))
-    if "res_attrs" in main.attributes:
-        del main.attributes["res_attrs"]
-    return mlir.to_bytecode(copied)
-
-
-def _operands(operation: Any) -> Iterator[Any]:
-    """Iterate over the operands of an op, and over those of the ops in its regions."""
-    yield from operation.operands
-    for region in operation.regions:
-        for block in region.blocks:
-            for inner in block.operations:
-                yield from _operands(inner)
-
-
-def _is_assertion(operation: Any) -> bool:
-    return operation.operation.name == "stablehlo.custom_call" and operation.attributes["call_target_name"].value == "shape_assertion"
-
-
-def _cause(error: Exception) -> str:
-    found = _ERROR.search(str(error))
-    return found[1] if found else str(error)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.engine import access, direct, managed
+from flows.engine import access, direct, managed, server_state
 from tests.prefect_server import shapeline
 
 SCRIPT = """
@@ -59,7 +59,7 @@ def lower(home: Path, way: str, cached: str, imported: str = "") -> list[str]:
 
 
 def ask(path: str, data: Any) -> Any:
-    found = managed.read()
+    found = server_state.read()
     assert found is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(access.CLIENT, access.read_password() or "")
@@ -69,7 +69,7 @@ def ask(path: str, data: Any) -> Any:
 def test_a_run_without_prefect_tells_the_server_the_same_as_a_flow(home: Path) -> None:
     lines = {"flow": lower(home, "ok", "cached", "imported"), "alone": lower(home, "ok", "not cached"), "again": lower(home, "ok", "cached")}
     assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
-    found = managed.read()
+    found = server_state.read()
     assert found and managed.answers(found)
     told = {}
     for name, said in lines.items():
@@ -105,7 +105,7 @@ def test_it_asks_for_the_password_shows_its_pages_and_leaves_nothing(home: Path)
     status = shapeline(dict(os.environ), "server", "status")
     assert status.returncode == 0 and found.page in status.stdout and "after 30 minutes without use" in status.stdout
     assert shapeline(dict(os.environ), "server", "stop").stdout == f"stopped {found.url}\n"
-    assert managed.read_birth(found.pid) is None and not managed.locate_state().exists()
+    assert server_state.read_birth(found.pid) is None and not server_state.locate_state().exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", found.port))
     assert shapeline(dict(os.environ), "server", "status").returncode == 1

@@ -19,8 +19,9 @@ import pytest
 from flows import execution
 from flows.config.document import Cluster, Server
 from flows.config.plan import Plan
-from flows.engine import access, managed, revival, serving
-from flows.engine.managed import Standing
+from flows.engine import access, managed, revival, server, server_state, serving
+from flows.engine.server_state import Standing
+from lowering import files
 from lowering.errors import InfraError
 
 TOY = "import sys; sys.path.insert(0, sys.argv[1]); from tests.unit.engine import toy_server; toy_server.main(sys.argv[2:])"
@@ -34,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    yield managed.locate_state()
+    yield server_state.locate_state()
     monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path / "state"))
     managed.stop(force=True)
 
@@ -74,7 +75,7 @@ def test_runs_that_begin_at_once_share_one_server_and_later_ones_find_it(toy: Pa
     assert toy.stat().st_mode & 0o777 == 0o600
     assert access.locate_password().stat().st_mode & 0o777 == 0o600
     assert managed.stop() == only and managed.stop() is None
-    assert managed.read_birth(only.pid) is None and not toy.exists()
+    assert server_state.read_birth(only.pid) is None and not toy.exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", only.port))
 
@@ -106,32 +107,32 @@ def test_a_server_that_dies_during_a_run_is_revived_for_its_clients(toy: Path) -
 
 @pytest.mark.parametrize("change", [{"boot": "another"}, {"born": 1}])
 def test_a_process_that_has_the_number_of_a_server_before_a_restart_is_left_alone(toy: Path, change: dict[str, str | int]) -> None:
-    mine = Standing("http://127.0.0.1:1/api", 1, os.getpid(), managed.read_birth(os.getpid()) or 0, managed.read_boot(), "", HOUR)
+    mine = Standing("http://127.0.0.1:1/api", 1, os.getpid(), server_state.read_birth(os.getpid()) or 0, server_state.read_boot(), "", HOUR)
     managed._prepare()
-    managed.write(replace(mine, **change), toy)  # type: ignore[arg-type]
+    server_state.write(replace(mine, **change), toy)  # type: ignore[arg-type]
     assert managed.ensure(HOUR).pid != os.getpid()  # and this process was not ended
     toy.write_text("{")
-    assert managed.read() is None
+    assert server_state.read() is None
 
 
 def test_what_another_user_could_have_written_is_not_believed(toy: Path) -> None:
     found = managed.ensure(HOUR)
     toy.chmod(0o644)
-    assert managed.read() is None
+    assert server_state.read() is None
     toy.chmod(0o600)
-    assert managed.read() == found
+    assert server_state.read() == found
 
 
 def test_the_password_is_not_sent_to_a_stranger_on_the_port(toy: Path) -> None:
     found = managed.ensure(HOUR)
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
-        rows = managed._read_text(Path("/proc/net/tcp"))
+        rows = files.read_text(Path("/proc/net/tcp"))
         assert f":{port:04X}" in rows
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "geteuid", lambda: 12345)
-            assert not managed._is_own_port(port)
-        assert managed._is_own_port(port)
+            assert not server_state.is_own_port(port)
+        assert server_state.is_own_port(port)
         stranger.close()
         assert not managed._answers(replace(found, port=port, url=f"http://127.0.0.1:{port}/api"), "any")
 
@@ -179,15 +180,15 @@ def test_a_server_that_cannot_start_is_told_with_its_output(place: Path, monkeyp
 
 def test_the_server_that_the_user_named_comes_first(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert managed.find_named_server() is None
+    assert server.find_named_server() is None
     monkeypatch.setattr("prefect.settings.PREFECT_API_URL", type("Said", (), {"value": staticmethod(lambda: "http://profile/api")}))
     (tmp_path / "home").mkdir(exist_ok=True)
     (tmp_path / "home/profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://profile/api"\n[profiles.other]\n')
-    assert managed.find_named_server() == "http://profile/api"
+    assert server.find_named_server() == "http://profile/api"
     monkeypatch.setenv("PREFECT_PROFILE", "other")
-    assert managed.find_named_server() is None
+    assert server.find_named_server() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://named/api")
-    assert managed.find_named_server() == "http://named/api"
+    assert server.find_named_server() == "http://named/api"
 
 
 @pytest.mark.parametrize(("server", "cluster", "ci", "wanted"), [

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lowering.ir import mlir
 from lowering.legalize.emitter import Emitter, Origin
-from lowering.numerics.xla import Xla, refine
+from lowering.numerics.shape_refinement import refine
+from lowering.numerics.xla import Xla
 from lowering.sizes import normal, operations
 from lowering.sizes.evaluation import evaluate
 from lowering.sizes.parsing import Term, Unknown, parse

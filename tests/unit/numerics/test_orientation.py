@@ -7,7 +7,8 @@ import torch
 
 from lowering.ir import mlir
 from lowering.numerics import orientation
-from lowering.numerics.xla import Xla, context
+from lowering.numerics.shape_refinement import context
+from lowering.numerics.xla import Xla
 
 # name, shapes of the operands, numbers, einsum, exchanged
 PRODUCTS = {
