@@ -170,8 +170,12 @@ class _Rewriting:
                 continue
             wanted = [to_expression(length.meta["val"] if isinstance(length, Node) else length) for length in lengths]
             given = [to_expression(size) for size in node.meta["val"].shape]
-            if len(given) != len(wanted) or any(sympy.expand(one - other) != 0 for one, other in zip(given, wanted, strict=True)):
+            if len(given) != len(wanted) or not all(map(self._is_equal, given, wanted)):
                 raise NoRule(f"its rule gives {given} where {wanted} is padded")
+
+    def _is_equal(self, one: sympy.Expr, other: sympy.Expr) -> bool:
+        """Return whether two sizes are equal over the ranges of the arguments' sizes."""
+        return sympy.expand(one - other) == 0 or self._mode.shape_env._maybe_evaluate_static(sympy.Eq(one, other)) is sympy.true
 
     def _set_capacity(self, symbol: sympy.Symbol, derived: sympy.Expr | None) -> None:
         """Take the smallest known bound: what follows from the op, what torch knows (torch._check), or what the model's file declares."""

@@ -11,6 +11,7 @@ from lowering.capacity.rules import (
     detection,
     elementwise,
     indexing,
+    joins,
     normalization,
     numbers,
     ordering,
@@ -21,8 +22,8 @@ from lowering.capacity.rules import (
 )
 from lowering.capacity.rules.table import Row, joined
 
-_TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS, products.ROWS,
-                reductions.ROWS, selection.ROWS, views.ROWS)
+_TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, joins.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS,
+                products.ROWS, reductions.ROWS, selection.ROWS, views.ROWS)
 CHECKS = numbers.CHECKS
 ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default,
           torch.ops.aten._grouped_mm.default}  # lowered by their rules even where no size is counted

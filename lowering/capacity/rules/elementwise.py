@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lowering.capacity.bounds import is_counted, to_expression
 from lowering.capacity.rules.table import Row, Rows
 from lowering.capacity.rules.views import take
 from lowering.capacity.sizes import as_tensor
-from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain, true_sizes
+from lowering.capacity.values import Call, Counted, Dim, NoRule, Number, Tensor, plain, true_sizes
 
 ROWS = Rows()
 
@@ -26,14 +27,15 @@ def _pointwise(call: Call, *args: Any, **kwargs: Any) -> Any:
     return call.op.overloadpacket(*args, **kwargs).to(call.dtypes[0])  # the overload for tensors
 
 
-def fit(call: Call, value: Any) -> Tensor:
-    """Return a tensor that broadcasts to the padded result, and require that its true sizes do.
+def fit(call: Call, value: Any, dims: Sequence[Dim] | None = None) -> Tensor:
+    """Return a tensor that broadcasts to padded dims, by default those of the result, and require that its true sizes do.
 
     torch asserts that sizes are equal which it cannot prove to be; their capacities may differ.
     """
     data, true = plain(value), true_sizes(value)
+    dims = call.results[0] if dims is None else dims
     for position in range(1, data.dim() + 1):
-        wanted = call.results[0][-position]
+        wanted = dims[-position]
         given = value.dims[-position].size if isinstance(value, Counted) else to_expression(data.shape[-position])
         if given in (wanted.size, 1) or not (is_counted(given) or is_counted(wanted.size)):
             continue

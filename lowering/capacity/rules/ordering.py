@@ -8,7 +8,8 @@ import torch
 
 from lowering.capacity.rules.table import Rows
 from lowering.capacity.rules.views import take
-from lowering.capacity.values import Call, Counted, Tensor, as_count, last, number, plain
+from lowering.capacity.sizes import as_tensor
+from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, as_count, highest, last, number, plain, true_sizes
 
 ROWS = Rows()
 
@@ -80,3 +81,37 @@ def _nan_where(value: Tensor, condition: Tensor) -> Tensor:
     return torch.where(condition, torch.nan, value) if value.dtype.is_floating_point else value
 
 
+
+
+@ROWS.of("kthvalue.default")
+def _kthvalue(call: Call, tensor: Counted, k: Any, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    size, wanted = as_tensor(true_sizes(tensor)[dim]), as_tensor(number(k))
+    call.check((wanted > 0) & (wanted <= size), "kthvalue needs at least k elements")
+    values, places = _sorted(tensor, dim, False)
+    found = (take(each, dim, (wanted - 1).reshape(1)) for each in (values, places))
+    return tuple(each if keepdim else each.squeeze(dim) for each in found)  # type: ignore[return-value]
+
+
+@ROWS.of("searchsorted.Tensor", "searchsorted.Scalar")
+def _searchsorted(call: Call, sequence: Any, values: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+                  sorter: Any = None) -> Tensor:
+    if isinstance(values, Number) or sorter is not None:
+        raise NoRule("takes a sorter, or a number that data decide")
+    if plain(sequence).dim() != 1:
+        raise NoRule("searches in rows of which data decide the number or the size")
+    found = _search(sequence, values, right if side is None else side == "right")
+    return found.to(call.dtypes[0])
+
+
+@ROWS.of("bucketize.Tensor", "bucketize.Scalar")
+def _bucketize(call: Call, values: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    if isinstance(values, Number):
+        raise NoRule("takes a number that data decide")
+    return _search(boundaries, values, right).to(call.dtypes[0])
+
+
+def _search(sequence: Any, values: Any, right: bool) -> Tensor:
+    """Return the place of each value in a sorted sequence. The padding is no smaller than any element, and no place is behind the count."""
+    filled = sequence.filled(highest(sequence.data.dtype)) if isinstance(sequence, Counted) else sequence
+    found = torch.searchsorted(filled, plain(values), right=right)
+    return torch.minimum(found, as_count(sequence, 0)) if isinstance(sequence, Counted) else found

@@ -11,6 +11,7 @@ import torch
 
 from lowering.capacity.rules.table import Rows
 from lowering.capacity.values import Call, Counted, NoRule, Tensor, highest, lowest, true_sizes
+from lowering.ops import histograms
 
 ROWS = Rows()
 
@@ -46,7 +47,8 @@ def _register(names: Sequence[str], value: Callable[[torch.dtype], Any], is_tota
             _need_elements(call, tensor, positions)
         filled = tensor.filled(value(tensor.data.dtype), *positions) if positions else tensor.data
         has_dim = any(formal.name == "dim" for formal in call.op._schema.arguments)
-        given = [] if dim is None and not args else [dim, *args]  # not every op takes None for all dims
+        needs_dim = any(formal.name == "dim" and not formal.has_default_value() for formal in call.op._schema.arguments)
+        given = [] if dim is None and not args and not needs_dim else [dim, *args]  # not every op takes None for all dims
         return call.op(filled, *given, **kwargs) if has_dim else call.op(filled, **kwargs)
 
     ROWS.of(*names)(reduce)
@@ -117,7 +119,11 @@ def _moments(tensor: Counted, call: Call, *args: Any, **kwargs: Any) -> tuple[Te
     names = ["unbiased"] if call.op._overloadname == "default" else ["dim", "unbiased", "keepdim"]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     less = given["correction"] if given.get("correction") is not None else int(given.get("unbiased", True))
-    positions, keepdim, dtype = _positions(tensor, given.get("dim")), given.get("keepdim", False), call.dtypes[0]
+    return moments(tensor, _positions(tensor, given.get("dim")), given.get("keepdim", False), call.dtypes[0], less)
+
+
+def moments(tensor: Counted, positions: Sequence[int], keepdim: bool, dtype: torch.dtype, less: Any = 0) -> tuple[Tensor, Tensor]:
+    """Return the variance over some dims, divided by the number of elements less `less`, and the mean."""
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     mean = _average(tensor, tensor.filled(0), positions, True, wide)
     off = tensor.data.to(wide) - mean
@@ -134,3 +140,8 @@ def _norm(call: Call, tensor: Counted, ord: Any = 2, dim: Any = None, keepdim: b
         _need_elements(call, tensor, positions)
     filled = tensor.filled(math.inf if power < 0 else 0, *positions)
     return torch.linalg.vector_norm(filled, power, positions if dim is not None else None, keepdim, dtype=kwargs.get("dtype"))
+
+
+@ROWS.of("histc.default")
+def _histc(call: Call, tensor: Counted, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:  # noqa: A002 - the names of the schema
+    return histograms.histc(tensor.data, bins, min, max, tensor.mask().expand(tensor.data.shape).reshape(-1))

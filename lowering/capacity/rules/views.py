@@ -190,26 +190,6 @@ def _parts(call: Call, tensor: Counted, *args: Any) -> Any:
     return call.op(tensor.data, *args)
 
 
-@ROWS.of("cat")
-def _cat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    data = torch.cat([plain(tensor) for tensor in tensors], dim)
-    if not any(isinstance(tensor, Counted) and tensor.has(dim) for tensor in tensors):
-        return data
-    places = torch.arange(call.lengths()[dim])
-    end, skipped = torch.zeros((), dtype=torch.int64), torch.zeros_like(places)
-    for tensor in tensors[:-1]:
-        true = true_sizes(tensor)[dim]
-        end = end + true
-        if isinstance(true, torch.Tensor):
-            skipped = skipped + torch.where(places >= end, plain(tensor).shape[dim] - true, 0)
-    return take(data, dim, places + skipped)
-
-
-@ROWS.of("stack")
-def _stack(call: Call, tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    return torch.stack([plain(tensor) for tensor in tensors], dim)
-
-
 @ROWS.of("flip")
 def _flip(call: Call, tensor: Counted, dims: Sequence[int]) -> Tensor:
     data = tensor.data
@@ -244,6 +224,21 @@ def _repeat(call: Call, tensor: Any, repeats: Sequence[Any]) -> Tensor:
         period = size.clamp(min=1) if isinstance(size, torch.Tensor) else size
         data = take(data, position, torch.arange(length) % period)
     return data
+
+
+@ROWS.of("diagonal.default")
+def _diagonal(call: Call, tensor: Counted, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of the padded tensor begins with that of the true one, which is the shorter."""
+    length = call.lengths()[-1]
+    found = tensor.data.diagonal(offset, dim1, dim2)
+    return take(found, -1, torch.arange(length))
+
+
+@ROWS.of("unfold.default")
+def _unfold(call: Call, tensor: Counted, dimension: int, size: Any, step: Any) -> Tensor:
+    if not isinstance(size, int) or not isinstance(step, int):
+        raise NoRule("takes windows of a size that data decide")
+    return call.op(tensor.data, dimension, size, step)  # type: ignore[no-any-return]
 
 
 @ROWS.of("tril", "triu")

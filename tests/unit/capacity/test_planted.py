@@ -47,6 +47,10 @@ class Planted(torch.nn.Module):
             "argmax": chosen.argmax(), "cat": torch.cat([chosen, x.sum(1), x[x < 0]]).mean(), "median": chosen.sort().values.median(),
             "last": chosen.cumsum(0)[-1], "first": chosen.flip(0)[0], "prod": (chosen / 3).prod(), "gram": rows.T @ rows,
             "top": chosen.topk(2).values, "flat": rows.reshape(-1).sum(), "most": chosen.amax(), "ids": values, "counts": counts,
+            "histogram": torch.histc(chosen, 4), "third": rows.sum(1).kthvalue(1).values, "ranks": torch.searchsorted(chosen.sort().values, x),
+            "convolved": torch.conv1d(rows.T[None], x.new_ones(2, 4, 3), stride=2, padding=1), "trace": (rows @ rows.T).diagonal().sum(),
+            "parts": torch.stack([torch.cat([rows, x[~mask]]), x]), "normal": torch.nn.functional.batch_norm(torch.cat([rows, x]), None, None, training=True),
+            "without": torch.where(rows > 1, torch.nan, rows).nanmean(), "steps": rows[::2] - rows[::2].mean(0), "end": rows[-1:],
             "added": rows_of, "chosen": chosen, "two": torch.cat([rows, rows + 1], 1), "places": (x > 0.1).nonzero(),
         }  # fmt: skip
 
