@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lowering import recipe
+from lowering.environments import Environment
 from lowering.model import Model
 from lowering.plain import from_plain, to_plain
 from lowering.stage import Stage
@@ -21,6 +22,7 @@ class Job:
     variant: distinguishes the jobs of one model.
     until: the last level wanted.
     strict_dims: whether the job fails when a stage makes a requested dim static. Otherwise that is a warning.
+    environment: the packages that its process has in other versions.
     """
 
     model: Model
@@ -28,6 +30,7 @@ class Job:
     variant: str = "default"
     until: str | None = None
     strict_dims: bool = False
+    environment: Environment | None = None
 
     @property
     def id(self) -> str:
@@ -40,12 +43,14 @@ class Job:
             "strict_dims": self.strict_dims,
             "model": to_plain(self.model),
             "stages": {name: recipe.describe(stage) for name, stage in self.stages.items()},
+            **({"environment": to_plain(self.environment)} if self.environment else {}),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
         stages = {name: _build_stage(spec) for name, spec in data["stages"].items()}
-        return Job(from_plain(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False))
+        environment = from_plain(Environment, data["environment"]) if data.get("environment") else None
+        return Job(from_plain(Model, data["model"]), stages, data["variant"], data["until"], data.get("strict_dims", False), environment)
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)

@@ -17,13 +17,15 @@ LONGEST = 80  # maximum number of characters of a slug before its end becomes a 
 SYMBOL_PARTS = {"max": "", "min": "min", "multiple_of": "mult", "example": "at"}
 # The axes that readers look for first come first.
 ORDER = ("symbols", "inputs", "factory", "constants", "stages")
+ENVIRONMENT = "environment"  # the key of the environment's name among the values of axes; it comes last
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
 def make_sort_key(keys: Keys) -> tuple[int, Keys]:
     """Return the sort key of an axis, independent of the order in which axes were written."""
-    return (ORDER.index(str(keys[0])) if keys[0] in ORDER else len(ORDER), tuple(map(str, keys)))
+    position = ORDER.index(str(keys[0])) if keys[0] in ORDER else len(ORDER) + (keys == (ENVIRONMENT,))
+    return position, tuple(map(str, keys))
 
 
 def make_slug(words: Sequence[str]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flows.config import slugs
 from flows.config.layers import Layers
 from flows.config.schema import at_least
-from flows.config.slugs import NAME, spell
+from flows.config.slugs import ENVIRONMENT, NAME, spell
 from lowering.errors import Problem, suggest
 from lowering.fitting import Keys
 
@@ -44,6 +44,7 @@ class Suite:
     """A suite. models: names or globs of models, each with its Entry or null. sweep, zip, exclude: as of an Entry, for all models.
 
     max_jobs: a suite with more jobs is refused. strict_dims: the value for these jobs if strict_dims is null in pipeline.yaml.
+    environments: packages in other versions, by name of the environment, each as a line of a requirements file; every job runs in each.
     """
 
     models: tuple[str, ...] | Mapping[str, Entry | None]
@@ -52,6 +53,7 @@ class Suite:
     exclude: tuple[Mapping[str, Any], ...] = ()
     max_jobs: int = at_least(1, MAX_JOBS)
     strict_dims: bool = False
+    environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Point:
     variant: str | None
     tree: Mapping[str, Any]
     values: Choice
+
+    @property
+    def environment(self) -> str | None:
+        """The name of the environment, if the suite has some."""
+        return next((value for axis, value in self.values if axis.key == ENVIRONMENT), None)
 
     @property
     def axes(self) -> dict[str, Any]:
@@ -112,14 +119,18 @@ class Sweeps:
         named: list[tuple[str | None, Mapping[str, Any] | None]] = [*variants.items()] or [(None, None)]
         keys = {axis.keys for axis in (*self.axes, *itertools.chain(*self.zipped))}
         swept = [pair for step in steps for choice in step for pair in choice]
-        words = {(axis.key, spell(value)): slugs.make_word(axis.keys, value, keys) for axis, value in swept}
+        words = {(axis.key, spell(value)): _make_word(axis, value, keys) for axis, value in swept}
         for name, tree in named:
             for chosen in itertools.product(*steps) if whole else _iterate_star(steps):
                 yield _make_point(name, tree, tuple(itertools.chain(*chosen)), words)
             for choice in self.included:
                 own = keys | {axis.keys for axis, _ in choice}
-                spoken = {(axis.key, spell(value)): slugs.make_word(axis.keys, value, own) for axis, value in choice}
+                spoken = {(axis.key, spell(value)): _make_word(axis, value, own) for axis, value in choice}
                 yield _make_point(name, tree, choice, {**spoken, **words})
+
+
+def _make_word(axis: Axis, value: Any, others: Collection[Keys]) -> str:
+    return str(value) if axis.key == ENVIRONMENT else slugs.make_word(axis.keys, value, others)
 
 
 def _make_point(variant: str | None, tree: Mapping[str, Any] | None, values: Choice, words: Mapping[tuple[str, str], str]) -> Point:

@@ -18,7 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from flows.output import REPORT, RUNS
 from flows.runs import environment, shapes
-from lowering.errors import ConfigError, Problem
+from lowering.environments import run_pip
+from lowering.errors import ConfigError, InfraError, Problem
 
 PATH = "PYTHONPATH"
 SHOWN = 150  # lines of a commit's diff
@@ -40,7 +41,7 @@ class Axis(Protocol):
         """Return the versions from `good` to `bad`, oldest first, both included. Raises ConfigError."""
 
     def open(self, version: str) -> Any:
-        """Return a context manager that makes the Place of a version. It raises OSError if it cannot."""
+        """Return a context manager that makes the Place of a version. It raises OSError or InfraError if it cannot."""
 
     def describe(self, version: str, before: str) -> str:
         """Return what changed in `version`, as text."""
@@ -111,10 +112,7 @@ class Releases:
     def open(self, version: str) -> Iterator[Place]:
         with tempfile.TemporaryDirectory(prefix="shapeline-bisect-") as folder:
             wanted = f"{self.package}=={version}"
-            done = _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, "--disable-pip-version-check",
-                         wanted])  # fmt: skip
-            if done.returncode:
-                raise OSError(f"pip cannot install {wanted}: {done.stderr.strip()[-300:]}")
+            run_pip([sys.executable], ["install", "--quiet", "--no-deps", "--target", folder, wanted], wanted)
             yield Place((Path(folder),), Path.cwd(), self.overrides)
 
     def describe(self, version: str, before: str) -> str:
@@ -135,7 +133,7 @@ def run_job(axis: Axis, version: str, job: str, output: Path) -> Mapping[str, An
     try:
         with axis.open(version) as place:
             return _run_at(place, job, output)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, InfraError) as error:
         return str(error)
 
 

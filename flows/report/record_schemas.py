@@ -6,7 +6,7 @@ A reader should ignore keys that it does not know. The version of a record chang
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flows.config.json_schema import DRAFT, Schema, make_record_schema
@@ -22,6 +22,14 @@ from lowering.symbols import schema as symbols
 from lowering.symbols.schema import SymbolRecord
 
 RECORDS = ("report", "changes", "symbols", "signature")
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """An environment of the suite. installed: the versions of its own packages (None: it is not on the machine that wrote the report)."""
+
+    requirements: tuple[str, ...]
+    installed: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class _Report:
     blockers: tuple[Blocker, ...]
     causes: tuple[ReportedCause, ...]
     jobs: tuple[Any, ...]
+    environments: Mapping[str, _Environment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

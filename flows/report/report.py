@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.config.slugs import ENVIRONMENT
 from flows.output import REPORT
 from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
@@ -16,8 +18,10 @@ from flows.report.markdown import escape_cell
 from flows.report.markdown import table as table
 from flows.runs import record, shapes
 from flows.runs.record import Record
-from lowering import files
+from lowering import environments, files
+from lowering.environments import Environment
 from lowering.plain import from_plain
+from lowering.record.folder import JOB
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
@@ -76,6 +80,7 @@ def to_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
         "seconds": seconds,
         "overrides": run.data["overrides"],
         "environment": run.data["environment"],
+        "environments": describe_environments(run),
         "outcomes": count_outcomes(results),
         "as_expected": find_unexpected(results) == [],
         "jobs": [_make_job(run, result) for result in results],
@@ -88,6 +93,19 @@ def _make_job(run: Record, result: JobResult) -> dict[str, Any]:
     return {**result.to_json(), "axes": axes, "folder": folder.relative_to(run.folder).as_posix(),
             "signature": clusters.make_signature(result),
             "levels": levels.to_json(folder)}
+
+
+def describe_environments(run: Record) -> dict[str, dict[str, Any]]:
+    """Return the environments of a suite by name: their requirements, and the versions installed for them (None: not on this machine)."""
+    found: dict[str, dict[str, Any]] = {}
+    for job in run.ids:
+        name = (run.rows[job].get("axes") or {}).get(ENVIRONMENT)
+        if name is None or name in found:
+            continue
+        with suppress(OSError, ValueError, KeyError, TypeError):  # the job was never prepared, or its record is damaged
+            asked = from_plain(Environment, files.read(run.job_folder(job) / JOB)["environment"])
+            found[name] = {"requirements": list(asked.requirements), "installed": environments.list_versions(asked)}
+    return found
 
 
 def count_outcomes(results: Sequence[JobResult]) -> dict[str, int]:
@@ -170,6 +188,9 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     gpus = ", ".join(machine["gpus"]) or "none"
     yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
     yield f"- Python {environment['python']}, {versions}"
+    for name, own in told["environments"].items():
+        said = ", ".join(f"{package} {version}" for package, version in (own["installed"] or {}).items())
+        yield f"- environment `{name}`: {said or ('no package of its own' if own['installed'] is not None else 'not installed here')}"
     if environment["git"]:
         yield f"- commit {environment['git']['commit'][:12]}{', modified' if environment['git']['modified'] else ''}"
 

@@ -79,13 +79,16 @@ def is_own(data: Any) -> bool:
 
 
 def list_code(data: Any) -> list[str]:
-    """List what running a job executes: the callables and libraries that its job.json names."""
+    """List what running a job executes: the callables, libraries and packages that its job.json names."""
     if not isinstance(data, Mapping):
         return []
     model = data.get("model") or {}
     libraries = model.get("libraries") or () if isinstance(model, Mapping) else ()
     targets = [str(value) for value in _walk_targets(data)]
-    return [*(f"the callable {target}" for target in dict.fromkeys(targets)), *(describe_library(library) for library in libraries)]
+    environment = data.get("environment")
+    wanted = environment.get("requirements") or () if isinstance(environment, Mapping) else ()
+    return [*(f"the callable {target}" for target in dict.fromkeys(targets)), *(describe_library(library) for library in libraries),
+            *([f"pip install {' '.join(map(str, wanted))}"] if wanted else [])]
 
 
 def describe_library(library: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lowering import recipe, tracking
+from lowering import environments, recipe, tracking
 from lowering.store import provenance
 from lowering.store.entries import compute_digest
 
@@ -43,9 +43,12 @@ def list_job_parts(job: Mapping[str, Any], devices: Mapping[str, Any], read: Ite
                    environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return everything that the result of a whole job (as JSON) depends on. read, environment: as in `describe_model`."""
     targets = [spec[recipe.TARGET] for spec in job["stages"].values()]
-    return {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
-            "strict_dims": job.get("strict_dims", False), "model": describe_model(job["model"], read, environment),
-            "devices": devices, "source": provenance.digest_sources(*targets), "tools": provenance.list_versions(*targets)}
+    parts = {"schema": SCHEMA, "stages": list(job["stages"].items()), "until": job["until"],
+             "strict_dims": job.get("strict_dims", False), "model": describe_model(job["model"], read, environment),
+             "devices": devices, "source": provenance.digest_sources(*targets), "tools": provenance.list_versions(*targets)}
+    if asked := job.get("environment"):  # the versions in this process may not be those of the job's
+        return parts | {"model": parts["model"] | {"tools": {}}, "tools": environments.describe(asked)}
+    return parts
 
 
 def of(parts: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lowering import environments
 from lowering.custom.sources import SUFFIXES, add_headers
 from lowering.store import memory
 from lowering.tracking import INSTALLED
@@ -76,7 +77,7 @@ def _provenance(names: tuple[str, ...], tick: int) -> tuple[dict[str, str], dict
 
 
 def _read_versions(outside: Iterable[str]) -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": platform.machine(), **environments.read_archives()}
     for top in sorted(outside):
         for package in (*_map_distributions().get(top, ()), *NAMESPACES.get(top, ())):
             found[package] = _find_version(package)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lowering import files, pipeline
-from lowering.errors import Untrusted
+from lowering import environments, files, pipeline
+from lowering.environments import Environment
+from lowering.errors import ShapelineError
 from lowering.job import Job
+from lowering.plain import from_plain
 from lowering.record.folder import JOB, Limits, find_store, is_own, list_code, read_compress_bytes, save
 from lowering.trust import TRUST, locate_inside, refuse
 from lowering.worker.watch import lower
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not own and not given.trust:
             raise refuse(str(given.folder / JOB), list_code(data))
         locate_inside(given.folder, "repro", str(given.folder))
-    except (OSError, ValueError, Untrusted) as error:
+    except (OSError, ValueError, ShapelineError) as error:
         print(error, file=sys.stderr)
         return 2
     for piece in () if own else list_code(data):
@@ -47,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         files.write(into / JOB, data)
     if given.here:
+        _enter(data, sys.argv[1:] if arguments is None else arguments)
         result = pipeline.run(Job.from_json(data), into, store=store, compress_bytes=read_compress_bytes(data))
         result.save(into)
     else:
@@ -55,6 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
     for problem in result.problems:
         print(f"  {problem}")
     return 0 if result.outcome == "ok" else 1
+
+
+def _enter(data: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Replace this process by one in the environment of the job, if it has one. Raises InfraError if it cannot be installed."""
+    if not data.get("environment"):
+        return
+    environment = from_plain(Environment, data["environment"])
+    python = environments.build(environment)
+    environments.check_precedence(environment)
+    if Path(sys.prefix) != python.parents[1]:
+        path = os.pathsep.join(environments.find_paths())
+        os.execve(python, [str(python), "-P", "-m", "lowering.worker", *arguments], {**os.environ, "PYTHONPATH": path})
 
 
 if __name__ == "__main__":

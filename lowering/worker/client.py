@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lowering import clock, environments
+from lowering.environments import Environment
 from lowering.errors import InfraError, Problem
 from lowering.worker import keeper
 from lowering.worker.forkserver import KILL, STACKS, WARM
@@ -29,6 +31,7 @@ from lowering.worker import keeper
 from lowering.worker.forkserver import serve
 serve(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[4]))
 """
+_BOOT_ELSEWHERE = _BOOT.replace("sys.path[:] =", "sys.path[:0] =")  # installed packages are those of the other Python
 
 
 @dataclass
@@ -72,16 +75,20 @@ class Child:
 
 
 class ForkServer:
-    """A warm process. It ends, with all its children, when the process that owns this object does."""
+    """A warm process. It ends, with all its children, when the process that owns this object does.
 
-    def __init__(self) -> None:
+    python: of an environment, whose packages it loads (None: this process's own).
+    """
+
+    def __init__(self, python: Path | None = None) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for the lifetime of the server
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Equal runs produce equal artifacts only if sets and dicts of strings iterate in the same order.
         environment = {"PYTHONHASHSEED": "0", **os.environ}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path), json.dumps(WARM)],
+                [*([str(python), "-P", "-c", _BOOT_ELSEWHERE] if python else [sys.executable, "-c", _BOOT]), str(theirs.fileno()),
+                 str(os.getpid()), json.dumps(environments.find_paths() if python else sys.path), json.dumps(WARM)],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=environment)
 
@@ -175,7 +182,8 @@ _lock = threading.Lock()
 _greeting = threading.Lock()
 _keep = 0.0  # minutes for which a warm process stays between runs
 _stopped = threading.Event()
-_servers: dict[int, ForkServer] = {}  # by pid: a forked copy of this process must not use its parent's
+# By pid, as a forked copy of this process must not use its parent's, and by the Python of an environment.
+_servers: dict[tuple[int, Path | None], ForkServer] = {}
 
 
 def keep(minutes: float) -> None:
@@ -184,22 +192,31 @@ def keep(minutes: float) -> None:
     _keep = minutes
 
 
-def _start() -> ForkServer:
+def _start(python: Path | None) -> ForkServer:
+    if python is not None:
+        return ForkServer(python)
     control = keeper.connect(_keep, WARM) if _keep else None
     return ForkServer() if control is None else KeptServer(control)
 
 
-def get_server() -> ForkServer:
-    """Return the running fork server of this process. Raises InfraError after `stop` was called."""
+def get_server(environment: Environment | None = None, deadline: float | None = None) -> ForkServer:
+    """Return the running fork server of this process for jobs of `environment`, which is installed if it is not yet.
+
+    deadline: when installing is given up. Raises InfraError if it cannot be installed, and after `stop` was called.
+    """
+    python = None
+    if environment is not None:
+        python = environments.build(environment, lambda: _stopped.is_set() or (deadline is not None and clock.now() >= deadline))
+        environments.check_precedence(environment)
     with _lock:
         if _stopped.is_set():
             raise InfraError(Problem("run", "was interrupted"))
-        found = _servers.get(os.getpid())
+        found = _servers.get((os.getpid(), python))
         if found is not None and not found.alive:
             found.close()
             found = None
         if found is None:
-            found = _servers[os.getpid()] = _start()
+            found = _servers[os.getpid(), python] = _start(python)
         return found
 
 
@@ -207,8 +224,8 @@ def stop() -> None:
     """Kill all jobs of this process immediately, and prevent new ones."""
     with _lock:
         _stopped.set()
-        if (found := _servers.pop(os.getpid(), None)) is not None:
-            found.close()
+        for key in [key for key in _servers if key[0] == os.getpid()]:
+            _servers.pop(key).close()
 
 
 def is_stopped() -> bool:

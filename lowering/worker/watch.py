@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lowering import clock, files
+from lowering.environments import Environment
 from lowering.errors import InfraError, Problem
+from lowering.plain import from_plain
 from lowering.record.events import History
 from lowering.record.folder import EVENTS, JOB, LOG, MANIFEST, Limits
 from lowering.record.result import START, UNJUDGED, JobResult, Remark, add_remark
@@ -36,7 +38,9 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
             (folder / name).unlink(missing_ok=True)
         if limits.deadline is not None and clock.now() >= limits.deadline:
             return watch.died("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
-        result = watch.follow(client.get_server().fork(folder, environment or {}, limits.start_seconds))
+        asked = from_plain(Environment, data["environment"]) if data.get("environment") else None
+        server = client.get_server(asked, limits.deadline)
+        result = watch.follow(server.fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
         result = watch.died("infra", *error.problems, log=error.log)
     except OSError as error:

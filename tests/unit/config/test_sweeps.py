@@ -226,3 +226,28 @@ def test_the_words_of_slugs(golden: Callable[[str, str], None]) -> None:
     lines += [f"beside {'.'.join(alike[2])}: {slugs.make_word(alike[1], 'on', alike)} {slugs.make_word(alike[1], True, alike)}"]
     lines += [slugs.make_slug(()), slugs.make_slug(["word"] * 30)]
     golden("slugs.txt", "\n".join(lines) + "\n")
+
+
+def test_every_job_runs_in_each_environment(folder: Path) -> None:
+    suite = """
+environments: {own: [], nope_2: [tiny==2.0, --no-index]}
+models:
+  tiny: {sweep: {symbols.batch.max: [8, 16]}, include: [{seed: 9}], exclude: [{environment: own, symbols.batch.max: 16}]}
+"""
+    found = planned(folder, suite)
+    assert [job["variant"] for job in found.jobs] == ["batch8-own", "batch8-nope_2", "batch16-nope_2", "seed9-own", "seed9-nope_2"]
+    assert found.jobs[1]["environment"] == {"name": "nope_2", "requirements": ["tiny==2.0", "--no-index"]}
+    assert found.axes["tiny--batch8-own"] == {"symbols.batch.max": 8, "environment": "own"}
+    assert len(set(digests(found).values())) == 5
+    (only, *_) = planned(folder, "models: [tiny]").jobs
+    assert "environment" not in only
+
+
+def test_a_requirement_that_names_no_single_version_is_refused(folder: Path) -> None:
+    lines = ["tiny", "tiny>=2", "tiny==2.*", "gone.whl", "git+https://host/tiny@main", "https://host/tiny", "--editable ."]
+    fine = ["tiny[extra]==2.0.dev1", f"git+https://host/tiny@{'a' * 40}", "tiny @ https://host/tiny-2.0-py3-none-any.whl", "--pre", "--index-url=https://host"]
+    found = refused(*chosen(folder, f"models: [tiny]\nenvironments: {json.dumps({'x': lines + fine, 'a-b': []})}"))
+    assert len(found) == len(lines) + 1
+    assert all(f"suite/mine.yaml:2 environments.x[{index}]: '{line}'" in text for index, (line, text) in enumerate(zip(lines, found, strict=False)))
+    assert "write name==version" in found[0] and "names no file" in found[3] and "known: --index-url" in found[6]
+    assert "'a-b' cannot be a part of a job's name" in found[-1]

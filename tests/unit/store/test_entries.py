@@ -140,7 +140,7 @@ def test_a_job_that_is_all_there_needs_no_process(tmp_path: Path, monkeypatch: p
     for folder in folders:
         prepare(toys.job(), folder, store=tmp_path / "store")
     assert watch.lower(folders[0]).outcome == "ok"
-    monkeypatch.setattr(watch.client, "get_server", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr(watch.client, "get_server", lambda *_: pytest.fail("a process was started"))
     again = watch.lower(folders[1])
     assert cache(again) == {"export": "hit", "script": "hit", "torch": "hit"}
     assert JobResult.load(folders[1]) == again
