@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import is_fake
 from lowering.eager import caches
 from lowering.errors import LoadError, Problem, suggest
 from lowering.model import Model
-from lowering.sources import twins, weights
+from lowering.sources import recurrences, twins, weights
 
 Attention = Literal["sdpa", "eager"]
 Experts = Literal["eager", "batched_mm", "grouped_mm"]
@@ -80,6 +80,7 @@ def generation(
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
     _return_image_layers(module)
+    recurrences.scan_in_exports(module)
     return module
 
 
