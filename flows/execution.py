@@ -15,7 +15,7 @@ from flows.config import run as config
 from flows.config.document import Worker
 from flows.config.plan import Plan
 from flows.config.run import Run
-from flows.engine import access, ahead, attempts, direct, managed, schedule, server, slots
+from flows.engine import access, ahead, attempts, direct, joining, managed, schedule, server, slots
 from flows.engine.dispatch import BATCH
 from flows.engine.interrupts import Stop
 from flows.engine.progress import Progress
@@ -85,6 +85,7 @@ def _lower_run(run: Run, stop: Stop) -> Path:
 
                 lost, link = lower.run_flow(run, begun, stop)
         ended = True
+        joining.join(begun)
     finally:
         seconds = time.monotonic() - began
         begin.release(begun)

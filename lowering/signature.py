@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lowering.sizes.ranges import Bound
 
 SCHEMA = "shapeline/signature/1"  # version of the file signature.json
+ENTRIES_SCHEMA = "shapeline/entries/1"  # and of that of a program with several entries
 
 
 @dataclass(frozen=True)

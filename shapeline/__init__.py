@@ -9,6 +9,8 @@ The command `shapeline` (package `flows`) lowers whole suites, declared in YAML.
 
 from lowering.errors import LoadError, Mismatch, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from shapeline.api import lower
+from shapeline.joined import Joined, join
 from shapeline.lowered import Lowered, Text
 
-__all__ = ["LoadError", "Lowered", "Mismatch", "Problem", "Refused", "ShapelineError", "StageFailed", "Text", "Unsupported", "lower"]
+__all__ = ["Joined", "LoadError", "Lowered", "Mismatch", "Problem", "Refused", "ShapelineError", "StageFailed", "Text", "Unsupported",
+           "join", "lower"]

@@ -52,6 +52,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "exec": (
         ("exec bert --size batch=3 --size seq=16 --compare", "run at a size, and compare with eager where it was recorded"),
         ("exec ./out --size batch=3 --json", "a folder that Lowered.save wrote"),
+        ("exec llama_generate--default --entry decode", "a function of the program of several entries"),
     ),
     "steps": (("steps llama_generate--default --steps 8 --padding left", "a prompt with padding, and eight steps"),),
     "bisect": (

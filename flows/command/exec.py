@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dynamic", action="store_true", help="run the dynamic program even if a bucket serves the sizes")
     parser.add_argument("--steps", type=parse_count, default=1, metavar="N",
                         help="run N times, each time with the states that the last run left (default: 1)")
+    parser.add_argument("--entry", metavar="ENTRY", help="the function to run, of a program with several entries")
     parser.add_argument("--platform", choices=PLATFORMS, default="cpu", help="the platform XLA runs on (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_trust(parser)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = targets.find_job(options.job, options.run, options.output)
     try:
         done = artifact.execute(folder, sizes, options.platform, options.compare, options.trust, tell_trusted, options.dynamic,
-                                options.steps)
+                                options.steps, options.entry)
     except Refused as error:
         print(render_problems(error.problems), file=sys.stderr)
         return USAGE_ERROR

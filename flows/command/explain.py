@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows.command import targets
 from flows.command.arguments import make_job_parser
 from flows.command.exits import OK
 from flows.report.terminal import escape
+from lowering import trust
 from lowering.errors import ConfigError, Problem
+from lowering.record.joining import Joining
 from lowering.symbols import SymbolRecord, views
 from lowering.symbols.schema import FILE
 
@@ -26,8 +28,28 @@ def main(arguments: Sequence[str]) -> int:
     if options.symbol and (options.markdown or options.source):
         parser.error("--markdown and --source show the whole job: omit SYMBOL")
     folder = targets.find_job(options.job, options.run, options.output)
-    print(escape(_render(load_symbols(folder), options.symbol, options.markdown, options.timeline, options.source)), end="")
+
+    def render(job: Path) -> str:
+        return escape(_render(load_symbols(job), options.symbol, options.markdown, options.timeline, options.source))
+
+    joined = Joining.load(folder)
+    print(render(folder) if joined is None else _render_entries(folder, joined, render), end="")
     return OK
+
+
+def _render_entries(folder: Path, joined: Joining, render: Callable[[Path], str]) -> str:
+    """Return the text of each entry of a joined program, without those that lack the symbol. Raises ConfigError if all do."""
+    found, lacking = [], []
+    for entry, job in joined.jobs.items():
+        try:
+            found.append(f"entry {entry}\n{render(trust.locate_inside(folder.parent, job, str(folder / FILE)))}")
+        except ConfigError as error:
+            lacking.append(error)
+    if not found:
+        raise ConfigError([problem for error in lacking for problem in error.problems])
+    return "\n".join(found)
+
+
 
 
 def load_symbols(folder: Path) -> SymbolRecord:

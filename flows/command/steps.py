@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     loaded_entries = _load(options)
     decode = loaded_entries[-1]
     for loaded in loaded_entries:
-        if not options.trust and not artifact.is_own_job(loaded.folder, loaded.model):
+        if not options.trust and not artifact.is_own_job(loaded.records, loaded.model):
             raise trust.refuse(str(loaded.folder), [f"factory {loaded.model.factory.get(TARGET)}"])
     full = {**decode.model.examples(), **loaded_entries[-2].model.examples(), **sizes}
     tokens = options.tokens or prompts.find_tokens(decode.model.leaves)
@@ -61,9 +61,11 @@ def _load(options: argparse.Namespace) -> list[Artifact]:
     """Load the packaged programs of the entries that are named, or of `decode` and those that it comes after."""
     names = list(options.entries or ["decode"])
     loaded: list[Artifact] = []
+    joined = targets.find_joined(options.job, options.run, options.output)
     while names:
-        folder = targets.find_job(f"{options.job}:{names.pop()}", options.run, options.output)
-        loaded.insert(0, Artifact.load(folder, options.trust, tell_trusted))
+        entry = names.pop()
+        folder = joined or targets.find_job(f"{options.job}:{entry}", options.run, options.output)
+        loaded.insert(0, Artifact.load(folder, options.trust, tell_trusted, entry))
         if not options.entries:
             before = loaded[0].model.after
             names = [before.entry if before else "prefill"] if before or len(loaded) == 1 else []

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.output import REPORT, RUNS
-from flows.runs import copies, record
+from flows.runs import copies, joined, record
 from flows.runs.record import Record
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.record.folder import JOB, SIGNATURE
+from lowering.record.joining import Joining
 
 SHOWN = 8
 
@@ -26,11 +27,21 @@ def find_run(name: str, output: Path) -> Path:
 
 
 def find_job(name: str, run: str, output: Path) -> Path:
-    """Return the folder of the job `name` of `run`. Raises ConfigError, listing the jobs, unless exactly one matches."""
+    """Return the folder of the job `name` of `run`, or of the joined program of that name, `MODEL--VARIANT`.
+
+    Raises ConfigError, listing the jobs, unless exactly one matches.
+    """
     if any((Path(name) / file).is_file() for file in (JOB, SIGNATURE)):
         return Path(name).resolve()
     found = record.load(find_run(run, output))
-    return found.job_folder(match_job(name, found))
+    return joined.find(name, found) or found.job_folder(match_job(name, found))
+
+
+def find_joined(name: str, run: str, output: Path) -> Path | None:
+    """Return the folder of the joined program `name`, an id or a folder; None if there is none. Raises ConfigError as `find_run`."""
+    if (Path(name) / SIGNATURE).is_file():
+        return Path(name).resolve() if Joining.load(Path(name)) is not None else None
+    return joined.find(name, record.load(find_run(run, output)))
 
 
 def match_job(name: str, found: Record) -> str:

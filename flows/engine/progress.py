@@ -15,7 +15,7 @@ from rich.table import Table
 
 from flows.report import report
 from flows.report.dashboard.report_page import HTML
-from flows.runs import record
+from flows.runs import joined, record
 from flows.runs.record import Record
 from lowering import files
 from lowering.record.folder import EVENTS
@@ -132,6 +132,11 @@ class Progress:
         if lost:
             unrecorded = report.counted(lost, "task run")
             self.line(f"Prefect's server has not recorded the end of {unrecorded}; the record in the run's folder is complete")
+        programs = joined.load_all(self.run)
+        for one in report.list_failed(programs):
+            self.line(f"{one.id}: its entries were not joined: {one.outcome}: {'; '.join(map(str, one.problems))}")
+        if well := [one for one in programs if one.outcome == "ok"]:
+            self.line(f"{report.counted(len(well), 'program')} of several entries: {', '.join(one.id for one in well)}")
         if failed := report.find_unexpected(results):
             self.line(f"again: {record.make_rerun_command(self.run, [result.id for result in failed])}")
         if url := mirror.find_url(self.run.folder):

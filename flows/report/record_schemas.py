@@ -16,6 +16,7 @@ from flows.report.clusters import ReportedCause
 from flows.report.levels import LevelFile
 from flows.runs.shapes import Environment
 from lowering import signature
+from lowering.record.joining import Joining
 from lowering.record.result import JobResult
 from lowering.signature import Signature
 from lowering.symbols import schema as symbols
@@ -49,6 +50,7 @@ class _Report:
     by_axis: Mapping[str, Any]
     blockers: tuple[Blocker, ...]
     causes: tuple[ReportedCause, ...]
+    programs: tuple[Joining, ...]
     jobs: tuple[Any, ...]
     environments: Mapping[str, _Environment] = field(default_factory=dict)
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from flows.config.slugs import ENVIRONMENT
 from flows.output import REPORT
-from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, quantization, remarks, verdicts
+from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, programs, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
 from flows.report.markdown import counted as counted
 from flows.report.markdown import escape_cell
 from flows.report.markdown import table as table
-from flows.runs import record, shapes
+from flows.runs import joined, record, shapes
 from flows.runs.record import Record
 from lowering import environments, files
 from lowering.environments import Environment
-from lowering.plain import from_plain
+from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB
+from lowering.record.joining import Joining
 from lowering.record.result import OUTCOMES, UNSPECIFIED, JobResult
 
 SCHEMA = 1
@@ -72,6 +73,7 @@ def to_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
     `jobs` has one entry per job: its JobResult, its `folder`, to which its files are relative, the `signature` of its failure, and its IR
     files as `levels`.
     """
+    found = joined.load_all(run)
     return {
         "schema": SCHEMA,
         "run": run.data["run"],
@@ -82,7 +84,8 @@ def to_json(run: Record, results: Sequence[JobResult], seconds: float | None = N
         "environment": run.data["environment"],
         "environments": describe_environments(run),
         "outcomes": count_outcomes(results),
-        "as_expected": find_unexpected(results) == [],
+        "as_expected": find_unexpected(results) == [] and list_failed(found) == [],
+        "programs": [to_plain(one) for one in found],
         "jobs": [_make_job(run, result) for result in results],
     }
 
@@ -106,6 +109,11 @@ def describe_environments(run: Record) -> dict[str, dict[str, Any]]:
             asked = from_plain(Environment, files.read(run.job_folder(job) / JOB)["environment"])
             found[name] = {"requirements": list(asked.requirements), "installed": environments.list_versions(asked)}
     return found
+
+
+def list_failed(found: Sequence[Joining]) -> list[Joining]:
+    """List the joined programs that could not be written, or differ from eager."""
+    return [one for one in found if one.outcome != "ok"]
 
 
 def count_outcomes(results: Sequence[JobResult]) -> dict[str, int]:
@@ -163,6 +171,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     yield from consumers.render_lines(results)
     yield from quantization.render_lines(results)
     yield from buckets.render_lines(results)
+    yield from programs.render_lines([from_plain(Joining, one) for one in told["programs"]])
     yield from blockers.render_lines([from_plain(Blocker, one) for one in told["blockers"]])
     failed = find_unexpected(results)
     if failed:

@@ -46,6 +46,12 @@ def upload_job(folder: Path) -> None:
     mirror.upload([*found, folder / MANIFEST])
 
 
+def upload_joined(folder: Path) -> None:
+    """Upload all files of a joined program. Raises OSError."""
+    if mirror.find_url(folder) is not None:
+        mirror.upload([path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")])
+
+
 def gather(run: Record, jobs: Sequence[str]) -> None:
     """Download the files of those `jobs` that ended on other machines. Raises OSError."""
     for folder in map(run.job_folder, jobs):

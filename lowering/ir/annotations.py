@@ -31,14 +31,19 @@ class Origin(NamedTuple):
 _NOWHERE = Origin()
 
 
-def annotate(traced: str) -> str:
-    """Convert the locations of a module's text, printed as aliases, to comments at its end."""
+def annotate(traced: str, origins: Mapping[tuple[str, int], Origin] | None = None) -> str:
+    """Convert the locations of a module's text, printed as aliases, to comments at its end.
+
+    origins: what the positions of locations stand for, if they are those of another text.
+    """
     found: dict[str, list[tuple[int, int]]] = {}
     values: list[tuple[int, str]] = []
     modules: list[tuple[int, str]] = []
     body = []
     for number, (line, origin) in enumerate(_split_lines(traced.rstrip("\n").split("\n")), 1):
         body.append(line)
+        if origins is not None:
+            origin = origins.get(origin.position, _NOWHERE) if origin.position else _NOWHERE
         if origin.position:
             found.setdefault(origin.position[0], []).append((number, origin.position[1]))
         if origin.value:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import chlo, expansion, mlir
+from lowering.ir import chlo, expansion, joining, mlir
 
 REQUIREMENTS = ("NONE", "WEEK_4", "WEEK_12", "MAX")
 TO_MHLO = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"  # in jaxlib's build
@@ -96,13 +96,33 @@ def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], S
         handler.detach()
 
 
-def deserialize(portable: bytes) -> Any:
-    """Read a portable artifact into jaxlib's build, in a new context. Its entry becomes `@main`, which XLA runs."""
+def join(parts: Mapping[str, bytes], names: Mapping[str, tuple[Sequence[str], Sequence[str]]], version: str) -> bytes:
+    """Join portable artifacts into one with a function per entry.
+
+    names: of the arguments and of the results of each entry; version: that of the parts. Raises StageFailed.
+    """
+    from jaxlib.mlir.dialects import stablehlo
+
+    modules = {entry: deserialize(part) for entry, part in parts.items()}
+    for entry, module in modules.items():
+        write_names(module, *names[entry])
+    joined = joining.join(modules)
+    with mlir.collect_diagnostics(joined.context, "portable artifact"), joined.context:
+        return stablehlo.serialize_portable_artifact(joined, version)  # type: ignore[no-any-return]
+
+
+def deserialize(portable: bytes, entry: str | None = None) -> Any:
+    """Read a portable artifact into jaxlib's build, in a new context. Its entry becomes `@main`, which XLA runs.
+
+    entry: the function that is meant, of an artifact with several entries. Raises StageFailed if there is none of that name.
+    """
     from jaxlib.mlir.dialects import stablehlo
 
     context = mlir.create_hlo_context()
     with context:
         module = stablehlo.deserialize_portable_artifact(context, portable)
+    if entry is not None:
+        return joining.extract(module, entry)
     _rename_entry(module, mlir.ENTRY)
     return module
 

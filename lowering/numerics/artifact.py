@@ -29,11 +29,12 @@ from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
-from lowering.signature import SCHEMA, Signature
+from lowering.signature import ENTRIES_SCHEMA, SCHEMA, Signature
 from lowering.store import weights
 from lowering.types import DTYPES
 
 PROGRAM = "program.stablehlo"
+FORMAT = "StableHLO portable artifact"  # and its version
 
 
 def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4", entry: str = "main") -> list[Path]:
@@ -42,23 +43,26 @@ def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK
     `program` is a pure MHLO program of a built model; it becomes a versioned portable artifact, good for later readers of StableHLO too.
     Raises StageFailed, Unsupported, InfraError.
     """
+    held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
+    serialized, version = serialize(program, target, entry)
+    files.write_bytes(folder / PROGRAM, serialized)
+    described = {"file": PROGRAM, "sha256": hashlib.sha256(serialized).hexdigest(), "format": f"{FORMAT} {version}", "entry": entry}
+    files.write(folder / SIGNATURE, {"schema": SCHEMA, "program": described, "weights": held, **describe(program)})
+    return [folder / SIGNATURE, folder / PROGRAM]
+
+
+def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> tuple[bytes, str]:
+    """Return a pure MHLO program of a built model as a portable artifact, and its version. Raises StageFailed, Unsupported."""
     top = program.at(Level.MODEL)
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
-    held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    serialized, version = portable.serialize(program.ir, target, names_of(program.signature), entry)
-    files.write_bytes(folder / PROGRAM, serialized)
-    files.write(folder / SIGNATURE, {
-        "schema": SCHEMA,
-        "program": {"file": PROGRAM, "sha256": hashlib.sha256(serialized).hexdigest(), "format": f"StableHLO portable artifact {version}",
-                    "entry": entry},
-        "weights": held,
-        "signature": to_plain(program.signature),
-        "inputs": _describe_inputs(program),
-        "outputs": _structure(program),
-        "model": to_plain(top.ir.model),
-    })  # fmt: skip
-    return [folder / SIGNATURE, folder / PROGRAM]
+    return portable.serialize(program.ir, target, names_of(program.signature), entry)
+
+
+def describe(program: Program) -> dict[str, Any]:
+    """Return what signature.json says of a program that `serialize` takes."""
+    return {"signature": to_plain(program.signature), "inputs": _describe_inputs(program), "outputs": _structure(program),
+            "model": to_plain(program.model)}
 
 
 def weights_store(folder: Path) -> Path:
@@ -107,7 +111,10 @@ class Execution:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What `save` wrote, read back; weights are mapped from the store."""
+    """What `save` wrote, or one entry of what `joined.save` wrote, read back; weights are mapped from the store.
+
+    records: the folder of the job, which has its record of verification.
+    """
 
     folder: Path
     model: Model
@@ -115,25 +122,32 @@ class Artifact:
     weights: Mapping[str, torch.Tensor]
     program: str
     dispatch: Dispatch | None = None
+    records: Path = Path()
 
     @staticmethod
-    def load(folder: Path, trusted: bool = False, tell: Callable[[str], None] = lambda line: None) -> Artifact:
+    def load(folder: Path, trusted: bool = False, tell: Callable[[str], None] = lambda line: None, entry: str | None = None) -> Artifact:
         """Load the artifact in a job's folder. Raises InfraError if a file is missing, broken, or not the one that was written.
 
         Untrusted when the model has op libraries, and this user made no such job. trusted: load them all the same, after a line of `tell`
-        for each.
+        for each. entry: which function, of a program with several entries: Refused if it has no such entry.
         """
         path = folder / SIGNATURE
         try:
             data = files.read(path)
-            serialized = _read_program(folder, data["program"]["file"], data["program"]["sha256"], SIGNATURE)
+            function, records = None, folder
+            if "entries" in data:
+                function = entry
+                data, records = _choose_entry(data, entry, folder)
+            serialized = read_program(folder, data["program"]["file"], data["program"]["sha256"], SIGNATURE)
             if data["schema"] != SCHEMA:
                 raise InfraError(Problem(str(path), f"has schema '{data['schema']}', this version reads '{SCHEMA}'", "run the job again"))
             if data["weights"] is None:
                 fix = "package it with keep_weights, from a model that is not fake"
                 raise InfraError(Problem(str(path), "was written without weights", fix))
             signature, model = from_plain(Signature, data["signature"]), from_plain(Model, data["model"])
-            own = _is_own(folder, data["model"])
+            if entry not in (None, function, model.entry):
+                raise Refused(Problem(f"entry '{entry}'", f"is not in {path}", f"its only entry is {model.entry or 'forward'}"))
+            own = _is_own(records, data["model"])
             code = list(map(describe_library, model.libraries))
             if code and not own and not trusted:
                 raise trust.refuse(str(path), code)
@@ -146,7 +160,7 @@ class Artifact:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InfraError(Problem(str(path), f"cannot be read: {type(error).__name__}: {error}", "run the job again")) from error
-        return Artifact(folder, model, signature, held, _print_program(serialized), Dispatch.load(folder))
+        return Artifact(folder, model, signature, held, _print_program(serialized, function), Dispatch.load(folder), records)
 
     def execute(self, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, seed: int | None = None,
                 dynamic: bool = False, steps: int = 1) -> Execution:
@@ -170,7 +184,7 @@ class Artifact:
             wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
         if wrong:
             raise Refused(wrong)
-        recorded = find_recorded(self.folder, full) if compare else None
+        recorded = find_recorded(self.records, full) if compare else None
         names = {argument.name for argument in self.signature.inputs}
         made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
         xla = Xla(platform)
@@ -181,7 +195,7 @@ class Artifact:
         bucket = dispatch.choose(full) if dispatch else None
         program = self.program
         if dispatch and bucket:
-            program = _print_program(_read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
+            program = _print_program(read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
             taken = dispatch.pad(taken, bucket)
         values = arguments(self.signature, self.weights, taken)
         known = known_values(self.signature, values)
@@ -217,12 +231,12 @@ class Artifact:
 
 
 def execute(folder: Path, sizes: Mapping[str, int], platform: str = "cpu", compare: bool = False, trusted: bool = False,
-            tell: Callable[[str], None] = lambda line: None, dynamic: bool = False, steps: int = 1) -> Execution:
+            tell: Callable[[str], None] = lambda line: None, dynamic: bool = False, steps: int = 1, entry: str | None = None) -> Execution:
     """Load an artifact and execute it, as `shapeline exec JOB --size NAME=SIZE` does."""
-    return Artifact.load(folder, trusted, tell).execute(sizes, platform, compare, dynamic=dynamic, steps=steps)
+    return Artifact.load(folder, trusted, tell, entry).execute(sizes, platform, compare, dynamic=dynamic, steps=steps)
 
 
-def _read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
+def read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
     """Return a portable artifact in `folder`, which `place` names.
 
     Raises InfraError unless it is the one that was written, Untrusted if the name leads out of the folder, FileNotFoundError.
@@ -235,8 +249,23 @@ def _read_program(folder: Path, name: Any, sha256: str, place: str) -> bytes:
     return serialized
 
 
-def _print_program(serialized: bytes) -> str:
-    return mlir.text(portable.deserialize(serialized), elide=None)
+def _choose_entry(data: Mapping[str, Any], entry: str | None, folder: Path) -> tuple[Mapping[str, Any], Path]:
+    """Return what signature.json says of an entry of a joined program, and the folder of the entry's job. Raises Refused."""
+    entries = data["entries"]
+    if entry not in entries:
+        said = data["missing"].get(entry)
+        cause = f"was not joined: {said}" if said else "is not an entry of the program" if entry else "no entry is named"
+        raise Refused(Problem(f"entry '{entry}'" if entry else str(folder / SIGNATURE), cause, f"entries: {', '.join(entries)}"))
+    chosen = entries[entry]
+    merged = {**data, **chosen, "schema": SCHEMA if data["schema"] == ENTRIES_SCHEMA else data["schema"]}
+    if chosen["job"] is None:
+        return merged, folder
+    trust.check_name(chosen["job"], f"{folder / SIGNATURE} entries.{entry}.job")
+    return merged, folder.parent / chosen["job"]
+
+
+def _print_program(serialized: bytes, entry: str | None = None) -> str:
+    return mlir.text(portable.deserialize(serialized, entry), elide=None)
 
 
 def is_own_job(folder: Path, model: Model) -> bool:

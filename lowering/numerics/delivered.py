@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
 from lowering.numerics.xla import Xla
+from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature
 
 
@@ -34,13 +35,25 @@ def check(folder: Path) -> None:
 
     Raises Mismatch for wrong numbers, StageFailed where a file does not run.
     """
-    sizes = choose(folder)
-    if sizes is None:
-        return
-    packaged = Artifact.load(folder, trusted=True)  # this job wrote it
-    point = Recorded(sizes, *artifact.find_recorded(folder, sizes))
+    if choose(folder) is not None:
+        _check(Artifact.load(folder, trusted=True), sorted(folder.glob("*-torchscript*.pt")))  # this job wrote them
+
+
+def check_entry(folder: Path, entry: str, job: Path) -> bool:
+    """Run an entry of the joined program in `folder` as `check` does. Return whether it has weights and its job a recorded point."""
+    if choose(job) is None or files.read(folder / SIGNATURE)["weights"] is None:
+        return False
+    _check(Artifact.load(folder, trusted=True, entry=entry), ())
+    return True
+
+
+def _check(packaged: Artifact, scripts: Sequence[Path]) -> None:
+    """Run a packaged program, and TorchScript files with its signature, and compare with the record of verification."""
+    sizes = choose(packaged.records)
+    assert sizes is not None
+    point = Recorded(sizes, *artifact.find_recorded(packaged.records, sizes))
     wrong: list[Problem] = []
-    for name, results in _runs(folder, packaged, point):
+    for name, results in _runs(packaged, scripts, point):
         compared = packaged.compare(results, point.want, point.record)
         wrong += [Problem(f"output '{output}' of {name}", found.detail, "the file is not the program that was verified")
                   for output, found in compared.items() if not _accepts(found, output, point.record)]
@@ -62,13 +75,13 @@ def _accepts(found: Comparison, output: str, record: Mapping[str, Any]) -> bool:
     return found.agrees or (found.wrong == "values" and found.max_abs <= 2 * max(explained, default=0.0))
 
 
-def _runs(folder: Path, packaged: Artifact, point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
+def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
     signature, device = packaged.signature, Xla("cpu", is_quick=True)
     device.hold(packaged.weights)
     values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, known_values(signature, values))
     yield artifact.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
-    for path in sorted(folder.glob("*-torchscript*.pt")):
+    for path in scripts:
         yield path.name, _run_script(path, packaged.signature, point.given)
 
 

@@ -37,13 +37,13 @@ def compute_digest(weights: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(weights):
         tensor = weights[name]
         if _memory_key(tensor) not in seen:
-            seen[_memory_key(tensor)] = _digest_tensor(tensor)
+            seen[_memory_key(tensor)] = digest_tensor(tensor)
         head = json.dumps([name, types.dtype_name(tensor.dtype), list(tensor.shape)]).encode()
         whole.update(len(head).to_bytes(4, "big") + head + seen[_memory_key(tensor)])
     return whole.hexdigest()
 
 
-def _digest_tensor(tensor: torch.Tensor) -> bytes:
+def digest_tensor(tensor: torch.Tensor) -> bytes:
     """Return the SHA-256 of the bytes, cached until torch writes to the tensor: several stages of a job use the same weights."""
     if tensor.is_inference():  # torch does not track writes to inference tensors
         return hashlib.sha256(_view_bytes(tensor)).digest()

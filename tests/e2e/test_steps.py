@@ -16,6 +16,7 @@ from lowering.model import Input, Model, Symbol
 from lowering.numerics import generation, steps
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.prompts import Names
+from lowering.record.joining import Joining
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
@@ -24,6 +25,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
+from lowering.worker import joining
 from tests.toys import Heard
 from tests.unit.models import cache_models, state_models
 
@@ -106,3 +108,13 @@ def test_a_program_that_is_wrong_on_real_states_only_is_named_with_its_step(step
     monkeypatch.setattr(generation, "runner", wrong)
     with pytest.raises(Mismatch, match=r"output 'logits' of step 2 of decode after a prompt \(batch=2, seq=5, padding none\)"):
         Verify(points=1, levels=("mhlo",), values=(), steps=3).apply(step, Silent())
+
+
+def test_the_functions_of_a_joined_program_make_the_same_steps(entries: tuple[Artifact, Artifact]) -> None:
+    folder = entries[0].folder.with_name("joined")
+    folder.mkdir()
+    ended = joining.join(folder, Joining("model--default", {entry.folder.name: entry.folder.name for entry in entries}))
+    assert ended.outcome == "ok", ended.problems
+    together = [Artifact.load(folder, entry=name) for name in ("prefill", "decode")]
+    assert [argument.name for argument in together[1].signature.weights] == [argument.name for argument in entries[1].signature.weights]
+    assert all(step.agrees and step.top == 1 for step in steps.run(together, {"batch": 2, "seq": 3}, 2))

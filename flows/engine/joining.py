@@ -1,0 +1,114 @@
+"""The last step of a run: join the programs of each model's entries, in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from flows.report import report
+from flows.runs import copies, joined
+from flows.runs.record import Record
+from lowering import files
+from lowering.errors import Problem
+from lowering.ir import text_files
+from lowering.record.folder import LOG, SIGNATURE, Limits
+from lowering.record.joining import Joining
+from lowering.store import provenance
+
+CODE = "lowering.worker.joining"
+EARLIER = 8  # runs in which an equal program is looked for
+
+
+def join(run: Record) -> list[Joining]:
+    """Join the packaged programs of the entries of each model, and return the records, also of those that failed.
+
+    A job that did not end well, or was not packaged, leaves its entry out. A model of which no entry is packaged has no joined program.
+    Raises OSError.
+    """
+    requests = {run.job_folder(request.id): request for name, jobs in joined.group(run).items() if (request := _request(run, name, jobs))}
+    todo = []
+    for folder, request in requests.items():
+        if not _take_earlier(run, folder, request):
+            request.save(folder)
+            todo.append(folder)
+    _join_all(todo, run)
+    for folder in requests:
+        copies.upload_joined(folder)
+    return [found for folder in requests if (found := Joining.load(folder)) is not None]
+
+
+def _request(run: Record, name: str, jobs: Mapping[str, str]) -> Joining | None:
+    """Return the request to join the entries of a model, or None if none of them is packaged."""
+    ready, missing = {}, {}
+    for entry, job in jobs.items():
+        result, folder = run.result(job), run.job_folder(job)
+        if result is None or result.outcome != "ok":
+            missing[entry] = f"{result.outcome} in {result.stage}: {report.describe_cause(result)}" if result else "the job has no result"
+        elif not (folder / SIGNATURE).is_file():
+            missing[entry] = "the job was not packaged"
+        else:
+            ready[entry] = folder.name
+    folders = [run.folder / "jobs" / folder for folder in ready.values()]
+    return Joining(name, ready, missing, _compute_digest(folders, missing)) if ready else None
+
+
+def _compute_digest(folders: Sequence[Path], missing: Mapping[str, str]) -> str:
+    """Return a digest of what is joined, and of the code that does so."""
+    whole = hashlib.sha256(files.encode_json([dict(missing), provenance.digest_sources(CODE), provenance.list_versions(CODE)]).encode())
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if path.name == SIGNATURE or ".mlir" in path.suffixes:
+                whole.update(f"{folder.name}/{text_files.text_name(path)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _take_earlier(run: Record, folder: Path, request: Joining) -> bool:
+    """Copy an equal program that this run or one of the latest runs has joined, and return whether there is one."""
+    if (known := Joining.load(folder)) is not None and known.outcome == "ok" and known.digest == request.digest:
+        return True
+    runs = sorted((path for path in run.folder.parent.iterdir() if path.is_dir() and not path.is_symlink()), reverse=True)
+    for other in [path for path in runs if path.name != run.folder.name][:EARLIER]:
+        known = Joining.load(other / "jobs" / folder.name)
+        if known is not None and known.outcome == "ok" and known.digest == request.digest:
+            with suppress(OSError):
+                shutil.copytree(other / "jobs" / folder.name, folder, dirs_exist_ok=True)
+                return True
+    return False
+
+
+def _join_all(folders: Sequence[Path], run: Record) -> None:
+    """Join in one process after another, until each of `folders` has an ended record: a process that dies is the fault of one of them."""
+    waiting = list(folders)
+    limits = Limits(**run.data["limits"])
+    while waiting:
+        log = waiting[0] / LOG
+        with log.open("wb") as output:
+            try:
+                code: int | None = subprocess.run([sys.executable, "-m", CODE, *map(str, waiting)], stdin=subprocess.DEVNULL, stdout=output,
+                                                  stderr=subprocess.STDOUT, env={"PYTHONHASHSEED": "0", **os.environ}, check=False,
+                                                  timeout=limits.stage_seconds * len(waiting)).returncode
+            except subprocess.TimeoutExpired:
+                code = None
+        waiting = [folder for folder in waiting if _is_pending(folder)]
+        if waiting:
+            _blame(waiting.pop(0), code, log)
+
+
+def _is_pending(folder: Path) -> bool:
+    found = Joining.load(folder)
+    return found is None or found.outcome == "pending"
+
+
+def _blame(folder: Path, code: int | None, log: Path) -> None:
+    """Record that the process ended while it joined the program of `folder`."""
+    found = Joining.load(folder)
+    cause = "took too long, and was stopped" if code is None else f"its process ended with {code}; its output is in {log}"
+    if found is not None:
+        replace(found, outcome="timeout" if code is None else "crash", problems=(Problem("join", cause),)).save(folder)

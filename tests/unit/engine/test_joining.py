@@ -1,0 +1,143 @@
+"""The entries of a model as one program: joined when a run ends, run by the commands, and compared with what verify recorded."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from flows.__main__ import main
+from flows.config.plan import Plan
+from flows.config.run import Run
+from flows.engine import joining
+from flows.report import report
+from flows.runs.begin import begin
+from flows.runs.record import Record
+from lowering import files, pipeline
+from lowering.job import Job
+from lowering.model import Input, Model, Symbol
+from lowering.record.folder import SIGNATURE
+from lowering.record.joining import Joining
+from lowering.record.result import JobResult
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.package import Package
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import Verify
+from lowering.worker import joining as worker
+
+STAGES = {"export": Export(archive=False), "torchscript": ToTorchScript(deployable=False), "torch": ToTorchDialect(),
+          "stablehlo": ToStableHLO(), "mhlo": ToMHLO(), "verify": Verify(points=2, platforms=("cpu",), levels=("mhlo",), values=()),
+          "package": Package()}  # fmt: skip
+
+
+class Scorer(nn.Module):
+    """Two methods with the weights of one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(8, 4), nn.Linear(4, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(tokens))
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(tokens)).softmax(-1)
+
+
+def model(entry: str, method: str) -> Model:
+    return Model("scorer", {"_target_": f"{__name__}.Scorer"}, {"tokens": Input("int64", ("batch", 3), {"randint": [0, 8]})},
+                 {"batch": Symbol(1, 8)}, method=method, entry=entry)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A run of three entries, one of which failed, whose programs are joined."""
+    jobs = [Job(model(entry, method), STAGES, variant=f"default:{entry}")
+            for entry, method in (("encoder", "forward"), ("prefill", "forward"), ("decode", "step"))]
+    begun = begin(Run(Plan("scorers", output=tmp_path_factory.mktemp("joined")), tuple(jobs)))
+    JobResult(jobs[0].id, "scorer", "default:encoder", "unsupported", "export").save(begun.job_folder(jobs[0].id))
+    for job in jobs[1:]:
+        result = pipeline.run(job, begun.job_folder(job.id))
+        assert result.outcome == "ok", result.problems
+        result.save(begun.job_folder(job.id))
+    assert [one.id for one in joining.join(begun)] == ["scorer--default"]
+    report.write(begun)
+    return begun
+
+
+def test_entries_are_joined_without_one_that_failed(run: Record) -> None:
+    found = Joining.load(run.job_folder("scorer--default"))
+    assert found is not None and found.problems == () and found.outcome == "ok"
+    assert list(found.jobs) == list(found.checked) == ["prefill", "decode"] and found.missing["encoder"].startswith("unsupported in export")
+    said = files.read(run.job_folder("scorer--default") / SIGNATURE)
+    names = [[argument["name"] for argument in said["entries"][entry]["signature"]["arguments"]] for entry in ("prefill", "decode")]
+    assert names[0] == names[1] == ["table.weight", "head.weight", "head.bias", "tokens"]
+    assert len(list((run.folder.parents[1] / "store" / "weights").rglob("*.safetensors"))) == 1
+    told = files.read(run.folder / "report.json")
+    assert [one["outcome"] for one in told["programs"]] == ["ok"]
+    assert "| scorer--default | ok | prefill, decode |" in (run.folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["show", "scorer--default", "mhlo"], ["func.func @prefill(", "func.func @decode(", "// lines of "]),
+    (["explain", "scorer--default", "batch"], ["entry prefill\n", "entry decode\n"]),
+    (["exec", "scorer--default", "--entry", "decode", "--size", "batch=7"], ["on cpu at batch=7: ", "float32[7, 3, 8]"]),
+    (["exec", "scorer--default:prefill"], ["float32[5, 3, 8]"]),
+])
+def test_commands_take_the_joined_program(run: Record, arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--run", str(run.folder), "--output", str(run.folder.parents[1])]) == 0
+    said = capsys.readouterr().out
+    assert [word for word in words if word not in said] == []
+
+
+@pytest.mark.parametrize(("entry", "words"), [
+    ([], "no entry is named (entries: prefill, decode)"),
+    (["--entry", "encoder"], "entry 'encoder'\n      was not joined: unsupported in export"),
+    (["--entry", "forward"], "is not an entry of the program"),
+])
+def test_an_entry_that_the_program_lacks_is_a_usage_error(run: Record, entry: list[str], words: str,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "scorer--default", *entry, "--run", str(run.folder), "--output", str(run.folder.parents[1])]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_equal_program_is_not_joined_again(run: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    assert [one.outcome for one in joining.join(run)] == ["ok"]
+
+
+def test_a_function_that_differs_from_eager_is_a_mismatch(run: Record, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    kept = run.job_folder("scorer--default:decode") / "06-verify.safetensors"
+    before = kept.read_bytes()
+    save_file({name: value + 1 if "/eager/" in name else value for name, value in load_file(kept).items()}, kept)
+    found = Joining.load(run.job_folder("scorer--default"))
+    assert found is not None
+    other = run.folder / "jobs" / "again"
+    other.mkdir()
+    ended = worker.join(other, found)
+    kept.write_bytes(before)
+    assert ended.outcome == "mismatch" and ended.checked == ("prefill",) and "of program.stablehlo" in ended.problems[0].place
+
+
+def test_a_process_that_dies_is_the_fault_of_one_program(run: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        Joining(folder.name, {"decode": "none"}).save(folder)
+    calls: list[list[str]] = []
+
+    def die(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        calls.append(command[3:])
+        return subprocess.CompletedProcess(command, -11)
+
+    monkeypatch.setattr(subprocess, "run", die)
+    joining._join_all(folders, run)
+    ended = [Joining.load(folder) for folder in folders]
+    assert [one.outcome for one in ended if one] == ["crash", "crash"] and [len(call) for call in calls] == [2, 1]
