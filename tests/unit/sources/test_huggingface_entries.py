@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowering.errors import LoadError
-from lowering.sources import huggingface, huggingface_entries
+from lowering.sources import huggingface, huggingface_entries, huggingface_runs
 
 TINY = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8}
@@ -93,7 +93,7 @@ def test_a_model_of_images_and_text_has_parts_for_images_and_a_prompt_of_embeddi
 
 def test_a_large_model_is_run_with_one_layer_and_has_its_own_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = huggingface_entries.derive(LLAMA)
-    monkeypatch.setattr(huggingface_entries, "LARGE", 0)
+    monkeypatch.setattr(huggingface_runs, "LARGE", 0)
     built: list[Any] = []
     build = huggingface.generation
     monkeypatch.setattr(huggingface, "generation", lambda **arguments: built.append(arguments["kwargs"]) or build(**arguments))
