@@ -28,7 +28,7 @@ def make_environment(home: Path) -> dict[str, str]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != "XLA_FLAGS"}
-    return {**unset, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    return {**unset, "PYTHONPATH": str(ROOT), "SHAPELINE_STATE": str(home / "state"), "PREFECT_HOME": str(home / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
 
 
@@ -82,8 +82,13 @@ def wait(met: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -
 
 
 def shapeline(environment: Mapping[str, str], *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `shapeline WORDS` and return the process."""
-    command = [sys.executable, "-m", "flows", *words]
+    """Run `shapeline WORDS` and return the process.
+
+    The runs of a session share a warm process, which has loaded the compilers, as long as their environment is the same. It ends when the
+    state folder of the environment is removed.
+    """
+    kept = ["worker.keep_minutes=5"] if words[0] in ("run", "multirun") else []
+    command = [sys.executable, "-P", "-m", "flows", *words, *kept]  # -P: the search path is the same in every folder
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 

@@ -20,8 +20,12 @@ from tests.prefect_server import make_environment, serve, wait
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2", "SHAPELINE_STATE": str(tmp_path / "state")}
+def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of the server and of the nights, which share a warm process. Its socket needs a short path, and it ends with it."""
+    state = tmp_path_factory.mktemp("night")
+    yield {**make_environment(tmp_path), "PREFECT_RUNNER_POLL_FREQUENCY": "2", "SHAPELINE_STATE": str(state)}
+    for socket in state.glob("worker-*.sock"):
+        socket.unlink()
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def served(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.P
     """A server, and `shapeline nightly` with a run due every minute, whose summaries go to a file."""
     with serve(environment, tmp_path / "server.log", "flows", "server"):
         posted = shlex.quote(f"cat >> {shlex.quote(str(tmp_path / 'posted.md'))}")
-        words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', f"nightly.command={posted}"]
+        words = ["model=mlp", "until=exported", f"output={tmp_path}", 'nightly.cron="* * * * *"', "worker.keep_minutes=2", f"nightly.command={posted}"]
         with (tmp_path / "nightly.log").open("wb") as log:
             command = [sys.executable, "-m", "flows", "nightly", *words]
             nightly = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
