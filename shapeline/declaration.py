@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -247,9 +248,15 @@ def _is_leaf_spec(spec: Any) -> bool:
 
 
 def _guess_fill(value: torch.Tensor) -> Fill | None:
-    """Return a fill that stays inside the values of an example: random ints between its ends, or its constant. Floats: None, so randn."""
-    if value.is_floating_point() or value.is_complex() or not value.numel():
+    """Return a fill that stays inside the values of an example: numbers between its ends, or the constant of ints.
+
+    Floats that are negative somewhere or all equal: None, which is randn.
+    """
+    if value.is_complex() or not value.numel():
         return None
+    if value.is_floating_point():
+        low, high = (float(end) for end in value.double().aminmax())  # a probability, a time, a picture: negative ones mean nothing
+        return {"uniform": [low, high]} if 0 <= low < high < math.inf else None
     least, most = (int(end) for end in value.to(torch.int64).aminmax())
     return {"constant": least} if least == most else {"randint": [least, most + 1]}
 

@@ -15,7 +15,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
-from lowering.fx import composed_pooling
+from lowering.fx import composed_by_size, composed_pooling
 from lowering.ops import arithmetic
 
 
@@ -166,6 +166,39 @@ def _pair(value: Any) -> list[Any]:
     return values * 2 if len(values) == 1 else values
 
 
+def _combinations(tensor: torch.Tensor, r: int = 2, with_replacement: bool = False) -> torch.Tensor:
+    """Return torch.combinations. Pairs of a dynamic number of elements are listed by their indices; torch's own picks them by a mask."""
+    if r != 2 or not isinstance(tensor.shape[0], torch.SymInt):
+        return torch.combinations(tensor, r, with_replacement)
+    size = tensor.shape[0]
+    indices = composed_by_size.list_upper(size, size, 0 if with_replacement else 1, device=tensor.device)
+    return tensor[indices].mT
+
+
+def _gradient(tensor: torch.Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
+    """Return torch.gradient with numbers as spacing. torch's own compares the sizes with the order, at which they become constant."""
+    dims = list(range(tensor.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    steps = list(spacing) if isinstance(spacing, list | tuple) else [spacing] * len(dims)
+    if any(isinstance(step, torch.Tensor) for step in steps) or not any(isinstance(size, torch.SymInt) for size in tensor.shape):
+        return torch.gradient(tensor, spacing=spacing, dim=dim, edge_order=edge_order)
+    return tuple(itertools.starmap(functools.partial(_slope, tensor, edge_order=edge_order), zip(dims, steps, strict=True)))
+
+
+def _slope(tensor: torch.Tensor, dim: int, step: float, *, edge_order: int) -> torch.Tensor:
+    """Return the central differences along a dim, at its ends those to one side, each over steps of `step`."""
+    size = tensor.shape[dim]
+
+    def take(start: Any, length: Any = 1) -> torch.Tensor:
+        return tensor.narrow(dim, start, length)
+
+    if edge_order == 1:
+        first, last = take(1) - take(0), take(size - 1) - take(size - 2)
+    else:
+        first = -1.5 * take(0) + 2 * take(1) - 0.5 * take(2)
+        last = 1.5 * take(size - 1) - 2 * take(size - 2) + 0.5 * take(size - 3)
+    return torch.cat([first / step, (take(2, size - 2) - take(0, size - 2)) / (2 * step), last / step], dim)
+
+
 def _add_bias(image: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return image if bias is None else image + bias.reshape(-1, 1, 1)
 
@@ -175,6 +208,7 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
     torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
     functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
+    torch.combinations: _combinations, torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
     torch.div: _div, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d, **composed_pooling.COMPOSED,

@@ -19,7 +19,7 @@ def _max_pool1d(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padd
     def prepend(of_new_dim: int, setting: Any) -> list[Any]:
         return [of_new_dim, *_list(setting)]
 
-    if _spans(tensor, 1, kernel_size, padding, dilation):
+    if _Windows(tensor, 1, kernel_size, stride, padding, dilation).spanned:
         return tensor.amax(-1, keepdim=True)
     strides = prepend(1, kernel_size if stride in (None, [], ()) else stride)
     windows = prepend(1, kernel_size), strides, prepend(0, padding), prepend(1, dilation)
@@ -27,41 +27,55 @@ def _max_pool1d(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padd
 
 
 def _make_max_pool(rank: int, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `original`, a max pooling over `rank` dims, with windows of the size of the map as one maximum."""
+    """Return `original`, a max pooling over `rank` dims, where a window that is as long as a dim is a maximum over it."""
 
     def pool(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
              return_indices: bool = False) -> Any:  # fmt: skip
-        if not return_indices and _spans(tensor, rank, kernel_size, padding, dilation):
-            return tensor.amax(tuple(range(-rank, 0)), keepdim=True)
-        settings = {"return_indices": True} if return_indices else {}
-        return original(tensor, kernel_size, stride, padding, dilation, ceil_mode, **settings)
+        windows = _Windows(tensor, rank, kernel_size, stride, padding, dilation)
+        if return_indices or not windows.spanned:
+            settings = {"return_indices": True} if return_indices else {}
+            return original(tensor, kernel_size, stride, padding, dilation, ceil_mode, **settings)
+        reduced = tensor.amax(windows.spanned, keepdim=True)
+        return original(reduced, windows.sizes, windows.strides, padding, dilation, ceil_mode) if windows.is_partial else reduced
 
     return pool
 
 
 def _make_average_pool(rank: int, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `original`, an average pooling over `rank` dims, with windows of the size of the map as one mean."""
+    """Return `original`, an average pooling over `rank` dims, where a window that is as long as a dim is a mean over it."""
 
     def pool(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
              count_include_pad: bool = True, divisor_override: int | None = None) -> Any:  # fmt: skip
-        if divisor_override is None and _spans(tensor, rank, kernel_size, padding):
-            return tensor.mean(tuple(range(-rank, 0)), keepdim=True)
-        settings = () if rank == 1 else (divisor_override,)
-        return original(tensor, kernel_size, stride, padding, ceil_mode, count_include_pad, *settings)
+        windows, settings = _Windows(tensor, rank, kernel_size, stride, padding), () if rank == 1 else (divisor_override,)
+        if divisor_override is not None or not windows.spanned:
+            return original(tensor, kernel_size, stride, padding, ceil_mode, count_include_pad, *settings)
+        reduced = tensor.mean(windows.spanned, keepdim=True)
+        return original(reduced, windows.sizes, windows.strides, padding, ceil_mode, count_include_pad) if windows.is_partial else reduced
 
     return pool
 
 
-def _spans(tensor: torch.Tensor, rank: int, kernel_size: Any, padding: Any, dilation: Any = 1) -> bool:
-    """Return whether a window has the dynamic sizes of the map: then it is the only one."""
-    kernel = _list(kernel_size) * (rank if len(_list(kernel_size)) == 1 else 1)
-    if not any(isinstance(size, torch.SymInt) for size in kernel) or any(_list(padding)) or any(each != 1 for each in _list(dilation)):
-        return False
-    return all(statically_known_true(size == length) for size, length in zip(kernel, tensor.shape[-rank:], strict=True))
+class _Windows:
+    """The windows of a pooling. spanned: dims (negative) whose dynamic size is that of a window, which is then the only one there.
+
+    sizes, strides: those of the windows that pool the other dims, once the spanned ones are reduced. is_partial: whether there are others.
+    """
+
+    def __init__(self, tensor: torch.Tensor, rank: int, size: Any, stride: Any, padding: Any, dilation: Any = 1) -> None:
+        sizes, paddings, dilations = (_list(setting, rank) for setting in (size, padding, dilation))
+        strides = _list(size if stride in (None, [], ()) else stride, rank)
+        self.spanned = [
+            dim for dim in range(-rank, 0) if isinstance(sizes[dim], torch.SymInt) and paddings[dim] == 0 and dilations[dim] == 1
+            and statically_known_true(sizes[dim] == tensor.shape[dim])]
+        self.sizes, self.strides = ([1 if position - rank in self.spanned else each for position, each in enumerate(settings)]
+                                    for settings in (sizes, strides))  # fmt: skip
+        self.is_partial = len(self.spanned) < rank
 
 
-def _list(setting: Any) -> list[Any]:
-    return list(setting) if isinstance(setting, list | tuple) else [setting]
+def _list(setting: Any, rank: int = 1) -> list[Any]:
+    """Return a setting of `rank` dims, of which torch takes one number for all."""
+    values = list(setting) if isinstance(setting, list | tuple) else [setting]
+    return values * rank if len(values) == 1 else values
 
 
 COMPOSED: dict[Any, Callable[..., Any]] = {

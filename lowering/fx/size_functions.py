@@ -20,6 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED
 from lowering.ops import attention
 
@@ -175,5 +176,5 @@ def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) 
 
 
 _TORCH: dict[Any, Callable[..., Any]] = {
-    torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor,
+    torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor, **BY_SIZE,
 }  # fmt: skip

@@ -179,8 +179,9 @@ class Arbiter:
         if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
             return False
         try:
-            return dtype is not None and any(comparison.nearer(got, want, exact, self._spread(dtype, count)[index] + 2 * nearby)
-                                             for count in range(_SAMPLES))
+            return dtype is not None and any(
+                comparison.nearer(got, want, exact, rounding.fit(self._spread(dtype, count)[index], want, exact) + 2 * nearby)
+                for count in range(_SAMPLES))
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
             return False
 

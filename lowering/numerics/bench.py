@@ -176,7 +176,7 @@ class Bench:
                 self.note("verify_integers", result.name, f"differs from eager, and agrees {says}: {before.detail}")
                 settled.append(replace(before, wrong=None))  # the record says how far it is from eager
             else:
-                settled.append(replace(again, detail=f"{again.detail}; {says}") if again.wrong and again is not before else again)
+                settled.append(replace(again, detail=f"{again.detail}; {says}") if replaying.count and again.wrong and again is not before else again)
         return got, want, settled
 
     def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:

@@ -277,6 +277,29 @@ def test_honest_rounding_of_long_sums_stays_inside_and_a_planted_error_outside()
         assert not comparison.nearer(wrong, exact[0].float(), exact[0], room)
 
 
+def test_rounding_inside_of_fused_ops_is_imitated() -> None:
+    torch.manual_seed(0)
+    inputs = torch.tensor([[0.0, -11.5]]), torch.randn(1, 1, 8, 8), torch.randn(1, 400, 1, 2) * 1e-4, torch.randn(50, 3, 3)
+
+    def run(dtype: torch.dtype) -> list[torch.Tensor]:
+        scores, picture, places, matrices = (value.to(dtype) for value in inputs)
+        return [scores.log_softmax(-1), torch.nn.functional.grid_sample(picture, places, align_corners=False), torch.linalg.inv(matrices)]
+
+    exact, rounded = run(torch.float64), run(torch.float32)
+    rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, 0)
+    for got, wide, room in zip(rounded, exact, rooms, strict=True):
+        assert comparison.nearer(got, wide.float(), wide, room)
+        wrong = got + 1e-3 * wide.float()
+        assert not comparison.nearer(wrong, wide.float(), wide, room)
+
+
+def test_a_spread_that_eager_itself_exceeds_is_fitted_to_it() -> None:
+    exact, want = torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 2.0 + 2e-6])
+    spread = torch.tensor([1e-6, 1e-6]).double()
+    assert rounding.fit(spread, want, exact)[0] == pytest.approx(2e-6, rel=0.1)
+    assert rounding.fit(spread, want + 1, exact)[0] == pytest.approx(4e-6)
+
+
 class Masked(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         masked = x + torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1e9])

@@ -1,0 +1,144 @@
+"""Functions whose parameters torch takes as plain ints, composed here of functions that keep sizes symbolic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+def list_lower(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
+    """Return torch.tril_indices."""
+    counts = (torch.arange(row, device=device) + (offset + 1)).clamp(min=0).minimum(torch.scalar_tensor(col, dtype=torch.int64))
+    return _list_rows(counts, torch.zeros_like(counts), _count_lower(row, col, offset), dtype)
+
+
+def list_upper(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
+    """Return torch.triu_indices."""
+    starts = (torch.arange(row, device=device) + offset).clamp(min=0).minimum(torch.scalar_tensor(col, dtype=torch.int64))
+    return _list_rows(col - starts, starts, row * col - _count_lower(row, col, offset - 1), dtype)
+
+
+def _list_rows(counts: torch.Tensor, starts: torch.Tensor, total: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Return indices of elements of a matrix, row by row, as [2, total]. counts: of elements in each row; starts: their first columns."""
+    ends = counts.cumsum(0)
+    rows = counts.new_zeros(total + 1).index_add(0, ends, torch.ones_like(ends)).cumsum(0).narrow(0, 0, total)
+    columns = torch.arange(total, device=counts.device) - (ends - counts - starts).index_select(0, rows)
+    return torch.stack([rows, columns]).to(dtype)
+
+
+def _count_lower(row: Any, col: Any, offset: Any) -> Any:
+    """Return how many elements of a matrix are on the diagonal at `offset` or below it."""
+    return _add_up(row + offset) - _add_up(offset) - _add_up(row + offset - col) + _add_up(offset - col)
+
+
+def _add_up(last: Any) -> Any:
+    """Return the sum of the numbers from 1 to `last`, 0 if that is negative."""
+    count = torch.sym_max(last, 0)
+    return count * (count + 1) // 2
+
+
+def _make_window(formula: Callable[..., torch.Tensor], **defaults: float) -> Callable[..., torch.Tensor]:
+    """Return a window function of torch. formula: takes the indices, the length of a period, and the parameters that have `defaults`."""
+
+    def window(window_length: Any, periodic: bool = True, *given: float, dtype: torch.dtype | None = None, device: Any = None,
+               requires_grad: bool = False, **named: float) -> torch.Tensor:  # noqa: ARG001 - torch's parameters
+        parameters = defaults | dict(zip(defaults, given, strict=False)) | named
+        places = torch.arange(window_length, dtype=dtype or torch.get_default_dtype(), device=device)
+        period = window_length if periodic else torch.sym_max(window_length - 1, 1)
+        return torch.where(torch.scalar_tensor(window_length, device=device) == 1, 1.0, formula(places, period, **parameters))
+
+    return window
+
+
+def _cosine(places: torch.Tensor, period: Any, alpha: float = 0.5, beta: float = 0.5) -> torch.Tensor:
+    return alpha - beta * torch.cos(places * (2 * math.pi / period))
+
+
+def _blackman(places: torch.Tensor, period: Any) -> torch.Tensor:
+    angles = places * (math.pi / period)
+    return 0.42 - 0.5 * torch.cos(angles * 2) + 0.08 * torch.cos(angles * 4)
+
+
+def _bartlett(places: torch.Tensor, period: Any) -> torch.Tensor:
+    rising = places * (2 / period)
+    return torch.where(places <= period / 2, rising, 2 - rising)
+
+
+def _kaiser(places: torch.Tensor, period: Any, beta: float) -> torch.Tensor:
+    centered = places * (2 / period) - 1
+    return torch.i0(beta * torch.sqrt(1 - centered**2)) / torch.i0(torch.scalar_tensor(beta, dtype=places.dtype))
+
+
+def _fftfreq(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
+    """Return torch.fft.fftfreq."""
+    places = torch.arange(n, device=device)
+    return torch.where(places < (n + 1) // 2, places, places - n).to(dtype or torch.get_default_dtype()) * (1 / (n * d))
+
+
+def _rfftfreq(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
+    """Return torch.fft.rfftfreq."""
+    return torch.arange(n // 2 + 1, dtype=dtype or torch.get_default_dtype(), device=device) * (1 / (n * d))
+
+
+def _one_hot(tensor: torch.Tensor, num_classes: Any) -> torch.Tensor:
+    """Return torch.nn.functional.one_hot. torch's own checks data against the number of classes."""
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).to(torch.int64)
+
+
+def _unfold(tensor: torch.Tensor, dimension: int, size: Any, step: Any) -> torch.Tensor:
+    """Return torch.Tensor.unfold."""
+    dim = dimension % tensor.dim()
+    count = (tensor.shape[dim] - size) // step + 1
+    places = torch.arange(count, device=tensor.device).unsqueeze(1) * step + torch.arange(size, device=tensor.device)
+    windows = tensor.index_select(dim, places.reshape(-1))
+    return windows.reshape([*tensor.shape[:dim], count, size, *tensor.shape[dim + 1 :]]).movedim(dim + 1, -1)
+
+
+def _repeat_interleave(tensor: torch.Tensor, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> torch.Tensor:
+    """Return torch.repeat_interleave of a symbolic number of repeats."""
+    if isinstance(repeats, torch.Tensor):
+        return torch.repeat_interleave(tensor, repeats, dim, output_size=output_size)
+    tensor, dim = (tensor.reshape(-1), 0) if dim is None else (tensor, dim % tensor.dim())
+    shape = list(tensor.shape)
+    repeated = tensor.unsqueeze(dim + 1).expand([*shape[: dim + 1], repeats, *shape[dim + 1 :]])
+    return repeated.reshape([*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :]])
+
+
+def _istft(input: torch.Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,  # noqa: A002 - torch's name
+           window: torch.Tensor | None = None, center: bool = True, normalized: bool = False, onesided: bool | None = None,
+           length: Any = None, return_complex: bool = False) -> torch.Tensor:  # fmt: skip
+    """Return torch.istft of a symbolic length, without the check on data that the windows leave no gap."""
+    hop, width = hop_length or n_fft // 4, win_length or n_fft
+    window = torch.ones(width, device=input.device) if window is None else window
+    window = functional.pad(window, ((n_fft - width) // 2, n_fft - width - (n_fft - width) // 2))
+    norm, spectrum = "ortho" if normalized else "backward", input.mT
+    if return_complex:
+        frames = torch.fft.ifft(spectrum, norm=norm)
+    else:
+        frames = torch.fft.irfft(spectrum if onesided is not False else spectrum[..., : n_fft // 2 + 1], n_fft, norm=norm)
+    total = n_fft + hop * (spectrum.shape[-2] - 1)
+    signal = _add_frames(frames * window, total, hop)
+    envelope = _add_frames((window * window).expand(spectrum.shape[-2], n_fft), total, hop)
+    start = n_fft // 2 if center else 0
+    kept = torch.sym_min(length, total - start)
+    return functional.pad((signal / envelope).narrow(-1, start, kept), (0, length - kept))
+
+
+def _add_frames(frames: torch.Tensor, total: Any, hop: int) -> torch.Tensor:
+    """Return the sum of frames [..., count, n] that begin `hop` elements apart and may overlap, as [..., total]."""
+    summed: torch.Tensor = torch.ops.aten.unfold_backward(frames, [*frames.shape[:-2], total], -1, frames.shape[-1], hop)
+    return summed
+
+
+BY_SIZE: dict[Any, Callable[..., Any]] = {
+    torch.tril_indices: list_lower, torch.triu_indices: list_upper, torch.hann_window: _make_window(_cosine),
+    torch.hamming_window: _make_window(_cosine, alpha=0.54, beta=0.46), torch.blackman_window: _make_window(_blackman),
+    torch.bartlett_window: _make_window(_bartlett), torch.kaiser_window: _make_window(_kaiser, beta=12.0),
+    torch.fft.fftfreq: _fftfreq, torch.fft.rfftfreq: _rfftfreq, functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
+    torch.repeat_interleave: _repeat_interleave, torch.Tensor.repeat_interleave: _repeat_interleave,
+    torch.istft: _istft, torch.Tensor.istft: _istft,
+}  # fmt: skip
