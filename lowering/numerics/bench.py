@@ -176,7 +176,8 @@ class Bench:
                 self.note("verify_integers", result.name, f"differs from eager, and agrees {says}: {before.detail}")
                 settled.append(replace(before, wrong=None))  # the record says how far it is from eager
             else:
-                settled.append(replace(again, detail=f"{again.detail}; {says}") if replaying.count and again.wrong and again is not before else again)
+                is_told = replaying.count and again.wrong and again is not before
+                settled.append(replace(again, detail=f"{again.detail}; {says}") if is_told else again)
         return got, want, settled
 
     def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:

@@ -278,15 +278,18 @@ def test_honest_rounding_of_long_sums_stays_inside_and_a_planted_error_outside()
 
 
 def test_rounding_inside_of_fused_ops_is_imitated() -> None:
-    torch.manual_seed(0)
-    inputs = torch.tensor([[0.0, -11.5]]), torch.randn(1, 1, 8, 8), torch.randn(1, 400, 1, 2) * 1e-4, torch.randn(50, 3, 3)
+    torch.manual_seed(2)
+    inputs = torch.tensor([[0.0, -11.5]]), torch.randn(1, 1, 8, 8), torch.randn(1, 400, 1, 2) * 1e-4, torch.randn(8, 3, 3)
 
     def run(dtype: torch.dtype) -> list[torch.Tensor]:
         scores, picture, places, matrices = (value.to(dtype) for value in inputs)
         return [scores.log_softmax(-1), torch.nn.functional.grid_sample(picture, places, align_corners=False), torch.linalg.inv(matrices)]
 
     exact, rounded = run(torch.float64), run(torch.float32)
-    rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, 0)
+    rooms = None
+    for seed in range(4):
+        rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
+    assert rooms is not None
     for got, wide, room in zip(rounded, exact, rooms, strict=True):
         assert comparison.nearer(got, wide.float(), wide, room)
         wrong = got + 1e-3 * wide.float()
