@@ -31,6 +31,7 @@ def serialize_program(program: ExportedProgram, **options: bool) -> Any:
         for name, replacement in _build_replacements().items():
             stack.enter_context(_replace(serialize, name, replacement))
         stack.enter_context(_replace(program.graph_module, "print_readable", lambda **_: ""))
+        stack.enter_context(_replace(serialize.GraphModuleSerializer, "_serialize_from_node", _number_graphs()))
         return serialize.serialize(program, serialize_state_dict=False, serialize_constants=False, **options)
 
 
@@ -52,6 +53,21 @@ def _build_replacements() -> dict[str, Callable[..., Any]]:
         return spelled[expr]
 
     return {"canonicalize": lambda *_: None, "serialize_tensor_meta": describe_once, "_print_sympy": spell_once, "_to_json_bytes": encode}
+
+
+def _number_graphs() -> Callable[..., Any]:
+    """Return torch's writer of the origins of nodes, with graphs numbered as they occur instead of named by their address in memory."""
+    write = serialize.GraphModuleSerializer._serialize_from_node
+    numbers: dict[int, int] = {}
+
+    def number(origins: Any) -> Any:
+        return origins and [{**origin, "graph_id": numbers.setdefault(origin["graph_id"], len(numbers)),
+                             "from_node": number(origin["from_node"])} for origin in origins]
+
+    def write_numbered(self: Any, from_node: Any) -> Any:
+        return number(write(self, from_node))
+
+    return write_numbered
 
 
 def encode(tree: Any) -> bytes:
