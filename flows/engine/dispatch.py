@@ -26,7 +26,9 @@ Wait = Callable[[list[Any]], Any]
 
 
 def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float | None, here: Slots) -> int:
-    """Submit every unfinished job of `run`, longest first, and wait. Return the number of tasks submitted; all jobs have a result then.
+    """Submit every unfinished job of `run`, those that others need and long ones first, and wait. All jobs have a result then.
+
+    Return the number of tasks submitted.
 
     take: starts taking a batch of jobs from the store, ([(id, need), …], number of the batch) -> future. submit: starts one attempt at a
     job, (id, need, attempt) -> future. wait: waits until futures are done, however they end. here: the slots of the flow's machine.
@@ -35,6 +37,7 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
     needed = schedule.estimate_needs(run)
     unfinished = set(run.unfinished())
     todo = schedule.sort_longest_first([job for job in run.ids if job in unfinished or ahead.is_started(run.job_folder(job))], needed)
+    todo = schedule.sort_widest_first(todo, run)
     held = attempts.find_held(run, [job for job in todo if not ahead.is_started(run.job_folder(job))], needed, here)
     batches = [take([(job, needed[job]) for job in held[first : first + BATCH]], number)
                for number, first in enumerate(range(0, len(held), BATCH), 1)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from flows.runs.record import Record
-from lowering import clock
+from lowering import clock, files
+from lowering.record.folder import JOB
+from lowering.sizes.ranges import Range
 from lowering.store.entries import Store
 from lowering.store.reuse import STAGES
 
@@ -43,6 +48,41 @@ def sort_longest_first(jobs: Iterable[str], needed: dict[str, Need]) -> list[str
         return float("-inf") if seconds is None else -seconds
 
     return sorted(jobs, key=urgency)
+
+
+def sort_widest_first(jobs: Sequence[str], run: Record) -> list[str]:
+    """Sort jobs so that, of those that differ in the ranges of their model only, the one that contains the ranges of others comes first.
+
+    The others can take its export from the store. Otherwise the order stays.
+    """
+    declared: dict[str, Any] = {}
+    for job in jobs:
+        with suppress(OSError, ValueError):  # the job's own process reports it
+            declared[job] = files.read(run.job_folder(job) / JOB)
+    families: dict[str, list[str]] = {}
+    for job in declared:
+        families.setdefault(_name_family(declared[job]), []).append(job)
+    first = {job for family in families.values() for job in family
+             if any(_contains(declared[job], declared[other]) for other in family)
+             and not any(_contains(declared[other], declared[job]) for other in family)}
+    return sorted(jobs, key=lambda job: job not in first)
+
+
+def _name_family(job: Mapping[str, Any]) -> str:
+    """Return a text that is equal for jobs whose first stages differ in the ranges of the model only."""
+    symbols = {name: {key: value for key, value in symbol.items() if key not in ("min", "max")}
+               for name, symbol in job["model"]["symbols"].items()}
+    return json.dumps([{**job["model"], "symbols": symbols}, next(iter(job["stages"].items()), None)], sort_keys=True, default=repr)
+
+
+def _contains(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
+    """Return whether the ranges of one job contain those of another one, and are not equal."""
+    pairs = [(_read_range(wide["model"]["symbols"][name]), _read_range(symbol)) for name, symbol in narrow["model"]["symbols"].items()]
+    return all(inner.within(outer) for outer, inner in pairs) and any(outer != inner for outer, inner in pairs)
+
+
+def _read_range(symbol: Mapping[str, Any]) -> Range:
+    return Range(symbol.get("min"), symbol.get("max"))
 
 
 def _estimate_need(store: Store | None, job: str, gpu: bool, cap: int | None) -> Need:
