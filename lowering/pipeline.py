@@ -123,7 +123,22 @@ class StoreClient:
         except Untrusted as error:
             self.recorder("untrusted", str(error), str(self.reuse.store.root))
             return Found(parts, None, "the stored result cannot be trusted")
-        return Found(parts, entry, "" if entry else self.reuse.why(name, parts))
+        if entry is not None:
+            return Found(parts, entry)
+        why, reason = self.reuse.why(name, parts), ""
+        if stage.shares() == "auto":
+            try:
+                entry, reason = self.reuse.narrow(parts, self.recorder.stem)
+            except (OSError, RuntimeError, Untrusted) as error:  # the stage then runs, and its own result is stored or not
+                reason = str(error)
+        return Found(parts, entry, "" if entry else f"{why}; not narrowed from wider ranges: {reason}" if reason else why)
+
+    def check_narrowed(self, stage: Stage, found: Found) -> Sequence[Problem]:
+        """List how a stored result differs from one derived from wider ranges, if the stage asks for the comparison."""
+        if self.reuse is None or found.parts is None or stage.shares() != "check":
+            return ()
+        return [Problem(f"{self.recorder.history.stage}: share=check", difference, "report it, and use share=off for this model")
+                for difference in self.reuse.list_differences(found.parts)]
 
     def take(self, name: str, entry: Entry, program: Program) -> Program:
         """Return the program of a stored result. It is read when a stage first accesses it."""
@@ -204,6 +219,8 @@ class Runner:
             done = replace(done, outcome="ok", key=found.key)
             with watch.phase("store"):
                 self.store.keep(found, program, result, done, saved)
+                if problems := self.store.check_narrowed(stage, found):
+                    raise StageFailed(problems)
         except BaseException as error:
             done = replace(done, outcome=classify(error)[0])
             raise
@@ -298,7 +315,14 @@ def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:
     artifact = done.artifact and done.artifact.replace(entry.data["stem"], stem.name, 1)
     if artifact is not None:
         trust.check_name(artifact, f"{entry.folder} artifact")
-    return StageResult(name, "ok", cache="hit", key=entry.key, maker=entry.data["maker"], artifact=artifact, ops=done.ops)
+    return StageResult(name, "ok", cache="hit", key=entry.key, maker=entry.data["maker"], why=_describe_narrowed(entry), artifact=artifact,
+                       ops=done.ops)
+
+
+def _describe_narrowed(entry: Entry) -> str:
+    """Return how the ranges differ from those of the result that an entry was derived from; empty if it was made by itself."""
+    narrowed = entry.data.get("narrowed", "")
+    return f"narrowed: {narrowed}" if narrowed else ""
 
 
 def remove_leftovers(stem: Path) -> None:

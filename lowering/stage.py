@@ -22,18 +22,21 @@ class Rung(Protocol):
     def target(self) -> Level: ...
 
 
+Report = Literal["symbols", "verify", "buckets", "sharing"]
+
+
 class Note(Protocol):
     """Logger passed to a stage. Everything is recorded immediately, so it survives any end of the stage.
 
     `__call__`: warn. `code` is a short, stable word; `place` is a user line, dim or op.
     `report`: add data to the job's record under `symbols` (the symbol log), `verify` ({points, max_abs, max_rel}) or `buckets` (a list of
-        them); the last call counts.
+        them), or keep with the result under `sharing` what jobs with narrower ranges need to take it; the last call counts.
     `file`: write a file beside the stage's other files, under its name with `suffix`; it is kept even if the stage fails. Raises OSError.
     """
 
     def __call__(self, code: str, message: str, place: str = "") -> None: ...
 
-    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None: ...
+    def report(self, key: Report, data: Any) -> None: ...
 
     def file(self, suffix: str, data: bytes) -> None: ...
 
@@ -44,7 +47,7 @@ class Silent:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         pass
 
-    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
+    def report(self, key: Report, data: Any) -> None:
         pass
 
     def file(self, suffix: str, data: bytes) -> None:
@@ -53,6 +56,7 @@ class Silent:
 
 # Dependencies that a stage can have beyond its options, its code, and the IR and signature of its input.
 Read = Literal["model", "interface", "weights", "levels", "devices"]
+Sharing = Literal["auto", "off", "check"]  # whether a stage's result is derived from that of wider ranges, or compared with it
 EVERYTHING: frozenset[Read] = frozenset(("model", "interface", "weights", "levels", "devices"))
 
 
@@ -89,6 +93,10 @@ class Stage:
         GPUs.
         """
         return EVERYTHING
+
+    def shares(self) -> Sharing:
+        """Return whether the result may be derived from a stored one of the same model with wider ranges."""
+        return "off"
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write the level's files beside `stem` (stem.with_name(stem.name + suffix)). The first one returned is the main one."""

@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lowering.errors import InfraError, LoadError, Mismatch, Problem, Unsupported
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.stage import Note, Silent, Stage
+from lowering.stage import Note, Report, Silent, Stage
 
 
 class Heard(Silent):
@@ -35,7 +35,7 @@ class Heard(Silent):
         self.codes.append(code)
         self.messages.append(message)
 
-    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
+    def report(self, key: Report, data: Any) -> None:
         self.reports[key] = data
 
 

@@ -18,7 +18,7 @@ from flows.runs import copies
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.record.folder import MANIFEST
-from lowering.record.result import JobResult
+from lowering.record.result import JobResult, StageResult
 from lowering.store import eviction, mirror, mirror_eviction
 from lowering.store.entries import Store
 
@@ -79,7 +79,14 @@ def _explain_job(output: Path, run: str, words: str, as_json: bool) -> None:
     for result in results:
         print(result.id)
         print("\n".join(f"  {line}" for line in printing.render_table(("STAGE", "STORE", "WHY"), [
-            (stage.name, stage.cache, f"made by {stage.maker}" if stage.cache == "hit" else stage.why) for stage in result.stages])))
+            (stage.name, stage.cache, _describe_source(stage)) for stage in result.stages])))
+
+
+def _describe_source(stage: StageResult) -> str:
+    """Return where a stage's result comes from, or why it ran."""
+    if stage.cache != "hit":
+        return stage.why
+    return f"made by {stage.maker}" + (f"; {stage.why}" if stage.why else "")
 
 
 def _collect_garbage(store: Store, options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from torch.export.pt2_archive._package_weights import TensorProperties, Weights,
 from lowering.fx.serialization import serialize_program
 
 NAME = "model"  # torch's name for the only program of an archive
+_WRITTEN = (".data/", "version")  # records that torch's writer adds itself
 _GRAPH = constants.MODELS_FILENAME_FORMAT.format(NAME)
 
 
@@ -46,6 +47,16 @@ def read_graph(path: Path) -> bytes:
             return archive.read(name)
     except (zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"{path} is not an archive of an exported program: {error}") from error
+
+
+def replace_graph(source: Path, target: Path, graph: bytes) -> None:
+    """Write a copy of an archive with another serialized graph of the same weights. Raises OSError or RuntimeError."""
+    reader, writer = torch._C.PyTorchFileReader(str(source)), torch._C.PyTorchFileWriter(str(target))
+    for name in reader.get_all_records():
+        if not name.startswith(_WRITTEN):
+            record = graph if name == _GRAPH else reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
 
 
 def _write_weights(program: ExportedProgram, writer: _package.PT2ArchiveWriter) -> schema.PayloadConfig:

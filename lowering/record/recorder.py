@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from lowering.errors import ShapelineError
 from lowering.plain import to_plain
@@ -13,9 +13,10 @@ from lowering.record.events import History
 from lowering.record.failure import classify, format_traceback
 from lowering.record.folder import LOG
 from lowering.record.result import JobResult, Remark, StageResult
+from lowering.stage import Report
 
 Emit = Callable[[Mapping[str, Any]], None]
-REPORTS = ("symbols", "verify", "buckets")
+REPORTS: tuple[Report, ...] = get_args(Report)
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Recorder:
         if remark not in self.history.remarks:
             self.say({"event": "warning", **to_plain(remark)})
 
-    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
+    def report(self, key: Report, data: Any) -> None:
         if key not in REPORTS:
             raise ValueError(f"'{key}' is not a report of a stage; use {', '.join(REPORTS)}")
         self.say({"event": "report", "key": key, "data": data})

@@ -16,16 +16,17 @@ from lowering.composites import table
 from lowering.eager import checkpoint, inputs, quantized
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Unsupported
-from lowering.export import capture, decomposition
+from lowering.export import capture, decomposition, sharing
 from lowering.fx import cleanup, exported, names
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics import branches
+from lowering.plain import to_plain
 from lowering.sizes.dims import Affine
-from lowering.stage import Note, Read, Stage
+from lowering.stage import Note, Read, Sharing, Stage
 from lowering.store import weights
-from lowering.symbols import attempts, closed_forms
+from lowering.symbols import attempts, closed_forms, questions
 from lowering.symbols.capture import Settings
 
 
@@ -41,6 +42,8 @@ class Export(Stage):
     trace_seconds: limit for one attempt, and for the decomposition after it: conditions on sizes can keep sympy busy for hours (null: no).
     repeat: `auto` traces a repeated module twice, and copies its ops for further calls where both traces agree; `off` traces all calls;
     `check` does too, and fails where a copy would differ (docs/export.md).
+    share: `auto` takes the program of wider ranges of the same model from the store, where a separate export would be the same; `off`
+    exports each model by itself; `check` does too, and fails where the program of wider ranges would have differed (docs/export.md).
     strict: the policy [strict]: capture through TorchDynamo's bytecode analysis instead of running the module's Python.
     explain: make a draft export too, which lists all shape problems at once; null: when the export fails on shapes.
     archive: also write a `.pt2` that `torch.export.load` reads (holds the weights' bytes; a model without weights has none), or, where
@@ -59,6 +62,7 @@ class Export(Stage):
     policy: Sequence[attempts.Attempt] = ("declared", "deferred", "oblivious", "strict_oblivious", "round", "auto")
     trace_seconds: float | None = 240.0
     repeat: tracing.Mode = "auto"
+    share: Sharing = "auto"
     strict: bool = False
     explain: bool | None = None
     archive: bool = True
@@ -112,9 +116,10 @@ class Export(Stage):
         options = attempts.Options(Settings(tuple(self.extended_debug)), self.trace_seconds, self.repeat, pads_data=pads_data)
         order: Sequence[attempts.Attempt] = ("strict",) if self.strict else self.policy
         form = decomposition.Form(self.decompose, self.composites, pads_data)
-        with capture.disable_kernels(), closed_forms.keep_sizes_short(least):
+        with capture.disable_kernels(), closed_forms.keep_sizes_short(least) as shortened, questions.watch_questions() as asked:
             captured = branches.with_asserted(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
+        note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))
         signature = exported.signature_of(result, built.model)
         return Program(Level.MODEL, built).lowered(
             Level.EXPORTED, result.program, signature=signature, weights=exported.weights_of(result.program)
@@ -122,6 +127,9 @@ class Export(Stage):
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"model"})
+
+    def shares(self) -> Sharing:
+        return self.share
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         """Check that the graph is functional, and that every dim declared with a symbol is symbolic."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,7 +27,7 @@ from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
 from lowering.plain import to_plain
 from lowering.record.result import describe_changes
-from lowering.stage import Note, Stage
+from lowering.stage import Note, Report, Stage
 from lowering.store import weights
 
 
@@ -253,7 +253,7 @@ class _TwinNote:
     def __call__(self, code: str, message: str, place: str = "") -> None:
         self.note(code, f"of the twin: {message}", place)
 
-    def report(self, key: Literal["symbols", "verify", "buckets"], data: Any) -> None:
+    def report(self, key: Report, data: Any) -> None:
         self.note.report(key, {**data, "twin": dict(self.changes)})
 
     def file(self, suffix: str, data: bytes) -> None:

@@ -20,7 +20,7 @@ from lowering.recipe import describe
 from lowering.signature import Signature
 from lowering.stage import Stage
 from lowering.store import keys, programs, provenance
-from lowering.store.entries import Entry, Store, compute_digest
+from lowering.store.entries import PLACE, Entry, Store, compute_digest
 
 if TYPE_CHECKING:
     import torch
@@ -121,6 +121,56 @@ class Reuse:
                     "weights": None if carries else weights, "carries": carries,
                     "maker": self.maker, "job": self.job.id, "stage": name}
             self.store.put(key, data, ir, stem, list(written))
+            assert parts is not None
+            from lowering.store import narrowing  # imports torch, which many users of this module do not need
+
+            for event in record["said"]:
+                if event.get("key") == "sharing":
+                    narrowing.remember(self.store, parts, key, event["data"]["obstacle"])
+
+    def narrow(self, parts: Mapping[str, Any], stem: Path) -> tuple[Entry | None, str]:
+        """Derive the result with these parts from one of wider ranges, and store it; the files are written beside `stem`.
+
+        Return its entry, or None and the reason why the stage has to run, if there are wider ranges. Raises OSError.
+        """
+        from lowering.store import narrowing
+        from lowering.symbols.narrowing import Separate
+
+        reason = ""
+        for wider in narrowing.list_wider(self.store, parts):
+            reason = reason or wider.obstacle
+            wide = find(self.store, wider.key) if not wider.obstacle else None
+            if wide is None:
+                continue
+            try:
+                derived = narrowing.derive(wide, wider.ranges, self.job.model)
+            except Separate as separate:
+                reason = reason or str(separate)
+                continue
+            own = keys.of(self.update(dict(parts), tracking.Reads(set(wider.read), set())) or parts)
+            wide.place(stem)
+            written = [stem.parent / name.replace(PLACE, stem.name, 1) for name in wide.files]
+            for path in written:
+                if path.suffix == Level.EXPORTED.suffix:
+                    _replace_graph(path, derived.ir.partition(b"\n")[2])
+            self.store.put(own, {**derived.data, "job": self.job.id}, derived.ir, stem, written)
+            return find(self.store, own), ""
+        return None, reason
+
+    def list_differences(self, parts: Mapping[str, Any]) -> list[str]:
+        """Return how the stored result with these parts differs from those that can be derived from wider ranges."""
+        from lowering.store import narrowing
+        from lowering.symbols.narrowing import Separate
+
+        entry = find(self.store, keys.of(parts))
+        found = []
+        for wider in narrowing.list_wider(self.store, parts) if entry is not None else ():
+            wide = find(self.store, wider.key) if not wider.obstacle else None
+            with suppress(Separate):
+                if wide is not None and entry is not None:
+                    differences = narrowing.list_differences(narrowing.derive(wide, wider.ranges, self.job.model), entry)
+                    found += [f"{part} differs from that of {wide.data['job']}" for part in differences]
+        return found
 
     def lose(self) -> None:
         """Stop storing results, because one could not be stored."""
@@ -147,6 +197,15 @@ class Reuse:
             self.used = None
         elif self.used is not None:
             self.used[name] = key
+
+
+def _replace_graph(path: Path, graph: bytes) -> None:
+    """Replace an archive, which is a hard link into the store, by one with another graph."""
+    from lowering.fx import archive
+
+    changed = path.with_name(f".{path.name}.narrowed")
+    archive.replace_graph(path, changed, graph)
+    changed.replace(path)
 
 
 def read_names(store: Store, model: Mapping[str, Any]) -> set[str]:

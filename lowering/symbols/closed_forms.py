@@ -7,7 +7,7 @@ number, is evaluated at every size of its range; where such a form gives the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
@@ -31,8 +31,11 @@ class _Unknown(Exception):
 
 
 @contextmanager
-def keep_sizes_short(least: int) -> Iterator[None]:
-    """Let torch compute with short and right expressions inside. least: the smallest declared size of any symbol."""
+def keep_sizes_short(least: int) -> Iterator[Collection[Any]]:
+    """Let torch compute with short and right expressions inside. least: the smallest declared size of any symbol.
+
+    Yields the expressions that were evaluated over the declared range of their symbol.
+    """
     found = _Forms(least)
     create, divide = SymNode.__init__, functions.FloorDiv.__dict__["eval"]
 
@@ -50,7 +53,7 @@ def keep_sizes_short(least: int) -> Iterator[None]:
     SymNode.__init__ = create_short  # type: ignore[method-assign]
     functions.FloorDiv.eval = classmethod(divide_rightly)  # type: ignore[assignment, arg-type]
     try:
-        yield
+        yield found.found.keys()
     finally:
         SymNode.__init__ = create  # type: ignore[method-assign]
         functions.FloorDiv.eval = divide

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Literal
+from typing import Literal, Protocol
 
 import sympy
 
@@ -28,6 +28,16 @@ _WHOLE = 64  # ranges up to this length are tried completely
 _MOST = 1 << 15  # number of points to try to prove a condition that torch deferred
 _WORK = 1 << 20  # maximum number of operations to judge a condition: one of sizes that are computed from sizes can have thousands
 _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
+
+
+class Sizes(Protocol):
+    """What conditions on sizes are judged by: torch's symbols as expressions of the sizes that callers choose, and the ranges of these."""
+
+    @property
+    def values(self) -> Mapping[str, str]: ...
+
+    @property
+    def choices(self) -> Mapping[str, tuple[Range, int]]: ...
 
 
 def list_relations(export: Export) -> tuple[Relation, ...]:
@@ -110,7 +120,7 @@ def _is_implied(expr: str, export: Export) -> bool:
     return bool(left.free_symbols) and sympy.expand(left - right) == 0
 
 
-def judge(expr: str, export: Export) -> tuple[Holds, dict[str, int]]:
+def judge(expr: str, export: Sizes) -> tuple[Holds, dict[str, int]]:
     """Return whether a condition holds for the promised sizes, and sizes (by the author's names) where it does not.
 
     Sizes for which it is undefined (a division by zero) break it. `unknown`: it depends on data, or uses a function that is not listed
@@ -180,7 +190,7 @@ def refusals(conditions: Sequence[str], export: Export) -> int:
     return sum(not all(is_true_at(term, point) for term in terms) for point in points) if terms else 0
 
 
-def _points(free: Sequence[str], export: Export, most: int) -> tuple[Iterator[dict[str, int]], bool]:
+def _points(free: Sequence[str], export: Sizes, most: int) -> tuple[Iterator[dict[str, int]], bool]:
     """Promised sizes of some names, and whether they are all that are promised."""
     candidates = [choose_probes(*export.choices[name], len(free)) for name in free]
     limit = min(POINTS, max(8, most))
@@ -227,7 +237,7 @@ def _filter_sizes(relation: Relation, name: str, sizes: list[int], export: Expor
         return None
 
 
-def read_condition(expr: str, export: Export) -> Condition | None:
+def read_condition(expr: str, export: Sizes) -> Condition | None:
     """Parse a condition on chosen sizes, and list them. Return None if it depends on data or cannot be read."""
     if not set(NAME.findall(expr)) <= export.values.keys():
         return None

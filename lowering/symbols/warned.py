@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lowering.sizes.ranges import Range, round_down, round_up
 from lowering.symbols.exporting import Export
+from lowering.symbols.relations import Sizes
 from lowering.symbols.schema import Line, Relation, Requested, SymbolEntry, Warned
 
 
@@ -13,8 +14,16 @@ def list_warnings(
     export: Export, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...]
 ) -> tuple[Warned, ...]:
     """Return the warnings by weight: lost dims, changed dims, ranges, guards, assumptions, and the log itself."""
+    return (*list_size_warnings(export, dims, symbols if export.program is not None else (), found, export.error is not None),
+            *_warn_log(export))
+
+
+def list_size_warnings(
+    sizes: Sizes, dims: tuple[Requested, ...], symbols: tuple[SymbolEntry, ...], found: tuple[Relation, ...], failed: bool = False
+) -> tuple[Warned, ...]:
+    """Return those about sizes. symbols: of the program, none if the export failed."""
     return (*(warning for dim in dims if (warning := _warn_lost(dim)) is not None), *_warn_changed(dims), *_warn_examples(dims),
-            *_warn_ranges(export, symbols), *_warn_guards(found, export.error is not None), *_warn_assumptions(found), *_warn_log(export))
+            *_warn_ranges(sizes, symbols), *_warn_guards(found, failed), *_warn_assumptions(found))
 
 
 def _warn_lost(dim: Requested) -> Warned | None:
@@ -41,14 +50,14 @@ def _warn_examples(dims: tuple[Requested, ...]) -> Iterator[Warned]:
             yield Warned("example_outside_range", f"{dim.id} was traced at {dim.example}, outside {dim.promised}", dim.id, dim.example)
 
 
-def _warn_ranges(export: Export, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
+def _warn_ranges(sizes: Sizes, symbols: tuple[SymbolEntry, ...]) -> Iterator[Warned]:
     """Warn once per chosen size of which tracing saw fewer than the promised range, such as only sizes of 2 and more."""
-    for symbol in symbols if export.program is not None else ():
-        value = export.values.get(symbol.name, "").strip("()")
+    for symbol in symbols:
+        value = sizes.values.get(symbol.name, "").strip("()")
         word, _, step = value.partition("//")
-        if word not in export.choices or symbol.became is not None:
+        if word not in sizes.choices or symbol.became is not None:
             continue
-        promised, factor = export.choices[word][0], int(step or 1)
+        promised, factor = sizes.choices[word][0], int(step or 1)
         traced = Range(_scale_bound(symbol.traced.lower, factor), _scale_bound(symbol.traced.upper, factor))
         given = Range(round_up(promised.lower or 0, factor), None if promised.upper is None else round_down(promised.upper, factor))
         if given.within(traced):
