@@ -1,6 +1,6 @@
 """Keep sizes symbolic in functions that would make them numbers, while torch.export runs the model's code.
 
-Python's `math.sqrt`, `math.exp`, `math.pow`, `divmod`, and `round` to digits, torch functions whose parameters are plain ints
+Python's `math.sqrt`, `math.log`, `math.pow` and others, `divmod`, and `round` to digits, torch functions whose parameters are plain ints
 (`torch.numel`, `torch.linspace`), and TorchScript's ops on numbers (`torch.ops.aten.size`) read the traced number of a size. Inside
 `keep_symbolic` they compute the same by operators that stay symbolic.
 """
@@ -80,9 +80,24 @@ def _divide(left: Any, right: Any) -> tuple[Any, Any]:
     return left // right, left % right
 
 
+def _read(function: Callable[[torch.Tensor], torch.Tensor], number: Any) -> Any:
+    """Return a function of a number by torch's function of tensors, in float64. torch.export has no such op on symbolic numbers."""
+    return function(torch.scalar_tensor(number, dtype=torch.float64)).item()
+
+
+def _log(number: Any, base: Any = None) -> Any:
+    """Return the logarithm. With base 2 it is a number, as math.log2: models count the levels of a tree by it, so it must not be data."""
+    if base == 2:
+        return math.log(number, base)
+    logarithm = _read(torch.log, number) if isinstance(number, _SYMBOLIC) else math.log(number)
+    return logarithm if base is None else logarithm / (_read(torch.log, base) if isinstance(base, _SYMBOLIC) else math.log(base))
+
+
 _MATH: dict[str, Callable[..., Any]] = {
     "sqrt": torch.sym_sqrt, "pow": lambda base, exponent: torch.sym_float(base) ** exponent,
-    "exp": lambda exponent: math.e ** torch.sym_float(exponent),
+    "exp": lambda exponent: math.e ** torch.sym_float(exponent), "log": _log,
+    "isqrt": lambda size: torch.sym_int(torch.sym_sqrt(size)),  # exact below 2 ** 52
+    **{name: functools.partial(_read, getattr(torch, name)) for name in ("log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
 }  # fmt: skip
 
 # By name: TorchScript's ops on numbers, and on tensors with a number as result.

@@ -37,6 +37,7 @@ class Functions(nn.Module):
         numbers = torch.numel(x) + aten.size(x, 0) + aten.size.int(x, 1) * aten.add(rows, columns)
         lines = torch.linspace(0, rows - 1, columns), torch.logspace(0, 1, columns), torch.arange(0, columns, 0.5)
         tensors = torch.tensor([[rows, 2], [columns, 3.5]]), torch.as_tensor(columns, dtype=torch.float32), torch.tensor(x.shape)
+        scales = scales * math.log(rows + 1) / math.log(columns, 3) + math.log10(rows) * math.tanh(rows / columns) + math.isqrt(columns)
         scales = scales * torch.div(columns, 2, rounding_mode="floor") + torch.div(-columns, 2, rounding_mode="trunc")
         return scales, x * numbers, *lines, *tensors, torch.narrow(x, 1, start, 2), torch.take_along_dim(x, start.reshape(1, 1), 1), x * round(10 * columns, -2) * aten.size(x)[0]
 
