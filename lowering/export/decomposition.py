@@ -14,7 +14,21 @@ from lowering.composites import marking
 from lowering.custom import naming
 from lowering.eager import training
 from lowering.errors import StageFailed, Unsupported
-from lowering.fx import aliasing, cleanup, functional, guards, integer_dots, masked_updates, masks, names, results, slices, strides, writes
+from lowering.fx import (
+    aliasing,
+    cleanup,
+    effects,
+    functional,
+    guards,
+    integer_dots,
+    masked_updates,
+    masks,
+    names,
+    results,
+    slices,
+    strides,
+    writes,
+)
 from lowering.fx.decompose import Specialized, decompose
 from lowering.fx.exported import Exported
 from lowering.model import Model
@@ -119,6 +133,7 @@ def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str
         functional.replace_views(captured.graph_module)
     with functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
         revealed.append(captured.run_decompositions(form.build_table(kept)))
+    effects.remove_tokens(revealed[0])
     return revealed[0]
 
 

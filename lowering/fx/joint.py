@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lowering.eager.pytrees import name_leaves
 from lowering.errors import Problem, StageFailed
-from lowering.fx import cleanup
+from lowering.fx import cleanup, effects
 from lowering.ir import source_lines
 from lowering.ops import recurrent, recurrent_gradients
 
@@ -47,6 +47,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
             traced = aot_export_joint_with_descriptors(stack, captured.graph_module, values, decompositions=dict(table)).graph_module
     except Exception as error:  # ops without a gradient raise many kinds
         raise StageFailed(Problem("AOTAutograd", f"{type(error).__name__}: {error}")) from error
+    effects.remove_joint_tokens(traced)
     _flatten(traced, loss)
     _rename(traced.graph, placeholders)
     specs = _build_output_specs(captured, traced.graph, loss)

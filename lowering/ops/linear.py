@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import torch
 from torch._higher_order_ops.while_loop import while_loop_op
-from torch.fx import Node
+
+from lowering.ops import elimination
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -53,29 +54,20 @@ def triangular_solve(right: Tensor, matrix: Tensor, upper: bool = True, transpos
     return torch.linalg.solve_triangular(turned, right, upper=upper != transpose, unitriangular=unitriangular), matrix.clone()
 
 
-def is_read_without_factors(node: Node) -> bool:
-    """Return whether only the solution of a node is read: neither factors nor pivots, and the error code only by checks."""
-    last = len(node.target._schema.returns) - 1  # type: ignore[union-attr]
-    checks = torch.ops.aten._linalg_check_errors.default
-    read = {user.args[1]: {each.target for each in user.users} for user in node.users}
-    return all(not targets or place == 0 or (place == last and targets == {checks}) for place, targets in read.items())
-
-
 def solve(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the solution of aten::_linalg_solve_ex. The other results are zeros; see `is_read_without_factors`."""
+    """Compute aten::_linalg_solve_ex: the solution, and the factors, pivots and error code of the matrix, which gradients read."""
     is_vector = right.dim() == matrix.dim() - 1 and (right.dim() == 1 or right.shape == matrix.shape[:-1])
     columns = right.unsqueeze(-1) if is_vector else right
     solution = _eliminate(matrix, columns) if left or is_vector else _eliminate(matrix.mT, columns.mT).mT
-    result = solution.squeeze(-1) if is_vector else solution
-    pivots = torch.zeros(matrix.shape[:-1], dtype=torch.int32, device=matrix.device)
-    return result, torch.zeros_like(matrix), pivots, torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+    factors, _, pivots = elimination.factor(matrix)
+    return solution.squeeze(-1) if is_vector else solution, factors, pivots, elimination.find_zero(factors)
 
 
 def inverse(matrix: Tensor, *, check_errors: bool = False) -> tuple[Tensor, Tensor]:
-    """Compute the inverse of aten::linalg_inv_ex. The error code is 0; see `is_read_without_factors`."""
+    """Compute aten::linalg_inv_ex: the inverse, and the error code."""
     places = torch.arange(matrix.shape[-1], device=matrix.device)
     identity = (places.unsqueeze(-1) == places).to(matrix.dtype)
-    return _eliminate(matrix, identity.expand(matrix.shape)), torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+    return _eliminate(matrix, identity.expand(matrix.shape)), elimination.find_zero(elimination.factor(matrix)[0])
 
 
 def _eliminate(matrix: Tensor, right: Tensor) -> Tensor:
@@ -104,4 +96,5 @@ def _eliminate(matrix: Tensor, right: Tensor) -> Tensor:
     with torch._C._AutoDispatchBelowAutograd():
         solved = while_loop_op(goes_on, body, (0, system), ())[1]
     found = solved.narrow(2, size, right.shape[-1]).reshape(*batch, size, right.shape[-1])
-    return torch.where(matrix.isnan().any(-1, keepdim=True).any(-2, keepdim=True), math.nan, found)
+    is_nan = (matrix.abs() if matrix.is_complex() else matrix).isnan()
+    return torch.where(is_nan.any(-1, keepdim=True).any(-2, keepdim=True), math.nan, found)

@@ -22,7 +22,7 @@ from torch.utils._sympy import interp
 
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
-from lowering.fx import custom_gradients, dynamic_shapes, size_functions, transforms
+from lowering.fx import custom_gradients, dynamic_shapes, effects, size_functions, transforms
 from lowering.fx.replay import expansion, tracing
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
@@ -130,6 +130,7 @@ def capture_attempt(
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
+                effects.remove_tokens(program)
                 expansion.expand(program, replays)
         except tracing.Disagreement:
             raise

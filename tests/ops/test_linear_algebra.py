@@ -28,6 +28,21 @@ ANY: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def solve_in_place(a: torch.Tensor) -> torch.Tensor:
+    """A program that torch traces again, below autograd, because of the write to a view."""
+    right = a.clone()
+    right[..., 0] += 1
+    return torch.linalg.solve(a + 9 * torch.eye(a.shape[-1]), right)
+
+
+def test_gradients_of_solutions() -> None:
+    forms = {
+        "solve": lambda a: torch.func.grad(lambda b: torch.linalg.solve(b + 9 * torch.eye(b.shape[-1]), a).square().sum())(a),
+        "inv": lambda a: torch.func.grad(lambda b: torch.linalg.inv(b + 9 * torch.eye(b.shape[-1]))[..., 0].sum())(a), "written": solve_in_place,
+    }  # fmt: skip
+    assert differences(forms, (("b", "n", "n"),), [(matrices(2, 3, 3),), (matrices(3, 1, 1),)], least=1) == []
+
+
 def test_square_matrices() -> None:
     points = [(matrices(2, 5, 5),), (matrices(2, 1, 1),)]
     assert differences(SQUARE, (("b", "n", "n"),), points, least=1) == []
@@ -38,7 +53,8 @@ def test_tall_matrices() -> None:
 
 
 def test_what_has_no_inverse() -> None:
-    forms = {"det": torch.linalg.det, "slogdet": torch.linalg.slogdet, "info": lambda a: torch.linalg.lu_factor_ex(a)[2]}
+    forms = {"det": torch.linalg.det, "slogdet": torch.linalg.slogdet, "info": lambda a: torch.linalg.lu_factor_ex(a)[2],
+             "info of an inverse": lambda a: torch.linalg.inv_ex(a)[1], "info of a solution": lambda a: torch.linalg.solve_ex(a, a)[1]}
     singular = torch.tensor([[[1.0, 2], [2, 4]], [[0, 0], [0, 0]], [[0, 1], [1, 0]]])
     assert differences(forms, (("b", "n", "n"),), [(matrices(2, 3, 3),), (singular,)], least=1) == []
 

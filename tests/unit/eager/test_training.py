@@ -120,6 +120,14 @@ def test_a_region_without_gradients_is_a_constant_of_the_loss_and_an_input_may_b
         torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_gradients_of_a_linear_system() -> None:
+    declared = model("Solved")
+    program = exported(declared)
+    assert "token" not in program.ir.graph_module.code and "with_effects" not in program.ir.graph_module.code
+    for name, (got, want) in compared(program, declared, 9).items():
+        torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def test_dropout_is_refused_with_module_and_line() -> None:
     with pytest.raises(Unsupported) as caught:
         exported(model("Dropping", p=0.1))

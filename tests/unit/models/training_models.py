@@ -73,3 +73,15 @@ class Pictures(nn.Module):
     def forward(self, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         logits = self.body(pixels)
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class Solved(nn.Module):
+    """(batch, 4) -> its own loss, by a linear system, and a pooling that torch composes in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(4) * 3 + torch.arange(16.0).view(4, 4).sin())
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        solution = torch.linalg.solve(self.matrix, x.t())
+        return {"loss": nn.functional.adaptive_avg_pool1d(solution.unsqueeze(0).square(), 2).sum() + torch.linalg.inv(self.matrix)[0].sum()}
