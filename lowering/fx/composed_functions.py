@@ -149,7 +149,9 @@ def _affine_grid(theta: torch.Tensor, size: Sequence[Any], align_corners: bool |
 def _div(number: Any, divisor: Any, *, rounding_mode: str | None = None) -> Any:
     """Return torch.div. The quotient of two sizes is a size, where torch's own is a tensor, which is data."""
     numbers = (int, torch.SymInt)
-    if rounding_mode is None or not (isinstance(number, numbers) and isinstance(divisor, numbers)):
+    if rounding_mode is None:
+        return torch.div(number, divisor)
+    if not (isinstance(number, numbers) and isinstance(divisor, numbers)):
         return torch.div(number, divisor, rounding_mode=rounding_mode)
     if rounding_mode == "floor" or all(map(_is_never_negative, (number, divisor))):
         return number // divisor

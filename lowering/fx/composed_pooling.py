@@ -9,6 +9,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
+from lowering.ops import pooling
+
 
 def _max_pool1d(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                 ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
@@ -55,6 +57,22 @@ def _make_average_pool(rank: int, original: Callable[..., Any]) -> Callable[...,
     return pool
 
 
+def _make_fractional_max_pool(rank: int, has_indices: bool = False) -> Callable[..., Any]:
+    """Return the fractional max pooling over `rank` dims. torch's own makes the sizes constants, and has no gradient below autograd."""
+
+    def pool(tensor: torch.Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
+             _random_samples: torch.Tensor | None = None) -> Any:  # fmt: skip
+        if output_size is None:
+            output_size = [torch.sym_int(size * ratio) for size, ratio in zip(tensor.shape[-rank:], _list(output_ratio, rank), strict=True)]
+        if _random_samples is None:
+            batch = tensor.shape[0] if tensor.dim() == rank + 2 else 1
+            _random_samples = torch.rand(batch, tensor.shape[-rank - 1], rank, dtype=tensor.dtype, device=tensor.device)
+        values, places = pooling.fractional_maximum(tensor, kernel_size, output_size, _random_samples)
+        return (values, places) if has_indices or return_indices else values
+
+    return pool
+
+
 class _Windows:
     """The windows of a pooling. spanned: dims (negative) whose dynamic size is that of a window, which is then the only one there.
 
@@ -83,4 +101,7 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     **{function: _make_max_pool(rank, function) for rank, function in ((2, functional.max_pool2d), (3, functional.max_pool3d))},
     **{function: _make_average_pool(rank, function) for rank, function in enumerate(
         (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d), 1)},
+    functional.fractional_max_pool2d: _make_fractional_max_pool(2), functional.fractional_max_pool3d: _make_fractional_max_pool(3),
+    functional.fractional_max_pool2d_with_indices: _make_fractional_max_pool(2, has_indices=True),
+    functional.fractional_max_pool3d_with_indices: _make_fractional_max_pool(3, has_indices=True),
 }  # fmt: skip

@@ -57,11 +57,13 @@ def floor_divide(left: Any, right: Any) -> Tensor:
 
 def divide(left: Any, right: Any, *, rounding_mode: str | None = None) -> Tensor:
     """Divide, and round down (`floor`), toward zero (`trunc`) or not at all."""
+    if rounding_mode is None:
+        return torch.div(left, right)
     dtype = torch.result_type(left, right)
     dividend, divisor = to_pair(left, right, compute_dtype(dtype))
     if rounding_mode == "floor" and not dtype.is_floating_point:
         return _floor_integers(dividend, divisor)
-    if rounding_mode is None or not dtype.is_floating_point:
+    if not dtype.is_floating_point:
         return torch.div(dividend, divisor, rounding_mode=rounding_mode)
     if rounding_mode == "trunc":
         return torch.trunc(dividend / divisor).to(dtype)
@@ -90,12 +92,14 @@ def _floor_integers(dividend: Tensor, divisor: Tensor) -> Tensor:
 def is_inexact(node: Node) -> bool:
     """Return whether a node needs `divide`.
 
-    It does if it divides floats or int64 and rounds down, if its dividend is a number, or if it truncates a reduced float divided by a
-    number.
+    It does if it divides floats or int64 and rounds down, if its dividend is a number, if it truncates a reduced float divided by a number,
+    or if its rounding mode is None, which has no lowering.
     """
     if not isinstance(node.args[0], Node) or not isinstance(node.args[0].meta["val"], torch.Tensor):
         return True
     mode = node.kwargs.get("rounding_mode", "floor")
+    if mode is None:
+        return True
     dtype = node.meta["val"].dtype
     if dtype is torch.int64:
         return mode == "floor"

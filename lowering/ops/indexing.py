@@ -160,3 +160,21 @@ def _count_from_start(places: Tensor | None, size: Any) -> Tensor:
     assert places is not None
     places = places.to(torch.int64)
     return torch.where(places < 0, places + size, places)
+
+
+def nonzero_static(tensor: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """Return the indices of the first `size` elements that are not 0, (size, rank), and `fill_value` where there are fewer."""
+    mask = (tensor != 0).flatten()
+    count = mask.to(torch.int64).cumsum(0)
+    slots = torch.arange(size, device=tensor.device)
+    targets = torch.where(mask & (count <= size), count - 1, size)  # the last slot takes all others
+    numbers = torch.arange(mask.shape[0], device=tensor.device)
+    flat = torch.zeros(size + 1, dtype=torch.int64, device=tensor.device).scatter(0, targets, numbers)[:size]
+    indices = []
+    for length in [torch.sym_max(length, 1) for length in reversed(tensor.shape)]:
+        indices.append(torch.remainder(flat, length))
+        flat = torch.div(flat, length, rounding_mode="floor")
+    if not indices:
+        return torch.zeros(size, 0, dtype=torch.int64, device=tensor.device)
+    is_there = (slots < mask.to(torch.int64).sum()).unsqueeze(-1)
+    return torch.where(is_there, torch.stack(indices[::-1], -1), fill_value)

@@ -89,6 +89,39 @@ def average(rank: int, tensor: Tensor, kernel_size: Sequence[int], stride: Seque
     return _divide(total, inside.sum(last))
 
 
+def fractional_maximum(tensor: Tensor, kernel_size: Sequence[int], output_size: Sequence[Any],
+                       random_samples: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the maximum of each window of a fractional pooling, and its index in the map: (n, c, spatial dims) -> (n, c, *output_size).
+
+    random_samples: (n, c, number of spatial dims): for two dims, the last one first.
+    """
+    rank = random_samples.shape[-1]
+    if tensor.dim() == rank + 1:
+        values, places = fractional_maximum(tensor.unsqueeze(0), kernel_size, output_size, random_samples)
+        return values.squeeze(0), places.squeeze(0)
+    lead, spatial, settings = tensor.shape[:2], tensor.shape[-rank:], _settings(rank, kernel_size, output_size)
+    values, places = tensor, torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for dim, (kernel, count) in enumerate(settings):
+        starts = _fractional_starts(spatial[dim], kernel, count, random_samples[..., 1 - dim if rank == 2 else dim])
+        taken = (starts.unsqueeze(-1) + torch.arange(kernel, device=tensor.device)).flatten(-2)  # (n, c, count * kernel)
+        index = taken.reshape(*lead, *(taken.shape[-1] if place == dim else 1 for place in range(rank)))
+        values = values.gather(2 + dim, index.expand(*lead, *values.shape[2 : 2 + dim], taken.shape[-1], *values.shape[3 + dim :]))
+        places = places + index * math.prod(spatial[dim + 1 :])
+    windows = [length for kernel, count in settings for length in (count, kernel)]
+    order = [0, 1, *range(2, 2 + 2 * rank, 2), *range(3, 3 + 2 * rank, 2)]
+    values, places = (part.reshape(*lead, *windows).permute(order).flatten(-rank) for part in (values, places))
+    best = values.argmax(-1, keepdim=True)
+    return values.gather(-1, best).squeeze(-1), places.gather(-1, best).squeeze(-1)
+
+
+def _fractional_starts(size: Any, kernel: int, count: Any, samples: Tensor) -> Tensor:
+    """Return where the windows of a dim start: samples (...) -> (..., count), the last one at the end of the dim."""
+    last, number, samples = size - kernel, torch.arange(count, device=samples.device), samples.unsqueeze(-1)
+    step = torch.scalar_tensor(last, dtype=samples.dtype) / torch.sym_max(count - 1, 1)
+    starts = ((number.to(samples.dtype) + samples) * step).to(torch.int64) - (samples * step).to(torch.int64)
+    return torch.where(number == count - 1, last, starts)
+
+
 def _is_one_window(sizes: Sequence[Any], settings: Sequence[Sequence[int]]) -> bool:
     """Return whether a window covers the whole map at every size of its range.
 

@@ -133,3 +133,49 @@ def as_strided_scatter(tensor: Tensor, source: Tensor, size: Sequence[int], stri
     flat = tensor.flatten()
     places = as_strided(torch.arange(flat.shape[0], device=tensor.device), size, stride, storage_offset)
     return flat.scatter(0, places.flatten(), source.flatten()).reshape(tensor.shape)
+
+
+def view_as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the same bits as elements of another dtype. The last dim is longer or shorter by the ratio of their sizes."""
+    if dtype is tensor.dtype:
+        return torch.ops.aten.alias.default(tensor)
+    if dtype is torch.bool:
+        return view_as_dtype(tensor, torch.uint8) != 0
+    if tensor.dtype is torch.bool:
+        return view_as_dtype(tensor.to(torch.uint8), dtype)
+    if tensor.dtype.is_complex:
+        pairs = torch.view_as_real(tensor)
+        return view_as_dtype(pairs.reshape(*tensor.shape[:-1], 2 * tensor.shape[-1]), dtype)
+    if dtype.is_complex:
+        parts = view_as_dtype(tensor, dtype.to_real())
+        return torch.view_as_complex(parts.reshape(*parts.shape[:-1], parts.shape[-1] // 2, 2))
+    if tensor.element_size() == dtype.itemsize:
+        return torch.ops.aten.view_copy.dtype(tensor, dtype)
+    return _split_bits(tensor, dtype) if tensor.element_size() > dtype.itemsize else _join_bits(tensor, dtype)
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
+
+
+def _split_bits(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return each element as several smaller ones, the lowest bits first: (..., n) -> (..., n * ratio)."""
+    small = _INTEGERS[dtype.itemsize]
+    bits = view_as_dtype(tensor, _INTEGERS[tensor.element_size()]).unsqueeze(-1)
+    width, ratio = 8 * dtype.itemsize, tensor.element_size() // dtype.itemsize
+    places = torch.arange(ratio, dtype=bits.dtype, device=tensor.device) * width
+    if small is torch.uint8:
+        parts = (bits >> places) & 255
+    else:  # sign-extended, so that the conversion changes no number
+        parts = (bits << (width * (ratio - 1) - places)) >> (width * (ratio - 1))
+    *lead, size = tensor.shape
+    return view_as_dtype(parts.to(small).reshape(*lead, size * ratio), dtype)
+
+
+def _join_bits(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return several elements as a larger one, the lowest bits first: (..., n * ratio) -> (..., n)."""
+    large = _INTEGERS[dtype.itemsize]
+    width, ratio = 8 * tensor.element_size(), dtype.itemsize // tensor.element_size()
+    *lead, size = tensor.shape
+    parts = view_as_dtype(tensor, _INTEGERS[tensor.element_size()]).to(large).reshape(*lead, size // ratio, ratio)
+    places = torch.arange(ratio, dtype=large, device=tensor.device) * width
+    return view_as_dtype(((parts & (2**width - 1)) << places).sum(-1, dtype=large), dtype)

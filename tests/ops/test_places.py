@@ -148,3 +148,17 @@ def test_every_dtype_is_read_and_written() -> None:
     forms = {f"{name} of {dtype}": cast({**WRITES, **READS}[name], dtype) for name in EVERY_DTYPE
              for dtype in (torch.float64, torch.bool, torch.complex64)}
     assert differences(forms, DIMS, [tensors(3, 4, 5)], least=1) == []
+
+
+def test_bits_as_another_dtype() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "same width": lambda x: x.view(torch.int32), "and back": lambda x: ((x.view(torch.int32) & 0x7FFFFFFF) >> 1).view(torch.float32),
+        "bytes": lambda x: x.view(torch.uint8), "halves": lambda x: x.view(torch.int16), "wider": lambda x: x.view(torch.int64),
+        "complex": lambda x: torch.view_as_real(x.view(torch.complex64)).flip(-1), "mask": lambda x: (x > 0).view(torch.uint8),
+        "of halves": lambda x: x.half().view(torch.int32), "first places": lambda x: torch.nonzero_static(x > 0, size=5, fill_value=-2),
+    }  # fmt: skip
+    x = torch.randn(3, 8, generator=RANDOM)
+    x[0, :4] = torch.tensor([NAN, float("inf"), -0.0, -float("inf")])
+    assert differences(forms, (("n", 8),), [(x,), (x[:1],), (x[:0],)]) == []
+    whole = {name: forms[name] for name in ("same width", "bytes", "halves")}
+    assert differences(whole, (("n", "m"),), [(x,), (x[:2, :5].contiguous(),)]) == []

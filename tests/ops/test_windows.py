@@ -49,3 +49,27 @@ def test_pooling_over_a_whole_map() -> None:
     x = normal(2, 3, 6, 7)
     x[0, 1, 2, 3] = float("nan")
     assert differences(forms, ((2, 3, "h", "w"),), [(x,), (normal(2, 3, 5, 4),), (normal(2, 3, 2, 2),)], least=2) == []
+
+
+def test_windows_between_fractions() -> None:
+    starts = torch.rand((1, 3, 3), generator=RANDOM)
+
+    def of(x: torch.Tensor, rank: int) -> torch.Tensor:
+        return starts[..., :rank].expand(x.shape[0], 3, rank)
+
+    forms: dict[str, Callable[..., Any]] = {
+        "size": lambda x: functional.fractional_max_pool2d(x[:, :, 0], 2, 3, _random_samples=of(x, 2)),
+        "ratio": lambda x: functional.fractional_max_pool3d(x, (1, 2, 2), output_ratio=(0.5, 0.7, 0.5), return_indices=True, _random_samples=of(x, 3)),
+        "gradient": lambda x: torch.func.grad(lambda y: functional.fractional_max_pool2d(y[:, :, 0], 3, (4, 3), _random_samples=of(y, 2)).square().sum())(x),
+    }  # fmt: skip
+    x = normal(2, 3, 2, 9, 7)
+    x[0, 1, 0, 2, 3] = float("nan")
+    assert differences(forms, ((2, 3, 2, "h", "w"),), [(x,), (normal(2, 3, 2, 8, 11),)], least=7) == []
+
+
+def test_adaptive_means_below_autograd() -> None:
+    aten = torch.ops.aten
+    forms: dict[str, Callable[..., Any]] = {
+        "two dims": lambda x: aten._adaptive_avg_pool2d(x[:, :, 0], [3, 2]), "three dims": lambda x: aten._adaptive_avg_pool3d(x, [1, 3, 2]),
+    }  # fmt: skip
+    assert differences(forms, (("b", 3, 2, "h", "w"),), [(normal(2, 3, 2, 9, 7),), (normal(1, 3, 2, 2, 3),)], least=1) == []

@@ -47,6 +47,8 @@ ROW = torch.tensor([[3.0, -1.0, NAN, 2.0, 2.0], [0.5, INF, -INF, 4.0, -2.0]])
 INTS = whole(-9, 10, 4, 6)
 IMAGE = normal(2, 4, 9, 7)
 SERIES = normal(3, 8)
+VOLUME = normal(2, 4, 6, 9, 7)
+RANDOM_STARTS = torch.rand((2, 4, 3), generator=RANDOM)
 
 # (ours, torch's, arguments, keyword arguments)
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -80,6 +82,13 @@ CASES: list[Case] = [
       for offset in (-1, 0, 2) for first, second in ((0, 1), (-1, 0), (1, 2))),
     *(case(views.diag_embed, torch.diag_embed, normal(2, 3), offset, *dims) for offset in (-2, 0, 1) for dims in ((), (0, 2))),
     *(case(views.diagonal_scatter, torch.diagonal_scatter, normal(3, 4), normal(length), offset) for offset, length in ((0, 3), (1, 3), (-1, 2))),
+    *(case(views.view_as_dtype, torch.Tensor.view, torch.cat([ROW, ROW], 1)[:, :8].to(held).contiguous(), dtype)
+      for held in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+      for dtype in (torch.float64, torch.int64, torch.float32, torch.int32, torch.int16, torch.float16, torch.int8, torch.uint8)),
+    case(views.view_as_dtype, torch.Tensor.view, torch.complex(SERIES, SERIES.flip(0)), torch.int32),
+    case(views.view_as_dtype, torch.Tensor.view, whole(0, 256, 3, 16).to(torch.uint8), torch.complex64),
+    case(views.view_as_dtype, torch.Tensor.view, SERIES > 0, torch.int8),
+    case(views.view_as_dtype, torch.Tensor.view, (SERIES > 0).to(torch.int8), torch.bool),
     case(views.unfold, aten.unfold.default, normal(3, 10), 1, 4, 3),
     case(views.as_strided, torch.as_strided, normal(4, 6), (2, 3), (6, 2), 1),
     case(views.pixel_shuffle, torch.nn.functional.pixel_shuffle, normal(2, 8, 3, 5), 2),
@@ -90,6 +99,10 @@ CASES: list[Case] = [
     *(case(partial(pooling.average, 2), aten.avg_pool2d.default, IMAGE, [3, 2], [2], [1], ceil, counted, divisor)
       for ceil in (False, True) for counted in (False, True) for divisor in (None, 5)),
     *(case(pooling.adaptive_average, torch.nn.functional.adaptive_avg_pool2d, IMAGE, size) for size in ([1, 1], [4, 3], [9, 7])),
+    *(case(pooling.fractional_maximum, aten.fractional_max_pool2d.default, IMAGE, [2, 3], size, RANDOM_STARTS[..., :2])
+      for size in ([1, 1], [4, 2], [7, 4])),
+    *(case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME, 2, size, RANDOM_STARTS) for size in ([1, 2, 3], [3, 6, 5])),
+    case(pooling.fractional_maximum, aten.fractional_max_pool3d.default, VOLUME[0], [2, 3, 1], [2, 5, 6], RANDOM_STARTS[:1]),
     case(pooling.adaptive_maximum, aten.adaptive_max_pool2d.default, IMAGE, [4, 3]),
     *(case(sorting.topk, torch.topk, SERIES, 3, 1, largest) for largest in (False, True)),
     case(sorting.kthvalue, torch.kthvalue, SERIES, 2, 1, True),
@@ -107,6 +120,8 @@ CASES: list[Case] = [
         [torch.tensor([[-1, 0], [2, 1]])], [None, torch.tensor(-2)], [torch.tensor([0, -1]), None, torch.tensor([[-1], [2]])],
         [None, torch.tensor([1, -1]), torch.tensor([-3, 0])])),
     *(case(indexing.index_put, aten.index_put.default, normal(4, 5), [torch.tensor([-1, 0, -1])], torch.ones(3, 5), add) for add in (True, False)),
+    *(case(indexing.nonzero_static, torch.nonzero_static, mask, size=size, fill_value=fill) for size, fill in ((0, -1), (5, -1), (40, 7))
+      for mask in (INTS.clamp(min=0), INTS[0] * 0, ROW, INTS[0, :0])),
     case(indexing.take, torch.take, normal(4, 5), torch.tensor([[-1, 3], [19, -20]])),
     *(case(scattering.index_reduce, torch.index_reduce, normal(3, 4), 1, torch.tensor([0, 2, 0, 3, 3]), normal(3, 5), how, include_self=whole_)
       for how in ("prod", "mean", "amin", "amax") for whole_ in (True, False)),
