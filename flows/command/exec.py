@@ -92,7 +92,8 @@ def _make_row(done: Execution, name: str) -> dict[str, Any]:
         row |= {"max abs error": None, "max rel error": None, "eager": "random, not compared"}
     elif done.compared is not None:
         found = done.compared[name]
-        row |= {"max abs error": found.max_abs, "max rel error": found.max_rel, "eager": "agrees" if found.agrees else found.wrong}
+        verdict = found.wrong or ("agrees within rounding" if found.detail else "agrees")
+        row |= {"max abs error": found.max_abs, "max rel error": found.max_rel, "eager": verdict}
     return row
 
 

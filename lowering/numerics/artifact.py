@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,19 +214,26 @@ class Artifact:
                   record: Mapping[str, Any]) -> dict[str, Comparison]:
         """Compare results with recorded ones by name; random ones, which one run cannot judge, are left out.
 
-        Eigenvectors and singular vectors are turned to the recorded ones first (see `vectors`).
+        Eigenvectors and singular vectors are turned to the recorded ones first (see `vectors`). A result whose values differ agrees if they
+        do so by no more than twice what the record has for it where rounding or equal elements explained a difference.
         """
         owned = Owned.from_tensors(record.get("vectors", {}), list(want))
         turned = owned.turn([results[name] for name in want], list(want.values())) if owned else []
         results = {**results, **dict(zip(want, turned, strict=False))}
         levels = [level["outputs"] for point in record["points"] for level in point["levels"].values()]
         held_to = {name: output["held_to"] for outputs in levels for name, output in outputs.items() if output.get("held_to")}
+        explained: dict[str, float] = {}
+        for name, output in (item for outputs in levels for item in outputs.items()):
+            if output["detail"] and output["wrong"] is None:
+                explained[name] = max(output["max_abs"], explained.get(name, 0.0))
         found = {}
         for name, value in want.items():
             if name not in record.get("random", ()):
                 narrowest = DTYPES[held_to[name]].torch if name in held_to else None
                 tolerance = comparison.tolerance_of(value.dtype, self.model.tolerances, value, narrowest if _is_float(narrowest) else None)
-                found[name] = comparison.compare(results[name], value, tolerance)
+                compared = comparison.compare(results[name], value, tolerance)
+                is_explained = compared.wrong == "values" and compared.max_abs <= 2 * explained.get(name, 0.0)
+                found[name] = replace(compared, wrong=None) if is_explained else compared
         return found
 
 

@@ -13,7 +13,6 @@ from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.numerics import artifact, counted
 from lowering.numerics.artifact import Artifact
-from lowering.numerics.comparison import Comparison
 from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
 from lowering.numerics.xla import Xla
 from lowering.record.folder import SIGNATURE
@@ -56,7 +55,7 @@ def _check(packaged: Artifact, scripts: Sequence[Path]) -> None:
     for name, results in _runs(packaged, scripts, point):
         compared = packaged.compare(results, point.want, point.record)
         wrong += [Problem(f"output '{output}' of {name}", found.detail, "the file is not the program that was verified")
-                  for output, found in compared.items() if not _accepts(found, output, point.record)]
+                  for output, found in compared.items() if not found.agrees]
     if wrong:
         raise Mismatch(wrong)
 
@@ -66,13 +65,6 @@ def choose(folder: Path) -> Mapping[str, int] | None:
     kept = [point["sizes"] for record in sorted(folder.glob("*-verify.json")) for point in files.read(record)["kept"]]
     wide = [sizes for sizes in kept if min(sizes.values(), default=2) >= 2] or kept
     return min(wide, key=lambda sizes: sum(sizes.values()), default=None)
-
-
-def _accepts(found: Comparison, output: str, record: Mapping[str, Any]) -> bool:
-    """Return whether a result agrees, or differs where verify's own did and rounding or equal elements explained it."""
-    levels = [level for point in record["points"] for level in point["levels"].values()]
-    explained = [level["outputs"][output]["max_abs"] for level in levels if level["outputs"].get(output, {}).get("detail")]
-    return found.agrees or (found.wrong == "values" and found.max_abs <= 2 * max(explained, default=0.0))
 
 
 def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:

@@ -82,6 +82,19 @@ def test_sizes_that_were_not_recorded_cannot_be_compared(folder: Path) -> None:
         artifact.execute(folder, {"batch": 14}, compare=True)
 
 
+def test_a_difference_is_held_to_what_verify_explained_by_rounding(folder: Path) -> None:
+    packaged = artifact.Artifact.load(folder)
+    _, want, record = artifact.find_recorded(folder, {"batch": 13})
+    got = {**want, "logits": want["logits"] + 0.5}
+
+    def judge(**known: object) -> str | None:
+        outputs = {"logits": {"wrong": None, "detail": "3 elements differ", "max_abs": 0.3, "held_to": "", **known}}
+        return packaged.compare(got, want, {**record, "points": [{"levels": {"mhlo": {"outputs": outputs}}}]})["logits"].wrong
+
+    assert judge() is None
+    assert judge(detail="") == judge(max_abs=0.2) == judge(wrong="values") == "values"
+
+
 def test_a_recorded_result_that_differs_is_seen(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
