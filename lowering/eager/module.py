@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from lowering import recipe, tracking
 from lowering.custom import libraries
@@ -43,7 +44,7 @@ def instantiate(model: Model) -> torch.nn.Module:
     if model.checkpoint is not None:
         checkpoint.fill(module, Path(model.checkpoint).expanduser())
     if model.dtype is not None:
-        module.to(getattr(torch, model.dtype))
+        _convert(module, getattr(torch, model.dtype))
     if model.method != "forward":
         module = _enter(module, model)
     prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
@@ -53,6 +54,21 @@ def instantiate(model: Model) -> torch.nn.Module:
             prepared = quantized.quantize(prepared, model)
         read[model.name].append(reads)
     return unpack_numbers(prepared, model)
+
+
+def _convert(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Convert floating parameters and buffers in place, as `Module.to` does, which fails on those without bytes."""
+    if not any(isinstance(value, FakeTensor) for value in (*module.parameters(), *module.buffers())):
+        module.to(dtype)
+        return
+    made: dict[int, torch.nn.Parameter] = {}  # tied parameters stay tied
+    for part in module.modules():
+        for name, value in part._parameters.items():
+            if value is not None and value.is_floating_point():
+                converted = torch.nn.Parameter(value.detach().to(dtype), value.requires_grad)
+                part._parameters[name] = made.setdefault(id(value), converted)
+        part._buffers.update({name: value.to(dtype) for name, value in part._buffers.items()
+                              if value is not None and value.is_floating_point()})
 
 
 def _enter(module: torch.nn.Module, model: Model) -> torch.nn.Module:

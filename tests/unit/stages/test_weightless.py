@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lowering import pipeline
+from lowering.eager.module import instantiate
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -32,12 +35,33 @@ def lowered(model: Model, notes: Silent) -> Program:
     return program
 
 
-def test_the_program_is_the_same() -> None:
-    notes = Heard()
-    program = lowered(replace(MODEL, weights="none"), notes)
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_the_program_is_the_same(dtype: str | None) -> None:
+    notes, model = Heard(), replace(MODEL, dtype=dtype)
+    program = lowered(replace(model, weights="none"), notes)
     assert weights.list_fakes(program.weights) == list(program.weights)
-    assert mlir.text(program.ir) == mlir.text(lowered(MODEL, Silent()).ir)
+    assert mlir.text(program.ir) == mlir.text(lowered(model, Silent()).ir)
     assert "weights_none" in notes.codes
+
+
+class Tied(torch.nn.Module):
+    """One parameter under two names, and buffers of both kinds of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.register_buffer("scale", torch.ones(3))
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_dtype_is_given_to_what_has_no_bytes_as_module_to_gives_it() -> None:
+    model = Model("tied", {"_target_": f"{__name__}.Tied"}, {}, dtype="float16")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module = instantiate(model)
+    assert module.first.weight is module.second.weight  # type: ignore[union-attr]
+    assert {name: value.dtype for name, value in module.state_dict().items()} == {
+        name: value.dtype for name, value in instantiate(model).state_dict().items()}
 
 
 def test_no_deployable_module_is_written(tmp_path: Path) -> None:
@@ -55,8 +79,6 @@ def test_the_word_survives_json(weights_word: str) -> None:
 
 
 def test_the_exported_program_is_saved_as_torch_reads_it(tmp_path: Path) -> None:
-    import torch
-
     program = Export().apply(Program(Level.MODEL, MODEL), Silent())
     readable, archive = Export().save(program, tmp_path / "01-export")
     assert (readable.suffix, archive.suffix) == (".py", ".pt2")
