@@ -66,14 +66,16 @@ class Prompt:
     def write(self, made: Mapping[str, torch.Tensor], names: Names) -> dict[str, torch.Tensor]:
         """Return the masks and positions among the inputs of an entry, as they are for these tokens.
 
-        A mask may be longer than the tokens, as that of a cache of fixed length: it is true for the rest.
+        A mask may be longer than the tokens, as that of a cache of fixed length: it is true for the rest. Positions may have dims before
+        those of the tokens, as those of a model of images have one for text, time, height and width, which are all equal for text.
         """
         found = {}
         if (mask := made.get(names.mask)) is not None and mask.dim() == 2:
             whole = torch.ones(mask.shape, dtype=torch.bool)
             whole[:, : self.kept.shape[1]] = self.kept
             found[names.mask] = whole.to(mask.dtype)
-        if (positions := made.get(names.positions)) is not None and positions.dim() == 2:
+        if (positions := made.get(names.positions)) is not None and positions.dim() >= 2:
             counted = (self.kept.long().cumsum(-1) - 1).clamp(min=0)
-            found[names.positions] = counted[:, counted.shape[1] - positions.shape[1]:].to(positions.dtype)
+            last = counted[:, counted.shape[1] - positions.shape[-1]:].to(positions.dtype)
+            found[names.positions] = last.expand(positions.shape).contiguous()
         return found

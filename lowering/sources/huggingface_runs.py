@@ -50,16 +50,18 @@ def shrink(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
 def list_image_parts(module: Any) -> dict[str, torch.nn.Module]:
     """Return the parts that make embeddings of images and tokens, by entry; none for models of text.
 
-    Only parts that take images of a fixed size, [images, channels, height, width], are among them.
+    Only parts that take images of a fixed size, [images, channels, height, width], are among them: of others, the embedding of tokens alone.
     """
     from transformers.exporters.utils import _find_multimodal_submodules
 
     vision = getattr(module.config, "vision_config", None)
-    parts = _find_multimodal_submodules(module)
+    if vision is None:
+        return {}
+    parts, embedding = _find_multimodal_submodules(module), {EMBEDDING: module.get_input_embeddings()}
     projectors = {name: parts[name] for name in PROJECTORS if name in parts}
     if not isinstance(getattr(vision, "image_size", None), int) or ENCODER not in parts or not projectors:
-        return {}
-    return {ENCODER: parts[ENCODER], **projectors, EMBEDDING: module.get_input_embeddings()}
+        return embedding
+    return {ENCODER: parts[ENCODER], **projectors, **embedding}
 
 
 def _record_images(module: Any, sizes: Mapping[str, int]) -> dict[str, Mapping[str, Any]]:
@@ -69,21 +71,24 @@ def _record_images(module: Any, sizes: Mapping[str, int]) -> dict[str, Mapping[s
     parts = list_image_parts(module)
     if not parts:
         return {}
+    tokens = _make_tokens("", sizes["batch"], sizes["seq"], module.config.get_text_config(decoder=True).vocab_size)
+    embedded = {EMBEDDING: {"input": tokens["input_ids"]}}
+    if ENCODER not in parts:
+        return embedded
     vision = module.config.vision_config
     ahead = next(dims for name, dims in PROJECTORS.items() if name in parts)
     images = torch.randn(*ahead, sizes["images"], getattr(vision, "num_channels", 3), vision.image_size, vision.image_size)
     with ExitStack() as stack, torch.no_grad():
         calls = {name: stack.enter_context(_capture_forward(part)) for name, part in parts.items() if name != EMBEDDING}
         module.get_image_features(pixel_values=images)
-    tokens = _make_tokens("", sizes["batch"], sizes["seq"], module.config.get_text_config(decoder=True).vocab_size)
-    return {**{name: made[0] for name, made in calls.items()}, EMBEDDING: {"input": tokens["input_ids"]}}
+    return {**{name: made[0] for name, made in calls.items()}, **embedded}
 
 
 def list_sizes(module: Any) -> tuple[str, ...]:
     """Return the names in SIZES that the inputs of a model depend on."""
     is_text = module.main_input_name == "input_ids"
     return ("batch", "seq", *(("source",) if module.config.is_encoder_decoder and is_text else ()),
-            *(("images",) if list_image_parts(module) else ()))
+            *(("images",) if ENCODER in list_image_parts(module) else ()))
 
 
 def record(module: Any, sizes: Mapping[str, int], limits: huggingface.Limits) -> Run:
