@@ -238,17 +238,18 @@ class Bench:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
             again = Reference(reference.want, reference.seconds, drawn(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
             return self.check(run, given, again, retry=False)
-        if any(found.wrong != "values" for found in checked.outputs.values() if not found.agrees) or not self._watch(given)[0].ties:
+        wrong = {found.wrong for found in checked.outputs.values() if not found.agrees}
+        if wrong - {"values", "non-finite"} or not self._watch(given)[0].ties:  # what is picked may be masked by infinities
             return checked
         # inputs without NaN and infinities were compared already
         if not all(bool(torch.isfinite(value).all()) for value in given.values()):
-            return self._undecided(
+            return checked if "non-finite" in wrong else self._undecided(
                 checked, "differs from eager where elements that it orders or picks, NaN among them, are equal: not decided")
         for attempt in range(_UNTIED):
             other = special_values.distinct(self.model, given, attempt)
             with Picks() as picks:
                 want = self.eager(other)
-            if not picks.ties:
+            if not picks.finite_ties:
                 untied = self.check(run, other, Reference(want), retry=False)
                 if untied.agrees:
                     says = "differs from eager where elements that it orders or picks are equal, and agrees on inputs without equal ones"

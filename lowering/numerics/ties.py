@@ -42,12 +42,13 @@ class Picked:
 class Picks(Watching):
     """Watches ops: for every tensor of indices, and what only moves its elements, what it counts in.
 
-    `ties`: whether any op met equal elements.
+    `ties`: whether any op met equal elements. `finite_ties`: the same without infinities, which inputs without equal elements may lead to
+    too, as where a mask of logits is applied before they are sorted.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.ties = False
+        self.ties = self.finite_ties = False
         self._found: dict[int, tuple[torch.Tensor, Picked]] = {}  # by id, with the tensor, so that no other gets its id
 
     def of(self, indices: torch.Tensor) -> Picked | None:
@@ -60,7 +61,7 @@ class Picks(Watching):
         if name in _PICKING:
             self._look(op, name, args, kwargs, result)
         elif name in _SEARCHING and isinstance(sequence := args[_SEARCHING[name]], torch.Tensor):
-            self.ties = self.ties or bool((sequence != sequence).any())
+            self._add(*[bool((sequence != sequence).any())] * 2)
         elif name in MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
             moved = picked.bases.clone() if name == "_to_copy" else op(picked.bases, *args[1:], **kwargs)
             self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
@@ -82,12 +83,16 @@ class Picks(Watching):
                 bases = bases.unsqueeze(dim).expand(indices.shape)
             picked, lines = Picked(source, bases, source.stride(dim), source.shape[dim]), source.movedim(dim, -1)
         self._found[id(indices)] = indices, picked
-        self.ties = self.ties or _has_ties(lines)
+        self._add(*_find_ties(lines))
+
+    def _add(self, ties: bool, finite_ties: bool) -> None:
+        self.ties, self.finite_ties = self.ties or ties, self.finite_ties or finite_ties
 
 
-def _has_ties(lines: torch.Tensor) -> bool:
-    """Return whether elements of one line are equal, or so close that rounding may exchange them."""
+def _find_ties(lines: torch.Tensor) -> tuple[bool, bool]:
+    """Return whether elements of one line are equal, or so close that rounding may exchange them; and whether some that are not infinite."""
     ordered = (lines.double() if lines.dtype.is_floating_point else lines.long()).sort(-1)[0]
     low, high = ordered[..., :-1], ordered[..., 1:]
     equal = (low == high) | ((low != low) & (high != high))
-    return bool((equal | (high - low <= 1e-5 * high.abs()) & torch.isfinite(high) if lines.dtype.is_floating_point else equal).any())
+    close = equal | (high - low <= 1e-5 * high.abs()) & torch.isfinite(high) if lines.dtype.is_floating_point else equal
+    return bool(close.any()), bool((close & ~torch.isinf(high)).any())

@@ -141,6 +141,33 @@ def test_moved_and_cast_indices_are_followed_to_what_they_pick() -> None:
     assert not picked(found, source, other)
 
 
+class TopP(torch.nn.Module):
+    """Masks all but the most likely elements, and of the rest those after a share of the whole: which of equal ones, torch leaves open."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.masked_fill(x < x.topk(20, -1).values[:, -1:], float("-inf"))
+        ordered, places = x.sort(descending=True, dim=-1)
+        likely = ordered.softmax(-1)
+        dropped = torch.zeros_like(x, dtype=torch.bool).scatter(1, places, likely.cumsum(-1) - likely > 0.4)
+        return x.masked_fill(dropped, float("-inf"))
+
+
+def test_elements_masked_in_the_order_of_equal_ones_are_not_decided(tmp_path: Path) -> None:
+    result = lowered(model(TopP, {"x": Input("float32", ("n", 32))}), tmp_path)
+    assert (result.outcome, codes(result)) == ("ok", {"verify_ties"})
+
+
+class WrongTopP(TopP):
+    """Masks by another share in eager than in the program."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if torch.compiler.is_exporting() else 3 * x)
+
+
+def test_elements_masked_wrongly_are_a_mismatch(tmp_path: Path) -> None:
+    assert lowered(model(WrongTopP, {"x": Input("float32", ("n", 32))}), tmp_path).outcome == "mismatch"
+
+
 def test_a_stable_sort_is_not_followed_and_ties_are_seen() -> None:
     tied, plain = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, float("nan")])
     with Picks() as picks:
@@ -149,7 +176,10 @@ def test_a_stable_sort_is_not_followed_and_ties_are_seen() -> None:
         assert picks.of(plain.argsort()) is not None
         assert not picks.ties
         tied.argmax()
-    assert picks.ties
+    assert picks.ties and picks.finite_ties
+    with Picks() as masked:
+        torch.tensor([1.0, -torch.inf, -torch.inf]).sort()
+    assert masked.ties and not masked.finite_ties
 
 
 class NoNan(torch.nn.Module):
