@@ -90,7 +90,7 @@ class Picks(Watching):
 
 
 def _find_ties(lines: torch.Tensor) -> tuple[bool, bool]:
-    """Return whether elements of one line are equal, or so close that rounding may exchange them; and whether some that are not infinite."""
+    """Return whether elements of one line are equal, or so close that rounding may exchange them; and whether finite ones are."""
     ordered = (lines.double() if lines.dtype.is_floating_point else lines.long()).sort(-1)[0]
     low, high = ordered[..., :-1], ordered[..., 1:]
     equal = (low == high) | ((low != low) & (high != high))

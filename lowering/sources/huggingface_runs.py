@@ -50,7 +50,7 @@ def shrink(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
 def list_image_parts(module: Any) -> dict[str, torch.nn.Module]:
     """Return the parts that make embeddings of images and tokens, by entry; none for models of text.
 
-    Only parts that take images of a fixed size, [images, channels, height, width], are among them: of others, the embedding of tokens alone.
+    Only parts that take images of a fixed size, [images, channels, height, width], are among them: of others, only the embedding.
     """
     from transformers.exporters.utils import _find_multimodal_submodules
 

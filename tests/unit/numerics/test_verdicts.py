@@ -144,12 +144,13 @@ def test_moved_and_cast_indices_are_followed_to_what_they_pick() -> None:
 class TopP(torch.nn.Module):
     """Masks all but the most likely elements, and of the rest those after a share of the whole: which of equal ones, torch leaves open."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         x = x.masked_fill(x < x.topk(20, -1).values[:, -1:], float("-inf"))
         ordered, places = x.sort(descending=True, dim=-1)
         likely = ordered.softmax(-1)
-        dropped = torch.zeros_like(x, dtype=torch.bool).scatter(1, places, likely.cumsum(-1) - likely > 0.4)
-        return x.masked_fill(dropped, float("-inf"))
+        before = likely.cumsum(-1) - likely
+        masks = [torch.zeros_like(x, dtype=torch.bool).scatter(1, places, before > share) for share in (0.3, 0.4, 0.5, 0.6)]
+        return [x.masked_fill(mask, float("-inf")) for mask in masks]
 
 
 def test_elements_masked_in_the_order_of_equal_ones_are_not_decided(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_elements_masked_in_the_order_of_equal_ones_are_not_decided(tmp_path: Pa
 class WrongTopP(TopP):
     """Masks by another share in eager than in the program."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return super().forward(x if torch.compiler.is_exporting() else 3 * x)
 
 
