@@ -72,7 +72,7 @@ def _record_images(module: Any, sizes: Mapping[str, int]) -> dict[str, Mapping[s
     if not parts:
         return {}
     tokens = _make_tokens("", sizes["batch"], sizes["seq"], module.config.get_text_config(decoder=True).vocab_size)
-    embedded = {EMBEDDING: {"input": tokens["input_ids"]}}
+    embedded: dict[str, Mapping[str, Any]] = {EMBEDDING: {"input": tokens["input_ids"]}}
     if ENCODER not in parts:
         return embedded
     vision = module.config.vision_config
