@@ -301,6 +301,7 @@ def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
     page = watched.open(run.parents[1] / "index.html")
     assert page.locator("#runs tbody tr").count() == 2
     assert "bert" in page.locator("#models").inner_text()
+    assert "taken from the store" not in page.locator("main").inner_text()  # the note on marked figures, of which there are none
     page.locator("#runs tbody a").first.click()
     page.wait_for_selector(".headline")
 
@@ -310,11 +311,15 @@ def test_the_index_tells_the_last_nights_and_the_course_of_a_model(watched: Watc
     broken = {"outcome": "error", "stage": "torch", "problem": "no lowering"}
     for night in range(20):
         bert = replace(jobs[0], **broken) if night in (17, 18) else replace(jobs[0], cache="hit", seconds=0.0) if night == 19 else jobs[0]
-        invent(tmp_path, [bert, *jobs[1:]], started=datetime(2026, 11, 1 + night, tzinfo=UTC))
+        new = [InventedJob("new")] if night == 19 else []
+        invent(tmp_path, [bert, *jobs[1:], *new], started=datetime(2026, 11, 1 + night, tzinfo=UTC))
     page = watched.open(tmp_path / "runs" / "index.html")
     nights = page.locator("#nights tbody tr")
     assert nights.count() == 14
     assert [nights.nth(row).locator("td").all_inner_texts()[3:6] for row in range(3)] == [["0", "0", "1"], ["0", "1", "0"], ["1", "0", "0"]]
+    dots = [page.locator("#models tbody tr", has_text=name).locator("circle").last.get_attribute("cx") for name in ("bert", "new")]
+    assert dots[0] == dots[1]  # the newest run of a model that has one run stands where that of a model with 20 does
+    assert "* includes stages taken from the store" in page.locator("#models").inner_text()
     assert "4.00 s*" in page.locator("#models tbody tr", has_text="bert").inner_text()  # every stage from the store: the last measured time
     page.get_by_role("link", name="bert", exact=True).focus()
     page.keyboard.press("Enter")

@@ -1,6 +1,6 @@
 // The runs of a folder: their trend by suite and by model. PAYLOAD.kind is "index" on that page; a run's page shows its suite's trend.
 function trendSection(trend) {
-  return section("trend", "Trend", h("p", null, `The last ${trend.length} runs of ${PAYLOAD.suite || "the suite"}. `, PAYLOAD.kind === "run" && h("a", { href: "../index.html" }, "All runs")), trendTable(trend));
+  return section("trend", "Trend", h("p", null, `The last ${trend.length} runs of ${PAYLOAD.suite || "the suite"}. `, PAYLOAD.kind === "run" && h("a", { href: "../index.html" }, "All runs")), trendTable(trend), staleHint(trend));
 }
 function stack(run, most) {
   const parts = Object.entries(run.outcomes).map(([outcome, many]) => h("span", { class: `part o-${outcome === "ok" ? "ok" : SAYS_NOTHING.has(outcome) ? "apart" : "bad"}`, style: `--part:${(100 * many / most).toFixed(2)}%`, title: `${many} ${outcome}` }));
@@ -23,18 +23,20 @@ function indexPage() {
   const holder = h("div");
   const draw = () => holder.replaceChildren(trendTable(PAYLOAD.runs.filter((run) => !state.suite || run.suite === state.suite)));
   draw();
-  const models = PAYLOAD.models.map((one) => {
-    const last = pointsOf(one).at(-1);
-    return [h("a", { href: modelLink(one) }, one.model), one.suite, dots(pointsOf(one)), h("span", { class: last.ok === last.jobs ? "" : "lost" }, `${last.ok} of ${last.jobs}`), last.level, last.dims ? `${last.kept} of ${last.dims}` : "", measured(last, seconds(last.seconds)), measured(last, bytes(last.peak)), bytes(last.ir)];
+  const longest = Math.max(...PAYLOAD.models.map((one) => one.points.length), 1);
+  const lasts = PAYLOAD.models.map((one) => pointsOf(one).at(-1));
+  const models = PAYLOAD.models.map((one, index) => {
+    const last = lasts[index];
+    return [h("a", { href: modelLink(one) }, one.model), one.suite, dots(pointsOf(one), longest), h("span", { class: last.ok === last.jobs ? "" : "lost" }, `${last.ok} of ${last.jobs}`), last.level, last.dims ? `${last.kept} of ${last.dims}` : "", measured(last, seconds(last.seconds)), measured(last, bytes(last.peak)), bytes(last.ir)];
   });
   return [h("h1", null, "Runs"), h("p", { class: "sub" }, `${count(PAYLOAD.runs.length, "run")} of ${count(suites.length, "suite")}`),
     section("nights", "Last runs of each suite", nightsTable(PAYLOAD.nights)),
-    section("runs", "By suite", chooser("Suite", [["", "all"], ...suites.map((name) => [name, name])], state.suite, (value) => { state.suite = value; draw(); }), holder),
-    section("models", "By model", table([{ text: "model" }, { text: "suite" }, { text: "runs, oldest first" }, { text: "as expected", class: "num" }, { text: "level" }, { text: "dims dynamic", class: "num" }, { text: "time", class: "num" }, { text: "peak", class: "num" }, { text: "IR", class: "num" }], models, { label: "Models" }), staleHint())];
+    section("runs", "By suite", chooser("Suite", [["", "all"], ...suites.map((name) => [name, name])], state.suite, (value) => { state.suite = value; draw(); }), holder, staleHint(PAYLOAD.runs)),
+    section("models", "By model", table([{ text: "model" }, { text: "suite" }, { text: "runs, oldest first" }, { text: "as expected", class: "num" }, { text: "level" }, { text: "dims dynamic", class: "num" }, { text: "time", class: "num" }, { text: "peak", class: "num" }, { text: "IR", class: "num" }], models, { label: "Models" }), staleHint(lasts))];
 }
 // Figures of stages that were taken from the store are those of the last run that executed them.
 const measured = (point, text) => (point.cached && text ? h("span", { class: "stale", title: "with stages from the store: what they cost when they last ran" }, `${text}*`) : text);
-const staleHint = () => h("p", { class: "hint" }, "* includes stages taken from the store, with what they cost when they last ran.");
+const staleHint = (points) => points.some((point) => point.cached) && h("p", { class: "hint" }, "* includes stages taken from the store, with what they cost when they last ran.");
 const modelLink = (one) => `#/model/${encodeURIComponent(one.suite)}/${encodeURIComponent(one.model)}`;
 const pointsOf = (one) => one.points.map((row) => Object.fromEntries(row.map((value, index) => [PAYLOAD.columns[index], value])));
 function nightsTable(nights) {
@@ -51,12 +53,13 @@ function modelPage(suite, name) {
   return [h("h1", null, name), h("p", { class: "sub" }, `${suite} · the last ${count(points.length, "run")}`), back,
     points.length > 1 && h("figure", { class: "pair" }, series("time", "seconds", seconds), series("peak memory", "peak", bytes), series("IR", "ir", bytes)),
     section("course", "Run by run", table([{ text: "run" }, { text: "as expected", class: "num" }, { text: "level" }, { text: "dims dynamic", class: "num" }, { text: "time", class: "num" }, { text: "peak", class: "num" }, { text: "IR", class: "num" }, { text: "largest relative error", class: "num" }, { text: "changes", class: "wide" }],
-      [...points].reverse().map((point) => [h("a", { href: `${encodeURIComponent(point.run)}/report.html` }, when(point.started)), h("span", { class: point.ok === point.jobs ? "" : "lost" }, `${point.ok} of ${point.jobs}`), point.level, point.dims ? `${point.kept} of ${point.dims}` : "", measured(point, seconds(point.seconds)), measured(point, bytes(point.peak)), bytes(point.ir), number(point.error), h("ul", { class: "plain-list" }, point.changes.map((text) => h("li", null, text)))]), { label: name }), staleHint())];
+      [...points].reverse().map((point) => [h("a", { href: `${encodeURIComponent(point.run)}/report.html` }, when(point.started)), h("span", { class: point.ok === point.jobs ? "" : "lost" }, `${point.ok} of ${point.jobs}`), point.level, point.dims ? `${point.kept} of ${point.dims}` : "", measured(point, seconds(point.seconds)), measured(point, bytes(point.peak)), bytes(point.ir), number(point.error), h("ul", { class: "plain-list" }, point.changes.map((text) => h("li", null, text)))]), { label: name }), staleHint(points))];
 }
-function dots(points) {
-  const [width, height] = [Math.max(60, points.length * 9), 30];
+// The newest run stands at the right edge: columns of dots can be compared from model to model. longest: of all rows, in runs.
+function dots(points, longest) {
+  const [width, height] = [Math.max(60, longest * 9), 30];
   const most = Math.max(...points.map((point) => point.seconds || 0), 1e-9);
-  const x = (index) => 5 + index * 9, y = (point) => height - 5 - (height - 10) * ((point.seconds || 0) / most);
+  const x = (index) => width - 5 - (points.length - 1 - index) * 9, y = (point) => height - 5 - (height - 10) * ((point.seconds || 0) / most);
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": points.map((point) => `${when(point.started)}: ${point.ok} of ${point.jobs} as expected, ${seconds(point.seconds)}`).join("; ") },
     svg("path", { class: "series s0", d: points.map((point, index) => `${index ? "L" : "M"}${x(index)} ${y(point).toFixed(1)}`).join("") }),
     points.map((point, index) => svg("circle", { class: `dot s0 ${point.ok === point.jobs ? "good" : "bad"}`, cx: x(index), cy: y(point), r: 3 }, svg("title", {}, `${when(point.started)}: ${point.ok} of ${point.jobs} as expected, ${seconds(point.seconds)}`))));
