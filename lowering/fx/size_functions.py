@@ -20,6 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lowering.fx import size_texts
 from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED
 from lowering.ops import attention
@@ -28,27 +29,32 @@ _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 @contextmanager
-def keep_symbolic() -> Iterator[None]:
-    """Replace the functions inside the block. They do what they did on anything but symbolic numbers."""
+def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
+    """Replace the functions inside the block. They do what they did on anything but symbolic numbers.
+
+    is_model_code: whether a file is the model's, whose texts of sizes are values (see `size_texts`).
+    """
     replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
     replaced[torch.SymInt, "__round__"] = _round_int
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
+    replaced |= size_texts.list_replacements(is_model_code)
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
-    added = {"__divmod__": _divide, "__rdivmod__": lambda right, left: _divide(left, right)}
+    added: dict[tuple[type, str], Any] = size_texts.list_additions(is_model_code)
+    added |= {(torch.SymInt, "__divmod__"): _divide, (torch.SymInt, "__rdivmod__"): lambda right, left: _divide(left, right)}
     for (owner, name), function in replaced.items():
         setattr(owner, name, function)
-    for name, function in added.items():
-        setattr(torch.SymInt, name, function)
+    for (owner, name), function in added.items():
+        setattr(owner, name, function)
     try:
         with _SymbolicCalls():
             yield
     finally:
         for (owner, name), function in originals.items():
             setattr(owner, name, function)
-        for name in added:
-            delattr(torch.SymInt, name)
+        for owner, name in added:
+            delattr(owner, name)
 
 
 def _extend(original: Callable[..., Any], symbolic: Callable[..., Any]) -> Callable[..., Any]:

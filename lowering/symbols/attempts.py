@@ -27,7 +27,7 @@ from lowering.fx.replay import expansion, tracing
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
 from lowering.sizes.ranges import Bound
-from lowering.symbols import deadline, harmless, parts
+from lowering.symbols import deadline, frames, harmless, parts
 from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
 from lowering.symbols.deferred import Deferred, deferred, guarded, judge_all, list_asserted
@@ -213,7 +213,7 @@ def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
 
 def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
     """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself."""
-    return nullcontext() if is_strict(attempt) else size_functions.keep_symbolic()
+    return nullcontext() if is_strict(attempt) else size_functions.keep_symbolic(frames.is_model_code)
 
 
 def is_about_sizes(error: BaseException) -> bool:

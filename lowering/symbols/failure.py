@@ -22,6 +22,7 @@ from lowering.symbols.schema import Failure, Fix, Line
 from lowering.symbols.violations import SOURCE, UNSATISFIED, explain, find_unequal, name_sources, read_sources, translate
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
+_TRUTH = re.compile(r"Eq\((u\d+), 1\)")
 _RELATION = re.compile(r"[<>=]|\b(?:Eq|Ne|And|Or|Not)\(")
 _INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ranges? \[|The following inconsistencies were found")
 _NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
@@ -51,8 +52,11 @@ def classify_failure(export: Export) -> Failure | None:
     first = _NOISE.sub("", message.strip().partition("\n")[0])
     if match := _UNSOLVED.search(first):
         needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
+    line = _line(export, error, kind, violations)
     if match := _DATA.search(first):
-        needs = (_told_data(match[1], export),)
+        is_branch = _is_truth_of_tensor(match[1], line, export)
+        needs = (f"the code branches on the data of a tensor, `{line.code}`" if line and is_branch else _told_data(match[1], export),)
+        fixes = () if is_branch else fixes  # torch's name a symbol that the code does not
     if _INCONSISTENT.search(first):
         needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
     if not needs and (explained := explain(first)):
@@ -64,7 +68,7 @@ def classify_failure(export: Export) -> Failure | None:
     if not needs and (NAME.search(first) or SOURCE.search(first)):
         said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), name_sources(first, export))
         needs = (f"{type(error).__name__}: {said}",)
-    return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, _line(export, error, kind, violations),
+    return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, line,
                    tuple(violations), fixes, _widened(refine(export.model, fixes), violations, export), needs)
 
 
@@ -72,6 +76,14 @@ def _is_raised_by_model(error: BaseException) -> bool:
     """Return whether a line of the model's code raised, and no function that it called."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and is_model_code(frames[-1].filename) and bool(_RAISE.search(frames[-1].line or ""))
+
+
+def _is_truth_of_tensor(expr: str, line: Line | None, export: Export) -> bool:
+    """Return whether a condition is that a tensor is true, made and asked for by one line, as by `if x.sum() > 0:`."""
+    match = _TRUTH.fullmatch(expr)
+    return match is not None and line is not None and any(
+        event.kind == "unbacked" and str(event.data["symbol"]) == match[1] and event.stack and convert_spot(event.stack[-1]) == line
+        for event in export.log.events)  # fmt: skip
 
 
 def _told_data(expr: str, export: Export) -> str:

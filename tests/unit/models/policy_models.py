@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
@@ -309,6 +310,41 @@ class MobileViT(nn.Module):
 
 
 NETS = (Inception, DenseNet, ConvNeXt, EfficientNet, DeepEfficientNet, WindowNet, MobileViT)
+
+
+class BranchOnData(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return x * 2
+        return x * 3
+
+
+class Texts(nn.Module):
+    """Makes a number of the text of a size. how: the way."""
+
+    def forward(self, x: torch.Tensor, how: str) -> torch.Tensor:
+        if how == "f-string":
+            return x * len(f"{x.shape[0]}")
+        if how == "a part of one":
+            text = f"a{x.shape[0]}b"
+            return x * len(text)
+        if how == "percent":
+            return x * len("%s" % (x.shape,))  # noqa: UP031 - as models do
+        if how == "a key":
+            return x * {"12": 3.0}.get(str(x.shape[0]), 1.0)
+        return x * len(f"{x.shape[0]:5d}")
+
+
+class Messages(nn.Module):
+    """Writes sizes into messages only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logging.getLogger(__name__).warning(f"rows {x.shape[0]:4d} of {x.shape}")  # noqa: G004 - as models do
+        assert x.shape[0] > 0, f"no rows: {x.shape}"
+        torch._check(x.shape[0] > 0, lambda: f"no rows: {x.shape[0]}")
+        if x.dim() != 2:
+            raise ValueError(f"rank of {x.shape}")
+        return x * 2
 
 
 def model(kind: type[nn.Module], symbols: dict[str, Symbol], constants: dict[str, Any] | None = None, weights: Any = "random",

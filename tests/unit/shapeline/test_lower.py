@@ -241,6 +241,33 @@ def test_states_are_carried_from_call_to_call(until: str) -> None:
     torch.testing.assert_close(lowered.buffers["total"], module.total)
 
 
+class StaticCache(torch.nn.Module):
+    """Attention over a cache of fixed length that is held in buffers, with the number of tokens seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("keys", "values"):
+            self.register_buffer(name, torch.zeros(1, 2, 8, 4))
+        self.register_buffer("length", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.length + torch.arange(x.shape[2])
+        self.keys.index_copy_(2, rows, x)
+        self.values.index_copy_(2, rows, 2 * x)
+        self.length += x.shape[2]
+        return torch.nn.functional.scaled_dot_product_attention(x, self.keys, self.values, attn_mask=torch.arange(8) <= rows[:, None])
+
+
+def test_a_static_cache_in_buffers_takes_prompts_and_steps() -> None:
+    module = StaticCache()
+    lowered = shapeline.lower(module, (torch.randn(1, 2, 3, 4),), dynamic_shapes={"x": {2: Dim("tokens", max=4)}})
+    for tokens in (4, 1, 2):
+        x = torch.randn(1, 2, tokens, 4)
+        torch.testing.assert_close(lowered(x), module(x))
+    assert int(lowered.buffers["length"]) == int(module.length) == 7
+    torch.testing.assert_close(lowered.buffers["values"], module.values)
+
+
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

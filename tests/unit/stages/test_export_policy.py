@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -261,10 +262,27 @@ def test_a_guard_that_torch_only_cannot_prove_is_said_to_be_that() -> None:
     assert "in the model's YAML" not in text and "_h" not in text  # torch suggests `h = 2*_h - 1`, which leaves out half of the sizes
 
 
+@pytest.mark.parametrize("how", ["f-string", "a part of one", "percent", "a key", "a form"])
+def test_a_number_made_of_the_text_of_a_size_is_refused(how: str) -> None:
+    text = failure(models.model(models.Texts, {"n": N8}, {"how": how}, x=("n", 3)), Export(policy=("declared",), explain=False))
+    assert re.search(r"the code takes n = \d+ only \(tests/unit/models/policy_models.py:\d+ in forward\)", text)
+
+
+def test_the_text_of_a_size_in_a_message_keeps_it_dynamic() -> None:
+    program, _ = exported(models.model(models.Messages, {"n": N8}, x=("n", 3)), Export(policy=("declared",), explain=False))
+    assert program.signature is not None and program.signature.results[0].dims == ("n", 3)
+
+
 def test_a_trace_that_takes_too_long_ends_with_its_line() -> None:
     text = failure(models.model(models.Slow, {"n": N8}, x=("n",)), Export(trace_seconds=0.3, explain=False))
     assert "gave up after 0.3 s of CPU at tests/unit/models/policy_models.py:" in text and "in forward" in text
     assert "stages.export.trace_seconds" in text
+
+
+def test_a_branch_on_a_tensor_is_said_by_its_line() -> None:
+    text = failure(models.model(models.BranchOnData, {"n": N8}, x=("n",)))
+    assert "the code branches on the data of a tensor, `if x.sum() > 0:` (tests/unit/models/policy_models.py:" in text
+    assert "(keep the value in tensors, with torch.where, torch.cond or a mask)" in text and "u0" not in text
 
 
 def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
