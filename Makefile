@@ -7,18 +7,22 @@ ARGS ?=
 WORKERS ?= 2
 # Where torch comes from, if not from the default index; for the CPU build: https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# What `make test-matrix` tries.
+MATRIX_TORCH ?= 2.12.1 2.13.0
+MATRIX_PYTHON ?= python3.12 python3.13
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help run test chaos browser browser-test docs lint lint-deploy dist lock clean up
+.PHONY: help run test test-matrix chaos browser browser-test docs lint lint-deploy dist lock clean up
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run [SUITE=quickstart] [ARGS="-k bert"]   lower a suite of models to MHLO'
 	@echo 'make test [ARGS="-k dims"] [WORKERS=2]         run the tests'
+	@echo 'make test-matrix                               a sample of the tests under other releases of torch and Python'
 	@echo 'make chaos                                     broken configurations and records; jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 22 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
 	@echo 'make docs                                      the documentation site in build/site, with its links checked, and the tutorial run'
@@ -43,6 +47,10 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder --durations=25)
+
+# Other releases of torch on top of the present packages, and other Pythons, where there are any, with the locked packages.
+test-matrix: $(READY)
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m tests.matrix --torch $(MATRIX_TORCH) --python $(MATRIX_PYTHON)
 
 chaos: $(READY)
 	$(BIN)/python -c 'import prefect_dask, prefect_ray, s3fs, moto.server' 2>/dev/null || $(PIP) install $(INDEX) -e '.[dask,ray,s3]' 'moto[server]'

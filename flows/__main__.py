@@ -11,7 +11,10 @@ from flows.command import printing, verbs
 from flows.command.exits import INTERRUPTED, OK, UNEXPECTED, USAGE_ERROR
 from flows.engine import revival
 from flows.engine.revival import ServerLost
+from lowering import versions
 from lowering.errors import ConfigError, InfraError, Problem, ShapelineError
+
+ANY_TORCH = ("doctor", "completion")  # commands that help to repair an installation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     if given[0] not in verbs.VERBS:
         problem = printing.describe_unknown_command(given[0], verbs.VERBS)
         print(f"shapeline: {problem}\n\n{verbs.USAGE}", end="", file=sys.stderr)
+        return USAGE_ERROR
+    if given[0] not in ANY_TORCH and (unsupported := versions.find_problem()) is not None:
+        print(printing.render_problems([unsupported]), file=sys.stderr)
         return USAGE_ERROR
     try:
         return verbs.run(given[0], given[1:])

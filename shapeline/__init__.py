@@ -7,6 +7,11 @@
 The command `shapeline` (package `flows`) lowers whole suites, declared in YAML. Both run the same stages (package `lowering`).
 """
 
+from lowering import versions
+
+if (_problem := versions.find_problem()) is not None:
+    raise ImportError(f"{_problem.cause}: {_problem.fix}")
+
 from lowering.errors import LoadError, Mismatch, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from shapeline.api import lower
 from shapeline.joined import Joined, join

@@ -20,6 +20,7 @@ from flows.output import REPORT, RUNS
 from flows.runs import environment, shapes
 from lowering.environments import run_pip
 from lowering.errors import ConfigError, InfraError, Problem
+from lowering.versions import ANY
 
 PATH = "PYTHONPATH"
 SHOWN = 150  # lines of a commit's diff
@@ -142,7 +143,7 @@ def _run_at(place: Place, job: str, output: Path) -> Mapping[str, Any] | str:
     path = os.pathsep.join([*map(str, place.path), *filter(None, [os.environ.get(PATH)])])
     overrides = [text for text in place.overrides if not text.startswith(("select=", "output="))]
     command = [sys.executable, "-P", "-m", "flows", "run", *overrides, "-k", f"={job}", "--output", str(output)]
-    done = subprocess.run(command, cwd=place.folder, env={**os.environ, PATH: path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=place.folder, env={**os.environ, PATH: path, ANY: "1"}, capture_output=True, text=True, check=False)
     made = [folder for folder in (output / RUNS).glob("*/") if folder not in before and not folder.is_symlink()]
     reports = sorted((folder / REPORT for folder in made if (folder / REPORT).is_file()), reverse=True)
     if not reports:

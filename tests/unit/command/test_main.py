@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import shapeline
 from flows.__main__ import main
 from flows.command import verbs
 from flows.command.arguments import parse_size
+from flows.command.exits import OK, USAGE_ERROR
 from flows.config.compose import ROOT
 from flows.config.expansion import job_id
+from lowering import versions
 from lowering.errors import InfraError, Problem
 from tests.unit.conftest import Asked
 
@@ -166,3 +171,16 @@ def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size; write a number with K, M, G or T"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("found", ["2.11.0+cpu", "2.14.1", "3.12.0"])
+def test_an_unsupported_torch_is_refused_by_the_command_and_by_the_import(found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(versions.metadata, "version", lambda name: found)
+    said = f"Shapeline needs torch 2.12 or 2.13, found {found}"
+    assert main(["list"]) == USAGE_ERROR
+    assert f"{said} (pip install 'torch==2.13.*', or try this one: SHAPELINE_ANY_TORCH=1)" in capsys.readouterr().err
+    with pytest.raises(ImportError, match=re.escape(f"{said}: pip install 'torch==2.13.*'")):
+        importlib.reload(shapeline)
+    monkeypatch.setenv(versions.ANY, "1")
+    assert importlib.reload(shapeline).lower
+    assert main(["list", "suite=mlp"]) == OK

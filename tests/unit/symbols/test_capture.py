@@ -6,7 +6,9 @@ import html
 import io
 import json
 import logging
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +121,7 @@ def test_the_trace_stands_alone_though_torch_names_each_file_once_a_process(tmp_
     assert sum("symbolic_shape_specialization" in event for event in events) == 1
 
 
-TLPARSE = Path(sys.executable).with_name("tlparse")
+TLPARSE = shutil.which("tlparse", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "tlparse"
 
 
 def parsed(folder: Path, module: type[torch.nn.Module], *options: str, **shapes: Any) -> tuple[str, str]:
