@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 _FX = _HERE.with_name("fx")
 _READERS = tuple(str(path) for path in (
     *(_HERE / f"{name}.py" for name in ("capture", "branches", "deadline")),
-    *(_FX / f"{name}.py" for name in ("size_functions", "size_texts", "composed_functions", "composed_pooling", "assumptions")),
+    *(_FX / f"{name}.py" for name in ("size_functions", "size_texts", "assumptions")), *_FX.glob("composed_*.py"),
     *(_FX / "replay" / f"{name}.py" for name in ("tracing", "occurrence")),
 ))  # fmt: skip
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
