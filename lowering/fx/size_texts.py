@@ -33,7 +33,8 @@ _NUMBERS: dict[type, Callable[[Any], Any]] = {torch.SymInt: int, torch.SymFloat:
 
 def list_replacements(is_model_code: IsModelCode) -> dict[tuple[type, str], Any]:
     """Return the methods that write symbolic numbers as text, by class and name."""
-    return {(kind, "__repr__"): _replace(vars(kind)["__repr__"], convert, is_model_code) for kind, convert in _NUMBERS.items()}  # `str` uses it too
+    name = "__repr__"  # `str` uses it too
+    return {(kind, name): _replace(vars(kind)[name], convert, is_model_code) for kind, convert in _NUMBERS.items()}
 
 
 def list_additions(is_model_code: IsModelCode) -> dict[tuple[type, str], Any]:
