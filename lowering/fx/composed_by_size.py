@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from lowering.ops import resizing
+
 
 def list_lower(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
     """Return torch.tril_indices."""
@@ -134,11 +136,24 @@ def _add_frames(frames: torch.Tensor, total: Any, hop: int) -> torch.Tensor:
     return summed
 
 
+def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",  # noqa: A002 - torch's name
+                 align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> torch.Tensor:
+    """Return torch.nn.functional.interpolate. Scale factors that are quotients of sizes stay symbolic; torch takes floats."""
+    factors = list(scale_factor) if isinstance(scale_factor, list | tuple) else [scale_factor] * (input.dim() - 2)
+    if any(isinstance(factor, torch.SymFloat) for factor in factors):
+        if recompute_scale_factor:
+            size, scale_factor = [torch.sym_int(length * factor) for length, factor in zip(input.shape[2:], factors, strict=True)], None
+        elif (resized := resizing.resize_by(input, factors, mode, bool(align_corners), antialias)) is not None:
+            return resized
+    recomputes = recompute_scale_factor if size is None else None
+    return functional.interpolate(input, size, scale_factor, mode, align_corners, recomputes, antialias)
+
+
 BY_SIZE: dict[Any, Callable[..., Any]] = {
     torch.tril_indices: list_lower, torch.triu_indices: list_upper, torch.hann_window: _make_window(_cosine),
     torch.hamming_window: _make_window(_cosine, alpha=0.54, beta=0.46), torch.blackman_window: _make_window(_blackman),
     torch.bartlett_window: _make_window(_bartlett), torch.kaiser_window: _make_window(_kaiser, beta=12.0),
     torch.fft.fftfreq: _fftfreq, torch.fft.rfftfreq: _rfftfreq, functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
     torch.repeat_interleave: _repeat_interleave, torch.Tensor.repeat_interleave: _repeat_interleave,
-    torch.istft: _istft, torch.Tensor.istft: _istft,
+    torch.istft: _istft, torch.Tensor.istft: _istft, functional.interpolate: _interpolate,
 }  # fmt: skip

@@ -26,9 +26,12 @@ def mark(block: ir.Block, known: Known) -> None:
 
 def _mark(op: Any, known: Known) -> None:
     source, target = known.dims(op.operands[0]), known.dims(op.results[0])
+    source_type, target_type = (ir.RankedTensorType(value.type) for value in (op.operands[0], op.results[0]))
     expanding, same = [], []
     for position, place in enumerate(list(op.attributes["broadcast_dimensions"])):
         before, after = source[position], target[place]
+        if source_type.is_dynamic_dim(position) and not target_type.is_dynamic_dim(place):
+            continue  # where no dim expands, MHLO's canonicalization makes a tensor.cast of this, which is no op of MHLO
         if before == after or before.is_at_least(2):
             same.append(position)
         elif before == ex.ONE and after.is_at_least(2):

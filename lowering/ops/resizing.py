@@ -14,7 +14,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Tensor: TypeAlias = torch.Tensor
-Scale: TypeAlias = float | None  # as the user passed it; None: the quotient of the sizes
+Scale: TypeAlias = float | torch.SymFloat | None  # as the user passed it; None: the quotient of the sizes
 
 
 def choose_by_dtype(ours: Callable[..., Tensor], torchs: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -43,6 +43,19 @@ def make_vec_form(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _scale_sizes(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
     pairs = zip(sizes, factors, strict=True)
     return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in pairs]
+
+
+def resize_by(tensor: Tensor, factors: Sequence[Any], mode: str, align_corners: bool, antialias: bool) -> Tensor | None:
+    """Compute torch.nn.functional.interpolate by scale factors, symbolic ones too. Returns None for a mode without an op of its own."""
+    settings = () if mode.startswith("nearest") else (align_corners,)
+    size = [torch.sym_int(size * factor) for size, factor in zip(tensor.shape[2:], factors, strict=True)]
+    kernels: dict[tuple[str, bool], Callable[..., Tensor]] = {
+        ("nearest", False): nearest, ("nearest-exact", False): nearest_exact, ("linear", False): linear, ("bilinear", False): linear,
+        ("trilinear", False): linear, ("bicubic", False): bicubic, ("bilinear", True): bilinear_antialiased,
+        ("bicubic", True): bicubic_antialiased,
+    }  # fmt: skip
+    kernel = kernels.get((mode, antialias))
+    return kernel(tensor, size, *settings, *factors) if kernel is not None and tensor.dtype.is_floating_point else None
 
 
 def nearest(tensor: Tensor, output_size: Sequence[Any], *scales: Scale) -> Tensor:
@@ -113,7 +126,7 @@ def _floor(value: Tensor) -> Tensor:
 def _output_step(before: Any, after: Any, scale: Scale, dtype: torch.dtype, device: torch.device, align_corners: bool = False) -> Tensor:
     """Return the distance of neighbouring outputs, in units of the input, as a 0-d tensor."""
     if not align_corners and scale is not None and scale > 0:
-        return torch.full((), 1.0 / scale, dtype=dtype, device=device)
+        return torch.scalar_tensor(1.0 / scale, dtype=dtype, device=device)
     first, second = (torch.scalar_tensor(size, dtype=dtype, device=device) for size in (before, after))
     if not align_corners:
         return first / second

@@ -79,6 +79,24 @@ class Sizes(torch.nn.Module):
         )  # fmt: skip
 
 
+class Scaled(torch.nn.Module):
+    """Resizes a map by quotients of sizes, as vision transformers do with their positions."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        positions = torch.arange(32.0).reshape(1, 2, 4, 4)
+        factors = x.shape[2] / 4.0, x.shape[3] / 4.0
+        bicubic = functional.interpolate(positions, scale_factor=factors, mode="bicubic")
+        recomputed = functional.interpolate(positions, scale_factor=factors, mode="bilinear", recompute_scale_factor=True)
+        return x + bicubic, x + recomputed, functional.interpolate(positions, scale_factor=x.shape[2] / 4.0)
+
+
+def test_scale_factors_stay_dynamic_at_mhlo() -> None:
+    dims = {"x": {2: Dim("height", min=2, max=12), 3: Dim("width", min=2, max=12)}}
+    lowered = shapeline.lower(Scaled(), (torch.randn(1, 2, 5, 6),), dynamic_shapes=dims)
+    lowered.verify(4)
+    assert set(lowered.signature.symbols) == {"height", "width"}
+
+
 def test_they_stay_dynamic_at_mhlo() -> None:
     dims = {"x": {0: Dim("batch", min=1, max=8), 1: Dim("length", min=3, max=20)}}
     lowered = shapeline.lower(Sizes(), (torch.randn(3, 7),), dynamic_shapes=dims)
