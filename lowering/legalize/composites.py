@@ -95,7 +95,7 @@ class _Outliner:
                 "stablehlo.composite", results=[result.results[0].type], operands=[mark.operands[0] for mark in operands],
                 attributes={
                     "name": ir.StringAttr.get(name),
-                    "composite_attributes": ir.DictAttr.get({key: _attribute(value) for key, value in attributes.items()}),
+                    "composite_attributes": _attributes(attributes),
                     "decomposition": ir.FlatSymbolRefAttr.get(self._made[text]),
                     "version": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), VERSION),
                 },
@@ -221,6 +221,16 @@ def _reads(operation: Any) -> Iterator[Any]:
             for inner in block.operations:
                 yield from (value for value in _reads(inner.operation) if value not in defined)
                 defined.update(inner.operation.results)
+
+
+def print_attributes(attributes: Mapping[str, Any]) -> str:
+    """Return the attributes of a composite as either build of MLIR prints them."""
+    with ir.Context(), ir.Location.unknown():
+        return str(_attributes(attributes))
+
+
+def _attributes(attributes: Mapping[str, Any]) -> ir.DictAttr:
+    return ir.DictAttr.get({key: _attribute(value) for key, value in attributes.items()})
 
 
 def _attribute(value: Any) -> ir.Attribute:

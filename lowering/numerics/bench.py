@@ -274,7 +274,7 @@ class Bench:
             self._watched = given, picks, results
         return self._watched[1], self._watched[2]
 
-    def run_of(self, form: Program, device: Xla) -> Run | None:
+    def run_of(self, form: Program, device: Xla) -> LevelRun | None:
         """Return a function that runs `form`, or None, with a note, if IREE does not take it."""
         try:
             return runner(form, device)

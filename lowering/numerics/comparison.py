@@ -40,7 +40,8 @@ class Comparison:
 
     max_abs and max_rel run over the elements that are finite in both; max_rel is |got - want| / max(|want|, atol / rtol), so that noise
     around zero does not count, and for exact dtypes |got - want| / max(|want|, 1). differing: how many of `elements` are outside the
-    tolerance; worst: index of the one that exceeds it most. held_to: the dtype whose tolerance was taken.
+    tolerance; worst: index of the one that exceeds it most. held_to: the dtype whose tolerance was taken. finite: how many elements are
+    finite in both, and so say something about the computation.
     """
 
     elements: int = 0
@@ -51,6 +52,7 @@ class Comparison:
     differing: int = 0
     worst: tuple[int, ...] | None = None
     held_to: str = ""
+    finite: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -130,11 +132,12 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
         return Comparison(want.numel(), "shape", f"is {list(got.shape)}, eager gives {list(want.shape)}", math.inf, math.inf)
     floor = tolerance.atol / tolerance.rtol if tolerance.rtol else 1.0
     max_abs = max_rel = excess = 0.0
-    differing, misplaced, worst, first_misplaced, start = 0, 0, None, None, 0
+    differing, misplaced, worst, first_misplaced, start, compared = 0, 0, None, None, 0, 0
     exact = tolerance.atol == 0 and tolerance.rtol == 0
     originals = zip(_parts(got), _parts(want), strict=True)
     for (a, b), (raw_a, raw_b) in zip(_chunks(got, want), originals, strict=True):
         finite = torch.isfinite(a) & torch.isfinite(b)
+        compared += int(finite.sum())
         elsewhere = ~finite & ~((a == b) | (torch.isnan(a) & torch.isnan(b)))
         if count := int(elsewhere.sum()):
             misplaced += count
@@ -155,13 +158,13 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
         index = _index(want, first_misplaced or 0)
         detail = (f"{misplaced} of {want.numel()} elements are NaN or infinite in one only, first at {list(index)}: "
                   f"{_values(got, want, index)}")
-        return Comparison(want.numel(), "non-finite", detail, max_abs, max_rel, differing + misplaced, index)
+        return Comparison(want.numel(), "non-finite", detail, max_abs, max_rel, differing + misplaced, index, finite=compared)
     if worst is None:
-        return Comparison(want.numel(), None, "", max_abs, max_rel)
+        return Comparison(want.numel(), None, "", max_abs, max_rel, finite=compared)
     index = _index(want, worst)
     detail = (f"{differing} of {want.numel()} elements differ (max abs {max_abs:.3g}, max rel {max_rel:.3g}; "
               f"allowed {tolerance.atol:.3g} + {tolerance.rtol:.3g}*|eager|), worst at {list(index)}: {_values(got, want, index)}")
-    return Comparison(want.numel(), "values", detail, max_abs, max_rel, differing, index)
+    return Comparison(want.numel(), "values", detail, max_abs, max_rel, differing, index, finite=compared)
 
 
 def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:

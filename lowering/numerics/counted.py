@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from lowering.errors import Problem, Refused
+from lowering.errors import Problem, Refused, StageFailed
 from lowering.numerics import watching
 from lowering.signature import Signature
 
@@ -20,7 +20,7 @@ class RefusedData(Refused):
 def trim(signature: Signature, computed: Sequence[Any]) -> tuple[Any, ...]:
     """Return the results that callers see of all that a program computed, each padded dim cut to its count.
 
-    Raises RefusedData with every condition of the run that does not hold.
+    Raises RefusedData with every condition of the run that does not hold, StageFailed if a count is none of its padded dim.
     """
     pairs = list(zip(signature.computed, computed, strict=True))
     if broken := [Problem(result.name, "does not hold on these values") for result, value in pairs if result.kind == "check" and not value]:
@@ -32,6 +32,9 @@ def trim(signature: Signature, computed: Sequence[Any]) -> tuple[Any, ...]:
 def _cut(value: Any, dims: Sequence[int | str], counts: Mapping[str, int]) -> Any:
     counted = [(position, counts[dim]) for position, dim in enumerate(dims) if isinstance(dim, str) and dim in counts]
     for position, count in counted:
+        if not 0 <= count <= value.shape[position]:
+            cause = f"the count of dim {position} is {count}, and its capacity is {value.shape[position]}"
+            raise StageFailed(Problem(f"a result of {list(value.shape)}", cause, "the program has to refuse such values"))
         value = value.narrow(position, 0, count)
     return value.clone() if counted else value
 

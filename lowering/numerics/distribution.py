@@ -28,7 +28,7 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
         if result.dtype is not first.dtype or result.shape != first.shape:
             return comparison.compare(result, first, tolerance)
     if first.numel() == 0 or len(got) < 2 or len(want) < 2:
-        return Comparison(first.numel(), None, "random: dtype and shape were compared")
+        return Comparison(first.numel(), None, "random: dtype and shape were compared", finite=int(first.isfinite().sum()))
     ours, theirs = _matrix(got), _matrix(want)
     if (ours.isfinite().double().mean(0) - theirs.isfinite().double().mean(0)).abs().max() == 1:
         return Comparison(first.numel(), "non-finite", "is always NaN or infinite where eager never is, or the other way round")
@@ -45,7 +45,8 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
     for word, features in _features(varied):
         if _differs(features, len(got), seed):
             return Comparison(first.numel(), "values", _told(word, ours[:, ~fixed], theirs[:, ~fixed], first))
-    return Comparison(first.numel(), None, f"random: {len(got)} runs are drawn as {len(want)} of eager are")
+    says = f"random: {len(got)} runs are drawn as {len(want)} of eager are"
+    return Comparison(first.numel(), None, says, finite=int(first.isfinite().sum()))
 
 
 def _matrix(runs: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,14 +1,15 @@
 """The integers that a program makes of floats: read from a level, and given to eager, which then goes on from the same ones.
 
 An element close to a tie may be rounded to either side, and a step of an integer is a large error for all that follows. A level's integer
-is right if eager's own value, off by no more than the tolerance of its dtype, rounds to it. From the same integers on, results must agree
-as those of any other program do.
+is right if eager's own value, off by no more than the tolerance of its dtype, rounds to it, and eager's op makes it of the level's own
+value, exactly: a level that rounds ties by another rule is wrong. From the same integers on, results must agree as those of any other
+program do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +23,13 @@ from lowering.ops import quantization
 # Ops that jump between integers. They increase with their operand.
 _JUMPING = frozenset(("round", "floor", "ceil", "trunc"))
 _HLO_JUMPING = frozenset(("round_nearest_even", "round_nearest_afz", "floor", "ceil"))
+
+
+class Made(NamedTuple):
+    """What an op of a level made: `integers` of the floats `operand`."""
+
+    operand: torch.Tensor
+    integers: torch.Tensor
 
 
 class _Integers(Watching):
@@ -62,11 +70,11 @@ class Recording(_Integers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[torch.Tensor] = []
+        self.found: list[Made] = []
 
     def round(self, op: Any, value: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
         made: torch.Tensor = op(value, *args, **kwargs)
-        self.found.append(made.clone())
+        self.found.append(Made(value.clone(), made.clone()))
         return made
 
 
@@ -76,25 +84,28 @@ class Replaying(_Integers):
     moved: how many of `count` integers differ from the op's own; unmatched: the ops for which `found` has none.
     """
 
-    def __init__(self, found: Sequence[torch.Tensor], overrides: Mapping[str, Tolerance], narrowest: torch.dtype | None) -> None:
+    def __init__(self, found: Sequence[Made], overrides: Mapping[str, Tolerance], narrowest: torch.dtype | None) -> None:
         super().__init__()
         self.overrides, self.narrowest = overrides, narrowest
         self.moved = self.count = 0
         self.unmatched: list[str] = []
-        self._by_size: dict[int, list[torch.Tensor]] = {}
-        for value in found:
-            self._by_size.setdefault(value.numel(), []).append(value.reshape(-1).double())
+        self._by_size: dict[int, list[Made]] = {}
+        for operand, integers in found:
+            if not noise.is_whole(operand):
+                self._by_size.setdefault(integers.numel(), []).append(Made(operand, integers.reshape(-1).double()))
 
     def round(self, op: Any, value: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
         own: torch.Tensor = op(value, *args, **kwargs)
         flat, self.count = own.reshape(-1).double(), self.count + own.numel()
         known = self._by_size.get(own.numel(), ())
-        if any(comparison.are_equal(flat, other) for other in known):
+        if any(comparison.are_equal(flat, other) for _, other in known):
             return own
         tolerance = comparison.tolerance_of(value.dtype, self.overrides, value, self.narrowest)
         room = tolerance.atol + tolerance.rtol * value.double().abs()
         low, high = (op(value.double() + off, *args, **kwargs).reshape(-1).double() for off in (-room, room))
-        fitting = [other for other in known if bool(((low <= other) & (other <= high) | (other != other) & (flat != flat)).all())]
+        near = [made for made in known
+                if bool(((low <= made.integers) & (made.integers <= high) | made.integers.isnan() & flat.isnan()).all())]
+        fitting = [other for operand, other in near if comparison.are_equal(op(operand, *args, **kwargs).reshape(-1).double(), other)]
         if not fitting:
             self.unmatched.append(f"{op.overloadpacket.__name__} of {list(value.shape)}")
             return own
@@ -104,17 +115,24 @@ class Replaying(_Integers):
 
 
 def return_all(form: Program) -> Program:
-    """Return a form at StableHLO or MHLO whose `@main` also returns what its ops give that make integers of floats.
+    """Return a form at StableHLO or MHLO whose `@main` also returns the operand and the result of each op that makes integers of floats.
 
-    Composites are inlined. Ops in the regions of others, such as loops, are left out.
+    Composites are inlined. Ops in the regions of others, such as loops, are left out. A barrier keeps XLA from computing an operand twice,
+    once for the op and once for the caller, with other rounding.
     """
     module = _inline(form.ir) if any(op.name.endswith(".composite") for op in mlir.walk_operations(form.ir)) else mlir.copy(form.ir)
     ir = mlir.get_ir(module.context)
     main = mlir.find_main(module.body.operations)
     *body, end = main.regions[0].blocks[0].operations
-    made = [operation.results[0] for operation in body if _jumps(operation.operation, ir)]
-    returned = [*end.operands, *made]
+    made: list[Any] = []
     with module.context, ir.Location.unknown():
+        for operation in (operation.operation for operation in body if _jumps(operation.operation, ir)):
+            barrier = f"{operation.name.partition('.')[0]}.optimization_barrier"
+            with ir.InsertionPoint(operation):
+                operand = ir.Operation.create(barrier, results=[operation.operands[0].type], operands=[operation.operands[0]]).result
+            operation.operands[0] = operand
+            made += [operand, operation.results[0]]
+        returned = [*end.operands, *made]
         with ir.InsertionPoint(end):
             ir.Operation.create("func.return", operands=returned)
         end.operation.erase()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -58,11 +58,13 @@ class LevelRun:
     """Runs a form of a program: a function from inputs by name to the results of its signature. It raises Refused and StageFailed.
 
     build: returns how to run a form, which may have further results after those of the signature.
+    weights: by name, in place of the form's own.
     """
 
     form: Program
     build: Callable[[Program], Body]
     body: Body
+    weights: Tensors = field(default_factory=dict)
 
     @staticmethod
     def of(form: Program, build: Callable[[Program], Body]) -> LevelRun:
@@ -70,21 +72,22 @@ class LevelRun:
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         signature = self._signature
-        computed = self.body(arguments(signature, self.form.weights, given))
+        computed = self.body(arguments(signature, {**self.form.weights, **self.weights}, given))
         if len(computed) != len(signature.computed):
             cause = f"gives {len(computed)} results, its signature has {len(signature.computed)}"
             raise StageFailed(Problem(f"{self.form.level.word} level", cause))
         return self._trim(computed)
 
-    def run_with_integers(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
-        """Return the results, and what each op gave that makes integers of floats (see `integers`); none of these inside loops of HLO."""
-        values = arguments(self._signature, self.form.weights, given)
+    def run_with_integers(self, given: Tensors) -> tuple[tuple[torch.Tensor, ...], list[integers.Made]]:
+        """Return the results, and what each op made that makes integers of floats (see `integers`); none of these inside loops of HLO."""
+        values = arguments(self._signature, {**self.form.weights, **self.weights}, given)
         if self.form.level not in (Level.STABLEHLO, Level.MHLO):
             with integers.Recording() as recording:
                 return self._trim(self.body(values)), recording.found
         computed = self.build(integers.return_all(self.form))(values)
         count = len(self._signature.computed)
-        return self._trim(computed[:count]), [as_tensor(value) for value in computed[count:]]
+        further = list(map(as_tensor, computed[count:]))
+        return self._trim(computed[:count]), list(map(integers.Made, further[::2], further[1::2]))
 
     def _trim(self, computed: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         return counted.trim(self._signature, [as_tensor(value) for value in computed])

@@ -1,4 +1,4 @@
-"""Further inputs for a point: equal elements, ends of ranges and zeros; NaN and infinities; other values where a fill never varies."""
+"""Further values for a point: equal elements, ends of ranges, zeros; NaN and infinities; others where a fill or weight never varies."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import torch
 
 from lowering.eager import inputs
 from lowering.model import Model
+from lowering.numerics import weight_values
 from lowering.trees import Input
 
 Change = Callable[[Input, torch.Tensor], bool]  # in place, of the rows along the last dim; whether there is anything to change
 
-SETS = ("edges", "non-finite", "varied")
+SETS = ("edges", "non-finite", "varied", weight_values.WORD)
 DATA_SETS = ("none", "one", "all")  # for programs whose sizes data decide: masks and thresholds that select no, one, or every element
 
 
 def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] = SETS) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Iterate over the kinds of `words` that change an input, with all inputs. Fills stay valid: indices in range, masks of 0 and 1."""
+    """Iterate over the kinds of `words` that change an input, with all inputs. Fills stay valid: indices in range, masks of 0 and 1.
+
+    The set of weights changes no input, see `weight_values`.
+    """
     changes: dict[str, Change] = {"edges": _edges, "non-finite": _non_finite, "varied": _vary,
                                   **{word: partial(_select, word) for word in DATA_SETS}}
-    for word in words:
+    for word in (word for word in words if word in changes):
         changed = {name: _changed(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
             yield word, {name: value if (new := changed.get(name)) is None else new for name, value in made.items()}

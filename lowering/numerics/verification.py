@@ -51,6 +51,7 @@ class Verification:
     special: a point again on special values (equal elements, ends of ranges; NaN and infinities); left_out: kinds of them that were not
     run, and why. not_tried: classes of sizes (see `corners`) that no point has; is_exhaustive: whether the points are all sizes there are.
     random: results that descend from random numbers. weakened: dtypes whose tolerance is larger than the default, with the reason.
+    taken: levels that do not refuse values that another one refuses by a condition on data, with that condition.
     vectors: which results of each kept point are vectors whose signs are open, as tensors by name (see `vectors.Owned`).
     """
 
@@ -67,6 +68,7 @@ class Verification:
     random: tuple[str, ...] = ()
     weakened: Mapping[str, str] = field(default_factory=dict)
     vectors: tuple[Mapping[str, torch.Tensor], ...] = ()
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def checks(self) -> tuple[PointCheck, ...]:
@@ -74,6 +76,16 @@ class Verification:
 
     def comparisons(self) -> Iterator[Comparison]:
         return (compared for check in self.points for level in check.levels.values() for compared in level.outputs.values())
+
+    @property
+    def uncompared(self) -> list[str]:
+        """Results of which no level had an element to compare at any point: all are NaN or infinite in eager, or there are none."""
+        found: dict[str, int] = {}
+        for check in self.checks:
+            for level in check.levels.values():
+                for name, compared in level.outputs.items():
+                    found[name] = max(found.get(name, 0), compared.finite)
+        return [name for name, finite in found.items() if finite == 0]
 
     @property
     def max_abs(self) -> float:
@@ -94,6 +106,8 @@ class Verification:
                           for name, compared in level.outputs.items() if not compared.agrees]
                 if level.refused:
                     found.append(Problem(at, f"refuses sizes inside its ranges: {level.failure}", self.blame))
+        found += [Problem(label, f"does not refuse values as another level does: {why}", "conditions on data must be those of every level")
+                  for label, why in self.taken.items()]
         fix = "its assertions do not cover this range"
         return found + [Problem("program", f"takes sizes outside its ranges: {why}", fix) for why in self.answers.accepted]
 
@@ -116,7 +130,7 @@ class Verification:
         """Return the `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
         return {
             "points": list(map(_point, self.points)), "special": list(map(_point, self.special)), "left_out": dict(self.left_out),
-            "not_tried": list(self.not_tried), "random": list(self.random), "weakened": dict(self.weakened),
+            "not_tried": list(self.not_tried), "random": list(self.random), "uncompared": self.uncompared, "weakened": dict(self.weakened),
             "max_abs": self.max_abs, "max_rel": self.max_rel,
             "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],
             "refused": list(self.answers.refused), "accepted": list(self.answers.accepted), "undecided": list(self.answers.undecided),
@@ -132,6 +146,6 @@ def _point(check: PointCheck) -> dict[str, Any]:
 def _plain(level: LevelCheck) -> dict[str, Any]:
     return {"seconds": level.seconds, "failure": level.failure, "outputs": {
         name: {"elements": compared.elements, "max_abs": compared.max_abs, "max_rel": compared.max_rel, "wrong": compared.wrong,
-               "detail": compared.detail, "held_to": compared.held_to}
+               "detail": compared.detail, "held_to": compared.held_to, "finite": compared.finite}
         for name, compared in level.outputs.items()
     }}  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 
@@ -12,28 +14,33 @@ from lowering.errors import LoadError, ShapelineError
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import comparison, counted, relations, shape_refinement, special_values, watching
+from lowering.numerics import comparison, counted, relations, shape_refinement, special_values, watching, weight_values
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.points import Budget, Point, Space, are_all, declined, not_tried, points
-from lowering.numerics.runner import Run, Tensors, label_of, runs_here
+from lowering.numerics.runner import LevelRun, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
 
 _ATEN = torch.ops.aten
 _SPREADING = (_ATEN._fft_r2c.default, _ATEN._fft_c2r.default, _ATEN._fft_c2c.default, _ATEN._euclidean_dist.default)
+_FULL = special_values.DATA_SETS[-1:]  # every element is selected: the most that a capacity may meet
 _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data admit
 
 
-def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla) -> str:
-    """Which form of `program`, from the top of the ladder down, is the first that is wrong on `given` and `device`, in words."""
+def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla,
+           weights: Tensors = MappingProxyType({})) -> str:
+    """Which form of `program`, from the top of the ladder down, is the first that is wrong on `given` and `device`, in words.
+
+    weights: by name, in place of the program's own.
+    """
     agrees, skipped = "eager", []
     for form in ladder(program):
         if not runs_here(form.level) or not (run := bench.run_of(form, device)):
             skipped.append(form.level.word)
             continue
-        found = bench.check(run, given, reference)
+        found = bench.check(replace(run, weights=weights), given, reference)
         if not found.agrees:
             unrun = f" ({', '.join(dict.fromkeys(skipped))} not run)" if skipped else ""
             return f"first wrong level: {form.level.word}; {agrees} is right{unrun}"
@@ -92,15 +99,16 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         checks.append(trial.compare(point, given, reference, is_quick, may_lose_nan=point is not again))
         if sum(value.numel() for value in (*given.values(), *reference.want)) <= settings.keep_elements:
             kept.append((point, given, reference.want))
-        if point is again:
-            words = (*settings.values, *(special_values.DATA_SETS if settings.values and counted.decides_sizes(bench.eager, given) else ()))
-            for word, changed in special_values.sets(bench.model, given, words):
-                if reason := _unsuited(word, bench, exported, changed) or trial.refused_data(changed):
-                    left_out[word] = reason
-                else:
-                    at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
-                    varied = bench.reference(at, changed, twice=False, seed=settings.seed)
-                    special.append(trial.compare(at, changed, varied, is_quick))
+        words = settings.values if point is again else _FULL if point is largest and settings.values and trial.checks_data else ()
+        if words:
+            for word, changed, weights in _vary(trial, words, given):
+                with trial.hold(weights):
+                    if reason := _unsuited(word, bench, exported, changed) or trial.refused_data(changed):
+                        left_out[word if point is again else f"{word} at {point}"] = reason
+                    else:
+                        at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
+                        varied = bench.reference(at, changed, twice=False, seed=settings.seed)
+                        special.append(trial.compare(at, changed, varied, is_quick))
     states_own_ranges = isinstance(top.ir.module, MlirModule) and top.ir.module.level is not Level.TORCH
     answers = _answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
     budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
@@ -108,18 +116,37 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(declined(bench.space, settings.seed)), tuple(special), left_out,
         tuple(not_tried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
-        comparison.weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept),
+        comparison.weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
     ), bench
 
 
 @dataclass
 class _Trial:
-    """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed."""
+    """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed.
+
+    weights: values of weights, by name, in place of the module's own. taken: levels that do not refuse values that another level does, with
+    its reason.
+    """
 
     bench: Bench
-    runs: Mapping[str, tuple[Run, Program, Xla]]
+    runs: Mapping[str, tuple[LevelRun, Program, Xla]]
     seed: int
     blame: str = ""
+    weights: Tensors = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def hold(self, weights: Tensors) -> Iterator[None]:
+        """Run eager and all levels with other values of weights for the block."""
+        if not weights:
+            yield
+            return
+        with weight_values.hold(self.bench.built.module, weights):
+            self.weights = weights
+            try:
+                yield
+            finally:
+                self.weights = {}
 
     def compare(self, point: Point, given: Tensors, reference: Reference, is_quick: bool,
                 may_lose_nan: bool = False) -> PointCheck:
@@ -131,29 +158,55 @@ class _Trial:
         wrong = next((label for label, level in found.items() if not level.agrees), None)
         if wrong and not self.blame:
             self.bench.reference(point, given, twice=True)
-            self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2])
+            self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
         return PointCheck(point, reference.seconds, found)
 
     def refused_data(self, given: Tensors) -> str:
-        """Return the condition of the run on data by which a level refuses these values; empty if every level takes them."""
-        if all(result.kind != "check" for result in self.bench.signature.results):
+        """Return the condition of the run on data by which a level refuses these values; empty if every level takes them.
+
+        Levels that do not refuse what another one does are kept in `taken`.
+        """
+        if not self.checks_data:
             return ""
+        refused, taken = {}, []
         for label, (run, _, _) in self.runs.items():
             try:
-                run(self.bench.taken(given))
+                replace(run, weights=self.weights)(self.bench.taken(given))
             except counted.RefusedData as error:
-                return f"{label} refuses the values: {error}"
+                refused[label] = str(error)
+                continue
             except ShapelineError:
-                continue  # the comparison reports it
+                pass  # if no level refuses the values, the comparison reports it
+            taken.append(label)
+        for label, reason in list(refused.items())[:1]:
+            self.taken.update(dict.fromkeys(taken, f"{label}: {reason}"))
+            return f"{label} refuses the values: {reason}"
         return ""
 
-    def _check(self, run: Run, device: Xla, given: Tensors, reference: Reference, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
+    @property
+    def checks_data(self) -> bool:
+        """Whether the program has conditions on the values of its arguments."""
+        return any(result.kind == "check" for result in self.bench.signature.results)
+
+    def _check(self, run: LevelRun, device: Xla, given: Tensors, reference: Reference, is_quick: bool, may_lose_nan: bool) -> LevelCheck:
         device.is_quick, device.may_lose_nan = is_quick, is_quick and may_lose_nan
+        run = replace(run, weights=self.weights)
         try:
             checked = self.bench.check(run, given, reference)
         finally:
             device.is_quick = device.may_lose_nan = False
         return checked if checked.agrees or not is_quick or checked.refused else self.bench.check(run, given, reference)
+
+
+def _vary(trial: _Trial, words: Sequence[str], given: Tensors) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Iterate over the sets of special values: the word of each, all inputs, and the weights that have other values."""
+    bench = trial.bench
+    data = special_values.DATA_SETS if words and words != _FULL and counted.decides_sizes(bench.eager, given) else ()
+    for word, changed in special_values.sets(bench.model, given, (*words, *data)):
+        yield word, changed, {}
+    is_written = weight_values.WORD in words and bench.model.weights == "random"  # those of a checkpoint may be mapped from it
+    if is_written and (weights := weight_values.vary(bench.built.module, [form for _, form, _ in trial.runs.values()])):
+        yield weight_values.WORD, dict(given), weights  # what is known of `given` holds for its own weights
 
 
 def _admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
@@ -211,7 +264,7 @@ def carries_assertions(program: Program) -> bool:
     return any("shape_assertion" in str(operation.attributes["call_target_name"]) for operation in calls)
 
 
-def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[Run, Program, Xla]]]:
+def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[tuple[str, tuple[LevelRun, Program, Xla]]]:
     """Return a run for each level that the program went through, by label. HLO levels have one per platform."""
     for level in levels:
         form = program.at(level)

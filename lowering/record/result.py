@@ -19,6 +19,7 @@ OUTCOMES = ("ok", "unsupported", "error", "mismatch", "crash", "timeout", "oom",
 
 UNJUDGED = ("infra", "not_run")
 SOURCE_UNVERIFIED = ("source_not_run", "source_unverified")  # warnings of a source in MLIR, of which nothing or only a part is verified
+DELIVERED = "mhlo"  # the level that a comparison must include
 UNSPECIFIED = "unspecified"  # expected outcome of a job that the expectations do not list yet
 
 START = "start"  # the stage of a job that ended before its first stage began
@@ -131,8 +132,14 @@ class JobResult:
         if source := next((remark.message for remark in self.warnings if remark.code in SOURCE_UNVERIFIED), ""):
             return source
         points = self.verify.get("points") if isinstance(self.verify, Mapping) else None
-        if not points or (isinstance(points, list | tuple) and not any(point.get("levels") for point in points)):
+        held = [point.get("levels") for point in points] if isinstance(points, list | tuple) else None
+        levels = None if held is None else {level for one in held if isinstance(one, Mapping) for level in one}
+        if not points or levels == set():
             return "no level was compared with eager"
+        if levels is not None and not any(level.partition(" on ")[0] == DELIVERED for level in levels):
+            return f"the {DELIVERED} level was not compared with eager, only {', '.join(sorted(levels))}"
+        if uncompared := self.verify.get("uncompared"):
+            return f"no number was compared of {', '.join(uncompared)}"
         if weakened := self.verify.get("weakened"):
             listed = ", ".join(f"{dtype} ({reason})" if reason else dtype for dtype, reason in weakened.items())
             return f"tolerances were weakened: {listed}"
@@ -197,6 +204,7 @@ class _Verified:
     """The parts of the report of verify that readers of results use."""
 
     points: tuple[Mapping[str, Any], ...] | int = ()
+    uncompared: tuple[str, ...] = ()
     weakened: Mapping[str, str | None] = field(default_factory=dict)
     max_abs: float | str | None = None
     max_rel: float | str | None = None

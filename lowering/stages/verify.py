@@ -19,7 +19,17 @@ from lowering.ir import mlir
 from lowering.legalize.patterns import collectives
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import consumers, float_distance, generation, source_reference, special_values, tensor_files, verifier, xla
+from lowering.numerics import (
+    consumers,
+    float_distance,
+    generation,
+    promises,
+    source_reference,
+    special_values,
+    tensor_files,
+    verifier,
+    xla,
+)
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Cell, Compared, Pair
 from lowering.numerics.points import Budget
@@ -140,7 +150,7 @@ class Verify(Stage):
         elif bench.model.symbols and not verifier.carries_assertions(program):
             note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
-        mismatches = found.mismatches + [problem for compared in matrix for problem in compared.problems]
+        mismatches = found.mismatches + promises.find_broken(program) + [problem for compared in matrix for problem in compared.problems]
         if mismatches := mismatches + [problem for walk in walks for problem in walk.problems]:
             raise Mismatch(mismatches, log)
         if found.unsupported and is_sized_by_data(program):
@@ -217,6 +227,9 @@ class Verify(Stage):
             note("results_random", "random results were compared by dtype and shape, and by their distributions over several runs "
                  "where a run "
                  "is quick", ", ".join(found.random))
+        if found.uncompared:
+            note("result_not_compared", "eager gave no finite element at any point, so no number was compared: choose fills or a seed for "
+                 "which the model computes numbers", ", ".join(found.uncompared))
         for dtype, reason in found.weakened.items():
             note("tolerance_weakened", f"more is allowed than the default of {dtype}: {reason or 'no reason is given'}",
                  f"tolerances.{dtype}")

@@ -14,7 +14,7 @@ from lowering.level import Level, Program
 from lowering.model import Built, Input, Model, Symbol
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
-from lowering.numerics.integers import Recording, Replaying
+from lowering.numerics.integers import Made, Recording, Replaying
 from lowering.numerics.runner import runner
 from lowering.stage import Silent
 from lowering.stages.export import Export
@@ -77,6 +77,7 @@ def test_a_tie_may_be_rounded_to_either_side() -> None:
     (lambda values: values + 0.02, torch.tensor([[0.745, 0.1, 0.2, 0.3]] * 2)),  # near a tie, but not within the tolerance
     (lambda values: -values, VALUES),
     (lambda values: values.flip(0), VALUES),
+    (lambda values: torch.floor(values + 0.5), torch.tensor([[0.25, 1.25, -0.75, 0.1], [0.75, 1.75, 2.25, 1.6]])),  # ties by another rule
 ])
 def test_wrong_integers_are_found(change: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
     _, found = check(change, x)
@@ -105,7 +106,7 @@ def test_integers_are_read_from_every_level() -> None:
         assert at is not None
         stored = Stored(level, at.signature, at.above, partial(getattr, at, "ir"), partial(getattr, at, "weights"))  # as a later run has it
         results, found = runner(stored, device).run_with_integers({"x": VALUES})
-        assert len(results) == 2 and any(torch.equal(value.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for value in found), level
+        assert len(results) == 2 and any(torch.equal(made.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for _, made in found), level
 
 
 class Linear(torch.nn.Module):
@@ -134,7 +135,7 @@ def test_quantized_ops_as_composites_compute_what_the_arithmetic_does_and_show_t
     torch.testing.assert_close(named(VALUES), plain(VALUES), rtol=1e-6, atol=1e-6)
     named.verify(points=2)
     _, found = runner(named.program, build_bench(export(Quantized())).devices["cpu"]).run_with_integers({"x": VALUES})
-    assert any(torch.equal(value.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for value in found)
+    assert any(torch.equal(made.reshape(-1), torch.round(VALUES * 2).reshape(-1)) for _, made in found)
 
 
 def test_subclasses_and_quantized_ops_show_their_integers() -> None:
@@ -146,10 +147,10 @@ def test_subclasses_and_quantized_ops_show_their_integers() -> None:
     with Recording() as recording:
         quantize()
     (found,) = recording.found
-    assert found.tolist() == [[1, 1, 24]]
+    assert found.integers.tolist() == [[1, 1, 24]]
     with Replaying([found], {}, None) as same:
         assert quantize().tolist() == [[4, 4, 27]]
-    with Replaying([found + torch.tensor([0, 1, 0])], {}, None) as other:  # 1.48 is no tie
+    with Replaying([Made(found.operand, found.integers + torch.tensor([0, 1, 0]))], {}, None) as other:  # 1.48 is no tie
         assert quantize().tolist() == [[4, 4, 27]]
     assert not same.moved and not same.unmatched
     assert not other.moved and other.unmatched == ["round of [1, 3]"]

@@ -1,0 +1,76 @@
+"""Other values for weights whose elements are all equal: a new norm scales by one and adds zero, and so does a program that drops both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from lowering.level import Program
+
+WORD = "weights"  # of the set, among `special_values.SETS`
+_LEAST = 0.1  # the size of a weight that was not 0: a layer scaled by 1e-6 hides what is wrong in it
+_LARGEST = 1e3  # larger numbers mask elements
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def vary(module: torch.nn.Module, forms: Iterable[Program]) -> dict[str, torch.Tensor]:
+    """Return other values for each weight of `module` whose elements are all one number, and which every one of `forms` takes as it is.
+
+    Numbers keep their sign: a variance stays above 0. Weights that a form lacks or has changed are left out, and so are scalars, from which
+    modules compute constants of the graph.
+    """
+    forms = list(forms)
+    held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+    found: dict[str, torch.Tensor] = {}
+    drawn: dict[int, torch.Tensor] = {}  # by the id of the weight: tied ones stay equal
+    for number, (name, weight) in enumerate(held.items()):
+        if not _is_constant(weight) or not all(_takes(form, name, weight) for form in forms):
+            continue
+        if id(weight) not in drawn:
+            drawn[id(weight)] = _draw(weight.detach(), torch.Generator().manual_seed(7919 + number))
+        found[name] = drawn[id(weight)]
+    return found
+
+
+@contextmanager
+def hold(module: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Give the weights of `module` other values for the block. Before it, the elements of each are equal."""
+    held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+    before = {name: held[name].detach().reshape(-1)[0].clone() for name in values}
+    with torch.no_grad():
+        try:
+            for name, value in values.items():
+                held[name].copy_(value)
+            yield
+        finally:
+            for name, value in before.items():
+                held[name].copy_(value)
+
+
+def _is_constant(weight: torch.Tensor) -> bool:
+    """Return whether a weight is a tensor that can be written, of elements that are all the same number of usual size."""
+    if type(weight) not in (torch.Tensor, torch.nn.Parameter) or weight.dtype not in _DTYPES:
+        return False
+    if weight.device.type != "cpu" or weight.numel() < 2 or not weight.is_contiguous():
+        return False
+    flat = weight.detach().reshape(-1)
+    return bool(flat[0] == flat[-1]) and bool(flat[0].abs() <= _LARGEST) and bool((flat == flat[0]).all())
+
+
+def _takes(form: Program, name: str, weight: torch.Tensor) -> bool:
+    assert form.signature is not None
+    if not any(argument.name == name and argument.kind in ("parameter", "buffer") for argument in form.signature.arguments):
+        return False
+    own = form.weights.get(name)
+    return own is not None and own.dtype is weight.dtype and torch.equal(own, weight.detach())
+
+
+def _draw(weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return numbers around that of `weight`, or around 0, smaller in a matrix than in a vector, so that sums keep their size."""
+    drawn = torch.rand(weight.shape, generator=generator)
+    number = float(weight.reshape(-1)[0])
+    if number == 0:
+        return ((drawn - 0.5) / max(1, weight[0].numel()) ** 0.5).to(weight.dtype)
+    return ((drawn + 0.5) * max(abs(number), _LEAST) * (1 if number > 0 else -1)).to(weight.dtype)
