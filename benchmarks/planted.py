@@ -2,8 +2,9 @@
 
     python -m benchmarks.planted [-k WORD] [--json FILE] [--points N]
 
-Each fault is one job. It is *caught* if the job does not end `ok`, *named* if it does and the record lists a class of sizes that would have
-shown the fault as not tried, and *silent* otherwise. Each model is also run without a fault, which has to end `ok`.
+Each fault is one job. It is *caught* if the job does not end `ok`, *named* if it does and the record says what was not compared: the job is
+unverified, a class of sizes that would have shown the fault was not tried, or a warning says what was not compared exactly. It is *silent*
+otherwise. Each model is also run without a fault, which has to end `ok`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, ClassVar
 import torch
 
 from benchmarks.planted_faults import FAULTS
-from benchmarks.planted_models import MODELS
+from benchmarks.planted_models import EXPORTS, MODELS
 from benchmarks.planting import Fault
 from lowering import pipeline
 from lowering.ir import mlir
@@ -70,7 +71,7 @@ class Trial:
 
 def lower(fault: Fault, folder: Path, **options: Any) -> JobResult:
     """Run the model of a fault through all stages, with the fault in it."""
-    stages: dict[str, Stage] = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
+    stages: dict[str, Stage] = {"export": Export(**EXPORTS.get(fault.model, {})), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO()}
     if fault.edit is not None:
         stages["plant"] = Plant(fault.edit)
     stages |= {"verify": Verify(**{"platforms": ("cpu",), **options, **fault.options}), "package": Package()}
@@ -85,7 +86,10 @@ def judge(fault: Fault, result: JobResult) -> tuple[str, str]:
         return "caught", f"{result.outcome} in {result.stage}: {result.problems[0]}"
     if result.outcome != "ok":
         return "broken", f"{result.outcome} in {result.stage}: {result.problems[0]}"
-    named = [name for name in fault.classes if any(name in words for words in result.verify.get("not_tried", ()))]
+    if result.unverified:
+        return "named", f"unverified: {result.unverified}"
+    said = [*result.verify.get("not_tried", ()), *(remark.code for remark in result.warnings)]
+    named = [name for name in fault.classes if any(name in words for words in said)]
     return ("named", f"not tried: {', '.join(named)}") if named else ("silent", "ok")
 
 
@@ -121,7 +125,8 @@ def _run(fault: Fault, options: dict[str, Any], sender: Connection) -> None:
         seconds = time.process_time() - start
     verdict, why = judge(fault, result)
     if fault.kind == "control":
-        verdict, why = ("right", result.unverified) if result.outcome == "ok" and not result.unverified else ("broken", why)
+        is_right = result.outcome == "ok" and bool(result.unverified) == (fault.model == "undefined")
+        verdict, why = ("right", result.unverified) if is_right else ("broken", why)
     sender.send(Trial(f"{fault.name} ({fault.model})", fault.kind, verdict, why, seconds))
 
 

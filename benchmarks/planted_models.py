@@ -147,6 +147,74 @@ class Fields(nn.Module):
         return {"embedded": x + self.kinds(kind) + self.places(place), "masked": x.masked_fill(~mask[..., None], 0), "pooled": pooled, "last": last}
 
 
+class Threes(nn.Module):
+    """Takes rows in groups of three, which torch.export finds by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 3, 4).sum(1)
+
+
+class Gated(nn.Module):
+    """A layer that a fresh gate of 1e-6 hides, and another before a head of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.head = nn.Parameter(torch.full((WIDTH,), 1e-6)), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = functional.gelu(self.up(x))
+        return {"gated": x + self.gate * hidden, "head": self.head(hidden)}
+
+
+class Named(nn.Module):
+    """Ops that are kept as composites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.gelu(self.norm(x), approximate="tanh").softmax(-1)
+
+
+class Cache(nn.Module):
+    """Two states of one shape."""
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> dict[str, Tensor]:
+        keys, values = keys + x, values * 0.5 + x
+        return {"output": (keys * values).sum(-1), "keys": keys, "values": values}
+
+
+class Counted(nn.Module):
+    """Rows that data decide, padded to a capacity that not all data fit in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0.5]
+
+
+class Ties(nn.Module):
+    """Halves of integers, rounded."""
+
+    def forward(self, n: Tensor) -> dict[str, Tensor]:
+        rounded = torch.round(n.float() / 2)
+        return {"rounded": rounded, "sum": rounded.sum(0, keepdim=True)}
+
+
+class Undefined(nn.Module):
+    """Has no number for any input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (-x.abs() - 1).log() * x
+
+
+class Draws(nn.Module):
+    """Random numbers of three distributions."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"dropped": functional.dropout(x.abs() + 1, 0.5, True), "normal": torch.randn_like(x), "uniform": torch.rand_like(x)}
+
+
 class Scripted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -176,6 +244,12 @@ def _declare(name: str, inputs: dict[str, Input], symbols: dict[str, Symbol], **
 
 
 _BATCH, _LENGTH = Symbol(1, 16), Symbol(1, 64)
+_STATE = Input("float32", ("n", 4), state=True)
+
+# Options of the stage export, by model.
+EXPORTS: dict[str, dict[str, object]] = {
+    "named": {"composites": {key: f"pytorch.{key}" for key in ("layer_norm", "gelu", "softmax")}}, "counted": {"data_sizes": "capacity"},
+}  # fmt: skip
 
 MODELS = {model.name: model for model in (
     _declare("Attention", {"x": _float("b", "s", WIDTH), "mask": Input("int64", ("b", "s"), "ones")}, {"b": _BATCH, "s": _LENGTH}),
@@ -190,5 +264,13 @@ MODELS = {model.name: model for model in (
     _declare("Wide", {"x": _float("n", "m")}, {"n": Symbol(1, 1 << 18), "m": Symbol(1, 1 << 12)}),
     _declare("Fields", {"x": _float("b", "s", WIDTH), "kind": Input("int64", ("b", "s"), "zeros"), "place": Input("int64", ("b", "s"), "arange"),
                         "mask": Input("bool", ("b", "s"), "ones"), "padding": Input("int64", ("b", "s"), "padding")}, {"b": _BATCH, "s": _LENGTH}),
+    _declare("Threes", {"x": _float("n", 4)}, {"n": Symbol(3, 33, example=6)}),
+    _declare("Gated", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    _declare("Named", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    _declare("Cache", {"x": _float("n", 4), "keys": _STATE, "values": _STATE}, {"n": Symbol(1, 32)}),
+    _declare("Counted", {"x": _float("n")}, {"n": Symbol(2, 32)}, capacities={"u0": 20}),
+    _declare("Ties", {"n": Input("int64", ("k",), {"randint": [0, 100]})}, {"k": Symbol(1, 32)}),
+    _declare("Undefined", {"x": _float("n", 4)}, {"n": Symbol(1, 32)}),
+    _declare("Draws", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     Model("scripted", {"_target_": f"{__name__}.scripted"}, {"x": _float("b", "s", WIDTH)}, {"b": _BATCH, "s": _LENGTH}),
 )}  # fmt: skip

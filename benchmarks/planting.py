@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from unittest import mock
+
+from lowering.ops import decompositions
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -23,7 +26,8 @@ class Fault:
     """A wrong lowering.
 
     kind: the group that it is counted in. model: the name of one in `planted_models`. edit: of the MHLO text. patch: active while the model is
-    lowered, packaged and verified. classes: classes of sizes (lowering.numerics.corners) of which the record may say that no point has one.
+    lowered, packaged and verified. classes: classes of sizes (lowering.numerics.corners) of which the record may say that no point has one, and
+    codes of warnings that may name what is not compared exactly.
     """
 
     name: str
@@ -33,6 +37,17 @@ class Fault:
     patch: Context = nullcontext
     classes: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)  # of the stage verify
+
+
+def row(op: Any, decomposition: Callable[..., Any]) -> Context:
+    """Put a decomposition in the place of another."""
+    held = decompositions.TABLE.get(op) or decompositions.Row(decomposition, "planted")
+    return lambda: mock.patch.dict(decompositions.TABLE, {op: replace(held, decomposition=decomposition, when=lambda node: True)})
+
+
+def rule(module: Any, name: str, wrong: Callable[..., Any]) -> Context:
+    """Put a function in the place of another."""
+    return lambda: mock.patch.object(module, name, wrong)
 
 
 class Planter:
