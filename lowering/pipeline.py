@@ -32,6 +32,8 @@ from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
 from lowering.symbols import levels
 
+UNTRUSTED = "untrusted"  # code of the warning that a stored result was not used
+
 Phase = Callable[[str], AbstractContextManager[Any]]
 
 
@@ -57,11 +59,11 @@ def run(
     store: results are looked up there, in which case the stage is skipped, and new results are stored there.
     compress_bytes: texts of at least this many bytes are compressed (None: no text is).
     """
-    reuse = Reuse(Store(store), job, name_maker(folder)) if store else None
     recorder = Recorder(folder, History(job.model.name, job.variant), emit or (lambda event: None))
-    client = StoreClient(reuse, recorder)
+    client = StoreClient(None, recorder)
     runner = Runner(recorder, client, compress_bytes)
     try:
+        client.reuse = Reuse(Store(store), job, name_maker(folder)) if store else None
         stages = select_stages(job)
         if problems := ladder.check(stages):
             raise StageFailed(problems)
@@ -121,7 +123,7 @@ class StoreClient:
         try:
             entry = find(self.reuse.store, keys.of(parts))
         except Untrusted as error:
-            self.recorder("untrusted", str(error), str(self.reuse.store.root))
+            self.recorder(UNTRUSTED, str(error), str(self.reuse.store.root))
             return Found(parts, None, "the stored result cannot be trusted")
         if entry is not None:
             return Found(parts, entry)
@@ -161,7 +163,8 @@ class StoreClient:
         if self.reuse is None:
             return
         stem = self.recorder.stem
-        record = {"done": to_plain(done), "stem": stem.name, "said": list(self.recorder.said)}
+        said = [event for event in self.recorder.said if event.get("code") != UNTRUSTED]  # of the result that this one replaces
+        record = {"done": to_plain(done), "stem": stem.name, "said": said}
         try:
             self.reuse.keep(done.name, found.parts, given, made, record, stem, [*saved, *self.recorder.filed])
         except (OSError, InfraError) as error:

@@ -26,18 +26,22 @@ from lowering.job import DescribedJob, Job
 from lowering.plain import to_plain
 from lowering.record import folder as folders
 from lowering.record.result import Expectation
-from lowering.store import keys
+from lowering.store import keys, signing
 
 ENDED, LOCK, RESERVE = "ended.json", ".lock", ".reserve"
 REPORT_BYTES, JOB_BYTES = 2 << 20, 64 << 10  # reserved on the disk for the report of a run, and of each of its jobs
 
 
 def begin(run: Run) -> Record:
-    """Return the locked record of a run that is about to start, with its jobs prepared. Raises InfraError if the disk refuses.
+    """Return the locked record of a run that is about to start, with its jobs prepared.
+
+    Raises InfraError if the disk refuses, or the key of a shared store cannot be used.
 
     An incomplete run of the same jobs with the same code is continued in its own record; otherwise a new record is written.
     """
     started, plan = datetime.now(UTC), run.plan
+    if plan.cache:
+        signing.read_key()
     codes = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
     asked = {key: value for key, value in plan.config.items() if key not in ("server", "worker")}
     identity = hashlib.sha256(files.encode(files.encode_json([asked, codes, to_plain(plan.expected)]))).hexdigest()

@@ -24,7 +24,7 @@ from typing import Any
 
 from lowering import files, trust
 from lowering.errors import Problem, Untrusted
-from lowering.store import mirror
+from lowering.store import mirror, signing
 
 SCHEMA = 2  # of entry.json; entries of another schema are removed and rebuilt
 DAY = 86400.0
@@ -78,7 +78,8 @@ class Store:
     def find(self, key: str) -> Entry | None:
         """Return the verified entry of `key`, or None if there is none. Damaged entries are removed, so that they are rebuilt.
 
-        Raises Untrusted if the entry names a file outside of its folder, or is behind a link. It stays as it is.
+        Raises Untrusted if the entry names a file outside of its folder, is behind a link, or lacks the signature of this store (see
+        `signing`). It stays as it is.
         """
         if not trust.is_digest(key):
             raise Untrusted(Problem(str(self.root), f"{key!r} is not the key of a result", "the store was changed by something else"))
@@ -113,6 +114,9 @@ class Store:
         if not sound:
             self.discard(key)
             return None
+        if not signing.is_accepted(wrapped, ENTRY, wrapped["sha256"]):
+            fix = "the stage runs, and its result replaces this one"
+            raise Untrusted(Problem(str(folder / ENTRY), f"is not signed with the key of {signing.KEY}", fix))
         with suppress(OSError):  # a read-only store can still be read
             used = (folder / ENTRY).stat().st_mtime
             os.utime(folder / ENTRY)
@@ -155,7 +159,7 @@ class Store:
     def put(self, key: str, data: Mapping[str, Any], ir: bytes | None, stem: Path, made: list[Path]) -> None:
         """Store a result: its IR, and the files that its stage wrote beside `stem`.
 
-        If the key exists, the stored result stays. Raises OSError.
+        If the key exists, the stored result stays, unless its signature is missing. Raises OSError, InfraError.
         """
         draft, folder = self._draft(key), self._folder(key)
         (draft / "files").mkdir(parents=True)
@@ -172,10 +176,12 @@ class Store:
                 (draft / IR).write_bytes(ir)
             mark = None if ir is None else compute_digest(ir)
             plain = json.loads(files.encode_json([data, held]))
-            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark,
-                     "sha256": _seal(key, plain[0], plain[1], mark)}
+            digest = _seal(key, plain[0], plain[1], mark)
+            whole = {"schema": SCHEMA, "data": plain[0], "files": plain[1], "ir": mark, "sha256": digest, **signing.sign(ENTRY, digest)}
             files.write_bytes(draft / ENTRY, files.encode(files.encode_json(whole)), durable=False)  # the digest reveals a torn file
             folder.parent.mkdir(parents=True, exist_ok=True)
+            if signing.read_key() is not None:
+                self._discard_unsigned(key)
             with suppress(FileExistsError):
                 try:
                     draft.rename(folder)
@@ -187,6 +193,17 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
         mirror.upload([*(folder / "files" / name for name in held), *([] if ir is None else [folder / IR]), folder / ENTRY])
 
+    def _discard_unsigned(self, key: str) -> None:
+        try:
+            held = files.read(self._folder(key) / ENTRY)
+            is_signed = signing.is_accepted(held, ENTRY, held["sha256"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            is_signed = False
+        if not is_signed:
+            self.discard(key)
+
     def discard(self, key: str) -> None:
         """Remove an entry, atomically for all readers."""
         trash = self.root / DRAFTS / f"trash-{os.getpid()}-{time.monotonic_ns()}"
@@ -196,21 +213,24 @@ class Store:
             shutil.rmtree(trash, ignore_errors=True)
 
     def note(self, kind: str, name: str, data: Any) -> None:
-        """Store `data` (JSON) under a name of arbitrary characters. Raises OSError."""
+        """Store `data` (JSON) under a name of arbitrary characters. Raises OSError, InfraError."""
         path = self._note(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"name": name, "sha256": compute_digest(json.loads(files.encode_json(data))), "data": data}
+        digest = compute_digest(json.loads(files.encode_json(data)))
+        content = {"name": name, "sha256": digest, "data": data, **signing.sign(NOTES, kind, name, digest)}
         files.write_bytes(path, files.encode(files.encode_json(content, indent=None)), durable=False)
         mirror.upload([path])
 
     def noted(self, kind: str, name: str) -> Any:
-        """Return the data stored under a name, or None if there is none or it is damaged."""
+        """Return the data stored under a name, or None if there is none, it is damaged, or lacks the signature of this store."""
         path = self._note(kind, name)
         try:
             if not path.exists():
                 mirror.fetch(path)
             content = files.read(path)
-            return content["data"] if content["sha256"] == compute_digest(content["data"]) else None
+            digest = content["sha256"]
+            sound = digest == compute_digest(content["data"]) and signing.is_accepted(content, NOTES, kind, name, digest)
+            return content["data"] if sound else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
