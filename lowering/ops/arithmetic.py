@@ -160,7 +160,22 @@ def copy_tensor(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
 
 def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
     """Return the distance of each row of `left` to each row of `right`, in the p-norm."""
-    apart = left.unsqueeze(-2) - right.unsqueeze(-3)
+    return _measure(left.unsqueeze(-2) - right.unsqueeze(-3), p)
+
+
+def pdist(tensor: Tensor, p: float = 2.0) -> Tensor:
+    """Return the distance of each pair of different rows in the p-norm: (n, m) -> (n * (n - 1) / 2)."""
+    rows = tensor.shape[0]
+    heads = torch.arange(rows, device=tensor.device)
+    starts = heads * rows - heads * (heads + 1) // 2  # the number of pairs whose first row comes before
+    pairs = torch.arange(rows * (rows - 1) // 2, device=tensor.device)
+    first = torch.searchsorted(starts, pairs, right=True) - 1
+    second = pairs - starts.index_select(0, first) + first + 1
+    return _measure(tensor.index_select(0, first) - tensor.index_select(0, second), p)
+
+
+def _measure(apart: Tensor, p: float) -> Tensor:
+    """Return the p-norm of the last dim."""
     if p == 0:  # eager counts no NaN
         return torch.where(apart != apart, apart, (apart != 0).to(apart.dtype)).sum(-1)
     return torch.linalg.vector_norm(apart, p, -1)

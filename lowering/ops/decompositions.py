@@ -37,6 +37,7 @@ from lowering.ops import (
     sampling,
     scans,
     scattering,
+    segments,
     sorting,
     views,
 )
@@ -152,6 +153,8 @@ TABLE: dict[Any, Row] = {
        for form in ("Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     aten.searchsorted.Tensor: Row(sorting.searchsorted, NONE),
     aten._cdist_forward.default: Row(arithmetic.cdist, NONE),
+    aten._pdist_forward.default: Row(arithmetic.pdist, NOT_DEFINED),
+    aten.segment_reduce.default: Row(segments.segment_reduce, NOT_DEFINED),
     aten.grid_sampler_2d.default: Row(sampling.grid_sample, "reflections need a remainder of floats"),
     aten.grid_sampler_3d.default: Row(sampling.grid_sample, NOT_DEFINED),
     **{op: Row(bags.embedding_bag, NOT_DEFINED, bags.uses_only_bags) for op in (

@@ -1,4 +1,4 @@
-"""Pooling and normalization: every setting, at sizes that leave rests, and in mixed dtypes."""
+"""Pooling, segments and normalization: every setting, at sizes that leave rests, and in mixed dtypes."""
 
 from __future__ import annotations
 
@@ -73,3 +73,15 @@ def test_adaptive_means_below_autograd() -> None:
         "two dims": lambda x: aten._adaptive_avg_pool2d(x[:, :, 0], [3, 2]), "three dims": lambda x: aten._adaptive_avg_pool3d(x, [1, 3, 2]),
     }  # fmt: skip
     assert differences(forms, (("b", 3, 2, "h", "w"),), [(normal(2, 3, 2, 9, 7),), (normal(1, 3, 2, 2, 3),)], least=1) == []
+
+
+def test_segments_and_pairs_of_rows() -> None:
+    forms: dict[str, Callable[..., Any]] = {
+        "pdist": lambda x, lengths: torch.pdist(x), "sums of pairs": lambda x, lengths: torch.pdist(x, 1.0),
+        **{reduce: lambda x, lengths, reduce=reduce: torch.segment_reduce(x, reduce, lengths=lengths, axis=0, unsafe=True)
+           for reduce in ("sum", "mean", "max", "min", "prod")},
+        "offsets": lambda x, lengths: torch.segment_reduce(x, "sum", offsets=functional.pad(lengths.cumsum(0), (1, 0)), axis=0, initial=1.5),
+    }  # fmt: skip
+    x, lengths = normal(5, 3), torch.tensor([2, 0, 2, 1])
+    points = [(x, lengths), (x[:3], torch.tensor([1, 2, 0])), (x[:1], torch.tensor([1]))]
+    assert differences(forms, (("n", 3), ("segments",)), points, least=1) == []

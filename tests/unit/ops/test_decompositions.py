@@ -26,6 +26,7 @@ from lowering.ops import (
     random,
     scans,
     scattering,
+    segments,
     sorting,
     views,
 )
@@ -66,6 +67,10 @@ CASES: list[Case] = [
     case(arithmetic.prelu, torch.nn.functional.prelu, SERIES, normal(1)),
     case(arithmetic.clamp, torch.clamp, SERIES, normal(8), normal(3, 1)),
     case(arithmetic.hypot, torch.hypot, torch.tensor([3.0, 0.0, 1e30, INF, NAN]), torch.tensor([4.0, 0.0, 1e30, NAN, 1.0])),
+    *(case(arithmetic.pdist, torch.pdist, rows, p) for rows in (SERIES, ROW, SERIES[:1], normal(7, 3)) for p in (0.0, 1.0, 2.0, INF)),
+    *(case(segments.segment_reduce, torch.segment_reduce, IMAGE, reduce, axis=axis, initial=initial, unsafe=True, **bounds)
+      for reduce in ("sum", "mean", "max", "min", "prod") for initial in (None, 0.5) for axis, bounds in (
+          (0, {"lengths": torch.tensor([1, 0, 1])}), (1, {"lengths": torch.tensor([[3, 1], [0, 4]])}), (0, {"offsets": torch.tensor([0, 0, 2])}))),
     case(arithmetic.angle, torch.angle, ROW),
     case(arithmetic.angle, torch.angle, torch.complex(SERIES, SERIES.flip(0))),
     case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0])),
