@@ -11,6 +11,7 @@ from lowering.ir import mlir
 from lowering.ir.annotations import Origin, annotate, modules, read_lines, values
 
 _JOINED = "joined"  # the file of locations in a joined text
+_NAMES = ("sym_name", "torch.debug_module_name")  # attributes of a module that are those of the first one
 _CONTINUED = ("cond {", "reducer(")  # lines that continue the op of the line above
 
 
@@ -95,7 +96,8 @@ def _add(joined: Any, texts: dict[str, str], name: str, module: Any, entries: se
             operation = symbols.pop(symbol)
             symbols[_rename(module, operation, f"{name}_{symbol}", entries | texts.keys() | symbols.keys())] = operation
     _rename(module, entry, name, set())
-    for symbol, operation in symbols.items():
+    for operation in [operation.operation for operation in _list_symbols(module)]:
+        symbol = operation.attributes["sym_name"].value
         if symbol not in texts:
             texts[symbol] = _print(operation)
             operation.detach_from_parent()
@@ -104,13 +106,15 @@ def _add(joined: Any, texts: dict[str, str], name: str, module: Any, entries: se
 
 def _check_attributes(joined: Any, name: str, module: Any) -> None:
     """Give `joined` the attributes of `module` that it lacks."""
-    for attribute in module.operation.attributes:
-        if attribute.name in joined.operation.attributes and joined.operation.attributes[attribute.name] != attribute.attr:
-            if attribute.name == "sym_name":
-                continue
-            cause = f"has {attribute.name} = {attribute.attr}, where another has {joined.operation.attributes[attribute.name]}"
+    held, given = joined.operation.attributes, module.operation.attributes
+    for attribute in [given[index] for index in range(len(given))]:  # the builds iterate over different things
+        if attribute.name in _NAMES:
+            continue
+        if attribute.name in held and held[attribute.name] != attribute.attr:
+            cause = f"has {attribute.name} = {attribute.attr}, where another has {held[attribute.name]}"
             raise StageFailed(Problem(f"module of entry '{name}'", cause, "lower all entries with the same options"))
-        joined.operation.attributes[attribute.name] = attribute.attr
+        held[attribute.name] = attribute.attr
+
 
 
 def _rename(module: Any, operation: Any, wanted: str, taken: set[str]) -> str:
