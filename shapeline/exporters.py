@@ -8,13 +8,11 @@ Importing the module registers the format `mhlo`, so that `AutoHfExporter` and `
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
 import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from transformers.exporters.configs import DynamoConfig
 from transformers.exporters.exporter_dynamo import DynamoExporter
 from transformers.exporters.metadata import ExportMetadata
 from transformers.exporters.runners.base import ModelRunner
-from transformers.exporters.utils import _capture_forward, _find_multimodal_submodules, decompose_for_generation
+from transformers.exporters.utils import decompose_multimodal, is_multimodal
 
 from lowering.errors import ConfigError, Problem
 from lowering.numerics import runner
@@ -93,15 +91,11 @@ class MhloExporter(DynamoExporter):
 
         The encoder of another modality and its projector, which `generate` runs ahead of the prompt, are programs too.
         """
-        parts = _find_multimodal_submodules(model)
-        with ExitStack() as stack:
-            calls = {name: stack.enter_context(_capture_forward(part)) for name, part in parts.items()}
-            if parts:
-                decompose_for_generation(model, copy.deepcopy(sample_inputs), **options)
         found = super().export_for_generation(model, sample_inputs, config, **options)
-        first = {name: made[0] for name, made in calls.items() if made and name not in found.components}
+        parts = decompose_multimodal(model, sample_inputs) if is_multimodal(model) else {}
+        first = {name: part for name, part in parts.items() if name not in found.components}
         configs = config if isinstance(config, dict) else dict.fromkeys(first, config)
-        ahead = {name: self._export_component(parts[name], given, configs[name]) for name, given in first.items()}
+        ahead = {name: self._export_component(part, given, configs[name]) for name, (part, given) in first.items()}
         found.components = {**ahead, **found.components}
         return found
 
