@@ -36,6 +36,7 @@ def join(run: Record) -> list[Joining]:
     todo = []
     for folder, request in requests.items():
         if not _take_earlier(run, folder, request):
+            (folder / SIGNATURE).unlink(missing_ok=True)  # of an earlier attempt
             request.save(folder)
             todo.append(folder)
     _join_all(todo, run)

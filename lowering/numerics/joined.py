@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,16 @@ def unify(parts: Mapping[str, Part]) -> dict[str, dict[str, str]]:
                 same = [] if name in written or _is_uniform(parts[entry], name) else others.get(digest, [])
                 same = [other for other in same if other not in written]
                 same.sort(key=lambda other: not other.endswith(f".{name}"))
-                new = same[0] if same else name if name not in digests else f"{entry}.{name}"
+                new = same[0] if same else _choose_free(name, entry, digests)
             digests[new] = digest
             found[entry][name] = new
     return found
+
+
+def _choose_free(name: str, entry: str, taken: Collection[str]) -> str:
+    """Return `name`, or that with the prefix of its entry and a number if it is taken."""
+    names = chain((name, f"{entry}.{name}"), (f"{entry}.{name}_{number}" for number in count(1)))
+    return next(free for free in names if free not in taken)
 
 
 def rename(signature: Signature, names: Mapping[str, str]) -> Signature:
