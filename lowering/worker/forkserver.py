@@ -14,11 +14,13 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lowering import files
+from lowering.record.folder import JOB
 from lowering.worker import processes
 from lowering.worker.stacks import STACKS_SIGNAL
 
@@ -27,10 +29,13 @@ from lowering.worker.stacks import STACKS_SIGNAL
 WARM = (
     "torch", "torch.export", "torch.export._trace", "torch._inductor.config", "torch_mlir.ir", "torch_mlir.passmanager",
     "torch_mlir.dialects.torch",
-    "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax", "transformers.modeling_utils",
+    "jaxlib.mlir.ir", "jaxlib.mlir.dialects.mhlo", "jax",
     "lowering.fx.archive", "lowering.fx.joint",
     *sorted(f"lowering.stages.{file.stem}" for file in (Path(__file__).parents[1] / "stages").glob("[!_]*.py")),
 )  # fmt: skip
+# Modules that only models of some factories need, by a word in the factory's name: transformers takes 1.6 seconds.
+LATER = {"huggingface": ("transformers.modeling_utils",)}
+_tried: set[str] = set()
 KILL, STACKS = b"kill", b"stacks"  # requests of a watcher, on the job's own socket
 
 
@@ -63,6 +68,29 @@ def load(warm: Sequence[str]) -> None:
     provenance.freeze_all()
     gc.collect()
     gc.freeze()
+
+
+def load_later(names: Iterable[str]) -> None:
+    """Load further modules into a process that is warm, if it has not tried to yet."""
+    missing = [name for name in names if name not in _tried]
+    for name in missing:
+        _tried.add(name)
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - as above
+            traceback.print_exc()
+    if missing:
+        gc.collect()
+        gc.freeze()
+
+
+def list_needed(folder: Path) -> list[str]:
+    """Return the modules of LATER that the job of `folder` needs."""
+    try:
+        factory = str(files.read(folder / JOB)["model"]["factory"]["_target_"])
+    except (OSError, ValueError, KeyError, TypeError):  # the job's own process reports it
+        return []
+    return [name for word, names in LATER.items() if word in factory for name in names]
 
 
 def run(control: socket.socket, parent: int, body: Callable[[Path, Mapping[str, str]], None]) -> None:
@@ -107,6 +135,7 @@ class _Server:
 
     def fork(self, request: dict[str, Any], job: socket.socket) -> None:
         server = os.getpid()
+        load_later(list_needed(Path(request["folder"])))
         try:
             pid = os.fork()
         except OSError as error:

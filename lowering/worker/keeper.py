@@ -99,7 +99,7 @@ def keep(handle: int, minutes: float, warm: Sequence[str]) -> None:
     place = Path(listener.getsockname())
     forkserver.load(warm)
     running: set[int] = set()
-    used = time.monotonic()
+    began = used = time.monotonic()
     while True:
         if _reap(running):
             used = time.monotonic()
@@ -109,6 +109,8 @@ def keep(handle: int, minutes: float, warm: Sequence[str]) -> None:
                 if not select.select([listener], [], [], 0)[0]:
                     _leave(place, listener)
         if not select.select([listener], [], [], 1.0)[0]:
+            if used > began and not running and "torch.export" in warm:  # after the first run, which loads in its own copy what it needs
+                forkserver.load_later(name for names in forkserver.LATER.values() for name in names)
             continue
         control = listener.accept()[0]
         _reap(running)

@@ -151,7 +151,7 @@ def test_a_state_folder_that_cannot_hold_a_socket_keeps_nothing(monkeypatch: pyt
     monkeypatch.setenv("SHAPELINE_STATE", str(tmp_path / ("long" * 30)))
     assert keeper.connect(60.0, ()) is None
     monkeypatch.setattr(client, "_keep", 60.0)
-    server = client._start()
+    server = client._start(None)
     assert type(server) is client.ForkServer
     server.kill()
     server.close()
