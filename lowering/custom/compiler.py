@@ -25,14 +25,29 @@ def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), include
 
     name: used in messages; flags: passed to both compiler and linker; include: folders of headers, in addition to PyTorch's.
     """
-    compiler = _find_compiler(name)
+    return _build(name, sources, flags, include, ("-fPIC", "-shared"), ".so")
+
+
+def build_program(name: str, sources: Sequence[Path]) -> Path:
+    """Build a program from `sources`, or return it from the cache, as `build` does with libraries."""
+    return _build(name, sources, (), (), ("-O0",), "")  # it spends its time in libtorch
+
+
+def _build(name: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path], kind: Sequence[str], suffix: str) -> Path:
+    """Build what the flags `kind` make of `sources`."""
+    compiler = find_compiler()
+    if compiler is None:
+        wanted = os.environ.get("CXX")
+        cause = f"CXX={wanted} does not exist" if wanted else "no C++ compiler was found"
+        fix = "install g++ or clang++, or name a built .so under libraries"
+        raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", fix))
     folder = cache() / compute_digest(compiler, sources, flags)
-    library = folder / f"{sources[0].stem}.so"
+    library = folder / f"{sources[0].stem}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # jobs of a suite share libraries: one builds, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            _compile(name, build_command(compiler, sources, flags, include), library)
+            _compile(name, [*build_command(compiler, sources, flags, include), *kind], library)
     return library
 
 
@@ -42,11 +57,11 @@ def cache() -> Path:
 
 
 def build_command(compiler: str, sources: Sequence[Path], flags: Sequence[str], include: Sequence[Path]) -> list[str]:
-    """Return the compiler command without its output option."""
+    """Return the compiler command without its output option, and without what says whether a library or a program is made."""
     root = Path(torch.__file__).parent
     headers = [root / "include", root / "include/torch/csrc/api/include", *include]
     return [
-        compiler, "-std=c++20", "-O2", "-fPIC", "-shared", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        compiler, "-std=c++20", "-O2", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         *(f"-isystem{path}" for path in headers), *map(str, sources), f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}",
         "-ltorch", "-ltorch_cpu", "-lc10", *flags,
     ]  # fmt: skip
@@ -60,14 +75,10 @@ def compute_digest(compiler: str, sources: Sequence[Path], flags: Sequence[str])
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _find_compiler(name: str) -> str:
+def find_compiler() -> str | None:
+    """Return the C++ compiler that CXX names, or else the first that is installed."""
     wanted = os.environ.get("CXX")
-    found = shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if found is None:
-        cause = f"CXX={wanted} does not exist" if wanted else "no C++ compiler was found"
-        fix = "install g++ or clang++, or name a built .so under libraries"
-        raise LoadError(Problem(f"library '{name}'", f"cannot be built: {cause}", fix))
-    return found
+    return shutil.which(wanted) if wanted else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def _compile(name: str, arguments: list[str], library: Path) -> None:

@@ -8,19 +8,19 @@ from typing import Any
 
 from lowering.errors import Problem, ShapelineError
 from lowering.level import Level, Program
-from lowering.numerics import iree
+from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Body, LevelRun, known_values, runner
+from lowering.numerics.runner import Body, LevelRun, known_values, runner, with_numbers
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 
-XLA, IREE, INTERPRETER, TORCH = "xla", "iree", "interpreter", "torch"
+XLA, IREE, INTERPRETER, TORCH, LIBTORCH = "xla", "iree", "interpreter", "torch", "libtorch"
 
 # Those that take each level; the first one is meant where only the level is named.
 TAKERS: Mapping[Level, tuple[str, ...]] = {
-    Level.EXPORTED: (TORCH,), Level.TORCHSCRIPT: (TORCH,), Level.TORCH: (IREE,), Level.STABLEHLO: (XLA, INTERPRETER, IREE),
+    Level.EXPORTED: (TORCH,), Level.TORCHSCRIPT: (TORCH, LIBTORCH), Level.TORCH: (IREE,), Level.STABLEHLO: (XLA, INTERPRETER, IREE),
     Level.MHLO: (XLA,),
 }  # fmt: skip
 WORDS = tuple(f"{level.word}:{consumer}" for level, takers in TAKERS.items() for consumer in takers)
@@ -50,7 +50,8 @@ class Pair:
     @property
     def missing(self) -> str:
         """The command that installs the consumer, if it is not installed."""
-        return iree.INSTALL if self.consumer == IREE and not iree.available() else ""
+        module = {IREE: iree, LIBTORCH: libtorch}.get(self.consumer)
+        return module.INSTALL if module is not None and not module.available() else ""
 
     def __str__(self) -> str:
         return f"{self.level.word}:{self.consumer}"
@@ -127,10 +128,12 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
 
     Raises StageFailed or Unsupported where the consumer does not take the form at all.
     """
-    if form.level is not Level.STABLEHLO or consumer == XLA:
-        return runner(form, device), ""
     signature = form.signature
     assert signature is not None
+    if consumer == LIBTORCH:
+        return LevelRun.of(form, _start_libtorch), ""
+    if form.level is not Level.STABLEHLO or consumer == XLA:
+        return runner(form, device), ""
 
     def start(form: Program) -> ReferenceInterpreter | iree.StableHLO:
         engine = ReferenceInterpreter(form.ir, products) if consumer == INTERPRETER else iree.StableHLO(form.ir)
@@ -144,6 +147,12 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
     refused = engine.refused_dynamic if isinstance(engine, iree.StableHLO) else ""
     remark = f"static at each point, as it is not taken dynamic: {refused}" if refused else ""
     return LevelRun(form, lambda other: connect(start(other)), connect(engine)), remark
+
+
+def _start_libtorch(form: Program) -> Body:
+    signature, engine = form.signature, libtorch.Libtorch(form)
+    assert signature is not None
+    return lambda values: engine.run(with_numbers(signature, values))
 
 
 def choose_points(points: Sequence[Point], bench: Bench, count: int) -> list[Point]:

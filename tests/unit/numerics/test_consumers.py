@@ -6,17 +6,26 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
-from lowering.errors import Mismatch
+from lowering.errors import Mismatch, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.numerics import iree
+from lowering.model import Input, Model, Symbol
+from lowering.numerics import iree, libtorch
 from lowering.numerics.consumers import WORDS, Pair
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 from tests.toys import Heard
 from tests.unit.models import tiny_bert
 from tests.unit.models.scaled_model import hlo, program
 
+MLP = Model("mlp", {"_target_": "lowering.sources.mlp.MLP", "width_in": 16, "width_hidden": 32, "width_out": 8},
+            {"features": Input("float32", ("batch", 16))}, {"batch": Symbol(1, 64)})
 LEVELS = ("stablehlo:interpreter", "stablehlo:iree", "mhlo")
 
 
@@ -48,6 +57,23 @@ def test_a_consumer_that_is_not_installed_is_skipped_with_the_command_that_insta
     assert found["stablehlo:interpreter"] == ("agrees", 2, "") and found["mhlo:xla"][0] == "agrees"
     assert found["stablehlo:iree"] == ("missing", 0, iree.INSTALL) and "consumer_missing" in note.codes
     assert [problem.fix for problem in Verify(levels=("stablehlo:iree",)).requires(made)] == [iree.INSTALL]
+
+
+def test_libtorch_runs_the_deployable_module_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered: Program = Program(Level.MODEL, MLP)
+    for stage in (Export(), ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        lowered = stage.apply(lowered, Heard())
+    verify, note = Verify(platforms=("cpu",), levels=("torchscript:libtorch",), values=(), points=2), Heard()
+    verify.apply(lowered, note)
+    assert cells(note) == {"torchscript:libtorch": ("agrees", 2, "")}
+    script = lowered.at(Level.TORCHSCRIPT)
+    assert script is not None
+    with pytest.raises(StageFailed, match="libtorch: cannot run: "):
+        libtorch.Libtorch(script).run([*lowered.weights.values(), torch.zeros(2, 7)])
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    verify, note = Verify(platforms=("cpu",), levels=("torchscript:libtorch", "mhlo"), values=(), points=2), Heard()
+    verify.apply(lowered, note)
+    assert cells(note)["torchscript:libtorch"] == ("missing", 0, libtorch.INSTALL) and "consumer_missing" in note.codes
 
 
 @pytest.mark.usefixtures("without_iree")
