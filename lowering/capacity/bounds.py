@@ -33,6 +33,16 @@ def is_counted(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(is_counted, value))
 
 
+def has_elements(size: sympy.Expr) -> bool:
+    """Return whether a size is at least 1 for all sizes of arguments and counts from 0."""
+    return bool(bound_sympy(size, {symbol: ValueRanges(0, int_oo) for symbol in size.free_symbols}).lower >= 1)
+
+
+def is_at_most(size: sympy.Expr, other: sympy.Expr) -> bool:
+    """Return whether a size is no larger than another by its form."""
+    return bool(size == other or (isinstance(size, Min | sympy.Min) and other in size.args))
+
+
 @dataclass
 class Bounds:
     """The capacities of the symbols that data decide.
@@ -60,6 +70,8 @@ class Bounds:
             return True
         if not isinstance(condition, sympy.Rel):
             return False
+        if isinstance(condition, sympy.Le | sympy.Ge) and is_at_most(condition.lts, condition.gts):
+            return True
         ranges = self._ranges(condition, of_inputs=True)
         for symbol in free_unbacked_symbols(condition):
             largest = self.largest(self.derived[symbol]) if symbol in self.derived else None

@@ -42,6 +42,7 @@ FORMS: Mapping[str, Form] = {
     "silu": Form(("aten::silu",), (patterns.silu,)),
     "softmax": Form(("aten::softmax", "aten::_softmax")),
     "log_softmax": Form(("aten::log_softmax", "aten::_log_softmax")),
+    "grouped_mm": Form(("aten::_grouped_mm", "transformers::grouped_mm_fallback")),
     "quantize": Form(_list_quantized("quantize")),
     "dequantize": Form(_list_quantized("dequantize")),
 }  # fmt: skip

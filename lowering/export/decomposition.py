@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from lowering.eager import training
 from lowering.errors import StageFailed, Unsupported
 from lowering.fx import (
     aliasing,
+    assumptions,
     cleanup,
     effects,
     functional,
@@ -131,7 +133,8 @@ def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str
         return captured
     if form.depth != "lazy":  # what an op is decomposed into can have other strides than the op
         functional.replace_views(captured.graph_module)
-    with functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
+    any_size = assumptions.count_from_zero() if form.pads_data else nullcontext()
+    with any_size, functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
         revealed.append(captured.run_decompositions(form.build_table(kept)))
     effects.remove_tokens(revealed[0])
     return revealed[0]

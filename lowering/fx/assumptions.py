@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import sympy
+from torch._library.fake_impl import FakeImplCtx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv, free_unbacked_symbols
 
 
@@ -23,20 +24,46 @@ def assert_usual_sizes() -> Iterator[None]:
             return before(self, orig_expr, *args, **kwargs)
         except GuardOnDataDependentSymNode:
             expression = self.replace(orig_expr) if isinstance(orig_expr, sympy.Basic) else orig_expr
-            if not _asks_for_few(expression):
+            usual = _answer_usual(expression)
+            if usual is None:
                 raise
-            is_equal = isinstance(expression, sympy.Eq)
-            usual = sympy.Not(expression) if is_equal else expression
-            self.guard_or_defer_runtime_assert(usual, f"the program was captured for {usual}")
-            return sympy.false if is_equal else sympy.true
+            holds = expression if usual else sympy.Not(expression)
+            self.guard_or_defer_runtime_assert(holds, f"the program was captured for {holds}")
+            return sympy.true if usual else sympy.false
 
     ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
     try:
-        yield
+        with count_from_zero():
+            yield
     finally:
         ShapeEnv.evaluate_expr = before  # type: ignore[method-assign]
 
 
-def _asks_for_few(expression: Any) -> bool:
-    """Return whether it says that a size is, or is not, 0 or 1."""
-    return (isinstance(expression, sympy.Eq | sympy.Ne) and expression.rhs in (0, 1) and bool(free_unbacked_symbols(expression.lhs)))
+@contextmanager
+def count_from_zero() -> Iterator[None]:
+    """Let sizes that custom ops decide be 0 and 1 too, which `create_unbacked_symint` excludes unless the op gives a minimum."""
+    before = FakeImplCtx.create_unbacked_symint
+
+    def create(self: FakeImplCtx, *, min: int = 0, max: int | None = None) -> Any:  # noqa: A002 - torch's names
+        return self.new_dynamic_size(min=min, max=max)
+
+    FakeImplCtx.create_unbacked_symint = create  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        FakeImplCtx.create_unbacked_symint = before  # type: ignore[method-assign]
+
+
+def _answer_usual(expression: Any) -> bool | None:
+    """Return what a condition is for a size that is neither 0 nor 1; None if it does not ask whether a size is one of these."""
+    if isinstance(expression, sympy.Eq | sympy.Ne):
+        asks = expression.rhs in (0, 1) and free_unbacked_symbols(expression.lhs)
+        return isinstance(expression, sympy.Ne) if asks else None
+    if not isinstance(expression, sympy.Rel):
+        return None
+    is_strict = isinstance(expression, sympy.Gt | sympy.Lt)
+    if expression.lts == (0 if is_strict else 1) and free_unbacked_symbols(expression.gts):  # size > 0, size >= 1
+        return True
+    if expression.gts == (1 if is_strict else 0) and free_unbacked_symbols(expression.lts):  # size < 1, size <= 0
+        return False
+    return None

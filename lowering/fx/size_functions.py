@@ -20,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lowering.fx import size_texts
+from lowering.fx import detection_functions, size_texts
 from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED
 from lowering.ops import attention
@@ -39,9 +39,9 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
-    replaced |= size_texts.list_replacements(is_model_code)
+    replaced |= size_texts.list_replacements(is_model_code) | detection_functions.list_replacements()
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
-    added: dict[tuple[type, str], Any] = size_texts.list_additions(is_model_code)
+    added: dict[tuple[Any, str], Any] = {**size_texts.list_additions(is_model_code), **detection_functions.list_additions()}
     added |= {(torch.SymInt, "__divmod__"): _divide, (torch.SymInt, "__rdivmod__"): lambda right, left: _divide(left, right)}
     for (owner, name), function in replaced.items():
         setattr(owner, name, function)

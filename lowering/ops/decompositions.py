@@ -25,6 +25,7 @@ from lowering.ops import (
     folding,
     fourier,
     function_rows,
+    grouped_products,
     indexing,
     linear,
     losses,
@@ -33,6 +34,7 @@ from lowering.ops import (
     padding,
     quantization,
     random,
+    regions,
     resampling_rows,
     sampling,
     scans,
@@ -237,10 +239,15 @@ def choose(node: Node) -> Decomposition | None:
     return _choose_by_rule(op)
 
 
+_NAMED: dict[str, Decomposition] = {**grouped_products.ROWS, **regions.ROWS}
+
+
 @functools.cache
 def _choose_by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
     if (arithmetic_of := quantization.find(op)) is not None:
         return arithmetic_of
+    if op.name() in _NAMED:
+        return _NAMED[op.name()]
     if op.namespace != "aten" or kind_of(op) is not None:
         return None
     if op._schema.name.removesuffix("_data").endswith("_backward"):

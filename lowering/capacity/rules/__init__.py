@@ -24,9 +24,9 @@ from lowering.capacity.rules.table import Row, joined
 
 _TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, joins.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS,
                 products.ROWS, reductions.ROWS, selection.ROWS, views.ROWS)
+_NAMED = {**detection.NAMED, **products.NAMED}
 CHECKS = numbers.CHECKS
-ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default,
-          torch.ops.aten._grouped_mm.default}  # lowered by their rules even where no size is counted
+ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default}  # whose rules lower forms without counts too
 
 
 def find(target: Any) -> Row | None:
@@ -34,7 +34,7 @@ def find(target: Any) -> Row | None:
     if target in _TABLE:
         return _TABLE[target]
     if isinstance(target, torch._ops.OpOverload):
-        if target._schema.name in detection.NAMED:
-            return detection.NAMED[target._schema.name]
+        if target._schema.name in _NAMED:
+            return _NAMED[target._schema.name]
         return elementwise.POINTWISE if torch.Tag.pointwise in target.tags else None
     return numbers.FUNCTION if numbers.is_function(target) else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from lowering.capacity.rules.selection import select
 from lowering.capacity.rules.table import Row
 from lowering.capacity.values import Call, Counted, NoRule, Tensor, last, plain
-from lowering.ops import iteration
+from lowering.ops import iteration, regions
 
 
 def _overlaps(boxes: Tensor) -> Tensor:
@@ -34,8 +35,10 @@ def _nms(call: Call, boxes: Any, scores: Any, iou_threshold: float) -> Tensor:
     places = torch.arange(values.shape[0])
     removes = (_overlaps(data.index_select(0, order)).to(torch.float64) > iou_threshold) & (places[:, None] < places[None, :])
 
+    has_boxes = statically_known_true(values.shape[0] > 0)
+
     def step(number: Tensor, kept: Tensor, removes: Tensor) -> tuple[Tensor]:
-        row = iteration.take(removes, -2, number).squeeze(-2)
+        row = (removes.index_select(0, number.reshape(1)) if has_boxes else iteration.take(removes, -2, number)).squeeze(0)
         return (kept * (1 - row * iteration.take(kept, -1, number)),)
 
     (kept,) = iteration.count(values.shape[0], step, (valid.index_select(0, order).to(torch.int32),), (removes.to(torch.int32),))
@@ -44,4 +47,10 @@ def _nms(call: Call, boxes: Any, scores: Any, iou_threshold: float) -> Tensor:
     return order.index_select(0, chosen)
 
 
-NAMED = {"torchvision::nms": Row(_nms, lambda node, shape_of: shape_of(node.args[0])[0])}
+def _roi_align(call: Call, image: Tensor | Counted, rois: Tensor | Counted, *args: Any) -> Tensor:
+    if isinstance(image, Counted) or (isinstance(rois, Counted) and rois.counted != (0,)):
+        raise NoRule("data decide the size of its image or of a region")
+    return regions.roi_align(image, rois.filled(0) if isinstance(rois, Counted) else rois, *args)
+
+
+NAMED = {"torchvision::nms": Row(_nms, lambda node, shape_of: shape_of(node.args[0])[0]), "torchvision::roi_align": Row(_roi_align)}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lowering.capacity.bounds import to_expression
-from lowering.capacity.rules.table import Rows
+from lowering.capacity.rules.table import Row, Rows
 from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain
+from lowering.ops import grouped_products
 
 ROWS = Rows()
 
@@ -57,19 +58,16 @@ def _addmm(call: Call, added: Any, first: Any, second: Any, *, beta: Any = 1, al
     return call.op(plain(added), one, other, beta=beta, alpha=alpha)  # type: ignore[no-any-return]
 
 
-@ROWS.of("_grouped_mm")
-def _grouped_mm(call: Call, tensor: Any, weights: Any, offs: Any = None, bias: Any = None, out_dtype: torch.dtype | None = None) -> Tensor:
-    """Multiply each row with the matrix of its group: rows in front of `offs[0]` with the first, and so on. Rows behind the last are 0."""
-    if offs is None or plain(tensor).dim() != 2 or plain(weights).dim() != 3 or bias is not None or isinstance(weights, Counted):
-        raise NoRule("is lowered for rows in groups and a matrix for each group")
-    rows = plain(tensor)
-    group = (plain(offs).to(torch.int64).unsqueeze(0) <= torch.arange(rows.shape[0]).unsqueeze(1)).sum(1, keepdim=True)
-    products = torch.zeros([rows.shape[0], weights.shape[2]], dtype=torch.float32)
-    if not isinstance(weights.shape[0], int):
-        raise NoRule("has a number of groups that is no constant")
-    for number in range(weights.shape[0]):
-        products = torch.where(group == number, torch.mm(rows.to(torch.float32), weights[number].to(torch.float32)), products)
-    return products.to(call.dtypes[0])
+def _grouped_mm(call: Call, rows: Any, weights: Any, offs: Any = None, **settings: Any) -> Tensor:
+    """Multiply each row with the matrix of its group. No group has padding: the last ends at the count of rows, or in front of it."""
+    if plain(rows).dim() != 2 or plain(weights).dim() != 3 or isinstance(weights, Counted) or (isinstance(rows, Counted) and rows.has(1)):
+        raise NoRule("data decide another size than the number of rows")
+    if isinstance(offs, Counted):
+        raise NoRule("data decide the number of its groups")
+    return grouped_products.grouped_mm(plain(rows), weights, offs, **settings)
+
+
+NAMED = {name: Row(_grouped_mm) for name in grouped_products.ROWS}
 
 
 @ROWS.of("outer")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lowering.capacity.bounds import has_elements
 from lowering.capacity.rules.table import Rows
 from lowering.capacity.values import Call, Counted, NoRule, Tensor, highest, lowest, true_sizes
 from lowering.ops import histograms
@@ -32,7 +33,8 @@ def _number(tensor: Counted, positions: Sequence[int]) -> Any:
 
 def _need_elements(call: Call, tensor: Counted, positions: Sequence[int]) -> None:
     for position in positions:
-        if (count := tensor.dims[position].count) is not None:
+        dim = tensor.dims[position]
+        if (count := dim.count) is not None and not has_elements(dim.size):
             call.check(count > 0, f"{call.op} needs elements")
 
 

@@ -154,11 +154,14 @@ class Moved(torch.nn.Module):
         repeated = x.repeat_interleave(mask.to(torch.int64), 0)
         torch._check(repeated.shape[0] <= x.shape[0])
         bags = torch.nn.functional.embedding_bag(ids[mask], x, torch.tensor([0, 0, 1]), mode="mean")
-        kept = torch.ops.torchvision.nms(torch.cat([x[:, :2], x[:, :2] + x[:, 2:].abs()], 1)[mask], x[mask, 0], 0.1)
+        boxes = torch.cat([x[:, :2], x[:, :2] + x[:, 2:].abs()], 1)[mask]
+        kept = torch.ops.torchvision.nms(boxes, x[mask, 0], 0.1)
+        image, regions = torch.outer(x[:, 0], x[:, 1])[None, None], torch.cat([torch.zeros_like(boxes[:, :1]), boxes * 3], 1)
         return {
             "inner": x[:, None, :].expand(-1, 3, -1)[:, :, :2].transpose(0, 1)[:, mask].reshape(-1, 2), "head": x[:count], "tail": x[count:],
             "back": torch.zeros_like(x).masked_scatter(x > 0, x[x > 0] * 2), "names": names, "inverse": inverse, "repeated": repeated,
-            "bags": bags, "kept": kept, "static": torch.nonzero_static(mask, size=4), "count": count, "stacked": torch.stack([rows, -rows]),
+            "bags": bags, "kept": kept, "aligned": torch.ops.torchvision.roi_align(image, regions, 0.5, 2, 3, 2, False),
+            "adaptive": torch.ops.torchvision.roi_align(image, regions, 1.0, 1, 2, 0, True), "static": torch.nonzero_static(mask, size=4), "count": count, "stacked": torch.stack([rows, -rows]),
             "rolled": rows.roll(1, 0), "padded": torch.nn.functional.pad(rows, (0, 0, 1, 1), value=5.0), "split": rows.split(1, 1)[2],
             "scattered": x.scatter_add(0, ids[mask][:, None].expand(-1, 4) % 3, rows), "matrix": rows @ rows.T, "tiled": rows.repeat(2, 1),
             "grouped": torch._grouped_mm(x.repeat(1, 2).to(torch.bfloat16), 2 * torch.eye(8, dtype=torch.bfloat16).repeat(2, 1, 1),
