@@ -57,7 +57,7 @@ def _convolve(call: Call, tensor: Any, weight: Any, *args: Any) -> Tensor:
         return call.op(_only(tensor, 1, "it has windows over"), weight, *args)  # type: ignore[no-any-return]
     if tensor.has(1 - weight.dim()):
         raise NoRule("data decide the number of its channels")
-    for dim in call.results[0][2 - weight.dim():]:
+    for dim in (*tensor.dims[2 - weight.dim():], *call.results[0][2 - weight.dim():]):
         if dim.count is not None:
             call.check(dim.count > 0, "a convolution needs as many elements as its kernel has")
     return call.op(tensor.filled(0), weight, *args)  # type: ignore[no-any-return]
