@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from lowering import files
 from lowering.record.result import UNJUDGED
+from lowering.symbols import reported
 
 JUNIT, CSV, LINES = "junit.xml", "jobs.csv", "jobs.jsonl"
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML 1.0 does not allow
@@ -84,7 +85,7 @@ def count_dims(job: Job) -> tuple[int, int] | None:
 
 def is_kept(dim: Mapping[str, Any]) -> bool:
     """Return whether the compiled program accepts any size of a requested dim, given as data of a record."""
-    return dim["verdict"] in ("dynamic", "merged", "derived") and not dim.get("lost_at")
+    return reported.is_kept(dim["verdict"], dim.get("lost_at"))
 
 
 def count_ops(job: Job) -> int | None:

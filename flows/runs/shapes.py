@@ -12,6 +12,7 @@ from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.fitting import find_misfit
 from lowering.record.result import OUTCOMES, UNSPECIFIED, Expectation, StageResult
+from lowering.symbols.reported import Symbols
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,6 @@ class Level:
     stem: str
     digest: str
     size: int
-
-
-@dataclass(frozen=True)
-class Dim:
-    id: str
-    verdict: str
-    lost_at: str | None = None
-    why: str = ""
-    line: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Symbols:
-    requested: tuple[Dim, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
 from lowering.fx import composed_by_size, composed_pooling
+from lowering.fx.composed_pooling import repeat_setting
 from lowering.ops import arithmetic
 
 
@@ -86,7 +87,7 @@ def _conv2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """Return torch.conv2d. With a symbolic number of groups, as where each sample has its own weights, it is a batch of matrix products."""
     if not isinstance(groups, torch.SymInt) or isinstance(padding, str) or image.dim() != 4:
         return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
-    stride, padding, dilation = (_pair(value) for value in (stride, padding, dilation))
+    stride, padding, dilation = (repeat_setting(value, 2) for value in (stride, padding, dilation))
     (batch, _, *sizes), (outs, ins, *kernel) = image.shape, weight.shape
     columns = functional.unfold(image.reshape(batch * groups, ins, *sizes), kernel, dilation, padding, stride)
     product = weight.reshape(groups, outs // groups, -1) @ columns.reshape(batch, groups, *columns.shape[1:])
@@ -99,7 +100,7 @@ def _conv_transpose2d(image: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     """Return torch.conv_transpose2d, with a symbolic number of groups as a batch of matrix products."""
     if not isinstance(groups, torch.SymInt) or image.dim() != 4:
         return torch.conv_transpose2d(image, weight, bias, stride, padding, output_padding, groups, dilation)
-    stride, padding, output_padding, dilation = (_pair(value) for value in (stride, padding, output_padding, dilation))
+    stride, padding, output_padding, dilation = (repeat_setting(value, 2) for value in (stride, padding, output_padding, dilation))
     (batch, _, *sizes), (ins, outs, *kernel) = image.shape, weight.shape
     pixels = image.reshape(batch, groups, ins // groups, sizes[0] * sizes[1])
     columns = weight.reshape(groups, ins // groups, -1).transpose(1, 2) @ pixels
@@ -162,12 +163,6 @@ def _is_never_negative(size: Any) -> bool:
     return bool(size.node.expr.is_nonnegative) if isinstance(size, torch.SymInt) else size >= 0
 
 
-def _pair(value: Any) -> list[Any]:
-    """Return the values of two spatial dims, of which a convolution takes one for both."""
-    values = list(value) if isinstance(value, Sequence) else [value]
-    return values * 2 if len(values) == 1 else values
-
-
 def _combinations(tensor: torch.Tensor, r: int = 2, with_replacement: bool = False) -> torch.Tensor:
     """Return torch.combinations. Pairs of a dynamic number of elements are listed by their indices; torch's own picks them by a mask."""
     if r != 2 or not isinstance(tensor.shape[0], torch.SymInt):
@@ -213,5 +208,10 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.combinations: _combinations, torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,
     functional.affine_grid: _affine_grid, torch.affine_grid_generator: _affine_grid,
-    torch.div: _div, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d, **composed_pooling.COMPOSED,
+    **composed_pooling.COMPOSED,
+}  # fmt: skip
+
+# These replace only calls that take a symbolic number.
+COMPOSED_OF_NUMBERS: dict[Any, Callable[..., Any]] = {
+    torch.div: _div, torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d,
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ def _max_pool1d(tensor: torch.Tensor, kernel_size: Any, stride: Any = None, padd
         return functional.max_pool1d_with_indices(tensor, kernel_size, stride, padding, dilation, ceil_mode)
 
     def prepend(of_new_dim: int, setting: Any) -> list[Any]:
-        return [of_new_dim, *_list(setting)]
+        return [of_new_dim, *repeat_setting(setting, 1)]
 
     if _Windows(tensor, 1, kernel_size, stride, padding, dilation).spanned:
         return tensor.amax(-1, keepdim=True)
@@ -80,8 +80,8 @@ class _Windows:
     """
 
     def __init__(self, tensor: torch.Tensor, rank: int, size: Any, stride: Any, padding: Any, dilation: Any = 1) -> None:
-        sizes, paddings, dilations = (_list(setting, rank) for setting in (size, padding, dilation))
-        strides = _list(size if stride in (None, [], ()) else stride, rank)
+        sizes, paddings, dilations = (repeat_setting(setting, rank) for setting in (size, padding, dilation))
+        strides = repeat_setting(size if stride in (None, [], ()) else stride, rank)
         self.spanned = [
             dim for dim in range(-rank, 0) if isinstance(sizes[dim], torch.SymInt) and paddings[dim] == 0 and dilations[dim] == 1
             and statically_known_true(sizes[dim] == tensor.shape[dim])]
@@ -90,9 +90,9 @@ class _Windows:
         self.is_partial = len(self.spanned) < rank
 
 
-def _list(setting: Any, rank: int = 1) -> list[Any]:
-    """Return a setting of `rank` dims, of which torch takes one number for all."""
-    values = list(setting) if isinstance(setting, list | tuple) else [setting]
+def repeat_setting(setting: Any, rank: int) -> list[Any]:
+    """Return a setting of each of `rank` spatial dims, of which a pooling or a convolution takes one for all."""
+    values = list(setting) if isinstance(setting, Sequence) else [setting]
     return values * rank if len(values) == 1 else values
 
 

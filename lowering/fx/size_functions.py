@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from lowering.fx import detection_functions, size_texts
 from lowering.fx.composed_by_size import BY_SIZE
-from lowering.fx.composed_functions import COMPOSED
+from lowering.fx.composed_functions import COMPOSED, COMPOSED_OF_NUMBERS
 from lowering.ops import attention
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -138,7 +138,8 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     if replaced is None and not isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         return None
     if replaced is not None:
-        return replaced if any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves((args, dict(kwargs)))) else None
+        has_symbols = any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves((args, dict(kwargs))))
+        return replaced if has_symbols and _takes(replaced, args, kwargs) else None
     namespace, _, name = (function._schema.name if isinstance(function, torch._ops.OpOverload)
                           else function._qualified_op_name).partition("::")
     if namespace != "aten" or name not in _SCRIPT_OPS:
@@ -198,4 +199,5 @@ def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) 
 
 _TORCH: dict[Any, Callable[..., Any]] = {
     torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor, **BY_SIZE,
+    **COMPOSED_OF_NUMBERS,
 }  # fmt: skip

@@ -11,6 +11,7 @@ from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.sizes.spelling import condensed, spelled
 from lowering.symbols.allowed import find_only, list_sizes
+from lowering.symbols.reported import DYNAMIC
 from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
 
 NEEDS = "the exported program needs "  # prefix of the message of an asserted guard
@@ -68,7 +69,7 @@ def _follow_dim(dim: Requested, standings: Sequence[Standing]) -> Requested:
             levels.append(Place(standing.level, argument.value, "?", argument.type))
         elif argument is not None and dim.dim < len(argument.dims):
             levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
-    dynamic_above = dim.lost_at is not None or dim.verdict in ("dynamic", "merged", "derived")
+    dynamic_above = dim.lost_at is not None or dim.verdict in DYNAMIC
     lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _find_asserted_size(dim, standings)
     if lost is None or not dynamic_above:
         return replace(dim, levels=tuple(levels))

@@ -11,6 +11,7 @@ from lowering import files
 from lowering.fitting import find_misfit
 from lowering.plain import from_plain, to_plain
 from lowering.sizes.ranges import Range
+from lowering.symbols.reported import is_kept
 
 SCHEMA = "shapeline/symbols/1"
 FILE = "symbols.json"
@@ -95,7 +96,7 @@ class Requested:
     @property
     def kept(self) -> bool:
         """Whether the compiled program accepts any size here."""
-        return self.verdict in ("dynamic", "merged", "derived") and self.lost_at is None
+        return is_kept(self.verdict, self.lost_at)
 
 
 @dataclass(frozen=True)
