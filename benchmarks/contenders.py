@@ -49,7 +49,7 @@ class Taken:
 
 
 class Clock:
-    """Count the CPU seconds spent inside torch.export.export, whoever calls it."""
+    """Count the CPU seconds spent inside torch.export.export, from any caller."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

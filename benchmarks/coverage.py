@@ -26,7 +26,7 @@ _WARM = ("torch_mlir.ir", "torch_mlir.passmanager", "jaxlib.mlir.ir", "jax")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every sweep."""
+    """Add the options of every sweep."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial there")
     parser.add_argument("-k", default="", metavar="NAME", help="only those with this in their name; several are separated by commas")
     parser.add_argument("--workers", type=int, default=2, help="child processes side by side")
@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def collect(options: argparse.Namespace, wanted: Sequence[Task], name: str) -> tuple[list[Trial], dict[str, str]]:
-    """The trials of all tasks, by name, and the facts about the run, which the JSON file holds too."""
+    """Return the trials of all tasks, by name, and the facts about the run, which the JSON file has too."""
     for module in _WARM:
         importlib.import_module(module)
     gc.collect()
@@ -75,7 +75,7 @@ def write(path: Path, name: str, facts: dict[str, str], found: list[Trial]) -> N
 
 
 def progress(trial: Trial, number: int, total: int) -> None:
-    """A line for each trial, as long as someone reads them."""
+    """Print a line for each trial, as long as the output is read."""
     cause = files.escape_surrogates(trial.problems[0][:100]).replace("\n", " ") if trial.problems else ""
     try:
         print(f"{number}/{total} {trial.op} {trial.dtype}: {trial.outcome} at {trial.stage} {cause}".rstrip(), flush=True)

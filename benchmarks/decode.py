@@ -117,7 +117,7 @@ def _shapeline(program: Program, given: Mapping[str, torch.Tensor]) -> tuple[Con
 
 
 def _torch(built: Built, module: Any, given: Mapping[str, torch.Tensor], compiled: float = 0.0) -> Contender:
-    """Prepare a call of the module. The cache is built anew for every step: a growing one grows, a static one is written."""
+    """Prepare a call of the module. The cache is built for every step: a growing one grows, a static one is written."""
 
     def run(prepared: Any) -> Any:
         with torch.no_grad():

@@ -103,7 +103,7 @@ def try_form(form: Form, attempts: Sequence[Attempt], to_mhlo: bool) -> Row:
 
 
 def format_table(rows: Mapping[str, Row], attempts: Iterable[str]) -> str:
-    """The rows as a table in Markdown, with the attempts as columns."""
+    """Format the rows as a table in Markdown, with the attempts as columns."""
     heads = [*attempts, "default"]
     lines = [f"| form | {' | '.join(heads)} | taken by |", f"|---|{'---|' * (len(heads) + 1)}"]
     for name, row in rows.items():
@@ -113,7 +113,7 @@ def format_table(rows: Mapping[str, Row], attempts: Iterable[str]) -> str:
 
 
 def format_kinds(rows: Mapping[str, Row]) -> str:
-    """The default policy by kind of form, as a table in Markdown: which attempt took how many, how many of them in part, and the refused."""
+    """Format the default policy by kind of form, as a table in Markdown: how many forms each attempt takes, or takes in part."""
     order = [attempt for attempt in get_args(Attempt) if any(row["default"].get("winner") == attempt for row in rows.values())]
     lines = [f"| kind | forms | {' | '.join(order)} | in part | refused |", f"|---|{'---:|' * (len(order) + 3)}"]
     for kind in dict.fromkeys(form.kind for form in FORMS.values()):
@@ -124,7 +124,7 @@ def format_kinds(rows: Mapping[str, Row]) -> str:
 
 
 def count(rows: Mapping[str, Row], heads: Iterable[str]) -> str:
-    """How many forms each attempt takes whole, in part, wrongly, and not at all."""
+    """Count the forms that each attempt takes whole, in part, wrongly, and not at all."""
     lines = []
     for head in heads:
         kinds = Counter(_classify(row[head]["cell"]) for row in rows.values())

@@ -45,19 +45,19 @@ def _weighed(result: torch.Tensor) -> torch.Tensor:
 
 @cache
 def database() -> dict[str, Any]:
-    """Every ModuleInfo by name, as `nn.Linear`."""
+    """Return every ModuleInfo by name, such as `nn.Linear`."""
     from torch.testing._internal.common_modules import module_db
 
     return {info.name: info for info in module_db}
 
 
 def columns() -> tuple[str, ...]:
-    """What a module is tried in: dtypes and modes, as `float32 eval`."""
+    """Return the dtypes and modes in which a module is tried, such as `float32 eval`."""
     return tuple(f"{dtype} {mode}" for dtype in DTYPES for mode in MODES)
 
 
 def samples(name: str, column: str) -> list[Sample]:
-    """The samples of a module in a dtype and mode, in the order of `op_samples.ordered`."""
+    """Return the samples of a module in a dtype and mode, in the order of `op_samples.ordered`."""
     torch.manual_seed(0)
     dtype, mode = column.split()
     return [replace(sample, dtype=column) for sample in ordered(_usable(name, dtype, mode == "train"))]

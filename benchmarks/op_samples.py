@@ -21,7 +21,7 @@ LOOKED_AT = 64  # samples of one op
 
 # What an op searches must be sorted; repeating values undoes that.
 _SORTED = {"searchsorted": "x0", "bucketize": "x1"}
-# Matrices of repeated rows have no inverse: these are drawn anew.
+# Matrices of repeated rows have no inverse: these are drawn again.
 _REGULAR = ("linalg.solve", "linalg.solve_ex", "linalg.inv", "linalg.inv_ex", "linalg.det", "linalg.slogdet", "linalg.qr", "linalg.tensorinv",
             "linalg.tensorsolve", "linalg.cond", "linalg.pinv", "logdet", "qr", "pinverse", "linalg.lu_factor", "linalg.lu_factor_ex", "linalg.lu", "lu")
 
@@ -54,13 +54,13 @@ class Sample:
     model: Model = field(init=False)
 
     def __post_init__(self) -> None:
-        """The model: every dim that export can make dynamic (2 or more) is left to it as `null`."""
+        """Build the model: every dim that export can make dynamic (2 or more) is left to it as `null`."""
         declared = {name: Input(types.dtype_name(tensor.dtype), tuple(None if size > 1 else size for size in tensor.shape))
                     for name, tensor in self.tensors.items()}
         object.__setattr__(self, "model", Model(self.op, {"_target_": f"opinfo {self.op}"}, declared, mode=self.mode))
 
     def at(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-        """The tensors at other shapes: their own values, repeated along each dim, so that domains and index ranges stay as they are.
+        """Return the tensors at other shapes: their own values are repeated along each dim, so that domains and index ranges stay.
 
         Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
         """
@@ -92,7 +92,7 @@ def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
 @cache
 def database() -> dict[str, Any]:
-    """Every OpInfo by name, with its variant (`var_mean.unbiased`)."""
+    """Return every OpInfo by name, with its variant (`var_mean.unbiased`)."""
     if importlib.util.find_spec("expecttest") is None:
         raise ModuleNotFoundError("torch's OpInfo database needs expecttest, which is not installed: pip install -e '.[dev]'")
     from torch.testing._internal import common_methods_invocations as invocations
@@ -107,13 +107,13 @@ def supports(name: str, dtype: str) -> bool:
 
 
 def samples(name: str, dtype: str) -> list[Sample]:
-    """The samples of an op: the one with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
+    """Return the samples of an op, in the order of `ordered`."""
     torch.manual_seed(0)
     return ordered(_usable(name, dtype))
 
 
 def ordered(found: Iterable[Sample]) -> list[Sample]:
-    """The sample with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
+    """Sort samples: the one with the most dims that can be dynamic, those that differ in their other arguments, then the rest."""
     first: dict[str, Sample] = {}
     rest = [sample for sample in sorted(found, key=_dynamic_dims, reverse=True) if first.setdefault(sample.constants, sample) is not sample]
     return [*first.values(), *rest]
@@ -128,7 +128,7 @@ def _usable(name: str, dtype: str) -> Iterator[Sample]:
 
 
 def calls(name: str, dtype: str, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Sample]:
-    """The call as a sample; none where its tensors are none, too many, too large or not plain."""
+    """Yield the call as a sample, unless it has no tensors, or too many, too large or no plain ones."""
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
     tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if tensors and len(tensors) <= MOST_TENSORS and all(map(_is_plain, tensors)):
@@ -143,7 +143,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _dynamic_dims(sample: Sample) -> tuple[int, int]:
-    """How many dims can be dynamic, then how small the smallest is; an empty tensor makes a sample a last resort."""
+    """Return the number of dims that can be dynamic, then how small the smallest is; an empty tensor makes a sample a last resort."""
     sizes = [size for tensor in sample.tensors.values() for size in tensor.shape if size > 1]
     if any(tensor.numel() == 0 for tensor in sample.tensors.values()):
         return -1, 0
@@ -151,6 +151,6 @@ def _dynamic_dims(sample: Sample) -> tuple[int, int]:
 
 
 def word(leaf: Any) -> str:
-    """An argument that is no tensor, in short."""
+    """Abbreviate an argument that is no tensor."""
     text = str(leaf)
     return text if len(text) <= 40 and " at 0x" not in text else type(leaf).__name__

@@ -61,7 +61,7 @@ class _Child:
         self.began = time.monotonic()
 
     def kill(self) -> None:
-        """The child and whatever it started, so that nothing holds the pipe open or runs on."""
+        """Kill the child and its descendants, so that none holds the pipe open or runs on."""
         for kill in (os.killpg, os.kill):
             try:
                 kill(self.pid, signal.SIGKILL)
@@ -70,9 +70,9 @@ class _Child:
 
 
 def sweep(tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[Trial]:
-    """The trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task.
+    """Yield the trial of each task as soon as it ends, the worst of its samples; `seconds` is the deadline of one task.
 
-    The children are forks: to be asked in a process in which XLA has not been started, for a fork has none of its threads.
+    The children are forks of this process, which must not have started XLA: a fork has none of its threads.
     """
     batches = [list(tasks[start : start + BATCH]) for start in range(0, len(tasks), BATCH)]
     running: dict[int, _Child] = {}
@@ -82,7 +82,7 @@ def sweep(tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[Trial
                 _fill(running, batches, workers, selector)
                 yield from _step(running, batches, seconds, selector)
     finally:
-        for child in running.values():  # whoever asked for the trials has left
+        for child in running.values():  # the caller reads no more trials
             child.kill()
 
 
@@ -95,7 +95,7 @@ def _fill(running: dict[int, _Child], batches: list[list[Task]], workers: int, s
 
 
 def _step(running: dict[int, _Child], batches: list[list[Task]], seconds: float, selector: selectors.BaseSelector) -> Iterator[Trial]:
-    """What the children have said since the last step; those that have ended, or that take too long, are reaped."""
+    """Yield the trials that the children reported since the last step; reap those that have ended or take too long."""
     for key, _ in selector.select(timeout=0.5):
         child = running[key.fd]
         chunk = os.read(key.fd, 1 << 16)
@@ -109,7 +109,7 @@ def _step(running: dict[int, _Child], batches: list[list[Task]], seconds: float,
 
 
 def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
-    """The trials whose lines are whole; each one starts the next one's clock."""
+    """Return the trials whose lines are complete; each one starts the clock of the next."""
     child.text += chunk
     *lines, child.text = child.text.split(b"\n")
     for line in lines:
@@ -139,7 +139,7 @@ def _forget(child: _Child, running: dict[int, _Child], selector: selectors.BaseS
 
 
 def _last(errors: IO[bytes]) -> tuple[str, str]:
-    """The stage that a child began last, and what it said last that reads like an error."""
+    """Return the stage that a child began last, and its last line that reads like an error."""
     errors.seek(0)
     lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     begun = [number for number, line in enumerate(lines) if line.startswith(_STAGE)]
@@ -149,7 +149,7 @@ def _last(errors: IO[bytes]) -> tuple[str, str]:
 
 
 def _work(tasks: Sequence[Task], write: int, errors: IO[bytes]) -> None:
-    """The child's life; it never returns."""
+    """Run the tasks of a child; never return."""
     try:
         os.setpgid(0, 0)  # a signal that an op sends to its group stays here
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
@@ -174,7 +174,7 @@ def _tell(stage: str) -> None:
 
 
 def tasks(pattern: str, dtypes: Sequence[str], count: int, suite: str = "ops", step: int = 1) -> list[Task]:
-    """One task for each op, of `step` one after the other, and each dtype that has samples. pattern: parts of names, separated by commas."""
+    """List a task for each `step`-th op and each dtype that has samples. pattern: parts of names, separated by commas."""
     names = [name for name in op_samples.database() if any(part in name for part in pattern.split(","))]
     return [Task(name, dtype, count, suite) for name in names[::step] for dtype in dtypes if op_samples.supports(name, dtype)]
 
@@ -188,7 +188,7 @@ SUITES: dict[str, tuple[Callable[[str, str], list[Sample]], Callable[[Sample, Te
 
 
 def one(task: Task, tell: Tell = lambda stage: None) -> Trial:
-    """The worst trial of the task's samples, in this process.
+    """Return the worst trial of the task's samples, in this process.
 
     A sample that export refuses or makes static, or that runs at no other shape, gives its place to the next one.
     """
@@ -210,7 +210,7 @@ def one(task: Task, tell: Tell = lambda stage: None) -> Trial:
 
 
 def read(path: Path) -> list[Trial]:
-    """The trials that a sweep wrote with `--json`; none where it has not begun."""
+    """Read the trials that a sweep wrote with `--json`; none if it has not begun."""
     if not path.exists():
         return []
     return [from_plain(Trial, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]

@@ -18,7 +18,7 @@ _PLACE = re.compile(r" at \S+(?=:|$)")
 
 
 def totals(trials: Sequence[Trial]) -> dict[str, float | int]:
-    """Of the trials that torch.export accepts with a dynamic dim: how many reach MHLO, are verified there, and end in a plain refusal."""
+    """Count the trials that torch.export accepts with a dynamic dim, reach MHLO, are verified there, and end in a plain refusal."""
     counted = [trial for trial in trials if trial.counts]
     reached, verified = sum(trial.reached for trial in counted), sum(trial.outcome == "ok" for trial in counted)
     refused = sum(trial.outcome == "unsupported" for trial in counted)
@@ -29,7 +29,7 @@ def totals(trials: Sequence[Trial]) -> dict[str, float | int]:
 
 
 def stages(trials: Sequence[Trial]) -> str:
-    """Outcomes by the stage that a trial ended in, as text."""
+    """Format the outcomes by the stage that a trial ended in."""
     counts = Counter((trial.outcome, trial.stage) for trial in trials)
     lines = [f"{'outcome':<14}" + "".join(f"{stage:>13}" for stage in STAGES)]
     lines += [f"{outcome:<14}" + "".join(f"{counts[outcome, stage] or '':>13}" for stage in STAGES)
@@ -73,7 +73,7 @@ def publish(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject,
 
 
 def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = OPS) -> str:
-    """The whole table as Markdown."""
+    """Format the whole table as Markdown."""
     figures = totals(trials)
     parts = [
         f"# {subject.title}",
@@ -144,7 +144,7 @@ def _end(trial: Trial | None) -> str:
 
 
 def _cause(problem: str) -> str:
-    """The first line, without the place in the sample's wrapper."""
+    """Return the first line, without the line of the sample's wrapper."""
     return _PLACE.sub("", problem.splitlines()[0])[:160]
 
 

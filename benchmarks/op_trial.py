@@ -92,7 +92,7 @@ class _Progress:
 
 
 def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
-    """The trial of one sample; whatever an op does in Python is data here. `tell` hears of each stage before it begins."""
+    """Try one sample. Any exception of the op becomes a trial. `tell` is called with each stage before it begins."""
     trial = _attempt(sample, tell, Export(explain=False))
     if trial.outcome not in ("unsupported", "not_exported") or not counted.decides_sizes(lambda given: sample.module(**given), sample.tensors):
         return trial
@@ -139,7 +139,7 @@ def _lowered(sample: Sample, progress: _Progress, export: Export) -> tuple[str, 
 
 
 def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(`x0[0]=batch` for each dim that stayed dynamic, `x0[1]=5` for each that was asked for and became an int)."""
+    """Return (`x0[0]=batch` for each dim that stayed dynamic, `x0[1]=5` for each that was requested and became an int)."""
     dynamic, static = [], []
     held = {argument.name: argument.dims for argument in signature.inputs}
     for name, declared in sample.model.inputs.items():
@@ -150,7 +150,7 @@ def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[
 
 
 def _verified(sample: Sample, built: Built, program: Program, progress: _Progress) -> tuple[str, tuple[str, ...]]:
-    """ok when every point agrees with eager, random numbers in their distribution."""
+    """Return ok if every point agrees with eager, random numbers in their distribution."""
     exported = program.at(Level.EXPORTED)
     assert program.signature is not None and exported is not None
     bench = Bench(built, program.signature, makings=makings(exported.ir, program.signature))
@@ -185,7 +185,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
 
 
 def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str, int], dict[str, torch.Tensor]]]:
-    """Sizes of every symbol, none the traced one, that the program's guards admit, with the tensors at them."""
+    """Yield sizes of every symbol, other than the traced ones, that the program's guards admit, with the tensors at them."""
     traced = {f"{name}_{position}": size for name, tensor in sample.tensors.items() for position, size in enumerate(tensor.shape)}
     traced = {name: traced[name] for name in signature.symbols if name in traced}
     for point in _candidates(traced):
@@ -198,7 +198,7 @@ def _points(sample: Sample, signature: Signature) -> Iterator[tuple[Mapping[str,
 
 
 def _candidates(traced: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """All symbols changed, then drawn ones only: where sizes constrain each other, as a kernel and its image do, not all can grow."""
+    """Yield shapes with all symbols changed, then with drawn ones only: where sizes constrain each other, not all can grow."""
     for factor, shift, step in ((2, 0, 0), (1, 1, 1), (3, 0, 0), (1, 1, 0), (1, 2, 0), (4, 0, 0), (1, 4, 0), (2, -1, 0)):
         yield {name: factor * size + shift + step * index for index, (name, size) in enumerate(traced.items())}
     draw = random.Random(0)

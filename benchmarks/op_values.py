@@ -58,7 +58,7 @@ class Lowered:
 
 
 def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) -> Trial:
-    """Where an op, out of place and in place, is not what eager computes. points: how many shapes and sets of values agree."""
+    """Find where an op, out of place and in place, differs from eager. points: how many shapes and sets of values agree."""
     start, trial = time.perf_counter(), Trial(sample.op, sample.dtype, "ok", "verify", str(sample))
     tell("verify")
     try:
@@ -73,7 +73,7 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
 
 
 def differences(sample: Sample) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """(what agrees, what differs, in words, and the symbols) of an op, and of its form in place where that is another program."""
+    """Return (what agrees, what differs, in words, and the symbols) of an op, and of its form in place if that is another program."""
     whole = _lowered(sample)
     if whole is None or sample.op in UNINITIALIZED or whole.bench.is_random:
         return [], [], ()
@@ -89,7 +89,7 @@ def differences(sample: Sample) -> tuple[list[str], list[str], tuple[str, ...]]:
 
 
 def _lowered(sample: Sample) -> Lowered | None:
-    """The program that promises the smallest sizes: export says which dims are symbols, and is then asked to begin at 0, 1 or 2."""
+    """Lower to the program that promises the smallest sizes: the first export shows the symbols, which then begin at 0, 1 or 2."""
     signature = Export(explain=False).export(Built(sample.model, sample.module), sample.tensors, Silent()).signature
     assert signature is not None
     if not signature.symbols:
@@ -129,7 +129,7 @@ def _compared(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:
 
 
 def _at(lowered: Lowered, given: Tensors) -> Iterator[str | None]:
-    """Each difference at one point; None where eager takes no such values."""
+    """Return each difference at one point; None if eager accepts no such values."""
     try:
         want = lowered.bench.eager({name: value.clone() for name, value in given.items()})
     except (LoadError, RuntimeError):
@@ -151,7 +151,7 @@ def _flushed(flushes: bool) -> Iterator[None]:
 
 
 def _sized(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]]:
-    """The tensors at each size of all symbols, and with one symbol alone at 0 or 1, as far as the guards admit it."""
+    """Yield the tensors at each size of all symbols, and with one symbol alone at 0 or 1, as far as the guards admit it."""
     names = list(signature.symbols)
     points = [dict.fromkeys(names, size) for size in SIZES]
     if len(names) > 1:
@@ -167,7 +167,7 @@ def _sized(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]
 
 
 def _valued(sample: Sample, is_converted: bool) -> Iterator[tuple[str, Tensors]]:
-    """The tensors at the traced sizes with each set of values; none that are not finite for a program that makes integers of floats."""
+    """Yield the tensors at the traced sizes with each set of values, only finite ones for a program that converts floats to integers."""
     for word, change in VALUES.items():
         if is_converted and word in ("special", "one NaN", "infinities"):
             continue
@@ -177,7 +177,7 @@ def _valued(sample: Sample, is_converted: bool) -> Iterator[tuple[str, Tensors]]
 
 
 def _in_turn(numbers: Callable[[torch.dtype], list[float]], integers: bool = False) -> Callable[[torch.Tensor, int], torch.Tensor]:
-    """The numbers in turn, in an order of its own for each tensor."""
+    """Return the numbers, repeated, in a different order for each tensor."""
 
     def change(tensor: torch.Tensor, shift: int) -> torch.Tensor:
         fits = not tensor.dtype.is_floating_point and tensor.dtype is not torch.bool if integers else tensor.dtype.is_floating_point
@@ -191,7 +191,7 @@ def _in_turn(numbers: Callable[[torch.dtype], list[float]], integers: bool = Fal
 
 
 def _with(*numbers: float) -> Callable[[torch.Tensor, int], torch.Tensor]:
-    """A few elements replaced, at distances."""
+    """Replace a few elements, at distances."""
 
     def change(tensor: torch.Tensor, shift: int) -> torch.Tensor:
         if not tensor.dtype.is_floating_point or not tensor.numel():

@@ -80,7 +80,7 @@ def lower(fault: Fault, folder: Path, **options: Any) -> JobResult:
 
 
 def judge(fault: Fault, result: JobResult) -> tuple[str, str]:
-    """(verdict, why)."""
+    """Return (verdict, why)."""
     fails = result.outcome == "mismatch" or (result.outcome == "error" and ".py:" not in result.problems[0].place)
     if fails and result.stage in ("verify", "package"):
         return "caught", f"{result.outcome} in {result.stage}: {result.problems[0]}"
@@ -102,7 +102,7 @@ def trials(pattern: str, **options: Any) -> Iterator[Trial]:
 
 
 def _alone(fault: Fault, options: dict[str, Any]) -> Trial:
-    """The trial of a fault, in a process of its own: torch's state after one job must not decide another."""
+    """Try a fault in a process of its own: torch's state after one job must not decide another."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(fault, options, sender))
@@ -131,7 +131,7 @@ def _run(fault: Fault, options: dict[str, Any], sender: Connection) -> None:
 
 
 def table(found: list[Trial]) -> str:
-    """A row for each kind, in Markdown."""
+    """Format a table with a row for each kind, in Markdown."""
     lines = ["| kind | faults | caught | named as not tried | silently ok |", "|---|---:|---:|---:|---:|"]
     kinds = [*dict.fromkeys(trial.kind for trial in found if trial.kind != "control")]
     for kind in [*kinds, "all"]:

@@ -228,7 +228,7 @@ class Scripted(nn.Module):
 
 
 def scripted() -> nn.Module:
-    """The module as a TorchScript file holds it."""
+    """Return the module as it is in a TorchScript file."""
     held = io.BytesIO()
     torch.jit.save(torch.jit.script(Scripted().eval()), held)
     held.seek(0)

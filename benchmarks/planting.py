@@ -74,7 +74,7 @@ class Planter:
         return self.add(f"mhlo.constant dense<{written}> : tensor<{element}>")
 
     def when(self, condition: str, by_arithmetic: bool) -> str:
-        """A `tensor<i1>`, or for EQ by arithmetic alone 0 or 1 as a `tensor<i32>`."""
+        """Build a condition as a `tensor<i1>`, or for EQ by arithmetic alone 0 or 1 as a `tensor<i32>`."""
         match = _CONDITION.fullmatch(condition)
         assert match is not None, condition
         left = self.size(*self.arguments[int(match[1])], int(match[2]))
@@ -88,7 +88,7 @@ class Planter:
         return self.add(f"mhlo.subtract {one}, {self.add(f'mhlo.minimum {off}, {one} : tensor<i32>')} : tensor<i32>")
 
     def wide(self, scalar: str, element: str, value: str, type_: str) -> str:
-        """A scalar in the shape of `value`."""
+        """Broadcast a scalar to the shape of `value`."""
         rank = type_.count("x")
         if rank == 0:
             return scalar
@@ -106,7 +106,7 @@ class Planter:
 
 def off(result: int, by: float = 0.0, times: float = 1.0, only: Literal["all", "small", "first", "tiny"] = "all", when: Sequence[str] = (),
         by_arithmetic: bool = False, limit: float = 1e3) -> Callable[[str], str]:
-    """Results `result` plus `by`, times `times`, at all elements, those of a size below `limit` or 1e-3, or the first along the last dim.
+    """Add `by` to result `result` and multiply it by `times`: all elements, those below `limit` or 1e-3, or the first along the last dim.
 
     when: conditions on sizes that all have to hold, computed by comparisons, or by arithmetic alone.
     """
@@ -152,7 +152,7 @@ def _restricted(planter: Planter, change: str, only: str, limit: float, value: s
 
 
 def cleaned(result: int, word: Literal["nan", "inf", "zero"]) -> Callable[[str], str]:
-    """Result `result` with 0 for NaN, the largest float for infinity, or 1 for 0."""
+    """Replace NaN by 0, infinity by the largest float, or 0 by 1 in result `result`."""
 
     def edit(text: str) -> str:
         planter = Planter(text)
@@ -174,7 +174,7 @@ def cleaned(result: int, word: Literal["nan", "inf", "zero"]) -> Callable[[str],
 
 
 def without(*words: str) -> Callable[[str], str]:
-    """The text without the assertions whose message has one of `words`."""
+    """Remove the assertions whose message has one of `words`."""
 
     def edit(text: str) -> str:
         kept = [line for line in text.splitlines() if "@shape_assertion" not in line or not any(word in line for word in words)]
@@ -185,7 +185,7 @@ def without(*words: str) -> Callable[[str], str]:
 
 
 def swap(old: str, new: str, count: int = 1) -> Callable[[str], str]:
-    """The text with `old`, a regular expression, replaced."""
+    """Replace `old`, a regular expression, in the text."""
 
     def edit(text: str) -> str:
         edited, times = re.subn(old, new, text, count=count)

@@ -47,7 +47,7 @@ class Checkout:
         self.move(home)
 
     def move(self, home: Path) -> None:
-        """Become a new user."""
+        """Move to the folders of a new user."""
         home.mkdir()
         unset = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith(("PREFECT_", "SHAPELINE_"))}
         self.home = home

@@ -60,7 +60,7 @@ def run(suite: str, name: str, code: Path) -> Mapping[str, Any]:
 
 
 def plant(code: Path) -> str:
-    """The table of `benchmarks.planted` of a checkout."""
+    """Return the table of `benchmarks.planted` of a checkout."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-m", "benchmarks.planted"], cwd=code, env={**os.environ, "PYTHONPATH": str(code), "TMPDIR": folder},
                               capture_output=True, text=True, check=False)

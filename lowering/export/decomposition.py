@@ -134,7 +134,8 @@ def _make_functional(captured: ExportedProgram, form: Form, kept: Collection[str
     if form.depth != "lazy":  # what an op is decomposed into can have other strides than the op
         functional.replace_views(captured.graph_module)
     any_size = assumptions.count_from_zero() if form.pads_data else nullcontext()
-    with any_size, functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed, writes.explained(captured):
+    with (any_size, functional.functionalize_whole_arguments(), aliasing.hide_aliasing(captured) as revealed,
+          writes.explain_failures(captured)):  # fmt: skip
         revealed.append(captured.run_decompositions(form.build_table(kept)))
     effects.remove_tokens(revealed[0])
     return revealed[0]

@@ -145,7 +145,7 @@ def _trace_once(node: Node, decomposition: Decomposition, traces: dict[Hashable,
     traced = _trace(node, decomposition)
     values = [inner.meta.get("val") for inner in traced.nodes if inner.op == "call_function"]
     has_bodies = any(inner.op == "get_attr" for inner in traced.nodes)  # a body belongs to one node only
-    if not has_bodies and not _unbacked(values) - _unbacked([value.meta["val"] for value in _inputs(node)]):
+    if not has_bodies and not _list_unbacked(values) - _list_unbacked([value.meta["val"] for value in _inputs(node)]):
         traces[key] = traced  # if it made sizes from data, a second use would get the same sizes
     return traced
 
@@ -216,7 +216,7 @@ def _sizes(sizes: Any) -> Hashable:
     return tuple(size.node.expr if isinstance(size, torch.SymInt) else size for size in sizes)
 
 
-def _unbacked(values: list[Any]) -> set[Any]:
+def _list_unbacked(values: list[Any]) -> set[Any]:
     return set().union(*(free_unbacked_symbols(leaf) for leaf in pytree.tree_leaves(values) if _is_sized(leaf)))
 
 

@@ -15,7 +15,7 @@ from lowering.ir import source_lines
 
 
 @contextmanager
-def explained(program: ExportedProgram) -> Iterator[None]:
+def explain_failures(program: ExportedProgram) -> Iterator[None]:
     """Replace an error of a retrace by the writes of `program` that cause it: those to tensors that are no parameters, buffers or
     inputs.
     """

@@ -62,22 +62,22 @@ class Arbiter:
         settled = list(compared)
         for index in asked:
             if exact[index].shape == want[index].shape:
-                settled[index] = self._settled(index, compared[index], got[index], want, exact[index])
+                settled[index] = self._settle(index, compared[index], got[index], want, exact[index])
         return settled
 
     def examine(self, settled: Sequence[Comparison], given: Tensors, got: Sequence[torch.Tensor], want: Sequence[torch.Tensor],
                 which: Sequence[int]) -> list[Comparison]:
-        """Return comparisons in which the agreeing results of `which` are held to what rounding explains, not to the tolerance.
+        """Return comparisons in which the agreeing results of `which` are compared by the limits of rounding, not by the tolerance.
 
         A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little.
         """
         examined = list(settled)
         for index in which:
             if settled[index].agrees and not settled[index].detail and settled[index].max_abs > 0:
-                examined[index] = self._examined(index, settled[index], given, got[index], want)
+                examined[index] = self._examine(index, settled[index], given, got[index], want)
         return examined
 
-    def _examined(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
+    def _examine(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
         limit, error = self._limit(index, want[index]), perturbed.apart(got, want[index])
         deviation: torch.Tensor | None = perturbed.least(want[index]) if limit else None
         for count in _PERTURBED:
@@ -134,25 +134,25 @@ class Arbiter:
         if self._given is not given:
             self._given, self._exact, self._spreads, self._near, self._squares, self._runs = given, None, {}, [], [], 0
 
-    def _settled(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
+    def _settle(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
         want = wants[index]
         result = results_of(self.eager.signature)[index]
         if found.wrong == "non-finite":
-            return self._placed(result, found, got, want, exact)
+            return self._check_places(result, found, got, want, exact)
         if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
-            return self._accepted("verify_arbitrated", result, found,
+            return self._accept("verify_arbitrated", result, found,
                                   "differs from eager, but not more from float64 than rounding explains")
         if result.kind == "gradient" and any(comparison.similar(got, want, near) for near in self._nearby(result.name)):
             says = "differs from eager, but not more than eager's own where weights are off by their rounding"
-            return self._accepted("gradient_ill_conditioned", result, found, says)
+            return self._accept("gradient_ill_conditioned", result, found, says)
         if result.kind == "gradient" and self._is_rounding(index, got, want, exact, self._largest_nearby(result.name, want)):
             says = "differs from eager, but not more than rounding explains where weights are off by their rounding"
-            return self._accepted("gradient_ill_conditioned", result, found, says)
+            return self._accept("gradient_ill_conditioned", result, found, says)
         return replace(found, detail=f"{found.detail}; float64 sides with eager")
 
-    def _placed(self, result: Result, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
-        """Accepted when each NaN and infinity stands where eager has it, in its own dtype or in float64, and the rest is as near as
-        allowed.
+    def _check_places(self, result: Result, found: Comparison, got: torch.Tensor, want: torch.Tensor, exact: torch.Tensor) -> Comparison:
+        """Accept results whose NaNs and infinities are at the indices of eager's, in its own dtype or in float64, and whose other elements
+        are within the limits.
         """
         kinds = [torch.nan_to_num(value, 2.0, 3.0, 4.0) * ~torch.isfinite(value)
                  for value in map(comparison.widen, (got, want, exact.to(want.dtype)))]
@@ -163,9 +163,9 @@ class Arbiter:
         rest = comparison.compare(got, agreed, comparison.tolerance_of(want.dtype, self.eager.model.tolerances, want))
         if not rest.agrees and not comparison.nearer(got, agreed, exact):
             return replace(rest, detail=f"{rest.detail}; beside NaN and infinities that float64 has where the program has them")
-        return self._accepted("verify_arbitrated", result, found, "is NaN or infinite where eager is not, and eager in float64 is")
+        return self._accept("verify_arbitrated", result, found, "is NaN or infinite where eager is not, and eager in float64 is")
 
-    def _accepted(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
+    def _accept(self, code: str, result: Result, found: Comparison, says: str) -> Comparison:
         self.note(code, result.name, f"{says}: {found.detail}")
         return replace(found, wrong=None)
 
@@ -180,7 +180,7 @@ class Arbiter:
             return False
         try:
             return dtype is not None and any(
-                comparison.nearer(got, want, exact, rounding.fit(self._spread(dtype, count)[index], want, exact) + 2 * nearby)
+                comparison.nearer(got, want, exact, rounding.fit(self._measure_spread(dtype, count)[index], want, exact) + 2 * nearby)
                 for count in range(_SAMPLES))
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
             return False
@@ -204,7 +204,7 @@ class Arbiter:
         """Return how far each element of a gradient is from `want` at most, where weights are off by their rounding."""
         return functools.reduce(rounding.larger, (rounding.distance(near, want) for near in self._nearby(name)))
 
-    def _spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor]:
+    def _measure_spread(self, dtype: torch.dtype, count: int) -> list[torch.Tensor]:
         exact, given, samples = self._exact, self._given, self._spreads.setdefault(dtype, [])
         assert exact is not None and not isinstance(exact, str)
         if len(samples) <= count:

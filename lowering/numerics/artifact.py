@@ -66,7 +66,7 @@ def describe(program: Program) -> dict[str, Any]:
 
 
 def weights_store(folder: Path) -> Path:
-    """Return where the weights of the job in `folder` go: `store/weights` beside the `runs` it lies in; its own `weights` outside a run."""
+    """Return the folder for the weights of the job in `folder`: `store/weights` beside its `runs`; its own `weights` outside a run."""
     runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
     return runs.parent / "store" / "weights" if runs else folder / "weights"
 
@@ -294,7 +294,7 @@ def _is_float(dtype: torch.dtype | None) -> bool:
 
 
 def find_recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
-    """(inputs, results) of the point of these sizes that the verify stage kept, and the stage's record, with the point's `vectors`."""
+    """Return (inputs, results) of the point of these sizes that the verify stage recorded, and its record, with the point's `vectors`."""
     kept: list[str] = []
     for record in sorted(folder.glob("*-verify.json")):
         data = files.read(record)

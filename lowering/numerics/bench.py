@@ -87,7 +87,7 @@ class Bench:
         return inputs.make(self.model, self.space.arguments(sizes), seed)
 
     def seconds(self, sizes: Sizes) -> float:
-        """CPU seconds of one eager run at `sizes`."""
+        """Measure the CPU seconds of one eager run at `sizes`."""
         given = self.inputs(sizes, self.model.seed)
         start = time.process_time()
         self.eager(given)
@@ -143,7 +143,7 @@ class Bench:
             else:
                 found = self.compared(one, other, making)
                 if found.wrong == "values" and not other.is_floating_point() and not other.is_complex() and other.dtype is not torch.bool:
-                    found = self._picked(index, found, given, one, other)
+                    found = self._accept_picks(index, found, given, one, other)
             compared.append(found)
         judged = self._turn(compared, given, got, runs, reference)
         compared = [judged.get(index, found) for index, found in enumerate(compared)]
@@ -157,7 +157,7 @@ class Bench:
                       if comparison.deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
             settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
         checked = LevelCheck(seconds, dict(zip(map(label_of, self.results), settled, strict=True)))
-        return self._retried(run, given, reference, checked) if retry and not checked.agrees else checked
+        return self._retry(run, given, reference, checked) if retry and not checked.agrees else checked
 
     def _replay(self, run: LevelRun, given: Tensors, compared: Sequence[Comparison]) -> tuple[Results, Results, list[Comparison]]:
         """Run a level again, and eager from the integers that the level makes of floats. Return both results, and how they compare."""
@@ -180,8 +180,8 @@ class Bench:
                 settled.append(replace(again, detail=f"{again.detail}; {says}") if is_told else again)
         return got, want, settled
 
-    def _picked(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
-        """Accepted when `got` picks other elements than eager does, and they are the same values."""
+    def _accept_picks(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
+        """Accept results that pick other elements than eager does if these have the same values."""
         picks, results = self._watch(given)
         picked = picks.of(results[index])
         if picked is None or (ours := picked.positions(got)) is None or (theirs := picked.positions(want)) is None:
@@ -234,7 +234,7 @@ class Bench:
         owned = self.vectors(given) if self._vectors else None
         return owned.to_tensors(list(map(label_of, self.results))) if owned else {}
 
-    def _retried(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
+    def _retry(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
             again = Reference(reference.want, reference.seconds, drawn(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
             return self.check(run, given, again, retry=False)
@@ -243,7 +243,7 @@ class Bench:
             return checked
         # inputs without NaN and infinities were compared already
         if not all(bool(torch.isfinite(value).all()) for value in given.values()):
-            return checked if "non-finite" in wrong else self._undecided(
+            return checked if "non-finite" in wrong else self._mark_undecided(
                 checked, "differs from eager where elements that it orders or picks, NaN among them, are equal: not decided")
         for attempt in range(_UNTIED):
             other = special_values.distinct(self.model, given, attempt)
@@ -253,13 +253,13 @@ class Bench:
                 untied = self.check(run, other, Reference(want), retry=False)
                 if untied.agrees:
                     says = "differs from eager where elements that it orders or picks are equal, and agrees on inputs without equal ones"
-                    self._undecided(checked, says)
+                    self._mark_undecided(checked, says)
                 return untied
         says = "elements that it orders or picks are equal, and no inputs without equal ones were found"
         return replace(checked, outputs={name: found if found.agrees else replace(found, detail=f"{found.detail}; {says}")
                                          for name, found in checked.outputs.items()})
 
-    def _undecided(self, checked: LevelCheck, says: str) -> LevelCheck:
+    def _mark_undecided(self, checked: LevelCheck, says: str) -> LevelCheck:
         """Return `checked` with the differences accepted and noted."""
         for name, found in checked.outputs.items():
             if not found.agrees:

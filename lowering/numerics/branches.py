@@ -101,7 +101,7 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
     """
     given = inputs.make(model, sizes, model.seed)
     try:
-        with restore_buffers(module), _seeded(model):
+        with restore_buffers(module), _seed_draws(model):
             want = run_eager(module, model, given)
     except LoadError:
         return asserts
@@ -110,7 +110,7 @@ def _agrees(sizes: Mapping[str, int], program: ExportedProgram, module: torch.nn
     if not asserts:
         cleanup.drop_all_assertions(captured)
     try:
-        with restore_buffers(captured), _seeded(model), torch.set_grad_enabled(model.mode == "training"):
+        with restore_buffers(captured), _seed_draws(model), torch.set_grad_enabled(model.mode == "training"):
             got = flatten_outputs(captured(**arguments))
     except Exception:  # noqa: BLE001 - whatever a program of other shapes raises
         return False
@@ -155,7 +155,7 @@ def _is_single(node: Node) -> bool:
 
 
 @contextmanager
-def _seeded(model: Model) -> Iterator[None]:
+def _seed_draws(model: Model) -> Iterator[None]:
     """Let a model that draws random numbers draw the same ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)

@@ -58,7 +58,7 @@ def check(bench: Bench, executable: Executable) -> tuple[Bucket, list[Problem]]:
     Raises Mismatch where the bucket is wrong without padding, StageFailed where it does not run.
     """
     bucket, sizes = executable.bucket, dict(executable.bucket.sizes)
-    found = _compared(bench, executable, sizes)
+    found = _compare(bench, executable, sizes)
     _raise_failure(bucket, found)
     if wrong := _list_wrong(found):
         raise Mismatch([Problem(f"output '{name}' of bucket {bucket}", detail) for name, detail in wrong.items()])
@@ -67,7 +67,7 @@ def check(bench: Bench, executable: Executable) -> tuple[Bucket, list[Problem]]:
     smallest = _smallest(executable.dispatch, bucket, bench)
     if not _agrees(bench, executable, {**sizes, **smallest}):
         for symbol, size in smallest.items():
-            alone = _compared(bench, executable, {**sizes, symbol: size})
+            alone = _compare(bench, executable, {**sizes, symbol: size})
             _raise_failure(bucket, alone)
             if wrong := _list_wrong(alone):
                 exact.append(symbol)
@@ -83,7 +83,7 @@ def check(bench: Bench, executable: Executable) -> tuple[Bucket, list[Problem]]:
     return replace(bucket, exact=tuple(exact), cost=cost), problems
 
 
-def _compared(bench: Bench, executable: Executable, sizes: Sizes) -> LevelCheck:
+def _compare(bench: Bench, executable: Executable, sizes: Sizes) -> LevelCheck:
     point = Point("bucket", sizes)
     given = bench.inputs(sizes, bench.model.seed)
     return bench.check(executable.run_at(sizes), given, bench.reference(point, given, twice=False))
@@ -92,7 +92,7 @@ def _compared(bench: Bench, executable: Executable, sizes: Sizes) -> LevelCheck:
 def _agrees(bench: Bench, executable: Executable, sizes: Sizes) -> bool:
     if not bench.space.admits(sizes) or sizes == executable.bucket.sizes:
         return True  # the program declines these sizes itself, or they were compared
-    found = _compared(bench, executable, sizes)
+    found = _compare(bench, executable, sizes)
     _raise_failure(executable.bucket, found)
     return found.agrees
 
@@ -129,7 +129,7 @@ def _middles(bench: Bench, sizes: Sizes, smallest: Mapping[str, int]) -> Iterato
 
 
 def _blame(bench: Bench, executable: Executable, symbol: str, size: int, wrong: Mapping[str, str]) -> Problem:
-    """Say which input's padding along `symbol` changes a result: the one whose padding, filled with other values, gives other results."""
+    """Find the input whose padding along `symbol` changes a result: filled with other values, it gives other results."""
     bucket = executable.bucket
     sizes = {**bucket.sizes, symbol: size}
     given = bench.taken(bench.inputs(sizes, bench.model.seed))

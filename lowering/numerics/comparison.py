@@ -28,7 +28,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 EXACT = Tolerance(0.0, 0.0)
 
 _UNITS = 16  # in the last place, that sums of some hundred terms and functions are off by
-_TYPICAL = 8  # medians that the size of a typical element may be: the few that are larger do not say what the others are held to
+_TYPICAL = 8  # medians that the size of a typical element may be: the few that are larger do not set the limit of the others
 _SAMPLED = 1 << 16  # elements that the median is taken of
 
 _CHUNK = 1 << 17  # elements widened to float64 at a time: some ten temporaries of a megabyte, which a cache holds
@@ -69,7 +69,7 @@ def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: t
     for name in (own, word):
         if name in overrides:
             return overrides[name]
-    return scaled(TOLERANCES.get(word, EXACT), want)
+    return scale_tolerance(TOLERANCES.get(word, EXACT), want)
 
 
 def deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
@@ -78,7 +78,7 @@ def deciding(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
     return narrowest if is_inexact and narrowest is not None and precision(narrowest) > precision(dtype) else dtype
 
 
-def weakened(overrides: Mapping[str, Tolerance]) -> dict[str, str]:
+def list_weakened(overrides: Mapping[str, Tolerance]) -> dict[str, str]:
     """Return the overrides that allow more than the default of their dtype, each with its reason."""
     defaults = {word: TOLERANCES.get(word, EXACT) for word in overrides}
     return {word: tolerance.reason for word, tolerance in overrides.items()
@@ -90,7 +90,7 @@ def precision(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
-def scaled(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
+def scale_tolerance(tolerance: Tolerance, want: torch.Tensor) -> Tolerance:
     """Return `atol` times the size of a typical element of `want`, clamped to [1e-3, 1]: small results get a small tolerance.
 
     That size is the root mean square of the finite elements, and at most some medians: one large element makes no room for the others.
@@ -204,7 +204,7 @@ def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Equal flat pieces of tensors of one shape, in float64; a complex number is its two parts."""
+    """Split tensors of one shape into equal flat pieces, in float64; a complex number becomes its two parts."""
     for pieces in zip(*map(_parts, tensors), strict=True):
         yield tuple(piece.to("cpu", torch.float64) for piece in pieces)
 

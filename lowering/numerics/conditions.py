@@ -64,7 +64,7 @@ class Conditions:
         return Conditions(frozen, {place: text for place, text in texts.items() if text}, tuple(sorted(numbers)))
 
     def at(self, sizes: Mapping[str, int]) -> dict[str, bool]:
-        """Which way each condition goes at `sizes`, by its text; those that cannot be told are left out."""
+        """Return the value of each condition at `sizes`, by its text, without those that cannot be evaluated."""
         if not self.texts:
             return {}
         known: list[scalars.Number | None] = []

@@ -73,7 +73,7 @@ class Classes:
         return (size for size in (*sizes, *near[:_NUMBERS]) if symbol.admits(size))
 
     def cover(self, taken: Sequence[Sizes], admits: Callable[[Sizes], bool], seed: int) -> Iterator[tuple[dict[str, int], set[str]]]:
-        """(sizes, the classes that no earlier ones have), in the order in which they cover most of what `taken` lacks."""
+        """Yield (sizes, the classes that no earlier ones have), in the order in which they cover most of what `taken` lacks."""
         candidates = self.candidates(admits, seed)
         worth = [self.of(sizes) for sizes in candidates]
         covered = {name for sizes in taken for name in self.of(sizes)}

@@ -120,7 +120,7 @@ class StableHLO:
             self._dynamic.hold(weights)
 
     def run(self, arguments: Sequence[torch.Tensor], values: Mapping[int, int] = MappingProxyType({})) -> tuple[torch.Tensor, ...]:
-        """The results on `arguments`; values: of 0-d arguments that sizes depend on, by position. Raises StageFailed, Unsupported."""
+        """Run on `arguments`. values: of 0-d arguments that sizes depend on, by position. Raises StageFailed, Unsupported."""
         if self._dynamic is not None:
             return self._dynamic.run(arguments)
         key = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments), tuple(sorted(values.items()))

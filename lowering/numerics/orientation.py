@@ -1,4 +1,4 @@
-"""Which operand of a product XLA's CPU compiler reads as it lies in memory, and which it transposes first."""
+"""The operand of a product that XLA's CPU compiler reads in memory order, and the one that it transposes first."""
 
 from __future__ import annotations
 

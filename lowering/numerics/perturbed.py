@@ -62,9 +62,9 @@ class Perturbed(Watching):
             return exact
         name = op.overloadpacket.__name__
         steps = _ROUGHNESS if name in _ROUGH or name.startswith("special_") else 1
-        return tree_map(partial(self._err, steps=steps), exact, self._shifted(op, args, kwargs, exact))
+        return tree_map(partial(self._err, steps=steps), exact, self._shift(op, args, kwargs, exact))
 
-    def _shifted(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exact: Any) -> Any:
+    def _shift(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exact: Any) -> Any:
         """Return the results of an op on perturbed operands, or on its own operands if it takes no wider ones."""
         step = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(exact) if _is_float(leaf))
 
@@ -137,9 +137,10 @@ def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tenso
 
 
 def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: torch.Tensor | None = None) -> str:
-    """Which slice, or the whole, is off by more than `limit` deviations in more than a quarter of its elements, in words; else empty.
+    """Describe the first slice, or the whole, of which more than a quarter of the elements are off by more than `limit` deviations.
 
-    exact: the result in float64, if known, by which copies are found: a slice of copies of a few elements says no more than these few.
+    Returns an empty text if there is none. exact: the result in float64, if known, by which copies are found: a slice of copies of a few
+    elements is no more evidence than these few.
     """
     if error.numel() < _LEAST:
         return ""

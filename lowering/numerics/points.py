@@ -167,11 +167,11 @@ def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Cal
         if fits(drawn):
             found = _distinct([*found, Point("random", drawn)])
     if len(found) < count:
-        found = _distinct([*found, *(Point("random", sizes) for sizes in itertools.islice(filter(fits, _whole(space)), count))])[:count]
+        found = _distinct([*found, *(Point("random", sizes) for sizes in itertools.islice(filter(fits, _list_all(space)), count))])[:count]
     return found if found or not space.admits(space.example) else [Point("traced", dict(space.example))]
 
 
-def not_tried(space: Space, tried: Sequence[Point]) -> list[str]:
+def list_untried(space: Space, tried: Sequence[Point]) -> list[str]:
     """Return the classes of sizes (see `corners`) that the ranges hold and none of `tried` belongs to."""
     return space.classes().missing([point.sizes for point in tried], space.admits) if space.symbols else []
 
@@ -181,7 +181,7 @@ def are_all(space: Space, tried: Sequence[Point]) -> bool:
     if not space.symbols:
         return True
     known = {tuple(sorted(point.sizes.items())) for point in tried}
-    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _whole(space)
+    return _combinations(space) <= _ENUMERATED and all(tuple(sorted(sizes.items())) in known for sizes in _list_all(space)
                                                        if space.admits(sizes))
 
 
@@ -190,17 +190,15 @@ def _combinations(space: Space) -> int:
                      for symbol in space.symbols.values())
 
 
-def _whole(space: Space) -> Iterator[dict[str, int]]:
+def _list_all(space: Space) -> Iterator[dict[str, int]]:
     """Return all sizes of a range that has few; of a larger one none."""
     if _combinations(space) <= _ENUMERATED:
         ranges = [range(symbol.smallest, largest(symbol) + 1, symbol.multiple_of) for symbol in space.symbols.values()]
         yield from (dict(zip(space.symbols, chosen, strict=True)) for chosen in itertools.product(*ranges))
 
 
-def declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
-    """For every guard that some sizes inside the ranges break, the first such sizes found, with the guard: the corners, the edges, random
-    ones.
-    """
+def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
+    """Return each guard that some sizes inside the ranges break, with the first such sizes among corners, edges and random sizes."""
     if not space.signature.guards or not space.symbols:
         return []
     lower, upper, draw = space.box(0.0), space.box(1.0), random.Random(seed)

@@ -90,7 +90,7 @@ class _Search:
         return self.tried[symbol].holds
 
     def inside(self, whole: Symbol) -> Symbol | None:
-        """Some range within `whole` that holds: the one that failures lead to, else the smallest of the first multiple that does."""
+        """Find a range within `whole` that is accepted: the one that failures lead to, else the smallest of the first multiple that is."""
         current = whole
         for _ in range(HINTS):
             if self.holds(current):
@@ -124,23 +124,23 @@ class _Search:
         last = round_down(end, abs(step)) if side == "max" else round_up(end, abs(step))
         if (last - good) * step <= 0:
             return found
-        if self.holds(_moved(found, side, last)):
-            return _moved(found, side, end if side == "min" else last)
+        if self.holds(_move(found, side, last)):
+            return _move(found, side, end if side == "min" else last)
         bad, exact = last, self.hinted
-        hint = self.tried[_moved(found, side, last)].hint
+        hint = self.tried[_move(found, side, last)].hint
         if hint is not None and hint.max is not None:
             allowed = good + (_size(hint, side) - good) // step * step
-            if (allowed - good) * step > 0 and (bad - allowed) * step > 0 and self.holds(_moved(found, side, allowed)):
+            if (allowed - good) * step > 0 and (bad - allowed) * step > 0 and self.holds(_move(found, side, allowed)):
                 good = allowed
             exact = exact or allowed == good
         while abs(bad - good) > abs(step):
             middle = good + step if exact else _between(good, bad, step)
-            if self.holds(_moved(found, side, middle)):
+            if self.holds(_move(found, side, middle)):
                 good = middle
             else:
                 bad = middle
             exact = False  # a failure's own suggestion mostly is: then the next size is the edge
-        return _moved(found, side, good)
+        return _move(found, side, good)
 
     def edges(self, found: Symbol) -> Iterator[tuple[str, Attempt]]:
         """Return the failures that bound `found`."""
@@ -169,7 +169,7 @@ def _between(good: int, bad: int, step: int) -> int:
     return good + step * min(max(abs(middle - good) // abs(step), 1), apart - 1)
 
 
-def _moved(symbol: Symbol, side: str, size: int) -> Symbol:
+def _move(symbol: Symbol, side: str, size: int) -> Symbol:
     return replace(symbol, max=size) if side == "max" else replace(symbol, min=max(0, size))
 
 

@@ -59,14 +59,14 @@ class ReferenceInterpreter:
 
         key = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in arguments), tuple(sorted(values.items()))
         if key not in self._static:
-            self._static = {key: self._refined(key[0], values)}
+            self._static = {key: self._refine(key[0], values)}
         module, dtypes = self._static[key]
         with module.context, mlir.collect_diagnostics(module.context, PLACE):
             given = [self._held[id(tensor)][1] if id(tensor) in self._held else self._attribute(tensor) for tensor in arguments]
             computed = _stablehlo.eval_module(module, given)
         return tuple(_tensor(value, dtype) for value, dtype in zip(computed, dtypes, strict=True))
 
-    def _refined(self, shapes: Sequence[Shaped], values: Mapping[int, int]) -> tuple[Any, list[torch.dtype]]:
+    def _refine(self, shapes: Sequence[Shaped], values: Mapping[int, int]) -> tuple[Any, list[torch.dtype]]:
         """Return the module with every dim static and nothing that the interpreter lacks, and the dtypes of its results."""
         module = refine(self._module, shapes, values)
         main = mlir.find_entry(module)

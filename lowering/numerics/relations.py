@@ -71,14 +71,14 @@ def breaches(space: Space) -> Iterator[Breach]:
     for why, sizes in outside(space):
         yield Breach(why, inputs.compute_shapes(space.model, space.arguments(sizes)), sizes)
     yield from _unequal(space)
-    yield from _unguarded(space)
+    yield from _find_unguarded(space)
 
 
 _LARGEST = (1 << 31) - 1  # the largest size that HLO reads: no program can refuse a larger one
 
 
 def outside(space: Space) -> Iterator[tuple[str, Sizes]]:
-    """(what is broken, sizes): for every declared symbol the sizes just outside its range, and one that is no multiple."""
+    """Yield (what is broken, sizes) for every declared symbol: the sizes just outside its range, and one that is no multiple."""
     for name, symbol in space.model.symbols.items():
         step = symbol.multiple_of
         beyond = [symbol.smallest - step, *([] if symbol.max is None else [largest(symbol) + step])]
@@ -120,14 +120,14 @@ def _unequal(space: Space) -> Iterator[Breach]:
 
 
 def _other(space: Space, name: str) -> int | None:
-    """Another size of a symbol that its range and the guards admit."""
+    """Return another size of a symbol that its range and the guards admit."""
     symbol, size = space.symbols[name], space.example[name]
     steps = (1, -1, 2, -2)
     found = [size + step * symbol.multiple_of for step in steps if symbol.admits(size + step * symbol.multiple_of)]
     return next((other for other in found if space.admits({**space.example, name: other})), found[0] if found else None)
 
 
-def _unguarded(space: Space) -> Iterator[Breach]:
+def _find_unguarded(space: Space) -> Iterator[Breach]:
     """Find, for every guard, sizes inside the ranges that break it and no other."""
     guards = space.signature.guards
     missing = dict.fromkeys(guards)

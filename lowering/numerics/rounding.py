@@ -57,8 +57,9 @@ class Erring(Watching):
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
     def _rounds(self, op: Any, exact: Any) -> bool:
-        """Whether an op computes floats, and floats only: indices of elements that are nearly equal must not depend on the noise of a
-        copy. The integers beside a decomposition are its pivots and whether it failed.
+        """Return whether an op computes only floats: indices of nearly equal elements must not depend on the noise of a copy.
+
+        The integers beside a decomposition are its pivots and whether it failed.
         """
         if any(result.alias_info is not None for result in op._schema.returns):
             return False
@@ -140,7 +141,7 @@ def _narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
 
 
 def _terms(op: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
-    """Roughly how many terms each element of the result is a sum of."""
+    """Estimate the number of terms of which each element of the result is the sum."""
     result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))
     sizes = [max(1, operand.numel()) for operand in operands]
     if op.overloadpacket.__name__ in _CONTRACTING and len(sizes) > 1:

@@ -99,9 +99,10 @@ class LevelRun:
 
 
 def runner(program: Program, xla: Xla) -> LevelRun:
-    """A function from inputs by name to the results of `program`; it raises Refused, StageFailed. ValueError: the level does not run here.
+    """Return a function from inputs by name to the results of `program`, which raises Refused and StageFailed.
 
-    StageFailed at once when IREE does not take a program at the torch level: that says nothing about the program's numbers.
+    Raises ValueError if the level does not run here, and StageFailed if IREE does not accept a program at the torch level, which says
+    nothing about the program's numbers.
     """
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
@@ -110,7 +111,7 @@ def runner(program: Program, xla: Xla) -> LevelRun:
 
 
 def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:
-    """Weights and inputs in the signature's order; Refused lists each input that is missing, unknown, of wrong dtype or static dim."""
+    """Return weights and inputs in the signature's order. Raise Refused with each missing or unknown input, wrong dtype or static dim."""
     names = {argument.name for argument in signature.inputs}
     known = f"inputs: {', '.join(sorted(names))}"
     problems = [Problem(f"input '{name}'", "is not an input of the program", known) for name in given if name not in names]
@@ -132,7 +133,7 @@ def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[to
 
 
 def with_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[Any]:
-    """`values` in the signature's order with ints where the levels of torch take ints."""
+    """Return `values` in the signature's order, with ints where the levels of torch take ints."""
     return [value if argument.value is None else int(value) for argument, value in zip(signature.arguments, values, strict=True)]
 
 
@@ -170,14 +171,14 @@ def _script(program: Program) -> Body:
 
 
 def _torch(program: Program) -> Body:
-    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(_unmarked(program.ir), elide=None))
+    compiled = iree.Iree(program.ir if isinstance(program.ir, str) else mlir.text(_unmark(program.ir), elide=None))
     compiled.hold(program.weights)
     assert program.signature is not None
     signature = program.signature
     return lambda values: compiled.run(with_numbers(signature, values))
 
 
-def _unmarked(module: Any) -> Any:
+def _unmark(module: Any) -> Any:
     """Return a module of the torch dialect without the marks of composites."""
     copy = mlir.copy(module)
     marks.strip_torch_dialect(copy)
@@ -220,7 +221,7 @@ class Eager:
     signature: Signature
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
-        """The results of the signature, those that are no outputs included; LoadError when the model raises or returns other outputs."""
+        """Return all results of the signature. Raise LoadError if the model raises or returns other outputs."""
         passed = {name: value.clone() for name, value in given.items()}
         # control flow runs as Python: compiled for each shape, it would cost more, and modes that watch its ops would not see them
         with torch.compiler.set_stance("force_eager"), restore_buffers(self.module):
@@ -241,12 +242,12 @@ class Eager:
         return isinstance(self.module, MlirModule)
 
     def double(self) -> Eager:
-        """The same in float64: weights, buffers and (when called) floating inputs widened, what forward makes itself or casts to too."""
+        """Return the same in float64: weights, buffers, floating inputs, and tensors that forward creates or casts are widened."""
         if self.model.mode == "inference" and widening.can_widen(self.module):
             return _Widened(self.model, self.module, self.signature)
-        return self._copied()
+        return self._copy()
 
-    def _copied(self) -> Eager:
+    def _copy(self) -> Eager:
         """Return the same in float64, on a widened copy of the module."""
         return _Double(self.model, duplicates.duplicate(self.module, self.model).double(), self.signature)
 
@@ -283,4 +284,4 @@ class _Widened(Eager):
             with widening.widen():
                 return lean(given)
         except (LoadError, RuntimeError):
-            return self._copied()(given)
+            return self._copy()(given)

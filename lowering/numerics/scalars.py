@@ -70,7 +70,7 @@ def direction_of(op: Any) -> str:
 def apply(name: str, direction: str, element: str, operands: list[Any]) -> Number | None:
     """Return the result of an op on numbers, as the element type holds it; None where it has none."""
     try:
-        return _wrapped(_compute(name, direction, element, operands), element)
+        return _wrap(_compute(name, direction, element, operands), element)
     except (ArithmeticError, ValueError):
         return None
 
@@ -89,7 +89,7 @@ def _compute(name: str, direction: str, element: str, operands: list[Any]) -> An
     return table[name](*operands) if name in table else None
 
 
-def _wrapped(value: Any, element: str) -> Number | None:
+def _wrap(value: Any, element: str) -> Number | None:
     """Convert `value` to the element type. Ints wrap around; floats lose their fraction as ints."""
     if value is None or element == "f64":
         return None if value is None else float(value)

@@ -27,7 +27,7 @@ def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] 
     changes: dict[str, Change] = {"edges": _edges, "non-finite": _non_finite, "varied": _vary,
                                   **{word: partial(_select, word) for word in DATA_SETS}}
     for word in (word for word in words if word in changes):
-        changed = {name: _changed(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
+        changed = {name: _change(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
         if any(value is not None for value in changed.values()):
             yield word, {name: value if (new := changed.get(name)) is None else new for name, value in made.items()}
 
@@ -49,7 +49,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
     return found
 
 
-def _changed(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
+def _change(declared: Input, value: torch.Tensor, change: Change) -> torch.Tensor | None:
     if declared.is_number or value.numel() < 2:
         return None
     rows = value.clone().reshape(-1, value.shape[-1])

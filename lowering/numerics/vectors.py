@@ -58,10 +58,10 @@ class Vectors(Watching):
         elif name == "_linalg_svd" and args[0].dtype.is_floating_point:
             self._look(result[1], {-1: result[0], -2: result[2]}, is_square=args[0].shape[-1] == args[0].shape[-2])
         elif self._found:
-            self._spread(op, name, args, kwargs, result)
+            self._propagate(op, name, args, kwargs, result)
         return result
 
-    def _spread(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+    def _propagate(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Record what an op makes of vectors: elements of vectors, or values that depend on them, which have signs of their own."""
         given = [value for value in tree_leaves((args, dict(kwargs))) if isinstance(value, torch.Tensor)]
         if op._schema.is_mutable:  # a written tensor, and what shares its memory, has no vectors any more

@@ -18,7 +18,7 @@ from lowering.numerics import comparison, counted, relations, shape_refinement, 
 from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
-from lowering.numerics.points import Budget, Point, Space, are_all, declined, not_tried, points
+from lowering.numerics.points import Budget, Point, Space, are_all, find_declined, list_untried, points
 from lowering.numerics.runner import LevelRun, Tensors, label_of, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
@@ -31,7 +31,7 @@ _DRAWS = 8  # sets of inputs drawn in search of one that the conditions on data 
 
 def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference, device: Xla,
            weights: Tensors = MappingProxyType({})) -> str:
-    """Which form of `program`, from the top of the ladder down, is the first that is wrong on `given` and `device`, in words.
+    """Describe the first level of `program`, from the top of the ladder down, that is wrong on `given` and `device`.
 
     weights: by name, in place of the program's own.
     """
@@ -92,7 +92,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     left_out: dict[str, str] = {}
     again, largest = _cheapest(bench.space, chosen), _largest(bench.space, chosen)
     for index, point in enumerate(chosen):
-        given = _admitted(trial, point, bench.model.seed + index)
+        given = _draw_admitted(trial, point, bench.model.seed + index)
         reference = bench.reference(point, given, twice=index == 0, seed=settings.seed)
         reference = replace(reference, is_close=point is again)
         is_quick = point is not largest
@@ -103,7 +103,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         if words:
             for word, changed, weights in _vary(trial, words, given):
                 with trial.hold(weights):
-                    if reason := _unsuited(word, bench, exported, changed) or trial.refused_data(changed):
+                    if reason := _explain_unsuited(word, bench, exported, changed) or trial.refused_data(changed):
                         left_out[word if point is again else f"{word} at {point}"] = reason
                     else:
                         at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
@@ -113,10 +113,10 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     answers = _answers(program, text, bench.space) if is_hlo and not states_own_ranges else relations.Answers()
     budget = {"elements": settings.budget.elements, "seconds": settings.budget.seconds}
     return Verification(
-        tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(declined(bench.space, settings.seed)), tuple(special), left_out,
-        tuple(not_tried(bench.space, chosen)), are_all(bench.space, chosen),
+        tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
+        left_out, tuple(list_untried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
-        comparison.weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
+        comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
     ), bench
 
 
@@ -209,7 +209,7 @@ def _vary(trial: _Trial, words: Sequence[str], given: Tensors) -> Iterator[tuple
         yield weight_values.WORD, dict(given), weights  # what is known of `given` holds for its own weights
 
 
-def _admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
+def _draw_admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
     """Return inputs whose values the program takes, drawn again if it refuses them: then a warning says so."""
     for attempt in range(_DRAWS):
         given = trial.bench.inputs(point.sizes, seed + 7919 * attempt)
@@ -231,8 +231,8 @@ def _largest(space: Space, chosen: Sequence[Point]) -> Point | None:
     return max(chosen, key=lambda point: space.elements(point.sizes), default=None)
 
 
-def _unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors) -> str:
-    """Why nothing can be compared on these values; empty when it can."""
+def _explain_unsuited(word: str, bench: Bench, exported: Program | None, given: Tensors) -> str:
+    """Explain why nothing can be compared on these values; empty if it can."""
     if word == "non-finite" and bench.model.mode == "training":
         return "one NaN makes every gradient NaN"
     if word == "non-finite" and exported is not None and converts(exported.ir):

@@ -175,7 +175,7 @@ class Xla:
             raise StageFailed(Problem(f"XLA on {self.platform}", f"cannot run: {str(error).splitlines()[0]}"), str(error)) from None
 
     def _take(self, tensor: torch.Tensor) -> Any:
-        """Return a tensor on the device: the held one, put there again if an executable took its memory, or a new one."""
+        """Return a tensor on the device: the one that `hold` put there, again if an executable took its memory, or a new one."""
         if id(tensor) not in self._held:
             return self._put(tensor)
         if self._held[id(tensor)][1].is_deleted():

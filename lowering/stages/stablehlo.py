@@ -70,11 +70,11 @@ class ToStableHLO(Stage):
         for name, axes in self.groups.items():
             found += meshes.find_unknown_axes(self.mesh, axes, f"stages.stablehlo.groups.{name}")
         if program.signature is not None:
-            for key, patterns, (names, ranks) in self._sharded(program.signature):
+            for key, patterns, (names, ranks) in self._list_shardings(program.signature):
                 found += shardings.find_problems(patterns, names, ranks, self.mesh, f"stages.stablehlo.{key}")
         return found
 
-    def _sharded(self, signature: Signature) -> list[tuple[str, Mapping[str, Sequence[str | None]], tuple[list[str], list[int]]]]:
+    def _list_shardings(self, signature: Signature) -> list[tuple[str, Mapping[str, Sequence[str | None]], tuple[list[str], list[int]]]]:
         """Return the options of shardings, each with the names and ranks of what it shards."""
         arguments, results = signature.arguments, signature.computed
         return [("shardings", self.shardings, ([each.name for each in arguments], [len(each.dims) for each in arguments])),
@@ -82,9 +82,9 @@ class ToStableHLO(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         with mlir.collect_diagnostics(program.ir.context, "stablehlo"):
-            return self._converted(program, note)
+            return self._convert(program, note)
 
-    def _converted(self, program: Program, note: Note) -> Program:
+    def _convert(self, program: Program, note: Note) -> Program:
         module = mlir.copy(program.ir)
         torch_to_stablehlo.lower(module)
         if problems := operators.outline(module, program.model):
@@ -125,7 +125,7 @@ class ToStableHLO(Stage):
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
         aliases.write(module, program.signature, self.aliases)
         if self.shardings or self.result_shardings:
-            for (_, patterns, (names, ranks)), key in zip(self._sharded(program.signature), ("arg_attrs", "res_attrs"), strict=True):
+            for (_, patterns, (names, ranks)), key in zip(self._list_shardings(program.signature), ("arg_attrs", "res_attrs"), strict=True):
                 shardings.write(module, key, names, ranks, patterns, self.mesh)
         for op, line in custom_calls.sized_by_data(module):
             message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"

@@ -105,9 +105,11 @@ class Verify(Stage):
         return found
 
     def apply(self, program: Program, note: Note) -> Program:
-        """`program`, verified. Raises Mismatch (wrong numbers, sizes wrongly refused or taken), StageFailed (no run), LoadError,
-        Unsupported
-        (XLA cannot run such a program)."""
+        """Verify `program` and return it with the verification.
+
+        Raises Mismatch (wrong numbers, or sizes wrongly refused or accepted), StageFailed (it did not run), LoadError, and Unsupported
+        (XLA cannot run such a program).
+        """
         if weights.list_fakes(program.weights):
             return self._verify_twin(program, note)
         if found_collectives := sorted({name for name in mlir.count_ops(program.ir) if name.partition(".")[2] in collectives.KINDS}):
@@ -211,7 +213,7 @@ class Verify(Stage):
                 else consumers.compare(program, pair, bench, chosen, self.interpreted_products) for pair in pairs]
 
     def _note_consumer(self, cell: Cell, note: Note) -> None:
-        """Say which consumers did not run, or not at every point."""
+        """Warn about consumers that did not run, or not at every point."""
         place = f"{cell.level}:{cell.consumer}"
         if cell.outcome == "missing":
             note("consumer_missing", f"is not installed, so it ran nothing: {cell.message}", place)
@@ -219,7 +221,7 @@ class Verify(Stage):
             note("level_not_run", cell.message, place)
 
     def _note_gaps(self, found: Verification, note: Note) -> None:
-        """Say what was compared less than it was asked for."""
+        """Warn about comparisons that were made at fewer points, or less strictly, than the options ask for."""
         if len(found.points) < self.points and not found.is_exhaustive:
             why = "the program's guards decline the others" if found.declined else "no others were found inside the budgets"
             note("few_points", f"{len(found.points)} of {self.points} points were compared: {why}", "stages.verify.points")

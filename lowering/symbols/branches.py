@@ -14,7 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from lowering.fx import squeezes
-from lowering.symbols.deferred import Deferred, decided, guarded
+from lowering.symbols.deferred import Deferred, guarded, list_decided
 from lowering.symbols.exporting import Export
 from lowering.symbols.frames import Spot, convert_spot, is_model_code
 from lowering.symbols.relations import judge
@@ -58,10 +58,10 @@ def watch_branches() -> Iterator[dict[sympy.Basic, Spot]]:
 
 def find_unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branch, ...]:
     """Return the branches that some declared sizes take differently and that torch did not log as guards."""
-    asserted = {expr for expr, _ in decided(export)}
+    asserted = {expr for expr, _ in list_decided(export)}
     conditions: dict[str, Line | None] = {str(expr): convert_spot(spot) for expr, spot in seen.items()}
     if export.program is not None:
-        conditions |= dict(_squeezed(export.program))
+        conditions |= dict(_list_squeezed(export.program))
     found: dict[str, Branch] = {}
     for expr, line in conditions.items():
         if expr not in asserted and (condition := guarded(expr, line, export)) is not None:
@@ -71,7 +71,7 @@ def find_unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branc
     return tuple(found.values())
 
 
-def _squeezed(program: ExportedProgram) -> Iterator[tuple[str, Line | None]]:
+def _list_squeezed(program: ExportedProgram) -> Iterator[tuple[str, Line | None]]:
     """Iterate over the conditions of squeezes that keep a dim because tracing assumed that it is not 1."""
     for node, dims in squeezes.dynamic(program):
         for dim in dims:

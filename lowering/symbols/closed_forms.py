@@ -45,7 +45,7 @@ def keep_sizes_short(least: int) -> Iterator[Collection[Any]]:
         create(self, expr, shape_env, pytype, *rest, **options)
 
     def divide_rightly(cls: type, base: Any, divisor: Any) -> Any:
-        """(a//b)//c is a//(b*c) for a positive c only. torch merges the two for a negative c, too."""
+        """Merge (a//b)//c to a//(b*c) for a positive c only. torch does so for a negative c, too."""
         if isinstance(base, functions.FloorDiv) and divisor.is_negative:
             return cls(-base, -divisor)
         return divide.__func__(cls, base, divisor)

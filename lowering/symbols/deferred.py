@@ -17,7 +17,7 @@ from lowering.sizes.ranges import Bound
 from lowering.sizes.spelling import spelled
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot
-from lowering.symbols.relations import find_implied, judge, tried_whole
+from lowering.symbols.relations import find_implied, judge, try_all_sizes
 from lowering.symbols.schema import Line
 
 Verdict = Literal["always", "implied", "compared", "part", "unproved", "never", "unknown"]
@@ -64,7 +64,7 @@ def deferred(export: Export, spare: Callable[[Sequence[Deferred]], Sequence[Defe
     spare: marks those that need not be asserted; they imply no others.
     """
     found: dict[str, Deferred] = {}
-    for expr, line in decided(export):
+    for expr, line in list_decided(export):
         if expr not in found and (one := guarded(expr, line, export)) is not None:
             found[expr] = one
     judged = spare(tuple(found.values()))
@@ -92,7 +92,7 @@ def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
     return Deferred(expr, export.named(expr), guard, line, _verdict(expr, guard, export))
 
 
-def decided(export: Export) -> Iterator[tuple[str, Line | None]]:
+def list_decided(export: Export) -> Iterator[tuple[str, Line | None]]:
     """Iterate over all conditions that tracing decided, then over those that the graph asserts in another form.
 
     torch narrows ranges by the first, and may then omit an assertion as known.
@@ -110,7 +110,7 @@ def _verdict(expr: str, guard: str, export: Export) -> Verdict:
         return holds  # type: ignore[return-value]
     if holds == "tried" and _is_proved(guard, export):
         return "always"
-    whole = tried_whole(expr, export)
+    whole = try_all_sizes(expr, export)
     if whole is None:
         return "part" if holds == "no" else "unproved"
     return "always" if whole[0] else "part" if whole[1] else "never"

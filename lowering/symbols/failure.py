@@ -46,7 +46,7 @@ def classify_failure(export: Export) -> Failure | None:
     needs = tuple(translate(text, export) for text in violations)
     if (unequal := find_unequal(message, export)) is not None:
         needs, fixes = unequal
-    known = _violated(violations, export)
+    known = _read_violated(violations, export)
     if known and all(is_true_where_tried(condition, export) for condition in known):
         fixes = ()  # torch's leave out sizes that the code takes
     first = _NOISE.sub("", message.strip().partition("\n")[0])
@@ -69,7 +69,7 @@ def classify_failure(export: Export) -> Failure | None:
         said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), name_sources(first, export))
         needs = (f"{type(error).__name__}: {said}",)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, line,
-                   tuple(violations), fixes, _widened(refine(export.model, fixes), violations, export), needs)
+                   tuple(violations), fixes, _widen(refine(export.model, fixes), violations, export), needs)
 
 
 def _is_raised_by_model(error: BaseException) -> bool:
@@ -105,16 +105,16 @@ def _broken(export: Export) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _violated(violations: list[str], export: Export) -> list[Condition]:
+def _read_violated(violations: list[str], export: Export) -> list[Condition]:
     """Return the guards that torch reports as violated, or none if it reports anything else as well."""
     guards = [match["guard"] for text in violations if (match := UNSATISFIED.match(read_sources(text, export)))]
     known = [condition for guard in guards if (condition := read_condition_in_words(guard, export)) is not None]
     return known if len(known) == len(violations) else []
 
 
-def _widened(suggested: dict[str, Any], violations: list[str], export: Export) -> dict[str, Any]:
+def _widen(suggested: dict[str, Any], violations: list[str], export: Export) -> dict[str, Any]:
     """Return torch's suggestion for its violations, or the widest part of the ranges where they hold if that has more sizes."""
-    known = _violated(violations, export)
+    known = _read_violated(violations, export)
     if not known or suggested.keys() - {"symbols"}:
         return suggested
     part = parts.widest(known, export)
@@ -169,7 +169,7 @@ def _kind(error: BaseException) -> str:
 def _line(export: Export, error: BaseException, kind: str, violations: list[str]) -> Line | None:
     """Return the line of the model that raised. For a constraint, which torch checks after tracing, it is the line of the guard."""
     if kind == "constraint_violation":
-        accused = _accused(export, "\n".join(violations))
+        accused = _find_accused(export, "\n".join(violations))
         guards = [event for event in export.log.events if event.kind == "guard" and event.stack
                   and "suppressed" not in str(event.data["prefix"]) and accused & set(NAME.findall(str(event.data["expr"])))]
         return convert_spot(guards[-1].stack[-1]) if guards else None
@@ -179,7 +179,7 @@ def _line(export: Export, error: BaseException, kind: str, violations: list[str]
     return convert_spot(inside[-1]) if inside else None
 
 
-def _accused(export: Export, violations: str) -> set[str]:
+def _find_accused(export: Export, violations: str) -> set[str]:
     """Return the torch symbols that violations name, by source or by the author's name."""
     by_source = {str(symbol) for source, symbol in (export.env.source_to_var.items() if export.env else ()) if source in violations}
     words = set(re.findall(r"\w+", violations))

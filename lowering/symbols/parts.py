@@ -29,17 +29,17 @@ def widest(conditions: Sequence[Condition], export: Export) -> dict[str, Bound] 
     if not names:
         return {}
     points = min(_POINTS, max(16, _WORK // sum(term.count for term, _ in known)))
-    sizes = {name: _tried(declared[name], int(points ** (1 / len(names)))) for name in names}
+    sizes = {name: _choose_tried(declared[name], int(points ** (1 / len(names)))) for name in names}
     good = {point for point in itertools.product(*sizes.values())
             if all(is_true_at(term, dict(zip(names, point, strict=True))) for term, _ in known)}
-    found = [part for name in names if (part := _narrowed(name, names, sizes, good, declared[name])) is not None]
+    found = [part for name in names if (part := _narrow(name, names, sizes, good, declared[name])) is not None]
     whole = max(found, key=lambda part: share(part, declared), default=None)
-    whole = whole if whole is not None else _reduced(names, sizes, good, declared)
+    whole = whole if whole is not None else _reduce(names, sizes, good, declared)
     return None if whole is None else {name: bound for name, bound in whole.items() if bound != declared[name]}
 
 
 def share(part: Box, declared: Box) -> float:
-    """Which share of the declared sizes is in a part."""
+    """Return the share of the declared sizes that is in a part."""
     return math.prod(_count(bound) / _count(declared[name]) for name, bound in part.items())
 
 
@@ -49,7 +49,7 @@ def spell(part: Box) -> str:
                      f"{f', multiple_of: {bound.multiple_of}' if bound.multiple_of > 1 else ''}}}" for name, bound in part.items())
 
 
-def _tried(bound: Bound, limit: int) -> tuple[int, ...]:
+def _choose_tried(bound: Bound, limit: int) -> tuple[int, ...]:
     """Return the sizes of a range to try: all if they are few, else the first, the last, and multiples of steps between them."""
     low, high = bound.counts
     top = max(low + 1, _FAR // bound.multiple_of) if high is None else high
@@ -60,7 +60,7 @@ def _tried(bound: Bound, limit: int) -> tuple[int, ...]:
     return tuple(count * bound.multiple_of for count in sorted({*first, *between, *last}))
 
 
-def _narrowed(
+def _narrow(
     name: str, names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Bound
 ) -> dict[str, Bound] | None:
     """Return the widest range of one symbol in which the conditions hold for all sizes of the others."""
@@ -73,7 +73,7 @@ def _narrowed(
     return None if bound is None else {name: bound}
 
 
-def _reduced(
+def _reduce(
     names: list[str], sizes: Mapping[str, tuple[int, ...]], good: set[tuple[int, ...]], declared: Box
 ) -> dict[str, Bound] | None:
     """Return a part that narrows several symbols: sizes that break most points are left out first; each symbol keeps its widest range."""

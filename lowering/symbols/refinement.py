@@ -28,7 +28,7 @@ def refine(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
         step = model.symbols[symbol].multiple_of if name.startswith(PHANTOM) and name not in model.symbols else 1
         match = _DIM.match(spec)
         if match:
-            symbols[symbol] = _ranged(model, symbol, match, step)
+            symbols[symbol] = _write_range(model, symbol, match, step)
             continue
         try:
             dim = parse_dim(spec)
@@ -53,7 +53,7 @@ def _symbol_of(model: Model, name: str) -> str | None:
     return root if root in model.symbols and model.symbols[root].multiple_of > 1 else None
 
 
-def _ranged(model: Model, symbol: str, match: re.Match[str], step: int) -> dict[str, int | None]:
+def _write_range(model: Model, symbol: str, match: re.Match[str], step: int) -> dict[str, int | None]:
     now = model.symbols[symbol]
     lower = int(match["min"]) * step if match["min"] else now.min
     upper = int(match["max"]) * step if (match["max"] or "").isdigit() else now.max
@@ -72,7 +72,7 @@ def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for leaf in iterate(model.trees):
         declared = leaf.declared
-        shape = [_substituted(dim, words) if isinstance(parsed, Affine) and parsed.symbol in words else dim
+        shape = [_substitute(dim, words) if isinstance(parsed, Affine) and parsed.symbol in words else dim
                  for dim, parsed in zip(declared.shape, declared.dims(), strict=True)]
         if shape != list(declared.shape):
             *outer, last = leaf.place.split(".")[1:]
@@ -83,7 +83,7 @@ def _shapes(model: Model, words: Mapping[str, int | str]) -> dict[str, Any]:
     return changed
 
 
-def _substituted(dim: int | str | None, words: Mapping[str, int | str]) -> int | str:
+def _substitute(dim: int | str | None, words: Mapping[str, int | str]) -> int | str:
     text = re.sub(r"[A-Za-z_]\w*", lambda match: f"({words[match[0]]})" if match[0] in words else match[0], str(dim))
     parsed = parse_dim(text)
     return parsed if isinstance(parsed, int) else str(parsed)

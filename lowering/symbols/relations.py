@@ -153,8 +153,8 @@ def find_failing(expr: str, export: Export) -> list[dict[str, int]]:
         return []
 
 
-def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
-    """Whether a condition holds for all promised sizes, and for any; None where they are too many to try each, or it cannot be told."""
+def try_all_sizes(expr: str, export: Export) -> tuple[bool, bool] | None:
+    """Return whether a condition holds for all promised sizes, and for any; None if they are too many to try, or it has no value."""
     condition = read_condition(expr, export)
     sizes = [list_sizes(*export.choices[name]) for name in condition[1]] if condition is not None else []
     if condition is None or not 0 < prod(map(len, sizes)) <= min(_MOST, 4 * _WORK // condition[0].count):
@@ -167,7 +167,7 @@ def tried_whole(expr: str, export: Export) -> tuple[bool, bool] | None:
 
 
 def find_implied(conditions: Sequence[str], export: Export) -> set[str]:
-    """Those conditions that hold wherever the others do, later ones first; none where the sizes are too many to try each."""
+    """Return the conditions that hold wherever the others do, later ones first; none if the sizes are too many to try each."""
     terms = {expr: condition[0] for expr in conditions if (condition := read_condition(expr, export)) is not None}
     names = [name for name in export.choices if any(name in set(term.symbols()) for term in terms.values())]
     sizes = [list_sizes(*export.choices[name]) for name in names]
@@ -184,14 +184,14 @@ def find_implied(conditions: Sequence[str], export: Export) -> set[str]:
 
 
 def refusals(conditions: Sequence[str], export: Export) -> int:
-    """How many of the sizes that are tried, the same ones for all conditions of a model, break one of the conditions."""
+    """Count the tried sizes, the same ones for all conditions of a model, that break one of the conditions."""
     terms = [condition[0] for expr in conditions if (condition := read_condition(expr, export)) is not None]
     points, _ = _points(list(export.choices), export, _WORK // sum((term.count for term in terms), 1))
     return sum(not all(is_true_at(term, point) for term in terms) for point in points) if terms else 0
 
 
 def _points(free: Sequence[str], export: Sizes, most: int) -> tuple[Iterator[dict[str, int]], bool]:
-    """Promised sizes of some names, and whether they are all that are promised."""
+    """Return promised sizes of some names, and whether they are all that are promised."""
     candidates = [choose_probes(*export.choices[name], len(free)) for name in free]
     limit = min(POINTS, max(8, most))
     product = itertools.islice(itertools.product(*(sizes for sizes, _ in candidates)), limit)
@@ -250,7 +250,7 @@ def read_condition(expr: str, export: Sizes) -> Condition | None:
 
 
 def read_condition_in_words(text: str, export: Export) -> Condition | None:
-    """The same for a condition in the author's words."""
+    """Read a condition in the author's words as `read_condition` does."""
     try:
         term = parse(text)
     except Unreadable:
@@ -260,7 +260,7 @@ def read_condition_in_words(text: str, export: Export) -> Condition | None:
 
 
 def is_true_where_tried(condition: Condition, export: Export) -> bool:
-    """Whether no size that is tried breaks a condition."""
+    """Return whether no tried size breaks a condition."""
     term, free = condition
     points, _ = _points(free, export, _WORK // term.count)
     try:

@@ -82,7 +82,7 @@ def find_codes() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name in ("note", "recorder", "Remark", "Warned", "_accepted"):
+                if name in ("note", "recorder", "Remark", "Warned", "_accept"):
                     found |= {value for value in (getattr(node.args[0], "value", None),) if isinstance(value, str)}
             elif path.parent.name == "symbols" and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
                 found |= {value.value for value in ast.walk(node.value) if isinstance(value, ast.Constant) and isinstance(value.value, str)}

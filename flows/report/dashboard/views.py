@@ -40,7 +40,7 @@ def render(folder: Path, result: JobResult) -> str:
 
 
 def read(path: Path) -> Any:
-    """Return the data of a view.js, or None if it is damaged. It is parsed, because whoever wrote it could have written a script."""
+    """Return the data of a view.js, or None if it is damaged. It is parsed, because it could hold a script."""
     try:
         with files.open_regular(path) as file:
             content = file.read().decode("ascii")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowering.model import Tolerance
-from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, nearer, scaled, tolerance_of, weakened
+from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, list_weakened, nearer, scale_tolerance, tolerance_of
 
 NAN, INF = math.nan, math.inf
 
@@ -42,7 +42,7 @@ def test_small_results_are_held_to_their_own_size() -> None:
     want = torch.full((1000,), 1e-5)
     assert compared(want * 1.5, want).wrong == "values"
     assert compared(torch.full((10,), 1e-9), torch.zeros(10)).agrees
-    assert scaled(Tolerance(1e-5, 1e-4), want).atol == pytest.approx(1e-8)
+    assert scale_tolerance(Tolerance(1e-5, 1e-4), want).atol == pytest.approx(1e-8)
 
 
 def test_an_override_stands_as_written() -> None:
@@ -190,4 +190,4 @@ def test_an_override_of_the_results_own_dtype_comes_before_that_of_the_narrowest
     loose = {"float32": Tolerance(0.5, 0.0), "bfloat16": Tolerance(0.1, 0.0)}
     assert tolerance_of(torch.float32, loose, want, torch.bfloat16).atol == 0.5
     assert tolerance_of(torch.float32, {"bfloat16": Tolerance(0.1, 0.0)}, want, torch.bfloat16).atol == 0.1
-    assert weakened(loose | {"float16": Tolerance(1e-3, 1e-3)}) == {"float32": "", "bfloat16": ""}
+    assert list_weakened(loose | {"float16": Tolerance(1e-3, 1e-3)}) == {"float32": "", "bfloat16": ""}

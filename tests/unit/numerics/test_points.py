@@ -8,7 +8,7 @@ import pytest
 
 from lowering.eager.inputs import choose_flexible_sizes
 from lowering.model import Input, Model, Symbol
-from lowering.numerics.points import Budget, Space, are_all, declined, not_tried, points
+from lowering.numerics.points import Budget, Space, are_all, find_declined, list_untried, points
 from lowering.numerics.relations import outside
 from lowering.signature import Argument, Result, Signature
 from lowering.sizes import evaluation as sizes
@@ -132,13 +132,13 @@ def test_what_cannot_be_evaluated_says_so(expression: str) -> None:
 
 def test_sizes_that_the_guards_decline_are_found_once_a_guard() -> None:
     guarded = space({"seq": Symbol(2, 64, 2)}, ("seq",), ("Eq(Mod(seq, 4), 0)", "Ne(seq, 64)"))
-    found = declined(guarded)
+    found = find_declined(guarded)
     assert [(point.sizes, guard) for point, guard in found] == [({"seq": 2}, "Eq(Mod(seq, 4), 0)"), ({"seq": 64}, "Ne(seq, 64)")]
     assert not any(guarded.admits(point.sizes) for point, _ in found)
 
 
 def test_guards_that_hold_in_the_whole_range_decline_nothing() -> None:
-    assert declined(space({"seq": Symbol(2, 64)}, ("seq",), ("Ge(seq, 2)",))) == []
+    assert find_declined(space({"seq": Symbol(2, 64)}, ("seq",), ("Ge(seq, 2)",))) == []
 
 
 def test_mixed_points_combine_the_corners_of_two_symbols() -> None:
@@ -149,7 +149,7 @@ def test_mixed_points_combine_the_corners_of_two_symbols() -> None:
     assert any(one == other for one, other in sizes)
     assert any(one == 1 and other > 1 for one, other in sizes)
     assert {1, 2, 63, 64, 5} <= {one for one, _ in sizes} and {0, 1, 2, 511, 512, 7} <= {other for _, other in sizes}
-    assert not_tried(both, found) == []
+    assert list_untried(both, found) == []
     assert all(both.admits(point.sizes) for point in found)
 
 
@@ -157,8 +157,8 @@ def test_few_points_are_no_more_than_asked_and_leave_classes_that_are_listed() -
     both = space({"batch": Symbol(1, 64, example=5), "seq": Symbol(1, 512, example=7)}, ("batch", "seq"))
     found = points(both, 4, LARGE)
     assert [point.kind for point in found] == ["lower", "upper", "off multiples", "mixed"]
-    assert "seq = max - 1" in not_tried(both, found)
-    assert not set(not_tried(both, found)) & {"batch = 1", "batch = max"}
+    assert "seq = max - 1" in list_untried(both, found)
+    assert not set(list_untried(both, found)) & {"batch = 1", "batch = max"}
 
 
 def test_every_size_of_a_small_range_is_tried_before_the_traced_one() -> None:
