@@ -1,0 +1,173 @@
+"""Tolerances: by dtype, by the rounding of each op, and declared by the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lowering import pipeline
+from lowering.job import Job
+from lowering.model import Input, Tolerance
+from lowering.model_checks import find_problems
+from lowering.numerics import comparison, rounding
+from lowering.numerics.ancestry import Making, makings
+from lowering.stages.export import Export
+from lowering.stages.mhlo import ToMHLO
+from lowering.stages.stablehlo import ToStableHLO
+from lowering.stages.torch_dialect import ToTorchDialect
+from lowering.stages.torchscript import ToTorchScript
+from lowering.stages.verify import Verify
+from tests.unit.models.verified_jobs import Never, Random, codes, exported, lowered, model
+
+pytestmark = pytest.mark.usefixtures("without_iree")
+
+
+class Half(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 4).half()
+        self.other = torch.nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"half": self.linear(x.half()).float(), "full": self.other(x), "moved": x.half().float().T if False else x.T}
+
+
+class Brain(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 4).bfloat16()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.linear(x.bfloat16()).float().square().mean()}
+
+
+def test_the_narrowest_float_on_the_way_to_each_result_decides_its_tolerance(tmp_path: Path) -> None:
+    (tmp_path / "inference").mkdir()
+    result = lowered(model(Half), tmp_path / "inference")
+    assert result.outcome == "ok", result.problems
+    held = {name: output["held_to"] for name, output in result.verify["points"][0]["levels"]["mhlo"]["outputs"].items()}
+    assert held == {"half": "float16", "full": "float32", "moved": "float32"}
+    (tmp_path / "training").mkdir()
+    result = lowered(model(Brain, mode="training", low=2), tmp_path / "training")
+    assert result.outcome == "ok", result.problems
+    assert result.verify["points"][0]["levels"]["mhlo"]["outputs"]["loss"]["held_to"] == "bfloat16"
+
+
+class Wide(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(6, 6).bfloat16())
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x @ self.weight.T.float(), (x @ self.weight.float()).double()  # type: ignore[operator, union-attr]
+
+
+def test_moving_and_widening_a_narrow_weight_rounds_nothing() -> None:
+    program = exported(model(Wide))
+    assert program.signature is not None
+    assert makings(program.ir, program.signature) == (Making(torch.float32), Making(torch.float32))
+    assert comparison.deciding(torch.float64, torch.float32) is torch.float32
+
+
+def test_honest_rounding_of_long_sums_stays_inside_and_a_planted_error_outside() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 40_000)
+    x[0] -= x[0].mean()  # a sum close to zero, of terms that are not
+    exact = [x.double().sum(-1) + torch.tensor([0.0, 0.0, 1e9], dtype=torch.float64)]
+    room = rounding.spread(lambda: [x.double().sum(-1) + torch.tensor([0.0, 0.0, 1e9], dtype=torch.float64)], exact, torch.float32, 0)[0]
+    got = torch.zeros(3)
+    for column in x.T:
+        got += column  # the order that errs most
+    got[2] += 1e9
+    assert comparison.nearer(got, got, exact[0], room)
+    assert comparison.nearer(got, exact[0].float(), exact[0], room)
+    for position in range(2):
+        wrong = got.clone()
+        wrong[position] += 1
+        assert not comparison.nearer(wrong, exact[0].float(), exact[0], room)
+
+
+def test_rounding_inside_of_fused_ops_is_imitated() -> None:
+    torch.manual_seed(2)
+    inputs = torch.tensor([[0.0, -11.5]]), torch.randn(1, 1, 8, 8), torch.randn(1, 400, 1, 2) * 1e-4, torch.randn(8, 3, 3)
+
+    def run(dtype: torch.dtype) -> list[torch.Tensor]:
+        scores, picture, places, matrices = (value.to(dtype) for value in inputs)
+        return [scores.log_softmax(-1), torch.nn.functional.grid_sample(picture, places, align_corners=False), torch.linalg.inv(matrices)]
+
+    exact, rounded = run(torch.float64), run(torch.float32)
+    rooms = None
+    for seed in range(4):
+        rooms = rounding.spread(lambda: run(torch.float64), exact, torch.float32, seed, rooms)
+    assert rooms is not None
+    for got, wide, room in zip(rounded, exact, rooms, strict=True):
+        assert comparison.nearer(got, wide.float(), wide, room)
+        wrong = got + 1e-3 * wide.float()
+        assert not comparison.nearer(wrong, wide.float(), wide, room)
+
+
+def test_a_spread_that_eager_itself_exceeds_is_fitted_to_it() -> None:
+    exact, want = torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 2.0 + 2e-6])
+    spread = torch.tensor([1e-6, 1e-6]).double()
+    assert rounding.fit(spread, want, exact)[0] == pytest.approx(2e-6, rel=0.1)
+    assert rounding.fit(spread, want + 1, exact)[0] == pytest.approx(4e-6)
+
+
+class Masked(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        masked = x + torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1e9])
+        return masked if torch.compiler.is_exporting() else masked + torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_an_element_that_is_off_beside_a_mask_is_a_mismatch(tmp_path: Path) -> None:
+    result = lowered(model(Masked), tmp_path)
+    assert result.outcome == "mismatch"
+    assert "float64 sides with eager" in result.problems[0].cause
+
+
+class Norm(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(4, momentum=1.0)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.norm(x - x.mean((0, 2, 3), keepdim=True)).square().mean()}
+
+
+def test_running_means_close_to_zero_are_no_mismatch(tmp_path: Path) -> None:
+    result = lowered(model(Norm, {"x": Input("float32", ("n", 4, 16, 16))}, low=2, mode="training"), tmp_path)
+    assert result.outcome == "ok", result.problems
+
+
+def test_an_artifact_is_compared_by_the_same_tolerances_and_without_its_random_results(tmp_path: Path) -> None:
+    from lowering.numerics import artifact
+    from lowering.stages.package import Package
+
+    for name, kind in (("half", Half), ("random", Random)):
+        (tmp_path / name).mkdir()
+        stages = {"export": Export(), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(), "mhlo": ToMHLO(),
+                  "verify": Verify(platforms=("cpu",), levels=("mhlo",), points=2, values=()), "package": Package()}
+        result = pipeline.run(Job(model(kind), stages), tmp_path / name)
+        assert result.outcome == "ok", result.problems
+    half = artifact.execute(tmp_path / "half", {"n": 16}, compare=True).compared
+    assert half is not None and all(found.agrees for found in half.values()) and set(half) == {"half", "full", "moved"}
+    random = artifact.execute(tmp_path / "random", {"n": 16}, compare=True).compared
+    assert random is not None and set(random) == {"kept", "still"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "places"),
+    [("float32", Tolerance(1e-3, 1.0, "a table"), []), ("float32", Tolerance(float("nan"), -1.0), ["atol", "rtol"]), ("float16", Tolerance(0.0, 1.5), ["rtol"]),
+     ("float32", Tolerance(float("inf"), 0.0), ["atol"]), ("flaot32", Tolerance(0.0, 0.0), [""])],
+)  # fmt: skip
+def test_tolerances_that_mean_nothing_are_problems_of_the_configuration(dtype: str, tolerance: Tolerance, places: list[str]) -> None:
+    found = find_problems(model(Never, tolerances={dtype: tolerance}), "m")
+    assert [problem.place for problem in found] == [f"m.tolerances.{dtype}{'.' if place else ''}{place}" for place in places]
+
+
+def test_a_weakened_tolerance_is_a_warning_and_makes_the_job_unverified(tmp_path: Path) -> None:
+    result = lowered(model(Never, tolerances={"float32": Tolerance(1e-3, 1e-4, "planted")}), tmp_path, values=())
+    assert (result.outcome, codes(result)) == ("ok", {"tolerance_weakened"})
+    assert result.unverified == "tolerances were weakened: float32 (planted)"
