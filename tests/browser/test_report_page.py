@@ -74,7 +74,7 @@ def test_failures_of_one_cause_are_one_cluster_with_the_run_that_saw_it_first(wa
     assert rows(page).count() == 1
 
 
-def test_the_fixes_stand_in_order_with_the_jobs_that_each_unlocks(watched: Watched, run: Path) -> None:
+def test_the_fixes_are_ranked_with_the_jobs_that_each_unlocks(watched: Watched, run: Path) -> None:
     fixes = watched.open(run).locator("#blockers tbody tr")
     assert fixes.count() > 1
     first = fixes.first
@@ -82,7 +82,7 @@ def test_the_fixes_stand_in_order_with_the_jobs_that_each_unlocks(watched: Watch
     assert first.locator("li a").count() == int(first.locator("summary").inner_text().split()[0]) >= int(first.locator("td").nth(5).inner_text()) >= 1
 
 
-def test_the_page_says_what_changed_since_the_run_before(watched: Watched, run: Path) -> None:
+def test_the_page_lists_the_changes_since_the_previous_run(watched: Watched, run: Path) -> None:
     page = watched.open(run)
     changes = page.locator("#changes")
     assert "There are regressions" in changes.inner_text()
@@ -201,7 +201,7 @@ def test_the_theme_switches_and_stays(watched: Watched, run: Path) -> None:
     assert page.get_by_role("button", name="Theme: dark").count() == 1
 
 
-def test_the_keyboard_alone_suffices(watched: Watched, run: Path) -> None:
+def test_all_controls_work_by_keyboard(watched: Watched, run: Path) -> None:
     page = watched.open(run)
     page.keyboard.press("/")
     page.keyboard.type("bert")
@@ -273,7 +273,7 @@ OVERLAPS = """() => {
 }"""
 
 
-def test_a_page_alone_says_what_is_missing(watched: Watched, run: Path, tmp_path: Path) -> None:
+def test_a_page_without_its_files_names_them(watched: Watched, run: Path, tmp_path: Path) -> None:
     """Large views lie beside the page; without them it still opens, and names the file."""
     text = run.read_text()
     start = text.index('<script type="application/json" data-view="bert--default">')
@@ -306,7 +306,7 @@ def test_the_index_of_runs_links_every_run(watched: Watched, run: Path) -> None:
     page.wait_for_selector(".headline")
 
 
-def test_the_index_tells_the_last_nights_and_the_course_of_a_model(watched: Watched, tmp_path: Path) -> None:
+def test_the_index_shows_the_last_nights_and_the_history_of_a_model(watched: Watched, tmp_path: Path) -> None:
     jobs = [InventedJob("bert"), InventedJob(MARKUP)]
     broken = {"outcome": "error", "stage": "torch", "problem": "no lowering"}
     for night in range(20):

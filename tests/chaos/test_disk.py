@@ -106,7 +106,7 @@ def test_a_store_that_is_read_only_still_gives(tmp_path: Path, disk: Disk) -> No
     assert "Read-only file system" in next(remark.message for remark in other.warnings if remark.code == "store")
 
 
-def test_an_output_that_is_read_only_is_said_before_anything_runs(disk: Disk) -> None:
+def test_a_read_only_output_is_reported_before_the_run(disk: Disk) -> None:
     disk.become("ro")
     with pytest.raises(InfraError, match=r"cannot be written: Read-only file system \(free disk space, or choose another disk: output=FOLDER\)"):
         begin.begin(Run(Plan("toys", output=disk.at), (toys.job(),)))
@@ -128,7 +128,7 @@ def test_a_limit_on_the_size_of_files_is_infra(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_store_is_made_anew_by_the_jobs_process(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_store_is_rebuilt_by_the_jobs_process(tmp_path: Path, damage: str) -> None:
     lower(tmp_path / "first", large(), tmp_path / "store")
     for path in (tmp_path / "store" / "entries").rglob("@.ts"):
         path.chmod(0o644)

@@ -93,7 +93,7 @@ def check_report(home: Path, committed: Mapping[str, int]) -> list[dict[str, Any
     return list(report["jobs"])
 
 
-def test_a_disk_that_fills_up_leaves_a_report_that_says_so(tmp_path: Path, small: Path) -> None:
+def test_a_full_disk_is_named_in_the_report(tmp_path: Path, small: Path) -> None:
     (tmp_path / "artifacts").symlink_to(small)
     process, committed = start_and_wait(tmp_path)
     filler = fill(small)

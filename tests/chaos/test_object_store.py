@@ -65,7 +65,7 @@ def copy(home: Path) -> Path:
     return only
 
 
-def test_a_run_lies_at_the_url_and_another_machine_takes_its_results(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_run_at_a_url_gives_another_machine_its_results(tmp_path: Path, environment: dict[str, str]) -> None:
     assert "all of it: s3://night/shapeline/runs/" in run(tmp_path / "one", environment)
     held = files(environment)
     (name,) = {file.split("/")[1] for file in held if file.startswith("runs/2")}
@@ -83,7 +83,7 @@ def test_a_run_lies_at_the_url_and_another_machine_takes_its_results(tmp_path: P
     assert files(environment)["runs/latest.txt"].decode() == found["run"] != name
 
 
-def test_a_damaged_object_is_made_anew(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_damaged_object_is_rebuilt(tmp_path: Path, environment: dict[str, str]) -> None:
     run(tmp_path / "one", environment, ways=["ok#damaged"])
     before = files(environment)
     damaged = next(file for file, content in before.items() if content == b"the end of ok#damaged from torchscript\n" and "/entries/" in file)
@@ -138,7 +138,7 @@ def test_workers_with_other_disks(tmp_path: Path, environment: dict[str, str]) -
     assert list((tmp_path / "worker" / "copies").glob("*/runs/*/jobs/ok-far--default/manifest.json")), "it ran somewhere else"
 
 
-def test_a_url_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_an_unwritable_url_is_reported_before_the_run(tmp_path: Path, environment: dict[str, str]) -> None:
     tmp_path.joinpath("one").mkdir()
     more = {**environment, "SHAPELINE_COPIES": str(tmp_path / "copies"), "CHAOS_OUTPUT": "s3://nobody/there"}
     process = runs.start(tmp_path / "one", ["ok"], more=more)

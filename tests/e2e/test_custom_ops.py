@@ -58,7 +58,7 @@ def test_the_same_call_however_the_op_is_registered(suite: tuple[Path, subproces
     assert [name for name in ("x", "weight", "eps", "dtype") if f"{name} = {{" not in call] == []
 
 
-def test_broken_libraries_are_told_apart_and_the_others_go_on(tmp_path: Path, prefect: dict[str, str]) -> None:
+def test_broken_libraries_have_outcomes_of_their_own(tmp_path: Path, prefect: dict[str, str]) -> None:
     (tmp_path / "broken.cpp").write_text("int main() { return NOTHING; }\n")
     (tmp_path / "broken.yaml").write_text(BROKEN.format(folder=tmp_path))
     done, report = run(prefect, tmp_path, f"suite={tmp_path}/broken.yaml")

@@ -87,14 +87,14 @@ def test_report_md_shows_the_cause_of_every_failure(home: Path, first: subproces
     assert "größer als 例" in text
 
 
-def test_the_record_tells_where_it_was_made(home: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_the_record_has_its_machine_and_packages(home: Path, first: subprocess.CompletedProcess[str]) -> None:
     run = json.loads((home / "artifacts/runs/latest/run.json").read_text())
     assert run["environment"]["packages"]["torch"]
     assert run["environment"]["machine"]["cores"] >= 1
     assert [job["model"] for job in run["jobs"]] == [how.replace(" ", "-") for how in WAYS]
 
 
-def test_two_runs_stand_side_by_side(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
+def test_two_runs_are_separate(home: Path, first: subprocess.CompletedProcess[str], prefect: dict[str, str]) -> None:
     before = report(home)
     subprocess.run(command("ok"), cwd=home, env=prefect, check=True, capture_output=True, timeout=300)
     runs = {path.name for path in (home / "artifacts/runs").iterdir() if path.is_dir() and not path.is_symlink()}

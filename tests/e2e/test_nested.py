@@ -41,7 +41,7 @@ def test_every_result_agrees_at_every_level_and_point(done: tuple[Path, JobResul
     assert all(set(level["outputs"]) == RESULTS for point in result.verify["points"] for level in point["levels"].values())
 
 
-def test_dims_are_told_by_the_paths_of_their_leaves(done: tuple[Path, JobResult], capsys: pytest.CaptureFixture[str]) -> None:
+def test_dims_are_named_by_the_paths_of_their_leaves(done: tuple[Path, JobResult], capsys: pytest.CaptureFixture[str]) -> None:
     folder, result = done
     assert {(dim["id"], dim["verdict"], dim["expr"]) for dim in result.symbols["requested"]} == {
         ("state.hidden.0[0]", "dynamic", "batch"), ("state.hidden.1[0]", "dynamic", "batch"), ("batch.x.left[0]", "dynamic", "batch"),

@@ -25,7 +25,7 @@ STAGES = ("export", "torchscript", "torch", "stablehlo", "mhlo")
     "%1 = mhlo.reshape %0 : (tensor<?xf32>) -> tensor<?x13xf32>", "func.func @main(%arg0: tensor<13x4xf32>)",
     "%2 : Float(*, 13) = aten::relu(%1)", "!torch.vtensor<[?,13],f32>", "limit_indices = array<i64: 13>",
 ])
-def test_a_burned_in_size_is_seen_at_every_level(line: str) -> None:
+def test_a_burned_in_size_is_detected_at_every_level(line: str) -> None:
     assert burned_in(f"{line}\n", {13}) == [line]
 
 

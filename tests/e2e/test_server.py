@@ -66,7 +66,7 @@ def ask(path: str, data: Any) -> Any:
         return direct._ask(found.url, path, data)
 
 
-def test_a_run_without_prefect_tells_the_server_the_same_as_a_flow(home: Path) -> None:
+def test_a_run_without_prefect_reports_the_same_as_a_flow(home: Path) -> None:
     lines = {"flow": lower(home, "ok", "cached", "imported"), "alone": lower(home, "ok", "not cached"), "again": lower(home, "ok", "cached")}
     assert [said[-1] for said in lines.values()] == ["imported: True", "imported: False", "imported: False"]
     found = server_state.read()

@@ -56,7 +56,7 @@ def test_the_signature_names_the_argument_whose_new_value_a_result_is(folder: Pa
     }
 
 
-def test_stablehlo_and_mhlo_say_it_too(folder: Path) -> None:
+def test_stablehlo_and_mhlo_have_it_too(folder: Path) -> None:
     for file in ("04-stablehlo.stablehlo.mlir", "05-mhlo.mhlo.mlir"):
         head = next(line for line in (folder / file).read_text().splitlines() if "func.func @main" in line)
         assert head.count("tf.aliasing_output") == 3

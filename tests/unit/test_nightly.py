@@ -56,7 +56,7 @@ def listener() -> Iterator[tuple[str, list[bytes]]]:
     server.server_close()
 
 
-def test_a_summary_says_how_it_went_and_what_changed(nights: list[Path]) -> None:
+def test_a_summary_has_the_outcomes_and_the_changes(nights: list[Path]) -> None:
     first, second = map(nightly.summarize, nights)
     assert first.startswith("# zoo: not as expected: 2 ok, 1 error\n")
     assert "Since" not in first

@@ -37,7 +37,7 @@ def test_without_a_pair_there_is_no_figure() -> None:
     assert lowering.compute_figures([Row("a", MAIN, taken(1))])["ratio"] is None
 
 
-def test_a_contender_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_failed_contender_reports_its_cause(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{}")
     assert isinstance(said := lowering.take(BASELINE, tmp_path / "job.json", tmp_path), str)
     assert said.startswith("exit 1: KeyError")

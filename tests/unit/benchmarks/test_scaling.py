@@ -7,7 +7,7 @@ import pytest
 from benchmarks.scaling import INPUTS, fan, fit_line
 
 
-def test_a_line_is_told_from_a_square() -> None:
+def test_linear_and_quadratic_growth_are_distinguished() -> None:
     depths = [4.0, 8.0, 16.0, 32.0, 64.0, 96.0]
     line = fit_line(depths, [1.0 + 0.1 * depth for depth in depths])
     assert line.slope == pytest.approx(0.1)

@@ -37,7 +37,7 @@ def models() -> dict[str, Any]:
     return {path.stem: yaml.safe_load(text) for path, text in texts.items() if path.parent == zoo.MODELS}
 
 
-def test_the_files_in_configs_are_what_the_table_says() -> None:
+def test_the_files_in_configs_match_the_table() -> None:
     assert zoo.find_stale(zoo.ROOT, zoo.files(TABLE)) == [], "run: python -m benchmarks.zoo"
 
 
@@ -80,7 +80,7 @@ def test_a_wrong_row_is_named(row: dict[str, Any], message: str) -> None:
     assert message in str(raised.value)
 
 
-def test_a_name_that_stands_twice_is_refused() -> None:
+def test_a_duplicate_name_is_refused() -> None:
     table = copy.deepcopy(SMALL)
     table["families"]["other"] = {"architectures": {"fnet": "FNetModel"}}
     with pytest.raises(ConfigError, match=r"other\.fnet: stands twice"):

@@ -104,7 +104,7 @@ def test_exec_compares_with_eager_and_fails_on_a_difference(output: Path, capsys
     kept.write_bytes(before)
 
 
-def test_exec_of_a_job_without_artifact_says_what_is_missing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exec_of_a_job_without_artifact_names_what_is_missing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["exec", "branch", "--output", str(output)]) == 1
     assert "signature.json\n      is missing (lower the model to MHLO first)" in capsys.readouterr().err
 

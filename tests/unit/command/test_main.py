@@ -68,7 +68,7 @@ def test_list_names_what_can_be_chosen(capsys: pytest.CaptureFixture[str], tmp_p
     assert {"bert", "mlp", "mine", "quickstart", "full"} <= set(capsys.readouterr().out.split())
 
 
-def test_validate_says_how_much_it_checked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_counts_what_it_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "suite=mlp"]) == 0
     assert capsys.readouterr().out == "suite mlp: 1 jobs, no problem found\n"
     assert main(["validate", "--all"]) == 0
@@ -126,7 +126,7 @@ def test_a_machine_that_fails_is_no_usage_error(monkeypatch: pytest.MonkeyPatch,
     assert "is full (free it)" in capsys.readouterr().err
 
 
-def test_report_of_no_run_says_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_an_unknown_run_lists_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--output", str(tmp_path)]) == 2
     assert "has no report of a run 'latest' (make one with shapeline run)" in capsys.readouterr().err
     (tmp_path / "runs/one").mkdir(parents=True)

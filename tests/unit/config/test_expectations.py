@@ -63,7 +63,7 @@ def test_a_job_s_own_entry_counts_before_its_model_s_and_the_others_are_unspecif
     assert found.expected == {"one--seed1": Expectation(), "one--seed2": FAILS, "two--default": Expectation(UNSPECIFIED)}
 
 
-def test_everything_wrong_with_a_file_is_said_at_once(folder: Path) -> None:
+def test_all_problems_of_a_file_are_reported_at_once(folder: Path) -> None:
     found = refused(folder, "strict: perhaps\nexpect:\n  one: okay\n  two: {outcome: ok, stag: mhlo}\n  one: okay\n  two--default: infra\n")
     for said in ("mine.yaml:1 strict: 'perhaps' is not true or false", "expect.one: 'okay' is not", "expect.two.stag: is not a known key",
                  "mine.yaml:5 one: is already given in line 3", "expect.two--default: 'infra' is not"):
@@ -128,7 +128,7 @@ ENTRIES = st.dictionaries(NAMES, ENDS, max_size=4)
 
 @settings(max_examples=50, deadline=None)
 @given(ENTRIES, ENTRIES, st.data())
-def test_edits_say_what_they_were_told(
+def test_edits_describe_themselves(
     tmp_path_factory: pytest.TempPathFactory, first: dict[str, Expectation], second: dict[str, Expectation], data: st.DataObject
 ) -> None:
     gone = data.draw(st.lists(st.sampled_from(sorted(first)), unique=True)) if first else []
@@ -178,7 +178,7 @@ def test_a_run_of_part_of_the_suite_removes_no_entry(tmp_path: Path) -> None:
     assert set(update_expected.find_differences(run)[0]) == {"good--default"}
 
 
-def test_the_report_tells_expected_failures_new_jobs_and_passes_apart(tmp_path: Path) -> None:
+def test_the_report_separates_expected_failures_new_jobs_and_passes(tmp_path: Path) -> None:
     expected = {"known--default": Expectation("unsupported", "script", "waits"), "new--default": Expectation(UNSPECIFIED),
                 "mends--default": Expectation("error", strict=False)}
     run = finished(tmp_path, tmp_path / "expect.yaml", {"known": "unsupported", "new": "raise", "mends": "ok", "good": "ok"}, expected)

@@ -99,7 +99,7 @@ def test_a_file_of_stages_changes_and_drops_some(folder: Path) -> None:
     assert second.startswith(f"{folder}/stages/short.yaml:1 export.strikt: ")
 
 
-def test_a_loss_is_checked_as_far_as_its_declaration_tells(folder: Path) -> None:
+def test_a_loss_is_checked_against_its_declaration(folder: Path) -> None:
     loss = "{_target_: torch.nn.functional.mse_loss, outputs: {inpt: output}, targets: {target: wanted}, reductoin: sum}"
     write(folder / "model/trained.yaml", f"defaults: [mlp_training, _self_]\nloss: {loss}\n")
     told = refused(f"hydra.searchpath=['{folder}']", "model=trained")
@@ -149,7 +149,7 @@ def test_globs_take_the_models_that_no_entry_names(folder: Path) -> None:
     assert sorted(job_id(job) for job in found.jobs) == ["tiny--one", "tiny_wide--default"]
 
 
-def test_interpolations_see_what_variants_and_overrides_say(folder: Path) -> None:
+def test_interpolations_read_values_of_variants_and_overrides(folder: Path) -> None:
     write(folder / "model/linked.yaml", TINY.replace("width_out: 8", "width_out: '${..seed}'") + "seed: 8\n")
     suite = "models: {linked: {variants: {eight: {}, four: {seed: 4}}}}"
     assert [job["model"]["factory"]["width_out"] for job in planned(folder, suite).jobs] == [8, 4]
@@ -240,7 +240,7 @@ def test_a_quoted_text_reads_as_itself(text: str) -> None:
 @pytest.mark.parametrize(("overrides", "strict"), [
     (["suite=quickstart"], False), (["suite=nightly"], True), (["suite=nightly", "strict_dims=false"], False), (["model=mlp", "strict_dims=true"], True),
 ])
-def test_strict_dims_are_as_the_command_line_says_else_the_suite(overrides: list[str], strict: bool) -> None:
+def test_strict_dims_of_the_command_line_win_over_the_suite(overrides: list[str], strict: bool) -> None:
     assert {job["strict_dims"] for job in plan(overrides).jobs} == {strict}
 
 

@@ -12,7 +12,7 @@ from flows.config.plan import plan
 from tests.unit.config.configurations import TINY, not_said, refused, write
 
 
-def test_everything_that_is_wrong_is_said_at_once_with_file_line_and_near_miss(folder: Path) -> None:
+def test_all_problems_are_reported_at_once_with_file_line_and_near_miss(folder: Path) -> None:
     write(folder / "model/typo.yaml", """
 factory: {_target_: lowering.sources.mlp.MPL, width_in: 16}
 inputs:
@@ -150,7 +150,7 @@ def test_the_least_and_the_last_value_are_accepted(override: str) -> None:
     assert plan(["model=mlp", override]).jobs
 
 
-def test_a_name_that_is_too_long_says_how_long_it_may_be(folder: Path) -> None:
+def test_a_name_that_is_too_long_is_refused_with_the_limit(folder: Path) -> None:
     write(folder / f"model/{'a' * 121}.yaml", TINY)
     write(folder / f"model/{'b' * 120}.yaml", TINY)
     write(folder / "suite/mine.yaml", f"models:\n  {'a' * 121}:\n  {'b' * 120}:\n")

@@ -63,7 +63,7 @@ def test_data_that_does_not_fit(data: Any, expected: list[str]) -> None:
     assert [text.removeprefix(": ") for text in found] == expected
 
 
-def test_a_type_tells_its_keys() -> None:
+def test_a_type_lists_its_keys() -> None:
     assert get_field_names(Inner | None) == ("count", "rate")
     assert get_field_names(Mapping[str, int]) == ()
     assert get_inner_type(Outer, "mode") == Literal["lazy", "core"]

@@ -22,7 +22,7 @@ JOBS = ("bert--default", "bert_full--default", "resnet--batch", "resnet--image",
     ("resnet--batch", (JOBS[2],)),
     (f"={JOBS[2]} or =bert", (JOBS[2],)),
 ])
-def test_takes_the_jobs_it_says(expression: str, expected: tuple[str, ...]) -> None:
+def test_selects_the_jobs_that_it_reports(expression: str, expected: tuple[str, ...]) -> None:
     assert tuple(filter(parse(expression), JOBS)) == expected
 
 
@@ -35,6 +35,6 @@ def test_takes_the_jobs_it_says(expression: str, expected: tuple[str, ...]) -> N
     ("()", r"before '\)'"),
     ("not", "before the end"),
 ])
-def test_says_what_it_cannot_read(expression: str, said: str) -> None:
+def test_unreadable_input_is_reported(expression: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse(expression)

@@ -55,7 +55,7 @@ def test_a_shard_that_is_none_is_refused(overrides: list[str], said: str) -> Non
     assert any(said in str(problem) for problem in caught.value.problems), caught.value
 
 
-def test_jobs_from_the_store_say_nothing_about_their_seconds(tmp_path: Path) -> None:
+def test_jobs_from_the_store_do_not_count_for_times(tmp_path: Path) -> None:
     jobs = [{"id": "ran", "seconds": 5.0, "stages": [{"cache": "hit"}, {"cache": "miss"}]}, {"id": "hit", "seconds": 0.1, "stages": [{"cache": "hit"}]}]
     (tmp_path / "report.json").write_text(json.dumps({"jobs": jobs}))
     assert shards.read_durations(tmp_path) == {"ran": 5.0}

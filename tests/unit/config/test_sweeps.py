@@ -96,7 +96,7 @@ models:
 """
 
 
-def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
+def test_all_problems_of_sweeps_are_reported_before_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, text in (("narrow", TINY), ("twins", TINY), ("range", TINY.replace("max: 64}", "max: 64, example: 40}"))):
@@ -122,7 +122,7 @@ def test_everything_wrong_with_sweeps_is_said_at_once_before_anything_runs(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_an_exclusion_that_leaves_out_nothing_is_a_mistake(folder: Path) -> None:
+def test_an_exclusion_without_effect_is_an_error(folder: Path) -> None:
     found = refused(*chosen(folder, "models: {tiny: {sweep: {seed: [1, 2]}, exclude: [{sead: 1}, {seed: 3}]}}"))
     assert any("exclude[0]: 'sead' is not a swept key (did you mean 'seed'?)" in problem for problem in found), found
     assert any("exclude[1]: leaves out no job" in problem for problem in found), found

@@ -82,7 +82,7 @@ def test_what_an_op_writes_is_a_result_that_may_stay_in_place(tmp_path: Path) ->
         assert f"output_tuple_indices = [{number}], operand_index = {operand}" in call
 
 
-def test_sizes_that_only_data_tells_stay_open_and_are_run(tmp_path: Path) -> None:
+def test_data_dependent_sizes_stay_dynamic_and_are_run(tmp_path: Path) -> None:
     result, calls = lowered("FromData", tmp_path)
     assert result.outcome == "ok", result.problems
     assert len(re.findall(r"@trial\.positive\(.*-> tensor<\?xf32>", calls)) == 2

@@ -58,7 +58,7 @@ def test_a_changed_header_or_flag_is_another_library(folder: Path) -> None:
     assert [Path(file).name for file in named] == ["ops.cpp", "factor.h"], "what the store's keys are made of"
 
 
-def test_a_library_that_does_not_build_says_what_the_compiler_said(folder: Path) -> None:
+def test_a_library_that_does_not_build_shows_the_compilers_output(folder: Path) -> None:
     (folder / "ops.cpp").write_text('#include "factor.h"\nint factor() { return FACTOR * NOBODY; }\n')
     with pytest.raises(LoadError) as caught:
         libraries.load(model(Library((str(folder / "ops.cpp"),), ("-DNAMESPACE=broken",))))
@@ -79,7 +79,7 @@ def test_every_library_that_does_not_load_is_named(folder: Path) -> None:
     assert "libraries[2]" in text[2] and "No module named 'tests.unit.no_such_ops'" in text[2]
 
 
-def test_a_model_says_beforehand_what_is_wrong_with_its_libraries(folder: Path) -> None:
+def test_problems_of_a_models_libraries_are_found_before_the_run(folder: Path) -> None:
     both = Library((str(folder / "ops.cpp"),), (), "tests.unit.models.custom_models")
     found = find_problems(model(both, Library(), "gone.so", Library((str(folder / "other.cpp"),))))
     assert [problem.place for problem in found] == ["model.libraries[0]", "model.libraries[1]", "model.libraries[2]", "model.libraries[3].sources[0]"]

@@ -79,7 +79,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         checkpoint.locate_tensors(tmp_path / "nothing")
 
 
-def test_the_declaration_says_where_the_weights_are(tmp_path: Path) -> None:
+def test_the_declaration_names_the_folder_of_the_weights(tmp_path: Path) -> None:
     assert "no checkpoint is given" in str(find_problems(replace(MLP, weights="lazy"))[0])
     assert "is not used with weights: random" in str(find_problems(replace(MLP, checkpoint=str(tmp_path)))[0])
     assert "does not exist" in str(find_problems(replace(MLP, weights="lazy", checkpoint=str(tmp_path / "none")))[0])

@@ -50,7 +50,7 @@ def test_an_interrupt_comes_out(stopped: threading.Event, arrives: Callable[[], 
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_another_thread_ends_the_run_and_says_why(stopped: threading.Event) -> None:
+def test_another_thread_ends_the_run_with_a_reason(stopped: threading.Event) -> None:
     stop = Stop()
 
     def run() -> None:
@@ -67,7 +67,7 @@ def test_another_thread_ends_the_run_and_says_why(stopped: threading.Event) -> N
 def test_another_thread_ends_a_run_in_the_background_of_a_shell_too(stopped: threading.Event) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        test_another_thread_ends_the_run_and_says_why(stopped)
+        test_another_thread_ends_the_run_with_a_reason(stopped)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -156,7 +156,7 @@ def test_a_server_that_hangs_is_replaced(toy: Path) -> None:
     assert not first.is_alive
 
 
-def test_a_server_ends_when_nobody_has_used_it_for_a_while(toy: Path) -> None:
+def test_an_idle_server_ends(toy: Path) -> None:
     managed._prepare()
     with used(toy):
         found = managed.ensure(0.001)
@@ -171,7 +171,7 @@ def test_a_server_whose_state_is_removed_ends(toy: Path) -> None:
     wait(lambda: not found.is_alive)
 
 
-def test_a_server_that_cannot_start_is_told_with_its_output(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_is_reported_with_its_output(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed, "_BOOT", "raise SystemExit('no such thing')")
     with pytest.raises(InfraError, match=r"ended with 1 when it started .*server=embedded") as caught:
         managed.ensure(HOUR)
@@ -203,7 +203,7 @@ def test_what_is_managed(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert asked == [30.0] * wanted
 
 
-def test_no_place_for_the_state_is_told_and_the_run_has_its_own_server(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_state_folder_is_reported_and_the_run_has_its_own_server(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", "")
     (tmp_path / "file").touch()

@@ -29,7 +29,7 @@ def test_workers_here_can_have_the_runs_own(address: str | None) -> None:
     assert server._is_here(address)
 
 
-def test_a_home_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+def test_an_unwritable_home_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = r"file/home: cannot be written: Not a directory \(use another folder: export PREFECT_HOME=FOLDER\)"
     with temporary_settings({PREFECT_HOME: tmp_path / "file/home"}, restore_defaults={PREFECT_API_URL}), pytest.raises(InfraError, match=said):
@@ -38,7 +38,7 @@ def test_a_home_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
         server.check_home()
 
 
-def test_a_home_that_cannot_be_written_is_replaced_at_once_and_said(tmp_path: Path) -> None:
+def test_an_unwritable_home_is_replaced_with_a_warning(tmp_path: Path) -> None:
     code = "import os; from flows.engine import server; server.configure(); print(os.environ.get('PREFECT_HOME'))"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,

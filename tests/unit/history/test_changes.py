@@ -122,7 +122,7 @@ def test_a_pinned_run_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
 
 
-def test_a_run_without_one_before_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_run_is_reported_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nights(tmp_path, ZOO)
     assert main(["diff", "previous", "--output", str(tmp_path)]) == 2
     assert "has no previous run" in capsys.readouterr().err
@@ -149,7 +149,7 @@ def test_memory_varies_less() -> None:
     assert judge(float(700 << 20), before, MEMORY).change > 0
 
 
-def test_a_slow_night_is_told_once(tmp_path: Path) -> None:
+def test_a_slow_night_is_reported_once(tmp_path: Path) -> None:
     *_, slow, after = nights(tmp_path, *(ordinary(number) for number in range(4)), {**ordinary(4), "slower": CHANGED["slower"]},
                              {**ordinary(5), "slower": CHANGED["slower"]})  # fmt: skip
     assert set(told(slow)["slower"]) == {"slower"}

@@ -82,7 +82,7 @@ def test_the_nights_of_a_suite_count_new_recurring_and_fixed_failures(runs: Path
     assert "bert--default: fixed" in points[-1]["changes"]
 
 
-def test_a_lost_or_broken_database_is_made_anew(runs: Path) -> None:
+def test_a_lost_or_broken_database_is_rebuilt(runs: Path) -> None:
     with open_database(runs) as known:
         before = database.read_trend(known), nights_of.read_models(known)
     for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"not a database" * 1000)):
@@ -111,7 +111,7 @@ def test_the_run_before_is_of_the_same_suite(runs: Path) -> None:
         assert database.find_previous(known, names(runs)[-1]) == [name for name in names(runs) if "zoo" in name][-2]
 
 
-def test_the_page_of_a_run_that_was_copied_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:
+def test_the_page_of_a_copied_run_works_alone(runs: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(runs / names(runs)[0], tmp_path / "elsewhere" / "run")
     publish.write(record.load(copied), 1.0)
     assert sorted(path.name for path in copied.parent.iterdir()) == ["run"]

@@ -136,7 +136,7 @@ def test_text_of_a_model_is_no_markup_in_a_ticket(tmp_path: Path, github: GitHub
     assert "@everyone" not in outside
 
 
-def test_a_tracker_that_is_down_is_told_with_the_next_night(tmp_path: Path, github: GitHub) -> None:
+def test_an_unreachable_tracker_is_updated_the_next_night(tmp_path: Path, github: GitHub) -> None:
     night = Nights(tmp_path, settings(github))
     github.broken = True
     (refused,) = night(RED)
@@ -289,7 +289,7 @@ def test_a_run_of_some_jobs_or_of_fewer_levels_leaves_the_causes_of_the_others(t
     assert causes.update(state, {**later, "started": "2026-10-01T02:00:00+00:00"}, green.results()) == state
 
 
-def test_a_damaged_file_of_causes_is_said_and_the_report_is_written(tmp_path: Path) -> None:
+def test_a_damaged_file_of_causes_is_reported_and_the_report_is_written(tmp_path: Path) -> None:
     folder = invent(tmp_path, RED, started=FIRST)
     (folder.parent / causes.FILE).write_text('{"schema": 1, "causes": {"x": {"signature": 3}}}')
     with pytest.raises(ConfigError, match=re.escape(causes.FILE)):

@@ -10,7 +10,7 @@ from lowering.ir import mlir
 
 
 @pytest.mark.parametrize("make", [mlir.create_torch_context, mlir.create_hlo_context])
-def test_a_module_that_does_not_verify_says_what_is_wrong(make: object, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_module_is_reported_with_its_cause(make: object, capfd: pytest.CaptureFixture[str]) -> None:
     module = mlir.parse("func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> { return %x : tensor<2xf32> }", make())  # type: ignore[operator]
     function = module.body.operations[0]
     block = function.regions[0].blocks[0]

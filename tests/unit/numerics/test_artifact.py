@@ -95,7 +95,7 @@ def test_a_difference_is_held_to_what_verify_explained_by_rounding(folder: Path)
     assert judge(detail="") == judge(max_abs=0.2) == judge(wrong="values") == "values"
 
 
-def test_a_recorded_result_that_differs_is_seen(folder: Path, tmp_path: Path) -> None:
+def test_a_recorded_result_that_differs_is_detected(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     copy = tmp_path / "job"
@@ -118,7 +118,7 @@ def test_wrong_sizes_are_refused(folder: Path, sizes: dict[str, int], words: str
         artifact.execute(folder, sizes)
 
 
-def test_signature_json_says_what_the_program_takes_and_gives(folder: Path) -> None:
+def test_signature_json_has_the_arguments_and_results(folder: Path) -> None:
     described = files.read(folder / SIGNATURE)
     assert [(argument["kind"], argument["name"], argument["dims"]) for argument in described["signature"]["arguments"]] == [
         ("parameter", "weight", [16, 8]), ("input", "x", ["batch", 16]), ("input", "ids", ["batch"]),
@@ -128,7 +128,7 @@ def test_signature_json_says_what_the_program_takes_and_gives(folder: Path) -> N
     assert described["schema"] == "shapeline/signature/1"
 
 
-def test_a_missing_or_changed_program_is_said(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_or_changed_program_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InfraError, match=r"signature.json: is missing"):
         artifact.execute(tmp_path, {})
     copy = tmp_path / "job"
@@ -174,7 +174,7 @@ def test_another_value_name_dtype_or_shape_is_another_digest() -> None:
     assert len({weights.compute_digest(found) for found in ({"w": one}, *others)}) == 6
 
 
-def test_tied_weights_take_their_bytes_once_and_views_are_told_apart(tmp_path: Path) -> None:
+def test_tied_weights_are_stored_once_and_views_are_distinguished(tmp_path: Path) -> None:
     table = torch.randn(1000, 64)
     tied = {"embed": table, "head": table, "turned": table.t(), "first": table[:10]}
     key = weights.write(tied, tmp_path)
@@ -224,7 +224,7 @@ def test_the_jobs_of_all_runs_share_one_store(folder: Path) -> None:
     assert artifact.execute(other, {"batch": 3}).results["logits"].shape == (3, 8)
 
 
-def test_an_artifact_without_weights_says_so(tmp_path: Path) -> None:
+def test_an_artifact_without_weights_names_the_missing_weights(tmp_path: Path) -> None:
     Package(keep_weights=False).save(program(), tmp_path / "07-package")
     assert not (tmp_path / "weights").exists()
     with pytest.raises(InfraError, match="was written without weights"):

@@ -38,14 +38,14 @@ def test_the_worst_element_is_named_with_both_values() -> None:
     assert "got 3, eager gives 1" in found.detail
 
 
-def test_small_results_are_held_to_their_own_size() -> None:
+def test_the_tolerance_of_small_results_is_small() -> None:
     want = torch.full((1000,), 1e-5)
     assert compared(want * 1.5, want).wrong == "values"
     assert compared(torch.full((10,), 1e-9), torch.zeros(10)).agrees
     assert scale_tolerance(Tolerance(1e-5, 1e-4), want).atol == pytest.approx(1e-8)
 
 
-def test_an_override_stands_as_written() -> None:
+def test_an_override_is_recorded_as_written() -> None:
     want = torch.full((10,), 1e-5)
     loose = {"float32": Tolerance(1e-3, 0.0, "a table lookup")}
     assert compare(want * 2, want, tolerance_of(torch.float32, loose, want)).agrees
@@ -58,7 +58,7 @@ def test_an_override_stands_as_written() -> None:
     [([NAN, INF, -INF, 1], True), ([0, INF, -INF, 1], False), ([NAN, -INF, -INF, 1], False), ([NAN, NAN, -INF, 1], False),
      ([NAN, INF, -INF, NAN], False)],
 )  # fmt: skip
-def test_nan_and_infinities_stand_where_eagers_do(got: list[float], agrees: bool) -> None:
+def test_nan_and_infinities_have_the_indices_of_eagers(got: list[float], agrees: bool) -> None:
     found = compared(torch.tensor(got), torch.tensor([NAN, INF, -INF, 1]))
     assert found.agrees is agrees
     assert found.max_abs == 0.0

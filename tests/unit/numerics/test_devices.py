@@ -67,6 +67,6 @@ def test_options_that_do_not_fit_are_refused_together() -> None:
     ]
 
 
-def test_too_few_devices_are_an_error_that_says_how_to_make_them() -> None:
+def test_too_few_devices_are_an_error_with_a_fix() -> None:
     with pytest.raises(StageFailed, match="xla_force_host_platform_device_count=64"):
         devices.run_on_each(tiny_bert.mhlo_level().ir, [[torch.zeros(1)]] * 64)

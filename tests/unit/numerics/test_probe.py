@@ -72,7 +72,7 @@ def test_a_coarse_hint_is_made_finer() -> None:
     assert found.edges["multiple_of"].symbol.multiple_of == 2
 
 
-def test_a_model_that_never_holds_has_no_range() -> None:
+def test_a_model_that_fails_at_all_sizes_has_no_range() -> None:
     found = probe(lambda symbol: Attempt(symbol, "crash", "torch", "SIGSEGV"), Symbol(1, 64), 64)
     assert found.range is None
     assert found.edges["max"].cause == "SIGSEGV"

@@ -122,7 +122,7 @@ class Spectrum(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("module", "reason"), [(Whole, "converts floats to integers"), (Spectrum, "takes a Fourier transform")])
-def test_values_that_cannot_be_compared_are_left_out_and_the_record_says_so(module: type[torch.nn.Module], reason: str, tmp_path: Path) -> None:
+def test_values_that_cannot_be_compared_are_left_out_and_recorded(module: type[torch.nn.Module], reason: str, tmp_path: Path) -> None:
     result = lowered(model(module), tmp_path)
     assert result.outcome == "ok", result.problems
     assert reason in result.verify["left_out"]["non-finite"]
@@ -187,7 +187,7 @@ def guarded(*guards: str) -> Program:
     return program
 
 
-def test_no_point_and_fewer_points_than_asked_are_never_silent() -> None:
+def test_missing_points_are_reported() -> None:
     from lowering.errors import StageFailed
 
     heard: list[str] = []

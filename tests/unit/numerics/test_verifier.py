@@ -130,7 +130,7 @@ def test_a_level_that_cannot_run_fails_the_stage_with_the_point() -> None:
         Verify(platforms=("cpu",)).apply(program(mhlo=broken), Heard())
 
 
-def test_fake_weights_are_said_to_be_unverified() -> None:
+def test_fake_weights_are_reported_as_unverified() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     whole, heard = program(), Heard()

@@ -219,5 +219,5 @@ def test_multinomial_draws_by_weight(replacement: bool, samples: int) -> None:
         assert bool((drawn.sort(-1)[0].diff(dim=-1) > 0).all())
 
 
-def test_every_row_says_why() -> None:
+def test_every_row_has_a_reason() -> None:
     assert all(row.reason for row in decompositions.TABLE.values())

@@ -67,7 +67,7 @@ def test_the_order_unlocks_as_many_jobs_as_any_order_does() -> None:
         assert total == max(sum(set(needs) <= set(fixed) for needs in planted) for fixed in itertools.combinations(ops, size))
 
 
-def test_constructs_that_only_help_together_stand_together() -> None:
+def test_constructs_that_only_help_together_are_one_row() -> None:
     found = find_blockers([*(make_result(f"pair{number}", NONZERO, UNIQUE) for number in range(6)), make_result("a", SORT), make_result("b", SORT)])
     assert [(blocker.construct, len(blocker.unlocks)) for blocker in found] == [(NONZERO, 0), (UNIQUE, 6), (SORT, 2)]
 

@@ -52,7 +52,7 @@ def test_a_view_holds_the_ir_as_it_was_saved(folder: Path) -> None:
     assert [level["stem"] for level in view["levels"]] == ["01-export", "02-torchscript", "03-torch", "04-stablehlo", "05-mhlo"]
 
 
-def test_a_view_is_made_anew_only_when_the_result_is_newer(folder: Path) -> None:
+def test_a_view_is_rebuilt_only_if_the_result_is_newer(folder: Path) -> None:
     job = folder / "jobs" / "swept--batch8"
     assert views.is_fresh(job)
     result = JobResult.load(job)

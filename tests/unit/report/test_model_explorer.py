@@ -99,7 +99,7 @@ def test_argument_dims_are_those_of_the_record_at_the_level() -> None:
     assert find_argument_dims(None, "mhlo") == {}
 
 
-def test_text_that_does_not_parse_says_so() -> None:
+def test_text_that_does_not_parse_is_reported() -> None:
     with pytest.raises(StageFailed, match="net"):
         build_collection("func.func @main(", mlir.create_torch_context(), "net")
 

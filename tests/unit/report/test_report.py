@@ -43,7 +43,7 @@ def test_a_job_without_a_result_is_a_row_that_was_not_run(run: Record) -> None:
     assert [(row["model"], row["outcome"]) for row in rows] == [("good", "ok"), ("bad", "error"), ("refused", "not_run")]
 
 
-def test_the_machines_view_has_what_the_design_says(run: Record) -> None:
+def test_report_json_has_its_documented_keys(run: Record) -> None:
     report.write(run, 12.0)
     data = json.loads((run.folder / "report.json").read_text())
     assert {"schema", "run", "environment", "jobs"} <= set(data)
@@ -66,7 +66,7 @@ def test_a_cell_cannot_break_its_table() -> None:
     assert lines[2] == "| a \\| b<br>c \\<d> |"
 
 
-def test_a_report_can_be_written_anew(run: Record) -> None:
+def test_a_report_can_be_written_again(run: Record) -> None:
     text = report.write(run, 12.0).read_text()
     (run.folder / "report.md").unlink()
     assert report.write(record.load(run.folder), 12.0).read_text() == text
@@ -77,7 +77,7 @@ def test_the_command_for_failures_selects_only_them(run: Record) -> None:
     assert record.make_rerun_command(run, run.ids) == "shapeline run suite=toys select=a"
 
 
-def test_two_runs_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
+def test_two_runs_of_one_second_are_separate(tmp_path: Path) -> None:
     folders = [started(tmp_path).folder for _ in range(3)]
     assert len(set(folders)) == 3
     assert (tmp_path / "runs" / "latest").resolve() == folders[-1]

@@ -347,7 +347,7 @@ def test_reads_wait_for_no_pipe_and_follow_no_link(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-def test_a_custom_call_that_is_nobodys_is_not_run() -> None:
+def test_an_unknown_custom_call_is_not_run() -> None:
     import torch
 
     from lowering.numerics.xla import Xla

@@ -103,7 +103,7 @@ def test_a_wrong_lowering_of_a_source_is_a_mismatch(tmp_path: Path) -> None:
     assert "first wrong level: mhlo" in str(result.problems[0])
 
 
-def test_the_torch_dialect_starts_at_its_entry_and_says_what_is_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_torch_dialect_starts_at_its_entry_and_reports_what_is_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iree, "available", lambda: False)
     result = lower(tmp_path, TORCH, "torch", {**ROWS, "y": ROWS["x"]}, "decode")
     assert result.outcome == "ok", result.problems
@@ -139,7 +139,7 @@ def test_binary_forms_are_the_same_program(tmp_path: Path, form: str) -> None:
     ("no MLIR", "mhlo", None, "does not parse"),
     ("module {}", "mhlo", None, "has no public function with a body"),
 ])  # fmt: skip
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, level: Any, entry: str | None, words: str) -> None:
+def test_an_unreadable_file_is_reported_with_its_cause(tmp_path: Path, text: str, level: Any, entry: str | None, words: str) -> None:
     with pytest.raises(ShapelineError) as caught:
         source.load(write(tmp_path, text), level, entry)
     assert words in str(caught.value)

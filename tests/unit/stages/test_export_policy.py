@@ -136,7 +136,7 @@ def test_the_first_attempt_that_succeeds_is_the_last() -> None:
     assert notes.policy == ""
 
 
-def test_one_attempt_can_be_held_fixed() -> None:
+def test_one_attempt_can_be_fixed() -> None:
     model = models.model(models.Slices, {"n": N8, "m": M16}, x=("n", "m"))
     assert "3 <= m" in failure(model, Export(policy=("declared",), explain=False))
     assert "3 <= m" in failure(model, Export(policy=("deferred",), explain=False))
@@ -154,7 +154,7 @@ def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
     assert any("n % 2 == 0" in refused for refused in (*found.answers.refused, *found.declined))
 
 
-def test_a_range_that_is_refused_is_said_once_and_with_its_fix() -> None:
+def test_a_refused_range_is_reported_once_with_its_fix() -> None:
     model = models.model(models.Quadratic, {"n": Symbol(1, 64, example=50)}, x=("n",))
     text = failure(model, Export(policy=("declared", "deferred", "oblivious"), explain=False))
     assert "the code needs n * n > 1000 + 4 * n, which torch cannot solve for a range" in text
@@ -233,7 +233,7 @@ def test_two_symbols_that_must_be_equal_are_named() -> None:
         assert not any(word in message for word in ("s77", "s17", "TORCH_LOGS", "draft_export", "at None"))
 
 
-def test_the_part_of_the_ranges_that_is_taken_whole_is_said_as_yaml() -> None:
+def test_the_accepted_part_of_the_ranges_is_suggested_as_yaml() -> None:
     program, notes = lowered(models.model(models.Folds, {"n": Symbol(1, 64)}, x=("n", 3)))
     assert notes.policy.startswith("exported as round")
     (message,) = notes.said["part_of_ranges"]
@@ -255,7 +255,7 @@ def test_the_record_has_every_attempt_with_its_cost() -> None:
     assert [(one["attempt"], one["outcome"], one["why"]) for one in notes.symbols["attempts"]] == [("declared", "taken", "")]
 
 
-def test_a_guard_that_torch_only_cannot_prove_is_said_to_be_that() -> None:
+def test_a_guard_that_torch_cannot_prove_is_reported_as_unproved() -> None:
     model = models.model(models.CeilPools, {"n": N8, "h": Symbol(8, 40), "w": Symbol(8, 40)}, x=("n", 3, "h", "w"))
     text = failure(model, Export(policy=("declared",), explain=False))
     assert "the code needs 2 * (h // 2) < 1 + h, which torch.export cannot prove for 8 <= h <= 40" in text
@@ -300,7 +300,7 @@ def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
     (models.model(models.Converts, {"n": N8}, x=("n", 3)), "forward converts Linear", "convert the module before it is lowered"),
     (models.model(models.Counted, {"n": N8}, x=("n",)), "the code uses a value of a tensor as a Python number", "torch.where, torch.cond"),
 ], ids=lambda value: value.name if isinstance(value, Model) else "")
-def test_a_refusal_says_what_the_code_needs_and_what_to_change(model: Model, needs: str, change: str) -> None:
+def test_a_refusal_names_the_condition_and_the_fix(model: Model, needs: str, change: str) -> None:
     text = failure(model)
     assert needs in text and change in text and "(tests/unit/models/policy_models.py:" in text
     assert not any(word in text for word in ("mark_dynamic", "zuf0", "u0", "VR[", "inconsistencies", "deferred:"))

@@ -131,7 +131,7 @@ def test_the_record_follows_an_int_to_mhlo(tmp_path: Path) -> None:
     assert [place.level for place in entry.levels] == ["exported", "torchscript", "torch", "stablehlo", "mhlo"]
 
 
-def test_an_int_that_the_code_fixes_is_told_with_its_line(tmp_path: Path) -> None:
+def test_an_int_that_the_code_fixes_is_reported_with_its_line(tmp_path: Path) -> None:
     model = Model("unrolled", {"_target_": "tests.unit.models.number_models.Unrolled"}, {"x": ROWS, "turns": Input("SymInt")},
                   {"batch": Symbol(2, 64), "turns": Symbol(2, 30)})
     result = pipeline.run(Job(model, {"export": Export()}), tmp_path)

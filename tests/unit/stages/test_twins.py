@@ -83,7 +83,7 @@ def run(model: Model, folder: Path, store: Path | None = None, mhlo: Stage | Non
     return pipeline.run(Job(model, stages), folder, store=store)
 
 
-def test_the_verification_of_the_twin_stands_as_that_of_the_model(tmp_path: Path) -> None:
+def test_the_verification_of_the_twin_counts_for_the_model(tmp_path: Path) -> None:
     result = run(own(), tmp_path / "job", tmp_path / "store")
     assert (result.outcome, result.unverified) == ("ok", "")
     assert result.verified_on == "a twin with width 4" and result.verify["points"]

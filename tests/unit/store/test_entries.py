@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_a_job_that_was_done_is_taken_whole_and_says_from_where(tmp_path: Path, store: Path) -> None:
+def test_a_finished_job_is_taken_from_the_store_with_its_maker(tmp_path: Path, store: Path) -> None:
     again = run(toys.job(), tmp_path / "again", store)
     assert again.outcome == "ok"
     assert cache(again) == {"export": "hit", "script": "hit", "torch": "hit"}
@@ -55,7 +55,7 @@ def test_a_job_that_was_done_is_taken_whole_and_says_from_where(tmp_path: Path, 
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == {path.name: path.read_bytes() for path in first.iterdir()}
 
 
-def test_an_option_changed_runs_that_stage_and_says_so(tmp_path: Path, store: Path) -> None:
+def test_a_changed_option_runs_its_stage_and_is_named(tmp_path: Path, store: Path) -> None:
     result = run(changed(toys.job(), torch=toys.ToTorch(text="other")), tmp_path / "again", store)
     assert cache(result) == {"export": "hit", "script": "hit", "torch": "miss"}
     assert result.stages[-1].why == "option text: toy -> other"
@@ -96,7 +96,7 @@ def _truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_flip, _truncate, Path.unlink])
 @pytest.mark.parametrize("part", ["entry.json", "ir", "files/@.ts"])
-def test_a_damaged_entry_is_made_anew_never_used(tmp_path: Path, store: Path, damage: Callable[[Path], None], part: str) -> None:
+def test_a_damaged_entry_is_rebuilt_and_not_used(tmp_path: Path, store: Path, damage: Callable[[Path], None], part: str) -> None:
     for path in store.glob(f"entries/*/*/{part}"):
         damage(path)
     result = run(toys.job(), tmp_path / "again", store)

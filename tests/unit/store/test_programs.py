@@ -72,7 +72,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_goes_on_from_the_store(first: tuple[Path, JobResult], tmp_path: Path, name: str) -> None:
+def test_a_stage_continues_from_the_store(first: tuple[Path, JobResult], tmp_path: Path, name: str) -> None:
     home, result = first
     shutil.copytree(home / "store", tmp_path / "store")
     Store(tmp_path / "store").discard(next(stage.key for stage in result.stages if stage.name == name))
@@ -84,7 +84,7 @@ def test_a_stage_goes_on_from_the_store(first: tuple[Path, JobResult], tmp_path:
     assert again.verify["max_abs"] < 1e-6
 
 
-def test_ops_that_return_lists_go_on_from_the_store(tmp_path: Path) -> None:
+def test_ops_that_return_lists_continue_from_the_store(tmp_path: Path) -> None:
     model = replace(MODEL, factory={"_target_": f"{__name__}.Parts"})
     run(tmp_path / "exported", tmp_path / "store", Job(model, {"export": Export()}))
     result = run(tmp_path / "lowered", tmp_path / "store", Job(model, STAGES))
@@ -137,7 +137,7 @@ def programs() -> dict[str, tuple[Program, Program]]:
 
 
 @pytest.mark.parametrize("name", ["torchscript", "torch", "stablehlo", "mhlo"])
-def test_a_stage_reads_no_more_than_it_says(programs: dict[str, tuple[Program, Program]], name: str) -> None:
+def test_a_stage_reads_only_what_it_declares(programs: dict[str, tuple[Program, Program]], name: str) -> None:
     given, made = programs[name]
     stage = ToTorchScript(deployable=False) if name == "torchscript" else STAGES[name]
     assert "weights" not in stage.reads()

@@ -110,7 +110,7 @@ def test_silenced_logging_is_a_warning_not_an_empty_record() -> None:
     assert "log_incomplete" in [warned.code for warned in found.warnings]
 
 
-def test_the_trace_stands_alone_though_torch_names_each_file_once_a_process(tmp_path: Path) -> None:
+def test_the_trace_is_complete_though_torch_names_each_file_once_a_process(tmp_path: Path) -> None:
     export(models.Fixed, model(models.Fixed, x=[None]))
     path = trace.save(export(models.Fixed, model(models.Fixed, x=[None])).log, tmp_path)
     events = [json.loads(text.split("] ", 1)[1]) for text in path.read_text().splitlines() if not text.startswith("\t")]

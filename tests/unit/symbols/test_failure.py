@@ -46,7 +46,7 @@ def test_divisibility_by_a_view_becomes_multiple_of() -> None:
     assert (again.error, again.requested[0].verdict, again.requested[0].expr) == (None, "dynamic", "2*_n")
 
 
-def test_a_named_dim_that_specializes_fails_and_says_so() -> None:
+def test_a_named_dim_that_specializes_fails_with_its_name() -> None:
     record = export(models.Fixed, model(models.Fixed, {"n": Symbol(1, 64, example=41)}, x=["n"])).record
     (dim,) = record.requested
     assert (dim.verdict, dim.value, dim.line.line if dim.line else None) == ("specialized", 41, line("fixed"))
@@ -97,7 +97,7 @@ def test_draft_export_lists_a_problem_on_data_with_its_line() -> None:
     assert found[0].line is not None and found[0].line.line == line("deciding")
 
 
-def test_a_draft_that_cannot_be_made_says_so() -> None:
+def test_a_failed_draft_export_is_reported() -> None:
     declared = model(models.Plain, x=[2])
     broken = type(declared)(declared.name, {"_target_": "tests.unit.models.symbol_models.nothing"}, declared.inputs)
     (found,) = run_draft(broken)

@@ -101,7 +101,7 @@ class Freeze(Stage):
         return program.lowered(Level.TORCHSCRIPT, torch._C.parse_ir("graph(%x : Float(5, 7), %y : Float(*, 7)):\n  return (%x)\n"))
 
 
-def test_a_dim_lost_further_down_is_told_with_its_stage(tmp_path: Path) -> None:
+def test_a_dim_lost_at_a_lower_level_is_reported_with_its_stage(tmp_path: Path) -> None:
     stages = {"export": Export(), "freeze": Freeze()}
     loose, strict = lower(SHARED, tmp_path, stages), lower(SHARED, tmp_path, stages, strict=True)
     (remark,) = [remark for remark in loose.warnings if remark.code == "lost_at_level"]

@@ -110,7 +110,7 @@ def test_a_deadline_ends_a_loop_and_shows_where_it_was(tmp_path: Path, how: str,
     assert 0.5 <= result.stages[-1].seconds < 5, "how long the stacks took to read is not the stage's"
 
 
-def test_native_frames_stand_between_those_of_python() -> None:
+def test_native_frames_are_between_those_of_python() -> None:
     script = "import re\nprint(flush=True)\nre.match('(a+)+$', 'a' * 64 + 'b')"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
