@@ -21,13 +21,13 @@ GOLDEN = Path(__file__).with_name("golden")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a module in one worker, which then builds their fixtures once, and all tests of the lowered quickstart suite."""
+    """Keep the tests of a module in one worker, which then builds their fixtures once, and so all tests of the quickstart and the browser."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "quickstart" if "/test_quickstart_" in file else file
+            return "quickstart" if "/test_quickstart_" in file else "browser" if file.startswith("tests/browser/") else file
 
     return ByModule(config, log)
 

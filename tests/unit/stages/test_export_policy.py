@@ -20,7 +20,7 @@ from lowering.stages.stablehlo import ToStableHLO
 from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.symbols.levels import list_assertions
-from tests.unit.models import cache_models
+from tests.unit.models import cache_models, rounding_nets
 from tests.unit.models import policy_models as models
 
 N8, M16 = Symbol(1, 8), Symbol(2, 16)
@@ -104,9 +104,9 @@ def test_what_is_too_much_to_try_is_proved_by_its_normal_form() -> None:
     assert sum(one["proved"] for one in notes.symbols["attempts"]) > 3
 
 
-@pytest.mark.parametrize("kind", models.NETS)
+@pytest.mark.parametrize("kind", rounding_nets.NETS)
 def test_nets_whose_sizes_round_up(kind: type[torch.nn.Module]) -> None:
-    program, notes = lowered(models.net(kind))
+    program, notes = lowered(rounding_nets.net(kind))
     assert "guard_within_range" not in notes.said
     verified(program)
 
