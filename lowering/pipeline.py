@@ -6,35 +6,32 @@ A model's errors become part of the result, never exceptions.
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lowering import ladder, tracking, trust, twins
-from lowering.errors import InfraError, Problem, ShapelineError, StageFailed, Unsupported, Untrusted
+from lowering import ladder, tracking, trust
+from lowering.errors import InfraError, Problem, StageFailed, Untrusted
+from lowering.in_memory import add_twin, advance
 from lowering.ir import text_files
 from lowering.job import Job
-from lowering.level import Level, Program, Twin
+from lowering.level import Level, Program
 from lowering.plain import from_plain, to_plain
 from lowering.record import symbols
 from lowering.record.events import History
 from lowering.record.failure import classify
 from lowering.record.folder import OWN
 from lowering.record.measure import Watch
-from lowering.record.recorder import Emit, Recorder, UnfiledRecorder
+from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
 from lowering.stage import Stage
 from lowering.store import keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
-from lowering.symbols import levels
 
 UNTRUSTED = "untrusted"  # code of the warning that a stored result was not used
-
-Phase = Callable[[str], AbstractContextManager[Any]]
 
 
 def select_stages(job: Job) -> dict[str, Stage]:
@@ -233,74 +230,6 @@ class Runner:
             self.store.remember(found, done)
             self.passed[name] = stage
         return result
-
-
-def add_twin(program: Program, stages: Mapping[str, Stage]) -> Program:
-    """Return a program without weights together with its twin, which is lowered through `stages`; other programs as they are.
-
-    Raises what the stages raise, with the twin named, and ShapelineError if there is no twin of the kind that the model's file asks for.
-    """
-    model = program.model
-    if model is None or model.weights != "none":
-        return program
-    try:
-        small, changes = twins.make(model)
-    except ShapelineError as error:
-        if model.twin is not None:
-            raise
-        twin = Twin(reason=str(error))
-    else:
-        recorder = UnfiledRecorder(Path(), History(model.name, "twin"), lambda event: None)
-        try:
-            twin = Twin(changes, lower(Program(Level.MODEL, small), stages, recorder))
-        except ShapelineError as error:
-            place = f"the twin in {recorder.history.stage}"
-            raise type(error)([replace(one, place=f"{place}: {one.place}") for one in error.problems], error.log) from error
-    return Program(program.level, program.ir, program.signature, program.weights, program.above, twin)
-
-
-def lower(program: Program, stages: Mapping[str, Stage], recorder: Recorder) -> Program:
-    """Lower `program` through `stages` in memory: no file is written and no store used. Raises what the stages raise."""
-    if problems := ladder.check(stages, program.level):
-        raise StageFailed(problems)
-    for name, stage in stages.items():
-        recorder.begin(name, Path(), "")
-        program, broken = advance(name, stage, program, recorder)
-        if broken:
-            raise StageFailed(broken)
-    return program
-
-
-def advance(name: str, stage: Stage, program: Program, recorder: Recorder, phase: Phase = nullcontext) -> tuple[Program, Sequence[Problem]]:
-    """Apply a stage to `program`, and report the state of the inputs. Return the result, and what it breaks of the stage's promises.
-
-    phase: called with the name of each phase; the phase runs in the context that it returns.
-    Raises Unsupported with everything in `program` that the stage cannot lower, and what the stage raises.
-    """
-    with phase("load"):
-        _ = program.ir  # reads a program from the store, which happens on first access
-    with phase("requires"):
-        if refusals := tuple(stage.requires(program)):
-            raise Unsupported(refusals)
-    with phase("apply"):
-        result = stage.apply(program, recorder)
-        if result.level is not stage.target:
-            raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
-    if result.ir is not program.ir:
-        report_standing(result, recorder)
-    with phase("ensures"):
-        return result, tuple(stage.ensures(result))
-
-
-def report_standing(made: Program, recorder: Recorder) -> None:
-    """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
-    try:
-        standing = levels.find_standing(made)
-    except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
-        recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
-        return
-    if standing is not None:
-        recorder.say({"event": "standing", "standing": to_plain(standing)})
 
 
 def take_stored(entry: Entry, name: str, stem: Path, tell: Emit) -> StageResult:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from lowering import pipeline
+from lowering import in_memory
 from lowering.eager.arguments import check_fit
 from lowering.eager.module import in_eval_mode
 from lowering.errors import ConfigError, Problem, suggest
@@ -73,7 +73,7 @@ def lower(
     ladder = _build_stages(stages or {}, until)
     log = UnfiledRecorder(Path(), History(name, "default"), lambda event: None)
     with in_eval_mode(module):
-        program = pipeline.lower(Program(Level.MODEL, Built(model, module)), ladder, log)
+        program = in_memory.lower(Program(Level.MODEL, Built(model, module)), ladder, log)
     result = log.history.result("ok")
     return Lowered(program, Symbols(SymbolRecord.from_json(result.symbols)), result.warnings)
 
