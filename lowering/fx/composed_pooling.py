@@ -63,7 +63,8 @@ def _make_fractional_max_pool(rank: int, has_indices: bool = False) -> Callable[
     def pool(tensor: torch.Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
              _random_samples: torch.Tensor | None = None) -> Any:  # fmt: skip
         if output_size is None:
-            output_size = [torch.sym_int(size * ratio) for size, ratio in zip(tensor.shape[-rank:], repeat_setting(output_ratio, rank), strict=True)]
+            ratios = repeat_setting(output_ratio, rank)
+        output_size = [torch.sym_int(size * ratio) for size, ratio in zip(tensor.shape[-rank:], ratios, strict=True)]
         if _random_samples is None:
             batch = tensor.shape[0] if tensor.dim() == rank + 2 else 1
             _random_samples = torch.rand(batch, tensor.shape[-rank - 1], rank, dtype=tensor.dtype, device=tensor.device)
