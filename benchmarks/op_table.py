@@ -39,7 +39,7 @@ def stages(trials: Sequence[Trial]) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a page is about. unit: what a row is; trial: what a trial is; told: how each one was tried."""
+    """The subject of a page. unit: of a row; trial: of a trial; told: the way in which each one was tried."""
 
     title: str
     unit: str

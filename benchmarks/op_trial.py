@@ -42,7 +42,7 @@ UNINITIALIZED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_
 
 @dataclass(frozen=True)
 class Trial:
-    """How far one sample came. stage: the last that began (`verify` after mhlo); dynamic, static: the dims that stayed, and became ints.
+    """The progress of one sample. stage: the last that began (`verify` after mhlo); dynamic, static: the dims that stayed, and became ints.
 
     problems: the full inventory; points: the shape points compared; seconds: of the whole trial. capacity: how a trial ends with
     `data_sizes=capacity`, of one that is refused while data decide a size of it.
@@ -72,13 +72,13 @@ class Trial:
 
     @property
     def tells(self) -> bool:
-        """Whether it says what becomes of a program: it fails on the way, or its results at another shape are looked at."""
+        """Whether it decides on a program: it fails at a level, or its results at another shape are compared."""
         return self.counts and not (self.outcome == "not_compared" and not self.points)
 
 
 @dataclass
 class _Progress:
-    """Where a trial is, so that whatever is raised finds how far it came; `tell` hears of each stage before it begins."""
+    """The progress of a trial, for any exception that it raises; `tell` is called with each stage before it begins."""
 
     tell: Callable[[str], None]
     stage: str = ""

@@ -60,7 +60,7 @@ class Plant(Stage):
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one fault. seconds: of CPU, of the whole job."""
+    """The outcome of one fault. seconds: of CPU, of the whole job."""
 
     fault: str
     kind: str

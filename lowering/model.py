@@ -113,7 +113,7 @@ Scheme = Literal["int8_weight_only", "int8_dynamic", "int4_weight_only", "float8
 
 @dataclass(frozen=True)
 class Quantization:
-    """How torchao quantizes a model.
+    """The quantization of a model by torchao.
 
     scheme: what is quantized, and to what (docs/quantization.md). config: instead of a scheme, the recipe of a config of torchao.
     modules: classes whose weights are quantized. skip: patterns of names of modules that stay as they are. group_size: elements that share
@@ -149,7 +149,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class CustomCall:
-    """How to lower an op to a custom call. target: the name of the call target (None: the name of the op)."""
+    """The lowering of an op to a custom call. target: the name of the call target (None: the name of the op)."""
 
     target: str | None = None
 

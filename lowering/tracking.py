@@ -35,7 +35,7 @@ _STDLIB = tuple(str(Path(sysconfig.get_paths()[name]).resolve()) + os.sep for na
 
 @dataclass
 class Reads:
-    """What a factory read. names: paths and, with a `$`, environment variables. untracked: what it did that no key can tell."""
+    """The inputs that a factory read. names: paths and, with a `$`, environment variables. untracked: reads that no key can hold."""
 
     names: set[str] = field(default_factory=set)
     untracked: set[str] = field(default_factory=set)

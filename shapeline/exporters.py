@@ -41,7 +41,7 @@ FORMAT = "mhlo"
 
 @dataclass
 class MhloConfig(DynamoConfig):
-    """How a model is exported (as in `DynamoConfig`), and the options of Shapeline's stages by stage.
+    """The settings of an export (as in `DynamoConfig`), and the options of Shapeline's stages by stage.
 
     dynamic: all dims vary, from 2 on; `dynamic_shapes` with Dims gives other ranges.
     """

@@ -41,7 +41,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew, from what the code gives now: then read the diff")
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden from the results of this code: then read the diff")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -94,7 +94,7 @@ class SymbolLog:
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """Where nights open, update and close a ticket per cause of failures. kind: null for nowhere.
+    """The tracker in which nights open, update and close a ticket per cause of failures. kind: null for none.
 
     repository: of github, owner/name; SHAPELINE_TRACKER_TOKEN holds a token that may write its issues. url: of the API.
     labels: of github, those of the tickets, by which open ones are found.

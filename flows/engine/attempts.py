@@ -47,7 +47,7 @@ def prepare(run: Record, job: str, need: Need) -> Prepared:
 
 
 def check_job(place: Path, digest: str) -> list[Problem]:
-    """Return a problem if the job.json in `place` is not the one that the flow prepared: whoever may write there could have changed it."""
+    """Return a problem if the job.json in `place` is not the one that the flow prepared: others may be able to write there."""
     if _compute_digest(place) == digest:
         return []
     return [Problem(str(place / JOB), "is not what the run prepared", "find out who writes to the run's output, and run the job again")]

@@ -24,7 +24,7 @@ Trial = Callable[[str], Row | str]  # runs the job at a version; a string says w
 
 @dataclass(frozen=True)
 class Judge:
-    """How the result of a job is judged. limit: of `numerics` the relative error, of `seconds` the time, beyond which it is bad.
+    """The criterion by which a job is judged. limit: of `numerics` the relative error, of `seconds` the time, beyond which it is bad.
 
     outcome: bad if the job does not end as it did at the good version; skipped if it fails for another reason than at the bad one.
     dims: bad if fewer dims stay dynamic. numerics: bad if a level differs from eager. seconds: bad if the stages take longer.

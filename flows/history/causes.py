@@ -63,7 +63,7 @@ class State:
 
 
 def read(runs: Path) -> State:
-    """Return the state of the folder `runs`. Raises ConfigError if its file is damaged: it holds notes, so it is not made anew."""
+    """Return the state of the folder `runs`. Raises ConfigError if its file is damaged: it holds notes, so it is not rebuilt."""
     try:
         data = files.read(runs / FILE)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ LISTED = 20  # jobs listed in a ticket
 
 @dataclass(frozen=True)
 class Action:
-    """What has to be done with the ticket of a cause. ref: the ticket; empty for one to open.
+    """An action on the ticket of a cause. ref: the ticket; empty for one to open.
 
     body: the whole text of the ticket; comment: what is new, empty if nothing is but the run.
     """

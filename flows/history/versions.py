@@ -28,7 +28,7 @@ SHOWN = 150  # lines of a commit's diff
 
 @dataclass(frozen=True)
 class Place:
-    """Where a version runs. path: folders searched for modules before all others; folder: the working directory; overrides: of the run."""
+    """The environment of a version. path: folders searched first for modules; folder: the working directory; overrides: of the run."""
 
     path: tuple[Path, ...]
     folder: Path
@@ -36,7 +36,7 @@ class Place:
 
 
 class Axis(Protocol):
-    """What is varied."""
+    """The kind of change that is bisected."""
 
     def list_versions(self, good: str, bad: str) -> list[str]:
         """Return the versions from `good` to `bad`, oldest first, both included. Raises ConfigError."""

@@ -15,7 +15,7 @@ from lowering.record.result import JobResult
 
 @dataclass(frozen=True)
 class Note:
-    """What somebody wrote about a cause. at: time, ISO 8601."""
+    """A remark on a cause. at: time, ISO 8601."""
 
     text: str
     by: str

@@ -20,7 +20,7 @@ _FAMILY = re.compile(r"^[^_/-]+")
 
 @dataclass(frozen=True)
 class Covered:
-    """How far a job got. levels: those that it reached; kept: whether all requested dims stayed dynamic; cause: why it is not ok."""
+    """The progress of a job. levels: those that it reached; kept: whether all requested dims stayed dynamic; cause: why it is not ok."""
 
     job: str
     family: str

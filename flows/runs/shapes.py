@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """What every command needs of run.json."""
+    """The part of run.json that every command needs."""
 
     run: str
     jobs: tuple[Job, ...]
@@ -62,7 +62,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Whole:
-    """What a report needs of run.json."""
+    """The part of run.json that a report needs."""
 
     run: str
     suite: str
@@ -104,7 +104,7 @@ class ReportedJob:
 
 @dataclass(frozen=True)
 class Report:
-    """What comparisons need of report.json."""
+    """The part of report.json that comparisons need."""
 
     run: str
     suite: str

@@ -17,7 +17,7 @@ from lowering.capacity.values import Call, Counted, Dim, Number, Rule
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the size of a dim is among the values of a trace. length: None for that of the tensor; count: None if it has none yet."""
+    """The values of a trace that are the size of a dim. length: None for that of the tensor; count: None if it has none yet."""
 
     size: sympy.Expr
     length: int | None
@@ -36,7 +36,7 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class Made:
-    """What a traced rule gives: results, the counts that it decides by result and position, and conditions by what they say."""
+    """The outcome of a traced rule: results, the counts that it decides by result and position, and conditions by what they say."""
 
     results: list[Any]
     counts: Mapping[tuple[int, int], Any]

@@ -47,7 +47,7 @@ _TABLES = {"lazy": dict, "core": decompositions.core_table, "torch_mlir": decomp
 
 @dataclass(frozen=True)
 class Form:
-    """Which ops a program may keep: the options of the same names of `lowering.stages.export.Export`."""
+    """The ops that a program may keep: see the options of `lowering.stages.export.Export`."""
 
     depth: Depth
     composites: Mapping[str, str]

@@ -25,7 +25,7 @@ _RESULT_KINDS = {OutputKind.BUFFER_MUTATION: "buffer_mutation", OutputKind.USER_
 
 @dataclass(frozen=True)
 class Extra:
-    """What a program returns beside its results, and the sizes of padded results (see `lowering.capacity`).
+    """The values that a program returns beside its results, and the sizes of padded results (see `lowering.capacity`).
 
     sizes: of each padded result, by its number, the true sizes. counts: the sizes whose counts follow the results, with their capacities.
     checks: what each condition of the run says; the conditions follow the counts.

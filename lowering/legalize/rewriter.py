@@ -64,7 +64,7 @@ class Rewrite:
             for result in op.results:
                 self.known.learn_values(result, found)
             if found is not None and not op.name.startswith("stablehlo."):
-                return  # computed; whoever needs it as data builds it from the expression
+                return  # computed; a pattern that needs it as data builds it from the expression
         if op.name.startswith(PURE):
             self._pure(op)
         elif (pattern := self._patterns.get(op.name)) is not None:

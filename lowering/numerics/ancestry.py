@@ -27,7 +27,7 @@ _TRAINS = ("train", "training")
 
 @dataclass(frozen=True)
 class Making:
-    """How a result is made. narrowest: the float dtype with the largest rounding step that an op on the way rounds to; None without any."""
+    """The origin of a result. narrowest: the float dtype with the largest rounding step to which an op rounds; None without any."""
 
     narrowest: torch.dtype | None = None
     is_random: bool = False

@@ -29,7 +29,7 @@ _FAR = 6.0  # standard deviations of its rounding that one element of a half may
 
 @dataclass
 class Arbiter:
-    """What float64 says of results at one set of inputs at a time; makings: of the results (see `ancestry`).
+    """The judge, in float64, of results at one set of inputs at a time; makings: of the results (see `ancestry`).
 
     holding: a mode inside which eager runs, such as one that holds it to a level's integers.
     """

@@ -111,7 +111,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What `save` wrote, or one entry of what `joined.save` wrote, read back; weights are mapped from the store.
+    """An artifact that `save` wrote, or an entry of one that `joined.save` wrote, read back; weights are mapped from the store.
 
     records: the folder of the job, which has its record of verification.
     """

@@ -40,7 +40,7 @@ _UNTIED = 8  # sets of inputs drawn in search of one without equal elements
 
 @dataclass(frozen=True)
 class Reference:
-    """What eager computes on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers.
+    """The results of eager on one set of inputs, and its seconds; runs: more of them, of a model that draws random numbers.
 
     is_close: whether float32 results are held to what rounding explains, as those of halves always are.
     """

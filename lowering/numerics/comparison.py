@@ -36,7 +36,7 @@ _CHUNK = 1 << 17  # elements widened to float64 at a time: some ten temporaries 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How `got` compares with `want`. wrong: what differs first, None when they agree.
+    """The comparison of `got` with `want`. wrong: the first difference, None if they agree.
 
     max_abs and max_rel run over the elements that are finite in both; max_rel is |got - want| / max(|want|, atol / rtol), so that noise
     around zero does not count, and for exact dtypes |got - want| / max(|want|, 1). differing: how many of `elements` are outside the

@@ -59,7 +59,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of a pair. outcome: `agrees`, `differs`, `refused` (with the consumer's message), or `missing` (with what installs it).
+    """The result of a pair. outcome: `agrees`, `differs`, `refused` (with the consumer's message), or `missing` (with what installs it).
 
     points: how many were compared; special values count too.
     """

@@ -126,7 +126,7 @@ def largest(symbol: Symbol) -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """What caps the upper corner: elements of inputs and results, and CPU seconds of one eager run."""
+    """Limits of the upper corner: elements of inputs and results, and CPU seconds of one eager run."""
 
     elements: int = 1 << 22
     seconds: float = 0.5

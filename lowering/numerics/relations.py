@@ -33,7 +33,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a program says to each breach.
+    """The answers of a program to each breach.
 
     refused: its words. accepted: the relations that no assertion of it covers. undecided: those that no shape decides.
     """

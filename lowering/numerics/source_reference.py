@@ -15,7 +15,7 @@ from lowering.numerics.xla import Xla
 
 @dataclass(frozen=True)
 class SourceReference:
-    """What computes the reference. why: if it is not the level of the source that runs, the reason."""
+    """The program that computes the reference. why: if it is not the level of the source that runs, the reason."""
 
     pair: Pair
     why: str = ""

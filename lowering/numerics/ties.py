@@ -25,7 +25,7 @@ MOVING = frozenset((
 
 @dataclass(frozen=True)
 class Picked:
-    """What each element of an index tensor counts in: `bases + index * stride` is a flat position in `source`; indices are below `size`."""
+    """The positions of an index tensor's elements: `bases + index * stride` is a flat position in `source`; indices are below `size`."""
 
     source: torch.Tensor
     bases: torch.Tensor

@@ -44,7 +44,7 @@ class PointCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared. answers: what the program says to sizes that it has to refuse.
+    """The comparisons of a verification. answers: those of the program to sizes that it has to refuse.
 
     declined: sizes inside the declared ranges that a guard of the program itself declines, with the guard; nothing is compared there.
     blame: the first wrong level, found at the first point that failed; kept: inputs and eager results of the points small enough.

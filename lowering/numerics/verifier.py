@@ -61,7 +61,7 @@ def ladder(program: Program) -> list[Program]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared, and how much of it. The fields are those of the stage `Verify`."""
+    """The kind and number of comparisons. The fields are those of the stage `Verify`."""
 
     points: int = 5
     levels: Sequence[Level] = (Level.TORCHSCRIPT, Level.MHLO)

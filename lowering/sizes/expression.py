@@ -15,7 +15,7 @@ Monomial = tuple["Atom", ...]  # sorted, with repetition; () is the constant ter
 
 
 class Value:
-    """What is computed from sizes: an Expression, which is an int, or a `real.Real`, which is a float."""
+    """A value computed from sizes: an Expression, which is an int, or a `real.Real`, which is a float."""
 
     def atoms(self) -> Iterator[Atom]:
         """Return every atom, including those inside the operands of atoms."""

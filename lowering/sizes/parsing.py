@@ -36,7 +36,7 @@ class Term:
 
     @cached_property
     def count(self) -> int:
-        """How many nodes the tree has: what one evaluation costs."""
+        """The number of nodes of the tree, which is the cost of an evaluation."""
         return 1 + sum(operand.count for operand in self.operands)
 
     def symbols(self) -> Iterator[str]:

@@ -31,7 +31,7 @@ _PROBES = (2, 3, 4, 5, 7, 8, 16, 31, 64, 127, 128, 1000, 4096)
 
 
 class Sizes(Protocol):
-    """What conditions on sizes are judged by: torch's symbols as expressions of the sizes that callers choose, and the ranges of these."""
+    """The sizes of conditions: torch's symbols as expressions of the sizes that callers choose, and the ranges of these."""
 
     @property
     def values(self) -> Mapping[str, str]: ...

@@ -77,7 +77,7 @@ def test_a_printed_job_holds_the_levels_in_view_whole(watched: Watched, run: Pat
     whole = [int(pane.locator("select option:checked").inner_text().split("· ")[1].split()[0]) for pane in page.locator(".pane").all()]
     out_of_view = page.locator(".pane").first.locator(".line").nth(29)
     page.set_viewport_size({"width": 1280, "height": 300})
-    out_of_view.wait_for(state="detached")  # drawn anew with the next frame
+    out_of_view.wait_for(state="detached")  # drawn again with the next frame
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     shown = [pane.locator(".line").count() for pane in page.locator(".pane").all()]

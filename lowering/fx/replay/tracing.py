@@ -57,7 +57,7 @@ class Replay:
 
 @dataclass
 class Family:
-    """What became of the calls of modules that are alike. obstacle: why they are all traced. last: why two calls differed.
+    """The calls of modules that are alike, and the number of copies. obstacle: why they are all traced. last: why two calls differed.
 
     differing: the attributes that are not equal in all of them, once they were looked at (is_open).
     """

@@ -18,7 +18,7 @@ from lowering.sizes import expression as ex
 
 @dataclass(frozen=True)
 class Numbers:
-    """Which dims of each operand are batch dims, and which are contracted."""
+    """The dims of each operand that are batch dims, and those that are contracted."""
 
     left_batch: tuple[int, ...]
     right_batch: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Long IR texts are compressed, and whoever reads them does not see which form a file has."""
+"""Long IR texts are compressed, and read alike in both forms."""
 
 from __future__ import annotations
 
