@@ -88,7 +88,7 @@ class Captured:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of an export. settings: of the symbol log. seconds: limit of an attempt. repeat: whether calls of repeated modules are replayed.
+    """Options of an export. settings: of the symbol log. seconds: limit of an attempt. repeat: of calls of repeated modules.
 
     is_explained: whether the module itself says which of its lines made the last attempt fail; another attempt would fix the same size.
     pads_data: whether sizes that data decide are wanted: a `len` of such a dim is left to Dynamo too.
