@@ -37,7 +37,7 @@ class Notes(Silent):
         self.said.setdefault(code, []).append(message)
 
     def report(self, key: str, data: Any) -> None:
-        self.symbols = data
+        self.symbols = data if key == "symbols" else self.symbols
 
     @property
     def policy(self) -> str:
