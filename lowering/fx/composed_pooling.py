@@ -64,7 +64,7 @@ def _make_fractional_max_pool(rank: int, has_indices: bool = False) -> Callable[
              _random_samples: torch.Tensor | None = None) -> Any:  # fmt: skip
         if output_size is None:
             ratios = repeat_setting(output_ratio, rank)
-        output_size = [torch.sym_int(size * ratio) for size, ratio in zip(tensor.shape[-rank:], ratios, strict=True)]
+            output_size = [torch.sym_int(size * ratio) for size, ratio in zip(tensor.shape[-rank:], ratios, strict=True)]
         if _random_samples is None:
             batch = tensor.shape[0] if tensor.dim() == rank + 2 else 1
             _random_samples = torch.rand(batch, tensor.shape[-rank - 1], rank, dtype=tensor.dtype, device=tensor.device)
