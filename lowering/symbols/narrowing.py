@@ -105,6 +105,8 @@ class Narrowing:
         symbols = tuple(map(self._narrow_entry, self.record.symbols))
         relations = tuple(_narrow_relation(relation, after) for relation in self.record.relations)
         spans = {entry.name: entry.traced for entry in symbols}
+        if fixed := next((entry for entry in symbols if entry.traced.lower == entry.traced.upper), None):
+            raise Separate(f"the narrower ranges leave a single size of {fixed.meaning} to the trace")
         if decided := next((one for one in sharing.open if not is_open(one, spans)), None):
             raise Separate(f"the narrower ranges may decide {decided}")
         for expr, fails_at in sharing.branches:

@@ -148,6 +148,16 @@ def test_questions_stay_open_where_sizes_answer_them_differently(question: str, 
     assert is_open(question, spans) is open_
 
 
+@pytest.mark.parametrize(("batch", "why"), [(Symbol(5, 5), "is no declared dim"), (Symbol(1, 2, example=2), "single size of batch")])
+def test_a_single_size_is_exported_by_itself(wide: tuple[Path, JobResult], batch: Symbol, why: str) -> None:
+    store, widest = wide
+    entry, ranges = find_export(store, widest), {name: [symbol.min, symbol.max] for name, symbol in WIDE.items()}
+    unasked = [event | {"data": {**event["data"], "open": []}} if event.get("key") == "sharing" else event for event in entry.data["said"]]
+    entry = replace(entry, data={**entry.data, "said": unasked})
+    with pytest.raises(Separate, match=why):
+        narrowing.derive(entry, ranges, build_job(batch=batch).model)
+
+
 def test_a_result_that_tells_nothing_is_not_shared(wide: tuple[Path, JobResult]) -> None:
     store, widest = wide
     entry = find_export(store, widest)
