@@ -128,7 +128,7 @@ def test_lower_levels_are_the_same(wide: tuple[Path, JobResult], tmp_path: Path)
     shared, own = run(tmp_path / "shared", store, job), run(tmp_path / "own", tmp_path / "store", job)
     assert [result.outcome for result in (shared, own)] == ["ok", "ok"], shared.problems + own.problems
     assert [result.stages[0].cache for result in (shared, own)] == ["hit", "miss"]
-    assert [stage.key for stage in shared.stages] == [stage.key for stage in own.stages]
+    assert [stage.key for stage in shared.stages[1:]] == [stage.key for stage in own.stages[1:]]  # the first also has what the factory read
     text = [next((tmp_path / folder).glob(f"*{Level.MHLO.suffix}")).read_text() for folder in ("shared", "own")]
     assert text[0] == text[1]
 
