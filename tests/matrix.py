@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description="Run a sample of the tests under other releases of torch and Python.")
     parser.add_argument("--torch", nargs="*", default=[], metavar="VERSION", help="releases of torch, such as 2.12.1")
     parser.add_argument("--python", nargs="*", default=[], metavar="COMMAND", help="other Pythons, such as python3.12")
-    parser.add_argument("tests", nargs="*", help="tests to run instead of the sample")
+    parser.add_argument("--tests", nargs="*", metavar="PATH", help="tests to run instead of the sample")
     options = parser.parse_args()
     cases: list[tuple[str, Callable[[], Path]]] = [(f"torch {version}", lambda version=version: build(Environment(f"torch_{version}", (f"torch=={version}",))))
                                                    for version in options.torch]  # fmt: skip
@@ -64,13 +64,15 @@ def _make_environment(command: str) -> Path:
     found = shutil.which(command)
     if found is None:
         raise FileNotFoundError(f"there is no {command}")
-    folder = KEPT / Path(command).name
-    python = folder / "bin/python"
-    if not (folder / "ready").exists():
-        subprocess.run([found, "-m", "venv", "--clear", str(folder)], check=True)
+    folder, lock = KEPT / Path(command).name, ROOT / "requirements.lock"
+    python, ready = folder / "bin/python", folder / "installed.lock"
+    if not ready.exists() or ready.read_bytes() != lock.read_bytes():
+        made = subprocess.run([found, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True, check=False)
+        if made.returncode:  # a name that a version manager keeps for a Python that it does not have
+            raise FileNotFoundError(f"{command} makes no environment: {made.stderr.strip()[-200:]}")
         index = [f"--extra-index-url={os.environ['TORCH_INDEX']}"] if os.environ.get("TORCH_INDEX") else []
-        run_pip([str(python)], ["install", "--quiet", *index, "-r", str(ROOT / "requirements.lock")], command)
-        (folder / "ready").touch()
+        run_pip([str(python)], ["install", "--quiet", *index, "-r", str(lock)], command)
+        ready.write_bytes(lock.read_bytes())
     return python
 
 
