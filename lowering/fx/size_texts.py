@@ -24,8 +24,10 @@ from lowering.tracking import OWN
 
 IsModelCode = Callable[[str], bool]  # of a file
 
-# Functions whose arguments are messages, by name: loggers, warnings, checks.
-_REPORTS = re.compile(r"print|(log|debug|info|warn|error|exception|critical|fatal|write|_?assert|_?check|_?require|_?validate)\w*")
+# Functions whose arguments are messages, by a part of their name: loggers, warnings, checks (`warning_once`, `torch_compilable_check`).
+_REPORTS = re.compile(r"(?:^|_)(?:print|log|debug|info|warn|warning|deprecate|error|exception|critical|fatal|write)(?:_|$)|"
+                      r"(?:^|_)(?:assert|check|require|validate)(?:_|$)")
+_DESCRIPTIONS = ("__repr__", "__str__", "extra_repr")  # methods whose result describes an object, mostly in messages
 _OWN = f"{OWN}{os.sep}"
 _SOURCES = f"{OWN / 'sources'}{os.sep}"  # models
 _NUMBERS: dict[type, Callable[[Any], Any]] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
@@ -62,7 +64,7 @@ def _make_format(convert: Callable[[Any], Any], is_model_code: IsModelCode) -> C
 def _is_value(frame: FrameType, is_model_code: IsModelCode) -> bool:
     """Return whether the code of `frame`, which writes a number as text, is the model's and makes a value of the text."""
     file = frame.f_code.co_filename
-    if not is_model_code(file) or (file.startswith(_OWN) and not file.startswith(_SOURCES)):
+    if frame.f_code.co_name in _DESCRIPTIONS or not is_model_code(file) or (file.startswith(_OWN) and not file.startswith(_SOURCES)):
         return False
     line, _, column, _ = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
     return line is None or not _is_message(file, line, column or 0)
@@ -81,7 +83,7 @@ def _is_message(file: str, line: int, column: int) -> bool:
     if isinstance(statement, ast.Assert):
         return statement.msg in inner
     calls = [node for node in inner if isinstance(node, ast.Call)]
-    return isinstance(statement, ast.Expr) and any(_REPORTS.fullmatch(_get_name(call.func)) for call in calls)
+    return isinstance(statement, ast.Expr) and any(_REPORTS.search(_get_name(call.func)) for call in calls)
 
 
 def _get_name(function: ast.expr) -> str:

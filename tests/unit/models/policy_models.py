@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers.utils import torch_compilable_check
 
 from lowering.model import Input, Model, Symbol
 
@@ -236,6 +237,7 @@ class Messages(nn.Module):
         logging.getLogger(__name__).warning(f"rows {x.shape[0]:4d} of {x.shape}")  # noqa: G004 - as models do
         assert x.shape[0] > 0, f"no rows: {x.shape}"
         torch._check(x.shape[0] > 0, lambda: f"no rows: {x.shape[0]}")
+        torch_compilable_check(x.shape[0] > 0, f"no rows: {x.shape[0]}")
         if x.dim() != 2:
             raise ValueError(f"rank of {x.shape}")
         return x * 2
