@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def propose_huggingface(architecture: str) -> Proposal:
     for sizes, note in wanted:
         given = {**factory, "kwargs": filter_known(config, sizes)}
         try:
-            module = _build(given)
+            module = _build(partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET}))
         except Exception as error:  # noqa: BLE001 - constructors of models raise anything
             why = f"The model cannot be built: {_first_line(error)}"
             found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
@@ -98,14 +99,13 @@ def propose_huggingface(architecture: str) -> Proposal:
     return found
 
 
-def _build(factory: Tree) -> Any:
-    """Build a model of transformers without values, or with them if its constructor computes with tensors."""
-    given = {key: value for key, value in factory.items() if key != TARGET}
+def _build(make: Callable[[], Any]) -> Any:
+    """Build a model without values of its weights, or with them if its constructor computes with tensors, as drop rates by `linspace`."""
     try:
         with FakeTensorMode():
-            return huggingface.build(**given)
+            return make()
     except DataDependentOutputException:
-        return huggingface.build(**given)
+        return make()
 
 
 def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], images: bool) -> Proposal:
@@ -161,8 +161,7 @@ def propose_callable(target: str) -> Proposal:
         return Proposal(factory, {name: _leaf("float32", ["batch", MISSING]) for name in names}, {"batch": {"min": 1, "max": 8}},
                         (f"Give {', '.join(needed)} of the factory, and the shapes of the inputs.",))  # fmt: skip
     try:
-        with FakeTensorMode():
-            module = made()
+        module = _build(made)
     except Exception as error:
         raise LoadError(Problem(target, f"raised {_first_line(error)}", "give it a factory that works without arguments")) from error
     if not isinstance(module, torch.nn.Module):

@@ -35,6 +35,14 @@ class Odd(torch.nn.Module):
     def forward(self, x):
         return self.layer(x.view(3, 7))
 
+class Drops(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+        self.rates = torch.linspace(0, 0.1, 3).tolist()
+    def forward(self, image):
+        return self.layer(image) * self.rates[-1]
+
 def fails():
     raise OSError("no disk")
 """
@@ -69,6 +77,11 @@ def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
         "inputs": {"image": {"dtype": "float32", "shape": ["batch", 3, "height", "width"]}},
         "symbols": {"batch": {"min": 1, "max": 8}, "height": {"min": 32, "max": 256}, "width": {"min": 32, "max": 256}},
     }
+
+
+def test_a_class_that_reads_values_while_it_is_built_is_built_with_values(folder: Path) -> None:
+    assert main(["new", "model", "mine", "--from", "shapeline_new_models:Drops"]) == 0
+    assert yaml.safe_load((folder / "mine.yaml").read_text())["inputs"]["image"]["shape"] == ["batch", 3, "height", "width"]
 
 
 @pytest.mark.parametrize(("name", "note", "text"), [
