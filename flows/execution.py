@@ -87,6 +87,7 @@ def _lower_run(run: Run, stop: Stop) -> Path:
         ended = True
         joining.join(begun)
     finally:
+        stop.ignore()
         seconds = time.monotonic() - began
         begin.release(begun)
         watch.save_unsaved()

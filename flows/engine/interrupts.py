@@ -33,6 +33,7 @@ class Stop:
         self._listened = threading.Event()
         self._asked = threading.Event()
         self._installed = False
+        self._told = False  # whether the next signal comes from this object
         self._own = signal.SIGINT  # the signal that wakes the main thread
 
     def __call__(self, problem: Problem) -> None:
@@ -51,6 +52,10 @@ class Stop:
             finally:
                 self._listened.set()
 
+    def ignore(self) -> None:
+        """Ignore interrupts from now on, because the report is about to be written: one may have come before the block of `listening`."""
+        self._listened.set()
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle interrupts while the block runs as `listening` does, and ignore those that come after it: the report is being written."""
@@ -68,8 +73,9 @@ class Stop:
                 signal.signal(number, handler)
 
     def _interrupted(self, *_: object) -> None:
-        if self._listened.is_set():
+        if self._listened.is_set() or (self._asked.is_set() and not self._told):  # the run is about to end: a second signal changes nothing
             return
+        self._told = False
         if not self._asked.is_set():
             self._asked.set()
             # In a thread: the main thread may hold locks that stopping the jobs needs.
@@ -85,4 +91,5 @@ class Stop:
     def _tell(self) -> None:
         main = threading.main_thread()
         if main.ident is not None and not self._listened.is_set():
+            self._told = True
             signal.pthread_kill(main.ident, self._own)  # a real signal also interrupts a wait for a lock

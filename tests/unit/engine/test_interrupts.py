@@ -98,3 +98,28 @@ def test_every_signal_ends_a_run_and_a_second_one_does_not_disturb_its_report(nu
     finally:
         logging.disable(logging.NOTSET)
         logging.raiseExceptions, threading.excepthook = raising, hook
+
+
+@pytest.mark.usefixtures("stopped")
+def test_an_interrupt_before_the_flow_listens_does_not_disturb_the_report_either() -> None:
+    stop, written = Stop(), []
+
+    def run() -> None:
+        with stop.installed():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)  # on the way to the report
+                stop.ignore()
+                time.sleep(3 * interrupts.AGAIN)  # the main thread is not signalled again
+                signal.raise_signal(signal.SIGTERM)
+                written.append("report")
+
+    raising, hook = logging.raiseExceptions, threading.excepthook
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert written == ["report"]
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.raiseExceptions, threading.excepthook = raising, hook
