@@ -79,11 +79,15 @@ def find_codes() -> set[str]:
     """The codes of all warnings: the first argument of the calls that record one."""
     found: set[str] = set()
     for path in [*(ROOT / "lowering").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {getattr(node.targets[0], "id", ""): getattr(node.value, "value", None) for node in tree.body if isinstance(node, ast.Assign)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name in ("note", "recorder", "Remark", "Warned", "_accept"):
-                    found |= {value for value in (getattr(node.args[0], "value", None),) if isinstance(value, str)}
+                    code = node.args[0]
+                    value = constants.get(code.id) if isinstance(code, ast.Name) else getattr(code, "value", None)
+                    found |= {value} if isinstance(value, str) else set()
             elif path.parent.name == "symbols" and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
                 found |= {value.value for value in ast.walk(node.value) if isinstance(value, ast.Constant) and isinstance(value.value, str)}
     return {code for code in found if re.fullmatch(r"[a-z]+[a-z_01]*", code)}
