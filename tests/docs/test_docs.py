@@ -86,7 +86,8 @@ def find_codes() -> set[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name in ("note", "recorder", "Remark", "Warned", "_accept"):
                     code = node.args[0]
-                    value = constants.get(code.id) if isinstance(code, ast.Name) else getattr(code, "value", None)
+                    is_constant = isinstance(code, ast.Name) and name == "recorder"  # `note` is also the name of other functions
+                    value = constants.get(code.id) if is_constant else getattr(code, "value", None)
                     found |= {value} if isinstance(value, str) else set()
             elif path.parent.name == "symbols" and isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
                 found |= {value.value for value in ast.walk(node.value) if isinstance(value, ast.Constant) and isinstance(value.value, str)}
