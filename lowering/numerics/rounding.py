@@ -64,8 +64,7 @@ class Erring(Watching):
         if any(result.alias_info is not None for result in op._schema.returns):
             return False
         leaves = tree_leaves(exact)
-        decomposes = op.overloadpacket.__name__.lstrip("_").startswith("linalg_")
-        return any(map(_is_wide, leaves)) and (decomposes or all(_is_wide(leaf) or leaf is None for leaf in leaves))
+        return any(map(_is_wide, leaves)) and (_decomposes(op) or all(_is_wide(leaf) or leaf is None for leaf in leaves))
 
     def _off(self, share: float) -> Callable[[Any], Any]:
         def shift(value: Any) -> Any:
@@ -140,10 +139,17 @@ def _narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
     return torch.complex64 if value.is_complex() and dtype is torch.float32 else dtype
 
 
+def _decomposes(op: Any) -> bool:
+    """Return whether an op inverts, solves or decomposes matrices."""
+    return bool(op.overloadpacket.__name__.lstrip("_").startswith("linalg_"))
+
+
 def _terms(op: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
     """Estimate the number of terms of which each element of the result is the sum."""
     result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))
     sizes = [max(1, operand.numel()) for operand in operands]
+    if _decomposes(op):
+        return float(operands[0].shape[-1]) if operands and operands[0].dim() else 1.0
     if op.overloadpacket.__name__ in _CONTRACTING and len(sizes) > 1:
         first, second = sorted(sizes)[-2:]
         return math.sqrt(first * second / result)
