@@ -50,7 +50,8 @@ def test_an_ended_run_leaves_its_report_and_keeps_what_was_committed(signals: tu
         now = runs.committed(home)
         assert {job: now.get(job) for job in committed} == committed, "a committed result was written again"
         if process.returncode:
-            runs.finish(runs.start(home, WAYS, job_seconds=0.0), home)
+            runs.finish(runs.start(home, WAYS, job_seconds=0.5), home)  # the same jobs, so the run goes on in its record
+            assert runs.runs(home) == [run]
             assert {job: runs.committed(home).get(job) for job in now} == now
 
 
