@@ -62,7 +62,7 @@ def _polygamma(call: Call) -> Sequence[ir.Value]:
     return [call.make("chlo.polygamma", [order, given], call.result())]
 
 
-@rule("aten.view_copy.dtype")
+@rule("aten.view.dtype", "aten.view_copy.dtype")
 def _bitcast(call: Call) -> Sequence[ir.Value] | None:
     """Lower a view of the same bits as another type of the same width."""
     given = call.tensor(0)
