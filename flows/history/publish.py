@@ -30,8 +30,9 @@ SHOWN = 30  # number of runs in the trend of a run's page
 def write(run: Record, seconds: float | None = None) -> Path:
     """Write the report of a run in all formats, with comparisons to earlier runs. Return the path of report.md.
 
-    Raises OSError and InfraError, and ConfigError if the file of the causes is damaged.
+    Raises OSError and InfraError, and ConfigError if run.json or the file of the causes is damaged.
     """
+    shapes.check(shapes.Whole, run.data, run.folder / record.RUN)  # before the causes of earlier runs are updated to this one
     results = run.results()
     runs = run.folder.parent
     beside = runs.name == RUNS  # a run copied elsewhere has no other runs to compare with

@@ -296,3 +296,15 @@ def test_a_damaged_file_of_causes_is_reported_and_the_report_is_written(tmp_path
         invent(tmp_path, RED, started=FIRST + timedelta(days=1))
     assert len(list(folder.parent.glob("2*/report.html"))) == 2
     assert "signature" in (folder.parent / causes.FILE).read_text()
+
+
+@pytest.mark.parametrize("key", ["started", "suite"])
+def test_the_report_of_a_damaged_run_is_refused_by_its_key_and_changes_no_cause(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = invent(tmp_path, RED)
+    before = causes.read(folder.parent)
+    data = files.read(folder / record.RUN)
+    del data[key]
+    files.write(folder / record.RUN, data)
+    assert main(["report", str(folder)]) == 2
+    assert record.RUN in (said := capsys.readouterr().err) and key in said
+    assert causes.read(folder.parent) == before
