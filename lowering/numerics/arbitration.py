@@ -24,6 +24,7 @@ _SAMPLES = 4  # float64 runs with rounding at most; most results are settled by 
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
+_NEARBY = 16  # runs with weights off by their rounding: an activation crosses zero in some of them only
 _FAR = 6.0  # standard deviations of its rounding that one element of a half may be off
 
 
@@ -216,7 +217,7 @@ class Arbiter:
         """Compute a gradient with weights changed by their rounding: one activation that crosses zero changes all gradients below it."""
         if not self._near:
             labels = [label_of(result) for result in results_of(self.eager.signature)]
-            self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(4)]
+            self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(_NEARBY)]
         return [results[name] for results in self._near]
 
 
