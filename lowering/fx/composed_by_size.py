@@ -142,7 +142,7 @@ def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None
     factors = list(scale_factor) if isinstance(scale_factor, list | tuple) else [scale_factor] * (input.dim() - 2)
     if any(isinstance(factor, torch.SymFloat) for factor in factors):
         if recompute_scale_factor:
-            size, scale_factor = [torch.sym_int(length * factor) for length, factor in zip(input.shape[2:], factors, strict=True)], None
+            size, scale_factor = resizing.scale_sizes(input.shape[2:], factors), None
         elif (resized := resizing.resize_by(input, factors, mode, bool(align_corners), antialias)) is not None:
             return resized
     recomputes = recompute_scale_factor if size is None else None

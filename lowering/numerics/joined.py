@@ -16,7 +16,7 @@ from lowering import files, types
 from lowering.errors import InfraError, Problem
 from lowering.ir import portable
 from lowering.level import Program
-from lowering.numerics import artifact
+from lowering.numerics import artifact, weight_values
 from lowering.numerics.runner import names_of
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import SIGNATURE
@@ -150,5 +150,4 @@ def _is_uniform(part: Part, name: str) -> bool:
     """Return whether all elements of a weight are equal."""
     if part.weights is None or part.weights[name].numel() <= 1:
         return True
-    flat = part.weights[name].detach().reshape(-1)
-    return bool((flat == flat[0]).all())
+    return weight_values.is_uniform(part.weights[name])

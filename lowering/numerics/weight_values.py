@@ -55,8 +55,13 @@ def _is_constant(weight: torch.Tensor) -> bool:
         return False
     if weight.device.type != "cpu" or weight.numel() < 2 or not weight.is_contiguous():
         return False
+    return is_uniform(weight) and bool(weight.detach().reshape(-1)[0].abs() <= _LARGEST)
+
+
+def is_uniform(weight: torch.Tensor) -> bool:
+    """Return whether all elements of a weight, which has one at least, are equal."""
     flat = weight.detach().reshape(-1)
-    return bool(flat[0] == flat[-1]) and bool(flat[0].abs() <= _LARGEST) and bool((flat == flat[0]).all())
+    return bool(flat[0] == flat[-1]) and bool((flat == flat[0]).all())
 
 
 def _takes(form: Program, name: str, weight: torch.Tensor) -> bool:

@@ -34,21 +34,23 @@ def make_vec_form(sized: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def resize(tensor: Tensor, output_size: Sequence[Any] | None, *rest: Any) -> Tensor:
         *settings, factors = rest
-        size = list(output_size) if output_size is not None else _scale_sizes(tensor.shape[2:], factors)
+        size = list(output_size) if output_size is not None else scale_sizes(tensor.shape[2:], factors)
         return sized(tensor, size, *settings, *(factors if factors is not None else [None] * len(size)))  # type: ignore[no-any-return]
 
     return resize
 
 
-def _scale_sizes(sizes: Sequence[Any], factors: Sequence[float]) -> list[Any]:
+def scale_sizes(sizes: Sequence[Any], factors: Sequence[float | torch.SymFloat]) -> list[Any]:
+    """Return sizes by scale factors, rounded down. Those by whole numbers need no floats."""
     pairs = zip(sizes, factors, strict=True)
-    return [size * int(factor) if int(factor) == factor else torch.sym_int(size * factor) for size, factor in pairs]
+    return [size * int(factor) if isinstance(factor, int | float) and int(factor) == factor else torch.sym_int(size * factor)
+            for size, factor in pairs]
 
 
 def resize_by(tensor: Tensor, factors: Sequence[Any], mode: str, align_corners: bool, antialias: bool) -> Tensor | None:
     """Compute torch.nn.functional.interpolate by scale factors, symbolic ones too. Returns None for a mode without an op of its own."""
     settings = () if mode.startswith("nearest") else (align_corners,)
-    size = [torch.sym_int(size * factor) for size, factor in zip(tensor.shape[2:], factors, strict=True)]
+    size = scale_sizes(tensor.shape[2:], factors)
     kernels: dict[tuple[str, bool], Callable[..., Tensor]] = {
         ("nearest", False): nearest, ("nearest-exact", False): nearest_exact, ("linear", False): linear, ("bilinear", False): linear,
         ("trilinear", False): linear, ("bicubic", False): bicubic, ("bilinear", True): bilinear_antialiased,
