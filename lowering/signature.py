@@ -28,6 +28,9 @@ class Argument:
     dims: tuple[int | str, ...]
     value: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.dims))}]" + (f" = {self.value}" if self.value is not None else "")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -48,6 +51,11 @@ class Result:
     value: Any = None
     state: str | None = None
 
+    def __str__(self) -> str:
+        if self.kind in ("constant", "state"):
+            return f"{self.name} = {self.value if self.kind == 'constant' else self.state}"
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.dims))}]" + (f" ({self.kind})" if self.kind != "output" else "")
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -60,6 +68,13 @@ class Signature:
     results: tuple[Result, ...]
     symbols: Mapping[str, Bound] = field(default_factory=dict)
     guards: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the inputs, the number of weights, the results, the ranges and the guards, a line each."""
+        lines = [str(argument) for argument in self.inputs] + ([f"{len(self.weights)} weights"] if self.weights else [])
+        lines += [f"-> {result}" for result in self.results]
+        lines += [f"{name} in {bound}" for name, bound in self.symbols.items()]
+        return "\n".join(lines + [f"guard: {guard}" for guard in self.guards])
 
     @property
     def weights(self) -> tuple[Argument, ...]:

@@ -173,7 +173,8 @@ class Lowered:
 
     def __repr__(self) -> str:
         dims = ", ".join(f"{name} {bound}" for name, bound in self.signature.symbols.items())
-        return f"Lowered({self._built.model.name} at {self.program.level.word}; {dims or 'static'}; {len(self.warnings)} warnings)"
+        warned = f"{len(self.warnings)} warning{'s' if len(self.warnings) != 1 else ''}"
+        return f"Lowered({self._built.model.name} at {self.program.level.word}; {dims or 'static'}; {warned})"
 
     def _repr_html_(self) -> str:
         parts = [f"<details><summary>{word}</summary>{text._repr_html_()}</details>" for word, text in self.mlir.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 
 from lowering.errors import Problem, ShapelineError, StageFailed
 from lowering.ir.annotations import annotate
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # read when jaxlib is loaded: otherwise XLA reports its devices on stderr
 
 ENTRY = "main"  # name of the entry function
 ELIDE = 64  # constants with more elements are abbreviated

@@ -42,7 +42,7 @@ class PointCheck:
     levels: Mapping[str, LevelCheck]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """The comparisons of a verification. answers: those of the program to sizes that it has to refuse.
 
@@ -69,6 +69,16 @@ class Verification:
     weakened: Mapping[str, str] = field(default_factory=dict)
     vectors: tuple[Mapping[str, torch.Tensor], ...] = ()
     taken: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the verdict, a line for each kind of check."""
+        agreeing = sum(all(level.agrees for level in check.levels.values()) for check in self.checks)
+        lines = [f"{agreeing} of {len(self.checks)} points agree; largest difference {self.max_abs:.3g}, relative {self.max_rel:.3g}"]
+        lines += [f"  compared at {check.point}" for check in self.checks]
+        lines += [f"  refused: {said}" for said in self.answers.refused]
+        lines += [f"  declined by a guard: {point}: {guard}" for point, guard in self.declined]
+        lines += [f"  not tried: {sizes}" for sizes in self.not_tried]
+        return "\n".join(lines + [str(problem) for problem in self.mismatches])
 
     @property
     def checks(self) -> tuple[PointCheck, ...]:

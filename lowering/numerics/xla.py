@@ -18,7 +18,6 @@ from lowering.ir import mlir
 from lowering.numerics import orientation
 from lowering.numerics.shape_refinement import context, refine
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
 PLATFORMS = ("cpu", "gpu")

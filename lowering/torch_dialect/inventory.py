@@ -14,6 +14,7 @@ _ENTRY = re.compile(r'^loc\("-":\d+:\d+\)$')  # a location in MLIR text, which n
 _FILE = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):\d+')
 _CAUSE = re.compile(r" at loc\(.*", re.DOTALL)
 _SIZED_BY_DATA = "the size of its result depends on the values of its tensors, and no op of StableHLO produces such a tensor"
+_TO_CAPACITY = "stages.export.data_sizes=capacity pads the result and computes its count"
 _ILLEGAL = re.compile(r"failed to legalize operation '")
 
 
@@ -58,7 +59,8 @@ def find_rejected(module: Any, pipeline: str, dialect: str = "torch.") -> list[P
             line = _line(operation.location)
             if line and line not in lines:
                 lines.append(line)
-    return [Problem(f"{name} at {', '.join(lines)}" if lines else name, cause) for name, lines, cause in found.values()]
+    return [Problem(f"{name} at {', '.join(lines)}" if lines else name, cause, _TO_CAPACITY if cause == _SIZED_BY_DATA else "")
+            for name, lines, cause in found.values()]
 
 
 def _produces_tensor(operation: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ def test_every_level_is_there_with_dynamic_dims(lowered: Lowered) -> None:
     assert [argument.name for argument in lowered.signature.inputs] == [
         "x", "extra.pair.first", "extra.pair.second", "extra.state.hidden", "extra.state.steps.0", "ids"]  # fmt: skip
     assert {name: (bound.min, bound.max) for name, bound in lowered.signature.symbols.items()} == {"batch": (1, 64), "count": (1, 9)}
+    lines = str(lowered.signature).splitlines()
+    assert lines[0] == "x: float32[batch, 16]" and "-> y: float32[batch, 8]" in lines and "count in [1, 9]" in lines
     assert "4 of 4 requested dims are dynamic" in repr(lowered.symbols)
 
 
@@ -94,7 +97,10 @@ def test_sizes_outside_the_ranges_are_refused(lowered: Lowered) -> None:
 
 
 def test_verification_and_the_saved_folder(lowered: Lowered, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(lowered.verify(3).points) >= 3
+    verification = lowered.verify(3)
+    assert len(verification.points) >= 3
+    assert re.match(r"(\d+) of \1 points agree; largest difference .*\n  compared at batch=1, count=1 \(lower\)\n", repr(verification))
+    assert "  refused: batch must be at least 1, got 0" in repr(verification)
     assert {path.name for path in lowered.save(tmp_path / "net")} >= {"mhlo.mlir", "exported.py", "torchscript.ts", "signature.json"}
     assert main(["exec", str(tmp_path / "net"), "--size", "batch=3", "--size", "count=2"]) == 0
     assert "float32[3, 8]" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_the_op_that_gives_such_a_size_is_refused_by_its_name_alone(module: type
     line = inspect.getsourcelines(module.forward)[1] + 1
     assert problem.place.startswith(op) and problem.place.endswith(f"test_data_sizes.py:{line}")
     assert "the size of its result depends on the values of its tensors" in problem.cause
+    assert "stages.export.data_sizes=capacity" in problem.fix
 
 
 def test_a_program_that_xla_cannot_run_is_unsupported_by_verify_once_a_level(tmp_path: Path) -> None:
