@@ -20,20 +20,17 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import gpu_numbers
 from lowering import files
-from lowering.errors import Refused, ShapelineError
 from lowering.ir import mlir, portable
 from lowering.model import Model
-from lowering.numerics import artifact, static_modules, xla
-from lowering.numerics.artifact import Artifact
-from lowering.numerics.points import Space
+from lowering.numerics import artifact, packaging, xla
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain
 from lowering.signature import Argument, Signature
@@ -44,7 +41,7 @@ POINTS: Mapping[str, tuple[Mapping[str, int], ...]] = {
     "BertModel": ({"batch": 8, "seq": 128}, {"batch": 32, "seq": 512}),
     "LlamaForCausalLM": ({"batch": 1, "seq": 512}, {"batch": 4, "seq": 1024}),
 }
-STEPS, ROUNDS = 8, 30
+ROUNDS = 30
 _ALIAS = re.compile(r"(?:, )?tf\.aliasing_output = \d+ : i32")  # after an argument's name
 
 
@@ -60,10 +57,10 @@ def main() -> None:
     print(f"{describe_device(options.platform)}, XLA of jaxlib {read_jaxlib_version()}, torch {torch.__version__}")
     print("\n| job | points | max abs error | max rel error | MHLO | sizes refused | steps beside the CPU |\n|---|---|---|---|---|---|---|")
     for folder in sorted(options.jobs.iterdir()):
-        if (folder / artifact.PROGRAM).is_file() and time.monotonic() < end:
-            print(f"| {folder.name} | {' | '.join(check(folder, options.platform, options.points))} |", flush=True)
+        if (folder / packaging.PROGRAM).is_file() and time.monotonic() < end:
+            print(f"| {folder.name} | {' | '.join(gpu_numbers.check(folder, options.platform, options.points))} |", flush=True)
     wide = sorted(options.wide.iterdir()) if options.wide else []
-    wide = [folder for folder in wide if (folder / artifact.PROGRAM).is_file()]
+    wide = [folder for folder in wide if (folder / packaging.PROGRAM).is_file()]
     print("\n| step | states | peak memory beyond the arguments | ms |\n|---|---|---|---|")
     for folder in wide:
         signature = read(folder)[0]
@@ -93,75 +90,6 @@ def describe_device(platform: str) -> str:
     return str(jax.local_devices(backend=platform)[0].device_kind)
 
 
-def check(folder: Path, platform: str, count: int) -> tuple[str, ...]:
-    """Return the cells of a job's row."""
-    try:
-        packaged = Artifact.load(folder, trusted=True)
-    except ShapelineError as error:
-        return (f"not loaded: {error}", *[""] * 5)
-    points = [point["sizes"] for record in sorted(folder.glob("*-verify.json")) for point in files.read(record)["kept"]][:count]
-    agreed, worst, relative, wrong = 0, 0.0, 0.0, []
-    for sizes in points:
-        try:
-            compared = packaged.execute(sizes, platform, compare=True).compared or {}
-        except ShapelineError as error:
-            wrong.append(f"{sizes}: {error}")
-            continue
-        bad = [f"{sizes}: {name} {found.detail}" for name, found in compared.items() if not found.agrees]
-        agreed += not bad
-        wrong += bad
-        worst = max([worst, *(found.max_abs for found in compared.values())])
-        relative = max([relative, *(found.max_rel for found in compared.values())])
-    cells = [f"{agreed} of {len(points)} agree", f"{worst:.1e}", f"{relative:.1e}"]
-    cells.append(attempt(lambda: check_mhlo(packaged, points[0], platform)) if points else "")
-    cells.append(attempt(lambda: check_refusals(packaged)))
-    cells.append(attempt(lambda: check_steps(packaged, platform)) if packaged.signature.states else "")
-    for text in wrong:
-        cells[0] += f"; {' '.join(text.split())[:300]}"
-    return tuple(cells)
-
-
-def attempt(work: Callable[[], str]) -> str:
-    """Return what came of some work, or the error that ended it: a row is written in any case."""
-    try:
-        return work()
-    except Exception as error:  # noqa: BLE001
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def check_mhlo(packaged: Artifact, sizes: Mapping[str, int], platform: str) -> str:
-    """Run the job's MHLO, the text that the run kept, at a recorded point, and compare with eager."""
-    text = next(path for path in packaged.folder.glob("*.mhlo.mlir")).read_text(encoding="utf-8")
-    if "__elided__" in text:  # a reader would take other constants
-        return "the text has no large constants"
-    compared = replace(packaged, program=text, dispatch=None).execute(sizes, platform, compare=True).compared or {}
-    return "agrees" if all(found.agrees for found in compared.values()) else "differs"
-
-
-def check_refusals(packaged: Artifact) -> str:
-    """Ask the program for sizes below and above each symbol's range. Return how many it refused, and its words for the first."""
-    signature = packaged.signature
-    symbols, example = packaged.model.symbols, Space.of(packaged.model, signature).example
-    asked, words = 0, []
-    for name, symbol in symbols.items():
-        for size in (symbol.min - 1, symbol.max + 1):
-            if size < 1:
-                continue
-            asked += 1
-            try:
-                xla.refine(packaged.program, *static_modules.find_shapes(signature, {**example, name: size}))
-            except Refused as error:
-                words.append(error.problems[0].cause)
-    return f"{len(words)} of {asked}" + (f": {words[0]}" if words else "")
-
-
-def check_steps(packaged: Artifact, platform: str) -> str:
-    """Run steps that hand their states on, on the platform and on XLA's CPU."""
-    found, want = (packaged.execute({}, where, steps=STEPS).results for where in (platform, "cpu"))
-    error = max((found[name].double() - value.double()).abs().max().item() for name, value in want.items() if value.numel())
-    return f"{STEPS} steps, largest difference {error:.1e}"
-
-
 def read(folder: Path) -> tuple[Signature, Model]:
     """Read what a job's folder says of its program, which may have no weights."""
     data = files.read(folder / artifact.SIGNATURE)
@@ -178,7 +106,7 @@ def measure_memory(folder: Path, signature: Signature, platform: str) -> list[tu
     import jax
 
     device = jax.local_devices(backend=platform)[0]
-    text = mlir.text(portable.deserialize((folder / artifact.PROGRAM).read_bytes()), elide=None)
+    text = mlir.text(portable.deserialize((folder / packaging.PROGRAM).read_bytes()), elide=None)
     sizes = {name: symbol.max for name, symbol in signature.symbols.items()}
     generator = torch.Generator().manual_seed(0)
     values = [make_value(argument, sizes, generator) for argument in signature.arguments]
@@ -237,7 +165,7 @@ def measure_speed(folder: Path, signature: Signature, model: Model, platform: st
     torch.manual_seed(0)
     with torch.device(cuda):
         module = built(getattr(transformers, kwargs["config"])(**kwargs["kwargs"])).to(dtype).eval()
-    text = mlir.text(portable.deserialize((folder / artifact.PROGRAM).read_bytes()), elide=None)
+    text = mlir.text(portable.deserialize((folder / packaging.PROGRAM).read_bytes()), elide=None)
     held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
     weights = {argument.name: held[argument.name].detach().cpu() for argument in signature.arguments if argument.kind != "input"}
     runs = Xla(platform, is_strict=False)

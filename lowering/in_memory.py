@@ -73,17 +73,17 @@ def advance(name: str, stage: Stage, program: Program, recorder: Recorder, phase
         if result.level is not stage.target:
             raise StageFailed(Problem(name, f"returned a program at level {result.level.word}, but declares {stage.target.word}"))
     if result.ir is not program.ir:
-        report_standing(result, recorder)
+        report_inputs(result, recorder)
     with phase("ensures"):
         return result, tuple(stage.ensures(result))
 
 
-def report_standing(made: Program, recorder: Recorder) -> None:
+def report_inputs(made: Program, recorder: Recorder) -> None:
     """Report the state of the inputs in a new program. Errors of the symbol log become a warning."""
     try:
-        standing = levels.find_standing(made)
+        level_inputs = levels.describe_inputs(made)
     except Exception:  # noqa: BLE001 - a program may be valid even if the log cannot read it
         recorder("log_failed", traceback.format_exc(), f"the symbol log at level {made.level.word}")
         return
-    if standing is not None:
-        recorder.say({"event": "standing", "standing": to_plain(standing)})
+    if level_inputs is not None:
+        recorder.say({"event": "level_inputs", "level_inputs": to_plain(level_inputs)})

@@ -52,7 +52,7 @@ def run(
     Each stage saves `NN-stage<suffix>` in `folder`. Tracebacks go to its log.txt.
     Never raises, except KeyboardInterrupt: the result says how and where the job ended.
 
-    emit: called with a plain mapping for each event (`stage`, `stage_end`, `warning`, `report`, `standing`) as soon as it happens.
+    emit: called with a plain mapping for each event (`stage`, `stage_end`, `warning`, `report`, `level_inputs`) as soon as it happens.
     store: results are looked up there, in which case the stage is skipped, and new results are stored there.
     compress_bytes: texts of at least this many bytes are compressed (None: no text is).
     """
@@ -71,7 +71,7 @@ def run(
         program = Program(Level.MODEL, job.model)
         for number, (name, stage) in enumerate(stages.items(), 1):
             program = runner.step(name, stage, program, folder / f"{number:02}-{name}")
-            if job.strict_dims and (lost := symbols.list_refusals(recorder.history.reports.get("symbols"), recorder.history.standings)):
+            if job.strict_dims and (lost := symbols.list_refusals(recorder.history.reports.get("symbols"), recorder.history.inputs)):
                 raise StageFailed(lost)
         client.finish()
     except KeyboardInterrupt:

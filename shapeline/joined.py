@@ -12,7 +12,7 @@ import torch
 from lowering.errors import ConfigError, Problem
 from lowering.ir import joining
 from lowering.level import Level
-from lowering.numerics import artifact, joined
+from lowering.numerics import joined, packaging
 from lowering.numerics.joined import Part
 from lowering.signature import Signature
 from shapeline.lowered import MLIR, Lowered, Text
@@ -66,7 +66,7 @@ class Joined(Mapping[str, Lowered]):
             path = folder / f"{word}.mlir"
             path.write_text(str(text), encoding="utf-8")
             paths.append(path)
-        return paths + joined.save(self._parts, folder, artifact.weights_store(folder))
+        return paths + joined.save(self._parts, folder, packaging.locate_store(folder))
 
     def __getitem__(self, name: str) -> Lowered:
         return self._functions[name]

@@ -15,7 +15,7 @@ from lowering.eager.module import in_eval_mode
 from lowering.errors import Mismatch, Problem, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.numerics import artifact
+from lowering.numerics import packaging
 from lowering.numerics.runner import results_of, runner
 from lowering.numerics.verification import Verification
 from lowering.numerics.verifier import Settings, verify
@@ -142,7 +142,7 @@ class Lowered:
         paths = list(self._save_levels(folder))
         views.save(self.symbols.record, folder)
         if self.program.level is Level.MHLO:
-            paths += artifact.save(self.program, folder, artifact.weights_store(folder))
+            paths += packaging.save(self.program, folder, packaging.locate_store(folder))
         return paths
 
     def _save_levels(self, folder: Path) -> Iterator[Path]:

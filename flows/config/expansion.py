@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.config import checks, compose, overrides, request, slugs, sources
+from flows.config import checks, compose, environment_axis, overrides, request, slugs, sources
 from flows.config import entries as model_entries
 from flows.config import suite as suites
 from flows.config.derived import Derived, drop_unused, implies_entries
@@ -20,7 +20,6 @@ from flows.config.request import Request
 from flows.config.schema import get_field_names, remove_keys, split_keys
 from flows.config.slugs import ENVIRONMENT
 from flows.config.suite import MAX_JOBS, Axis, Exclusion, Point, Sweeps
-from lowering import environments
 from lowering.errors import ConfigError, Problem, suggest
 from lowering.fitting import Keys, find_misfits
 from lowering.model_checks import find_problems
@@ -86,7 +85,7 @@ class _Expanding:
         if total > limit:
             fix = f"at most {limit} are allowed: drop values, or raise max_jobs"
             self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", fix))
-        self.problems += self._check_environments()
+        self.problems += environment_axis.find_problems(self.suite)
         shared = self._exclusions((), self.suite.data)
         for name, (keys, entry) in entries.items():
             if name in bases:
@@ -159,7 +158,7 @@ class _Expanding:
                 path = path if path[0] in get_field_names(ModelConfig) else path[1:]
                 key = ".".join(map(str, path))
                 self._add_axes(found, {key: override.value}, {key: f"{LABEL} {override.text}"})
-        within = self._list_environments()
+        within = environment_axis.list_axes(self.suite)
         found |= {axis.key: axis for axis in within}
         self.problems += [Problem(found[axis.key].place, f"'{axis.key}' is also zipped, by {axis.place}", "sweep it once")
                           for group in groups for axis in group if axis.key in found]
@@ -168,20 +167,6 @@ class _Expanding:
         for axis in within:
             included = [(*choice, (axis, name)) for choice in included for name in axis.values]
         return Sweeps(tuple(found.values()), tuple(groups), tuple(included))
-
-    def _list_environments(self) -> list[Axis]:
-        """Return the axis of the suite's environments, if it has any."""
-        names = list(self.suite.data.get("environments") or {})
-        return [Axis(ENVIRONMENT, names, self.suite.place(("environments",)))] if names else []
-
-    def _check_environments(self) -> Iterator[Problem]:
-        for name, lines in (self.suite.data.get("environments") or {}).items():
-            if not environments.NAME.fullmatch(name):
-                yield Problem(self.suite.place(("environments", name)), f"'{name}' cannot be a part of a job's name",
-                              "use up to 40 letters, digits, _ and ., a letter first")
-            for index, line in enumerate(lines):
-                if wrong := environments.find_problem(line):
-                    yield Problem(self.suite.place(("environments", name, index)), f"'{line}' {wrong[0]}", wrong[1])
 
     def _add_axes(self, found: dict[str, Axis], sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> None:
         swept, problems = suites.axes(sweep, places)
@@ -198,15 +183,8 @@ class _Expanding:
             self.problems += slugs.check_name(point.slug, seen, place)
             seen.add(point.slug.casefold())
             for job in self._jobs(name, point.slug, self._layered(name, keys, base, point, given)):
-                self.found.jobs.append(job | self._describe_environment(point.environment))
+                self.found.jobs.append(job | environment_axis.describe(self.suite, point.environment))
                 self.found.axes[job_id(job)] = point.axes
-
-    def _describe_environment(self, name: str | None) -> dict[str, Any]:
-        """Return the part of a job that has its environment. Files are named by absolute paths: jobs run elsewhere."""
-        if name is None:
-            return {}
-        lines = [str(Path(line).absolute()) if Path(line).is_file() else line for line in self.suite.data["environments"][name]]
-        return {"environment": {"name": name, "requirements": lines}}
 
     def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
         said = self.suite.layers[0]

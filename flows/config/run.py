@@ -12,7 +12,7 @@ from lowering import recipe
 from lowering.errors import ConfigError, Problem
 from lowering.job import DescribedJob, Job
 from lowering.store import memory, provenance
-from lowering.store.entries import compute_digest
+from lowering.store.digests import compute_digest
 
 STAGES = "stages"  # kind of facts that processes remember: stages with all of their options
 

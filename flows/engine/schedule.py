@@ -86,7 +86,7 @@ def _read_range(symbol: Mapping[str, Any]) -> Range:
 
 
 def _estimate_need(store: Store | None, job: str, gpu: bool, cap: int | None) -> Need:
-    noted = (store.noted(STAGES, job) if store else None) or {}
+    noted = (store.notes.read(STAGES, job) if store else None) or {}
     peaks = [stage["peak_rss_bytes"] for stage in noted.values() if stage["peak_rss_bytes"]]
     memory = int(max(peaks) * MARGIN) if peaks else UNKNOWN_BYTES
     seconds = sum(stage["seconds"] for stage in noted.values()) if noted else None

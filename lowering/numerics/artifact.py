@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from lowering import files, trust
 from lowering.custom import libraries
-from lowering.eager import inputs, pytrees
+from lowering.eager import inputs
 from lowering.errors import InfraError, Problem, Refused
 from lowering.ir import mlir, portable
-from lowering.level import Level, Program
-from lowering.model import Built, Model
-from lowering.numerics import buckets, comparison, counted, tensor_files
+from lowering.model import Model
+from lowering.numerics import buckets, comparison, counted, packaging, recorded_points
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import arguments, known_values, label_of, names_of, results_of
+from lowering.numerics.runner import arguments, known_values, label_of, results_of
 from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
@@ -32,66 +29,6 @@ from lowering.record.folder import JOB, SIGNATURE, describe_library, is_own
 from lowering.signature import ENTRIES_SCHEMA, SCHEMA, Signature
 from lowering.store import weights
 from lowering.types import DTYPES
-
-PROGRAM = "program.stablehlo"
-FORMAT = "StableHLO portable artifact"  # and its version
-
-
-def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4", entry: str = "main") -> list[Path]:
-    """Write signature.json and program.stablehlo into `folder` and the weights into `store` (None: nowhere).
-
-    `program` is a pure MHLO program of a built model; it becomes a versioned portable artifact, good for later readers of StableHLO too.
-    Raises StageFailed, Unsupported, InfraError.
-    """
-    held = None if store is None else {"sha256": weights.write(program.weights, store), "store": os.path.relpath(store, folder)}
-    serialized, version = serialize(program, target, entry)
-    files.write_bytes(folder / PROGRAM, serialized)
-    described = {"file": PROGRAM, "sha256": hashlib.sha256(serialized).hexdigest(), "format": f"{FORMAT} {version}", "entry": entry}
-    files.write(folder / SIGNATURE, {"schema": SCHEMA, "program": described, "weights": held, **describe(program)})
-    return [folder / SIGNATURE, folder / PROGRAM]
-
-
-def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> tuple[bytes, str]:
-    """Return a pure MHLO program of a built model as a portable artifact, and its version. Raises StageFailed, Unsupported."""
-    top = program.at(Level.MODEL)
-    if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
-        raise ValueError("an artifact is made of an MHLO program that descends from a model")
-    return portable.serialize(program.ir, target, names_of(program.signature), entry)
-
-
-def describe(program: Program) -> dict[str, Any]:
-    """Return what signature.json says of a program that `serialize` takes."""
-    return {"signature": to_plain(program.signature), "inputs": _describe_inputs(program), "outputs": _structure(program),
-            "model": to_plain(program.model)}
-
-
-def weights_store(folder: Path) -> Path:
-    """Return the folder for the weights of the job in `folder`: `store/weights` beside its `runs`; its own `weights` outside a run."""
-    runs = next((parent for parent in folder.absolute().parents if parent.name == "runs"), None)
-    return runs.parent / "store" / "weights" if runs else folder / "weights"
-
-
-def _structure(program: Program) -> Any:
-    """Return the output pytree with the names of the results at its leaves. None if the program did not come from torch.export."""
-    exported = program.at(Level.EXPORTED)
-    if exported is None:
-        return None
-    return _structure_of(exported.ir.call_spec.out_spec)
-
-
-def _describe_inputs(program: Program) -> Any:
-    """Return the arguments of forward by name, with the names of the program's inputs at the leaves and null for constants."""
-    exported = program.at(Level.EXPORTED)
-    if exported is None or program.signature is None:
-        return None
-    taken = {argument.name for argument in program.signature.inputs}
-    tree = pytrees.build_marked(exported.ir.call_spec.in_spec.children()[1])
-    return pytrees.describe(tree, {id(leaf): name for name, leaf in pytrees.flatten(tree) if name in taken})
-
-
-def _structure_of(spec: pytree.TreeSpec) -> Any:
-    tree = pytrees.build_marked(spec)
-    return pytrees.describe(tree, {id(leaf): name or "output" for name, leaf in pytrees.flatten(tree)})
 
 
 @dataclass(frozen=True)
@@ -111,7 +48,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact that `save` wrote, or an entry of one that `joined.save` wrote, read back; weights are mapped from the store.
+    """An artifact that `packaging.save` wrote, or an entry of one that `joined.save` wrote, read back; weights are mapped from the store.
 
     records: the folder of the job, which has its record of verification.
     """
@@ -155,7 +92,8 @@ class Artifact:
                 tell(piece)
             libraries.load(model)
             beside = folder / data["weights"]["store"]  # elsewhere when the files were taken from the store into a folder of another depth
-            held = weights.read(beside if (own or trusted) and beside.is_dir() else weights_store(folder), data["weights"]["sha256"])
+            store = beside if (own or trusted) and beside.is_dir() else packaging.locate_store(folder)
+            held = weights.read(store, data["weights"]["sha256"])
         except FileNotFoundError as error:
             raise InfraError(Problem(str(error.filename), "is missing", "lower the model to MHLO first")) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -184,7 +122,7 @@ class Artifact:
             wrong.append(Problem(f"--steps {steps}", "only one step is recorded", "remove --compare"))
         if wrong:
             raise Refused(wrong)
-        recorded = find_recorded(self.records, full) if compare else None
+        recorded = recorded_points.find(self.records, full) if compare else None
         names = {argument.name for argument in self.signature.inputs}
         made = recorded[0] if recorded else inputs.make(self.model, space.arguments(full), seed)
         xla = Xla(platform)
@@ -291,26 +229,3 @@ def _is_own(folder: Path, model: Any) -> bool:
 
 def _is_float(dtype: torch.dtype | None) -> bool:
     return dtype is not None and (dtype.is_floating_point or dtype.is_complex)
-
-
-def find_recorded(folder: Path, sizes: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, Any]]:
-    """Return (inputs, results) of the point of these sizes that the verify stage recorded, and its record, with the point's `vectors`."""
-    kept: list[str] = []
-    for record in sorted(folder.glob("*-verify.json")):
-        data = files.read(record)
-        for number, point in enumerate(data["kept"]):
-            if point["sizes"] == dict(sizes):
-                sides = _tensors(record.with_suffix(".safetensors"), f"{number}/")
-                return sides["input"], sides["eager"], data | {"vectors": sides["vectors"]}
-            kept.append(", ".join(f"{name}={size}" for name, size in point["sizes"].items()))
-    there = "; ".join(kept) or "none: run the verify stage"
-    raise InfraError(Problem(str(folder), "no eager result is recorded at these sizes", f"recorded: {there}"))
-
-
-def _tensors(path: Path, prefix: str) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the tensors of a kept point by name: its inputs, what eager gives, and vectors among it."""
-    sides: dict[str, dict[str, torch.Tensor]] = {"input": {}, "eager": {}, "vectors": {}}
-    for name, value in tensor_files.read(path, prefix).items():
-        side, _, rest = name.removeprefix(prefix).partition("/")
-        sides[side][rest] = value
-    return sides

@@ -11,7 +11,7 @@ import torch
 
 from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
-from lowering.numerics import artifact, counted
+from lowering.numerics import counted, packaging, recorded_points
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
 from lowering.numerics.xla import Xla
@@ -50,7 +50,7 @@ def _check(packaged: Artifact, scripts: Sequence[Path]) -> None:
     """Run a packaged program, and TorchScript files with its signature, and compare with the record of verification."""
     sizes = choose(packaged.records)
     assert sizes is not None
-    point = Recorded(sizes, *artifact.find_recorded(packaged.records, sizes))
+    point = Recorded(sizes, *recorded_points.find(packaged.records, sizes))
     wrong: list[Problem] = []
     for name, results in _runs(packaged, scripts, point):
         compared = packaged.compare(results, point.want, point.record)
@@ -72,7 +72,7 @@ def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Itera
     device.hold(packaged.weights)
     values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, known_values(signature, values))
-    yield artifact.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
+    yield packaging.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
     for path in scripts:
         yield path.name, _run_script(path, packaged.signature, point.given)
 

@@ -16,7 +16,7 @@ from lowering import files, types
 from lowering.errors import InfraError, Problem
 from lowering.ir import portable
 from lowering.level import Program
-from lowering.numerics import artifact, weight_values
+from lowering.numerics import artifact, packaging, weight_values
 from lowering.numerics.runner import names_of
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import SIGNATURE
@@ -43,7 +43,7 @@ class Part:
         """Return the part of an MHLO program of a built model. Raises StageFailed, Unsupported."""
         assert program.signature is not None
         held = None if weights.list_fakes(program.weights) else program.weights
-        return Part(*artifact.serialize(program), program.signature, held, artifact.describe(program))
+        return Part(*packaging.serialize(program), program.signature, held, packaging.describe(program))
 
     @staticmethod
     def load(folder: Path) -> Part:
@@ -51,7 +51,7 @@ class Part:
         try:
             said = files.read(folder / SIGNATURE)
             program = artifact.read_program(folder, said["program"]["file"], said["program"]["sha256"], SIGNATURE)
-            version = said["program"]["format"].removeprefix(artifact.FORMAT).strip()
+            version = said["program"]["format"].removeprefix(packaging.FORMAT).strip()
             held = said["weights"] and weights.read(folder / said["weights"]["store"], said["weights"]["sha256"])
             kept = {key: said[key] for key in ("signature", "inputs", "outputs", "model")}
             return Part(program, version, from_plain(Signature, said["signature"]), held, kept, folder.name)
@@ -78,15 +78,15 @@ def save(parts: Mapping[str, Part], folder: Path, store: Path, missing: Mapping[
         united = {names[entry][name]: tensor for entry, part in parts.items() for name, tensor in (part.weights or {}).items()}
         held = {"sha256": weights.write(united, store), "store": os.path.relpath(store, folder)}
     version = next(iter(parts.values())).version
-    files.write_bytes(folder / artifact.PROGRAM, program)
+    files.write_bytes(folder / packaging.PROGRAM, program)
     files.write(folder / SIGNATURE, {
         "schema": ENTRIES_SCHEMA,
-        "program": {"file": artifact.PROGRAM, "sha256": hashlib.sha256(program).hexdigest(), "format": f"{artifact.FORMAT} {version}"},
+        "program": {"file": packaging.PROGRAM, "sha256": hashlib.sha256(program).hexdigest(), "format": f"{packaging.FORMAT} {version}"},
         "weights": held,
         "entries": {entry: {"job": part.job, **part.said, "signature": to_plain(signatures[entry])} for entry, part in parts.items()},
         "missing": dict(missing or {}),
     })  # fmt: skip
-    return [folder / SIGNATURE, folder / artifact.PROGRAM]
+    return [folder / SIGNATURE, folder / packaging.PROGRAM]
 
 
 def unify(parts: Mapping[str, Part]) -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from lowering.errors import Problem
 from lowering.plain import from_plain
 from lowering.record.result import START, JobResult, Remark, StageResult
-from lowering.record.symbols import add_standings
+from lowering.record.symbols import add_levels
 
 
 @dataclass
@@ -17,7 +17,7 @@ class History:
     """Accumulates events into a result.
 
     Events, in the order they occur: `stage` {stage, peak_rss_source}, `warning` (a Remark), `report` {key, data},
-    `standing` (state of the inputs at a stage's level), `stage_end` (a StageResult), `committed` {outcome}. Others are ignored.
+    `level_inputs` (state of the inputs at a stage's level), `stage_end` (a StageResult), `committed` {outcome}. Others are ignored.
     """
 
     model: str
@@ -28,7 +28,7 @@ class History:
     stages: list[StageResult] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     reports: dict[str, Any] = field(default_factory=dict)
-    standings: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by stage
+    inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by stage
     peak_rss_source: str = ""
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -42,14 +42,14 @@ class History:
                 self.remarks.append(from_plain(Remark, event))
             case "report":
                 self.reports[event["key"]] = event["data"]
-            case "standing":
-                self.standings[self.stage] = event["standing"]
+            case "level_inputs":
+                self.inputs[self.stage] = event["level_inputs"]
             case "committed":
                 self.committed = True
 
     def result(self, outcome: str, problems: tuple[Problem, ...] = ()) -> JobResult:
         peaks = [stage.peak_rss_bytes for stage in self.stages if stage.peak_rss_bytes]
-        symbols, remarks = add_standings(self.reports.get("symbols", {}), self.standings)
+        symbols, remarks = add_levels(self.reports.get("symbols", {}), self.inputs)
         return JobResult(
             f"{self.model}--{self.variant}", self.model, self.variant, outcome, self.stage, problems=problems,
             seconds=round(sum(stage.seconds for stage in self.stages), 6), peak_rss_bytes=max(peaks, default=None),

@@ -10,32 +10,33 @@ from lowering.errors import Problem
 from lowering.plain import from_plain
 from lowering.record.result import Remark
 from lowering.symbols import levels
-from lowering.symbols.schema import SCHEMA, Requested, Standing, SymbolRecord
+from lowering.symbols.levels import LevelInputs
+from lowering.symbols.schema import SCHEMA, Requested, SymbolRecord
 
 
-def add_standings(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
+def add_levels(symbols: Any, inputs: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[Remark]]:
     """Add the places of dims at all levels to `symbols` (a SymbolRecord as JSON). Return it with the new warnings.
 
-    standings: a Standing as JSON for each stage, which describes the level that the stage gave.
+    inputs: a LevelInputs as JSON for each stage, which describes the level that the stage gave.
     Returns `symbols` unchanged if it is not a record of this schema.
     """
     record = parse_record(symbols)
-    if record is None or not standings:
+    if record is None or not inputs:
         return symbols, []
-    stages = {standing["level"]: stage for stage, standing in standings.items()}
+    stages = {level_inputs["level"]: stage for stage, level_inputs in inputs.items()}
     try:
-        found = levels.add_standings(record, [from_plain(Standing, standing) for standing in standings.values()])
+        found = levels.add_levels(record, [from_plain(LevelInputs, level_inputs) for level_inputs in inputs.values()])
     except Exception:  # noqa: BLE001 - an error in the log must not fail the job
-        return symbols, [Remark("log_failed", traceback.format_exc(), "the symbol log", list(standings)[-1])]
+        return symbols, [Remark("log_failed", traceback.format_exc(), "the symbol log", list(inputs)[-1])]
     lost = {dim.id: stages[dim.lost_at] for dim in found.requested if dim.lost_at}
-    lowest = list(standings)[-1]
+    lowest = list(inputs)[-1]
     new = [warned for warned in found.warnings if warned not in record.warnings]
     return found.to_json(), [Remark(warned.code, warned.told, warned.place, lost.get(warned.place, lowest)) for warned in new]
 
 
-def list_refusals(symbols: Any, standings: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+def list_refusals(symbols: Any, inputs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Return a problem for each dim that is lost so far, with its value and code line, as `strict_dims` requires."""
-    record = parse_record(add_standings(symbols, standings)[0])
+    record = parse_record(add_levels(symbols, inputs)[0])
     return [_describe_refusal(dim) for dim in record.lost] if record else []
 
 

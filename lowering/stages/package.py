@@ -15,7 +15,7 @@ from lowering.errors import Problem
 from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics import artifact, bucket_check, buckets, delivered, xla
+from lowering.numerics import bucket_check, buckets, delivered, packaging, xla
 from lowering.numerics.ancestry import makings
 from lowering.numerics.bench import Bench
 from lowering.numerics.buckets import Dispatch
@@ -97,7 +97,7 @@ class Package(Stage):
         Raises Unsupported, StageFailed, InfraError, and Mismatch where a file does not give eager's results.
         """
         keep = self.keep_weights and not weights.list_fakes(program.weights)
-        saved = artifact.save(program, stem.parent, artifact.weights_store(stem.parent) if keep else None, self.target_version, self.entry)
+        saved = packaging.save(program, stem.parent, packaging.locate_store(stem.parent) if keep else None, self.target_version, self.entry)
         if keep:
             delivered.check(stem.parent)
         if isinstance(program, Packaged) and program.dispatch is not None:

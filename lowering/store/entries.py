@@ -3,13 +3,12 @@
 A store can mirror a URL (lowering.store.mirror). It then fetches missing results from there, and uploads new ones.
 
     STORE/entries/ab/abcdef…/   entry.json (the result's data and the digests of its files), ir, and the stage's own files
-    STORE/notes/KIND/…json      small records by name: the last dependencies of a job's stages, and their durations
+    STORE/notes/KIND/…json      small records by name (lowering.store.notes)
     STORE/weights/ab/…          weights by digest (lowering.store.weights)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,18 +24,13 @@ from typing import Any
 from lowering import files, trust
 from lowering.errors import Problem, Untrusted
 from lowering.store import mirror, signing
+from lowering.store.digests import compute_digest, compute_file_digest
+from lowering.store.notes import Notes
 
 SCHEMA = 2  # of entry.json; entries of another schema are removed and rebuilt
 DAY = 86400.0
 ENTRY, IR = "entry.json", "ir"
-ENTRIES, NOTES, WEIGHTS, DRAFTS = "entries", "notes", "weights", "drafts"
-
-
-def compute_digest(data: Any) -> str:
-    """Return the hex SHA-256 of bytes, or of JSON data regardless of the order of keys."""
-    if not isinstance(data, bytes):
-        data = json.dumps(data, sort_keys=True, ensure_ascii=False, default=repr).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data).hexdigest()
+ENTRIES, WEIGHTS, DRAFTS = "entries", "weights", "drafts"
 
 
 @dataclass(frozen=True)
@@ -74,6 +68,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root
+        self.notes = Notes(root)
 
     def find(self, key: str) -> Entry | None:
         """Return the verified entry of `key`, or None if there is none. Damaged entries are removed, so that they are rebuilt.
@@ -102,8 +97,8 @@ class Store:
             wrapped = files.read(folder / ENTRY)
             entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
             sound = wrapped["schema"] == SCHEMA and wrapped["sha256"] == _seal(key, wrapped["data"], wrapped["files"], wrapped["ir"])
-            sound = sound and all(_compute_file_digest(_locate_file(folder, name)) == value for name, (value, _) in entry.files.items())
-            sound = sound and (wrapped["ir"] is None or _compute_file_digest(folder / IR) == wrapped["ir"])
+            sound = sound and all(compute_file_digest(_locate_file(folder, name)) == value for name, (value, _) in entry.files.items())
+            sound = sound and (wrapped["ir"] is None or compute_file_digest(folder / IR) == wrapped["ir"])
             sound = sound and _is_complete(entry.data)
         except FileNotFoundError:
             if not folder.exists():
@@ -171,7 +166,7 @@ class Store:
                 (draft / "files" / name).parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(path, draft / "files" / name)
                 (draft / "files" / name).chmod(0o444)  # hard link to the job's file: an edit there must not change the store
-                held[name] = (_compute_file_digest(path), path.stat().st_size)
+                held[name] = (compute_file_digest(path), path.stat().st_size)
             if ir is not None:
                 (draft / IR).write_bytes(ir)
             mark = None if ir is None else compute_digest(ir)
@@ -212,28 +207,6 @@ class Store:
             self._folder(key).rename(trash)
             shutil.rmtree(trash, ignore_errors=True)
 
-    def note(self, kind: str, name: str, data: Any) -> None:
-        """Store `data` (JSON) under a name of arbitrary characters. Raises OSError, InfraError."""
-        path = self._note(kind, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest = compute_digest(json.loads(files.encode_json(data)))
-        content = {"name": name, "sha256": digest, "data": data, **signing.sign(NOTES, kind, name, digest)}
-        files.write_bytes(path, files.encode(files.encode_json(content, indent=None)), durable=False)
-        mirror.upload([path])
-
-    def noted(self, kind: str, name: str) -> Any:
-        """Return the data stored under a name, or None if there is none, it is damaged, or lacks the signature of this store."""
-        path = self._note(kind, name)
-        try:
-            if not path.exists():
-                mirror.fetch(path)
-            content = files.read(path)
-            digest = content["sha256"]
-            sound = digest == compute_digest(content["data"]) and signing.is_accepted(content, NOTES, kind, name, digest)
-            return content["data"] if sound else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def entries(self) -> Iterator[tuple[Entry, float]]:
         """Iterate over all entries, unverified, each with the time of its last use (seconds since the epoch)."""
         for path in sorted((self.root / ENTRIES).glob(f"*/*/{ENTRY}")):
@@ -268,9 +241,6 @@ class Store:
         shutil.rmtree(draft, ignore_errors=True)
         return draft
 
-    def _note(self, kind: str, name: str) -> Path:
-        return self.root / NOTES / kind / f"{compute_digest(name)[:32]}.json"
-
 
 def locate_weights(folder: Path, key: str) -> Path:
     """Return the path of the weights with that digest. Raises Untrusted if it is none, or the path is behind a link."""
@@ -292,11 +262,6 @@ def _seal(key: str, data: Any, files: Any, ir: str | None) -> str:
 def _is_complete(data: Any) -> bool:
     """Return whether the data of an entry has what its readers need. Entries of other makers may lack it."""
     return isinstance(data, Mapping) and (data.get("weights") is None or isinstance(data["weights"], str))
-
-
-def _compute_file_digest(path: Path) -> str:
-    with files.open_regular(path) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lowering import environments, recipe, tracking
 from lowering.store import provenance
-from lowering.store.entries import compute_digest
+from lowering.store.digests import compute_digest
 
 WORDS = {"input": "the input changed", "weights": "the weights changed", "levels": "a level above changed",
          "twin": "a stage that lowers the twin changed"}

@@ -12,7 +12,8 @@ from lowering import files, tracking
 from lowering.model import Model
 from lowering.plain import from_plain, to_plain
 from lowering.sizes.ranges import Range
-from lowering.store.entries import Entry, Store, compute_digest
+from lowering.store.digests import compute_digest
+from lowering.store.entries import Entry, Store
 from lowering.symbols.narrowing import Narrowing, Separate, Sharing, drop_times
 from lowering.symbols.schema import SymbolRecord
 
@@ -56,13 +57,13 @@ def remember(store: Store, parts: Mapping[str, Any], key: str, obstacle: str) ->
     """Note a result, so that jobs with narrower ranges find it. Raises OSError."""
     own = Wider(key, _read_ranges(parts), dict(parts["model"]["read"]), obstacle)
     others = [one for one in _read_family(store, parts) if one.ranges != own.ranges]
-    store.note(FAMILIES, _name_family(parts), [to_plain(one) for one in (*others[-_MOST + 1 :], own)])
+    store.notes.write(FAMILIES, _name_family(parts), [to_plain(one) for one in (*others[-_MOST + 1 :], own)])
 
 
 def _read_family(store: Store, parts: Mapping[str, Any]) -> list[Wider]:
     """Return the results of a family; none if its note is of another form."""
     try:
-        return [from_plain(Wider, one) for one in store.noted(FAMILIES, _name_family(parts)) or ()]
+        return [from_plain(Wider, one) for one in store.notes.read(FAMILIES, _name_family(parts)) or ()]
     except (TypeError, ValueError, KeyError, AttributeError):
         return []
 

@@ -6,28 +6,22 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lowering import files, tracking
-from lowering.errors import InfraError, Problem, Untrusted
+from lowering.errors import Untrusted
 from lowering.job import Job
 from lowering.level import Level, Program
-from lowering.model import Built, Model
-from lowering.plain import from_plain, to_plain
+from lowering.plain import to_plain
 from lowering.recipe import describe
-from lowering.signature import Signature
 from lowering.stage import Stage
-from lowering.store import keys, programs, provenance
-from lowering.store.entries import PLACE, Entry, Store, compute_digest
-
-if TYPE_CHECKING:
-    import torch
+from lowering.store import keys, programs, provenance, restoring
+from lowering.store.digests import compute_digest
+from lowering.store.entries import PLACE, Entry, Store
 
 # Kinds of notes: last dependencies of a job's stages; keys of all stages of a job; what a model's factory read.
 STAGES, JOBS, READS = "stages", "jobs", "reads"
-FAKE = "fake-"  # prefix, in place of a digest, of weights that have shapes but no bytes
 
 
 class Reuse:
@@ -44,7 +38,7 @@ class Reuse:
         self.refused = job.model.weights == "lazy"  # keys depend on the bytes of weights, which such a job does not read
         self.levels: list[str | None] = []
         self.used: dict[str, str] | None = None if self.refused else {}  # stage -> key; None once a stage had no key
-        self.last: dict[str, Any] = store.noted(STAGES, job.id) or {}
+        self.last: dict[str, Any] = store.notes.read(STAGES, job.id) or {}
         self._declared = json.loads(files.encode_json(to_plain(job.model)))
         self._model: dict[str, Any] | None = None
 
@@ -80,7 +74,7 @@ class Reuse:
         noted = read_names(self.store, self._declared)
         if not reads.names <= noted:
             with suppress(OSError):
-                self.store.note(READS, compute_digest(self._declared), sorted(reads.names | noted))
+                self.store.notes.write(READS, compute_digest(self._declared), sorted(reads.names | noted))
         if parts is None or "model" not in parts or reads.names <= noted:
             return parts
         self._model = keys.describe_model(self._declared, reads.names | noted, os.environ)
@@ -97,11 +91,7 @@ class Reuse:
         self._reached(name, entry.key, entry.data["identity"], weights)
         if entry.data["through"]:
             return program
-        if program.level is Level.MODEL:
-            program = Program(Level.MODEL, _Unbuilt(self.store, self.job.model, weights))
-        signature = entry.data["signature"]
-        held = _Held(self.store, self.job.model, entry, weights)
-        return programs.Stored(held.level, signature and from_plain(Signature, signature), program, held.ir, held.weights)
+        return restoring.restore(self.store, self.job.model, entry, weights, program)
 
     def keep(self, name: str, parts: Mapping[str, Any] | None, given: Program, made: Program, record: Mapping[str, Any], stem: Path,
              written: Sequence[Path]) -> None:
@@ -113,7 +103,7 @@ class Reuse:
         signature = None if made.signature is None else to_plain(made.signature)
         identity = self.identity if through else None if ir is None else compute_digest([made.level.word, compute_digest(ir), signature])
         carries = made.weights is given.weights
-        weights = self.weights if carries else _store_weights(made.weights, self.store)
+        weights = self.weights if carries else restoring.store_weights(made.weights, self.store)
         key = None if parts is None or identity is None else keys.of(parts)
         self._reached(name, key, identity, weights)
         if key is not None:
@@ -180,14 +170,14 @@ class Reuse:
         """Record the parts of a stage that ran (None: unchanged), for `why`, and its cost, for the schedule. Raises OSError."""
         parts = parts or self.last.get(name, {}).get("parts")
         self.last = {**self.last, name: {"parts": parts, "seconds": seconds, "peak_rss_bytes": peak, "maker": self.maker}}
-        self.store.note(STAGES, self.job.id, self.last)
+        self.store.notes.write(STAGES, self.job.id, self.last)
 
     def finish(self) -> None:
         """Record the keys of a successful job, so that `replay` needs nothing else. Raises OSError."""
         if self.used is not None:
             read = read_names(self.store, self._declared)
             parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ), read, os.environ)
-            self.store.note(JOBS, keys.of(parts), list(self.used.items()))
+            self.store.notes.write(JOBS, keys.of(parts), list(self.used.items()))
 
     def _reached(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
         if self.identity != identity:
@@ -210,7 +200,7 @@ def _replace_graph(path: Path, graph: bytes) -> None:
 
 def read_names(store: Store, model: Mapping[str, Any]) -> set[str]:
     """Return the files and variables that the factory of a model (as JSON) read the last time that it ran with this store."""
-    noted = store.noted(READS, compute_digest(model))
+    noted = store.notes.read(READS, compute_digest(model))
     return {name for name in noted if isinstance(name, str)} if isinstance(noted, list) else set()
 
 
@@ -220,9 +210,7 @@ def find(store: Store, key: str) -> Entry | None:
     Raises Untrusted if it names a file outside of the store.
     """
     entry = store.find(key)
-    if entry is not None and (held := entry.data["weights"]) and not held.startswith(FAKE) and not store.has_weights(held):
-        return None
-    return entry
+    return entry if entry is not None and restoring.has_weights(store, entry) else None
 
 
 def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -232,7 +220,7 @@ def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, st
     """
     variables = {**os.environ, **environment}
     read = read_names(store, job["model"])
-    held = store.noted(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices(variables), read, variables)))
+    held = store.notes.read(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices(variables), read, variables)))
     return [(name, key) for name, key in held or ()]
 
 
@@ -246,91 +234,3 @@ def find_job_entries(store: Store, job: Mapping[str, Any], environment: Mapping[
     except Untrusted:  # the job's own process reports it
         return None
     return [(name, entry) for name, entry in found if entry is not None] if found and all(entry for _, entry in found) else None
-
-
-class _Held:
-    """Reads the program of one entry. An entry that cannot be read is removed, so that the next attempt rebuilds it."""
-
-    def __init__(self, store: Store, model: Model, entry: Entry, weights: str | None):
-        self.store, self.model, self.entry, self.key = store, model, entry, weights
-        self.level = next(level for level in Level if level.word == entry.data["level"])
-
-    def ir(self) -> Any:
-        if self.model.libraries:
-            from lowering.custom import libraries
-
-            libraries.load(self.model)
-        weights = self.weights() if self.level is Level.EXPORTED else {}
-        try:
-            return programs.load(self.level, self.entry.ir(), weights)
-        except Exception as error:
-            self.store.discard(self.entry.key)
-            cause = f"the {self.level.word} program cannot be read back: {type(error).__name__}: {error}"
-            fix = "run the job again: the entry was removed and will be rebuilt"
-            raise InfraError(Problem(str(self.entry.folder), cause, fix)) from error
-
-    def weights(self) -> Mapping[str, torch.Tensor]:
-        return _load_weights(self.store, self.key, self.entry.data["signature"])
-
-
-class _Unbuilt(Built):
-    """A model whose module is built on first access, and then gets the weights that were exported."""
-
-    _store: Store
-    _weights: str | None
-
-    def __init__(self, store: Store, model: Model, weights: str | None):
-        self.__dict__.update(model=model, _store=store, _weights=weights)  # it is frozen
-
-    @cached_property
-    def module(self) -> Any:  # type: ignore[override]
-        import torch
-
-        from lowering.eager.module import instantiate
-
-        module = instantiate(self.model)
-        if self._weights and not self._weights.startswith(FAKE):
-            own = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
-            with torch.no_grad():
-                for weight, tensor in _load_weights(self._store, self._weights, None).items():
-                    if weight in own:
-                        own[weight].copy_(tensor)
-        return module
-
-
-def _store_weights(weights: Mapping[str, torch.Tensor], store: Store) -> str | None:
-    """Store `weights` and return their digest. Fake weights have no bytes to store."""
-    from lowering.store.weights import list_fakes, write
-
-    if not weights:
-        return None
-    if list_fakes(weights):
-        return FAKE + compute_digest([[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in weights.items()])
-    return write(weights, store.weights)
-
-
-def _load_weights(store: Store, key: str | None, signature: Mapping[str, Any] | None) -> dict[str, torch.Tensor]:
-    """Read and verify the weights of a digest; build fake ones from `signature`. Raises InfraError if they are damaged."""
-    from lowering.store.weights import check, read, remove
-
-    if key is None:
-        return {}
-    if key.startswith(FAKE):
-        return _fake_weights(from_plain(Signature, signature))
-    try:
-        check(store.weights, key)
-        return read(store.weights, key)
-    except InfraError as error:
-        remove(store.weights, key)
-        raise InfraError(error.problems[0], "the file was removed and will be rebuilt; run the job again") from error
-
-
-def _fake_weights(signature: Signature) -> dict[str, torch.Tensor]:
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from lowering import types
-
-    with FakeTensorMode():
-        return {weight.name: torch.empty([int(dim) for dim in weight.dims], dtype=types.DTYPES[weight.dtype].torch)
-                for weight in signature.weights}

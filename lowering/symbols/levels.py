@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lowering.ir import mlir
@@ -12,7 +12,7 @@ from lowering.level import Level, Program
 from lowering.sizes.spelling import condensed, spelled
 from lowering.symbols.allowed import find_only, list_sizes
 from lowering.symbols.reported import DYNAMIC
-from lowering.symbols.schema import ITSELF, Argument, Place, Relation, Requested, Standing, SymbolRecord, Warned
+from lowering.symbols.schema import ITSELF, Place, Relation, Requested, SymbolRecord, Warned
 
 NEEDS = "the exported program needs "  # prefix of the message of an asserted guard
 ASSERTING = (Level.STABLEHLO, Level.MHLO)  # the levels whose programs can contain shape assertions
@@ -23,19 +23,37 @@ _ARGUMENT = re.compile(r"(%[\w$.]+): ")
 _MESSAGE = re.compile(r'@shape_assertion\b.*?error_message = "((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Argument:
+    """An input of the entry function at one level, in the terms of that level."""
+
+    value: str
+    type: str
+    dims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LevelInputs:
+    """The inputs of a program at one level, by name. asserted: messages of its shape assertions; None if the level cannot have any."""
+
+    level: str
+    arguments: Mapping[str, Argument]
+    asserted: tuple[str, ...] | None = None
+
+
 def follow(record: SymbolRecord, program: Program) -> SymbolRecord:
     """Add to `record` the place of every requested dim at each level of `program`, and the levels that check its relations."""
-    found: dict[str, Standing] = {}
+    found: dict[str, LevelInputs] = {}
     step: Program | None = program
     while step is not None:
-        standing = find_standing(step)
-        if standing is not None:
-            found.setdefault(standing.level, standing)
+        level_inputs = describe_inputs(step)
+        if level_inputs is not None:
+            found.setdefault(level_inputs.level, level_inputs)
         step = step.above
-    return add_standings(record, tuple(found.values()))
+    return add_levels(record, tuple(found.values()))
 
 
-def find_standing(program: Program) -> Standing | None:
+def describe_inputs(program: Program) -> LevelInputs | None:
     """Return the state of the inputs of `program` at its level, from its IR and signature alone.
 
     Return None for a model, which has neither.
@@ -45,13 +63,16 @@ def find_standing(program: Program) -> Standing | None:
     pairs = zip(program.signature.arguments, _list_entry_arguments(program), strict=False)
     arguments = {one.name: Argument(value, kind, tuple(parse_dims(kind))) for one, (value, kind) in pairs if one.kind == "input"}
     checks = [f"{NEEDS}{result.name.partition(' at ')[0]}" for result in program.signature.results if result.kind == "check"]
-    return Standing(program.level.word, arguments, (*list_assertions(program.ir), *checks) if program.level in ASSERTING else None)
+    return LevelInputs(program.level.word, arguments, (*list_assertions(program.ir), *checks) if program.level in ASSERTING else None)
 
 
-def add_standings(record: SymbolRecord, standings: Sequence[Standing]) -> SymbolRecord:
-    """Add the same to `record` from the standings. Warns of dims that are lost, and of guards that the lowest level does not check."""
+def add_levels(record: SymbolRecord, inputs: Sequence[LevelInputs]) -> SymbolRecord:
+    """Add the same to `record` from the inputs at all levels.
+
+    Warns of dims that are lost, and of guards that the lowest level does not check.
+    """
     ranks = {level.word: level.rank for level in Level}
-    ordered = sorted(standings, key=lambda standing: ranks[standing.level])
+    ordered = sorted(inputs, key=lambda level_inputs: ranks[level_inputs.level])
     dims = tuple(_follow_dim(dim, ordered) for dim in record.requested)
     found = tuple(_add_checkers(relation, ordered) for relation in record.relations)
     warnings = [*record.warnings, *(_warn_lost(dim) for dim in dims if dim.lost_at)]
@@ -61,16 +82,16 @@ def add_standings(record: SymbolRecord, standings: Sequence[Standing]) -> Symbol
     return replace(record, requested=dims, relations=found, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _follow_dim(dim: Requested, standings: Sequence[Standing]) -> Requested:
+def _follow_dim(dim: Requested, inputs: Sequence[LevelInputs]) -> Requested:
     levels = []
-    for standing in standings:
-        argument = standing.arguments.get(dim.argument)
+    for level_inputs in inputs:
+        argument = level_inputs.arguments.get(dim.argument)
         if argument is not None and dim.dim == ITSELF:
-            levels.append(Place(standing.level, argument.value, "?", argument.type))
+            levels.append(Place(level_inputs.level, argument.value, "?", argument.type))
         elif argument is not None and dim.dim < len(argument.dims):
-            levels.append(Place(standing.level, argument.value, argument.dims[dim.dim], argument.type))
+            levels.append(Place(level_inputs.level, argument.value, argument.dims[dim.dim], argument.type))
     dynamic_above = dim.lost_at is not None or dim.verdict in DYNAMIC
-    lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _find_asserted_size(dim, standings)
+    lost = next(((place.level, int(place.size), "static") for place in levels if place.static), None) or _find_asserted_size(dim, inputs)
     if lost is None or not dynamic_above:
         return replace(dim, levels=tuple(levels))
     level, size, how = lost
@@ -78,17 +99,17 @@ def _follow_dim(dim: Requested, standings: Sequence[Standing]) -> Requested:
                    why=f"dynamic after export, {how} at level {level}")
 
 
-def _find_asserted_size(dim: Requested, standings: Sequence[Standing]) -> tuple[str, int, str] | None:
+def _find_asserted_size(dim: Requested, inputs: Sequence[LevelInputs]) -> tuple[str, int, str] | None:
     """Return the first level whose assertions allow only one promised size, and that size.
 
     Return None if there is none or too many to try.
     """
     name = f"{dim.argument}_{dim.dim}" if dim.asked == "null" else dim.asked
     sizes = list_sizes(dim.promised, dim.multiple_of)
-    for standing in standings:
-        needs = [message.removeprefix(NEEDS) for message in standing.asserted or () if message.startswith(NEEDS)]
+    for level_inputs in inputs:
+        needs = [message.removeprefix(NEEDS) for message in level_inputs.asserted or () if message.startswith(NEEDS)]
         if (size := find_only(needs, name, sizes)) is not None:
-            return standing.level, size, "asserted"
+            return level_inputs.level, size, "asserted"
     return None
 
 
@@ -170,8 +191,8 @@ def _read_message(call: Any) -> str:
     return str(call.attributes["error_message"].value) if "error_message" in call.attributes else ""
 
 
-def _add_checkers(relation: Relation, standings: Sequence[Standing]) -> Relation:
-    levels = [standing.level for standing in standings if any(_mentions(message, relation) for message in standing.asserted or ())]
+def _add_checkers(relation: Relation, inputs: Sequence[LevelInputs]) -> Relation:
+    levels = [level_inputs.level for level_inputs in inputs if any(_mentions(message, relation) for message in level_inputs.asserted or ())]
     return replace(relation, checked_by=tuple(dict.fromkeys((*relation.checked_by, *levels))))
 
 

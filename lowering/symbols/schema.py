@@ -48,24 +48,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Argument:
-    """An input of the entry function at one level, in the terms of that level."""
-
-    value: str
-    type: str
-    dims: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The inputs of a program at one level, by name. asserted: messages of its shape assertions; None if the level cannot have any."""
-
-    level: str
-    arguments: Mapping[str, Argument]
-    asserted: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Requested:
     """A dim that was requested to be dynamic, and its outcome.
 

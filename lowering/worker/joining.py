@@ -11,7 +11,7 @@ from pathlib import Path
 from lowering.errors import ShapelineError
 from lowering.ir import joining, mlir, text_files
 from lowering.level import Level
-from lowering.numerics import artifact, delivered, joined
+from lowering.numerics import delivered, joined, packaging
 from lowering.numerics.joined import Part
 from lowering.record.failure import classify
 from lowering.record.joining import Joining
@@ -33,7 +33,7 @@ def join(folder: Path, request: Joining) -> Joining:
     checked: tuple[str, ...] = ()
     try:
         jobs = {entry: folder.parent / name for entry, name in request.jobs.items()}
-        joined.save({entry: Part.load(job) for entry, job in jobs.items()}, folder, artifact.weights_store(folder), request.missing)
+        joined.save({entry: Part.load(job) for entry, job in jobs.items()}, folder, packaging.locate_store(folder), request.missing)
         save_levels(folder, jobs)
         for entry, job in jobs.items():
             if delivered.check_entry(folder, entry, job):

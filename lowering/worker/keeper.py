@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from lowering import trust
 from lowering.store import provenance
-from lowering.store.entries import compute_digest
+from lowering.store.digests import compute_digest
 
 LONGEST = 100  # characters of the path of a socket
 STOP = b"stop"  # a greeting

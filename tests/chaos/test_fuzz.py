@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.chaos import fuzz
+from tests.chaos import broken_configurations, damaged_runs
 
 QUICK = settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 
@@ -19,23 +19,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> Path:
-    return fuzz.make_output(home / "whole")
+    return damaged_runs.make_output(home / "whole")
 
 
 def test_configurations(home: Path) -> None:
     @QUICK
-    @given(fuzz.configurations())
-    def check(made: fuzz.Configuration) -> None:
-        assert not fuzz.try_configuration(made, home / "configuration"), made
+    @given(broken_configurations.configurations())
+    def check(made: broken_configurations.Configuration) -> None:
+        assert not broken_configurations.try_configuration(made, home / "configuration"), made
 
     check()
 
 
 def test_run_folders(home: Path, whole: Path) -> None:
     @settings(QUICK, max_examples=20)
-    @given(fuzz.damages())
-    def check(made: fuzz.Damage) -> None:
-        assert not (fault := fuzz.try_damage(whole, home / "damaged", made)), fault
+    @given(damaged_runs.damages())
+    def check(made: damaged_runs.Damage) -> None:
+        assert not (fault := damaged_runs.try_damage(whole, home / "damaged", made)), fault
 
     check()
 
@@ -45,9 +45,9 @@ def test_run_folders(home: Path, whole: Path) -> None:
 def test_thousands_of_configurations(home: Path, number: int) -> None:
     @seed(number)
     @settings(QUICK, max_examples=500, derandomize=False)
-    @given(fuzz.configurations())
-    def check(made: fuzz.Configuration) -> None:
-        assert not fuzz.try_configuration(made, home / "configuration"), made
+    @given(broken_configurations.configurations())
+    def check(made: broken_configurations.Configuration) -> None:
+        assert not broken_configurations.try_configuration(made, home / "configuration"), made
 
     check()
 
@@ -56,8 +56,8 @@ def test_thousands_of_configurations(home: Path, number: int) -> None:
 def test_hundreds_of_run_folders(home: Path, whole: Path) -> None:
     @seed(1)
     @settings(QUICK, max_examples=1000, derandomize=False)
-    @given(fuzz.damages())
-    def check(made: fuzz.Damage) -> None:
-        assert not (fault := fuzz.try_damage(whole, home / "damaged", made)), fault
+    @given(damaged_runs.damages())
+    def check(made: damaged_runs.Damage) -> None:
+        assert not (fault := damaged_runs.try_damage(whole, home / "damaged", made)), fault
 
     check()

@@ -16,12 +16,12 @@ from lowering.errors import ConfigError
 from lowering.fitting import find_misfit
 from lowering.record.result import JobResult, explain_misfit
 from lowering.store.provenance import UNTRACKED, digest_named_files
-from tests.chaos import fuzz
+from tests.chaos.broken_configurations import BOMB
 from tests.unit.config.configurations import TINY, refused, write
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"\xf6", "is not UTF-8: invalid start byte 0xf6"), (fuzz._BOMB, "has more than 200000 values"), (b"a: &a [*a]", "'*a' contains itself"),
+    (b"\xf6", "is not UTF-8: invalid start byte 0xf6"), (BOMB, "has more than 200000 values"), (b"a: &a [*a]", "'*a' contains itself"),
     (b"[" * 3000, "nests deeper than 60 levels"), (b"a: " + b"9" * 9999, "is not valid YAML: Exceeds the limit"), (b"a: [", "is not valid YAML"),
 ])
 def test_a_file_that_is_no_configuration_is_named_with_its_line(content: bytes, words: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lowering.eager.module import instantiate
 from lowering.errors import InfraError, Refused, Unsupported
 from lowering.ir import mlir
 from lowering.level import Level
-from lowering.numerics import artifact
+from lowering.numerics import artifact, packaging, recorded_points
 from lowering.record.folder import SIGNATURE
 from lowering.stage import Silent
 from lowering.stages.package import Package
@@ -65,7 +65,7 @@ print(json.dumps({{name: [str(value.dtype), value.double().sum().item()] for nam
 def test_an_artifact_taken_into_a_folder_of_another_depth_finds_its_weights(folder: Path) -> None:
     deeper = folder / "repro"
     deeper.mkdir()
-    for name in (SIGNATURE, artifact.PROGRAM):
+    for name in (SIGNATURE, packaging.PROGRAM):
         shutil.copy(folder / name, deeper / name)
     assert artifact.execute(deeper, {"batch": 3}).results["logits"].shape == (3, 8)
 
@@ -84,7 +84,7 @@ def test_sizes_that_were_not_recorded_cannot_be_compared(folder: Path) -> None:
 
 def test_a_difference_is_held_to_what_verify_explained_by_rounding(folder: Path) -> None:
     packaged = artifact.Artifact.load(folder)
-    _, want, record = artifact.find_recorded(folder, {"batch": 13})
+    _, want, record = recorded_points.find(folder, {"batch": 13})
     got = {**want, "logits": want["logits"] + 0.5}
 
     def judge(**known: object) -> str | None:
@@ -133,7 +133,7 @@ def test_a_missing_or_changed_program_is_reported(folder: Path, tmp_path: Path) 
         artifact.execute(tmp_path, {})
     copy = tmp_path / "job"
     shutil.copytree(folder, copy)
-    (copy / artifact.PROGRAM).write_bytes(b"other")
+    (copy / packaging.PROGRAM).write_bytes(b"other")
     with pytest.raises(InfraError, match=r"is not the program that signature.json describes"):
         artifact.execute(copy, {})
 
@@ -233,7 +233,7 @@ def test_an_artifact_without_weights_names_the_missing_weights(tmp_path: Path) -
 
 def test_only_mhlo_of_a_model_makes_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MHLO"):
-        artifact.save(program().at(Level.TORCHSCRIPT), tmp_path, tmp_path)  # type: ignore[arg-type]
+        packaging.save(program().at(Level.TORCHSCRIPT), tmp_path, tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_entry_function_has_the_name_that_is_asked_for(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_entry_function_has_the_name_that_is_asked_for(tmp_path: Path) -> No
     package.save(package.apply(program(), Silent()), tmp_path / "07-package")
     context = mlir.create_hlo_context()
     with context:
-        module = stablehlo.deserialize_portable_artifact(context, (tmp_path / artifact.PROGRAM).read_bytes())
+        module = stablehlo.deserialize_portable_artifact(context, (tmp_path / packaging.PROGRAM).read_bytes())
     assert mlir.find_entry(module).attributes["sym_name"].value == files.read(tmp_path / SIGNATURE)["program"]["entry"] == "forward"
     assert artifact.execute(tmp_path, {"batch": 3}).results["logits"].shape[0] == 3
     assert [problem.place for problem in Package(entry="two words").requires(program())] == ["stages.package.entry"]

@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 import torch
 
-from lowering.errors import StageFailed
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
 from lowering.numerics.verification import Verification
 from lowering.numerics.verifier import Settings, verify
-from lowering.stage import Silent
 from lowering.stages.export import Export
-from lowering.stages.mhlo import ToMHLO
-from lowering.stages.stablehlo import ToStableHLO
-from lowering.stages.torch_dialect import ToTorchDialect
-from lowering.stages.torchscript import ToTorchScript
 from lowering.symbols.levels import list_assertions
 from tests.unit.models import cache_models, rounding_nets
 from tests.unit.models import policy_models as models
+from tests.unit.stages.exports import exported, failure, guards, lowered
 
 N8, M16 = Symbol(1, 8), Symbol(2, 16)
-
-
-class Notes(Silent):
-    """A Note that keeps warnings by code."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, list[str]] = {}
-        self.symbols: dict[str, Any] = {}
-
-    def __call__(self, code: str, message: str, place: str = "") -> None:
-        self.said.setdefault(code, []).append(message)
-
-    def report(self, key: str, data: Any) -> None:
-        self.symbols = data if key == "symbols" else self.symbols
-
-    @property
-    def policy(self) -> str:
-        return "; ".join(self.said.get("export_policy", ()))
-
-
-def lowered(model: Model, export: Export | None = None) -> tuple[Program, Notes]:
-    notes = Notes()
-    program = Program(Level.MODEL, model)
-    for stage in (export or Export(archive=False), ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
-        program = stage.apply(program, notes)
-        assert not stage.ensures(program)
-    return program, notes
-
-
-def exported(model: Model, export: Export | None = None) -> tuple[Program, Notes]:
-    notes = Notes()
-    return (export or Export()).apply(Program(Level.MODEL, model), notes), notes
-
-
-def failure(model: Model, export: Export | None = None) -> str:
-    with pytest.raises(StageFailed) as caught:
-        exported(model, export or Export(explain=False))
-    return str(caught.value)
 
 
 def verified(program: Program) -> Verification:
@@ -69,11 +25,6 @@ def verified(program: Program) -> Verification:
     found, _ = verify(program, Settings(levels=(Level.EXPORTED, Level.MHLO)))
     assert len(found.points) >= 4 and not (found.mismatches or found.failures or found.answers.accepted)
     return found
-
-
-def guards(program: Program) -> tuple[str, ...]:
-    assert program.signature is not None
-    return program.signature.guards
 
 
 def scalar_assertions(program: Program) -> list[Any]:
@@ -154,12 +105,6 @@ def test_what_holds_for_some_sizes_is_asserted_in_the_authors_words() -> None:
     assert any("n % 2 == 0" in refused for refused in (*found.answers.refused, *found.declined))
 
 
-def test_a_refused_range_is_reported_once_with_its_fix() -> None:
-    model = models.model(models.Quadratic, {"n": Symbol(1, 64, example=50)}, x=("n",))
-    text = failure(model, Export(policy=("declared", "deferred", "oblivious"), explain=False))
-    assert "the code needs n * n > 1000 + 4 * n, which torch cannot solve for a range" in text
-
-
 def test_a_branch_that_some_sizes_take_narrows_the_range() -> None:
     model = models.model(models.LongerThanThree, {"n": Symbol(1, 24)}, x=("n", 3))
     program, notes = lowered(model)
@@ -222,17 +167,6 @@ def test_a_squeeze_keeps_the_dims_that_may_differ_from_one() -> None:
     assert guards(wide) == () and "guard_within_range" not in notes.said
 
 
-def test_two_symbols_that_must_be_equal_are_named() -> None:
-    symbols = {"n": Symbol(1, 16), "k": Symbol(1, 16)}
-    text = failure(models.model(models.Sum, symbols, x=("n", 4), y=("k", 4)))
-    assert "n and k must be equal at dim 0 (tests/unit/models/policy_models.py:" in text
-    assert "in the model's YAML: inputs: {y: {shape: [n, 4]}}" in text
-    product = failure(models.model(models.Product, symbols, x=(3, "n"), y=("k", 4)))
-    assert "k and n must be equal" in product and "same reduction dim, but got [3, n] X [k, 4]" in product
-    for message in (text, product):
-        assert not any(word in message for word in ("s77", "s17", "TORCH_LOGS", "draft_export", "at None"))
-
-
 def test_the_accepted_part_of_the_ranges_is_suggested_as_yaml() -> None:
     program, notes = lowered(models.model(models.Folds, {"n": Symbol(1, 64)}, x=("n", 3)))
     assert notes.policy.startswith("exported as round")
@@ -255,55 +189,9 @@ def test_the_record_has_every_attempt_with_its_cost() -> None:
     assert [(one["attempt"], one["outcome"], one["why"]) for one in notes.symbols["attempts"]] == [("declared", "taken", "")]
 
 
-def test_a_guard_that_torch_cannot_prove_is_reported_as_unproved() -> None:
-    model = models.model(models.CeilPools, {"n": N8, "h": Symbol(8, 40), "w": Symbol(8, 40)}, x=("n", 3, "h", "w"))
-    text = failure(model, Export(policy=("declared",), explain=False))
-    assert "the code needs 2 * (h // 2) < 1 + h, which torch.export cannot prove for 8 <= h <= 40" in text
-    assert "in the model's YAML" not in text and "_h" not in text  # torch suggests `h = 2*_h - 1`, which leaves out half of the sizes
-
-
-@pytest.mark.parametrize("how", ["f-string", "a part of one", "percent", "a key", "a form"])
-def test_a_number_made_of_the_text_of_a_size_is_refused(how: str) -> None:
-    text = failure(models.model(models.Texts, {"n": N8}, {"how": how}, x=("n", 3)), Export(policy=("declared",), explain=False))
-    assert re.search(r"the code takes n = \d+ only \(tests/unit/models/policy_models.py:\d+ in forward\)", text)
-
-
 def test_the_text_of_a_size_in_a_message_keeps_it_dynamic() -> None:
     program, _ = exported(models.model(models.Messages, {"n": N8}, x=("n", 3)), Export(policy=("declared",), explain=False))
     assert program.signature is not None and program.signature.results[0].dims == ("n", 3)
-
-
-def test_a_trace_that_takes_too_long_ends_with_its_line() -> None:
-    text = failure(models.model(models.Slow, {"n": N8}, x=("n",)), Export(trace_seconds=0.3, explain=False))
-    assert "gave up after 0.3 s of CPU at tests/unit/models/policy_models.py:" in text and "in forward" in text
-    assert "stages.export.trace_seconds" in text
-
-
-def test_a_branch_on_a_tensor_is_said_by_its_line() -> None:
-    text = failure(models.model(models.BranchOnData, {"n": N8}, x=("n",)))
-    assert "the code branches on the data of a tensor, `if x.sum() > 0:` (tests/unit/models/policy_models.py:" in text
-    assert "(keep the value in tensors, with torch.where, torch.cond or a mask)" in text and "u0" not in text
-
-
-def test_a_check_on_data_names_the_line_that_made_the_number() -> None:
-    text = failure(models.model(models.OnData, {"n": N8}, x=("n",)))
-    assert "the code needs to know u0 == 1, which depends on data" in text
-    assert "torch._check(u0 == 1) or torch._check(u0 != 1), where u0 is the result of `count = x.to(torch.int64).sum().item()" in text
-
-
-@pytest.mark.parametrize(("model", "needs", "change"), [
-    (models.model(models.Rows, {"n": N8}, x=("n", 3)), "the code takes n = 5 only", "in the model's YAML: inputs: {x: {shape: [5, 3]}}"),
-    (models.model(models.Halves, {"n": N8, "k": N8}, x=("n", 3), y=("k", 3)), "n and k must be equal at dim 0",
-     "in the model's YAML: inputs: {y: {shape: [n, 3]}}"),
-    (models.model(models.Raises, {"n": N8}, x=("n", 3)), "the model raised ValueError at the traced sizes n = 5", "an `example` inside it"),
-    (models.model(models.Looked, {"n": N8}, x=("n", 3)), "the code uses a size as a key of a dict or set", "compare the size instead"),
-    (models.model(models.Converts, {"n": N8}, x=("n", 3)), "forward converts Linear", "convert the module before it is lowered"),
-    (models.model(models.Counted, {"n": N8}, x=("n",)), "the code uses a value of a tensor as a Python number", "torch.where, torch.cond"),
-], ids=lambda value: value.name if isinstance(value, Model) else "")
-def test_a_refusal_names_the_condition_and_the_fix(model: Model, needs: str, change: str) -> None:
-    text = failure(model)
-    assert needs in text and change in text and "(tests/unit/models/policy_models.py:" in text
-    assert not any(word in text for word in ("mark_dynamic", "zuf0", "u0", "VR[", "inconsistencies", "deferred:"))
 
 
 def test_strict_guards_are_read_like_others() -> None:

@@ -210,11 +210,11 @@ def test_text_is_saved_as_it_is() -> None:
 
 def test_a_damaged_note_is_no_note(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.note("stages", "a/b", {"x": 1})
-    assert store.noted("stages", "a/b") == {"x": 1}
+    store.notes.write("stages", "a/b", {"x": 1})
+    assert store.notes.read("stages", "a/b") == {"x": 1}
     (path,) = tmp_path.glob("notes/stages/*.json")
     files.write(path, {**files.read(path), "data": {"x": 2}})
-    assert store.noted("stages", "a/b") is None
+    assert store.notes.read("stages", "a/b") is None
 
 
 def test_an_entry_moved_to_another_key_is_damaged_and_not_a_hit(tmp_path: Path, store: Path) -> None:

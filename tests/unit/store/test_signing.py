@@ -14,7 +14,8 @@ from lowering import files, pipeline
 from lowering.errors import InfraError
 from lowering.record.result import JobResult
 from lowering.store import signing
-from lowering.store.entries import ENTRY, Store, compute_digest
+from lowering.store.digests import compute_digest
+from lowering.store.entries import ENTRY, Store
 from tests import toys
 
 
@@ -85,16 +86,16 @@ def test_forged_results_are_taken_only_without_a_key(tmp_path: Path, key: Path, 
 @pytest.mark.usefixtures("key")
 def test_a_note_that_is_moved_or_changed_is_none(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    store.note("jobs", "a", ["x"])
-    assert store.noted("jobs", "a") == ["x"]
+    store.notes.write("jobs", "a", ["x"])
+    assert store.notes.read("jobs", "a") == ["x"]
     (path,) = (tmp_path / "store" / "notes" / "jobs").iterdir()
-    store.note("jobs", "b", ["y"])
+    store.notes.write("jobs", "b", ["y"])
     (moved,) = (other for other in path.parent.iterdir() if other != path)
     moved.write_bytes(path.read_bytes())
-    assert store.noted("jobs", "b") is None
+    assert store.notes.read("jobs", "b") is None
     held = files.read(path)
     path.write_text(files.encode_json({**held, "data": ["z"], "sha256": compute_digest(["z"])}))
-    assert store.noted("jobs", "a") is None
+    assert store.notes.read("jobs", "a") is None
 
 
 @pytest.mark.parametrize(("content", "mode", "says"), [
