@@ -47,7 +47,7 @@ def instantiate(model: Model) -> torch.nn.Module:
         _convert(module, getattr(torch, model.dtype))
     if model.method != "forward":
         module = _enter(module, model)
-    prepared = training.prepare(module, model) if model.mode == "training" else module.eval()
+    prepared = training.prepare(module, model) if model.mode == "training" else to_eval_mode(module)
     check_fit(model, prepared)
     if model.quantization is not None:
         with torch.random.fork_rng(devices=[]), tracking.track() as reads:
@@ -105,12 +105,25 @@ def unpack_numbers(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     return module
 
 
+def to_eval_mode(module: torch.nn.Module) -> torch.nn.Module:
+    """Put `module` into eval mode, and return it.
+
+    The module of an exported program, such as PT2E's, computes in the mode of its export and raises in `eval()`: only its flags are set.
+    """
+    try:
+        return module.eval()
+    except NotImplementedError:
+        for part in module.modules():
+            part.training = False
+        return module
+
+
 @contextmanager
 def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
     """Put the module into eval mode for the block, and each of its submodules back into its own mode after it."""
     modes = [(part, part.training) for part in module.modules()]
-    if any(mode for _, mode in modes):  # an exported program's module has no eval()
-        module.eval()
+    if any(mode for _, mode in modes):
+        to_eval_mode(module)
     try:
         yield
     finally:

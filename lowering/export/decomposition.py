@@ -97,7 +97,7 @@ def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Export
     with guards.record_guards(result) as padded:
         extra = rewriting.rewrite(result, model.capacities) if form.pads_data else None
     assumed += padded
-    integer_dots.rewrite(result.graph_module)
+    integer_dots.rewrite(result)
     if is_lazy:
         specialized: list[Specialized] = []
         with guards.record_guards(result) as further:

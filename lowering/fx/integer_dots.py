@@ -1,19 +1,24 @@
 """Products of quantized operands become products of integers.
 
-A linear layer of two dequantized operands, as PT2E writes it, is scaled once, after the sum. A product of int8 that torchao shifts to uint8
-where the CPU of the export prefers that becomes the plain product, so that a program does not depend on that CPU.
+A linear layer or convolution of two dequantized operands, as PT2E writes it, is scaled once, after the sum. A product of int8 that torchao
+shifts to uint8 where the CPU of the export prefers that becomes the plain product, so that a program does not depend on that CPU.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
 
-from lowering.fx import cleanup
+from lowering.fx import cleanup, exported
 from lowering.fx.decompose import decompose
 from lowering.ops import integer_products
+from lowering.ops.node_forms import find_argument
 
 aten = torch.ops.aten
 
@@ -21,12 +26,16 @@ _BYTES = (torch.int8, torch.uint8)
 _WHOLE = ("quantized_decomposed::dequantize_per_tensor", "quantized_decomposed::dequantize_per_tensor.tensor")
 _ROWS = ("quantized_decomposed::dequantize_per_token",)
 _CHANNELS = ("quantized_decomposed::dequantize_per_channel",)
+_CONVOLUTIONS = (*(getattr(getattr(aten, f"conv{rank}d"), form) for rank in (1, 2, 3) for form in ("default", "padding")),
+                 aten.convolution.default)
+_PRODUCTS = (integer_products.linear, integer_products.convolve)
 _LONGEST = 1 << 14  # terms of a sum of products of bytes, corrected for zero points, that fits into int32
 
 
-def rewrite(module: GraphModule) -> int:
+def rewrite(program: ExportedProgram) -> int:
     """Rewrite the products in place, and return the number of layers. Layers of other dtypes or of longer sums stay as they are."""
-    count = 0
+    module, count = program.graph_module, 0
+    _drop_zero_points(program)
     for body in list(cleanup.bodies(module)):
         is_shifted = False
         for node in list(cleanup.calls(body)):
@@ -38,11 +47,11 @@ def rewrite(module: GraphModule) -> int:
                 body.graph.erase_node(node)
                 is_shifted = True
                 continue
-            arguments = _match(node)
-            if arguments is None:
+            matched = _match(node) or _match_convolution(node)
+            if matched is None:
                 continue
             with body.graph.inserting_before(node):
-                product = body.graph.call_function(integer_products.linear, arguments)
+                product = body.graph.call_function(*matched)
             product.meta = dict(node.meta)
             node.replace_all_uses_with(product)
             body.graph.erase_node(node)
@@ -50,12 +59,25 @@ def rewrite(module: GraphModule) -> int:
         if is_shifted:
             body.graph.eliminate_dead_code()
     if count:
-        decompose(module, lambda node: integer_products.linear if node.target is integer_products.linear else None)
+        decompose(module, lambda node: node.target if node.target in _PRODUCTS else None)
     return count
 
 
-def _match(node: Node) -> tuple[Any, ...] | None:
-    """Return the arguments of the integer product that computes a node, or None if there is none."""
+def _drop_zero_points(program: ExportedProgram) -> None:
+    """Remove the zero points of weights that are all zero, as those of symmetric schemes are."""
+    written = {spec.target for spec in program.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION}
+    weights = {name: value for name, value in exported.weights_of(program).items() if name not in written}
+    held = {spec.arg.name: weights[spec.target] for spec in program.graph_signature.input_specs if spec.target in weights}
+    for node in cleanup.calls(program.graph_module):
+        if str(node.target) != "quantized_decomposed.dequantize_per_channel.default" or not isinstance(node.args[2], Node):
+            continue
+        points = held.get(node.args[2].name)
+        if points is not None and not isinstance(points, FakeTensor) and not bool(points.any()):
+            node.update_arg(2, None)
+
+
+def _match(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return the integer product that computes a linear layer and its arguments, or None if there is none."""
     if node.target is not aten.linear.default or node.meta["val"].dtype is not torch.float32:
         return None
     source, weight = node.args[:2]
@@ -65,7 +87,27 @@ def _match(node: Node) -> tuple[Any, ...] | None:
     length = right[0].meta["val"].shape[-1]
     if not isinstance(length, int) or length > _LONGEST:
         return None
-    return (*left, *right, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"))
+    return integer_products.linear, (*left, *right, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"))
+
+
+def _match_convolution(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return the integer product that computes a convolution and its arguments, or None if there is none."""
+    if node.target not in _CONVOLUTIONS or node.meta["val"].dtype is not torch.float32:
+        return None
+    source, stored, bias, stride, padding, dilation, groups = (
+        find_argument(node, name) for name in ("input", "weight", "bias", "stride", "padding", "dilation", "groups"))
+    left, right = _read(source, _WHOLE), _read(stored, (*_WHOLE, *_CHANNELS))
+    if left is None or right is None or (node.target is aten.convolution.default and find_argument(node, "transposed")):
+        return None
+    weight, weight_scale, weight_zero = right
+    shape = weight.meta["val"].shape
+    is_symmetric = weight_zero is None or (isinstance(weight_zero, int) and weight_zero == 0)
+    if not is_symmetric or weight.meta["val"].dtype is not torch.int8 or not all(isinstance(size, int) for size in shape):
+        return None
+    is_padded = padding == "same" or (not isinstance(padding, str) and any(padding))
+    if math.prod(shape[1:]) > _LONGEST or (is_padded and not isinstance(left[2], int)):
+        return None
+    return integer_products.convolve, (*left, weight, weight_scale, bias, stride, padding, dilation, groups)
 
 
 def _match_shifted(node: Node) -> tuple[Node, Node] | None:

@@ -24,16 +24,16 @@ def expand(module: Any) -> None:
                 continue
             with ir.InsertionPoint(op), op.location:
                 if op.name == _BATCH_NORM:
-                    replaced = _batch_norm(_Builder(ir), op)
+                    replaced = _batch_norm(Builder(ir), op)
                 else:  # of a tensor that a constant of the expansion is broadcast to
-                    replaced = _Builder(ir).shape(op.operands[0])
+                    replaced = Builder(ir).shape(op.operands[0])
             for use in list(op.results[0].uses):
                 use.owner.operands[use.operand_number] = replaced
             op.erase()
     mlir.run(module, "builtin.module(canonicalize,cse)", "expansion")
 
 
-def _batch_norm(build: _Builder, op: Any) -> Any:
+def _batch_norm(build: Builder, op: Any) -> Any:
     """Return (x - mean) * (rsqrt(variance + epsilon) * scale) + offset."""
     x, scale, offset, mean, variance = op.operands
     axis = op.attributes["feature_index"].value
@@ -43,7 +43,7 @@ def _batch_norm(build: _Builder, op: Any) -> Any:
     return build.same("add", build.same("multiply", centered, build.broadcast(factor, x, [axis])), build.broadcast(offset, x, [axis]))
 
 
-class _Builder:
+class Builder:
     """Creates StableHLO ops at the current insertion point. `ir`: the module of a build."""
 
     def __init__(self, ir: Any) -> None:

@@ -46,7 +46,7 @@ def create_torch_context() -> Any:
 
 def create_hlo_context() -> Any:
     """Create a context of jaxlib's build with StableHLO, CHLO and MHLO."""
-    from jaxlib.mlir import ir
+    from jaxlib.mlir import ir, passmanager
     from jaxlib.mlir._mlir_libs import _jax_mlir_ext
     from jaxlib.mlir.dialects import chlo, mhlo, stablehlo
 
@@ -60,6 +60,8 @@ def create_hlo_context() -> Any:
     stablehlo.register_dialect(context)
     stablehlo.register_stablehlo_passes()
     chlo.register_dialect(context)
+    with context:  # a pass loads the dialect of quantized types, for which Python has no registration
+        passmanager.PassManager.parse("builtin.module(vhlo-legalize-to-stablehlo)").run(ir.Module.parse("").operation)
     return context
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import chlo, expansion, joining, mlir
+from lowering.ir import chlo, expansion, joining, mlir, quantized_types
 
 REQUIREMENTS = ("NONE", "WEEK_4", "WEEK_12", "MAX")
 TO_MHLO = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"  # in jaxlib's build
@@ -75,6 +75,7 @@ def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], S
     version = read_version(target)
     copy = mlir.copy_to(module, mlir.create_hlo_context())
     mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
+    copy = quantized_types.expand(copy)
     expansion.expand(copy)
     if names:
         write_names(copy, *names)

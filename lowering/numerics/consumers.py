@@ -12,7 +12,7 @@ from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Body, LevelRun, known_values, runner, with_numbers
+from lowering.numerics.runner import Body, LevelRun, expand_types, known_values, runner, with_numbers
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 
@@ -134,6 +134,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
         return LevelRun.of(form, _start_libtorch), ""
     if form.level is not Level.STABLEHLO or consumer == XLA:
         return runner(form, device), ""
+    form = expand_types(form)
 
     def start(form: Program) -> ReferenceInterpreter | iree.StableHLO:
         engine = ReferenceInterpreter(form.ir, products) if consumer == INTERPRETER else iree.StableHLO(form.ir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from lowering.eager import duplicates, training, widening
 from lowering.eager.mlir_module import MlirModule
 from lowering.eager.module import restore_buffers, run_eager
 from lowering.errors import LoadError, Problem, Refused, ShapelineError, StageFailed
-from lowering.ir import mlir
+from lowering.ir import mlir, quantized_types
 from lowering.level import Level, Program
 from lowering.model import Model
 from lowering.numerics import counted, integers, iree
@@ -106,8 +106,16 @@ def runner(program: Program, xla: Xla) -> LevelRun:
     """
     if program.signature is None or not runs_here(program.level):
         raise ValueError(f"level {program.level.word} does not run here")
+    program = expand_types(program)
     builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
     return LevelRun.of(program, builds.get(program.level, partial(_hlo, xla=xla)))
+
+
+def expand_types(form: Program) -> Program:
+    """Return a form whose quantized types are written as arithmetic, which XLA and the interpreter run; others as they are."""
+    if form.level not in (Level.STABLEHLO, Level.MHLO) or (expanded := quantized_types.expand(form.ir)) is form.ir:
+        return form
+    return replace(form, ir=expanded)
 
 
 def arguments(signature: Signature, weights: Tensors, given: Tensors) -> list[torch.Tensor]:

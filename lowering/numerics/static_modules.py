@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowering.errors import Problem, StageFailed
-from lowering.ir import chlo, composites, mlir, portable, products
+from lowering.ir import chlo, composites, mlir, portable, products, quantized_types
 from lowering.level import Program
 from lowering.numerics import runner, shape_refinement
 from lowering.signature import Signature
@@ -45,9 +45,10 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
     start = time.process_time()
     assert program.signature is not None
     shapes, values = find_shapes(program.signature, sizes)
-    static = mlir.parse(shape_refinement.refine(mlir.to_bytecode(program.ir), shapes, values), mlir.create_hlo_context())
-    if any(op.name == "mhlo.composite" for op in mlir.walk_operations(program.ir)):
-        static = _refine_composites(program.ir, shapes, values)  # XLA has inlined them
+    dynamic = quantized_types.expand(program.ir)
+    static = mlir.parse(shape_refinement.refine(mlir.to_bytecode(dynamic), shapes, values), mlir.create_hlo_context())
+    if any(op.name == "mhlo.composite" for op in mlir.walk_operations(dynamic)):
+        static = _refine_composites(dynamic, shapes, values)  # XLA has inlined them
     mlir.run(static, _CLEAN, "static program")
     mhlo = mlir.copy(static)
     mlir.run(mhlo, portable.TO_MHLO, "static program")

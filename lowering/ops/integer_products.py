@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -71,6 +72,47 @@ def linear(tensor: Tensor, scale: Any, zero_point: Any, weight: Tensor, weight_s
     scaled = total.to(torch.float32) * (_align_columns(weight_scale, torch.float32) * scale)
     scaled = scaled if bias is None else scaled + bias
     return scaled.reshape(*tensor.shape[:-1], weight.shape[0])
+
+
+def convolve(tensor: Tensor, scale: Any, zero_point: Any, weight: Tensor, weight_scale: Any, bias: Tensor | None, stride: Sequence[int],
+             padding: Sequence[int] | str, dilation: Sequence[int], groups: int) -> Tensor:
+    """Compute a convolution of quantized operands: bytes (N, C, ...) and int8 (O, C / groups, ...) of zero point 0, summed as integers.
+
+    Padding has the value zero, which `zero_point` stands for: a number, or of one element where nothing is padded. scale: of the whole
+    tensor. weight_scale: a number or (O,).
+    """
+    spatial = weight.dim() - 2
+    shift = _align_rows(zero_point, torch.int32) - _offset(tensor)
+    first, room = _to_signed(tensor), _list_padding(padding, weight.shape[2:], dilation)
+    if any(room):
+        first = torch.constant_pad_nd(first, room, shift)
+    wide = weight.to(torch.int32)
+    total = torch.ops.aten.convolution(first.to(torch.int32), wide, None, _repeat(stride, spatial), [0] * spatial,
+                                       _repeat(dilation, spatial), False, [0] * spatial, groups)  # fmt: skip
+
+    def align(value: Any) -> Any:
+        return value.reshape([-1, *[1] * spatial]) if isinstance(value, torch.Tensor) else value
+
+    if isinstance(shift, torch.Tensor) or shift != 0:
+        total = total - align(wide.sum(list(range(1, weight.dim())), dtype=torch.int32)) * shift
+    scaled = total.to(torch.float32) * (align(weight_scale) * _align_rows(scale, torch.float32))
+    return scaled if bias is None else scaled + align(bias)
+
+
+def _list_padding(padding: Sequence[int] | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """Return the padding before and after each spatial dim, from the last dim to the first, as `constant_pad_nd` takes it."""
+    if padding == "valid":
+        return []
+    if isinstance(padding, str):  # same
+        totals = [step * (size - 1) for size, step in zip(kernel, _repeat(dilation, len(kernel)), strict=True)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pairs = [(each, each) for each in _repeat(padding, len(kernel))]
+    return [each for pair in reversed(pairs) for each in pair]
+
+
+def _repeat(values: Sequence[int], count: int) -> list[int]:
+    return list(values) * count if len(values) == 1 else list(values)
 
 
 def _offset(bytes_: Tensor) -> int:

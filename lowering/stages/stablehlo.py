@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lowering import meshes, torch_to_stablehlo
 from lowering.custom import operators
 from lowering.errors import Problem, Unsupported
 from lowering.ir import chlo, mlir
-from lowering.legalize import aliases, composites, driver, preparation, scaling, shardings
+from lowering.legalize import aliases, composites, driver, preparation, quantized_types, scaling, shardings
 from lowering.legalize.patterns import collectives, control, custom_calls
 from lowering.level import Level, Program
 from lowering.signature import Signature
@@ -51,6 +51,8 @@ class ToStableHLO(Stage):
     mesh: the devices that run the program, as axes with their sizes; ids are row-major. groups: of collectives, the axes of a process group
         by its name. shardings, result_shardings: by the name of an argument or result, which may have `*`, the axis that splits each dim
         (null: none); written as `mhlo.sharding` (docs/consumers.md).
+    quantization: of composites that quantize and dequantize, `keep` them, or write `types`, as StableHLO has them (`!quant.uniform`), for
+        consumers that compute with these (docs/quantization.md).
     """
 
     source: ClassVar[Level] = Level.TORCH
@@ -64,6 +66,7 @@ class ToStableHLO(Stage):
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     result_shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    quantization: Literal["keep", "types"] = "keep"
 
     def requires(self, program: Program) -> Sequence[Problem]:
         found = meshes.find_problems(self.mesh, "stages.stablehlo.mesh")
@@ -122,6 +125,8 @@ class ToStableHLO(Stage):
         mlir.run(module, "builtin.module(func.func(canonicalize,cse))", "stablehlo")
         for unformed in composites.outline(module, program.signature):
             note("composite_not_formed", f"{unformed.name} stays plain ops: {unformed.cause}", unformed.line)
+        if self.quantization == "types":
+            self._write_types(module, program, note)
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
         aliases.write(module, program.signature, self.aliases)
         if self.shardings or self.result_shardings:
@@ -132,8 +137,17 @@ class ToStableHLO(Stage):
             note("size_from_data", message, line)
         return program.lowered(Level.STABLEHLO, module)
 
+    def _write_types(self, module: Any, program: Program, note: Note) -> None:
+        """Write quantized types, and note each quantization that has none."""
+        assert program.signature is not None
+        if not quantized_types.is_quantization(module):
+            note("quantization_not_typed", f"the program has no composite {' or '.join(quantized_types.NAMES)} to write a type for "
+                 "(see stages.export.composites)")
+        for untyped in quantized_types.write(module, program.signature, program.weights):
+            note("quantization_not_typed", f"{untyped.name} becomes plain arithmetic: {untyped.cause}", untyped.line)
+
     def reads(self) -> frozenset[Read]:
-        return frozenset({"interface"})
+        return frozenset({"interface", "weights"} if self.quantization == "types" else {"interface"})
 
     def ensures(self, program: Program) -> Sequence[Problem]:
         mlir.verify(program.ir, "stablehlo")

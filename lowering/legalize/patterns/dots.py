@@ -38,7 +38,7 @@ class Numbers:
 def fold(op: Any, rewrite: Rewrite) -> None:
     """Simplify as far as it goes; the result keeps its shape and meaning."""
     op = without_transposes(op, rewrite) or op
-    op = _narrow(op, rewrite) or op
+    op = narrow(op, rewrite) or op
     op = without_transposes(op, rewrite) or op  # which the widening may have hidden
     op = _without_repetition(op, rewrite) or op
     for last in (_groups_apart, _unmerged, _merged_rows):
@@ -47,13 +47,20 @@ def fold(op: Any, rewrite: Rewrite) -> None:
             return
 
 
-def _narrow(op: Any, rewrite: Rewrite) -> Any | None:
-    """Multiply int8 as int8: a product of operands that were widened to int32 is a dot of int8 with a result of int32."""
+def narrow(op: Any, rewrite: Rewrite) -> Any | None:
+    """Multiply int8 as int8: a dot or convolution of operands that were widened to int32 becomes one of int8 with a result of int32."""
     if not all(_is(operand, "stablehlo.convert") for operand in op.operands):
         return None
     sources = [operand.owner.operands[0] for operand in op.operands]
     elements = [str(value.type.element_type) for value in (op.results[0], *op.operands, *sources)]
-    return _replaced(op, sources, Numbers.of(op), rewrite) if elements == ["i32", "i32", "i32", "i8", "i8"] else None
+    if elements != ["i32", "i32", "i32", "i8", "i8"]:
+        return None
+    with ir.InsertionPoint(op), op.location:
+        created = ir.Operation.create(op.name, results=[op.results[0].type], operands=sources,
+                                      attributes={name: op.attributes[name] for name in op.attributes})
+    rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
+    rewrite.replace(op.results[0], created.result)
+    return created
 
 
 def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:

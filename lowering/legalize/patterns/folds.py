@@ -82,6 +82,11 @@ def _dot_general(op: Any, rewrite: Rewrite) -> None:
     dots.fold(op, rewrite)
 
 
+@_fold("stablehlo.convolution")
+def _convolution(op: Any, rewrite: Rewrite) -> None:
+    dots.narrow(op, rewrite)
+
+
 @_fold("stablehlo.multiply", "stablehlo.divide", "stablehlo.subtract", "stablehlo.add", "stablehlo.and", "stablehlo.or")
 def _arithmetic(op: Any, rewrite: Rewrite) -> None:
     _first(op, rewrite, identities.neutral, movement.sink)
