@@ -105,7 +105,7 @@ def expand_broadcasts(module: Any) -> None:
     ir = mlir.get_ir(module.context)
     build = Builder(ir)
     for op in list(mlir.walk_operations(module)):
-        result = op.results[0] if len(op.results) else None
+        result: Any = op.results[0] if len(op.results) else None
         if op.name in ("stablehlo.bitcast_convert", "stablehlo.convert") and op.operands[0].type == result.type:
             result.replace_all_uses_with(op.operands[0])
             op.erase()
