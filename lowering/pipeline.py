@@ -27,7 +27,7 @@ from lowering.record.measure import Watch
 from lowering.record.recorder import Emit, Recorder
 from lowering.record.result import JobResult, StageResult
 from lowering.stage import Stage
-from lowering.store import keys
+from lowering.store import executables, keys
 from lowering.store.entries import Entry, Store
 from lowering.store.reuse import Reuse, find
 
@@ -53,7 +53,8 @@ def run(
     Never raises, except KeyboardInterrupt: the result says how and where the job ended.
 
     emit: called with a plain mapping for each event (`stage`, `stage_end`, `warning`, `report`, `level_inputs`) as soon as it happens.
-    store: results are looked up there, in which case the stage is skipped, and new results are stored there.
+    store: results are looked up there, in which case the stage is skipped, and new results are stored there. Only with a store are
+    programs that a stage compiles taken from this user's state folder, and kept there.
     compress_bytes: texts of at least this many bytes are compressed (None: no text is).
     """
     recorder = Recorder(folder, History(job.model.name, job.variant), emit or (lambda event: None))
@@ -69,10 +70,11 @@ def run(
 
             libraries.load(job.model)
         program = Program(Level.MODEL, job.model)
-        for number, (name, stage) in enumerate(stages.items(), 1):
-            program = runner.step(name, stage, program, folder / f"{number:02}-{name}")
-            if job.strict_dims and (lost := symbols.list_refusals(recorder.history.reports.get("symbols"), recorder.history.inputs)):
-                raise StageFailed(lost)
+        with executables.keep(store is not None):
+            for number, (name, stage) in enumerate(stages.items(), 1):
+                program = runner.step(name, stage, program, folder / f"{number:02}-{name}")
+                if job.strict_dims and (lost := symbols.list_refusals(recorder.history.reports.get("symbols"), recorder.history.inputs)):
+                    raise StageFailed(lost)
         client.finish()
     except KeyboardInterrupt:
         raise

@@ -122,7 +122,18 @@ def deserialize_program(saved: bytes, state: dict[str, torch.Tensor], constants:
     with (_pause_garbage_collection(), _replace(serialize, "typing", _Typing()),
           _replace(serialize.GraphModuleDeserializer, "_parse_sym_expr", parse_once)):
         tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)
-        return serialize.ExportedProgramDeserializer().deserialize(tree, state, constants)
+        program = serialize.ExportedProgramDeserializer().deserialize(tree, state, constants)
+    _restore_lists(program)
+    return program
+
+
+def _restore_lists(program: ExportedProgram) -> None:
+    """Make lists of the values of ops that return lists, as a trace does: torch makes tuples of them, which are several results."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            value = node.meta.get("val")
+            if isinstance(value, tuple) and isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) == 1:
+                node.meta["val"] = list(value)
 
 
 class _Typing:

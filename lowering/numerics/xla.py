@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,8 @@ from lowering.errors import Problem, StageFailed, Unsupported
 from lowering.ir import mlir
 from lowering.numerics import orientation
 from lowering.numerics.shape_refinement import context, refine
+from lowering.store import executables
+from lowering.store.executables import Executables
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first use takes most of a GPU's memory
 
@@ -137,14 +140,23 @@ class Xla:
         quick: Mapping[str, Any] = {}
         if self.is_quick and self.platform == "cpu" and _is_plain(static):
             quick = _REDUCED if self.may_lose_nan else _QUICK
+        given = {**self.options, **(_STRICT if self.is_strict else {}), **quick}
         options = xla_client.CompileOptions()
-        options.env_option_overrides = list({**self.options, **(_STRICT if self.is_strict else {}), **quick}.items())
+        options.env_option_overrides = list(given.items())
         device = _device(self.platform)
-        if bridge.may_call(static):
+        has_handlers = bridge.may_call(static)
+        if has_handlers:
             bridge.serve(mlir.parse(static, context()), self.platform)
         precise = _prepare_products(static, self.platform == "cpu" and not quick)
+        devices = xla_client.DeviceList((device,))
+        build = partial(device.client.compile_and_load, precise, devices, options)
+        kept = None if has_handlers or self.platform != "cpu" else executables.current()  # a process registers its own handlers
         try:
-            return device.client.compile_and_load(precise, xla_client.DeviceList((device,)), options)
+            if kept is None:
+                return build()
+            key = executables.compute_key(precise, device.client.platform_version, given)
+            load = partial(device.client.deserialize_executable, executable_devices=devices, compile_options=options)
+            return _find_or_build(kept, key, load, build)
         except Exception as error:  # noqa: BLE001
             if quick:
                 return replace(self, is_quick=False).compile(static)
@@ -188,6 +200,17 @@ class Xla:
 
         device, value = _device(self.platform), _numpy(tensor)
         return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _on(self.platform), [value], [device], enable_x64=True)
+
+
+def _find_or_build(kept: Executables, key: str, load: Callable[[bytes], Any], build: Callable[[], Any]) -> Any:
+    """Return the executable kept under `key`, or build it and keep it."""
+    if (serialized := kept.find(key)) is not None:
+        with suppress(Exception):  # another jaxlib wrote it, or none that can be read: it is built again
+            return load(serialized)
+    executable = build()
+    with suppress(Exception):  # not every executable can be serialized
+        kept.put(key, executable.serialize())
+    return executable
 
 
 @cache
