@@ -48,16 +48,16 @@ def shard(whole: Block, rank: int, ranks: int) -> dict[str, Tensor]:
             for name, weight in whole.state_dict().items()}
 
 
-def build(ranks: int, rank: int = 0, seed: int = 0) -> Block:
-    """Build one rank's block. Its process group exchanges nothing: it serves the export alone."""
+def build(ranks: int, seed: int = 0) -> Block:
+    """Build the block of this process's rank. Without a process group, one that exchanges nothing serves the export of rank 0."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     if ranks > 1 and not dist.is_initialized():
-        dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
+        dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
     torch.manual_seed(seed)
     whole = Block()
     if ranks == 1:
         return whole.eval()
     part = Block(ranks)
-    part.load_state_dict(shard(whole, rank, ranks))
+    part.load_state_dict(shard(whole, dist.get_rank(), ranks))
     return part.eval()

@@ -14,6 +14,7 @@ from lowering import meshes
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
 from lowering.numerics import shape_refinement
+from lowering.numerics.xla import to_numpy, to_tensor
 
 
 def run_on_each(module: Any, arguments: Sequence[Sequence[torch.Tensor]]) -> list[tuple[torch.Tensor, ...]]:
@@ -29,7 +30,7 @@ def run_on_each(module: Any, arguments: Sequence[Sequence[torch.Tensor]]) -> lis
     executable = _compile(module, arguments[0], devices)
     everywhere = NamedSharding(Mesh(np.array(devices), ("device",)), PartitionSpec())
     given = [jax.make_array_from_single_device_arrays(tuple(values[0].shape), everywhere, [
-        jax.device_put(value.numpy(), device) for value, device in zip(values, devices, strict=True)])
+        jax.device_put(to_numpy(value), device) for value, device in zip(values, devices, strict=True)])
         for values in zip(*arguments, strict=True)]  # fmt: skip
     results = executable.execute_sharded(given).disassemble_into_single_device_arrays()
     return [tuple(_read(result[number]) for result in results) for number in range(len(devices))]
@@ -48,7 +49,7 @@ def run_sharded(module: Any, arguments: Sequence[torch.Tensor], mesh: meshes.Axe
     devices = _find_devices(meshes.count_devices(mesh))
     executable = _compile(module, arguments, devices)
     placed = Mesh(np.array(devices).reshape(tuple(mesh.values())), tuple(mesh))
-    given = [jax.device_put(value.numpy(), NamedSharding(placed, PartitionSpec(*dims)))
+    given = [jax.device_put(to_numpy(value), NamedSharding(placed, PartitionSpec(*dims)))
              for value, dims in zip(arguments, shardings, strict=True)]
     found = executable.execute_sharded(given).disassemble_into_single_device_arrays()
     whole = []
@@ -90,4 +91,4 @@ def _compile(module: Any, arguments: Sequence[torch.Tensor], devices: Sequence[A
 def _read(array: Any) -> torch.Tensor:
     import numpy as np
 
-    return torch.from_numpy(np.array(array))
+    return to_tensor(np.array(array))

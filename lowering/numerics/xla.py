@@ -198,7 +198,7 @@ class Xla:
         from jax.core import ShapedArray
         from jaxlib import _jax
 
-        device, value = _device(self.platform), _numpy(tensor)
+        device, value = _device(self.platform), to_numpy(tensor)
         return _jax.batched_device_put(ShapedArray(value.shape, value.dtype), _on(self.platform), [value], [device], enable_x64=True)
 
 
@@ -220,7 +220,7 @@ def _on(platform: str) -> Any:
     return SingleDeviceSharding(_device(platform))
 
 
-def _numpy(tensor: torch.Tensor) -> Any:
+def to_numpy(tensor: torch.Tensor) -> Any:
     """Return a numpy view of a CPU tensor; dtypes that numpy lacks are ml_dtypes'."""
     import ml_dtypes
 
@@ -229,6 +229,14 @@ def _numpy(tensor: torch.Tensor) -> Any:
     if hasattr(ml_dtypes, word):
         return tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(getattr(ml_dtypes, word))
     return tensor.numpy()
+
+
+def to_tensor(array: Any) -> torch.Tensor:
+    """Return a numpy array of any dtype of the table as a CPU tensor."""
+    dtype = next(row for row in types.DTYPES.values() if row.numpy == array.dtype.name).torch
+    if array.dtype.kind == "V":  # ml_dtypes'
+        array = array.view("uint8" if array.dtype.itemsize == 1 else "int16")
+    return torch.from_numpy(array).view(dtype)
 
 
 def _is_plain(static: bytes) -> bool:

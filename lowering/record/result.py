@@ -134,6 +134,8 @@ class JobResult:
         points = self.verify.get("points") if isinstance(self.verify, Mapping) else None
         held = [point.get("levels") for point in points] if isinstance(points, list | tuple) else None
         levels = None if held is None else {level for one in held if isinstance(one, Mapping) for level in one}
+        if levels is not None:
+            levels |= self._list_agreeing({level.partition(" on ")[0] for level in levels})
         if not points or levels == set():
             return "no level was compared with eager"
         if levels is not None and not any(level.partition(" on ")[0] == DELIVERED for level in levels):
@@ -144,6 +146,13 @@ class JobResult:
             listed = ", ".join(f"{dtype} ({reason})" if reason else dtype for dtype, reason in weakened.items())
             return f"tolerances were weakened: {listed}"
         return ""
+
+    def _list_agreeing(self, levels: set[str]) -> set[str]:
+        """Return the consumers that agree with eager, as `LEVEL:CONSUMER`, but for those of the `levels` that are compared anyway."""
+        cells = self.verify.get("consumers")
+        found = [cell for cell in cells if isinstance(cell, Mapping)] if isinstance(cells, list | tuple) else []
+        return {f"{cell.get('level')}:{cell.get('consumer')}" for cell in found
+                if cell.get("outcome") == "agrees" and cell.get("level") not in levels}
 
     @property
     def verified_on(self) -> str:

@@ -16,7 +16,6 @@ from lowering.eager.mlir_module import MlirModule
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed, Unsupported
 from lowering.fx import cleanup
 from lowering.ir import mlir
-from lowering.legalize.patterns import collectives
 from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import (
@@ -24,6 +23,7 @@ from lowering.numerics import (
     float_distance,
     generation,
     promises,
+    ranks,
     source_reference,
     special_values,
     tensor_files,
@@ -112,8 +112,9 @@ class Verify(Stage):
         """
         if weights.list_fakes(program.weights):
             return self._verify_twin(program, note)
-        if found_collectives := sorted({name for name in mlir.count_ops(program.ir) if name.partition(".")[2] in collectives.KINDS}):
-            cause = f"the program runs on several devices ({', '.join(found_collectives)}), so no level was run and no number compared"
+        exchanged = ranks.find_collectives(program.ir)
+        if exchanged and (obstacle := ranks.find_obstacle(program)):
+            cause = f"the program runs on several devices ({', '.join(exchanged)}), so no level was run and no number compared: {obstacle}"
             note("collectives_not_run", cause, program.model.name if program.model else "")
             return program
         here = [platform for platform in self.platforms if platform in xla.platforms()]
@@ -125,11 +126,15 @@ class Verify(Stage):
         pairs = list(dict.fromkeys(pair for word in self.levels if (pair := Pair.read(word))))
         if (module := self._find_source(program)) is not None and not (pairs := self._choose_pairs(module, program, pairs, note)):
             return program
-        levels = [pair.level for pair in pairs if pair.is_default]
+        if exchanged:
+            pairs = self._choose_devices(program, pairs, note)
+        levels = [] if exchanged else [pair.level for pair in pairs if pair.is_default]
         with _threads(self.threads):
             settings = verifier.Settings(self.points, levels, here, Budget(self.budget_elements, self.budget_seconds), self.seed,
                                          self.keep_elements, self.values)
             found, bench = verifier.verify(program, settings)
+            if exchanged:
+                found = ranks.compare(program, found, bench)
             matrix = self._compare_consumers(program, pairs, found, bench)
             walks = list(generation.check(program, bench, self.steps)) if self.steps and bench.model.after and not found.mismatches else []
             quantization = float_distance.describe(program, bench.model, found.kept)
@@ -165,6 +170,16 @@ class Verify(Stage):
             raise StageFailed(Problem("stages.verify.points", f"{cause}: {guards}", "narrow the ranges to sizes that the guards take"))
         held = {field.name: getattr(program, field.name) for field in fields(Program)}
         return Verified(**held, verification=found)
+
+    def _choose_devices(self, program: Program, pairs: Sequence[Pair], note: Note) -> list[Pair]:
+        """Return the pair that runs on several devices, and note that, and the pairs that do not."""
+        devices = ranks.list_ranks(program.ir)
+        note("verified_on_devices", f"each of {len(devices)} devices of XLA was compared with its rank of {len(set(devices))} processes of "
+             "torch.distributed", program.model.name if program.model else "")
+        whole = Pair(Level.MHLO, consumers.XLA)
+        if others := [str(pair) for pair in pairs if pair != whole]:
+            note("collectives_not_run", "one device alone cannot run the program, so nothing was compared there", ", ".join(others))
+        return [whole]
 
     def _find_source(self, program: Program) -> MlirModule | None:
         """Return the module of a program that starts as MLIR, and has no eager."""

@@ -88,6 +88,11 @@ def test_a_result_without_any_number_and_a_level_that_was_not_compared_are_unver
     point: dict[str, Any] = {"levels": {"torchscript": {}}}
     assert replace(found, verify={"points": [point]}).unverified == "the mhlo level was not compared with eager, only torchscript"
     assert replace(found, verify={"points": [{"levels": {"mhlo on gpu": {}}}]}).unverified == ""
+    cells = [{"level": "torchscript", "consumer": "libtorch", "outcome": "agrees", "points": 2, "message": ""}]
+    by_consumer = replace(found, verify={"points": [{"levels": {}}], "consumers": cells})
+    assert by_consumer.unverified == "the mhlo level was not compared with eager, only torchscript:libtorch"
+    refused = replace(found, verify={"points": [{"levels": {}}], "consumers": [{**cells[0], "outcome": "refused"}]})
+    assert refused.unverified == "no level was compared with eager"
 
 
 @pytest.mark.parametrize("count", [-1, 5])
