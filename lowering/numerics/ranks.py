@@ -1,4 +1,4 @@
-"""Programs with collectives: each device of XLA runs the program of one rank, and is compared with that rank's process of torch.distributed.
+"""Programs with collectives: each device of XLA runs the program of one rank, and is compared with a process of torch.distributed.
 
 A process of its own runs both, because XLA reads the number of its devices once. It forks a process per rank, in which the model's factory
 finds a process group of gloo in place of the one that only served the export.
@@ -29,7 +29,7 @@ from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics.bench import Bench
 from lowering.numerics.runner import label_of, results_of
-from lowering.numerics.verification import LevelCheck, PointCheck, Verification
+from lowering.numerics.verification import LevelCheck, Verification
 from lowering.signature import Signature
 
 MOST = 8  # devices, each with a process of torch
@@ -102,8 +102,8 @@ def _start(folder: Path, task: Task, module: Any) -> None:
     if ended.returncode:
         said = folder / "failed"
         cause = said.read_text(encoding="utf-8") if said.exists() else (ended.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StageFailed(Problem(_PLACE, cause, "the model's factory must build the module of torch.distributed.get_rank() where a process "
-                                  "group exists, see examples/tensor_parallel"), ended.stderr)
+        fix = "the factory must build the module of torch.distributed.get_rank() where a process group exists, see examples/tensor_parallel"
+        raise StageFailed(Problem(_PLACE, cause, fix), ended.stderr)
 
 
 def _check(folder: Path, index: int, bench: Bench, task: Task) -> LevelCheck:
@@ -122,7 +122,7 @@ def _check(folder: Path, index: int, bench: Bench, task: Task) -> LevelCheck:
 
 def main(folder: Path) -> None:
     """Run the ranks, then the devices. A failure is written to `failed`, and ends the process with code 1."""
-    task: Task = pickle.loads((folder / "task").read_bytes())  # noqa: S301 - written by the process that started this one
+    task: Task = pickle.loads((folder / "task").read_bytes())
     context = multiprocessing.get_context("fork")  # before torch has run anything, and with all modules loaded once
     processes = [context.Process(target=_run_rank, args=(folder, task, rank)) for rank in sorted(set(task.ranks))]
     for process in processes:
