@@ -12,10 +12,10 @@ from lowering import versions
 if (_problem := versions.find_problem()) is not None:
     raise ImportError(f"{_problem.cause}: {_problem.fix}")
 
-from lowering.errors import LoadError, Mismatch, Problem, Refused, ShapelineError, StageFailed, Unsupported
+from lowering.errors import ConfigError, LoadError, Mismatch, Problem, Refused, ShapelineError, StageFailed, Unsupported
 from shapeline.api import lower
 from shapeline.joined import Joined, join
 from shapeline.lowered import Lowered, Text
 
-__all__ = ["Joined", "LoadError", "Lowered", "Mismatch", "Problem", "Refused", "ShapelineError", "StageFailed", "Text", "Unsupported",
-           "join", "lower"]
+__all__ = ["ConfigError", "Joined", "LoadError", "Lowered", "Mismatch", "Problem", "Refused", "ShapelineError", "StageFailed", "Text",
+           "Unsupported", "join", "lower"]

@@ -26,7 +26,7 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.symbols.schema import SymbolRecord
 from lowering.trees import Fill
-from shapeline import declaration
+from shapeline import checks, declaration
 from shapeline.lowered import Lowered, Symbols
 
 STAGES: Mapping[str, type[Stage]] = {
@@ -61,6 +61,11 @@ def lower(
     Raises ConfigError (arguments or dims that do not fit), LoadError (eager fails), Unsupported (all constructs that a stage cannot lower),
     StageFailed.
     """
+    module = checks.unwrap(module)
+    checks.check_arguments(args, kwargs)
+    checks.check_mapping("symbols", symbols, "give ranges by name: {'n': (1, 64)}")
+    checks.check_mapping("fills", fills, "give fills by argument: {'mask': 'padding'}")
+    checks.check_mapping("stages", stages, "give options by stage: {'export': {'policy': ['declared']}}")
     if isinstance(module, ExportedProgram):
         module, held_args, held_kwargs, held_shapes, held_symbols = exported.take_apart(module)
         if not args and not kwargs:
@@ -75,7 +80,8 @@ def lower(
     with in_eval_mode(module):
         program = in_memory.lower(Program(Level.MODEL, Built(model, module)), ladder, log)
     result = log.history.result("ok")
-    return Lowered(program, Symbols(SymbolRecord.from_json(result.symbols)), result.warnings)
+    constants = declaration.list_constants(module, declaration.bind(module, args, kwargs or {}))
+    return Lowered(program, Symbols(SymbolRecord.from_json(result.symbols)), result.warnings, constants)
 
 
 def _build_stages(options: Mapping[str, Mapping[str, Any]], until: str) -> dict[str, Stage]:
@@ -86,10 +92,4 @@ def _build_stages(options: Mapping[str, Mapping[str, Any]], until: str) -> dict[
         raise ConfigError([Problem(f"stages['{name}']", "is not a stage", suggest(name, STAGES) or f"one of {', '.join(STAGES)}")
                            for name in unknown])  # fmt: skip
     chosen = list(STAGES)[: words.index(until) + 1]
-    found = {}
-    for name in chosen:
-        try:
-            found[name] = STAGES[name](**options.get(name, {}))
-        except TypeError as error:
-            raise ConfigError(Problem(f"stages['{name}']", str(error))) from None
-    return found
+    return {name: checks.build_stage(STAGES[name], name, options.get(name, {})) for name in chosen}

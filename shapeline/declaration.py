@@ -19,6 +19,7 @@ from lowering.model_checks import find_problems
 from lowering.sizes.dims import Affine, parse_dim
 from lowering.trees import TUPLE, Fill, Input
 from lowering.types import DTYPES, dtype_name
+from shapeline import checks
 
 Spec = Any  # the dims of an argument, in one of torch.export's forms
 
@@ -36,7 +37,7 @@ def declare(
     arguments = bind(module, args, kwargs)
     if hasattr(dynamic_shapes, "dynamic_shapes"):  # torch's ShapesCollection and AdditionalInputs
         dynamic_shapes = dynamic_shapes.dynamic_shapes(module, tuple(args), dict(kwargs))
-    reading = _Reading({key: _read_symbol(key, value) for key, value in symbols.items()}, dict(fills))
+    reading = _Reading({key: checks.read_symbol(key, value) for key, value in symbols.items()}, dict(fills))
     specs = _name_specs(dynamic_shapes, arguments)
     inputs: dict[str, Any] = {}
     constants: dict[str, Any] = {}
@@ -76,6 +77,7 @@ def bind(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     for leaf in pytree.tree_leaves(found):
         if caches.is_cache(type(leaf)):  # not yet registered, so torch cannot take it apart
             caches.register(type(leaf))
+    checks.check_leaves(found)
     return found
 
 
@@ -89,23 +91,13 @@ def _name_specs(dynamic_shapes: Any, arguments: Mapping[str, Any]) -> Mapping[st
             raise ConfigError([Problem(f"dynamic_shapes['{key}']", "names no argument that was passed", suggest(key, arguments) or known)
                                for key in unknown])
         return dynamic_shapes
+    if not isinstance(dynamic_shapes, list | tuple):
+        cause = f"is a {type(dynamic_shapes).__name__}"
+        raise ConfigError(Problem("dynamic_shapes", cause, "give one entry for each argument, or a mapping by name"))
     if len(dynamic_shapes) != len(arguments):
         cause = f"has {len(dynamic_shapes)} entries, and {len(arguments)} arguments were passed"
         raise ConfigError(Problem("dynamic_shapes", cause, "give one entry for each argument, or a mapping by name"))
     return dict(zip(arguments, dynamic_shapes, strict=True))
-
-
-def _read_symbol(name: str, value: Any) -> Symbol:
-    """Return a symbol from a Symbol, a pair (min, max), or a mapping with the keys of a model's file."""
-    if isinstance(value, Symbol):
-        return value
-    keys = {field.name for field in dataclasses.fields(Symbol)}
-    if isinstance(value, Mapping) and set(value) <= keys:
-        return Symbol(**value)
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return Symbol(min=value[0], max=value[1])
-    fix = f"(min, max), or a mapping with {', '.join(sorted(keys))}"
-    raise ConfigError(Problem(f"symbols['{name}']", f"{value!r} is not a range", fix))
 
 
 @dataclasses.dataclass
@@ -174,6 +166,7 @@ class _Reading:
         if dtype not in DTYPES:
             fix = f"one of {', '.join(DTYPES)}"
             self.problems.append(Problem(f"argument '{name}'", f"has the dtype {value.dtype}, which cannot be lowered", fix))
+        self.problems += checks.check_dims(spec, value.dim(), name)
         dims = [self._read_dim(size, _pick(spec, position), f"{name}[{position}]") for position, size in enumerate(value.shape)]
         if isinstance(spec, list | tuple) and len(spec) != value.dim():
             self.problems.append(Problem(f"dynamic_shapes of '{name}'", f"has {len(spec)} dims for a tensor of rank {value.dim()}"))
@@ -182,7 +175,12 @@ class _Reading:
 
     def _read_dim(self, size: int, given: Any, place: str) -> int | str | None:
         """Return a dim as a model declares it. given: an int, a Dim, one of torch's hints, or the text of an expression."""
-        if given is None or (isinstance(given, int) and not isinstance(given, bool)):
+        if isinstance(given, int) and not isinstance(given, bool):
+            if given != size:
+                fix = "pass an example of that size, or declare a Dim with its range"
+                self.problems.append(Problem(f"dynamic_shapes of {place}", f"is {given}, and the argument has {size} there", fix))
+            return size
+        if given is None:
             return size
         if isinstance(given, str):
             return self._note_size(given, size, place)
@@ -255,10 +253,18 @@ def _guess_fill(value: torch.Tensor) -> Fill | None:
     if value.is_complex() or not value.numel():
         return None
     if value.is_floating_point():
-        low, high = (float(end) for end in value.double().aminmax())  # a probability, a time, a picture: negative ones mean nothing
+        low, high = (float(end) for end in value.detach().double().aminmax())  # of a probability or a picture: negative ones mean nothing
         return {"uniform": [low, high]} if 0 <= low < high < math.inf else None
     least, most = (int(end) for end in value.to(torch.int64).aminmax())
     return {"constant": least} if least == most else {"randint": [least, most + 1]}
+
+
+def list_constants(module: torch.nn.Module, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers, texts and None among bound arguments by path, with forward's defaults: a program is made for these values."""
+    formals = inspect.signature(module.forward).parameters.values()
+    defaults = {formal.name: formal.default for formal in formals if formal.default is not formal.empty}
+    return {f"{key}.{path}" if path else key: leaf for key, value in {**defaults, **arguments}.items()
+            for path, leaf in pytrees.flatten(value) if leaf is None or isinstance(leaf, bool | int | float | complex | str)}
 
 
 def list_tensors(arguments: Mapping[str, Any]) -> list[tuple[str, torch.Tensor]]:

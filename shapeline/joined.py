@@ -15,7 +15,7 @@ from lowering.level import Level
 from lowering.numerics import joined, packaging
 from lowering.numerics.joined import Part
 from lowering.signature import Signature
-from shapeline.lowered import MLIR, Lowered, Text
+from shapeline.lowered import MLIR, Lowered, Text, Texts
 
 
 def join(entries: Mapping[str, Lowered]) -> Joined:
@@ -45,7 +45,8 @@ class Joined(Mapping[str, Lowered]):
     def mlir(self) -> Mapping[str, Text]:
         """The module with all functions by level: `torch`, `stablehlo`, `mhlo`, as far as all entries passed through it."""
         words = [level.word for level in MLIR if all(level.word in entry.mlir for entry in self.entries.values())]
-        return {word: Text(joining.join({name: entry.mlir[word].module for name, entry in self.entries.items()})) for word in words}
+        modules = {word: {name: entry.mlir[word].module for name, entry in self.entries.items()} for word in words}
+        return Texts({word: Text(joining.join(parts)) for word, parts in modules.items()})
 
     @cached_property
     def signatures(self) -> Mapping[str, Signature]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lowering.eager.module import in_eval_mode
-from lowering.errors import Mismatch, Problem, StageFailed
+from lowering.errors import ConfigError, Mismatch, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.numerics import packaging
@@ -40,6 +40,15 @@ class Text:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(mlir.text(self.module))}</pre>"
+
+
+class Texts(dict[str, Text]):
+    """Programs by level. A level that is not there is a KeyError that names those that are."""
+
+    def __missing__(self, level: str) -> Text:
+        others = {Level.EXPORTED.word: "lowered.exported", Level.TORCHSCRIPT.word: "lowered.torchscript"}
+        known = f"no level '{level}'; there are: {', '.join(self) or 'none'}"
+        raise KeyError(f"'{level}' is {others[level]}" if level in others else known)
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,15 @@ def complete(signature: Signature, computed: Sequence[torch.Tensor], states: Map
 
 @dataclass(frozen=True)
 class Lowered:
-    """A lowered module. program: at the last level; symbols: the fate of its dims; warnings: what the stages recorded."""
+    """A lowered module. program: at the last level; symbols: the fate of its dims; warnings: what the stages recorded.
+
+    constants: the arguments that are no tensors, by path, with the values that the program was made for.
+    """
 
     program: Program
     symbols: Symbols
     warnings: tuple[Remark, ...] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
     _device: Xla = field(default_factory=Xla, repr=False, compare=False)
 
     @property
@@ -94,7 +107,7 @@ class Lowered:
     def mlir(self) -> Mapping[str, Text]:
         """The programs in MLIR by level: `torch`, `stablehlo`, `mhlo`, as far as the module was lowered."""
         found = {level.word: self.program.at(level) for level in MLIR}
-        return {word: Text(program.ir) for word, program in found.items() if program is not None}
+        return Texts({word: Text(program.ir) for word, program in found.items() if program is not None})
 
     @property
     def signature(self) -> Signature:
@@ -118,12 +131,28 @@ class Lowered:
         Arguments that forward writes to are written, and its buffers are carried from call to call (see `buffers`). XLA compiles once for
         each set of sizes. Raises Refused for arguments that do not fit, or sizes outside the ranges.
         """
-        given = dict(declaration.list_tensors(declaration.bind(self._built.module, args, kwargs)))
+        arguments = declaration.bind(self._built.module, args, kwargs)
+        given = dict(declaration.list_tensors(arguments))
+        self._check_constants(arguments)
         values = complete(self.signature, self._run(given), {**self.buffers, **given})
         return torch.utils._pytree.tree_unflatten(values, self._at(Level.EXPORTED).ir.call_spec.out_spec)
 
+    def _check_constants(self, arguments: Mapping[str, Any]) -> None:
+        """Raise Refused for each argument that is no tensor and has another value than the one that the program was made for."""
+        found, made = declaration.list_constants(self._built.module, arguments), self.constants
+        problems = [Problem(f"argument '{name}'", f"is {found.get(name)!r}, and the program was made for {made.get(name)!r}",
+                            "lower the module with that value")
+                    for name in {**made, **found} if repr(found.get(name)) != repr(made.get(name))]  # fmt: skip
+        if problems:
+            raise Refused(problems)
+
     def verify(self, points: int = 4) -> Verification:
-        """Compare the last level with the module at `points` or more shape points over the ranges. Raises Mismatch or StageFailed."""
+        """Compare the last level with the module at `points` or more shape points over the ranges.
+
+        Raises ConfigError if `points` is no positive integer, Mismatch or StageFailed.
+        """
+        if not isinstance(points, int) or points < 1:
+            raise ConfigError(Problem("points", f"is {points!r}", "give a number of shape points, 1 or more"))
         with in_eval_mode(self._built.module):
             found, _ = verify(self.program, Settings(points, [self.program.level]))
         if found.mismatches:
