@@ -18,17 +18,18 @@ import sys
 import time
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import environment_cache, files
+from lowering.environment_cache import MARK, read_mark
 from lowering.errors import InfraError, Problem
 from lowering.tracking import INSTALLED
 
-MARK = "environment.json"  # in the folder of an environment; written last
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}")
 PIP_OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--no-index", "--pre", "--only-binary", "--no-binary", "--prefer-binary")
 REMEMBERED = 60.0  # seconds for which jobs of this process take a failed installation for granted
@@ -71,6 +72,7 @@ def build(environment: Environment, is_over: Callable[[], bool] = lambda: False)
     folder = locate(environment)
     python = folder / "bin" / "python"
     if (folder / MARK).is_file() and python.exists():
+        environment_cache.mark_used(folder)
         return python
     if (failed := _failed.get(folder.name)) is not None and time.monotonic() - failed[0] < REMEMBERED:
         raise failed[1]
@@ -81,6 +83,8 @@ def build(environment: Environment, is_over: Callable[[], bool] = lambda: False)
             _acquire(lock.fileno(), is_over, place)  # another job or run may be installing it
             if not ((folder / MARK).is_file() and python.exists()):
                 _install(environment, folder, python, is_over)
+        with suppress(OSError):  # another environment that cannot be removed is no failure of this one
+            environment_cache.evict(keep=folder)
     except OSError as error:
         raise InfraError(Problem(place, f"cannot be made in {folder}: {error}", "check the disk")) from error
     except InfraError as error:
@@ -91,8 +95,7 @@ def build(environment: Environment, is_over: Callable[[], bool] = lambda: False)
 
 def locate(environment: Environment) -> Path:
     """Return the folder of an environment, which is named by everything that its packages depend on."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(cache).absolute() / "shapeline" / "environments" / compute_digest(environment)
+    return environment_cache.get_root() / compute_digest(environment)
 
 
 def describe(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def describe(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_versions(environment: Environment) -> dict[str, str] | None:
     """Return the versions of the packages that are installed for an environment, by name; None if it is not installed here."""
-    folder = Path(sys.prefix) if _read_mark(Path(sys.prefix)) else locate(environment)
+    folder = Path(sys.prefix) if read_mark(Path(sys.prefix)) else locate(environment)
     return _list_installed(folder) if (folder / MARK).is_file() else None
 
 
@@ -112,7 +115,7 @@ def compute_digest(environment: Environment) -> str:
 
     In a process of the environment itself, return the one that it was built by.
     """
-    own = _read_mark(Path(sys.prefix))
+    own = read_mark(Path(sys.prefix))
     if own.get("requirements") == list(environment.requirements):
         return str(own["digest"])
     asked = json.dumps([list(environment.requirements), _digest_archives(environment), sys.version, sys.base_prefix, _list_base()])
@@ -121,7 +124,7 @@ def compute_digest(environment: Environment) -> str:
 
 def read_archives() -> dict[str, str]:
     """Return the digest of every archive that the environment of this process was made from: its version does not tell its content."""
-    return dict(_read_mark(Path(sys.prefix)).get("archives", {}))
+    return dict(read_mark(Path(sys.prefix)).get("archives", {}))
 
 
 def find_paths() -> list[str]:
@@ -218,14 +221,6 @@ def _list_base() -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _list_packages(folder: str) -> Iterator[str]:
     yield from sorted(f"{package.name} {package.version}" for package in metadata.distributions(path=[folder]))
-
-
-def _read_mark(folder: Path) -> dict[str, Any]:
-    try:
-        found = files.read(folder / MARK)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _digest_archives(environment: Environment) -> dict[str, str]:

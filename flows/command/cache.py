@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from flows.command import printing
 from flows.command.arguments import add_output, make_parser, parse_size
 from flows.command.exits import OK
-from flows.command.printing import format_size
+from flows.command.printing import format_age, format_size
 from flows.output import RUNS, STORE
 from flows.runs import copies
 from lowering import files
@@ -61,7 +60,7 @@ def _list_results(store: Store, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    lines = [(row["job"], row["stage"], format_size(row["bytes"]), _format_age(used), row["made_by"], row["key"][:12])
+    lines = [(row["job"], row["stage"], format_size(row["bytes"]), format_age(used), row["made_by"], row["key"][:12])
              for row, (_, used) in zip(rows, found, strict=True)]
     print("\n".join(printing.render_table(("JOB", "STAGE", "SIZE", "USED", "MADE BY", "KEY"), lines)))
     weights = sum(files.measure_size(path) for path in store.weights.glob("*/*.safetensors"))
@@ -117,11 +116,3 @@ def _list_ended_jobs(output: Path, run: str) -> Iterator[Path]:
         known = sorted(path.name for path in (output / RUNS).glob("*") if path.is_dir() and not path.is_symlink())
         raise ConfigError(Problem(str(output / RUNS), f"has no run '{run}'", f"runs: {', '.join(known[-5:]) or 'none'}"))
     return (path.parent for path in sorted(folder.glob(f"jobs/*/{MANIFEST}")))
-
-
-def _format_age(used: float) -> str:
-    seconds = max(0.0, time.time() - used)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

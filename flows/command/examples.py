@@ -80,6 +80,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("cache why bert", "which run made each result, or why there was none"),
         ("cache gc --max-bytes 20G", "delete the least recently used"),
     ),
+    "environments": (
+        ("environments", "their packages and sizes, most recently used first"),
+        ("environments --remove torch_2_12", "remove one, by its name or folder"),
+        ("environments --max-bytes 5G", "remove the least recently used"),
+    ),
     "nightly": (
         ("nightly suite=nightly 'nightly.cron=\"0 2 * * *\"' nightly.timezone=Europe/Berlin", "serve a schedule"),
         ("nightly suite=nightly --once", "one night, now"),

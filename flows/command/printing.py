@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -124,3 +125,12 @@ def format_size(count: int) -> str:
 def _find_last_level(job: Mapping[str, Any]) -> str:
     last = list(job["stages"].values())[-1]
     return job["until"] or declarations.load_stage(last[TARGET]).target.word
+
+
+def format_age(used: float) -> str:
+    """Return how long ago a time (seconds since the epoch) was, in its largest unit."""
+    seconds = max(0.0, time.time() - used)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
