@@ -90,8 +90,8 @@ def _explain_leaf(leaf: Any) -> tuple[str, str] | None:
     if leaf.is_meta:
         return "is on the device meta and has no values", "pass a tensor of the CPU: its values are the range of later inputs"
     if leaf.is_nested or leaf.layout != torch.strided:
-        kind = "nested" if leaf.is_nested else str(leaf.layout)
-        return f"is a tensor of layout {kind}, which cannot be lowered", "pass a dense tensor: x.to_dense(), or one padded with its mask"
+        layout = "nested" if leaf.is_nested else str(leaf.layout)
+        return f"is a tensor of layout {layout}, which cannot be lowered", "pass a dense tensor: x.to_dense(), or one padded with its mask"
     return None
 
 

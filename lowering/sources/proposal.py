@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lowering.errors import LoadError, Problem, ShapelineError, Unsupported
 from lowering.recipe import TARGET
-from lowering.sources import exported, huggingface, mlir
+from lowering.sources import exported, huggingface, mlir, trials
 
 MISSING = "???"  # a value that the author has to give
 Tree = dict[str, Any]
@@ -33,13 +32,13 @@ SMALL: Mapping[str, Any] = {
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
     "vocab_size": 1024, "num_key_value_heads": 2, "head_dim": 32, "d_kv": 32, "moe_intermediate_size": 64, "num_experts_per_tok": 2,
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 32),
-    "n_group": 1, "topk_group": 1,
+    "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+    "default_language": "en_XX",
     "image_size": 64, "patch_size": 16, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 SEQUENCE = 512
 LARGEST = 2e9  # parameters of a model that is given values
-TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
 
 
 @dataclass(frozen=True)
@@ -85,27 +84,19 @@ def propose_huggingface(architecture: str) -> Proposal:
     for sizes, note in wanted:
         given = {**factory, "kwargs": filter_known(config, sizes)}
         try:
-            module = _build(partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET}))
+            make = partial(huggingface.build, **{key: value for key, value in given.items() if key != TARGET})
+            module = trials.build(make)
         except Exception as error:  # noqa: BLE001 - constructors of models raise anything
-            why = f"The model cannot be built: {_first_line(error)}"
+            why = f"The model cannot be built: {trials.describe_error(error)}"
             found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
             continue
         for images in (False, True):
             proposal = _read_huggingface(given, module, (note,), images)
-            if (refusal := _try(proposal, module)) is None:
+            if (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
                 return proposal
         found = _refuse(proposal, refusal)
     assert found is not None
     return found
-
-
-def _build(make: Callable[[], Any]) -> Any:
-    """Build a model without values of its weights, or with them if its constructor computes with tensors, as drop rates by `linspace`."""
-    try:
-        with FakeTensorMode():
-            return make()
-    except DataDependentOutputException:
-        return make()
 
 
 def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], images: bool) -> Proposal:
@@ -161,9 +152,10 @@ def propose_callable(target: str) -> Proposal:
         return Proposal(factory, {name: _leaf("float32", ["batch", MISSING]) for name in names}, {"batch": {"min": 1, "max": 8}},
                         (f"Give {', '.join(needed)} of the factory, and the shapes of the inputs.",))  # fmt: skip
     try:
-        module = _build(made)
+        module = trials.build(made)
     except Exception as error:
-        raise LoadError(Problem(target, f"raised {_first_line(error)}", "give it a factory that works without arguments")) from error
+        fix = "give it a factory that works without arguments"
+        raise LoadError(Problem(target, f"raised {trials.describe_error(error)}", fix)) from error
     if not isinstance(module, torch.nn.Module):
         raise LoadError(Problem(target, f"returns a {type(module).__name__}", "name a class or function that returns a torch.nn.Module"))
     names = _list_arguments(module.forward, bound=True)
@@ -173,7 +165,7 @@ def propose_callable(target: str) -> Proposal:
     unknown = [name for name, leaf in inputs.items() if MISSING in leaf["shape"]]
     if unknown:
         return replace(proposal, notes=(f"Give the shape and dtype of {', '.join(unknown)}.",))
-    refusal = _try(proposal, module)
+    refusal = trials.find_refusal(proposal.inputs, module, made)
     return _refuse(proposal, refusal) if refusal else proposal
 
 
@@ -278,22 +270,3 @@ def _list_layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
 
 def _leaf(dtype: str, shape: list[Any], fill: Any = None) -> Tree:
     return {"dtype": dtype, "shape": shape} | ({"fill": fill} if fill is not None else {})
-
-
-def _try(proposal: Proposal, module: torch.nn.Module) -> str | None:
-    """Run the module on fake inputs of the proposed shapes. Return the first line of what it raised, or None."""
-    own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
-    mode = own or FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, torch.no_grad():
-        given = {name: torch.zeros([TRIED.get(dim, dim) for dim in leaf["shape"]], dtype=getattr(torch, leaf["dtype"]))
-                 for name, leaf in proposal.inputs.items()}  # fmt: skip
-        try:
-            module.eval()(**given)
-        except Exception as error:  # noqa: BLE001 - models raise anything
-            return _first_line(error)
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:200]

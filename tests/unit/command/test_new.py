@@ -43,6 +43,15 @@ class Drops(torch.nn.Module):
     def forward(self, image):
         return self.layer(image) * self.rates[-1]
 
+class Reads(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+    def forward(self, image):
+        if not image.isfinite().all():
+            raise ValueError("not finite")
+        return self.layer(image)
+
 def fails():
     raise OSError("no disk")
 """
@@ -79,8 +88,9 @@ def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
     }
 
 
-def test_a_class_that_reads_values_while_it_is_built_is_built_with_values(folder: Path) -> None:
-    assert main(["new", "model", "mine", "--from", "shapeline_new_models:Drops"]) == 0
+@pytest.mark.parametrize("name", ["Drops", "Reads"])
+def test_a_class_that_reads_values_is_tried_with_values(name: str, folder: Path) -> None:
+    assert main(["new", "model", "mine", "--from", f"shapeline_new_models:{name}"]) == 0
     assert yaml.safe_load((folder / "mine.yaml").read_text())["inputs"]["image"]["shape"] == ["batch", 3, "height", "width"]
 
 

@@ -1,0 +1,60 @@
+"""Trials of proposed inputs: build a model and run its forward at the proposed shapes, without values where that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
+LARGEST = 5e7  # parameters of a model that is run with values, as its forward reads them
+
+
+def build(make: Callable[[], Any]) -> Any:
+    """Build a model without values of its weights, or with them if its constructor computes with tensors, as drop rates by `linspace`."""
+    try:
+        with FakeTensorMode():
+            return make()
+    except DataDependentOutputException:
+        return make()
+
+
+def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> str | None:
+    """Run the module on inputs of the proposed shapes. Return the first line of what it raised, or None.
+
+    The inputs have no values, nor do the weights. If forward reads values, run a small model that `make` builds with them.
+    """
+    own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
+    try:
+        with own or FakeTensorMode(allow_non_fake_inputs=True):
+            _run(inputs, module)
+    except DataDependentOutputException as error:
+        if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
+            return describe_error(error)
+        try:
+            _run(inputs, make())
+        except Exception as other:  # noqa: BLE001 - models raise anything
+            return describe_error(other)
+    except Exception as error:  # noqa: BLE001 - models raise anything
+        return describe_error(error)
+    return None
+
+
+def _run(inputs: Mapping[str, Any], module: torch.nn.Module) -> None:
+    with torch.no_grad():
+        given = {name: _draw(leaf) for name, leaf in inputs.items()}
+        module.eval()(**given)
+
+
+def _draw(leaf: Mapping[str, Any]) -> torch.Tensor:
+    """Return an input of the proposed shape: ones where it is a mask, else zeros, or the least number that it may be."""
+    fill = leaf.get("fill")
+    value = 1 if fill == "padding" else fill["randint"][0] if fill else 0
+    return torch.full([TRIED.get(dim, dim) for dim in leaf["shape"]], value, dtype=getattr(torch, leaf["dtype"]))
+
+
+def describe_error(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
