@@ -25,7 +25,7 @@ help:
 	@echo 'make test-matrix                               a sample of the tests under other releases of torch and Python'
 	@echo 'make chaos                                     broken configurations and records; jobs, processes, disks and servers that fail, on threads, Dask and Ray (some 22 minutes)'
 	@echo 'make browser-test                              the tests of the dashboard, in a headless Chromium (installed when root)'
-	@echo 'make docs                                      the documentation site in build/site, with its links checked, and the tutorial run'
+	@echo 'make docs                                      the documentation site in build/site, with its links checked, and README and tutorial run in a fresh environment'
 	@echo 'make lint                                      ruff, mypy, import contracts'
 	@echo 'make up                                        build the image, and start Prefect, PostgreSQL, Dask, MinIO and a nightly by Docker Compose'
 	@echo 'make lint-deploy                               hadolint, shellcheck and the schemas of Compose, GitHub and Kubernetes'

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 import sysconfig
 import zipfile
@@ -13,29 +10,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ("lowering", "flows", "shapeline", "configs", "hydra_plugins", "benchmarks", "examples", "tests", "pipeline.yaml", "pyproject.toml", "README.md", "LICENSE")
-
-
-def run(*words: str | Path, cwd: Path, **more: str) -> str:
-    """Run a command that knows nothing of this repository; its output."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PREFECT_"))}
-    done = subprocess.run(words, cwd=cwd, env={**kept, **more}, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests import wheels
+from tests.wheels import ROOT, run
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built of a copy of the sources: a build leaves files beside them."""
-    copy = tmp_path_factory.mktemp("wheel") / "sources"
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, copy)
-    run(sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet", "--wheel-dir", copy.parent, copy, cwd=copy)
-    return next(copy.parent.glob("*.whl"))
+    return wheels.build(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
