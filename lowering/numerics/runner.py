@@ -256,8 +256,9 @@ class Eager:
         return self._copy()
 
     def _copy(self) -> Eager:
-        """Return the same in float64, on a widened copy of the module."""
-        return _Double(self.model, duplicates.duplicate(self.module, self.model).double(), self.signature)
+        """Return the same in float64, on a widened copy of the module. Raises LoadError if a program in MLIR has none."""
+        module = self.module if self.is_opaque else duplicates.duplicate(self.module, self.model)
+        return _Double(self.model, module.double(), self.signature)
 
     def nearby(self, seed: int) -> Eager:
         """Return the same with every floating parameter off by up to 8 units in the last place, drawn from `seed`."""

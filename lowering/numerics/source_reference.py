@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-from lowering.eager.mlir_module import MlirModule
+from lowering.eager.mlir_module import MlirModule, Run
 from lowering.errors import StageFailed
+from lowering.ir import widening
 from lowering.level import Level, Program
 from lowering.numerics import iree
 from lowering.numerics.consumers import IREE, XLA, Pair
 from lowering.numerics.runner import runner
 from lowering.numerics.xla import Xla
+
+_WIDE = {"float32": "float64", "float16": "float64", "bfloat16": "float64", "complex64": "complex128"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,19 @@ def connect(module: MlirModule, program: Program) -> SourceReference | None:
             continue
         try:
             module.run = runner(form, Xla("cpu"))
+            # A lowering of the source would be its own judge, so only the source itself is widened.
+            module.build_wide = partial(_build_wide, form) if level is module.level is Level.STABLEHLO else None
         except StageFailed as error:  # IREE takes no such program
             why = "; ".join(map(str, error.problems))
             continue
         return SourceReference(Pair(level, IREE if level is Level.TORCH else XLA), why)
     return None
+
+
+def _build_wide(form: Program) -> Run:
+    """Return what runs a program in StableHLO in float64. Raises Unsupported."""
+    assert form.signature is not None
+    arguments = tuple(replace(each, dtype=_WIDE.get(each.dtype, each.dtype)) for each in form.signature.arguments)
+    results = tuple(replace(each, dtype=_WIDE.get(each.dtype or "", each.dtype)) for each in form.signature.results)
+    signature = replace(form.signature, arguments=arguments, results=results)
+    return runner(replace(form, ir=widening.widen(form.ir), signature=signature), Xla("cpu"))

@@ -12,8 +12,8 @@ from flows.command import new
 from flows.config import sources
 from flows.config.plan import plan
 from lowering import pipeline
-from lowering.errors import ConfigError, ShapelineError
-from lowering.ir import mlir
+from lowering.errors import ConfigError, ShapelineError, Unsupported
+from lowering.ir import mlir, widening
 from lowering.job import Job
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
@@ -69,7 +69,19 @@ class WrongMHLO(ToMHLO):
         return program.lowered(Level.MHLO, mlir.parse(mlir.text(right).replace("mhlo.tanh", "mhlo.logistic"), right.context))
 
 
+@dataclass(frozen=True)
+class ExactMHLO(ToMHLO):
+    """A lowering that adds and subtracts 0 in place of large numbers: what it computes is nearer to the exact result."""
+
+    def apply(self, program: Program, note: Note) -> Program:
+        right = super().apply(program, note).ir
+        text = mlir.text(right)
+        assert text.count("1.000000e+06") == 3
+        return program.lowered(Level.MHLO, mlir.parse(text.replace("1.000000e+06", "0.000000e+00"), right.context))
+
+
 def write(folder: Path, text: str) -> str:
+    folder.mkdir(exist_ok=True)
     path = folder / "program.mlir"
     path.write_text(text)
     return str(path)
@@ -101,6 +113,22 @@ def test_a_wrong_lowering_of_a_source_is_a_mismatch(tmp_path: Path) -> None:
     result = lower(tmp_path, STABLEHLO, "stablehlo", mhlo=WrongMHLO())
     assert (result.outcome, result.stage) == ("mismatch", "verify")
     assert "first wrong level: mhlo" in str(result.problems[0])
+
+
+def test_rounding_of_a_source_is_told_from_a_wrong_lowering_by_its_float64_form(tmp_path: Path) -> None:
+    text = """
+    func.func @main(%x: tensor<?x3xf32>) -> tensor<?x3xf32> {
+      %c = stablehlo.constant dense<[[1.0e6, 0.0, 0.0], [0.0, 1.0e6, 0.0], [0.0, 0.0, 1.0e6]]> : tensor<3x3xf32>
+      %b = stablehlo.dot_general %x, %c, contracting_dims = [1] x [0] : (tensor<?x3xf32>, tensor<3x3xf32>) -> tensor<?x3xf32>
+      %y = stablehlo.add %x, %b : tensor<?x3xf32>
+      %z = stablehlo.subtract %y, %b : tensor<?x3xf32>
+      return %z : tensor<?x3xf32>
+    }"""
+    result = lower(tmp_path / "rounds", text, "stablehlo", mhlo=ExactMHLO())
+    assert result.outcome == "ok" and "verify_arbitrated" in codes(result), result.problems
+    fixed = text.replace("stablehlo.subtract %y, %b", "stablehlo.custom_call @odd(%y) : (tensor<?x3xf32>) -> tensor<?x3xf32>\n//")
+    with pytest.raises(Unsupported, match=r"stablehlo\.custom_call: has no float64 form"):
+        widening.widen(mlir.parse(fixed, mlir.create_torch_context()))
 
 
 def test_the_torch_dialect_starts_at_its_entry_and_reports_what_is_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
