@@ -16,7 +16,7 @@ import yaml
 from flows.command.verbs import VERBS
 from flows.config.plan import plan
 from flows.engine import runners
-from tests.e2e.test_wheel import SOURCES
+from tests.wheels import SOURCES
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
