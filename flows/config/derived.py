@@ -22,7 +22,7 @@ GENERATION = "lowering.sources.huggingface.generation"
 FILE = compose.CONFIGS / "entries.json"  # the entries of the models that are shipped, so that planning them does not run them
 _PROGRAM = "lowering.sources.huggingface_entries"
 _CODE = tuple(compose.ROOT / "lowering" / name for name in (
-    "sources/huggingface.py", "sources/huggingface_entries.py", "sources/huggingface_runs.py", "eager/caches.py"))
+    "sources/huggingface.py", "sources/huggingface_entries.py", "sources/huggingface_runs.py", "sources/images.py", "eager/caches.py"))
 
 
 def implies_entries(tree: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,8 @@ from lowering.ir import text_files
 from lowering.record.folder import LOG, SIGNATURE, Limits
 from lowering.record.joining import Joining
 from lowering.store import provenance
+from lowering.worker.processes import measure_tree
+from lowering.worker.watch import TICK
 
 CODE = "lowering.worker.joining"
 EARLIER = 8  # runs in which an equal program is looked for
@@ -91,15 +94,30 @@ def _join_all(folders: Sequence[Path], run: Record) -> None:
     while waiting:
         log = waiting[0] / LOG
         with log.open("wb") as output:
-            try:
-                code: int | None = subprocess.run([sys.executable, "-m", CODE, *map(str, waiting)], stdin=subprocess.DEVNULL, stdout=output,
-                                                  stderr=subprocess.STDOUT, env={"PYTHONHASHSEED": "0", **os.environ}, check=False,
-                                                  timeout=limits.stage_seconds * len(waiting)).returncode
-            except subprocess.TimeoutExpired:
-                code = None
+            process = subprocess.Popen([sys.executable, "-m", CODE, *map(str, waiting)], stdin=subprocess.DEVNULL, stdout=output,
+                                       stderr=subprocess.STDOUT, env={"PYTHONHASHSEED": "0", **os.environ})
+            failure = _follow(process, replace(limits, stage_seconds=limits.stage_seconds * len(waiting)))
         waiting = [folder for folder in waiting if _is_pending(folder)]
         if waiting:
-            _blame(waiting.pop(0), code, log)
+            _blame(waiting.pop(0), *failure or ("crash", Problem("join", f"its process ended with {process.returncode}", f"see {log}")))
+
+
+def _follow(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, Problem] | None:
+    """Wait until the process ends. Kill it if it exceeds its limits of time or memory, and return the outcome and the problem."""
+    end = time.monotonic() + limits.stage_seconds
+    try:
+        while process.poll() is None:
+            held = measure_tree(process.pid)
+            if limits.memory_bytes is not None and held > limits.memory_bytes:
+                cause = f"its process holds {held >> 20:,} MiB, more than the cap of {limits.memory_bytes >> 20:,} MiB"
+                return "oom", Problem("join", cause, "raise limits.memory_bytes")
+            if time.monotonic() > end:
+                return "timeout", Problem("join", "took too long, and was stopped", "raise limits.stage_seconds")
+            time.sleep(TICK)
+    finally:
+        process.kill()
+        process.wait()
+    return None
 
 
 def _is_pending(folder: Path) -> bool:
@@ -107,9 +125,7 @@ def _is_pending(folder: Path) -> bool:
     return found is None or found.outcome == "pending"
 
 
-def _blame(folder: Path, code: int | None, log: Path) -> None:
+def _blame(folder: Path, outcome: str, problem: Problem) -> None:
     """Record that the process ended while it joined the program of `folder`."""
-    found = Joining.load(folder)
-    cause = "took too long, and was stopped" if code is None else f"its process ended with {code}; its output is in {log}"
-    if found is not None:
-        replace(found, outcome="timeout" if code is None else "crash", problems=(Problem("join", cause),)).save(folder)
+    if (found := Joining.load(folder)) is not None:
+        replace(found, outcome=outcome, problems=(problem,)).save(folder)

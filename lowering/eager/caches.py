@@ -58,9 +58,9 @@ def register_all(serialized: str) -> None:
 def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place: str) -> Any:
     """Build a cache for the config of `module`.
 
-    fields: `layers`, a list that holds the tensors of each layer by the names of its attributes, and arguments of the constructor. The
-    fields of a cache of two caches are passed in their order; those of another cache without layers are its attributes. `windows: false`
-    makes layers of a sliding window keep all tokens (see `widen`).
+    fields: `layers`, a list that holds the tensors of each layer by the names of its attributes (None: a layer that holds none), and
+    arguments of the constructor. The fields of a cache of two caches are passed in their order; those of another cache without layers are
+    its attributes. `windows: false` makes layers of a sliding window keep all tokens (see `widen`).
     """
     layers = fields.get(LAYERS)
     rest = {name: value for name, value in fields.items() if name != LAYERS}
@@ -70,7 +70,8 @@ def build(kind: type, fields: Mapping[str, Any], module: torch.nn.Module, place:
             return kind(*rest.values()) if is_pair else _set(_create(kind, {}, [], module, fields), fields, place)
         cache = _create(kind, rest, layers, module)
         for index, tensors in enumerate(layers):
-            _fill(cache.layers[index], tensors, f"{place}.{LAYERS}[{index}]")
+            if tensors is not None:
+                _fill(cache.layers[index], tensors, f"{place}.{LAYERS}[{index}]")
     except LoadError:
         raise
     except Exception as error:  # constructors of transformers raise many kinds
@@ -90,7 +91,7 @@ def _create(kind: type, given: Mapping[str, Any], layers: list[Any], module: tor
         config = config.get_text_config(decoder=True)
         arguments.setdefault("config", config if given.get(WINDOWS, True) else widen(config))
     if "max_cache_len" in formals and "max_cache_len" not in arguments:
-        arguments["max_cache_len"] = next(int(layer["keys"].shape[-2]) for layer in layers if "keys" in layer)
+        arguments["max_cache_len"] = next(int(layer["keys"].shape[-2]) for layer in layers if layer and "keys" in layer)
     if "max_batch_size" in formals:
         largest = max((value for value in pytree.tree_leaves(states) if isinstance(value, torch.Tensor)), key=lambda value: value.dim())
         arguments |= {"max_batch_size": largest.shape[0], "dtype": largest.dtype}
@@ -108,7 +109,12 @@ def widen(config: Any) -> Any:
     from transformers.cache_utils import get_layer_types_and_kwargs
 
     wide = copy.deepcopy(config)
-    wide.layer_types = [_WIDE.get(kind, kind) for kind in get_layer_types_and_kwargs(config)[0]]
+    kinds = [_WIDE.get(kind, kind) for kind in get_layer_types_and_kwargs(config)[0]]
+    name = config.attribute_map.get("layer_types", "layer_types")
+    if isinstance(getattr(type(config), name, None), property):  # which follows from other settings, as in RecurrentGemma
+        wide.__class__ = type(type(config).__name__, (type(config),), {name: kinds})
+    else:
+        wide.layer_types = kinds
     return wide
 
 

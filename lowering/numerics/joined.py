@@ -41,9 +41,8 @@ class Part:
     @staticmethod
     def of(program: Program) -> Part:
         """Return the part of an MHLO program of a built model. Raises StageFailed, Unsupported."""
-        assert program.signature is not None
         held = None if weights.list_fakes(program.weights) else program.weights
-        return Part(*packaging.serialize(program), program.signature, held, packaging.describe(program))
+        return Part._build(*packaging.serialize(program), packaging.describe(program), held)
 
     @staticmethod
     def load(folder: Path) -> Part:
@@ -53,11 +52,15 @@ class Part:
             program = artifact.read_program(folder, said["program"]["file"], said["program"]["sha256"], SIGNATURE)
             version = said["program"]["format"].removeprefix(packaging.FORMAT).strip()
             held = said["weights"] and weights.read(folder / said["weights"]["store"], said["weights"]["sha256"])
-            kept = {key: said[key] for key in ("signature", "inputs", "outputs", "model")}
-            return Part(program, version, from_plain(Signature, said["signature"]), held, kept, folder.name)
+            return Part._build(program, version, {key: said[key] for key in packaging.DESCRIPTION}, held, folder.name)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             cause = f"cannot be read: {type(error).__name__}: {error}"
             raise InfraError(Problem(str(folder / SIGNATURE), cause, "run the job again")) from error
+
+    @staticmethod
+    def _build(program: bytes, version: str, said: Mapping[str, Any], held: Mapping[str, torch.Tensor] | None,
+               job: str | None = None) -> Part:
+        return Part(program, version, from_plain(Signature, said["signature"]), held, said, job)
 
 
 def save(parts: Mapping[str, Part], folder: Path, store: Path, missing: Mapping[str, str] | None = None) -> list[Path]:

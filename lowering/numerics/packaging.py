@@ -22,6 +22,7 @@ from lowering.store import weights
 
 PROGRAM = "program.stablehlo"
 FORMAT = "StableHLO portable artifact"  # and its version
+DESCRIPTION = ("signature", "inputs", "outputs", "model")  # keys of signature.json that say what a program is (see `describe`)
 
 
 def save(program: Program, folder: Path, store: Path | None, target: str = "WEEK_4", entry: str = "main") -> list[Path]:
@@ -47,9 +48,9 @@ def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> 
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """Return what signature.json says of a program that `serialize` takes."""
-    return {"signature": to_plain(program.signature), "inputs": _describe_inputs(program), "outputs": _structure(program),
-            "model": to_plain(program.model)}
+    """Return what signature.json says of a program that `serialize` takes, by the keys in DESCRIPTION."""
+    said = (to_plain(program.signature), _describe_inputs(program), _structure(program), to_plain(program.model))
+    return dict(zip(DESCRIPTION, said, strict=True))
 
 
 def locate_store(folder: Path) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -14,7 +15,7 @@ from torch._subclasses.fake_tensor import is_fake
 from lowering.eager import caches
 from lowering.errors import LoadError, Problem, suggest
 from lowering.model import Model
-from lowering.sources import recurrences, twins, weights
+from lowering.sources import images, recurrences, twins, weights
 
 Attention = Literal["sdpa", "eager"]
 Experts = Literal["eager", "batched_mm", "grouped_mm"]
@@ -41,7 +42,7 @@ def build(
     config_class = _find_class(config, "config", "Config")
     model_class = _find_class(architecture, "architecture", config.removesuffix("Config"))
     given = dict(kwargs or {})
-    problems = _report_unknown_keys(config_class, given)
+    problems = _report_unknown_keys(config_class, model_class, given)
     expected = getattr(model_class, "config_class", None)
     if expected is not None and not issubclass(config_class, expected):
         problems.append(Problem("architecture", f"'{architecture}' takes a {expected.__name__}, not a {config}"))
@@ -67,19 +68,22 @@ def build(
 
 def generation(
     config: str, architecture: str, kwargs: Mapping[str, Any] | None = None, attention: Attention | None = None, dtype: str = "float32",
-    experts: Experts | None = None, cache: Cache = "dynamic", max_length: int | None = None,
+    experts: Experts | None = None, cache: Cache = "dynamic", max_length: int | None = None, image_size: Sequence[int] | None = None,
 ) -> torch.nn.Module:  # fmt: skip
     """Build a model as `build` does, to be lowered as it generates text. Its file needs no inputs: its entries follow from `generate`.
 
     cache: `dynamic` is a cache that grows, `static` one of `max_length` tokens that is written in place. Layers with a sliding window keep
         all tokens in either, and the masks apply the window. max_length: tokens of a prompt and its continuation; None: 256, or the
-        positions that the model has if they are fewer.
+        positions that the model has if they are fewer. image_size: height and width in pixels, for an encoder whose images may have any
+        size (see `images.fix_size`); None: it is no entry.
     """
     module = build(config, architecture, kwargs, attention, dtype, experts)
     limits = Limits.of(module, cache, max_length)
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
     _return_image_layers(module)
+    if image_size is not None:
+        images.fix_size(module, image_size)
     recurrences.scan_in_exports(module)
     return module
 
@@ -123,14 +127,21 @@ class Limits:
         return {"batch": MOST, "seq": self.length, "past": self.length - 1, "source": self.length, "images": MOST}
 
 
-def make_wide_cache(module: Any, limits: Limits) -> Any:
-    """Return an empty cache whose layers keep all tokens, for a model with sliding windows; None for others."""
-    from transformers import DynamicCache, StaticCache
+def make_wide_cache(module: Any, limits: Limits, source: int = 0) -> Any:
+    """Return an empty cache whose layers keep all tokens, for a model with sliding windows; None for others.
+
+    source: the tokens that an encoder reads, for a static cache.
+    """
+    from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
     if not limits.has_windows:
         return None
     config = caches.widen(module.config.get_text_config(decoder=True))
-    return StaticCache(config=config, max_cache_len=limits.length) if limits.is_static else DynamicCache(config=config)
+
+    def make(length: int) -> Any:
+        return StaticCache(config=config, max_cache_len=length) if limits.is_static else DynamicCache(config=config)
+
+    return EncoderDecoderCache(make(limits.length), make(source)) if module.config.is_encoder_decoder else make(limits.length)
 
 
 def _give_wide_cache(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -179,8 +190,15 @@ def _find_class(name: str, key: str, like: str) -> Any:
                             suggest(name, [word for word in dir(transformers) if like in word] or dir(transformers))))
 
 
-def _report_unknown_keys(config_class: Any, given: Mapping[str, Any]) -> list[Problem]:
+def _report_unknown_keys(config_class: Any, model_class: Any, given: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each unknown key: a config would store it as an attribute that nothing reads."""
     known = list_known_keys(config_class)
-    unknown = [key for key in given if key not in known]
+    read = known | _list_read_keys(model_class)
+    unknown = [key for key in given if key not in read and not key.endswith("_token_id")]  # generate() reads these
     return [Problem(f"kwargs.{key}", f"{config_class.__name__} has no such key", suggest(key, known)) for key in unknown]
+
+
+def _list_read_keys(model_class: Any) -> set[str]:
+    """Return the keys that the code of a model reads of its config although the config class does not declare them (`head_dim`)."""
+    source = inspect.getsource(inspect.getmodule(model_class))  # type: ignore[arg-type]
+    return set(re.findall(r"""getattr\(\s*(?:self\.)?config,\s*["'](\w+)["']""", source))

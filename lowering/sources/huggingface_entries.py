@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +23,8 @@ from lowering import recipe
 from lowering.eager import caches
 from lowering.errors import LoadError, Problem, ShapelineError
 from lowering.sources import huggingface
-from lowering.sources.huggingface_runs import (
-    EMBEDDING,
-    ENCODER,
-    OTHERS,
-    PROJECTORS,
-    SIZES,
-    Run,
-    list_image_parts,
-    list_sizes,
-    record,
-    shrink,
-)
+from lowering.sources.huggingface_runs import OTHERS, SIZES, TOKEN_TYPES, Run, list_sizes, record, shrink
+from lowering.sources.images import EMBEDDING, ENCODER, PROJECTORS, list_parts
 
 _FLAGS = frozenset(("use_cache", "return_dict", "logits_to_keep", "output_attentions", "output_hidden_states"))
 
@@ -57,7 +48,7 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise LoadError(Problem("factory", f"generate() raised {type(cause).__name__}: {cause}", fix)) from error
     config = huggingface.make_config(arguments["config"], arguments.get("kwargs")).get_text_config(decoder=True)
     methods = {"encoder": _find_path(module, module.get_encoder())} if "encoder" in runs[0].calls else {}
-    methods |= {name: _find_path(module, part) for name, part in list_image_parts(module).items()}
+    methods |= {name: _find_path(module, part) for name, part in list_parts(module).items()}
     kind = _find_kind(runs[0].calls["decode"].values())
     found = {name: _Writer(name, names, runs, limits, module, kind, config, layers, methods.get(name)).write() for name in runs[0].calls}
     if kind == "static":
@@ -67,7 +58,7 @@ def derive(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for before, name in pairwise(chain):
         found[name] = {"after": before, **found[name]}
     used = json.dumps(found)
-    symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if f'"{name}"' in used or f'"{name} ' in used}
+    symbols = {name: {"min": 1, "max": high} for name, high in limits.symbols.items() if re.search(rf'"(\d+\*)?{name}( [+-] \d+)?"', used)}
     return {"entries": found, "symbols": symbols}
 
 
@@ -160,6 +151,8 @@ class _Writer:
             return None
         if last.endswith("input_ids") or self.entry == EMBEDDING:
             return {"randint": [0, int(self.config.vocab_size)]}
+        if last == TOKEN_TYPES:
+            return {"randint": [0, 2]}
         if last.endswith("position_ids"):
             return "arange" if value.shape[-1] > 1 else {"randint": [0, self.limits.length]}
         return {"constant": int(value.flatten()[0])} if value.numel() else None
@@ -190,14 +183,19 @@ class _Writer:
                   for index in range(len(values[0].layers))]
         if not any(layers) or self.entry != "decode":
             return None
-        written = [dict(layer) for layer in layers]
+        held = [not isinstance(layer, transformers.cache_utils.DummyLayer) for layer in values[0].layers]
+        if empty := [index for index, layer in enumerate(layers) if held[index] and not layer]:
+            cause = f"layers {', '.join(map(str, empty))} of its {kind.__name__} hold no tensors after a prompt"
+            fix = "a model whose states are attributes of its modules has no program of a step"
+            raise LoadError(Problem("architecture", cause, fix))
+        written = [dict(layer) if holds else None for layer, holds in zip(layers, held, strict=True)]
         same = all(layer == written[0] for layer in written)
         tree: dict[str, Any] = {recipe.TARGET: target}
         if self.limits.has_windows:
             tree[caches.WINDOWS] = False
         if not _grows(written):
             tree["state"] = True
-        return tree | {caches.LAYERS: {"repeat": self.layers or len(written), **written[0]} if same else written}
+        return tree | {caches.LAYERS: {"repeat": self.layers or len(written), **first} if same and (first := written[0]) else written}
 
     def _write_parts(self, values: Sequence[Any], name: str, target: str) -> Any:
         """Return the tree of a cache without layers: one of two caches, or one that has its tensors as attributes."""

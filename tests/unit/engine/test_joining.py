@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_an_entry_that_the_program_lacks_is_a_usage_error(run: Record, entry: li
 
 
 def test_an_equal_program_is_not_joined_again(run: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     assert [one.outcome for one in joining.join(run)] == ["ok"]
 
 
@@ -127,17 +129,26 @@ def test_a_function_that_differs_from_eager_is_a_mismatch(run: Record, tmp_path:
     assert ended.outcome == "mismatch" and ended.checked == ("prefill",) and "of program.stablehlo" in ended.problems[0].place
 
 
-def test_a_process_that_dies_is_the_fault_of_one_program(run: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("code", "limits", "outcome", "words"), [
+    ("import os; os.abort()", {}, "crash", "its process ended with -6"),
+    ("import time; held = bytearray(1 << 27); time.sleep(60)", {"memory_bytes": 1 << 26}, "oom", "more than the cap of 64 MiB"),
+    ("import time; time.sleep(60)", {"stage_seconds": 0.1}, "timeout", "took too long"),
+])
+def test_a_process_that_dies_or_exceeds_a_limit_is_the_fault_of_one_program(
+        run: Record, code: str, limits: dict[str, Any], outcome: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
         Joining(folder.name, {"decode": "none"}).save(folder)
-    calls: list[list[str]] = []
+    started: list[list[str]] = []
+    start = subprocess.Popen
 
-    def die(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
-        calls.append(command[3:])
-        return subprocess.CompletedProcess(command, -11)
+    def start_other(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(command[3:])
+        return start([sys.executable, "-S", "-c", code], **options)
 
-    monkeypatch.setattr(subprocess, "run", die)
+    monkeypatch.setattr(subprocess, "Popen", start_other)
+    monkeypatch.setitem(run.data, "limits", {**run.data["limits"], **limits})
     joining._join_all(folders, run)
-    ended = [Joining.load(folder) for folder in folders]
-    assert [one.outcome for one in ended if one] == ["crash", "crash"] and [len(call) for call in calls] == [2, 1]
+    ended = [found for folder in folders if (found := Joining.load(folder)) is not None]
+    assert [one.outcome for one in ended] == [outcome] * 2 and [len(names) for names in started] == [2, 1]
+    assert words in ended[0].problems[0].cause

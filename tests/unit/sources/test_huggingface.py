@@ -32,6 +32,12 @@ def test_config_keys_that_nothing_reads_are_all_refused() -> None:
     assert "kwargs.num_hidden_layer" in message and "kwargs.vocab_size" not in message
 
 
+def test_config_keys_that_only_the_code_of_a_model_reads_are_taken() -> None:
+    tiny = {"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 2}
+    module = huggingface.build("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**tiny, "head_dim": 4, "cls_token_id": 0})
+    assert module.get_submodule("model.layers.0.self_attn.k_proj").weight.shape == (4, 16)
+
+
 def test_an_architecture_of_another_config_is_refused() -> None:
     assert "'GPT2Model' takes a GPT2Config, not a BertConfig" in refused("BertConfig", "GPT2Model", TINY)
 

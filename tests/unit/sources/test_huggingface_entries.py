@@ -110,6 +110,47 @@ def test_a_state_of_fixed_size_is_a_state_of_the_step() -> None:
     assert cache["state"] is True and cache["layers"]["recurrent_states"]["0"]["shape"] == ["batch", 8, 8, 8]
 
 
+def test_a_prompt_of_images_and_text_has_the_types_of_its_tokens_where_the_mask_depends_on_them() -> None:
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 8, "patch_size": 4, "vision_use_head": False}
+    arguments = {"config": "PaliGemmaConfig", "architecture": "PaliGemmaForConditionalGeneration", "max_length": 20,
+                 "kwargs": {"image_token_id": 3, "projection_dim": 32, "vision_config": vision, "text_config": {"model_type": "gemma", **TINY}}}
+    entries = huggingface_entries.derive(arguments)["entries"]
+    assert list(entries) == ["image_encoder", "multi_modal_projector", "embedding", "prefill", "decode"]
+    assert entries["prefill"]["inputs"]["token_type_ids"] == {"dtype": "int64", "shape": ["batch", "seq"], "fill": {"randint": [0, 2]}}
+    assert "input_ids" not in entries["prefill"]["inputs"] and "token_type_ids" not in entries["decode"]["inputs"]
+    assert list_shapes(entries["embedding"]["inputs"]) == {"input_ids": ["batch", "seq"]}
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_an_encoder_and_decoder_with_windows_have_a_cache_of_two_wide_caches(cache: str) -> None:
+    part = {**TINY, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
+    found = huggingface_entries.derive({"config": "T5GemmaConfig", "architecture": "T5GemmaForConditionalGeneration", "cache": cache,
+                                        "max_length": 20, "kwargs": {"vocab_size": 64, "encoder": part, "decoder": part}})
+    held = found["entries"]["decode"]["inputs"]["past_key_values"]
+    tokens = {name: held[f"{name}_attention_cache"]["layers"]["keys"]["shape"][2] for name in ("self", "cross")}
+    assert tokens == {"self": "past" if cache == "dynamic" else 20, "cross": "source"}
+
+
+def test_layers_without_a_cache_are_null_and_states_that_no_cache_holds_are_refused() -> None:
+    hybrid = {"config": "NemotronHConfig", "architecture": "NemotronHForCausalLM", "max_length": 20,
+              "kwargs": {**{name: size for name, size in TINY.items() if name != "num_hidden_layers"}, "mamba_num_heads": 4, "mamba_head_dim": 8,
+                         "ssm_state_size": 8, "n_groups": 1, "layers_block_type": ["attention", "mlp"]}}
+    layers = huggingface_entries.derive(hybrid)["entries"]["decode"]["inputs"]["past_key_values"]["layers"]
+    assert layers[0]["keys"]["shape"] == ["batch", 2, "past", 8] and layers[1] is None
+    recurrent = {"config": "RecurrentGemmaConfig", "architecture": "RecurrentGemmaForCausalLM", "max_length": 20,
+                 "kwargs": {**TINY, "lru_width": 32, "attention_window_size": 6, "block_types": ["recurrent", "attention"]}}
+    del recurrent["kwargs"]["head_dim"]  # type: ignore[attr-defined]
+    with pytest.raises(LoadError, match="layers 0 of its DynamicCache hold no tensors after a prompt"):
+        huggingface_entries.derive(recurrent)
+
+
+def test_a_model_that_reads_other_inputs_is_refused_by_their_name() -> None:
+    with pytest.raises(LoadError, match="MoonshineForConditionalGeneration reads 'input_values'"):
+        huggingface_entries.derive({"config": "MoonshineConfig", "architecture": "MoonshineForConditionalGeneration", "kwargs": {
+            "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "encoder_num_hidden_layers": 1, "decoder_num_hidden_layers": 1}})
+
+
 def test_a_model_that_does_not_generate_is_refused_by_its_cause() -> None:
     with pytest.raises(LoadError, match="generate\\(\\) raised AttributeError: 'BertModel' object has no attribute 'generate'"):
         huggingface_entries.derive({"config": "BertConfig", "architecture": "BertModel", "kwargs": {"num_hidden_layers": 1, "hidden_size": 24}})
