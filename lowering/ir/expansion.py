@@ -8,29 +8,39 @@ from typing import Any
 from lowering.ir import chlo, mlir
 
 _EXPAND = "builtin.module(func.func(chlo-legalize-to-stablehlo))"
+_CLEAN = "builtin.module(canonicalize,cse)"
 _BATCH_NORM = "stablehlo.batch_norm_inference"
 
 
 def expand(module: Any) -> None:
     """Replace CHLO ops, custom calls that stand for them, and batch norms by StableHLO's arithmetic, in place. Raises StageFailed."""
     chlo.from_calls(module)
-    if not any(op.name.startswith("chlo.") or op.name == _BATCH_NORM for op in mlir.walk_operations(module)):
+    expand_chlo(module)
+    ir = mlir.get_ir(module.context)
+    norms = [op for op in mlir.walk_operations(module) if op.name == _BATCH_NORM]
+    with module.context, ir.Location.unknown():
+        for op in norms:
+            with ir.InsertionPoint(op), op.location:
+                op.results[0].replace_all_uses_with(_batch_norm(Builder(ir), op))
+            op.erase()
+    if norms:
+        mlir.run(module, _CLEAN, "expansion")
+
+
+def expand_chlo(module: Any) -> None:
+    """Replace CHLO ops by StableHLO's arithmetic, in place. Raises StageFailed."""
+    if not any(op.name.startswith("chlo.") for op in mlir.walk_operations(module)):
         return
     mlir.run(module, _EXPAND, "expansion")
     ir = mlir.get_ir(module.context)
     with module.context, ir.Location.unknown():
-        for op in list(mlir.walk_operations(module)):
-            if op.name not in ("shape.shape_of", _BATCH_NORM):
-                continue
-            with ir.InsertionPoint(op), op.location:
-                if op.name == _BATCH_NORM:
-                    replaced = _batch_norm(Builder(ir), op)
-                else:  # of a tensor that a constant of the expansion is broadcast to
-                    replaced = Builder(ir).shape(op.operands[0])
+        for op in [op for op in mlir.walk_operations(module) if op.name == "shape.shape_of"]:
+            with ir.InsertionPoint(op), op.location:  # of a tensor that a constant of the expansion is broadcast to
+                shape = Builder(ir).shape(op.operands[0])
             for use in list(op.results[0].uses):
-                use.owner.operands[use.operand_number] = replaced
+                use.owner.operands[use.operand_number] = shape
             op.erase()
-    mlir.run(module, "builtin.module(canonicalize,cse)", "expansion")
+    mlir.run(module, _CLEAN, "expansion")
 
 
 def _batch_norm(build: Builder, op: Any) -> Any:

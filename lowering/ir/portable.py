@@ -10,16 +10,19 @@ from lowering.errors import Problem, StageFailed
 from lowering.ir import chlo, expansion, joining, mlir, quantized_types
 
 REQUIREMENTS = ("NONE", "WEEK_4", "WEEK_12", "MAX")
-TO_MHLO = "builtin.module(func.func(chlo-legalize-to-hlo),stablehlo-legalize-to-hlo,canonicalize,cse)"  # in jaxlib's build
+# In jaxlib's build. The conversion of StableHLO refuses MHLO's ragged dots, so CHLO's ops are converted after it.
+TO_MHLO = "builtin.module(stablehlo-legalize-to-hlo,func.func(chlo-legalize-to-hlo),canonicalize,cse)"
 
 
 def to_hlo(module: Any) -> Any:
-    """Convert StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context. CHLO's ops become custom calls of MHLO's."""
+    """Convert StableHLO of torch_mlir's build to a module of jaxlib's build, in a new context."""
     from jaxlib.mlir.dialects import stablehlo as hlo
 
     context = mlir.create_hlo_context()
     with mlir.collect_diagnostics(module.context, "mhlo"), context, mlir.collect_diagnostics(context, "mhlo"):
-        return hlo.deserialize_portable_artifact(context, _serialize_for_jaxlib(module))
+        made = hlo.deserialize_portable_artifact(context, _serialize_for_jaxlib(module))
+    chlo.from_calls(made)
+    return made
 
 
 def _serialize_for_jaxlib(module: Any) -> bytes:
@@ -74,6 +77,7 @@ def serialize(module: Any, target: str = "WEEK_4", names: tuple[Sequence[str], S
 
     version = read_version(target)
     copy = mlir.copy_to(module, mlir.create_hlo_context())
+    chlo.to_calls(copy)
     mlir.run(copy, "builtin.module(hlo-legalize-to-stablehlo)", "portable artifact")
     copy = quantized_types.expand(copy)
     expansion.expand(copy)

@@ -1,4 +1,4 @@
-"""What a static program costs: the products of elements in its dots and convolutions."""
+"""What a static program costs: the products of elements in its dots and convolutions. A ragged dot multiplies each row once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import math
 from typing import Any
 
-from lowering.ir import mlir
+from lowering.ir import chlo, mlir
 
 
 def count(module: Any) -> int:
@@ -23,6 +23,8 @@ def count(module: Any) -> int:
         if op.name == "stablehlo.dot_general":
             numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
             total += math.prod(shape(op.results[0])) * math.prod(shape(op.operands[0])[dim] for dim in numbers.lhs_contracting_dimensions)
+        elif op.name == chlo.RAGGED_DOT:
+            total += math.prod(shape(op.results[0])) * shape(op.operands[0])[-1]
         elif op.name == "stablehlo.convolution":
             numbers = hlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
             kernel = shape(op.operands[1])

@@ -16,7 +16,8 @@ from torch_mlir import ir
 from lowering.custom import marks
 from lowering.custom.naming import DIMS, parse_dims
 from lowering.ir import composites, mlir
-from lowering.legalize import arguments
+from lowering.ir.chlo import RAGGED_DOT
+from lowering.legalize import arguments, ragged_dots
 from lowering.legalize.emitter import Emitter, Origin
 from lowering.signature import Argument, Signature
 from lowering.sizes import normal
@@ -82,7 +83,10 @@ class _Outliner:
         self._made: dict[str, str] = {}
 
     def outline(self, result: Any, operands: Sequence[Any], name: str, attributes: Mapping[str, Any]) -> None:
-        """Replace the uses of the mark `result` by a composite. Raises _Open."""
+        """Replace the uses of the mark `result` by a composite, or by the op that its name means. Raises _Open."""
+        if name == RAGGED_DOT:
+            self._write_ragged_dot(result, dict(zip(attributes["operands"], (mark.operands[0] for mark in operands), strict=True)))
+            return
         body = self._build(result, operands)
         text = body.get_asm(large_elements_limit=None)
         if text in self._made:
@@ -101,6 +105,14 @@ class _Outliner:
                 },
             )
         result.results[0].replace_all_uses_with(created.result)
+
+    def _write_ragged_dot(self, result: Any, operands: Mapping[str, Any]) -> None:
+        """Replace the uses of the mark `result` of a grouped product by a ragged dot. Raises _Open."""
+        if obstacle := ragged_dots.find_obstacle(operands):
+            raise _Open(obstacle)
+        with ir.InsertionPoint(result), result.location:
+            product = ragged_dots.build(*operands.values(), result.results[0].type)
+        result.results[0].replace_all_uses_with(product)
 
     def _build(self, result: Any, operands: Sequence[Any]) -> Any:
         """Create the function of a composite at the end of the module. Raises _Open."""

@@ -13,7 +13,7 @@ import torch
 
 from lowering import types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
-from lowering.ir import composites, mlir
+from lowering.ir import chlo, composites, expansion, mlir
 from lowering.numerics import scalars
 
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
@@ -77,8 +77,9 @@ class Assertions:
 
 
 def parse(module: str | bytes) -> Any:
-    """Parse a module as `parse_whole` does, inside `context()`, with its composites as calls."""
+    """Parse a module as `parse_whole` does, inside `context()`, with its composites as calls, and its ragged dots as arithmetic."""
     parsed = parse_whole(module)
+    expansion.expand_chlo(parsed)  # XLA runs no ragged dot on a CPU
     composites.to_calls(parsed)
     return parsed
 
@@ -92,7 +93,9 @@ def parse_whole(module: str | bytes) -> Any:
         if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
             # the refinement reads no size from a bounded dim
             parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
+        chlo.to_calls(parsed)  # the conversion of MHLO refuses ragged dots
         passmanager.PassManager.parse("builtin.module(func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo)").run(parsed.operation)
+        chlo.from_calls(parsed, (chlo.RAGGED_DOT,))
     except ir.MLIRError as error:
         raise StageFailed(Problem("@main", _find_cause(error).removeprefix("'func.func' op ")), str(error)) from None
     return parsed

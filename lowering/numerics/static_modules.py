@@ -16,6 +16,7 @@ from lowering.sizes import evaluation
 from lowering.types import DTYPES
 
 _REFINE = "builtin.module(stablehlo-refine-shapes,func.func(stablehlo-check-shape-assertions))"
+_WHOLE = ("mhlo.composite", chlo.RAGGED_DOT_OF_MHLO)
 _CLEAN = "builtin.module(func.func(stablehlo-canonicalize-dynamism),canonicalize,cse)"
 
 
@@ -47,8 +48,8 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
     shapes, values = find_shapes(program.signature, sizes)
     dynamic = quantized_types.expand(program.ir)
     static = mlir.parse(shape_refinement.refine(mlir.to_bytecode(dynamic), shapes, values), mlir.create_hlo_context())
-    if any(op.name == "mhlo.composite" for op in mlir.walk_operations(dynamic)):
-        static = _refine_composites(dynamic, shapes, values)  # XLA has inlined them
+    if any(op.name in _WHOLE for op in mlir.walk_operations(dynamic)):
+        static = _refine_whole(dynamic, shapes, values)  # XLA has inlined them
     mlir.run(static, _CLEAN, "static program")
     mhlo = mlir.copy(static)
     mlir.run(mhlo, portable.TO_MHLO, "static program")
@@ -60,8 +61,8 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)
 
 
-def _refine_composites(module: Any, shapes: Sequence[Any], values: Mapping[int, int]) -> Any:
-    """Return the static StableHLO of an MHLO module whose assertions hold, with its composites, refined by StableHLO's own passes."""
+def _refine_whole(module: Any, shapes: Sequence[Any], values: Mapping[int, int]) -> Any:
+    """Return the static StableHLO of an MHLO module whose assertions hold, with the ops of `_WHOLE`, refined by StableHLO's own passes."""
     with mlir.create_hlo_context():
         static = shape_refinement.parse_whole(mlir.to_bytecode(module))
         calls = composites.to_own_calls(static)

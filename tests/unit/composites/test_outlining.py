@@ -27,6 +27,8 @@ from tests.unit.models import tiny_bert
 NAMES = {key: f"pytorch.{key}" for key in table.FORMS}
 MODEL = Model("block", {"_target_": "tests.unit.models.fused_forms.Block"}, {"x": Input("float32", ("batch", "length", 16))},
               {"batch": Symbol(1, 4), "length": Symbol(1, 12)})  # fmt: skip
+GROUPS = Model("groups", {"_target_": "tests.unit.models.fused_forms.Groups"}, {"x": Input("float32", ("batch", "length", 8))},
+               {"batch": Symbol(1, 4), "length": Symbol(2, 12)})  # fmt: skip
 COUNTS = {"pytorch.attention": 1, "pytorch.rms_norm": 2, "pytorch.rope": 2, "pytorch.silu": 1}
 
 
@@ -68,6 +70,24 @@ def test_static_and_portable_forms_keep_them() -> None:
     static = static_modules.make(program, {"batch": 3, "length": 5})
     assert composites(static.stablehlo) == composites(static.mhlo) == composites(portable.deserialize(static.artifact)) == COUNTS
     assert "?" not in mlir.text(static.mhlo)
+
+
+def test_a_grouped_product_is_one_op_of_chlo_and_mhlo() -> None:
+    program, note = Program(Level.MODEL, GROUPS), Heard()
+    for stage in (Export(composites={"grouped_mm": "chlo.ragged_dot"}), ToTorchScript(), ToTorchDialect(), ToStableHLO(), ToMHLO()):
+        program = stage.apply(program, note)
+        assert not stage.ensures(program)
+    unformed = [message for code, message in zip(note.codes, note.messages, strict=True) if code == "composite_not_formed"]
+    assert ["chlo.ragged_dot takes rows" in message for message in unformed] == [True], "that of columns stays plain"
+    stablehlo = program.at(Level.STABLEHLO)
+    assert stablehlo is not None and program.signature is not None
+    artifact, _ = portable.serialize(program.ir, names=names_of(program.signature))
+    static = static_modules.make(program, {"batch": 3, "length": 5})
+    counts = [sum(op.name.endswith("ragged_dot") for op in mlir.walk_operations(module)) for module in
+              (stablehlo.ir, program.ir, static.stablehlo, static.mhlo, portable.deserialize(artifact), portable.deserialize(static.artifact))]
+    assert counts == [1, 1, 1, 1, 0, 0], "portable artifacts hold the arithmetic"
+    Verify(platforms=("cpu",), levels=("stablehlo:interpreter", "mhlo"), points=3).apply(program, note)
+    assert {cell["outcome"] for cell in note.reports["verify"]["consumers"]} == {"agrees"}
 
 
 def test_the_deployable_module_has_no_mark() -> None:

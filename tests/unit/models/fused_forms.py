@@ -98,3 +98,19 @@ class Block(nn.Module):
             rope(query, cos, sin), repeat_heads(rope(key, cos, sin), 2), repeat_heads(value, 2), is_causal=True)
         x = x + self.output(mixed.transpose(1, 2).reshape(batch, length, 16))
         return x + silu(rms_norm(x, self.second))
+
+
+class Groups(nn.Module):
+    """Rows of x (batch, length, 8) multiplied by the matrix of their group, and columns by that of theirs. The last row has no group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrices, self.columns = nn.Parameter(torch.rand(3, 8, 8)), nn.Parameter(torch.rand(8, 16))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows, matrices = x.flatten(0, 1).to(torch.bfloat16), self.matrices.to(torch.bfloat16)
+        number = rows.shape[0]
+        of_rows = torch._grouped_mm(rows, matrices, offs=torch.tensor([number // 3, number // 3, number - 1], dtype=torch.int32))
+        columns = self.columns.to(torch.bfloat16) * rows[0].unsqueeze(1)
+        of_columns = torch._grouped_mm(matrices, columns, offs=torch.tensor([4, 4, 16], dtype=torch.int32))
+        return of_rows[:-1].float(), of_columns.float()
