@@ -109,7 +109,7 @@ class _Rewriting:
             self._values[node] = _REFUSED
 
     def _at(self) -> str:
-        line = source_lines.find_fx_line(self._node)
+        line = source_lines.find_model_line(self._node)
         return f" at {line}" if line else ""
 
     def _rewrite(self, node: Node) -> None:
@@ -122,7 +122,7 @@ class _Rewriting:
             return
         rule = rules.find(node.target)
         if rule is None:
-            raise NoRule("has no rule that carries the count of a dim through it")
+            raise NoRule(rules.describe_missing(node.target))
         value = node.meta.get("val")
         is_asserted = isinstance(value, torch.SymBool) and all(user.target in rules.CHECKS for user in node.users)
         if is_asserted and self._bounds.proves(value.node.expr):
@@ -206,7 +206,7 @@ class _Rewriting:
         return None
 
     def _is_at(self, place: str) -> bool:
-        line = source_lines.find_fx_line(self._node)
+        line = source_lines.find_model_line(self._node)
         return line is not None and f"/{line.file}:{line.line}".endswith(f"/{place}")
 
     def _length(self, size: sympy.Expr) -> Any:

@@ -41,7 +41,7 @@ def mark(module: GraphModule, composites: Mapping[str, str]) -> list[Unmarked]:
             try:
                 found = table.match(node, key)
             except table.Formless as error:
-                unmarked.append(Unmarked(str(node.target), str(error), str(source_lines.find_fx_line(node) or "")))
+                unmarked.append(Unmarked(str(node.target), str(error), str(source_lines.find_model_line(node) or "")))
                 continue
             if found is not None and taken.isdisjoint(found.inner):
                 _insert(found, number, name)

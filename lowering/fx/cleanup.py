@@ -65,7 +65,7 @@ def has_data_dependent_sizes(module: GraphModule) -> bool:
 def find_flex_attention(module: GraphModule) -> list[Problem]:
     """Report each `flex_attention` of a strict capture, with its user line. Other captures have it in plain ops."""
     return [
-        Problem(f"flex_attention at {source_lines.find_fx_line(node) or 'an unknown line'}", "has no lowering",
+        Problem(f"flex_attention at {source_lines.find_model_line(node) or 'an unknown line'}", "has no lowering",
                 "use scaled_dot_product_attention, and pass the mask plus the bias that score_mod adds as attn_mask")
         for body in bodies(module) for node in calls(body) if getattr(node.target, "__name__", "") == "flex_attention"
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def find_flex_attention(module: GraphModule) -> list[Problem]:
 def find_foreign_dtypes(module: GraphModule) -> list[Problem]:
     """Report each op whose result has a dtype that no level can hold, with its user line."""
     return [
-        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", f"gives {value.dtype}, which no level can hold",
+        Problem(f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}", f"gives {value.dtype}, which no level can hold",
                 types.UNPACK)
         for body in bodies(module) for node in calls(body) for value in tree_leaves(node.meta.get("val"))
         if isinstance(value, torch.Tensor) and types.dtype_name(value.dtype) not in types.DTYPES

@@ -64,7 +64,7 @@ def differentiate(captured: ExportedProgram, loss: str, table: Table) -> Exporte
 def find_random_ops(captured: ExportedProgram) -> list[Problem]:
     """Report each op of a program that draws random numbers, with its module and user line. No two levels would draw the same numbers."""
     return [
-        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}", "draws random numbers in training",
+        Problem(f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}", "draws random numbers in training",
                 "set its probability to 0 in the arguments of the factory")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body) if _is_random(node)
     ]  # fmt: skip
@@ -76,7 +76,7 @@ def find_loops(captured: ExportedProgram) -> list[Problem]:
     Its gradient keeps a row for each iteration, and their number is only known at run time.
     """
     return [
-        Problem(f"{node.target} at {source_lines.find_fx_line(node) or 'an unknown line'}",
+        Problem(f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}",
                 "is a loop of dynamic length, which has no gradient",
                 "make the dim static in training, so that the loop is unrolled")
         for body in cleanup.bodies(captured.graph_module) for node in cleanup.calls(body)

@@ -34,7 +34,7 @@ def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
         root = _written(node)
         if root is not None and root.op == "placeholder" and root.name in constants:
             cause = f"writes in place to '{constants[root.name]}', a tensor that is no buffer of the module"
-            yield Problem(str(source_lines.find_fx_line(node) or node.target), cause,
+            yield Problem(str(source_lines.find_model_line(node) or node.target), cause,
                           "register_buffer it, and read it from the module in forward; or pass it as an input and return it")
 
 

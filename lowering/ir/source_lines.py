@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch._C import _jit_tree_views as tree
@@ -14,6 +15,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<functio
 _RANGE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)\n(?P<text>[^\n]*)')
 _TRACED = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): ")  # the first frame of the stack that torch.jit.trace records
 _MODULE = "  # in "
+_TORCH = f"{Path(torch.__file__).parent}/"
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,22 @@ class SourceLine:
 
 def find_fx_line(node: Node) -> SourceLine | None:
     """Return the innermost recorded line of an FX node that is in a file (not generated code), or None if tracing recorded no stack."""
-    frames = [frame for frame in _FRAME.finditer(node.meta.get("stack_trace") or "") if not frame["file"].startswith("<")]
-    if not frames:
-        return None
-    innermost = frames[-1]
+    frames = _list_frames(node)
+    return _build_line(node, frames[-1]) if frames else None
+
+
+def find_model_line(node: Node) -> SourceLine | None:
+    """Return the innermost recorded line of an FX node outside of torch, for messages; one of torch's only if there is no other."""
+    frames = _list_frames(node)
+    outside = [frame for frame in frames if not frame["file"].startswith(_TORCH)] or frames
+    return _build_line(node, outside[-1]) if outside else None
+
+
+def _list_frames(node: Node) -> list[re.Match[str]]:
+    return [frame for frame in _FRAME.finditer(node.meta.get("stack_trace") or "") if not frame["file"].startswith("<")]
+
+
+def _build_line(node: Node, innermost: re.Match[str]) -> SourceLine:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     module = stack[-1][0] if stack else ""
     return SourceLine(innermost["file"], int(innermost["line"]), innermost["code"] or "", re.sub(r"^L\['self'\]\.?", "", module))

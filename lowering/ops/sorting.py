@@ -62,9 +62,16 @@ def mode(tensor: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
     if tensor.dim() == 0:
         return tensor.clone(), torch.zeros_like(tensor, dtype=torch.int64)
     values, places = torch.sort(tensor, stable=True, dim=dim)
+    return find_mode(values, places, dim, keepdim)
+
+
+def find_mode(values: Tensor, places: Tensor, dim: int, keepdim: bool, is_element: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what `mode` does, of sorted values and their indices. is_element: (size of the dim,), False for values that do not count."""
     moved = values.movedim(dim, -1)
-    counts = (moved.unsqueeze(-1) == moved.unsqueeze(-2)).sum(-1).movedim(-1, dim)
-    best = counts.argmax(dim, keepdim=True)
+    equal = moved.unsqueeze(-1) == moved.unsqueeze(-2)
+    if is_element is not None:
+        equal = equal & is_element & is_element.unsqueeze(-1)
+    best = equal.sum(-1).movedim(-1, dim).argmax(dim, keepdim=True)
     return _drop_dim(values.gather(dim, best), dim, keepdim), _drop_dim(places.gather(dim, best), dim, keepdim)
 
 

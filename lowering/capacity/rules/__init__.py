@@ -27,6 +27,17 @@ _TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, joins.ROWS, norm
 _NAMED = {**detection.NAMED, **products.NAMED}
 CHECKS = numbers.CHECKS
 ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default}  # whose rules lower forms without counts too
+_INSTEAD = {
+    "_pdist_forward": "torch.cdist(x, x) gives the same distances, and carries it",
+    "while_loop": "run a recurrence over the whole sequence, with its lengths in torch.nn.utils.rnn.pack_padded_sequence",
+}  # fmt: skip
+
+
+def describe_missing(target: Any) -> str:
+    """Say that an op has no rule, and what to write instead where that is known."""
+    name = target._schema.name.partition("::")[2] if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", "")
+    instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+    return f"has no rule that carries the count of a dim through it{instead}"
 
 
 def find(target: Any) -> Row | None:

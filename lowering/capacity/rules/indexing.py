@@ -206,9 +206,9 @@ def _scatter_reduce(call: Call, tensor: Any, dim: int, index: Any, source: Any, 
     return _scattered(call, tensor, dim, index, source, lambda data, places, given: call.op(data, dim, places, given, reduce, **kwargs))
 
 
-@ROWS.of("index_add", "index_copy")
-def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, **kwargs: Any) -> Tensor:
-    if any(isinstance(leaf, Number) for leaf in pytree.tree_leaves(kwargs)):
+@ROWS.of("index_add", "index_copy", "index_reduce")
+def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, *args: Any, **kwargs: Any) -> Tensor:
+    if any(isinstance(leaf, Number) for leaf in pytree.tree_leaves((args, kwargs))):
         raise NoRule("takes a number that data decide where a constant is needed")
     given, wanted = true_sizes(source)[dim], true_sizes(index)[0]
     data = plain(source)
@@ -217,10 +217,10 @@ def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, **kwa
             call.check(as_tensor(given) == wanted, "as many values are needed as there are indices")
         data = take(data, dim, torch.arange(plain(index).shape[0]))
     if not isinstance(index, Counted):
-        return call.op(plain(tensor), dim, index, data, **kwargs)  # type: ignore[no-any-return]
+        return call.op(plain(tensor), dim, index, data, *args, **kwargs)  # type: ignore[no-any-return]
     wider, slot = _add_slot(plain(tensor), dim)
     places = torch.where(index.mask(), _wrap(index.data, true_sizes(tensor)[dim]), slot)
-    return call.op(wider, dim, places, _as_wide(data, wider, dim), **kwargs).narrow(  # type: ignore[no-any-return]
+    return call.op(wider, dim, places, _as_wide(data, wider, dim), *args, **kwargs).narrow(  # type: ignore[no-any-return]
         dim, 0, plain(tensor).shape[dim])
 
 

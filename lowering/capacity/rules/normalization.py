@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from lowering.capacity.rules.reductions import moments
+from lowering.capacity.rules.reductions import average, moments
 from lowering.capacity.rules.table import Rows
 from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, plain
 
@@ -21,9 +21,44 @@ def _only(tensor: Any, allowed: int, what: str) -> Tensor:
     return plain(tensor)
 
 
-@ROWS.of("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
-def _layer_norm(call: Call, tensor: Counted, normalized: Any, *args: Any) -> Any:
+@ROWS.of("native_layer_norm", "_fused_rms_norm")
+def _native_norm(call: Call, tensor: Counted, normalized: Any, *args: Any) -> Any:
     return call.op(_only(tensor, len(tensor.dims) - len(normalized), "it normalizes over"), normalized, *args)
+
+
+@ROWS.of("layer_norm")
+def _layer_norm(call: Call, tensor: Any, normalized: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any) -> Tensor:
+    if (positions := _list_counted_tail(tensor, normalized)) is None:
+        return call.op(plain(tensor), normalized, weight, bias, eps, *args)  # type: ignore[no-any-return]
+    variance, mean = moments(tensor, positions, True, _widen(call))
+    return _scale((tensor.data - mean) * torch.rsqrt(variance + eps), weight, bias).to(call.dtypes[0])
+
+
+@ROWS.of("rms_norm")
+def _rms_norm(call: Call, tensor: Any, normalized: Any, weight: Any = None, eps: float | None = None) -> Tensor:
+    if (positions := _list_counted_tail(tensor, normalized)) is None:
+        return call.op(plain(tensor), normalized, weight, eps)  # type: ignore[no-any-return]
+    wide = tensor.data.to(_widen(call))
+    squares = average(Counted(wide * wide, tensor.dims), positions, True, wide.dtype)
+    least = torch.finfo(call.dtypes[0]).eps if eps is None else eps
+    return _scale(wide * torch.rsqrt(squares + least), weight, None).to(call.dtypes[0])
+
+
+def _list_counted_tail(tensor: Any, normalized: Any) -> list[int] | None:
+    """Return the last dims, which are normalized over, if data decide the size of one; else None."""
+    if not isinstance(tensor, Counted):
+        return None
+    positions = list(range(len(tensor.dims) - len(normalized), len(tensor.dims)))
+    return positions if any(map(tensor.has, positions)) else None
+
+
+def _widen(call: Call) -> torch.dtype:
+    return torch.promote_types(call.dtypes[0], torch.float32)
+
+
+def _scale(tensor: Tensor, weight: Any, bias: Any) -> Tensor:
+    tensor = tensor if weight is None else tensor * plain(weight)
+    return tensor if bias is None else tensor + plain(bias)
 
 
 @ROWS.of("batch_norm")

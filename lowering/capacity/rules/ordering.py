@@ -11,6 +11,7 @@ from lowering.capacity.rules.table import Rows
 from lowering.capacity.rules.views import take
 from lowering.capacity.sizes import as_tensor
 from lowering.capacity.values import Call, Counted, NoRule, Number, Tensor, as_count, highest, last, number, plain, true_sizes
+from lowering.ops import sorting
 
 ROWS = Rows()
 
@@ -82,6 +83,28 @@ def _nan_where(value: Tensor, condition: Tensor) -> Tensor:
     return torch.where(condition, torch.nan, value) if value.dtype.is_floating_point else value
 
 
+@ROWS.of("nanmedian.default")
+def _nanmedian(call: Call, tensor: Counted) -> Tensor:
+    return call.op(tensor.filled(torch.nan)) if tensor.data.dtype.is_floating_point else _median(call, tensor)  # type: ignore[no-any-return]
+
+
+@ROWS.of("nanmedian.dim")
+def _nanmedian_along(call: Call, tensor: Counted, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    if not tensor.data.dtype.is_floating_point:
+        return _median_along(call, tensor, dim, keepdim)
+    if tensor.has(dim):
+        call.check(as_count(tensor, dim) > 0, "nanmedian needs elements")
+    return call.op(tensor.filled(torch.nan, dim), dim, keepdim)  # type: ignore[no-any-return]
+
+
+@ROWS.of("mode.default")
+def _mode(call: Call, tensor: Counted, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    if not tensor.has(dim):
+        return call.op(tensor.data, dim, keepdim)  # type: ignore[no-any-return]
+    count = as_count(tensor, dim)
+    call.check(count > 0, "mode needs elements")
+    values, places = _sorted(tensor, dim, False)
+    return sorting.find_mode(values, places, dim, keepdim, torch.arange(values.shape[dim]) < count)
 
 
 @ROWS.of("kthvalue.default")

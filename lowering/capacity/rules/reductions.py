@@ -91,11 +91,12 @@ def _mean(call: Call, tensor: Counted, *, dtype: torch.dtype | None = None) -> T
 
 @ROWS.of("mean.dim")
 def _mean_along(call: Call, tensor: Counted, dim: Any, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    return _average(tensor, tensor.filled(0), _positions(tensor, dim), keepdim, call.dtypes[0])
+    return average(tensor, _positions(tensor, dim), keepdim, call.dtypes[0])
 
 
-def _average(tensor: Counted, data: Tensor, positions: Sequence[int], keepdim: bool, dtype: torch.dtype, less: Any = 0) -> Tensor:
+def average(tensor: Counted, positions: Sequence[int], keepdim: bool, dtype: torch.dtype, less: Any = 0) -> Tensor:
     """Return sums over some dims divided by the number of elements, less `less`; summed as eager sums, in float32 or wider."""
+    data = tensor.filled(0)
     wide = data.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else data.to(dtype)
     number = _number(tensor, positions) - less
     total = wide.sum(list(positions), keepdim)
@@ -127,10 +128,9 @@ def _moments(tensor: Counted, call: Call, *args: Any, **kwargs: Any) -> tuple[Te
 def moments(tensor: Counted, positions: Sequence[int], keepdim: bool, dtype: torch.dtype, less: Any = 0) -> tuple[Tensor, Tensor]:
     """Return the variance over some dims, divided by the number of elements less `less`, and the mean."""
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-    mean = _average(tensor, tensor.filled(0), positions, True, wide)
+    mean = average(tensor, positions, True, wide)
     off = tensor.data.to(wide) - mean
-    squared = Counted(off * off, tensor.dims).filled(0)
-    found = _average(tensor, squared, positions, keepdim, wide, less)
+    found = average(Counted(off * off, tensor.dims), positions, keepdim, wide, less)
     return found.to(dtype), (mean if keepdim else mean.squeeze(list(positions))).to(dtype)
 
 

@@ -51,6 +51,9 @@ class Planted(torch.nn.Module):
             "convolved": torch.conv1d(rows.T[None], x.new_ones(2, 4, 3), stride=2, padding=1), "trace": (rows @ rows.T).diagonal().sum(),
             "parts": torch.stack([torch.cat([rows, x[~mask]]), x]), "normal": torch.nn.functional.batch_norm(torch.cat([rows, x]), None, None, training=True),
             "without": torch.where(rows > 1, torch.nan, rows).nanmean(), "steps": rows[::2] - rows[::2].mean(0), "end": rows[-1:],
+            "layer": torch.nn.functional.layer_norm(rows.T, [rows.shape[0]]), "rms": torch.nn.functional.rms_norm(rows.T, [rows.shape[0]]),
+            "lower": torch.where(rows > 1, torch.nan, rows).nanmedian(0).values, "frequent": ids[mask].mode().values,
+            "reduced": x.new_zeros(6, 4).index_reduce(0, ids[mask], rows, "mean", include_self=False),
             "added": rows_of, "chosen": chosen, "two": torch.cat([rows, rows + 1], 1), "places": (x > 0.1).nonzero(),
         }  # fmt: skip
 
@@ -103,6 +106,28 @@ def test_an_op_without_a_rule_is_refused_by_name_and_line() -> None:
         exported(Refusing)
     (problem,) = refused.value.problems
     assert "linalg_inv" in problem.place and f"{Path(__file__).name}:" in problem.place and "count" in problem.cause
+
+
+class Pairs(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pdist(x[x[:, 0] > 0])
+
+
+class Steps(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrence = torch.nn.GRU(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.recurrence(x[x[:, 0] > 0].unsqueeze(1))[1]
+
+
+@pytest.mark.parametrize(("module", "instead"), [(Pairs, "torch.cdist"), (Steps, "pack_padded_sequence")])
+def test_a_refusal_names_the_models_line_and_what_to_write_instead(module: type[torch.nn.Module], instead: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        exported(module)
+    (problem,) = refused.value.problems
+    assert instead in problem.cause and f"{Path(__file__).name}:" in problem.place
 
 
 class Inner(torch.nn.Module):
