@@ -13,10 +13,12 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -36,6 +38,7 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     """
     replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
     replaced[torch.SymInt, "__round__"] = _round_int
+    replaced |= {(torch.nn.Module, name): _keep_equal(name, dtype) for name, dtype in _CONVERSIONS.items()}
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
@@ -55,6 +58,47 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
             setattr(owner, name, function)
         for owner, name in added:
             delattr(owner, name)
+
+
+@contextmanager
+def compose_in_graphs() -> Iterator[None]:
+    """Replace torch's functions inside the block where Dynamo runs the graph that it made, and where that graph is traced again.
+
+    Dynamo's graph holds the calls as the model's code wrote them. A mode around Dynamo itself would be traced as part of the model.
+    """
+    from torch._dynamo import utils as dynamo_utils  # most of a second, which an export that is not strict does without
+
+    replaced = {(dynamo_utils, "run_node"): _inside_mode(dynamo_utils.run_node)}
+    replaced |= {(_trace, name): _inside_mode(getattr(_trace, name)) for name in ("_export_to_aten_ir", "_export_to_aten_ir_make_fx")}
+    with ExitStack() as stack:
+        for (owner, name), function in replaced.items():
+            stack.enter_context(mock.patch.object(owner, name, function))
+        yield
+
+
+def _inside_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _SymbolicCalls():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _keep_equal(name: str, dtype: torch.dtype | None) -> Callable[..., torch.nn.Module]:
+    """Return a conversion of torch.nn.Module that does nothing where the module is that already. torch.export refuses even such a write.
+
+    name: of the conversion; dtype: the one that it converts to, None if its arguments say so.
+    """
+    original = getattr(torch.nn.Module, name)
+
+    def convert(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        device, wanted, _, memory_format = torch._C._nn._parse_to(*args, **kwargs) if dtype is None else (None, dtype, None, None)
+        is_equal = memory_format is None and all(
+            device in (None, tensor.device) and (wanted in (None, tensor.dtype) or not (tensor.is_floating_point() or tensor.is_complex()))
+            for tensor in (*module.parameters(), *module.buffers()))
+        return module if is_equal else original(module, *args, **kwargs)  # type: ignore[no-any-return]
+
+    return convert
 
 
 def _extend(original: Callable[..., Any], symbolic: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,6 +143,7 @@ def _log(number: Any, base: Any = None) -> Any:
     return logarithm if base is None else logarithm / (_read(torch.log, base) if isinstance(base, _SYMBOLIC) else math.log(base))
 
 
+_CONVERSIONS = {"to": None, "float": torch.float32, "double": torch.float64, "half": torch.float16, "bfloat16": torch.bfloat16}
 _MATH: dict[str, Callable[..., Any]] = {
     "sqrt": torch.sym_sqrt, "pow": lambda base, exponent: torch.sym_float(base) ** exponent,
     "exp": lambda exponent: math.e ** torch.sym_float(exponent), "log": _log,

@@ -212,8 +212,8 @@ def _oblivious(attempt: Attempt) -> AbstractContextManager[Any]:
 
 
 def _symbolic(attempt: Attempt) -> AbstractContextManager[None]:
-    """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself."""
-    return nullcontext() if is_strict(attempt) else size_functions.keep_symbolic(frames.is_model_code)
+    """Keep sizes symbolic in Python's and torch's functions. Dynamo does so itself for Python's."""
+    return size_functions.compose_in_graphs() if is_strict(attempt) else size_functions.keep_symbolic(frames.is_model_code)
 
 
 def is_about_sizes(error: BaseException) -> bool:

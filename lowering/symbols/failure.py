@@ -19,7 +19,7 @@ from lowering.symbols.frames import convert_spot, filter_summary, is_model_code
 from lowering.symbols.refinement import refine
 from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
-from lowering.symbols.violations import SOURCE, UNSATISFIED, explain, find_unequal, name_sources, read_sources, translate
+from lowering.symbols.violations import ONLY, SOURCE, UNSATISFIED, explain, find_unequal, name_sources, read_sources, translate
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
 _TRUTH = re.compile(r"Eq\((u\d+), 1\)")
@@ -28,6 +28,7 @@ _INCONSISTENT = re.compile(r"Cannot create Dim with inconsistent min=|Invalid ra
 _NOISE = re.compile(r"\s*\(Size-like symbols: [^)]*\)|For more information, run with TORCH_LOGS=.*$")
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.*)")
 _RAISE = re.compile(r"\b(?:raise|assert)\b")
+_LOOP = re.compile(r"\b(?:for|while)\b|\b(?:range|enumerate|zip|unbind)\(")
 _MOST = 3  # conditions that a summary lists
 _CHECK = re.compile(r"^\s*\d+\.\s+(torch\._check\(.*\))\s*$", re.MULTILINE)
 _SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -68,6 +69,9 @@ def classify_failure(export: Export) -> Failure | None:
     if not needs and (NAME.search(first) or SOURCE.search(first)):
         said = NAME.sub(lambda match: export.meanings.get(match[0], match[0]), name_sources(first, export))
         needs = (f"{type(error).__name__}: {said}",)
+    if line is not None and _LOOP.search(line.code):
+        needs = tuple(f"{need}: a loop over a size is traced as often as it runs there; compute with whole tensors, or declare that size"
+                      if ONLY.fullmatch(need) else need for need in needs)
     return Failure(kind, f"{type(error).__module__}.{type(error).__qualname__}", message, line,
                    tuple(violations), fixes, _widen(refine(export.model, fixes), violations, export), needs)
 

@@ -15,6 +15,7 @@ UNSATISFIED = re.compile(
 _SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
 _MARKED = re.compile(r"^You marked (?P<dim>.*?) as dynamic but your code specialized it to be a constant \((?P<value>\d+)\)")
 _SINGLE = re.compile(r"^(?P<value>\d+) <= (?P<dim>\w+) and (?P=dim) <= (?P=value)$")
+ONLY = re.compile(r"the code takes \S+ = \d+ only")
 _WORDS = (("The values of ", ""), (" must always be equal", " must be equal"),
           (" must always be related to the values of ", " must follow "),
           (" by ", " as "))
@@ -30,6 +31,8 @@ _EXPLAINED = (
      r"forward converts \1 to a dtype or device: convert the module before it is lowered"),
     (re.compile(r"found a fake tensor in the exported program constant's list"),
      "forward changes a weight or keeps a tensor so that torch.export cannot trace it, as by `.data`: write to a buffer in place"),
+    (re.compile(r"nested_tensor_from_jagged|NestedTensor|NestedInt"),
+     "torch.export traces no NestedTensor: pass its values and its offsets or lengths as tensors"),
     (re.compile(r"\.numpy\(\) is not supported for tensor subclasses"),
      "forward converts a tensor to numpy, which cannot be traced: use torch's functions"),
 )

@@ -177,7 +177,20 @@ class Converts(nn.Module):
         self.layer = nn.Linear(3, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer.to(torch.float32)(x)
+        return self.layer.type(torch.float32)(x)
+
+
+class ConvertsToItsOwn(Converts):
+    """Converts a layer to the dtype that it has, as routers of mixtures of experts do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.layer = self.layer.to(torch.float32)
+        return self.layer.float()(x)
+
+
+class Jagged(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nested.nested_tensor_from_jagged(x, torch.tensor([0, 2, 3])).sum(1)
 
 
 class Halves(nn.Module):

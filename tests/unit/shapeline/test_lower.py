@@ -187,6 +187,15 @@ def test_what_does_not_fit_is_refused_before_anything_runs(arguments: dict[str, 
         shapeline.lower(Double(), (X,), **arguments)
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    (torch.nested.nested_tensor_from_jagged(torch.ones(3, 4), torch.tensor([0, 1, 3])), "NestedTensor.*pass its values and its offsets or lengths"),
+    (torch.eye(3).to_sparse(), r"torch\.sparse_coo.*pass its indices and values"),
+])  # fmt: skip
+def test_a_tensor_that_is_not_dense_is_refused_with_what_to_pass(given: torch.Tensor, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        shapeline.lower(Double(), (given,))
+
+
 def test_what_cannot_be_lowered_is_refused_by_name() -> None:
     class Picks(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

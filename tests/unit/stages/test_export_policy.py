@@ -194,6 +194,11 @@ def test_the_text_of_a_size_in_a_message_keeps_it_dynamic() -> None:
     assert program.signature is not None and program.signature.results[0].dims == ("n", 3)
 
 
+def test_a_layer_may_be_converted_to_the_dtype_that_it_has() -> None:
+    program, _ = exported(models.model(models.ConvertsToItsOwn, {"n": N8}, x=("n", 3)), Export(policy=("declared",), explain=False))
+    assert program.signature is not None and program.signature.results[0].dims == ("n", 3)
+
+
 def test_strict_guards_are_read_like_others() -> None:
     model = models.model(models.Strict, {}, {"scale": 2}, x=(None,), y=(None,))
     strict, _ = exported(model, Export(policy=("strict",)))
