@@ -74,7 +74,8 @@ def find_flex_attention(module: GraphModule) -> list[Problem]:
 def find_foreign_dtypes(module: GraphModule) -> list[Problem]:
     """Report each op whose result has a dtype that no level can hold, with its user line."""
     return [
-        Problem(f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}", f"gives {value.dtype}, which no level can hold",
+        Problem(f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}",
+                f"gives {value.dtype}, which no level can hold",
                 types.UNPACK)
         for body in bodies(module) for node in calls(body) for value in tree_leaves(node.meta.get("val"))
         if isinstance(value, torch.Tensor) and types.dtype_name(value.dtype) not in types.DTYPES

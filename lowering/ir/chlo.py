@@ -39,7 +39,8 @@ def from_calls(module: Any, names: Collection[str] = tuple(WHOLE)) -> None:
     """Replace each custom call that stands for an op of `names` by the op, in place."""
     ir = mlir.get_ir(module.context)
     for op in list(mlir.walk_operations(module)):
-        if op.name == "stablehlo.custom_call" and (name := _BY_TARGET.get(op.attributes["call_target_name"].value)) in names:
+        name = _BY_TARGET.get(op.attributes["call_target_name"].value) if op.name == "stablehlo.custom_call" else None
+        if name is not None and name in names:
             with module.context:
                 held = op.attributes["mhlo.attributes"]
                 dims = {_DIMS: ir.Attribute.parse(f"#chlo.ragged_dot<{held[_DIMS].value}>")} if _DIMS in held else {}

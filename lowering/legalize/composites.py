@@ -111,7 +111,7 @@ class _Outliner:
         if obstacle := ragged_dots.find_obstacle(operands):
             raise _Open(obstacle)
         with ir.InsertionPoint(result), result.location:
-            product = ragged_dots.build(*operands.values(), result.results[0].type)
+            product = ragged_dots.build(list(operands.values()), result.results[0].type)
         result.results[0].replace_all_uses_with(product)
 
     def _build(self, result: Any, operands: Sequence[Any]) -> Any:

@@ -21,11 +21,13 @@ def find_obstacle(operands: Mapping[str, Any]) -> str:
     return f"{RAGGED_DOT} takes rows (rows, k), matrices (groups, k, n) and where each group ends"
 
 
-def build(rows: Any, matrices: Any, ends: Any, result: Any) -> Any:
-    """Create the ragged dot of rows (rows, k) with matrices (groups, k, n) at the insertion point, and return its value of type `result`.
+def build(operands: Sequence[Any], result: Any) -> Any:
+    """Create the ragged dot of `operands` at the insertion point, and return its value of type `result`.
 
-    ends: (groups,), the row in front of which each group ends. Sums of halves are in f32. Rows of no group are 0.
+    operands: rows (rows, k), matrices (groups, k, n), and the row in front of which each group ends, (groups,). Sums of halves are in f32.
+    Rows of no group are 0.
     """
+    rows, matrices, ends = operands
     made = result = ir.RankedTensorType(result)
     if str(result.element_type) in _HALVES:
         made = ir.RankedTensorType.get(list(result.shape), ir.F32Type.get())
@@ -42,7 +44,8 @@ def _count_rows(ends: Any) -> Any:
     zero = ir.DenseElementsAttr.get_splat(first, ir.IntegerAttr.get(type_.element_type, 0))
     starts = [_create("stablehlo.constant", [], first, value=zero)]
     if groups > 1:
-        bounds = {name: ir.DenseI64ArrayAttr.get([at]) for name, at in (("start_indices", 0), ("limit_indices", groups - 1), ("strides", 1))}
+        all_but_last = {"start_indices": 0, "limit_indices": groups - 1, "strides": 1}
+        bounds = {name: ir.DenseI64ArrayAttr.get([at]) for name, at in all_but_last.items()}
         starts.append(_create("stablehlo.slice", [ends], ir.RankedTensorType.get([groups - 1], type_.element_type), **bounds))
     dim = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 0)
     return _create("stablehlo.subtract", [ends, _create("stablehlo.concatenate", starts, type_, dimension=dim)], type_)
