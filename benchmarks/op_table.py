@@ -86,6 +86,7 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
         f"**{figures['reached_mhlo']} ({figures['reached_percent']} %) reach MHLO** and **{figures['verified']} ({figures['verified_percent']} %) compute "
         "there what eager does** at other shapes;",
         f"{figures['unsupported']} are refused with an inventory, {figures['other']} end in any other way.",
+        *_describe_capacity(trials),
         "",
         "## Where they end",
         "",
@@ -110,6 +111,17 @@ def page(trials: Sequence[Trial], facts: Mapping[str, str], subject: Subject = O
         *_rows(trials),
     ]
     return "\n".join(parts) + "\n"
+
+
+_BY_DATA = ("depends on the values of its tensors", "sizes of arguments, none from data")
+
+
+def _describe_capacity(trials: Sequence[Trial]) -> list[str]:
+    """Say how many of the trials that are refused for sizes that data decide are verified with capacities."""
+    refused = [trial for trial in trials if trial.outcome == "unsupported" and any(said in problem for problem in trial.problems for said in _BY_DATA)]
+    verified = sum(trial.capacity == "ok" for trial in refused)
+    return [f"Data decide a size of {len(refused)} of the refused ones; {verified} ({100 * verified / len(refused):.0f} %) of these compute what eager "
+            "does with `stages.export.data_sizes=capacity`."] if refused else []
 
 
 def _refused(trials: Sequence[Trial]) -> list[str]:
