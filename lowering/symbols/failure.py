@@ -55,9 +55,8 @@ def classify_failure(export: Export) -> Failure | None:
         needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
     line = _line(export, error, kind, violations)
     if match := _DATA.search(first):
-        is_branch = _is_truth_of_tensor(match[1], line, export)
-        needs = (f"the code branches on the data of a tensor, `{line.code}`" if line and is_branch else _told_data(match[1], export),)
-        fixes = () if is_branch else fixes  # torch's name a symbol that the code does not
+        said = _describe_line_on_data(match[1], line, export)
+        needs, fixes = ((said,), ()) if said else ((_told_data(match[1], export),), fixes)
     if _INCONSISTENT.search(first):
         needs = _broken(export) or ("torch.export cannot solve the conditions on sizes that the code needs",)
     if not needs and (explained := explain(first)):
@@ -80,6 +79,13 @@ def _is_raised_by_model(error: BaseException) -> bool:
     """Return whether a line of the model's code raised, and no function that it called."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and is_model_code(frames[-1].filename) and bool(_RAISE.search(frames[-1].line or ""))
+
+
+def _describe_line_on_data(expr: str, line: Line | None, export: Export) -> str:
+    """Describe a line that branches or loops on data by itself, so that torch's symbol for them has no name in the code; else empty."""
+    if line is not None and line.code.startswith("for "):
+        return f"a Python loop runs as often as data say, `{line.code}`"
+    return f"the code branches on the data of a tensor, `{line.code}`" if line and _is_truth_of_tensor(expr, line, export) else ""
 
 
 def _is_truth_of_tensor(expr: str, line: Line | None, export: Export) -> bool:

@@ -193,6 +193,14 @@ class Jagged(nn.Module):
         return torch.nested.nested_tensor_from_jagged(x, torch.tensor([0, 2, 3])).sum(1)
 
 
+class LoopOnData(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = x.sum()
+        for place in x.nonzero():
+            total = total + place.sum()
+        return total
+
+
 class Halves(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.cat([x, y], 1)
