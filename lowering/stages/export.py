@@ -99,7 +99,8 @@ class Export(Stage):
 
     def _weightless(self, model: Model, note: Note) -> Program:
         """Export a model whose weights have shapes and no bytes."""
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with capture.skip_fake_cache():
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode:
             module = instantiate(model)
         example = capture.make_fake_example(model, mode)
@@ -116,7 +117,8 @@ class Export(Stage):
         options = attempts.Options(Settings(tuple(self.extended_debug)), self.trace_seconds, self.repeat, pads_data=pads_data)
         order: Sequence[attempts.Attempt] = ("strict",) if self.strict else self.policy
         form = decomposition.Form(self.decompose, self.composites, pads_data)
-        with capture.disable_kernels(), closed_forms.keep_sizes_short(least) as shortened, questions.watch_questions() as asked:
+        with (capture.disable_kernels(), capture.skip_fake_cache(), closed_forms.keep_sizes_short(least) as shortened,
+              questions.watch_questions() as asked):  # fmt: skip
             captured = branches.with_asserted(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
         note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
@@ -85,6 +86,13 @@ def test_guards_on_derived_dims_refuse_no_size_that_the_code_takes() -> None:
 def test_the_first_attempt_that_succeeds_is_the_last() -> None:
     _, notes = exported(models.model(models.Sum, {"n": N8}, x=("n",), y=("n",)))
     assert notes.policy == ""
+
+
+@pytest.mark.parametrize("weights", ["random", "none"])
+def test_a_trace_caches_no_results_of_ops(weights: Literal["random", "none"]) -> None:
+    before = FakeTensorMode.cache_info().size
+    exported(models.model(models.Sum, {"n": N8}, weights=weights, x=("n",), y=("n",)))
+    assert FakeTensorMode.cache_info().size == before
 
 
 def test_one_attempt_can_be_fixed() -> None:
