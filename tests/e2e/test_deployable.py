@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from lowering.custom import compiler
 from lowering.eager import inputs
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
+from lowering.numerics import libtorch
 from lowering.numerics.runner import Eager
 from lowering.stage import Silent
 from lowering.stages.export import Export
 from lowering.stages.torchscript import ToTorchScript
-
-COMPILER = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
 
 ROWS = Input("float32", ("batch", 3))
 CASES: dict[str, tuple[str, dict[str, Input]]] = {
@@ -30,18 +29,11 @@ OPTIONS: dict[str, dict[str, Any]] = {"weights": {"width_in": 16, "width_hidden"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled C++ program."""
-    if COMPILER is None:
+def program() -> Path:
+    """The C++ program that runs a deployable module, which `verify` also uses as a consumer."""
+    if not libtorch.available():
         pytest.skip("no C++ compiler on PATH")
-    home = Path(torch.__file__).parent
-    built = tmp_path_factory.mktemp("cpp") / "deployable"
-    include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
-    link = [f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
-    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    command = [COMPILER, "-std=c++20", "-O0", "-w", abi, *include, str(Path(__file__).with_suffix(".cpp").with_name("deployable.cpp")), "-o", str(built), *link]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return built
+    return compiler.build_program(libtorch.PLACE, [Path(libtorch.__file__).with_suffix(".cpp")])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -59,12 +51,12 @@ def test_computes_what_eager_does(name: str, program: Path, tmp_path: Path) -> N
         values = inputs.make(model, {dim: batch if dim == "batch" else batch + 1 for dim in dims})
         wanted.append(Eager(model, top.ir.module, script.signature)(values))
         files += [tmp_path / f"in{batch}", tmp_path / f"out{batch}"]
-        torch.save(tuple(values[key] for key in names), files[-2])
+        torch.save([values[key] for key in names], files[-2])
     linked = subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout
     assert "libtorch_cpu" in linked and "python" not in linked.replace(str(Path(torch.__file__).parent), "")
     for deployed in (module, optimized):
-        subprocess.run([str(program), str(deployed), *map(str, files)], check=True, capture_output=True, text=True)
-        for want, out in zip(wanted, files[1::2], strict=True):
+        for want, given, out in zip(wanted, files[::2], files[1::2], strict=True):
+            subprocess.run([str(program), str(deployed), str(given), str(out)], check=True, capture_output=True, text=True)
             got = torch.load(out)
             found = got if isinstance(got, tuple) else (got,)
             torch.testing.assert_close(tuple(torch.as_tensor(value) for value in found), want, check_dtype=False)
