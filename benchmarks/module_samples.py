@@ -35,10 +35,10 @@ class Trained(torch.nn.Module):
         given = (x * self.scale if isinstance(x, torch.Tensor) and x.dtype is self.scale.dtype else x for x in (x0, x1, x2, x3, x4, x5, x6, x7))
         output = self.call(*given)
         results = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-        return {LOSS: sum(map(_weighed, results)), "output": output}
+        return {LOSS: sum(map(_weigh, results)), "output": output}
 
 
-def _weighed(result: torch.Tensor) -> torch.Tensor:
+def _weigh(result: torch.Tensor) -> torch.Tensor:
     weights = torch.cos(torch.arange(result.numel(), dtype=torch.float32)).reshape(result.shape)
     return (result.float() * weights).sum() / 8
 
@@ -76,10 +76,10 @@ def _usable(name: str, dtype: str, trains: bool) -> Iterator[Sample]:
             if isinstance(module, torch.nn.modules.lazy.LazyModuleMixin):
                 module(*copied[0], **copied[1])  # its weights have shapes after a run
         for found in calls(name, dtype, module, called.args, called.kwargs):
-            told = ", ".join(filter(None, (_told(made.args, made.kwargs), found.constants)))
+            told = ", ".join(filter(None, (_describe(made.args, made.kwargs), found.constants)))
             call = found.module.train(trains)
             yield replace(found, constants=told, module=Trained(call, kind).train() if trains else call, mode="training" if trains else "inference")
 
 
-def _told(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+def _describe(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
     return ", ".join([*map(word, args), *(f"{name}={word(value)}" for name, value in kwargs.items())])

@@ -64,7 +64,7 @@ class Sample:
 
         Repeated floats shrink by 1 % a copy, so that maxima and orders stay unique.
         """
-        resized = _drawn if self.op in _REGULAR else _repeated
+        resized = _draw if self.op in _REGULAR else _repeat
         found = {name: resized(self.tensors[name], shape) for name, shape in shapes.items()}
         if self.op in _SORTED:
             found[_SORTED[self.op]] = found[_SORTED[self.op]].sort(-1).values
@@ -75,11 +75,11 @@ class Sample:
         return f"{tensors}{'; ' + self.constants if self.constants else ''}"
 
 
-def _drawn(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def _draw(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randn(shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def _repeat(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     for dim, (size, old) in enumerate(zip(shape, tensor.shape, strict=True)):
         if size != old:
             places = torch.arange(size)

@@ -101,10 +101,10 @@ def _step(running: dict[int, _Child], batches: list[list[Task]], seconds: float,
         chunk = os.read(key.fd, 1 << 16)
         yield from _read(child, chunk)
         if not chunk:
-            yield from _ended(child, "crash", batches)
+            yield from _reap(child, "crash", batches)
             _forget(child, running, selector)
     for child in [child for child in running.values() if time.monotonic() - child.began > seconds]:
-        yield from _ended(child, "timeout", batches, f"no result within {seconds:g} s")
+        yield from _reap(child, "timeout", batches, f"no result within {seconds:g} s")
         _forget(child, running, selector)
 
 
@@ -118,7 +118,7 @@ def _read(child: _Child, chunk: bytes) -> Iterator[Trial]:
         yield from_plain(Trial, json.loads(line))
 
 
-def _ended(child: _Child, outcome: str, batches: list[list[Task]], why: str = "") -> Iterator[Trial]:
+def _reap(child: _Child, outcome: str, batches: list[list[Task]], why: str = "") -> Iterator[Trial]:
     """Reap a child: the task in hand gets a row of its own, the rest become a new batch."""
     child.kill()  # one that left by itself has its status; one that only closed its pipe would never be heard of again
     status = os.waitpid(child.pid, 0)[1]

@@ -16,7 +16,7 @@ from lowering.level import Level, Program
 from lowering.model import Built
 from lowering.numerics import counted, distribution, runner
 from lowering.numerics.ancestry import makings
-from lowering.numerics.bench import Bench, Reference, drawn
+from lowering.numerics.bench import Bench, Reference, draw_runs
 from lowering.record.failure import classify
 from lowering.signature import Signature
 from lowering.sizes import evaluation
@@ -109,7 +109,7 @@ def _attempt(sample: Sample, tell: Callable[[str], None], export: Export) -> Tri
     progress.begin("export")
     trial = Trial(sample.op, sample.dtype, "ok", "", str(sample))
     try:
-        outcome, problems = _lowered(sample, progress, export)
+        outcome, problems = _lower(sample, progress, export)
     except Exception as error:  # noqa: BLE001 - an op may raise anything, and that is data
         outcome, found = classify(error)
         problems = tuple(map(str, found))
@@ -119,7 +119,7 @@ def _attempt(sample: Sample, tell: Callable[[str], None], export: Export) -> Tri
                    static=progress.static, points=tuple(progress.points), seconds=time.perf_counter() - start)  # fmt: skip
 
 
-def _lowered(sample: Sample, progress: _Progress, export: Export) -> tuple[str, tuple[str, ...]]:
+def _lower(sample: Sample, progress: _Progress, export: Export) -> tuple[str, tuple[str, ...]]:
     built = Built(sample.model, sample.module)
     run_eager(sample.module, sample.model, {name: value.clone() for name, value in sample.tensors.items()})
     program = export.export(built, sample.tensors, Silent())
@@ -135,7 +135,7 @@ def _lowered(sample: Sample, progress: _Progress, export: Export) -> tuple[str, 
         if broken := tuple(stage.ensures(program)):
             return "error", tuple(map(str, broken))
     progress.begin("verify")
-    return _verified(sample, built, program, progress)
+    return _verify(sample, built, program, progress)
 
 
 def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -149,7 +149,7 @@ def _dims(sample: Sample, signature: Signature) -> tuple[tuple[str, ...], tuple[
     return tuple(dynamic), tuple(static)
 
 
-def _verified(sample: Sample, built: Built, program: Program, progress: _Progress) -> tuple[str, tuple[str, ...]]:
+def _verify(sample: Sample, built: Built, program: Program, progress: _Progress) -> tuple[str, tuple[str, ...]]:
     """Return ok if every point agrees with eager, random numbers in their distribution."""
     exported = program.at(Level.EXPORTED)
     assert program.signature is not None and exported is not None
@@ -164,7 +164,7 @@ def _verified(sample: Sample, built: Built, program: Program, progress: _Progres
         except LoadError as error:
             why_not = f"eager fails at other shapes: {error}"
             continue
-        reference = Reference(want, runs=drawn(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ())
+        reference = Reference(want, runs=draw_runs(bench.eager, given, distribution.RUNS, 0) if bench.is_random else ())
         for device.is_quick in (True, False):  # as the verifier does: what differs is compiled again in XLA's usual way
             found = bench.check(run, given, reference)
             if found.agrees or found.refused:

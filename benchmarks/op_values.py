@@ -74,21 +74,21 @@ def attempt(sample: Sample, tell: Callable[[str], None] = lambda stage: None) ->
 
 def differences(sample: Sample) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Return (what agrees, what differs, in words, and the symbols) of an op, and of its form in place if that is another program."""
-    whole = _lowered(sample)
+    whole = _lower(sample)
     if whole is None or sample.op in UNINITIALIZED or whole.bench.is_random:
         return [], [], ()
-    agreed, lines = _compared(sample, whole)
+    agreed, lines = _compare(sample, whole)
     inplace = database()[sample.op].get_inplace() if sample.op in database() else None
     if inplace is not None and isinstance(sample.module, Call):
         call = Call(lambda tensor, *args, **kwargs: inplace(tensor.clone(), *args, **kwargs), sample.module.leaves, sample.module.spec)
         with contextlib.suppress(ShapelineError, LoadError):
-            other = _lowered(replace(sample, module=call.eval()))
+            other = _lower(replace(sample, module=call.eval()))
             if other is not None and str(other.program.ir) != str(whole.program.ir):
-                lines += [f"in place, {line}" for line in _compared(sample, other)[1]]
+                lines += [f"in place, {line}" for line in _compare(sample, other)[1]]
     return agreed, lines, tuple(whole.signature.symbols)
 
 
-def _lowered(sample: Sample) -> Lowered | None:
+def _lower(sample: Sample) -> Lowered | None:
     """Lower to the program that promises the smallest sizes: the first export shows the symbols, which then begin at 0, 1 or 2."""
     signature = Export(explain=False).export(Built(sample.model, sample.module), sample.tensors, Silent()).signature
     assert signature is not None
@@ -115,12 +115,12 @@ def _through_the_stages(built: Built, sample: Sample) -> Lowered:
     return Lowered(bench, runner.runner(program, Xla("cpu", options=UNOPTIMIZED)), program)
 
 
-def _compared(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:
+def _compare(sample: Sample, lowered: Lowered) -> tuple[list[str], list[str]]:
     exported = lowered.program.at(Level.EXPORTED)
     assert exported is not None
     agreed, lines = [], []
-    for word, given in itertools.chain(_valued(sample, converts(exported.ir)), _sized(sample, lowered.signature)):
-        with _flushed(word.startswith("denormals")):
+    for word, given in itertools.chain(_vary_values(sample, converts(exported.ir)), _vary_sizes(sample, lowered.signature)):
+        with _set_flush(word.startswith("denormals")):
             found = list(_at(lowered, given))
         if found and found[0] is None:
             continue
@@ -142,7 +142,7 @@ def _at(lowered: Lowered, given: Tensors) -> Iterator[str | None]:
 
 
 @contextlib.contextmanager
-def _flushed(flushes: bool) -> Iterator[None]:
+def _set_flush(flushes: bool) -> Iterator[None]:
     torch.set_flush_denormal(flushes)
     try:
         yield
@@ -150,7 +150,7 @@ def _flushed(flushes: bool) -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _sized(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]]:
+def _vary_sizes(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]]:
     """Yield the tensors at each size of all symbols, and with one symbol alone at 0 or 1, as far as the guards admit it."""
     names = list(signature.symbols)
     points = [dict.fromkeys(names, size) for size in SIZES]
@@ -166,7 +166,7 @@ def _sized(sample: Sample, signature: Signature) -> Iterator[tuple[str, Tensors]
                 yield evaluation.text(point), given
 
 
-def _valued(sample: Sample, is_converted: bool) -> Iterator[tuple[str, Tensors]]:
+def _vary_values(sample: Sample, is_converted: bool) -> Iterator[tuple[str, Tensors]]:
     """Yield the tensors at the traced sizes with each set of values, only finite ones for a program that converts floats to integers."""
     for word, change in VALUES.items():
         if is_converted and word in ("special", "one NaN", "infinities"):

@@ -16,7 +16,7 @@ class Rules(dict[str, R]):
         self._owner = owner
 
     @staticmethod
-    def joined(owner: str, *tables: Mapping[str, R]) -> Rules[R]:
+    def join(owner: str, *tables: Mapping[str, R]) -> Rules[R]:
         """Join tables into one. Raises KeyError if two of them have a rule for the same op."""
         found: Rules[R] = Rules(owner)
         for table in tables:

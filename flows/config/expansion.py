@@ -77,28 +77,28 @@ class _Expanding:
     def run(self) -> None:
         available = self.asked.folders.names("model")
         entries, self.problems = suites.list_entries(self.suite, available)
-        given = self._assigned(entries)
-        bases = self._bases(entries, available)
-        sweeps = {name: self._sweeps(*entry, given[name]) for name, entry in entries.items()}
+        given = self._assign_overrides(entries)
+        bases = self._read_bases(entries, available)
+        sweeps = {name: self._list_sweeps(*entry, given[name]) for name, entry in entries.items()}
         total = sum(sweeps[name].count(entry.get("variants", {})) for name, (_, entry) in entries.items())
         limit = self.suite.data.get("max_jobs", MAX_JOBS)
         if total > limit:
             fix = f"at most {limit} are allowed: drop values, or raise max_jobs"
             self.problems.append(Problem(self.suite.place(("models",)), f"expands to {total} jobs", fix))
         self.problems += environment_axis.find_problems(self.suite)
-        shared = self._exclusions((), self.suite.data)
+        shared = self._list_exclusions((), self.suite.data)
         for name, (keys, entry) in entries.items():
             if name in bases:
-                own = self._exclusions(keys, entry)
+                own = self._list_exclusions(keys, entry)
                 points = sweeps[name].points(entry.get("variants", {}), whole=total <= limit)
                 # sum, not any: every exclusion must see every point
                 kept = [point for point in points if not sum(exclusion.takes(point) for exclusion in (*shared, *own))]
-                self._model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
+                self._expand_model(name, keys, bases[name], kept, [override for override in given[name] if override.how != "sweep"])
                 self.problems += [problem for exclusion in own for problem in exclusion.problems()] if total <= limit else []
         if bases and total <= limit:
             self.problems += [problem for exclusion in shared for problem in exclusion.problems()]
 
-    def _assigned(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
+    def _assign_overrides(self, entries: Mapping[str, Any]) -> dict[str, list[Override]]:
         """Return the command line's overrides by model. `model.KEY` without a name and swept `stages.KEY` apply to all models."""
         given: dict[str, list[Override]] = {name: [] for name in entries}
         fields = get_field_names(ModelConfig)
@@ -122,12 +122,12 @@ class _Expanding:
                                              suggest(str(keys[1]), known) or f"models: {', '.join(entries)}"))
         return given
 
-    def _bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
+    def _read_bases(self, entries: Mapping[str, tuple[Keys, Mapping[str, Any]]], available: Sequence[str]) -> dict[str, Layers]:
         """Return the content of each model's file. A missing or unreadable file adds a problem and has no entry."""
         files: dict[str, Path] = {}
         for name, (keys, entry) in entries.items():
             wanted = entry.get("model") or name
-            file = request.find_file("model", wanted, self.asked.folders, self._beside())
+            file = request.find_file("model", wanted, self.asked.folders, self._find_base_folder())
             if file is None:
                 self.problems.append(request.make_missing_problem("model", wanted, self.suite.place(keys), self.asked.folders))
             else:
@@ -137,18 +137,19 @@ class _Expanding:
         return {name: Layers.of(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items()
                 if file in trees}
 
-    def _beside(self) -> Path:
+    def _find_base_folder(self) -> Path:
         """Return the base of relative paths in the suite: its file's folder, or the working directory if it has no file."""
         file = self.suite.layers[0].file
         return file.parent if file else Path.cwd()
 
-    def _sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
+    def _list_sweeps(self, keys: Keys, entry: Mapping[str, Any], given: Sequence[Override]) -> Sweeps:
         """Return the sweeps of a model: by the suite, its entry, the command line. Later ones replace earlier ones with the same key."""
         found: dict[str, Axis] = {}
         groups: list[tuple[Axis, ...]] = []
         for at, said in (((), self.suite.data), (keys, entry)):
             self._add_axes(found, said.get("sweep", {}), {key: self.suite.place((*at, "sweep", key)) for key in said.get("sweep", {})})
-            group, problems = suites.zipped(said.get("zip", {}), {key: self.suite.place((*at, "zip", key)) for key in said.get("zip", {})})
+            zipped = said.get("zip", {})
+            group, problems = suites.zip_axes(zipped, {key: self.suite.place((*at, "zip", key)) for key in zipped})
             self.problems += problems
             if group:
                 groups = [other for other in groups if not {axis.key for axis in other} & {axis.key for axis in group}] + [group]
@@ -173,40 +174,40 @@ class _Expanding:
         found |= {axis.key: axis for axis in swept}
         self.problems += problems
 
-    def _exclusions(self, at: Keys, said: Mapping[str, Any]) -> list[Exclusion]:
+    def _list_exclusions(self, at: Keys, said: Mapping[str, Any]) -> list[Exclusion]:
         return [Exclusion(values, self.suite.place((*at, "exclude", index))) for index, values in enumerate(said.get("exclude", ()))]
 
-    def _model(self, name: str, keys: Keys, base: Layers, points: Sequence[Point], given: Sequence[Override]) -> None:
+    def _expand_model(self, name: str, keys: Keys, base: Layers, points: Sequence[Point], given: Sequence[Override]) -> None:
         seen: set[str] = set()
         for point in points:
             place = self.suite.place((*keys, "variants", point.variant) if point.variant else (*keys, "sweep"))
             self.problems += slugs.check_name(point.slug, seen, place)
             seen.add(point.slug.casefold())
-            for job in self._jobs(name, point.slug, self._layered(name, keys, base, point, given)):
+            for job in self._build_jobs(name, point.slug, self._build_layers(name, keys, base, point, given)):
                 self.found.jobs.append(job | environment_axis.describe(self.suite, point.environment))
                 self.found.axes[job_id(job)] = point.axes
 
-    def _layered(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
+    def _build_layers(self, name: str, keys: Keys, base: Layers, point: Point, given: Sequence[Override]) -> Layers:
         said = self.suite.layers[0]
         steps = [(Override("", axis.keys, value, label=axis.place), axis.keys) for axis, value in point.values if axis.key != ENVIRONMENT]
         steps += [(override, override.keys[2:] if override.keys[1] == name else override.keys[1:]) for override in given]
         variant = Layer(said.label, point.tree, (*keys, "variants", point.variant), said.file) if point.variant else None
         own = base.over(variant) if variant else base
         if not implies_entries(own.data):
-            return self._override(own, steps)
-        made = self._override(own, [(override, path) for override, path in steps if path[0] == "factory"], quietly=True)
+            return self._apply_overrides(own, steps)
+        made = self._apply_overrides(own, [(override, path) for override, path in steps if path[0] == "factory"], quietly=True)
         try:
             tree = compose.resolve({**self.document, "model": {name: made.data}}, ("model", name))
         except ConfigError:  # reported with the whole tree
             tree = made.data
         below = base.on(Layer(base.layers[0].label, self.derived.imply(tree)))
-        return self._override(below.over(variant) if variant else below, steps)
+        return self._apply_overrides(below.over(variant) if variant else below, steps)
 
-    def _override(self, layers: Layers, steps: Sequence[tuple[Override, Keys]], quietly: bool = False) -> Layers:
+    def _apply_overrides(self, layers: Layers, steps: Sequence[tuple[Override, Keys]], quietly: bool = False) -> Layers:
         """Apply overrides of a model's keys in order. quietly: without their problems, which a second call reports."""
         for override, path in steps:
             if path == ("stages",) and isinstance(override.value, str):
-                options = self._option_file(override.value, f"{override.label} {override.text}".strip())
+                options = self._read_option_file(override.value, f"{override.label} {override.text}".strip())
                 layers = layers.over(options) if options else layers
                 continue
             checked_later = path[0] == "stages" or (path[0] == "factory" and len(path) == 2)
@@ -215,10 +216,10 @@ class _Expanding:
             self.problems += [] if quietly else problems
         return layers
 
-    def _option_file(self, name: str, place: str) -> Layer | None:
+    def _read_option_file(self, name: str, place: str) -> Layer | None:
         """Return the layer of a file of configs/stages, named by a value of the key `stages`; None, with a problem added, if unreadable."""
         if name not in self.option_files:
-            file = request.find_file("stages", name, self.asked.folders, self._beside())
+            file = request.find_file("stages", name, self.asked.folders, self._find_base_folder())
             trees, problems = compose.read_trees("stages", [file], self.asked.folders) if file else ({}, [])
             self.problems += problems if file else [request.make_missing_problem("stages", name, place, self.asked.folders)]
             readable = file is not None and file in trees
@@ -227,7 +228,7 @@ class _Expanding:
                 self.option_files[name] = Layer(compose.label_file(file), {"stages": trees[file] or {}}, file=file, drop=1)
         return self.option_files[name]
 
-    def _jobs(self, name: str, slug: str, layers: Layers) -> list[dict[str, Any]]:
+    def _build_jobs(self, name: str, slug: str, layers: Layers) -> list[dict[str, Any]]:
         """Return the jobs of one point, one for each entry of its model; none, with problems added, if its tree does not fit."""
         try:
             tree = compose.resolve({**self.document, "model": {name: layers.data}}, ("model", name))
@@ -264,7 +265,7 @@ class _Expanding:
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}
         if changes and "stages" in self.document:
             wrong += checks.check_dropped(changes, self.document["stages"], layers.place)
-            wrong += checks.check_stages(stages, self.document.get("until"), lambda keys: self._stage_place(layers, keys))
+            wrong += checks.check_stages(stages, self.document.get("until"), lambda keys: self._locate_option(layers, keys))
         stages, refused = sources.enter(stages, tree["factory"], self.document.get("until"))
         wrong += [Problem(layers.place(keys), cause, fix) for keys, cause, fix in refused]
         self.problems += wrong
@@ -274,7 +275,7 @@ class _Expanding:
             {"variant": f"{slug}:{model.entry}" if model.entry else slug, "until": self.document.get("until"), "strict_dims": strict,
              "model": to_plain(model), "stages": stages} for model in models]
 
-    def _stage_place(self, layers: Layers, keys: Keys) -> str:
+    def _locate_option(self, layers: Layers, keys: Keys) -> str:
         said = max(layer.says(keys) for layer in layers.layers)
         return layers.place(keys) if said > 1 else self.root.place(keys)
 

@@ -193,7 +193,7 @@ def axes(sweep: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple
     return found, problems
 
 
-def zipped(group: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[tuple[Axis, ...], list[Problem]]:
+def zip_axes(group: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> tuple[tuple[Axis, ...], list[Problem]]:
     """Return the axes of a zip, which may repeat values; no axes, and a problem, if their lengths differ or are 0."""
     lengths = {key: len(values) for key, values in group.items()}
     if len(set(lengths.values())) > 1:

@@ -162,7 +162,7 @@ class Starting:
 def stop(force: bool = False) -> Standing | None:
     """Stop the server and return it; None if none runs. Raises InfraError if a run uses it, unless it is forced."""
     place = _prepare()
-    with _locked(place):
+    with _hold_lock(place):
         found = server_state.read()
         if found is not None and found.is_alive:
             if not force and not _is_free(place):
@@ -199,7 +199,7 @@ def _open(place: Path, suffix: str) -> int:
 
 
 @contextmanager
-def _locked(place: Path) -> Iterator[None]:
+def _hold_lock(place: Path) -> Iterator[None]:
     """Hold the lock of who starts and stops the server. Raises InfraError if another process does not let go of it."""
     lock = _open(place, ".lock")
     end = time.monotonic() + PATIENCE

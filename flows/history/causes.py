@@ -69,11 +69,11 @@ def read(runs: Path) -> State:
     except FileNotFoundError:
         return State()
     except (OSError, ValueError) as error:
-        raise _damaged(runs, str(error)) from error
+        raise _make_error(runs, str(error)) from error
     if misfit := find_misfit(State, data):
-        raise _damaged(runs, misfit)
+        raise _make_error(runs, misfit)
     if data.get("schema") != SCHEMA:
-        raise _damaged(runs, f"has schema {data.get('schema')!r:.40}, but this version reads schema {SCHEMA}")
+        raise _make_error(runs, f"has schema {data.get('schema')!r:.40}, but this version reads schema {SCHEMA}")
     return from_plain(State, data)  # type: ignore[no-any-return]
 
 
@@ -183,7 +183,7 @@ def _put(state: State, cause: Cause) -> State:
     return replace(state, causes={**state.causes, cause.id: cause})
 
 
-def _damaged(runs: Path, cause: str) -> ConfigError:
+def _make_error(runs: Path, cause: str) -> ConfigError:
     key, _, why = cause.partition(": ")
     fix = "restore it, or remove it to start without notes and tickets"
     return ConfigError(Problem(f"{runs / FILE} {key}" if why else str(runs / FILE), why or cause, fix))

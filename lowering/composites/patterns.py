@@ -20,13 +20,13 @@ def rms_norm(root: Node) -> Match | None:
     for weight, normalized in orders((root.args[0], root.args[1])):
         walk = Walk(root)
         if is_tensor(weight) and rank_of(weight) == 1:
-            found = _normalized(walk, walk.strip_casts(normalized))
+            found = _match_normalization(walk, walk.strip_casts(normalized))
             if found is not None and _has_width(weight, found[0]):
                 return walk.match({"input": found[0], "weight": weight}, {"normalized_dims": 1, "eps": found[1]})
     if any(_is_scaled(user) for user in root.users):
         return None  # the product with the weight is the root
     walk = Walk(root)
-    found = _normalized(walk, root)
+    found = _match_normalization(walk, root)
     return walk.match({"input": found[0]}, {"normalized_dims": 1, "eps": found[1]}) if found is not None else None
 
 
@@ -41,7 +41,7 @@ def _is_scaled(user: Node) -> bool:
     return user.target is aten.to.dtype and any(_is_scaled(further) for further in user.users)
 
 
-def _normalized(walk: Walk, node: Any) -> tuple[Node, float] | None:
+def _match_normalization(walk: Walk, node: Any) -> tuple[Node, float] | None:
     """Return x and eps of `x * rsqrt(mean(x ** 2, -1) + eps)`."""
     product = walk.enter(node, aten.mul.Tensor)
     for value, inverse in orders((product[0], product[1]) if product else None):
@@ -161,7 +161,7 @@ def attention(root: Node) -> Match | None:
     turned = walk.enter(product[1], aten.transpose.int)
     if turned is None or {turned[1] % 4, turned[2] % 4} != {2, 3}:
         return None
-    operands, attributes = _ungrouped(walk, {"query": product[0], "key": turned[0], "value": root.args[1]})
+    operands, attributes = _match_grouped(walk, {"query": product[0], "key": turned[0], "value": root.args[1]})
     attributes = {"dropout_p": 0.0, "is_causal": False, "scale": scale, **attributes}
     return walk.match({**operands, **({"attn_mask": mask} if mask is not None else {})}, attributes)
 
@@ -181,20 +181,20 @@ def ungroup(match: Match) -> Match:
     """Return a match of attention whose key and value are those before their heads are repeated, if they are."""
     walk = Walk(match.root)
     walk.inner |= match.inner
-    operands, attributes = _ungrouped(walk, match.operands)
+    operands, attributes = _match_grouped(walk, match.operands)
     return walk.match(operands, {**match.attributes, **attributes}) or match if attributes else match
 
 
-def _ungrouped(walk: Walk, operands: Any) -> tuple[dict[str, Node], dict[str, Any]]:
+def _match_grouped(walk: Walk, operands: Any) -> tuple[dict[str, Node], dict[str, Any]]:
     tried = Walk(walk.root)
-    key, value = (_repeated(tried, operands[name]) for name in ("key", "value"))
+    key, value = (_match_repeated(tried, operands[name]) for name in ("key", "value"))
     if key is None or value is None:
         return dict(operands), {"enable_gqa": False}
     walk.inner |= tried.inner
     return {**operands, "key": key, "value": value}, {"enable_gqa": True}
 
 
-def _repeated(walk: Walk, node: Any) -> Node | None:
+def _match_repeated(walk: Walk, node: Any) -> Node | None:
     """Return x of `x[:, :, None].expand(batch, heads, groups, seq, width).reshape(batch, heads * groups, seq, width)`."""
     merged = walk.enter(node, *_VIEWS)
     spread = walk.enter(merged[0], aten.expand.default) if merged else None

@@ -30,14 +30,14 @@ class Outputs:
 
 def flatten_outputs(returned: Any) -> Outputs:
     leaves, spec = pytree.tree_flatten(returned)
-    plain = pytree.tree_structure(_unnamed(returned))
+    plain = pytree.tree_structure(_drop_names(returned))
     return Outputs(dict(zip(name_leaves(spec), leaves, strict=True)), spec, dict(zip(name_leaves(plain), leaves, strict=True)))
 
 
-def _unnamed(tree: Any) -> Any:
+def _drop_names(tree: Any) -> Any:
     """Return `tree` with plain tuples for named ones."""
     if type(tree) is tuple or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
-        return tuple(map(_unnamed, tree))
+        return tuple(map(_drop_names, tree))
     if type(tree) is list:
-        return list(map(_unnamed, tree))
-    return {key: _unnamed(value) for key, value in tree.items()} if type(tree) is dict else tree
+        return list(map(_drop_names, tree))
+    return {key: _drop_names(value) for key, value in tree.items()} if type(tree) is dict else tree

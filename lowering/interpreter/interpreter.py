@@ -81,12 +81,12 @@ class Interpreter:
             line = source_lines.find_script_line(node)
             if line is not None:
                 set_stack_trace([f'  File "{line.file}", line {line.line}, in forward\n    {line.code.strip()}\n'])
-            results = self._guarded(node, values)
+            results = self._run_node(node, values)
             for output, result in zip(node.outputs(), results, strict=True):
                 values[output.unique()] = result
             self._after(node)
 
-    def _guarded(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
+    def _run_node(self, node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
         try:
             return self._node(node, values)
         except ShapelineError:
@@ -155,9 +155,9 @@ class Interpreter:
             raise Unsupported([Problem(place(inner), "has a side effect in a branch that depends on a tensor's values",
                                        "move it out of the branch") for inner in effects])
         pairs = zip(self.block(accepted, values), self.block(refused, values), strict=True)
-        return tuple(self._chosen(node, condition, one, other) for one, other in pairs)
+        return tuple(self._choose(node, condition, one, other) for one, other in pairs)
 
-    def _chosen(self, node: Node, condition: torch.Tensor | torch.SymBool, one: Any, other: Any) -> Any:
+    def _choose(self, node: Node, condition: torch.Tensor | torch.SymBool, one: Any, other: Any) -> Any:
         if one is other or other is UNINITIALIZED:
             return one
         if one is UNINITIALIZED:

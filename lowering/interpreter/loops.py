@@ -66,18 +66,18 @@ class Loop:
 
         Raises Unsupported with the values that a loop of fixed shapes cannot carry.
         """
-        plan = self._planned()
-        return self._finished(plan, self._traced(plan))
+        plan = self._make_plan()
+        return self._finish(plan, self._trace(plan))
 
-    def _planned(self) -> Plan:
+    def _make_plan(self) -> Plan:
         """Run iterations on tensors without data until no further leaf is found to vary."""
         plan = Plan(conditional=self._again is not True)
         while True:
             with carry.probe(self._state.leaves):
                 given = [self._probe(index, plan) for index in range(len(self._state.leaves))]
                 versions = [carry.write_count(leaf) for leaf in given]
-                again, turned = self._turned(given, plan, carry.unknown_int())
-                more = self._noticed(plan, given, versions, turned)
+                again, turned = self._run_iteration(given, plan, carry.unknown_int())
+                more = self._extend_plan(plan, given, versions, turned)
                 plan.conditional |= again is not True
             for index, value in plan.made.items():
                 self._state.leaves[index] = carry.make_unassigned(value)
@@ -85,7 +85,7 @@ class Loop:
                 return plan
             plan.made.clear()
 
-    def _noticed(self, plan: Plan, given: list[Any], versions: list[int | None], turned: Turned) -> bool:
+    def _extend_plan(self, plan: Plan, given: list[Any], versions: list[int | None], turned: Turned) -> bool:
         """Add the changes of an iteration to the plan, and return whether there was a new one."""
         before = (len(plan.varying), len(plan.written), set(plan.growing))
         problems, unsettled = [], []
@@ -145,7 +145,7 @@ class Loop:
             return leaf
         return carry.unknown_int() if carry.kind_of(leaf) == (int,) else to_tensor(leaf)
 
-    def _turned(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
+    def _run_iteration(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
         """Run the block once, and return whether the loop goes on and how the state changed."""
         roots, given = self._state.filled(leaves, tuple(plan.growing))
         values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
@@ -156,17 +156,17 @@ class Loop:
         attributes = dict(zip(self._attributes, roots[self._carried + 1 + len(self._captured) :], strict=True))
         with self._machine.reading(attributes) as held_now:
             again, *carried = self._machine.block(self._block, values)
-        if problems := self._sized_by_turns(values):
+        if problems := self._find_varying_sizes(values):
             raise Unsupported(problems)
         try:
             behind = [*carried, *roots[self._carried : len(roots) - len(attributes)], *(held_now[name] for name in attributes)]
-            return again, self._state.turned(behind, given)
+            return again, self._state.find_changes(behind, given)
         except Changed as changed:
             name = self._root_name(changed.root)
             cause = f"carries '{name}', which is {changed.before} before an iteration and {changed.after} after it"
             raise Unsettled(self._problem(self._node, cause, "keep its structure in the loop, and only append to lists")) from None
 
-    def _sized_by_turns(self, values: dict[int, Any]) -> list[Problem]:
+    def _find_varying_sizes(self, values: dict[int, Any]) -> list[Problem]:
         """Report the nodes that produce tensors whose sizes differ between iterations."""
         known = carry.find_unbacked(self._state.leaves)
         made = ((node, values[value.unique()]) for node in nodes(self._block) for value in outputs(node) if value.unique() in values)
@@ -174,7 +174,7 @@ class Loop:
         return [self._problem(node, f"gives {carry.describe(value)}, whose size differs between iterations", fix)
                 for node, value in made if isinstance(value, torch.Tensor) and free_unbacked_symbols(list(value.shape)) - known]
 
-    def _traced(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
+    def _trace(self, plan: Plan) -> tuple[dict[int, Any], dict[int, torch.Tensor], Turned]:
         """Trace the loop as an operator, and return its results by leaf and the rows of the lists that grew."""
         varying = sorted(plan.varying)
         growing = [] if plan.conditional or self._is_endless else list(plan.growing)
@@ -205,7 +205,7 @@ class Loop:
             turn, _, leaves, rows = split(given)
             for index in plan.written:
                 leaves[index] = leaves[index].clone()
-            again, turned = self._turned(leaves, plan, turn)
+            again, turned = self._run_iteration(leaves, plan, turn)
             last[:] = [turned]
             results = [turn + 1, *([to_tensor(again)] if plan.conditional else []), *(to_tensor(turned.leaves[index]) for index in varying)]
             results += [self._with_turn(number, buffer, turned.added[number], turn) for number, buffer in zip(growing, rows, strict=True)]
@@ -219,23 +219,23 @@ class Loop:
 
     def _buffer(self, number: int, added: list[Any]) -> torch.Tensor:
         """Return a tensor for a list as it is after the loop, with its elements from before the loop: (length, *shape)."""
-        first, held_before = carry.first_element(added), self._held_before(number, added)
+        first, held_before = carry.first_element(added), self._read_before(number, added)
         length = lists.length(held_before) + (self._count - self._start) * lists.length(added)
         room = torch.zeros([length, *first.shape], dtype=first.dtype)
         return carry.write_rows(room, lists.stack_all(held_before), 0) if held_before else room
 
     def _with_turn(self, number: int, buffer: torch.Tensor, added: list[Any], turn: Any) -> torch.Tensor:
         rows = lists.stack_all(added)
-        return carry.write_rows(buffer, rows, lists.length(self._held_before(number, added)) + (turn - self._start) * rows.shape[0])
+        return carry.write_rows(buffer, rows, lists.length(self._read_before(number, added)) + (turn - self._start) * rows.shape[0])
 
-    def _held_before(self, number: int, added: list[Any]) -> list[Any]:
+    def _read_before(self, number: int, added: list[Any]) -> list[Any]:
         """Return the elements of a list before the loop, if they fit into one tensor with the appended ones."""
         before = self._state.containers[number]
         fits = all(isinstance(value, torch.Tensor | Rows) and carry.are_alike(carry.first_element([value]), carry.first_element(added))
                    for value in before)
         return list(before) if fits else []
 
-    def _finished(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
+    def _finish(self, plan: Plan, done: tuple[dict[int, Any], dict[int, torch.Tensor], Turned]) -> tuple[Any, ...]:
         """Apply the loop's effects to lists, attributes and tensors, and return the carried values."""
         results, rows, turned = done
         leaves = [results.get(index, leaf) for index, leaf in enumerate(self._state.leaves)]
@@ -243,7 +243,7 @@ class Loop:
             leaves[index] = self._state.leaves[index].copy_(results[index])
         _, made = self._state.filled(leaves)
         for number, added in plan.growing.items():
-            if number in rows and self._held_before(number, added):
+            if number in rows and self._read_before(number, added):
                 made[number].clear()
             made[number].append(Rows(rows[number]) if number in rows else OfUnknownLength())
         for number in turned.kept:

@@ -81,7 +81,7 @@ class State:
         made = {} if made is None else made
         return [_fill(tree, leaves, growing, made) for tree in self.trees], made
 
-    def turned(self, values: Sequence[Any], given: dict[int, Any]) -> Turned:
+    def find_changes(self, values: Sequence[Any], given: dict[int, Any]) -> Turned:
         """Return the changes from the roots, whose containers were `given`, to `values`.
 
         Raises Changed if a value has another structure.

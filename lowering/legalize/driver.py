@@ -15,7 +15,7 @@ from lowering.rules import Rules
 from lowering.signature import Signature
 from lowering.sizes import normal
 
-PATTERNS: Rules[Pattern] = Rules.joined("lowering.legalize.driver", folds.FOLDS, scalars.RULES, control.RULES, custom_calls.RULES)
+PATTERNS: Rules[Pattern] = Rules.join("lowering.legalize.driver", folds.FOLDS, scalars.RULES, control.RULES, custom_calls.RULES)
 
 
 def legalize(module: Any, signature: Signature, with_assertions: bool = True) -> list[Problem]:

@@ -48,7 +48,7 @@ class Emitter:
         """Remove the mark of the head's end. Nothing can be emitted into the head after this."""
         self.head_end.erase()
 
-    def built(self) -> dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]]:
+    def list_built(self) -> dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]]:
         """Return the table and key of each emitted value, so that it can be forgotten when it is erased."""
         found: dict[ir.Value, list[tuple[dict[Any, ir.Value], Any]]] = {}
         for known in (self._hoisted, self._local):

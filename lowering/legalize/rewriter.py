@@ -152,7 +152,7 @@ class Rewrite:
             value = self._now[value]
         return value
 
-    def folded(self, op: Any) -> Any:
+    def fold(self, op: Any) -> Any:
         """Fold `op`, a new op, and return the value that its single result has become."""
         here, self.emitter.here = self.emitter.here, op
         iotas.learn(op, self.known)
@@ -171,7 +171,7 @@ class Rewrite:
 
     def erase_dead(self, block: ir.Block) -> None:
         """Erase ops that folding has left unused."""
-        built = self.emitter.built()
+        built = self.emitter.list_built()
         for op in reversed(list(block.operations)):
             operation = op.operation
             if operation == self.emitter.head_end:

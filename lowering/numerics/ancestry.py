@@ -32,7 +32,7 @@ class Making:
     narrowest: torch.dtype | None = None
     is_random: bool = False
 
-    def joined(self, other: Making) -> Making:
+    def join(self, other: Making) -> Making:
         dtypes = [dtype for dtype in (self.narrowest, other.narrowest) if dtype is not None]
         return Making(max(dtypes, key=comparison.precision, default=None), self.is_random or other.is_random)
 
@@ -73,7 +73,7 @@ def _nodes(module: GraphModule) -> dict[Node, Making]:
 def _join(makings: Iterable[Making]) -> Making:
     whole = Making()
     for making in makings:
-        whole = whole.joined(making)
+        whole = whole.join(making)
     return whole
 
 

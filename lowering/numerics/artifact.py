@@ -21,7 +21,7 @@ from lowering.numerics import buckets, comparison, counted, packaging, recorded_
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import arguments, known_values, label_of, results_of
+from lowering.numerics.runner import arguments, find_known_ints, label_of, results_of
 from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
@@ -136,7 +136,7 @@ class Artifact:
             program = _print_program(read_program(self.folder, bucket.program, bucket.sha256, buckets.FILE))
             taken = dispatch.pad(taken, bucket)
         values = arguments(self.signature, self.weights, taken)
-        known = known_values(self.signature, values)
+        known = find_known_ints(self.signature, values)
         computed = (xla.run(program, values, known) if steps == 1 else
                     xla.repeat(program, values, self.signature.states, steps, known))
         if dispatch and bucket:

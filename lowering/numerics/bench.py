@@ -106,15 +106,15 @@ class Bench:
         want, seconds = self.run_eager(given)
         if twice:
             for result, making, first, again in zip(self.results, self.makings, want, self.eager(given), strict=True):
-                compared = self.compared(again, first, making)
+                compared = self.compare(again, first, making)
                 if not compared.agrees and not making.is_random:
                     cause = f"eager disagrees with itself in '{result.name}' at {point}: {compared.detail}"
                     fix = "a model to verify must be deterministic but for PyTorch's random ops: eval mode, no uninitialized memory"
                     raise LoadError(Problem(f"models.{self.model.name}", cause, fix))
         count = distribution.RUNS if seconds < _DRAWN_SECONDS else 1
-        return Reference(want, seconds, drawn(self.eager, given, count, seed) if self.is_random else ())
+        return Reference(want, seconds, draw_runs(self.eager, given, count, seed) if self.is_random else ())
 
-    def compared(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
+    def compare(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
         tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
         held_to = types.dtype_name(comparison.deciding(want.dtype, making.narrowest))
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
@@ -127,8 +127,9 @@ class Bench:
         """
         start = time.perf_counter()
         try:
-            got = run(self.taken(given))
-            runs = drawn(lambda given: run(self.taken(given)), given, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
+            taken = self.taken(given)
+            got = run(taken)
+            runs = draw_runs(run, taken, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
         except Refused as error:
             return LevelCheck(time.perf_counter() - start, failure=str(error), refused=True, log=error.log)
         except ShapelineError as error:
@@ -141,7 +142,7 @@ class Bench:
                 tolerance = comparison.tolerance_of(other.dtype, self.model.tolerances, other, making.narrowest)
                 found = distribution.compare([each[index] for each in runs], [each[index] for each in reference.runs], tolerance)
             else:
-                found = self.compared(one, other, making)
+                found = self.compare(one, other, making)
                 if found.wrong == "values" and not other.is_floating_point() and not other.is_complex() and other.dtype is not torch.bool:
                     found = self._accept_picks(index, found, given, one, other)
             compared.append(found)
@@ -162,7 +163,7 @@ class Bench:
     def _replay(self, run: LevelRun, given: Tensors, compared: Sequence[Comparison]) -> tuple[Results, Results, list[Comparison]]:
         """Run a level again, and eager from the integers that the level makes of floats. Return both results, and how they compare."""
         got, found = run.run_with_integers(self.taken(given))
-        narrowest = functools.reduce(Making.joined, self.makings).narrowest
+        narrowest = functools.reduce(Making.join, self.makings).narrowest
         replaying = Replaying(found, self.model.tolerances, narrowest)
         with replaying:
             want = self.eager(given)
@@ -171,7 +172,7 @@ class Bench:
         self.arbiter.hold(replaying)
         settled = []
         for before, result, making, one, other in zip(compared, self.results, self.makings, got, want, strict=True):
-            again = before if making.is_random or before.wrong != "values" else self.compared(one, other, making)
+            again = before if making.is_random or before.wrong != "values" else self.compare(one, other, making)
             if replaying.moved and before.wrong and again.agrees:
                 self.note("verify_integers", result.name, f"differs from eager, and agrees {says}: {before.detail}")
                 settled.append(replace(before, wrong=None))  # the record says how far it is from eager
@@ -187,7 +188,7 @@ class Bench:
         if picked is None or (ours := picked.positions(got)) is None or (theirs := picked.positions(want)) is None:
             return found
         values = picked.source.reshape(-1)
-        if ours.unique().numel() != theirs.unique().numel() or not self.compared(values[ours], values[theirs], self.makings[index]).agrees:
+        if ours.unique().numel() != theirs.unique().numel() or not self.compare(values[ours], values[theirs], self.makings[index]).agrees:
             return found
         self.note("verify_ties", self.results[index].name, f"picks other elements than eager, of the same values: {found.detail}")
         return replace(found, wrong=None)
@@ -212,7 +213,7 @@ class Bench:
                 tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
                 found = distribution.compare([run[index] for run in ours], [run[index] for run in theirs], tolerance)
             else:
-                found = self.compared(turned[index], want, making)
+                found = self.compare(turned[index], want, making)
             if found.agrees:
                 says = "vectors of another sign, or turned into others of the same value, than eager's"
                 self.note("verify_signs", self.results[index].name, f"{says}: {compared[index].detail}")
@@ -226,7 +227,7 @@ class Bench:
         if self._vectors is None or self._vectors[0] is not given:
             with Vectors() as watching:
                 results = self.eager(given)
-            self._vectors = given, watching.owned(results)
+            self._vectors = given, watching.find_owners(results)
         return self._vectors[1] if self._vectors[1].groups else None
 
     def save_vectors(self, given: Tensors) -> Mapping[str, torch.Tensor]:
@@ -236,7 +237,7 @@ class Bench:
 
     def _retry(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
-            again = Reference(reference.want, reference.seconds, drawn(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
+            again = Reference(reference.want, reference.seconds, draw_runs(self.eager, given, len(reference.runs), _LEVEL_SEED + 2))
             return self.check(run, given, again, retry=False)
         wrong = {found.wrong for found in checked.outputs.values() if not found.agrees}
         if wrong - {"values", "non-finite"} or not self._watch(given)[0].ties:  # what is picked may be masked by infinities
@@ -287,7 +288,7 @@ class Bench:
         return {name: value for name, value in given.items() if name in names}
 
 
-def drawn(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
+def draw_runs(run: Run, given: Tensors, count: int, seed: int) -> tuple[tuple[torch.Tensor, ...], ...]:
     """Return the results of `count` runs, each with its own seed. The state of torch's generator is kept."""
     found = []
     with torch.random.fork_rng(devices=[]):

@@ -58,18 +58,18 @@ def with_asserted(captured: Captured, built: Built, note: Note) -> Captured:
                 if branch.fails_at.keys() <= model.symbols.keys() and (is_run or len(ops) <= _MOST_OPS)]
     for branch in captured.branches:
         if branch not in compared:
-            note("branch_unchecked", _told(branch, "what the program computes there was not compared with the model"),
+            note("branch_unchecked", _describe(branch, "what the program computes there was not compared with the model"),
                  branch.condition.text)
     if is_run:
         asserted = tuple(_wrong(compared, lambda sizes: _agrees(sizes, program, built.module, model), model))
     else:
         asserted = tuple(_wrong(compared, lambda sizes: _has_ops(ops, sizes, built.module, model), model))
     for branch in asserted:
-        note("guard_within_range", _told(branch, "the program refuses these sizes"), branch.condition.text)
+        note("guard_within_range", _describe(branch, "the program refuses these sizes"), branch.condition.text)
     return replace(captured, deferred=(*captured.deferred, *(branch.condition for branch in asserted)))
 
 
-def _told(branch: Branch, consequence: str) -> str:
+def _describe(branch: Branch, consequence: str) -> str:
     at = evaluation.text(branch.fails_at)
     line = f" ({branch.condition.line})" if branch.condition.line else ""
     return f"the code was captured for {branch.condition.text} and takes another branch at {at}{line}; {consequence}"

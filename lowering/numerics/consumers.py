@@ -12,7 +12,7 @@ from lowering.numerics import iree, libtorch
 from lowering.numerics.bench import Bench
 from lowering.numerics.points import Point
 from lowering.numerics.reference_interpreter import ReferenceInterpreter
-from lowering.numerics.runner import Body, LevelRun, expand_types, known_values, runner, with_numbers
+from lowering.numerics.runner import Body, LevelRun, expand_types, find_known_ints, runner, with_numbers
 from lowering.numerics.verification import LevelCheck
 from lowering.numerics.xla import Xla
 
@@ -142,7 +142,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
         return engine
 
     def connect(engine: ReferenceInterpreter | iree.StableHLO) -> Body:
-        return lambda values: engine.run(values, known_values(signature, values))
+        return lambda values: engine.run(values, find_known_ints(signature, values))
 
     engine = start(form)
     refused = engine.refused_dynamic if isinstance(engine, iree.StableHLO) else ""

@@ -13,7 +13,7 @@ from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.numerics import counted, packaging, recorded_points
 from lowering.numerics.artifact import Artifact
-from lowering.numerics.runner import arguments, as_tensor, known_values, label_of, results_of, with_numbers
+from lowering.numerics.runner import arguments, as_tensor, find_known_ints, label_of, results_of, with_numbers
 from lowering.numerics.xla import Xla
 from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature
@@ -71,7 +71,7 @@ def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Itera
     signature, device = packaged.signature, Xla("cpu", is_quick=True)
     device.hold(packaged.weights)
     values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
-    computed = device.run(packaged.program, values, known_values(signature, values))
+    computed = device.run(packaged.program, values, find_known_ints(signature, values))
     yield packaging.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
     for path in scripts:
         yield path.name, _run_script(path, packaged.signature, point.given)

@@ -44,7 +44,7 @@ def compare(got: Sequence[torch.Tensor], want: Sequence[torch.Tensor], tolerance
         return held
     for word, features in _features(varied):
         if _differs(features, len(got), seed):
-            return Comparison(first.numel(), "values", _told(word, ours[:, ~fixed], theirs[:, ~fixed], first))
+            return Comparison(first.numel(), "values", _describe(word, ours[:, ~fixed], theirs[:, ~fixed], first))
     says = f"random: {len(got)} runs are drawn as {len(want)} of eager are"
     return Comparison(first.numel(), None, says, finite=int(first.isfinite().sum()))
 
@@ -86,7 +86,7 @@ def _dealt(rows: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor
     return weights, weights[dealt]
 
 
-def _told(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch.Tensor) -> str:
+def _describe(word: str, ours: torch.Tensor, theirs: torch.Tensor, result: torch.Tensor) -> str:
     def words(runs: torch.Tensor) -> str:
         low, middle, high = torch.quantile(runs.reshape(-1)[: 1 << 20], torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
         return f"mean {float(runs.mean()):.4g}, std {float(runs.std()):.4g}, 5/50/95 % at {low:.4g}/{middle:.4g}/{high:.4g}"

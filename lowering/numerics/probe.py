@@ -72,8 +72,8 @@ def probe(attempt: Callable[[Symbol], Attempt], declared: Symbol, limit: int) ->
     if found is None:
         return Finding(declared, None, {"max": search.tried[whole]}, tuple(search.tried.values()))
     found = search.finer(found, declared.multiple_of)
-    found = search.grown(found, "min", declared.min)
-    found = search.grown(found, "max", max(limit, whole.max or 0))
+    found = search.grow(found, "min", declared.min)
+    found = search.grow(found, "max", max(limit, whole.max or 0))
     held = [one.verified for one in search.tried.values() if one.holds and one.verified is not None]
     return Finding(declared, found, dict(search.edges(found)), tuple(search.tried.values()), max(held, default=None))
 
@@ -117,7 +117,7 @@ class _Search:
                 return self.finer(candidate, least)
         return found
 
-    def grown(self, found: Symbol, side: str, end: int) -> Symbol:
+    def grow(self, found: Symbol, side: str, end: int) -> Symbol:
         """Return `found` with its `side` (min or max) moved toward `end` as far as it is accepted."""
         step = found.multiple_of if side == "max" else -found.multiple_of
         good = _size(found, side)

@@ -116,7 +116,7 @@ def _check(folder: Path, index: int, bench: Bench, task: Task) -> LevelCheck:
     for device, rank in enumerate(task.ranks):
         want = torch.load(folder / f"rank-{rank}-{index}.pt", weights_only=True)
         for result, making, one, other in zip(results_of(task.signature), bench.makings, got["results"][device], want, strict=True):
-            outputs[f"{label_of(result)} on device {device}"] = bench.compared(one, other, making)
+            outputs[f"{label_of(result)} on device {device}"] = bench.compare(one, other, making)
     return LevelCheck(got["seconds"], outputs)
 
 

@@ -145,7 +145,7 @@ def with_numbers(signature: Signature, values: Sequence[torch.Tensor]) -> list[A
     return [value if argument.value is None else int(value) for argument, value in zip(signature.arguments, values, strict=True)]
 
 
-def known_values(signature: Signature, values: Sequence[torch.Tensor]) -> dict[int, int]:
+def find_known_ints(signature: Signature, values: Sequence[torch.Tensor]) -> dict[int, int]:
     """Return the ints among the arguments, by position: sizes depend on them, and XLA compiles for sizes."""
     return {position: int(values[position]) for position, argument in enumerate(signature.arguments) if argument.value is not None}
 
@@ -197,7 +197,7 @@ def _hlo(program: Program, xla: Xla) -> Body:
     xla.hold(program.weights)
     assert program.signature is not None
     text, signature = mlir.text(program.ir, elide=None), program.signature
-    return lambda values: xla.run(text, values, known_values(signature, values))
+    return lambda values: xla.run(text, values, find_known_ints(signature, values))
 
 
 def _failing_as(place: str, run: Body) -> Body:

@@ -15,7 +15,7 @@ from lowering.numerics import comparison, counted
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.prompts import Names, Padding, Prompt
-from lowering.numerics.runner import Eager, Run, Tensors, arguments, known_values, label_of, results_of
+from lowering.numerics.runner import Eager, Run, Tensors, arguments, find_known_ints, label_of, results_of
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 from lowering.sizes.dims import Affine
@@ -75,7 +75,7 @@ class Entry:
 
         def run(given: Tensors) -> tuple[torch.Tensor, ...]:
             values = arguments(signature, artifact.weights, given)
-            return counted.trim(signature, xla.run(artifact.program, values, known_values(signature, values)))
+            return counted.trim(signature, xla.run(artifact.program, values, find_known_ints(signature, values)))
 
         return Entry.of(artifact.model, signature, Eager(artifact.model, instantiate(artifact.model), signature), run)
 

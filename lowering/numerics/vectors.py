@@ -122,7 +122,7 @@ class Vectors(Watching):
         self._groups.append(Groups(self._count + torch.cat([first, first + total]), sizes, torch.cat([room, room])))
         self._count += 2 * total
 
-    def owned(self, results: Sequence[Tensor]) -> Owned:
+    def find_owners(self, results: Sequence[Tensor]) -> Owned:
         """Return which elements of `results`, of the run that was watched, are of which vectors."""
         columns = zip(*((each.group, each.size, each.room) for each in self._groups), strict=True)
         return Owned(tuple(map(self.of, results)), Groups(*map(torch.cat, columns)) if self._groups else None)

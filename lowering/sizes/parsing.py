@@ -164,14 +164,14 @@ class _Reader:
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name) as called, args=args, keywords=[]) if (
                 name in FUNCTIONS and _is_dotted(called)):
                 return self._call(node, FUNCTIONS[name], args)
-        raise self._refused(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
+        raise self._make_error(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
 
     def _call(self, node: ast.Call, op: str, args: list[ast.expr]) -> Term:
         operands = tuple(map(self.read, args))
         if op == "round" and len(operands) == 2:
             op = "round_decimal"
         if len(operands) != _ARITY.get(op, len(operands) or 1):
-            raise self._refused(node, f"'{ast.unparse(node.func)}' takes {_ARITY.get(op, 'at least 1')} operands, not {len(operands)}")
+            raise self._make_error(node, f"'{ast.unparse(node.func)}' takes {_ARITY.get(op, 'at least 1')} operands, not {len(operands)}")
         if op == "identity" or (op in ("max", "min") and len(operands) == 1):
             return operands[0]
         return Term(op, operands)
@@ -191,22 +191,22 @@ class _Reader:
                 return Term("truediv", (self.read(numerator), self.read(denominator)))
             case "Add" | "Mul", [_, *_] if not flags:
                 return reduce(lambda left, right: Term(name.lower(), (left, right)), map(self.read, node.args))
-        raise self._refused(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
+        raise self._make_error(node, f"'{ast.unparse(node)}' is not arithmetic on sizes")
 
     def _piecewise(self, node: ast.expr, pieces: list[ast.expr]) -> Term:
         """Read `Piecewise((value, condition), ..., (value, True))` as nested choices."""
         pairs = [self._pair(piece) for piece in pieces]
         last, condition = pairs[-1]
         if condition not in (Term("number", (), True), Term("symbol", (), "true")):
-            raise self._refused(node, "the last piece must hold always")
+            raise self._make_error(node, "the last piece must hold always")
         return reduce(lambda otherwise, pair: Term("where", (pair[1], pair[0], otherwise)), reversed(pairs[:-1]), last)
 
     def _pair(self, piece: ast.expr) -> tuple[Term, Term]:
         match piece:
             case ast.Tuple(elts=[value, condition]) | ast.Call(func=ast.Name(id="ExprCondPair"), args=[value, condition], keywords=[]):
                 return self.read(value), self.read(condition)
-        raise self._refused(piece, "a piece is a value and a condition")
+        raise self._make_error(piece, "a piece is a value and a condition")
 
-    def _refused(self, node: ast.expr, cause: str) -> Unreadable:
+    def _make_error(self, node: ast.expr, cause: str) -> Unreadable:
         offset = len(self.text.splitlines()[0].encode()[: node.col_offset].decode(errors="ignore")) if node.lineno == 1 else 0
         return Unreadable(self.text, offset, cause)

@@ -130,12 +130,12 @@ def fraction(value: Value) -> tuple[Expression, int] | None:
         # only by a power of 2: `quotient` has the others
         if right.constant is None or right.constant <= 0 or right.constant & (right.constant - 1):
             return None
-        return _reduced(left * ex.number(other), below * right.constant)
+        return _reduce(left * ex.number(other), below * right.constant)
     if value.op == "mul":
-        return _reduced(left * right, below * other)
+        return _reduce(left * right, below * other)
     common = max(below, other)
     left, right = left * ex.number(common // below), right * ex.number(common // other)
-    return _reduced(left + right if value.op == "add" else left - right, common)
+    return _reduce(left + right if value.op == "add" else left - right, common)
 
 
 def quotient(value: Real) -> tuple[Expression, Expression] | None:
@@ -158,7 +158,7 @@ def quotient(value: Real) -> tuple[Expression, Expression] | None:
     return (dividend, divisor) if _is_exact(dividend) and _is_exact(divisor) else None
 
 
-def _reduced(dividend: Expression, divisor: int) -> tuple[Expression, int] | None:
+def _reduce(dividend: Expression, divisor: int) -> tuple[Expression, int] | None:
     common = math.gcd(ex.content(dividend), divisor)
     dividend = Expression(tuple((monomial, factor // common) for monomial, factor in dividend.terms))
     return (dividend, divisor // common) if _is_exact(dividend) and divisor // common <= _FINEST else None
@@ -195,14 +195,14 @@ def _ends(compute: Callable[[float], float]) -> Callable[[Interval], Interval]:
     return rule
 
 
-def _divided(left: Interval, right: Interval) -> Interval:
+def _divide(left: Interval, right: Interval) -> Interval:
     return _corners(lambda a, b: a / b)(left, right) if right[0] > 0 else (-math.inf, math.inf)
 
 
 _INTERVALS: dict[str, Callable[..., Interval]] = {
     "float": lambda given: given, "add": _corners(lambda a, b: a + b), "sub": _corners(lambda a, b: a - b),
     "mul": _corners(lambda a, b: a * b),
-    "truediv": _divided, "neg": lambda given: (-given[1], -given[0]), "max": _corners(max), "min": _corners(min),
+    "truediv": _divide, "neg": lambda given: (-given[1], -given[0]), "max": _corners(max), "min": _corners(min),
     "abs": lambda given: (max(0.0, given[0], -given[1]), max(abs(given[0]), abs(given[1]))),
     "floor": _ends(math.floor), "ceil": _ends(math.ceil), "trunc": _ends(math.trunc), "round": _ends(round),
     "pow": lambda base, exponent: (0.0, math.inf if math.inf in (base[1], exponent[1]) else max(base[1], 1.0) ** exponent[1] * 1.0000001)

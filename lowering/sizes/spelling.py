@@ -17,7 +17,7 @@ _BUILT_IN = {"max", "min", "abs", "round", "float", "round_decimal"}
 
 def spell(term: Term) -> str:
     """Return `term` as a Python expression."""
-    return _spelled(term, _CHOICE)
+    return _spell_term(term, _CHOICE)
 
 
 def spelled(text: str) -> str:
@@ -29,12 +29,12 @@ def spelled(text: str) -> str:
     return spell(term) if is_condition(term) else text
 
 
-def condensed(text: str) -> str:
+def condense(text: str) -> str:
     """Remove blanks and parentheses, for looking up one condition in another text."""
     return text.translate({ord(sign): None for sign in " ()\t\n"})
 
 
-def _spelled(term: Term, outer: int) -> str:
+def _spell_term(term: Term, outer: int) -> str:
     """Write `term`, in parentheses where it binds less tightly than `outer` asks."""
     binds, text = _parts(term)
     return text if binds >= outer else f"({text})"
@@ -48,21 +48,22 @@ def _parts(term: Term) -> tuple[int, str]:
             text = repr(term.value) if abs(term.value) != float("inf") else f"{'-' * (term.value < 0)}math.inf"  # type: ignore[arg-type, operator]
             return (_OPERATORS["neg"][0] if text.startswith("-") else _ATOM), text
         case "where", (condition, then, otherwise):
-            return _CHOICE, f"{_spelled(then, 1)} if {_spelled(condition, 1)} else {_spelled(otherwise, _CHOICE)}"
+            return _CHOICE, f"{_spell_term(then, 1)} if {_spell_term(condition, 1)} else {_spell_term(otherwise, _CHOICE)}"
         case "ceildiv", (left, right):
             return _parts(Term("neg", (Term("floordiv", (Term("neg", (left,)), right)),)))
         case "modular_indexing", (base, divisor, modulus):
             return _parts(Term("mod", (Term("floordiv", (base, divisor)), modulus)))
         case ("not" | "neg"), (operand,):
             binds, sign = _OPERATORS[term.op]
-            return binds, sign + _spelled(operand, binds)
+            return binds, sign + _spell_term(operand, binds)
         case "pow", (base, exponent):
-            return _OPERATORS["pow"][0], f"{_spelled(base, _ATOM)} ** {_spelled(exponent, _OPERATORS['neg'][0])}"
+            return _OPERATORS["pow"][0], f"{_spell_term(base, _ATOM)} ** {_spell_term(exponent, _OPERATORS['neg'][0])}"
         case ("or" | "and"), operands:
             binds, sign = _OPERATORS[term.op]
-            return binds, f" {sign} ".join(_spelled(operand, binds + 1) for operand in operands)
+            return binds, f" {sign} ".join(_spell_term(operand, binds + 1) for operand in operands)
         case op, (left, right) if op in _OPERATORS:
             binds, sign = _OPERATORS[op]
-            return binds, f"{_spelled(left, binds + (binds == _OPERATORS['eq'][0]))} {sign} {_spelled(right, binds + 1)}"
+            return binds, f"{_spell_term(left, binds + (binds == _OPERATORS['eq'][0]))} {sign} {_spell_term(right, binds + 1)}"
     name = {"round_decimal": "round"}.get(term.op, term.op)
-    return _ATOM, f"{'' if term.op in _BUILT_IN else 'math.'}{name}({', '.join(_spelled(operand, _CHOICE) for operand in term.operands)})"
+    arguments = ", ".join(_spell_term(operand, _CHOICE) for operand in term.operands)
+    return _ATOM, f"{'' if term.op in _BUILT_IN else 'math.'}{name}({arguments})"

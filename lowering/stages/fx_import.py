@@ -33,7 +33,7 @@ class FromFX(ToBackendContract):
                             "use route=torchscript, or remove the composites")]
         return []
 
-    def imported(self, program: Program) -> Any:
+    def import_module(self, program: Program) -> Any:
         graph = drop_repeated(program.ir, program.signature) if program.signature else program.ir.graph_module
         module = _import_module(_drop_constants(graph), mlir.create_torch_context())
         mlir.run(module, "builtin.module(func.func(torch-match-quantized-custom-ops))", "torch")

@@ -22,5 +22,5 @@ class ToTorchDialect(ToBackendContract):
     def requires(self, program: Program) -> Sequence[Problem]:
         return refusals.find_problems(program.ir)
 
-    def imported(self, program: Program) -> Any:
+    def import_module(self, program: Program) -> Any:
         return importer.import_graph(program.ir, mlir.create_torch_context())

@@ -40,7 +40,7 @@ def upload(paths: Sequence[Path]) -> None:
     """Upload files. The last one is uploaded after all others exist, so its presence proves that they are complete."""
     for group in (paths[:-1], paths[-1:]):
         if group and (twins := [twin for path in group if (twin := _find_counterpart(path))]):
-            with _convert_errors(twins[0].url), twins[0].opened() as system:
+            with _convert_errors(twins[0].url), twins[0].open_system() as system:
                 system.put([str(path) for path in group], [twin.path for twin in twins])
 
 
@@ -54,7 +54,7 @@ def fetch(path: Path, into: Path | None = None) -> bool:
         trust.locate_inside(*_split(path), twin.url)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with files.replace_atomically(target) as draft, _convert_errors(twin.url), twin.opened() as system:
+        with files.replace_atomically(target) as draft, _convert_errors(twin.url), twin.open_system() as system:
             system.get_file(twin.path, str(draft))
     except FileNotFoundError:
         return False
@@ -79,7 +79,7 @@ def list_files(folder: Path) -> dict[str, Listed]:
     twin = _find_counterpart(folder)
     if twin is None:
         return {}
-    with _convert_errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.open_system() as system:
         try:
             found = system.find(twin.path, detail=True)
         except FileNotFoundError:
@@ -98,7 +98,7 @@ def read_all(paths: Sequence[Path]) -> dict[Path, bytes]:
         return {}
     first = _find_counterpart(paths[0])
     assert first is not None
-    with _convert_errors(first.url), first.opened() as system:
+    with _convert_errors(first.url), first.open_system() as system:
         told = system.cat(list(twins), on_error="return")
         missing = [error for error in told.values() if isinstance(error, Exception) and not isinstance(error, FileNotFoundError)]
         if missing:
@@ -111,7 +111,7 @@ def read(path: Path) -> bytes | None:
     twin = _find_counterpart(path)
     if twin is None:
         return None
-    with _convert_errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.open_system() as system:
         try:
             return bytes(system.cat_file(twin.path))
         except FileNotFoundError:
@@ -122,14 +122,14 @@ def exists(path: Path) -> bool:
     twin = _find_counterpart(path)
     if twin is None:
         return False
-    with _convert_errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.open_system() as system:
         return bool(system.exists(twin.path))
 
 
 def remove(path: Path) -> None:
     twin = _find_counterpart(path)
     if twin is not None:
-        with _convert_errors(twin.url), twin.opened() as system:
+        with _convert_errors(twin.url), twin.open_system() as system:
             if system.exists(twin.path):
                 system.rm_file(twin.path)
 
@@ -145,7 +145,7 @@ def refresh(path: Path, older: float) -> None:
     twin = _find_counterpart(path)
     if twin is None:
         return
-    with _convert_errors(twin.url), twin.opened() as system:
+    with _convert_errors(twin.url), twin.open_system() as system:
         if time.time() - _read_upload_time(system, twin.path, system.info(twin.path)) > older:
             system.put_file(str(path), twin.path)
 
@@ -163,7 +163,7 @@ class _Twin:
         return str(fsspec.get_filesystem_class(self.url.partition("://")[0])._strip_protocol(self.url))
 
     @contextmanager
-    def opened(self) -> Iterator[Any]:
+    def open_system(self) -> Iterator[Any]:
         import fsspec
 
         yield fsspec.filesystem(self.url.partition("://")[0], use_listings_cache=False)  # other machines write there too

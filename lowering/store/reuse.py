@@ -88,7 +88,7 @@ class Reuse:
         """Return the program of `entry`, which is read when a stage first accesses it."""
         # The current weights, because the entry may have been made with another seed.
         weights = self.weights if entry.data["carries"] else entry.data["weights"]
-        self._reached(name, entry.key, entry.data["identity"], weights)
+        self._advance(name, entry.key, entry.data["identity"], weights)
         if entry.data["through"]:
             return program
         return restoring.restore(self.store, self.job.model, entry, weights, program)
@@ -105,7 +105,7 @@ class Reuse:
         carries = made.weights is given.weights
         weights = self.weights if carries else restoring.store_weights(made.weights, self.store)
         key = None if parts is None or identity is None else keys.of(parts)
-        self._reached(name, key, identity, weights)
+        self._advance(name, key, identity, weights)
         if key is not None:
             data = {**record, "level": made.level.word, "identity": identity, "through": through, "signature": signature,
                     "weights": None if carries else weights, "carries": carries,
@@ -179,7 +179,7 @@ class Reuse:
             parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ), read, os.environ)
             self.store.notes.write(JOBS, keys.of(parts), list(self.used.items()))
 
-    def _reached(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
+    def _advance(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
         if self.identity != identity:
             self.levels.append(identity)
         self.identity, self.weights = identity, weights

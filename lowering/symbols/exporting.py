@@ -161,14 +161,14 @@ class Export:
 
         return spelled(NAME.sub(word, self.folded(text)))
 
-    def promised(self, dim: Declared) -> tuple[Range, int]:
+    def find_promised_range(self, dim: Declared) -> tuple[Range, int]:
         """Return the declared range of a dim and its step. A flexible dim has the range that torch found."""
         if dim.dim is None:
             symbol = self.own.get(dim.id)
-            return (self.given(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
+            return (self.find_given_range(self.final(symbol)) if symbol is not None else None) or Range(0, None), 1
         return convert_promise(dim.dim, self.model)
 
-    def given(self, expr: sympy.Expr) -> Range | None:
+    def find_given_range(self, expr: sympy.Expr) -> Range | None:
         """Return the range that the exported program promises for an expression, or None if it promises none."""
         if self.program is None:
             return None
@@ -200,10 +200,10 @@ class Export:
         for dim in self.declared:
             own = self.own.get(dim.id)
             if dim.dim is None and own is not None and self.final(own) == own:
-                found[self.meanings[str(own)]] = (self.given(own) or self.traced(own) or Range(0, None), 1)
+                found[self.meanings[str(own)]] = (self.find_given_range(own) or self.find_traced_range(own) or Range(0, None), 1)
         return found
 
-    def traced(self, symbol: sympy.Symbol) -> Range | None:
+    def find_traced_range(self, symbol: sympy.Symbol) -> Range | None:
         ranges = self.env.var_to_range if self.env else {}
         return convert_range(ranges[symbol]) if symbol in ranges else None
 

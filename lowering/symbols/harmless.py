@@ -51,8 +51,8 @@ def widen(conditions: Sequence[Deferred], export: Export) -> None:
         symbol = export.own.get(dim.id)
         if symbol is None or dim.dim is None or export.final(symbol) != symbol or symbol not in export.env.var_to_range:
             continue
-        promised, _ = export.promised(dim)
-        traced = export.traced(symbol)
+        promised, _ = export.find_promised_range(dim)
+        traced = export.find_traced_range(symbol)
         if traced is None or promised.within(traced):
             continue
         upper = export.env.var_to_range[symbol].upper if promised.upper is None else sympy.Integer(promised.upper)

@@ -30,7 +30,7 @@ def _describe_dim(
 ) -> Requested:
     own = export.own.get(dim.id)
     final: sympy.Expr | None = None if own is None else export.final(own)
-    promised, step = export.promised(dim)
+    promised, step = export.find_promised_range(dim)
     facts: dict[str, Any] = {"id": dim.id, "argument": dim.argument, "dim": dim.position, "asked": dim.asked, "promised": promised,
                              "multiple_of": step, "example": export.examples[dim.id], "symbol": None if own is None else str(own)}
     if own is None or final is None:

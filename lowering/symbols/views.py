@@ -62,7 +62,7 @@ def format_suggestion(record: SymbolRecord) -> str:
     if record.error is None:
         return ""
     is_data = record.error.kind == "data_dependent"
-    kept = _kept(record.error.line.code) if record.error.line is not None and not is_data else ""
+    kept = _cut_code(record.error.line.code) if record.error.line is not None and not is_data else ""
     if record.error.refined:
         keys = f"in the model's YAML: {', '.join(f'{key}: {_format_flow(value)}' for key, value in record.error.refined.items())}"
         return f"{kept}; or {keys}" if kept else keys
@@ -84,7 +84,7 @@ _KEEPING = {"math.sqrt": "size ** 0.5 or torch.sym_sqrt(size)", "math.pow": "siz
             "int": "math.trunc(size) or torch.sym_int(size)"}  # fmt: skip
 
 
-def _kept(code: str) -> str:
+def _cut_code(code: str) -> str:
     found = [f"{keeps} in the place of {name}(size)" for name, keeps in _KEEPING.items()
              if re.search(rf"(?<![\w.]){re.escape(name)}\(", code)]
     return f"to keep a size dynamic, {', '.join(found)}" if found else ""

@@ -32,12 +32,12 @@ class ToBackendContract(Stage):
 
     backend_legal_ops: tuple[str, ...] = ("aten.batch_norm",)
 
-    def imported(self, program: Program) -> Any:
+    def import_module(self, program: Program) -> Any:
         """Return the MLIR module of `program` as an importer produces it, in the torch dialect. Raises Unsupported or StageFailed."""
         raise NotImplementedError
 
     def apply(self, program: Program, note: Note) -> Program:
-        return self.simplify(self.imported(program), program)
+        return self.simplify(self.import_module(program), program)
 
     def simplify(self, module: Any, program: Program) -> Program:
         """Return `program` at the torch level, made from a raw module in place. Raises Unsupported or StageFailed."""

@@ -31,7 +31,7 @@ def _make_arithmetic_rule(name: str) -> Rule:
 def _complex_operand(call: Call, position: int, element: str) -> ir.Value:
     """Return an operand, a tensor or a real number, with complex elements."""
     if "tensor<" in str(call.op.operands[position].type):
-        return call.converted(call.tensor(position), element)
+        return call.convert(call.tensor(position), element)
     return make_real_number(call, float(call.constant(position)), element)
 
 

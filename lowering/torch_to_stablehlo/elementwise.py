@@ -55,7 +55,7 @@ for _torch, _name in _FUNCTIONS.items():
 def _polygamma(call: Call) -> Sequence[ir.Value]:
     """Lower a derivative of the digamma function, of a constant order of at least 0."""
     element = str(ir.RankedTensorType(call.result()).element_type)
-    given = call.converted(call.tensor(1), element)
+    given = call.convert(call.tensor(1), element)
     if call.constant(0) == 0:
         return [call.make("chlo.digamma", [given], call.result())]
     order = call.make("chlo.constant_like", [given], call.result(), value=f"{float(call.constant(0))} : {element}")

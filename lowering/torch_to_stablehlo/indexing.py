@@ -83,7 +83,7 @@ def _find_places(call: Call) -> _Places | None:
     if not given or any(str(ir.RankedTensorType(index.type).element_type) in _MASKS for _, index in given):
         return None
     chosen = tuple(dim for dim, _ in given)
-    indices = [call.converted(index, "i64") for _, index in given]
+    indices = [call.convert(index, "i64") for _, index in given]
     width, sizes = _common_shape(call, indices)
     first = chosen[0] if chosen == tuple(range(chosen[0], chosen[-1] + 1)) else 0
     return _Places(chosen, _join(call, indices, width, sizes), tuple(width), tuple(sizes), first)

@@ -105,7 +105,7 @@ class Call:
         """Create a 1-d tensor of sizes, which are indices."""
         return self.make("tensor.from_elements", sizes, f"tensor<{len(sizes)}xindex>")
 
-    def converted(self, value: ir.Value, element: str) -> ir.Value:
+    def convert(self, value: ir.Value, element: str) -> ir.Value:
         """Convert `value` to elements of another type."""
         type_ = ir.RankedTensorType(value.type)
         if str(type_.element_type) == element:

@@ -72,7 +72,7 @@ class Builder:
             yield
         self._constants = outer
 
-    def results_of(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any],
+    def insert_call(self, node: Node, op: torch._ops.OpOverload, arguments: list[Value], values: list[Any],
                    written: Sequence[Any] = ()) -> list[Any]:
         """Insert a call of `op`, and return its results, with lists as their elements.
 
@@ -131,9 +131,9 @@ class Builder:
         return self.scalar(given)
 
     def _list(self, elements: Iterable[Any], element_type: torch._C.Type) -> Value:
-        return self.list_of([self.argument(element, element_type) for element in elements], element_type)
+        return self.insert_list([self.argument(element, element_type) for element in elements], element_type)
 
-    def list_of(self, values: list[Value], element_type: torch._C.Type) -> Value:
+    def insert_list(self, values: list[Value], element_type: torch._C.Type) -> Value:
         """Insert a list of values."""
         created = self.graph.create("prim::ListConstruct", values, 1)
         self.graph.insertNode(created)
@@ -145,7 +145,7 @@ class Builder:
         value = self._values[given] if isinstance(given, Node) else given
         return value if isinstance(value, torch._C.Value) else self.constant(value)
 
-    def held(self, given: Any) -> Any:
+    def get_value(self, given: Any) -> Any:
         """Return the value of a node: a value, a list of values, or a graph."""
         return self._values[given] if isinstance(given, Node) else given
 

@@ -25,7 +25,7 @@ def cond(builder: Builder, node: Node) -> list[Value]:
     for body in (accepted, refused):
         block = choice.addBlock()
         with builder.inside(block):
-            for result in builder.region(builder.held(body), given):
+            for result in builder.region(builder.get_value(body), given):
                 block.registerOutput(result)
     return _add_outputs(choice, node)
 
@@ -35,7 +35,7 @@ def while_loop(builder: Builder, node: Node) -> list[Value]:
 
     The condition is computed before the loop and at the end of each iteration.
     """
-    condition, body, carried, additional = (builder.held(argument) for argument in node.args[:4])
+    condition, body, carried, additional = (builder.get_value(argument) for argument in node.args[:4])
     start = [builder.scalar(value) for value in carried]
     more = [builder.scalar(value) for value in additional]
     first = _as_bool(builder, node, builder.region(condition, [*start, *more])[0])
@@ -53,7 +53,7 @@ def scan(builder: Builder, node: Node) -> list[Value]:
 
     An iteration takes the carried values and one slice of each xs along dim 0. It returns the carried values and one slice of each result.
     """
-    combine, init, stacked, additional = (builder.held(argument) for argument in node.args[:4])
+    combine, init, stacked, additional = (builder.get_value(argument) for argument in node.args[:4])
     carried = [builder.scalar(value) for value in init]
     results = list(node.meta["val"])
     return _build_loop(builder, node, combine, carried, [builder.scalar(value) for value in stacked], additional, results)
@@ -64,7 +64,7 @@ def map_(builder: Builder, node: Node) -> list[Value]:
 
     An iteration takes one slice of each xs along dim 0, and returns one slice of each result.
     """
-    body, stacked, additional = (builder.held(argument) for argument in node.args[:3])
+    body, stacked, additional = (builder.get_value(argument) for argument in node.args[:3])
     return _build_loop(builder, node, body, [], [builder.scalar(value) for value in stacked], additional, list(node.meta["val"]))
 
 

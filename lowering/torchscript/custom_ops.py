@@ -70,12 +70,12 @@ def convert_mutating_op(builder: Builder, node: Node) -> list[Any]:
             written += [None] if is_written else []
         elif isinstance(given, list | tuple):
             copies = [_copy(builder, node, each) for each in given]
-            arguments.append(builder.list_of(copies, formal.type.getElementType()))
+            arguments.append(builder.insert_list(copies, formal.type.getElementType()))
             written.append(copies)
         else:
             written.append(_copy(builder, node, given))
             arguments.append(written[-1])
-    results = builder.results_of(node, op, arguments, values[:returned], values[max(returned, 1) :])
+    results = builder.insert_call(node, op, arguments, values[:returned], values[max(returned, 1) :])
     return [*(results or [None]), *written]
 
 

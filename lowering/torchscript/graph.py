@@ -93,7 +93,7 @@ def _convert(builder: Builder, node: Node) -> Any:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return HIGHER_ORDER[target.name()](builder, node)
     if target is operator.getitem:
-        return builder.held(node.args[0])[node.args[1]]
+        return builder.get_value(node.args[0])[node.args[1]]
     if target in numbers.RULES:
         return numbers.RULES[target](builder, node)
     if (kind := kind_of(target)) is not None:
@@ -111,7 +111,7 @@ def _call_op(builder: Builder, node: Node, op: torch._ops.OpOverload) -> Any:
             arguments.append(builder.argument(given, formal.type))
     value = node.meta.get("val")
     single = len(op._schema.returns) == 1
-    results = builder.results_of(node, op, arguments, [value] if single else list(value or ()))
+    results = builder.insert_call(node, op, arguments, [value] if single else list(value or ()))
     return results[0] if single else results
 
 
@@ -129,7 +129,7 @@ def _insert_complex(builder: Builder, given: complex, node: Node) -> Value:
 def _insert_full(builder: Builder, given: float, dtype: torch.dtype) -> Value:
     """Insert a number as a 0-d tensor."""
     settings = [builder.constant(setting) for setting in (dtype, None, None, None)]
-    made = builder.graph.create("aten::full", [builder.list_of([], torch._C.IntType.get()), builder.constant(given), *settings], 1)
+    made = builder.graph.create("aten::full", [builder.insert_list([], torch._C.IntType.get()), builder.constant(given), *settings], 1)
     builder.graph.insertNode(made)
     made.output().setType(torch._C.TensorType.get().with_dtype(dtype).with_sizes([]))  # type: ignore[attr-defined]
     return made.output()

@@ -37,14 +37,14 @@ def lower(folder: Path, limits: Limits = Limits(), environment: Mapping[str, str
         for name in (MANIFEST, EVENTS, LOG):
             (folder / name).unlink(missing_ok=True)
         if limits.deadline is not None and clock.now() >= limits.deadline:
-            return watch.died("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
+            return watch.build_failed("not_run", Problem("run", "the deadline had passed before the job began", "raise limits.run_seconds"))
         asked = from_plain(Environment, data["environment"]) if data.get("environment") else None
         server = client.get_server(asked, limits.deadline)
         result = watch.follow(server.fork(folder, environment or {}, limits.start_seconds))
     except InfraError as error:
-        result = watch.died("infra", *error.problems, log=error.log)
+        result = watch.build_failed("infra", *error.problems, log=error.log)
     except OSError as error:
-        result = watch.died("infra", Problem(str(error.filename or folder), f"{error.strerror or error}", "check the disk"))
+        result = watch.build_failed("infra", Problem(str(error.filename or folder), f"{error.strerror or error}", "check the disk"))
     return result
 
 
@@ -54,7 +54,7 @@ def save_lost(folder: Path, outcome: str, *problems: Problem) -> JobResult:
     watch = _Watch(folder, Limits(), History(data["model"]["name"], data["variant"]))
     for event in watch.events.lines():
         watch.history.add(event)
-    return watch.died(outcome, *problems)
+    return watch.build_failed(outcome, *problems)
 
 
 _unsaved: dict[Path, JobResult] = {}  # results that this process could not save, by folder
@@ -90,7 +90,7 @@ class _Watch:
             child.close()
             self.look(child.pid)
         committed = JobResult.load(self.folder)
-        return self.left(code) if committed is None else self.kept(committed, code)
+        return self.judge_exit(code) if committed is None else self.accept(committed, code)
 
     def look(self, pid: int) -> None:
         """Read the new events and the current memory."""
@@ -128,32 +128,32 @@ class _Watch:
         child.kill()
         code = child.wait(10.0)
         if committed is not None:
-            return self.kept(committed, code)
+            return self.accept(committed, code)
         if dying:  # signal handlers can hang on a lock that was held at the crash
             cause = " ".join(filter(None, ("crashed, and hung while writing its stacks", stacks.describe_crash(dying))))
-            return self.died("crash", Problem(self.history.stage, cause, "see the stacks in the log"))
+            return self.build_failed("crash", Problem(self.history.stage, cause, "see the stacks in the log"))
         fix = {"oom": "raise limits.memory_bytes", "not_run": "raise limits.run_seconds"}.get(
             outcome, "see the stacks in the log, or raise limits.stage_seconds")
-        return self.died(outcome, Problem(self.history.stage, cause, fix))
+        return self.build_failed(outcome, Problem(self.history.stage, cause, fix))
 
-    def left(self, code: int) -> JobResult:
+    def judge_exit(self, code: int) -> JobResult:
         """Return the result of a child that exited without one."""
         stage = self.history.stage
         if code == DISK_FAILED:
             fix = "check the disk; the log may have details"
-            return self.died("infra", Problem(str(self.folder), "the record could not be written", fix))
+            return self.build_failed("infra", Problem(str(self.folder), "the record could not be written", fix))
         if code >= 0:
-            return self.died("crash", Problem(stage, f"the process exited with code {code} and no result", "see the log"))
+            return self.build_failed("crash", Problem(stage, f"the process exited with code {code} and no result", "see the log"))
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         if -code == signal.SIGKILL and _count_kernel_kills() > self.kernel_kills:
             cause = f"killed by the kernel because memory ran out, at {_format_mib(self.peak)}"
-            return self.died("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
+            return self.build_failed("oom", Problem(stage, cause, "run fewer jobs at a time: cluster.workers"))
         if -code in FROM_OUTSIDE:
-            return self.died("infra", Problem(stage, f"killed from outside by {name}", "run the job again"))
+            return self.build_failed("infra", Problem(stage, f"killed from outside by {name}", "run the job again"))
         where = stacks.describe_crash(stacks.find_stacks(self.folder / LOG))
-        return self.died("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "see the stacks in the log"))
+        return self.build_failed("crash", Problem(stage, f"the process died of {name}{where and f' {where}'}", "see the stacks in the log"))
 
-    def kept(self, result: JobResult, code: int | None) -> JobResult:
+    def accept(self, result: JobResult, code: int | None) -> JobResult:
         """Return a committed result, which counts however the process ended. An unclean exit adds a warning."""
         if not code:
             return result
@@ -165,7 +165,7 @@ class _Watch:
             return result  # the result in the manifest
         return kept
 
-    def died(self, outcome: str, *problems: Problem, log: str = "") -> JobResult:
+    def build_failed(self, outcome: str, *problems: Problem, log: str = "") -> JobResult:
         """Build the result of a job whose child committed none, from its events. It is saved if the disk allows it."""
         if self.history.running and self.history.stage != START:
             self.history.add({"event": "stage_end", "name": self.history.stage, "outcome": outcome, "peak_rss_bytes": self.peak or None,

@@ -13,7 +13,7 @@ from torch_mlir import ir
 
 from lowering.legalize.inference.affine import AffineMap
 from lowering.legalize.inference.known import Known
-from lowering.legalize.inference.matchers import constant_of, inserted
+from lowering.legalize.inference.matchers import constant_of, find_inserted
 from lowering.legalize.inference.shapes import integers
 from lowering.sizes import expression as ex
 
@@ -93,7 +93,7 @@ def _reshape(op: Any, known: Known) -> AffineMap | None:
     if len(after) == 1:  # row by row, each row goes on where the one before ended
         goes_on = all(step == inner * dim for (_, step), (dim, inner) in itertools.pairwise(wide))
         return AffineMap(map_.offset, (wide[-1][1],)) if goes_on else None
-    if inserted(tuple(dim for dim, _ in wide), after) is None:
+    if find_inserted(tuple(dim for dim, _ in wide), after) is None:
         return None
     steps = iter(step for _, step in wide)
     return AffineMap(map_.offset, tuple(ex.ZERO if dim == ex.ONE else next(steps) for dim in after))

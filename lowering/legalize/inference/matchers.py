@@ -17,10 +17,10 @@ def insertion(value: Any, known: Known) -> tuple[int, ...] | None:
     """Return the positions of the dims of size one that a reshape inserts, if `value` is a reshape that does nothing else."""
     if isinstance(value.owner, ir.Block) or value.owner.name not in RESHAPES:
         return None
-    return inserted(known.dims(value.owner.operands[0]), known.dims(value)) or None
+    return find_inserted(known.dims(value.owner.operands[0]), known.dims(value)) or None
 
 
-def inserted(source: ex.Shape, target: ex.Shape) -> tuple[int, ...] | None:
+def find_inserted(source: ex.Shape, target: ex.Shape) -> tuple[int, ...] | None:
     """Return the positions of the dims of size one that make `source` into `target`, or None if other dims differ."""
     remaining, places = list(source), []
     for position, dim in enumerate(target):

@@ -120,16 +120,16 @@ def _reduce(op: Any, known: Known) -> Shape | None:
 
 @_rule("stablehlo.gather")
 def _gather(op: Any, known: Known) -> Shape | None:
-    return _gathered(op, known, [ex.number(size) for size in integers(op, "slice_sizes")])
+    return _infer_gather(op, known, [ex.number(size) for size in integers(op, "slice_sizes")])
 
 
 @_rule("stablehlo.dynamic_gather")
 def _dynamic_gather(op: Any, known: Known) -> Shape | None:
     sizes = known.values(op.operands[2])
-    return None if sizes is None else _gathered(op, known, list(sizes))
+    return None if sizes is None else _infer_gather(op, known, list(sizes))
 
 
-def _gathered(op: Any, known: Known, sizes: list[Expression]) -> Shape:
+def _infer_gather(op: Any, known: Known, sizes: list[Expression]) -> Shape:
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     indices = list(known.dims(op.operands[1]))
     if numbers.index_vector_dim < len(indices):
@@ -188,7 +188,7 @@ def _convolution(op: Any, known: Known) -> Shape | None:
     places = zip(numbers.output_spatial_dimensions, numbers.input_spatial_dimensions, numbers.kernel_spatial_dimensions, windows,
                  strict=True)
     for output, source, window, settings in places:
-        result[output] = _windowed(image[source], kernel[window], *settings)
+        result[output] = _count_windows(image[source], kernel[window], *settings)
     return tuple(result[position] for position in range(len(image)))
 
 
@@ -197,7 +197,7 @@ def _reduce_window(op: Any, known: Known) -> Shape | None:
     shape = known.dims(op.operands[0])
     windows = _windows(op, len(shape), lhs="base_dilations", rhs="window_dilations")
     sizes = integers(op, "window_dimensions")
-    return tuple(_windowed(dim, ex.number(size), *settings) for dim, size, settings in zip(shape, sizes, windows, strict=True))
+    return tuple(_count_windows(dim, ex.number(size), *settings) for dim, size, settings in zip(shape, sizes, windows, strict=True))
 
 
 def _windows(op: Any, count: int, lhs: str, rhs: str) -> list[tuple[int, int, int, int, int]]:
@@ -210,7 +210,7 @@ def _windows(op: Any, count: int, lhs: str, rhs: str) -> list[tuple[int, int, in
     return list(zip(values("window_strides", 1), padding[::2], padding[1::2], values(lhs, 1), values(rhs, 1), strict=True))
 
 
-def _windowed(dim: Expression, window: Expression, stride: int, low: int, high: int, base: int, dilation: int) -> Expression:
+def _count_windows(dim: Expression, window: Expression, stride: int, low: int, high: int, base: int, dilation: int) -> Expression:
     dilated = (dim - ex.ONE) * ex.number(base) + ex.ONE if base != 1 else dim
     reach = (window - ex.ONE) * ex.number(dilation) + ex.ONE
     return ex.floordiv(dilated + ex.number(low + high) - reach, ex.number(stride)) + ex.ONE

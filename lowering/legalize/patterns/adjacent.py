@@ -61,7 +61,7 @@ def update_slice(op: Any, rewrite: Rewrite) -> None:
     rewrite.emitter.here = op
     with ir.InsertionPoint(op), op.location:
         shape = tuple(ex.ONE if position is None else updates[position] for position in positions)
-        update = movement.reshape(_ordered(op.operands[2], positions, rewrite), shape, rewrite)
+        update = movement.reshape(_reorder(op.operands[2], positions, rewrite), shape, rewrite)
         element = str(ir.RankedTensorType(op.operands[1].type).element_type)
         starts = [rewrite.emitter.constant("dense<0>", f"tensor<{element}>")] * len(target)
         for dim, column in zip(slice_.places.dims, slice_.places.columns, strict=True):
@@ -69,7 +69,7 @@ def update_slice(op: Any, rewrite: Rewrite) -> None:
         created = ir.Operation.create("stablehlo.dynamic_update_slice", results=[op.results[0].type],
                                       operands=[op.operands[0], update, *starts])
     rewrite.known.learn_dims(created.result, target)
-    rewrite.replace(op.results[0], rewrite.folded(created))
+    rewrite.replace(op.results[0], rewrite.fold(created))
 
 
 def read_slice(op: Any, rewrite: Rewrite) -> None:
@@ -98,7 +98,7 @@ def read_slice(op: Any, rewrite: Rewrite) -> None:
         known.learn_dims(created.result, shape)
         for operand, values in zip(operands[1:], vectors, strict=True):
             known.learn_values(operand, tuple(values))
-        rewrite.replace(op.results[0], movement.reshape(rewrite.folded(created), result, rewrite))
+        rewrite.replace(op.results[0], movement.reshape(rewrite.fold(created), result, rewrite))
 
 
 def _replaces(op: Any) -> bool:
@@ -125,7 +125,7 @@ def _find_positions(slice_: Slice, rank: int, single: list[int], offsets: list[i
     return positions
 
 
-def _ordered(value: Any, positions: list[int | None], rewrite: Rewrite) -> Any:
+def _reorder(value: Any, positions: list[int | None], rewrite: Rewrite) -> Any:
     """Return `value` with the dims at `positions` in that order and all others, of size one, behind them."""
     order = [position for position in positions if position is not None]
     if order == sorted(order):

@@ -11,7 +11,7 @@ from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.legalize.inference.known import tensor_type
 from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES
-from lowering.legalize.patterns.movement import Move, moved, reshape
+from lowering.legalize.patterns.movement import Move, create_move, reshape
 from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
 
@@ -78,7 +78,7 @@ def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     if kept != others or not keeps_sizes or list(numbers.left_batch) + free != sorted([*numbers.left_batch, *free]):
         return None
     plain = Numbers((), (), numbers.left_contracting, tuple(kept.index(place) for place in numbers.right_contracting))
-    return _replaced(op, [left, source], plain, rewrite)
+    return _replace(op, [left, source], plain, rewrite)
 
 
 def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
@@ -105,7 +105,7 @@ def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
         return None
     plain = Numbers(numbers.left_batch[:-count], tuple(map(kept.index, numbers.right_batch[:-count])), numbers.left_contracting,
                     tuple(map(kept.index, numbers.right_contracting)))  # fmt: skip
-    return _replaced(op, [left, source], plain, rewrite)
+    return _replace(op, [left, source], plain, rewrite)
 
 
 def _groups_apart(op: Any, rewrite: Rewrite) -> None:
@@ -132,7 +132,7 @@ def _groups_apart(op: Any, rewrite: Rewrite) -> None:
         groups = reshape(left, apart + rewrite.known.dims(left)[count:], rewrite)
         dot = create(op, tensor_type(shape, op.results[0]), [groups, source], split)
     rewrite.known.learn_dims(dot.result, shape)
-    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
+    rewrite.replace(op.results[0], create_move(rewrite.fold(dot), Move(shape, None), op, rewrite))
 
 
 def without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
@@ -142,7 +142,7 @@ def without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
     right, right_batch, right_contracting = _in_place(op.operands[1], numbers.right_batch, numbers.right_contracting)
     if [left, right] == list(op.operands):
         return None
-    return _replaced(op, [left, right], Numbers(left_batch, right_batch, left_contracting, right_contracting), rewrite)
+    return _replace(op, [left, right], Numbers(left_batch, right_batch, left_contracting, right_contracting), rewrite)
 
 
 def _in_place(value: Any, batch: tuple[int, ...], contracting: tuple[int, ...]) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
@@ -177,7 +177,7 @@ def _merged_rows(op: Any, rewrite: Rewrite) -> None:
         rows = reshape(source, apart, rewrite)
         dot = create(op, tensor_type(shape, op.results[0]), [rows, right], plain)
     rewrite.known.learn_dims(dot.result, shape)
-    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
+    rewrite.replace(op.results[0], create_move(rewrite.fold(dot), Move(shape, None), op, rewrite))
 
 
 def _unmerged(op: Any, rewrite: Rewrite) -> None:
@@ -199,7 +199,7 @@ def _unmerged(op: Any, rewrite: Rewrite) -> None:
         type_ = tensor_type(shape, op.results[0])
         dot = create(op, type_, [left, right], split)
         rewrite.known.learn_dims(dot.result, shape)
-    rewrite.replace(op.results[0], moved(rewrite.folded(dot), Move(shape, None), op, rewrite))
+    rewrite.replace(op.results[0], create_move(rewrite.fold(dot), Move(shape, None), op, rewrite))
 
 
 def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
@@ -213,7 +213,7 @@ def _split_batch(value: Any, rewrite: Rewrite) -> Any | None:
     return source if merges else None
 
 
-def _replaced(op: Any, operands: Sequence[Any], numbers: Numbers, rewrite: Rewrite) -> Any:
+def _replace(op: Any, operands: Sequence[Any], numbers: Numbers, rewrite: Rewrite) -> Any:
     with ir.InsertionPoint(op), op.location:
         created = create(op, op.results[0].type, operands, numbers)
     rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))

@@ -28,7 +28,7 @@ def _broadcast(op: Any, rewrite: Rewrite) -> None:
     if kept == list(range(len(before))) and _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
     elif before and kept == sorted(kept) and all(dim == (before[kept.index(i)] if i in kept else ex.ONE) for i, dim in enumerate(after)):
-        rewrite.replace(result, movement.moved(source, movement.Move(before, None), op, rewrite))
+        rewrite.replace(result, movement.create_move(source, movement.Move(before, None), op, rewrite))
     elif op.name == "stablehlo.dynamic_broadcast_in_dim" and is_static(rewrite.known.dims(result)):
         _create(op, "stablehlo.broadcast_in_dim", [source], rewrite, broadcast_dimensions=op.attributes["broadcast_dimensions"])
 
@@ -59,7 +59,7 @@ def _reshape(op: Any, rewrite: Rewrite) -> None:
     if _same_dims(source, result, rewrite):
         rewrite.replace(result, source)
     elif matchers.splat(source) is not None:
-        rewrite.replace(result, movement.moved(matchers.splat(source), movement.Move((), ()), op, rewrite))
+        rewrite.replace(result, movement.create_move(matchers.splat(source), movement.Move((), ()), op, rewrite))
     elif op.name == "stablehlo.dynamic_reshape" and is_static(rewrite.known.dims(result)):
         _create(op, "stablehlo.reshape", [source], rewrite)
     else:
@@ -112,7 +112,7 @@ def _decide(op: Any, rewrite: Rewrite) -> None:
     answer = iotas.decide(op, rewrite.known)
     if answer is not None:
         scalar = rewrite.emitter.constant(f"dense<{str(answer).lower()}>", "tensor<i1>")
-        rewrite.replace(op.results[0], movement.moved(scalar, movement.Move((), ()), op, rewrite))
+        rewrite.replace(op.results[0], movement.create_move(scalar, movement.Move((), ()), op, rewrite))
 
 
 @_fold("stablehlo.select")

@@ -56,7 +56,7 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
     if op.name in BROADCASTS:
         source, places = op.operands[0], integers(op, "broadcast_dimensions")
         if places and places[-1] == len(shape) - len(parts):
-            source = _reshaped(source, rewrite.known.dims(source)[:-1] + parts, rewrite)
+            source = _reshape(source, rewrite.known.dims(source)[:-1] + parts, rewrite)
             places = places[:-1] + list(range(len(shape) - len(parts), len(shape)))
         return broadcast(source, tuple(places), shape, rewrite)
     if op.name == "stablehlo.dot_general":
@@ -64,9 +64,9 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
         dims = rewrite.known.dims(right)
         last = max(position for position in range(len(dims)) if position not in (*numbers.right_batch, *numbers.right_contracting))
         more = len(parts) - 1
-        weight = _reshaped(right, dims[:last] + parts + dims[last + 1 :], rewrite)
-        moved = Numbers(numbers.left_batch, _shifted(numbers.right_batch, last, more), numbers.left_contracting,
-                        _shifted(numbers.right_contracting, last, more))  # fmt: skip
+        weight = _reshape(right, dims[:last] + parts + dims[last + 1 :], rewrite)
+        moved = Numbers(numbers.left_batch, _shift(numbers.right_batch, last, more), numbers.left_contracting,
+                        _shift(numbers.right_contracting, last, more))  # fmt: skip
         created = create(op, tensor_type(shape, value), [op.operands[0], weight], moved)
     else:
         operands = [_split(operand, parts, rewrite) for operand in op.operands]
@@ -112,7 +112,7 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     if not is_merged or not is_first or not is_static(before[-count:]) or not is_static(weight):
         return None
     with ir.InsertionPoint(op), op.location:
-        split_weight = _reshaped(right, before[-count:] + weight[1:], rewrite)
+        split_weight = _reshape(right, before[-count:] + weight[1:], rewrite)
         moved = Numbers((), (), tuple(range(len(before) - count, len(before))), tuple(range(count)))
         created = create(op, op.results[0].type, [source, split_weight], moved)
     rewrite.known.learn_dims(created.result, rewrite.known.dims(op.results[0]))
@@ -120,11 +120,11 @@ def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     return created
 
 
-def _reshaped(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
+def _reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
     created = ir.Operation.create("stablehlo.reshape", results=[tensor_type(shape, value)], operands=[value])
     rewrite.known.learn_dims(created.result, shape)
     return created.result
 
 
-def _shifted(places: tuple[int, ...], behind: int, by: int) -> tuple[int, ...]:
+def _shift(places: tuple[int, ...], behind: int, by: int) -> tuple[int, ...]:
     return tuple(place + by if place > behind else place for place in places)

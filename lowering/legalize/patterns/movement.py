@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.legalize.inference.known import is_static, tensor_type
-from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, inserted, splat
+from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, find_inserted, splat
 from lowering.legalize.inference.shapes import ELEMENTWISE, integers
 from lowering.legalize.rewriter import Rewrite
 from lowering.sizes import expression as ex
@@ -43,7 +43,7 @@ def sink(op: Any, rewrite: Rewrite) -> None:
     if any(len(rewrite.known.dims(operand)) != len(target) for operand in op.operands):
         return  # a predicate or bound of no dims
     for move in _moves(op, target, rewrite):
-        before = [_unmoved(operand, move, target, rewrite) for operand in op.operands]
+        before = [_undo_move(operand, move, target, rewrite) for operand in op.operands]
         if all(value is not None for value in before):
             _behind(op, move, before, rewrite)
             return
@@ -57,10 +57,10 @@ def _behind(op: Any, move: Move, before: list[Any], rewrite: Rewrite) -> None:
         type_ = tensor_type(move.source, op.results[0])
         lower = ir.Operation.create(op.name, results=[type_], operands=operands, attributes=dict(op.attributes.items()))
     rewrite.known.learn_dims(lower.result, move.source)
-    rewrite.replace(op.results[0], moved(rewrite.folded(lower), move, op, rewrite))
+    rewrite.replace(op.results[0], create_move(rewrite.fold(lower), move, op, rewrite))
 
 
-def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
+def create_move(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
     """Create the move of `value` to the dims of the result of `op`, before `op`, and simplify it."""
     target = rewrite.known.dims(op.results[0])
     rewrite.emitter.here = op
@@ -70,7 +70,7 @@ def moved(value: Any, move: Move, op: Any, rewrite: Rewrite) -> Any:
         operands = [value, rewrite.emitter.vector(target)]
         created = ir.Operation.create(name, results=[tensor_type(target, op.results[0])], operands=operands, attributes=attributes)
     rewrite.known.learn_dims(created.result, target)
-    return rewrite.folded(created)
+    return rewrite.fold(created)
 
 
 def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
@@ -85,13 +85,13 @@ def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
 def _pays(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> bool:
     """Return whether moving pays: the move is not duplicated, and no more is computed."""
     if move.places is None:
-        inserts = len(move.source) < len(target) and inserted(move.source, target) is not None
+        inserts = len(move.source) < len(target) and find_inserted(move.source, target) is not None
         merges = len(move.source) > len(target) and all(user.name in _PASSED for user in rewrite.users(operand))
         return inserts or merges
     return is_static(move.source) or len(rewrite.users(operand)) == 1
 
 
-def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
+def _undo_move(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> Any | None:
     """Return `operand` before `move`: a value, a function that creates it at the insertion point, or None if there is no such value."""
     if splat(operand) is not None:
         return lambda: broadcast(splat(operand), (), move.source, rewrite)
@@ -100,14 +100,14 @@ def _unmoved(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> An
         return None
     if own == move:
         return operand.owner.operands[0]
-    kept = _kept(move.source, target)
+    kept = _count_equal_end(move.source, target)
     if move.places is not None or own.places is None or any(place < len(target) - kept for place in own.places):
         return None
     places = tuple(place + len(move.source) - len(target) for place in own.places)
     return lambda: broadcast(operand.owner.operands[0], places, move.source, rewrite)
 
 
-def _kept(source: ex.Shape, target: ex.Shape) -> int:
+def _count_equal_end(source: ex.Shape, target: ex.Shape) -> int:
     """Count the trailing dims that are equal."""
     pairs = zip(reversed(source), reversed(target), strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(source), len(target)))
@@ -119,7 +119,7 @@ def broadcast(value: Any, places: tuple[int, ...], shape: ex.Shape, rewrite: Rew
     created = ir.Operation.create("stablehlo.dynamic_broadcast_in_dim", results=[tensor_type(shape, value)], operands=operands,
                                   attributes={"broadcast_dimensions": ir.DenseI64ArrayAttr.get(list(places))})
     rewrite.known.learn_dims(created.result, shape)
-    return rewrite.folded(created)
+    return rewrite.fold(created)
 
 
 def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
@@ -127,4 +127,4 @@ def reshape(value: Any, shape: ex.Shape, rewrite: Rewrite) -> Any:
     created = ir.Operation.create("stablehlo.dynamic_reshape", results=[tensor_type(shape, value)],
                                   operands=[value, rewrite.emitter.vector(shape)])
     rewrite.known.learn_dims(created.result, shape)
-    return rewrite.folded(created)
+    return rewrite.fold(created)

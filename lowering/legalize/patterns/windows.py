@@ -147,7 +147,7 @@ def widen_gather(op: Any, rewrite: Rewrite) -> None:
             known.learn_values(operands[-1], tuple(sizes))
         created = ir.Operation.create(name, results=[op.results[0].type], operands=operands, attributes=attributes)
     known.learn_dims(created.result, result)
-    rewrite.replace(op.results[0], rewrite.folded(created))
+    rewrite.replace(op.results[0], rewrite.fold(created))
 
 
 def widen_scatter(op: Any, rewrite: Rewrite) -> None:

@@ -25,7 +25,7 @@ def watch(function: Callable[[torch.Tensor], Any], given: torch.Tensor) -> tuple
     with Vectors() as vectors:
         found = function(given)
     results = tuple(found) if isinstance(found, tuple | list) else (found,)
-    return vectors.owned(results), results
+    return vectors.find_owners(results), results
 
 
 def distance(owned: Owned, got: Tensors, want: Tensors) -> float:

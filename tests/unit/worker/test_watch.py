@@ -274,6 +274,6 @@ def test_a_committed_result_is_never_written_again(dies: str, tmp_path: Path) ->
     before = (tmp_path / "manifest.json").read_bytes()
     following = watch._Watch(tmp_path, Limits(), History("toy", "default"))
     problem = Problem("fork server", "died, and all its jobs with it") if dies == "server" else Problem("run", "was interrupted")
-    assert following.died("infra", problem).outcome == "ok"
+    assert following.build_failed("infra", problem).outcome == "ok"
     assert watch.save_lost(tmp_path, "not_run", problem).outcome == "ok"
     assert (tmp_path / "manifest.json").read_bytes() == before
