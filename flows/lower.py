@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 from flows.config import run as config
 from flows.config.document import Cluster
 from flows.config.run import Run
-from flows.engine import ahead, attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, schedule, slots
+from flows.engine import ahead, attempts, dispatch, managed, pages, prefect_artifacts, revival, runners, schedule, server_clock, slots
 from flows.engine.attempts import Prepared
 from flows.engine.interrupts import Stop
 from flows.engine.revival import ServerLost
@@ -60,12 +60,27 @@ def lower_job(prepared: dict[str, Any], limits: dict[str, Any], where: Slots | d
     elif not isinstance(where, Slots) and (found := attempts.check_worker(place, where)):
         result = watch.save_lost(place, InfraError.outcome, *found)
     else:
-        with where.take(job.need) if isinstance(where, Slots) else slots.use_assigned() as environment:
-            result = ahead.join(place) or watch.lower(place, Limits(**limits), environment)
+        result = _lower(place, job.need, limits, where)
     result = attempts.conclude(place, before, result, job.url)
     prefect_artifacts.create_job_page(result)
     said = pages.describe_end(result)
     return Completed(message=said) if result.outcome == "ok" else Failed(message=said)
+
+
+def _lower(place: Path, need: Need, limits: dict[str, Any], where: Slots | dict[str, Any]) -> JobResult:
+    try:
+        own = _by_own_clock(limits, where)
+    except InfraError as error:
+        return watch.save_lost(place, error.outcome, *error.problems)
+    with where.take(need) if isinstance(where, Slots) else slots.use_assigned() as environment:
+        return ahead.join(place) or watch.lower(place, Limits(**own), environment)
+
+
+def _by_own_clock(limits: dict[str, Any], where: Slots | dict[str, Any]) -> dict[str, Any]:
+    """Return the limits with the deadline by the clock of this process; a cluster worker gets it by the server's. Raises InfraError."""
+    if isinstance(where, Slots) or limits["deadline"] is None:
+        return limits
+    return {**limits, "deadline": server_clock.to_local(limits["deadline"])}
 
 
 @task(name="take", cache_policy=NO_CACHE)
@@ -75,7 +90,7 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
     Jobs with no stored result are left to `lower_job`. page: key of the artifact that lists the taken jobs. where: as in `lower_job`.
     """
     log, taken = get_run_logger(), []
-    for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, limits["deadline"]):
+    for result in attempts.take([from_plain(Prepared, one) for one in prepared], where, _by_own_clock(limits, where)["deadline"]):
         taken.append(result)
         log.info("%s: %s, made by %s", result.id, result.outcome, pages.list_makers(result))
     prefect_artifacts.create_taken_page(taken, page)
@@ -90,9 +105,9 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
     """
     run = record.load(Path(folder)) if folder else begin.begin(config.load(overrides))
     cluster = from_plain(Cluster, run.data["cluster"])
-    deadline = schedule.find_deadline(run)
-    limits = {**run.data["limits"], "deadline": deadline}
     here, remote = slots.lay_out(cluster), cluster.runner != "threads"
+    deadline = schedule.find_deadline(run)
+    limits = {**run.data["limits"], "deadline": server_clock.to_shared(deadline) if remote and deadline is not None else deadline}
     where = run.data["environment"] if remote else here
 
     taken: dict[str, str] = {}  # job id -> key of the page of its batch

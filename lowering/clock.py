@@ -8,5 +8,5 @@ _OFFSET = time.time() - time.monotonic()
 
 
 def now() -> float:
-    """Return the seconds since the epoch, by the calendar of when this process began."""
+    """Return the seconds since the epoch, by the calendar of when this process began: not comparable with those of another machine."""
     return _OFFSET + time.monotonic()

@@ -90,6 +90,8 @@ def check_home(own: bool = False) -> None:
 
     Does nothing if PREFECT_API_URL names a server. own: whether that is the managed one.
     """
+    if (given := os.environ.get("PREFECT_HOME")) and (own or find_named_server() is None):
+        try_home(Path(given).expanduser())  # before Prefect is imported, which takes seconds
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
     if PREFECT_API_URL.value() and not own:

@@ -38,6 +38,15 @@ def test_an_unwritable_home_is_reported_at_once(tmp_path: Path) -> None:
         server.check_home()
 
 
+def test_an_unwritable_home_is_reported_before_prefect_is_imported() -> None:
+    code = ("import sys\nfrom flows.engine import server\nfrom lowering.errors import InfraError\n"
+            "try: server.check_home()\nexcept InfraError as error: print(error, 'prefect' in sys.modules)")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+                          env={**clean, "PREFECT_HOME": "/dev/null/x", "PYTHONPATH": str(ROOT)})
+    assert "/dev/null/x: cannot be written" in done.stdout and done.stdout.endswith("False\n")
+
+
 def test_an_unwritable_home_is_replaced_with_a_warning(tmp_path: Path) -> None:
     code = "import os; from flows.engine import server; server.configure(); print(os.environ.get('PREFECT_HOME'))"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
