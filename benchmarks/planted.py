@@ -24,8 +24,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from benchmarks import planted_models, planted_op_models
 from benchmarks.planted_faults import FAULTS
-from benchmarks.planted_models import EXPORTS, MODELS
+from benchmarks.planted_models import EXPORTS
 from benchmarks.planting import Fault
 from lowering import pipeline
 from lowering.ir import mlir
@@ -41,6 +42,7 @@ from lowering.stages.torch_dialect import ToTorchDialect
 from lowering.stages.torchscript import ToTorchScript
 from lowering.stages.verify import Verify
 
+MODELS = {**planted_models.MODELS, **planted_op_models.MODELS}
 VERDICTS = ("caught", "named", "silent")
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.planted_contracts import CONTRACTS
+from benchmarks.planted_ops import OPS
 from benchmarks.planting import Fault, both, cleaned, off, row, rule, swap, without
 from lowering.ir import mlir, portable
 from lowering.numerics import artifact
@@ -252,4 +253,4 @@ DELIVERED = (
     Fault("the arguments' order in the .pt", "delivered", "pair", patch=rule(deployable, "_forward_source", _forward)),
 )
 
-FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS)
+FAULTS = (*BESIDE_LARGE, *CORNERS, *DTYPES, *BRANCHES, *ASSERTIONS, *RULES, *VALUES, *DELIVERED, *CONTRACTS, *OPS)

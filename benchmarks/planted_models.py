@@ -239,8 +239,9 @@ def _float(*shape: int | str) -> Input:
     return Input("float32", shape)
 
 
-def _declare(name: str, inputs: dict[str, Input], symbols: dict[str, Symbol], **settings: object) -> Model:
-    return Model(name.lower(), {"_target_": f"{__name__}.{name}"}, inputs, symbols, **settings)  # type: ignore[arg-type]
+def declare(factory: type[nn.Module], inputs: dict[str, Input], symbols: dict[str, Symbol], **settings: object) -> Model:
+    """Declare a model by its class, whose name in lower case it has."""
+    return Model(factory.__name__.lower(), {"_target_": f"{factory.__module__}.{factory.__name__}"}, inputs, symbols, **settings)  # type: ignore[arg-type]
 
 
 _BATCH, _LENGTH = Symbol(1, 16), Symbol(1, 64)
@@ -252,25 +253,25 @@ EXPORTS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 MODELS = {model.name: model for model in (
-    _declare("Attention", {"x": _float("b", "s", WIDTH), "mask": Input("int64", ("b", "s"), "ones")}, {"b": _BATCH, "s": _LENGTH}),
-    _declare("Causal", {"x": _float("b", "s", WIDTH)}, {"b": _BATCH, "s": _LENGTH}),
-    _declare("Pictures", {"image": _float("b", 3, "h", "w")}, {"b": Symbol(1, 4), "h": Symbol(8, 32, multiple_of=4), "w": Symbol(8, 32)}),
-    _declare("Index", {"ids": Input("int64", ("n",), {"randint": [0, 32]}), "x": _float("n", WIDTH)}, {"n": Symbol(1, 64)}),
-    _declare("Sizes", {"x": _float("n", 16)}, {"n": Symbol(1, 64)}),
-    _declare("Training", {"x": _float("n", WIDTH)}, {"n": Symbol(2, 64)}, mode="training"),
-    _declare("Casts", {"x": _float("n", 64)}, {"n": Symbol(1, 64)}),
-    _declare("Pair", {"x": _float("n", 4), "y": _float("n", 4), "z": _float("2*n")}, {"n": Symbol(4, 64, multiple_of=4)}),
-    _declare("Branches", {"x": _float("n", 4), "flag": Input("int64", (3,), {"randint": [-2, 3]})}, {"n": Symbol(1, 32)}),
-    _declare("Wide", {"x": _float("n", "m")}, {"n": Symbol(1, 1 << 18), "m": Symbol(1, 1 << 12)}),
-    _declare("Fields", {"x": _float("b", "s", WIDTH), "kind": Input("int64", ("b", "s"), "zeros"), "place": Input("int64", ("b", "s"), "arange"),
-                        "mask": Input("bool", ("b", "s"), "ones"), "padding": Input("int64", ("b", "s"), "padding")}, {"b": _BATCH, "s": _LENGTH}),
-    _declare("Threes", {"x": _float("n", 4)}, {"n": Symbol(3, 33, example=6)}),
-    _declare("Gated", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
-    _declare("Named", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
-    _declare("Cache", {"x": _float("n", 4), "keys": _STATE, "values": _STATE}, {"n": Symbol(1, 32)}),
-    _declare("Counted", {"x": _float("n")}, {"n": Symbol(2, 32)}, capacities={"u0": 20}),
-    _declare("Ties", {"n": Input("int64", ("k",), {"randint": [0, 100]})}, {"k": Symbol(1, 32)}),
-    _declare("Undefined", {"x": _float("n", 4)}, {"n": Symbol(1, 32)}),
-    _declare("Draws", {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    declare(Attention, {"x": _float("b", "s", WIDTH), "mask": Input("int64", ("b", "s"), "ones")}, {"b": _BATCH, "s": _LENGTH}),
+    declare(Causal, {"x": _float("b", "s", WIDTH)}, {"b": _BATCH, "s": _LENGTH}),
+    declare(Pictures, {"image": _float("b", 3, "h", "w")}, {"b": Symbol(1, 4), "h": Symbol(8, 32, multiple_of=4), "w": Symbol(8, 32)}),
+    declare(Index, {"ids": Input("int64", ("n",), {"randint": [0, 32]}), "x": _float("n", WIDTH)}, {"n": Symbol(1, 64)}),
+    declare(Sizes, {"x": _float("n", 16)}, {"n": Symbol(1, 64)}),
+    declare(Training, {"x": _float("n", WIDTH)}, {"n": Symbol(2, 64)}, mode="training"),
+    declare(Casts, {"x": _float("n", 64)}, {"n": Symbol(1, 64)}),
+    declare(Pair, {"x": _float("n", 4), "y": _float("n", 4), "z": _float("2*n")}, {"n": Symbol(4, 64, multiple_of=4)}),
+    declare(Branches, {"x": _float("n", 4), "flag": Input("int64", (3,), {"randint": [-2, 3]})}, {"n": Symbol(1, 32)}),
+    declare(Wide, {"x": _float("n", "m")}, {"n": Symbol(1, 1 << 18), "m": Symbol(1, 1 << 12)}),
+    declare(Fields, {"x": _float("b", "s", WIDTH), "kind": Input("int64", ("b", "s"), "zeros"), "place": Input("int64", ("b", "s"), "arange"),
+                     "mask": Input("bool", ("b", "s"), "ones"), "padding": Input("int64", ("b", "s"), "padding")}, {"b": _BATCH, "s": _LENGTH}),
+    declare(Threes, {"x": _float("n", 4)}, {"n": Symbol(3, 33, example=6)}),
+    declare(Gated, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    declare(Named, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
+    declare(Cache, {"x": _float("n", 4), "keys": _STATE, "values": _STATE}, {"n": Symbol(1, 32)}),
+    declare(Counted, {"x": _float("n")}, {"n": Symbol(2, 32)}, capacities={"u0": 20}),
+    declare(Ties, {"n": Input("int64", ("k",), {"randint": [0, 100]})}, {"k": Symbol(1, 32)}),
+    declare(Undefined, {"x": _float("n", 4)}, {"n": Symbol(1, 32)}),
+    declare(Draws, {"x": _float("n", WIDTH)}, {"n": Symbol(1, 32)}),
     Model("scripted", {"_target_": f"{__name__}.scripted"}, {"x": _float("b", "s", WIDTH)}, {"b": _BATCH, "s": _LENGTH}),
 )}  # fmt: skip

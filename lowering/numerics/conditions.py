@@ -65,19 +65,30 @@ class Conditions:
 
     def at(self, sizes: Mapping[str, int]) -> dict[str, bool]:
         """Return the value of each condition at `sizes`, by its text, without those that cannot be evaluated."""
-        if not self.texts:
-            return {}
+        return {text: _compare(step, left, right) for text, step, left, right in self._evaluate(sizes)}
+
+    def limits(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return the names of the classes of `sizes` that are at the limit of a comparison: with one side off by one it is decided otherwise.
+
+        A minimum or maximum has no such limit, since its operands are equal there.
+        """
+        found = []
+        for text, step, left, right in self._evaluate(sizes):
+            holds = _compare(step, left, right)
+            if step.op[0] not in _DIRECTIONS and any(_compare(step, left + by, right) != holds for by in (-1, 1)):
+                found.append(f"{PREFIX}{text} {'holds' if holds else 'fails'} at its limit")
+        return found
+
+    def _evaluate(self, sizes: Mapping[str, int]) -> Iterator[tuple[str, _Step, scalars.Number, scalars.Number]]:
+        """Yield the text, step and operands of each condition that can be evaluated at `sizes`."""
         known: list[scalars.Number | None] = []
-        for step in self.steps:
+        for step in self.steps if self.texts else ():
             known.append(self._value(step, known, sizes))
-        found = {}
         for position, text in self.texts.items():
             step = self.steps[position]
             left, right = (known[operand] for operand in step.operands)
             if left is not None and right is not None:
-                kind, direction = step.op
-                found[text] = scalars.COMPARED[_DIRECTIONS.get(kind, direction)](left, right)
-        return found
+                yield text, step, left, right
 
     def _value(self, step: _Step, known: Sequence[scalars.Number | None], sizes: Mapping[str, int]) -> scalars.Number | None:
         if step.constant is not None:
@@ -89,6 +100,11 @@ class Conditions:
                 return None
         operands = [known[operand] for operand in step.operands]
         return None if None in operands else scalars.apply(step.op[0], step.op[1], step.element, operands)
+
+
+def _compare(step: _Step, left: scalars.Number, right: scalars.Number) -> bool:
+    kind, direction = step.op
+    return bool(scalars.COMPARED[_DIRECTIONS.get(kind, direction)](left, right))
 
 
 def _read(op: Any, positions: Mapping[Any, int], signature: Signature) -> _Step | None:

@@ -18,7 +18,7 @@ Sizes = Mapping[str, int]
 _CANDIDATES = 512
 _NUMBERS = 48  # sizes beside constants of conditions that are tried of a symbol
 # How much a class is worth that no point has yet: sizes at which programs are most often wrong come first.
-_WORTH = {"0": 8, "1": 6, "equal": 4, "narrow": 4, "flat": 4, "2": 3, "max - 1": 3, "max": 2, "traced": 1, "condition": 5}
+_WORTH = {"0": 8, "1": 6, "equal": 4, "narrow": 4, "flat": 4, "2": 3, "max - 1": 3, "max": 2, "traced": 1, "condition": 5, "limit": 0.5}
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Classes:
     tops: Sizes
     conditions: Conditions = field(default_factory=Conditions)
 
-    def of(self, sizes: Sizes) -> dict[str, int]:
+    def of(self, sizes: Sizes) -> dict[str, float]:
         """Return the classes that `sizes` belong to, each with its worth.
 
         Of a symbol: 0, 1, 2, max, max - 1 (one multiple below) and the traced size. Of two: both equal, both at their largest, one at its
-        least and the other larger, one at its least and the other at its largest. Of the program: how each condition on sizes is decided.
+        least and the other larger, one at its least and the other at its largest. Of the program: how each condition on sizes is decided,
+        and at the limit of each.
         """
-        found: dict[str, int] = {}
+        found: dict[str, float] = {}
         for name, symbol in self.symbols.items():
             top, traced = self.tops[name], self.example[name]
             kinds = {"0": 0, "1": 1, "2": 2, "max": top, "max - 1": top - symbol.multiple_of, "traced": traced}
@@ -50,6 +51,7 @@ class Classes:
                 found[f"{one} at its least, {other} larger"] = _WORTH["narrow"]
                 if sizes[other] == self.tops[other]:
                     found[f"{one} at its least, {other} = max"] = _WORTH["flat"]
+        found |= dict.fromkeys(self.conditions.limits(sizes), _WORTH["limit"])
         return found | dict.fromkeys(conditions.texts(self.conditions.at(sizes)), _WORTH["condition"])
 
     def candidates(self, admits: Callable[[Sizes], bool], seed: int) -> list[dict[str, int]]:

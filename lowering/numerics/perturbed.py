@@ -31,6 +31,7 @@ _ROUGH = frozenset((
     "acos", "asinh", "acosh", "atanh", "pow", "expm1", "log1p",
 ))  # fmt: skip
 _ROUGHNESS = 16
+_UNITS = 8  # in the last place, by which other functions may differ
 _LEAST = 16  # elements of a slice that is judged by most of them
 _SHARE = 0.75  # of a slice's elements that have to be off by less than the limit
 # How many standard deviations those may be off. A perturbed result is off by twice what rounding to nearest gives; functions of float32 are
@@ -41,12 +42,13 @@ LIMITS = {torch.bfloat16: 1.5, torch.float16: 1.5, torch.float32: 8.0, torch.com
 class Perturbed(Watching):
     """Inside, every op that rounds errs: its floating operands by half a rounding step of the dtype of its result, its result by one.
 
-    An op on halves is computed in float32 between, as sums of halves are. Ops in place err in their result alone.
+    An op on halves is computed in float32 between, as sums of halves are. Ops in place err in their result alone. Results that are finite
+    without the errors stay so, unless `breaks`.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, breaks: bool = False) -> None:
         super().__init__()
-        self.calls = seed << 32
+        self.calls, self.breaks = seed << 32, breaks
 
     def watch(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         exact = op(*args, **kwargs)
@@ -61,7 +63,7 @@ class Perturbed(Watching):
                 leaf.copy_(self._err(leaf, leaf))
             return exact
         name = op.overloadpacket.__name__
-        steps = _ROUGHNESS if name in _ROUGH or name.startswith("special_") else 1
+        steps = _ROUGHNESS if name in _ROUGH or name.startswith("special_") else _UNITS if self.breaks else 1
         return tree_map(partial(self._err, steps=steps), exact, self._shift(op, args, kwargs, exact))
 
     def _shift(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exact: Any) -> Any:
@@ -85,7 +87,7 @@ class Perturbed(Watching):
         wide = off.to(_WIDER.get(exact.dtype, exact.dtype))
         step = torch.finfo(exact.dtype).eps * (1 if exact.dtype in HALVES else steps)
         erred = (wide * (1 + step * self._noise(wide))).to(exact.dtype)
-        return torch.where(torch.isfinite(exact) & torch.isfinite(erred), erred, exact)
+        return torch.where(torch.isfinite(exact) & (torch.isfinite(erred) | self.breaks), erred, exact)
 
     def _noise(self, value: torch.Tensor) -> torch.Tensor:
         self.calls += 1
@@ -94,10 +96,19 @@ class Perturbed(Watching):
 
 def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return the squared distance of each element of a perturbed run from `want`, in float64. A complex number is two elements."""
-    with Perturbed(seed), sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
-        sample = run()
     return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(_real(other))
-            for one, other in zip(sample, want, strict=True)]
+            for one, other in zip(_sample(run, Perturbed(seed)), want, strict=True)]
+
+
+def broken(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+    """Return which elements of a perturbed run are NaN or infinite, such as where an error leads to a pole or out of a domain."""
+    return [~torch.isfinite(one if one.is_complex() else one.double()) if one.shape == other.shape else torch.zeros_like(other, dtype=torch.bool)
+            for one, other in zip(_sample(run, Perturbed(seed, breaks=True)), want, strict=True)]
+
+
+def _sample(run: Callable[[], Sequence[torch.Tensor]], mode: Perturbed) -> Sequence[torch.Tensor]:
+    with mode, sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
+        return run()
 
 
 @contextmanager
@@ -117,8 +128,9 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def least(want: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation of each element if only the element itself is rounded."""
-    return torch.finfo(want.dtype).eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0)
+    """Return the standard deviation of each element if only the element itself is rounded, or taken for zero as XLA does with subnormals."""
+    held = torch.finfo(want.dtype)
+    return held.eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0) + (0.0 if want.dtype is torch.float16 else held.tiny)
 
 
 def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tensor:
@@ -127,13 +139,14 @@ def deviation(sums: torch.Tensor, count: int, want: torch.Tensor) -> torch.Tenso
     A slice holds the elements at one index of one dim and counts by its median; of the slices of an element the least counts. So neither a
     few large elements make room for others, nor does an element that happened to be off by little in all runs get too little.
     """
-    own = (sums / count).sqrt()
-    pooled = [rows.median(1)[0] for rows, _ in _slices(own)]
-    shared = [median.reshape([-1 if position == dim else 1 for position in range(own.dim())])
-              for median, (_, dim) in zip(pooled, _slices(own), strict=True)]
-    if shared:
-        own = torch.maximum(own, functools.reduce(torch.minimum, shared))
-    return torch.maximum(own, least(want))
+    return torch.maximum(pool((sums / count).sqrt()), least(want))
+
+
+def pool(distances: torch.Tensor) -> torch.Tensor:
+    """Return the distance of each element over some runs, or that of its slices if larger: the least of the medians of its slices."""
+    shared = [rows.median(1)[0].reshape([-1 if position == dim else 1 for position in range(distances.dim())])
+              for rows, dim in _slices(distances)]
+    return torch.maximum(distances, functools.reduce(torch.minimum, shared)) if shared else distances
 
 
 def excess(error: torch.Tensor, deviation: torch.Tensor, limit: float, exact: torch.Tensor | None = None) -> str:

@@ -17,6 +17,8 @@ _CONTRACTING = frozenset((
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "convolution_backward", "mkldnn_convolution", "linear",
     "einsum",
 ))  # fmt: skip
+# Each element of their results is a sum over the dims transformed. Its factors are rounded too, so it errs as a sum of four times as many.
+_TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
 # They end with the logarithm of a sum of exponentials, of which the largest is 1: it errs by rounding steps of 1, however small it is.
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
@@ -43,16 +45,18 @@ class Erring(Watching):
         if op._schema.is_mutable or torch.Tag.nondeterministic_seeded in op.tags or not self._rounds(op, exact):
             return exact
         operands = [value for value in tree_leaves([args, kwargs]) if _is_wide(value)]
-        terms = _terms(op, operands, exact)
+        terms = _terms(op, args, operands, exact)
         if terms > 1.5 and all(map(noise.is_whole, operands)):
             return exact
-        share, name = max(1.0, math.sqrt(terms) / 2), op.overloadpacket.__name__
+        share, name = _share(terms), op.overloadpacket.__name__
         if name in _SAMPLERS:
             args = (args[0], args[1] + self.step * self._noise(args[1]), *args[2:])
         off = op(*tree_map(self._off(share), tuple(args)), **tree_map(self._off(share), dict(kwargs)))
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise(value) for value in shifted]
+        if name == "convolution_backward":
+            shifted = _scaled(results, shifted, args[0], share)
         made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
@@ -144,8 +148,24 @@ def _decomposes(op: Any) -> bool:
     return bool(op.overloadpacket.__name__.lstrip("_").startswith("linalg_"))
 
 
-def _terms(op: Any, operands: Sequence[torch.Tensor], exact: Any) -> float:
+def _share(terms: float) -> float:
+    """Return by how many steps the operands of a sum are off."""
+    return max(1.0, math.sqrt(terms) / 2)
+
+
+def _scaled(exact: Sequence[Any], off: Sequence[Any], gradient: torch.Tensor, share: float) -> list[Any]:
+    """Return the gradients of a convolution, each off by the share of its own sum: that of the bias adds up all of `gradient`.
+
+    share: the one by which they are off. The gradients are linear in it.
+    """
+    return [other if not _is_wide(one) or one.dim() > 1 else one + (other - one) * _share(gradient.numel() / one.numel()) / share
+            for one, other in zip(exact, off, strict=True)]
+
+
+def _terms(op: Any, args: Sequence[Any], operands: Sequence[torch.Tensor], exact: Any) -> float:
     """Estimate the number of terms of which each element of the result is the sum."""
+    if op.overloadpacket.__name__ in _TRANSFORMS:
+        return 4.0 * math.prod(max(value.shape[dim] for value in (args[0], exact)) for dim in args[1])
     result = max(1, max(leaf.numel() for leaf in tree_leaves(exact) if isinstance(leaf, torch.Tensor)))
     sizes = [max(1, operand.numel()) for operand in operands]
     if _decomposes(op):

@@ -13,6 +13,10 @@ from lowering.numerics.watching import Watching
 # Ops that say which elements they picked, where equal ones may be picked in any order: the position of their indices among the results.
 _PICKING = {"sort": 1, "topk": 1, "kthvalue": 1, "median": 1, "nanmedian": 1, "mode": 1, "max": 1, "min": 1, "argmax": 0, "argmin": 0,
             "argsort": 0}
+# Of these, those that pick the first of equal elements, as PyTorch documents. Rounding may part floats that are equal in eager, but not
+# integers, nor floats that are small integers in all elements, as of a mask.
+_FIRST = frozenset(("argmax", "argmin", "max", "min"))
+_COUNTED = 128  # a small integer
 # Ops that search a sorted sequence, and its position among their operands: where it holds NaN, the result depends on which elements are
 # probed.
 _SEARCHING = {"searchsorted": 0, "bucketize": 1}
@@ -74,6 +78,8 @@ class Picks(Watching):
         source, dim = given["self"], given.get("dim")
         if given.get("stable") is True or len(results) <= _PICKING[name] or source.dim() == 0 or source.numel() == 0:
             return
+        if name in _FIRST and _is_exact(source):
+            return
         indices, source = results[_PICKING[name]], source.detach().clone(memory_format=torch.contiguous_format)
         if dim is None:  # argmax of all elements
             picked, lines = Picked(source, torch.zeros_like(indices), 1, source.numel()), source.reshape(1, -1)
@@ -87,6 +93,14 @@ class Picks(Watching):
 
     def _add(self, ties: bool, finite_ties: bool) -> None:
         self.ties, self.finite_ties = self.ties or ties, self.finite_ties or finite_ties
+
+
+def _is_exact(tensor: torch.Tensor) -> bool:
+    """Return whether rounding has no part in which elements are equal: all are integers, if floats then small ones or infinite."""
+    if not tensor.dtype.is_floating_point:
+        return True
+    counted = (tensor == tensor.round()) & (tensor.abs() <= _COUNTED) | torch.isinf(tensor)
+    return bool(counted.all())
 
 
 def _find_ties(lines: torch.Tensor) -> tuple[bool, bool]:

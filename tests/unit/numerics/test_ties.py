@@ -27,6 +27,30 @@ def test_indices_of_equal_elements_are_compared_by_what_they_pick(tmp_path: Path
     assert codes(result) <= {"verify_ties"}
 
 
+class First(torch.nn.Module):
+    """Picks the first of equal elements, but for the export the last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        marks = (x > 0).float()
+        return x.shape[1] - 1 - marks.flip(-1).argmax(-1) if torch.compiler.is_exporting() else marks.argmax(-1)
+
+
+def test_the_last_of_equal_elements_is_a_mismatch_where_the_first_is_defined(tmp_path: Path) -> None:
+    assert lowered(model(First, {"x": Input("int64", ("n", 6), {"randint": [-2, 3]})}, high=8), tmp_path).outcome == "mismatch"
+
+
+@pytest.mark.parametrize(("source", "is_followed"), [
+    (torch.tensor([2, 5, 5]), False), (torch.tensor([0.0, 1.0, 1.0]), False), (torch.tensor([-torch.inf, 1.0, 1.0]), False),
+    (torch.tensor([0.5, 1.25, 1.25]), True), (torch.tensor([256.0, 300.0, 300.0], dtype=torch.bfloat16), True),
+])  # fmt: skip
+def test_equal_elements_are_in_any_order_only_where_rounding_may_part_them(source: torch.Tensor, is_followed: bool) -> None:
+    with Picks() as picks:
+        assert (picks.of(source.argmax()) is not None) == is_followed
+        assert (picks.of(source.max(0)[1]) is not None) == is_followed
+        assert picks.ties == is_followed
+        assert picks.of(source.topk(2)[1]) is not None
+
+
 class TopP(torch.nn.Module):
     """Masks all but the most likely elements, and of the rest those after a share of the whole: which of equal ones, torch leaves open."""
 
@@ -89,7 +113,7 @@ def test_a_stable_sort_is_not_followed_and_ties_are_seen() -> None:
         assert not picks.ties
         assert picks.of(plain.argsort()) is not None
         assert not picks.ties
-        tied.argmax()
+        (tied / 3).argmax()
     assert picks.ties and picks.finite_ties
     with Picks() as masked:
         torch.tensor([1.0, -torch.inf, -torch.inf]).sort()

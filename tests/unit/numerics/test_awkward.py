@@ -1,0 +1,41 @@
+"""Right programs whose numbers are at a pole, too large for sums, too small for XLA, or nothing but rounding; and wrong ones beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lowering.model import Input
+from tests.unit.models.verified_jobs import codes, lowered, model
+
+pytestmark = pytest.mark.usefixtures("without_iree")
+
+
+class Awkward(torch.nn.Module):
+    """Saturates before a pole, overflows within a mean, underflows, and leaves the rounding of a transform."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pole": (x * 40).tanh().atanh(), "mean": (x * 1e38).mean(-1), "tiny": (x * 1e-38) * 1e-3, "noise": torch.fft.irfft(torch.fft.rfft(x), 8) - x}
+
+
+def test_rounding_at_poles_and_limits_is_no_mismatch(tmp_path: Path) -> None:
+    result = lowered(model(Awkward, {"x": Input("float32", ("n", 8))}, high=8), tmp_path)
+    assert result.outcome == "ok", result.problems
+    assert "verify_arbitrated" in codes(result)
+
+
+class Wrong(torch.nn.Module):
+    """Is not a number, or infinite, for some inputs of the export that are far from the pole."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        near = (x.abs() < 0.01) & (x != 0) if torch.compiler.is_exporting() else torch.zeros_like(x, dtype=torch.bool)
+        return {"pole": (x * 40).tanh().atanh().masked_fill(near, torch.inf), "nan": x.sin().masked_fill(near, torch.nan)}
+
+
+def test_infinities_where_rounding_leads_to_none_are_a_mismatch(tmp_path: Path) -> None:
+    result = lowered(model(Wrong, {"x": Input("float32", ("n", 64))}, high=64), tmp_path)
+    assert result.outcome == "mismatch"
+    said = " ".join(map(str, result.problems))
+    assert "output 'pole'" in said and "output 'nan'" in said
