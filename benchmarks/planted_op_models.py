@@ -41,8 +41,16 @@ class Floats(nn.Module):
     """Roundings, signs of zero, NaN and infinities."""
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        return {"larger": torch.maximum(x, y), "sign": torch.copysign(torch.ones_like(x), -(x * 0)), "integer": (x * 4).to(torch.int32),
-                "short": (x * 1.001).bfloat16(), "clamped": x.clamp(-0.5, 0.75), "floored": (y * 3).floor(), "any": (x > 2).any(1), "root": x.sqrt()}  # fmt: skip
+        sign = torch.copysign(torch.ones_like(x), -(x.nan_to_num() * 0))
+        return {"larger": torch.maximum(x, y), "sign": sign, "short": (x * 1.001).bfloat16(), "clamped": x.clamp(-0.5, 0.75), "floored": (y * 3).floor(),
+                "any": (x > 2).any(1), "root": x.sqrt()}  # fmt: skip
+
+
+class Whole(nn.Module):
+    """Makes integers of floats. NaN and infinities, which have none, are not compared."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 4).to(torch.int32)
 
 
 class Empty(nn.Module):
@@ -82,6 +90,7 @@ MODELS: dict[str, Model] = {model.name: model for model in (
     declare(Square, {"x": Input("float32", ("n", "n")), "v": Input("float32", ("n",))}, {"n": Symbol(1, 32)}),
     declare(Integers, {"k": _SIGNED}, {"k": Symbol(1, 32)}),
     declare(Floats, {"x": Input("float32", ("n", 4)), "y": Input("float32", ("n", 4))}, {"n": Symbol(1, 32)}),
+    declare(Whole, {"x": Input("float32", ("n", 4))}, {"n": Symbol(1, 32)}),
     declare(Empty, {"x": Input("float32", ("n", 4))}, {"n": Symbol(0, 32)}),
     declare(Guarded, {"x": Input("float32", ("n", 4))}, {"n": Symbol(2, 32)}),
     declare(Padded, {"x": Input("float32", ("n", 4))}, {"n": Symbol(1, 16)}, buckets={"n": (4, 16)}),

@@ -22,7 +22,11 @@ _EARLIER = r"""    %pn = "mhlo.get_dimension_size"(%arg0) <{dimension = 0 : i64}
     \1 = mhlo.real_dynamic_slice %arg0, %ps, %pl, \4 :"""
 _TRUNCATED = r"""    %pi = "mhlo.bitcast_convert"(\2) : (tensor<?x4xf32>) -> tensor<?x4xi32>
     %pc = mhlo.constant dense<16> : tensor<i32>
-    %pb = "mhlo.dynamic_broadcast_in_dim"(%pc, %15) <{broadcast_dimensions = dense<> : tensor<0xi64>}> : (tensor<i32>, tensor<2xi32>) -> tensor<?x4xi32>
+    %pn = "mhlo.get_dimension_size"(%arg0) <{dimension = 0 : i64}> : (tensor<?x4xf32>) -> tensor<i32>
+    %pm = mhlo.reshape %pn : (tensor<i32>) -> tensor<1xi32>
+    %p4 = mhlo.constant dense<4> : tensor<1xi32>
+    %ps = "mhlo.concatenate"(%pm, %p4) <{dimension = 0 : i64}> : (tensor<1xi32>, tensor<1xi32>) -> tensor<2xi32>
+    %pb = "mhlo.dynamic_broadcast_in_dim"(%pc, %ps) <{broadcast_dimensions = dense<> : tensor<0xi64>}> : (tensor<i32>, tensor<2xi32>) -> tensor<?x4xi32>
     %pr = mhlo.shift_right_arithmetic %pi, %pb : tensor<?x4xi32>
     %pl = mhlo.shift_left %pr, %pb : tensor<?x4xi32>
     %pf = "mhlo.bitcast_convert"(%pl) : (tensor<?x4xi32>) -> tensor<?x4xf32>
@@ -101,7 +105,7 @@ FLOATS = (
           r"%pg = mhlo.compare GT, %arg0, %arg1, FLOAT : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xi1>\n"
           r"    \1 = mhlo.select %pg, %arg0, %arg1 : tensor<?x4xi1>, tensor<?x4xf32>")),
     Fault("a zero without its sign", "float", "floats", swap(r"mhlo.negate (%\w+) : (.*)", r"mhlo.subtract \1, \1 : \2")),
-    Fault("integers rounded down instead of toward zero", "float", "floats", swap(r"(%\w+) = mhlo.convert (%\w+) : \(tensor<\?x4xf32>\) -> tensor<\?x4xi32>",
+    Fault("integers rounded down instead of toward zero", "float", "whole", swap(r"(%\w+) = mhlo.convert (%\w+) : \(tensor<\?x4xf32>\) -> tensor<\?x4xi32>",
           r"%pf = mhlo.floor \2 : tensor<?x4xf32>\n    \1 = mhlo.convert %pf : (tensor<?x4xf32>) -> tensor<?x4xi32>")),
     Fault("bfloat16 cut off instead of rounded", "float", "floats", swap(r"    (%\w+) = mhlo.convert (%\w+) : (?=\(tensor<\?x4xf32>\) -> tensor<\?x4xbf16>)", _TRUNCATED)),
     Fault("a bound that is not applied", "float", "floats", swap(r"mhlo.clamp (%\w+), %arg0, (%\w+) : \((.*)\) -> (.*)", r"mhlo.maximum %arg0, %arg0 : \4")),
@@ -136,8 +140,8 @@ STATES = (
 )  # fmt: skip
 
 BUCKETS = (
-    Fault("padding before the data", "bucket", "padded", patch=rule(buckets, "fill_up", _fill_before)),
-    Fault("padding by ones", "bucket", "padded", patch=rule(buckets, "fill_up", _fill_with_ones)),
+    Fault("padding before the data", "bucket", "padded", patch=rule(buckets, "fill_up", _fill_before), classes=("bucket_not_padded",)),
+    Fault("padding by ones", "bucket", "padded", patch=rule(buckets, "fill_up", _fill_with_ones), classes=("bucket_not_padded",)),
 )  # fmt: skip
 
 OPS = (*WINDOWS, *SQUARES, *INTEGERS, *FLOATS, *EMPTY, *SIZES, *STATES, *BUCKETS)

@@ -68,7 +68,7 @@ class Conditions:
         return {text: _compare(step, left, right) for text, step, left, right in self._evaluate(sizes)}
 
     def limits(self, sizes: Mapping[str, int]) -> list[str]:
-        """Return the names of the classes of `sizes` that are at the limit of a comparison: with one side off by one it is decided otherwise.
+        """Return the names of the classes of `sizes` at the limit of a comparison: with one side off by one it is decided otherwise.
 
         A minimum or maximum has no such limit, since its operands are equal there.
         """

@@ -102,8 +102,8 @@ def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tens
 
 def broken(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return which elements of a perturbed run are NaN or infinite, such as where an error leads to a pole or out of a domain."""
-    return [~torch.isfinite(one if one.is_complex() else one.double()) if one.shape == other.shape else torch.zeros_like(other, dtype=torch.bool)
-            for one, other in zip(_sample(run, Perturbed(seed, breaks=True)), want, strict=True)]
+    found = zip(_sample(run, Perturbed(seed, breaks=True)), want, strict=True)
+    return [~torch.isfinite(one if one.is_complex() else one.double()) & (one.shape == other.shape) for one, other in found]
 
 
 def _sample(run: Callable[[], Sequence[torch.Tensor]], mode: Perturbed) -> Sequence[torch.Tensor]:
@@ -128,7 +128,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def least(want: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation of each element if only the element itself is rounded, or taken for zero as XLA does with subnormals."""
+    """Return the standard deviation of each element if only the element itself is rounded. XLA takes subnormals for zeros."""
     held = torch.finfo(want.dtype)
     return held.eps / 2 * torch.nan_to_num(_real(want).abs(), 0.0, 0.0, 0.0) + (0.0 if want.dtype is torch.float16 else held.tiny)
 

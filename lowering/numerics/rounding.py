@@ -23,6 +23,10 @@ _TRANSFORMS = frozenset(("_fft_r2c", "_fft_c2r", "_fft_c2c"))
 _LOGARITHMS = frozenset(("_log_softmax", "logsumexp", "_logcumsumexp"))
 # They add 1 to the coordinates that they are given: those near 0 err by rounding steps of 1 too.
 _SAMPLERS = frozenset(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"))
+# Their gradients add up to zero over all dims but these. The means that are taken off err as sums, in all elements alike, and gradients
+# further down, such as that of a bias before the norm, add up nothing else.
+_CENTRED = {"native_batch_norm_backward": (1,), "native_group_norm_backward": (0, 1)}
+_MEANS = 3.0  # of the gradient, of its product with the input, and the one in the variance
 ALLOWED = 4.0  # times the largest distance among the samples
 _FITTED = 4.0  # times that again, where eager itself is further off
 
@@ -55,6 +59,8 @@ class Erring(Watching):
         results, shifted = (exact, off) if isinstance(exact, list | tuple) else ([exact], [off])
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise(value) for value in shifted]
+        if name in _CENTRED and _is_wide(shifted[0]):
+            shifted = [self._decentred(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
             shifted = _scaled(results, shifted, args[0], share)
         made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
@@ -75,6 +81,11 @@ class Erring(Watching):
             return value * (1 + share * self.step * self._noise(value)) if _is_wide(value) else value
 
         return shift
+
+    def _decentred(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
+        """Return a gradient off by what the sums of its elements over all dims but those that are `kept` err by."""
+        size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
+        return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise(size) * size
 
     def _noise(self, value: torch.Tensor) -> torch.Tensor:
         self.calls += 1

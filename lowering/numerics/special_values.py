@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -24,7 +25,7 @@ def sets(model: Model, made: Mapping[str, torch.Tensor], words: tuple[str, ...] 
 
     The set of weights changes no input, see `weight_values`.
     """
-    changes: dict[str, Change] = {"edges": _edges, "non-finite": _non_finite, "varied": _vary,
+    changes: dict[str, Change] = {"edges": _edges, "non-finite": partial(_non_finite, itertools.count()), "varied": _vary,
                                   **{word: partial(_select, word) for word in DATA_SETS}}
     for word in (word for word in words if word in changes):
         changed = {name: _change(model.leaves[name], value, changes[word]) for name, value in made.items() if name in model.leaves}
@@ -125,14 +126,16 @@ def _edges(declared: Input, rows: torch.Tensor) -> bool:
     return True
 
 
-def _non_finite(declared: Input, rows: torch.Tensor) -> bool:
+def _non_finite(places: Iterator[int], declared: Input, rows: torch.Tensor) -> bool:
+    """Put NaN and infinities at elements that differ from one input to the next: an op may pass on those of one operand only."""
     flat = rows.view(-1)
     kind, _ = _fill(declared)
     if kind != "randn" or flat.is_complex() or flat.element_size() == 1:  # no float of a byte holds all three
         return False
-    flat[0] = math.nan
-    if flat.numel() > 2:
-        flat[flat.numel() // 2], flat[-1] = math.inf, -math.inf
+    count, place = flat.numel(), next(places)
+    if count > 2:
+        flat[(count // 2 + place) % count], flat[(place - 1) % count] = math.inf, -math.inf
+    flat[place % count] = math.nan
     return True
 
 
