@@ -14,6 +14,7 @@ SUFFIX = ".zst"
 TEXT = (".py", ".ts", ".mlir", ".diff")  # suffixes of human-readable levels; binary forms are already compact
 LARGE = 1 << 20  # default size in bytes from which texts are compressed
 LEVEL = 1  # of zstd: on IR it is both faster and smaller than 3; 6 takes five times as long to save a tenth. Threads never helped
+MOST = 1 << 30  # bytes of a text that is read: a few compressed bytes may claim, or hold, more than the memory
 _HEADER = 18  # maximum size of a frame header in bytes
 
 
@@ -47,9 +48,14 @@ def text_size(path: Path) -> int:
 
 
 def read_text(path: Path) -> str:
-    """Read the text in either form. Invalid UTF-8 is replaced. Raises OSError, or ValueError if a compressed file is damaged."""
+    """Read the text in either form. Invalid UTF-8 is replaced.
+
+    Raises OSError, or ValueError if a compressed file is damaged or its text larger than MOST.
+    """
     if path.suffix != SUFFIX:
         return path.read_text(encoding="utf-8", errors="replace")
+    if (size := text_size(path)) > MOST:
+        raise ValueError(f"{path} has {size:,} bytes of text, more than the {MOST:,} that are read; decompress it: zstd -dc FILE")
     with _convert_errors(path):
         return zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode("utf-8", "replace")
 

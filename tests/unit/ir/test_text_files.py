@@ -50,6 +50,15 @@ def written(path: Path, text: str = TEXT) -> Path:
     return path
 
 
+@pytest.mark.parametrize("size", [text_files.MOST + 1, 1 << 62])
+def test_a_text_that_would_fill_the_memory_is_refused(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "05-mhlo.mhlo.mlir.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\xe0" + size.to_bytes(8, "little") + b"\x01\x00\x00")  # a frame that says its size, and an empty block
+    with pytest.raises(ValueError, match=r"mlir\.zst has [\d,]+ bytes of text, more than the 1,073,741,824 that are read"):
+        text_files.read_text(path)
+    assert "bytes of text" in levels.text(path)
+
+
 def test_a_text_becomes_a_file_that_zstd_reads_from_the_stated_size_on(tmp_path: Path) -> None:
     path = written(tmp_path / "05-mhlo.mhlo.mlir")
     length = path.stat().st_size
