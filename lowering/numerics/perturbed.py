@@ -73,7 +73,7 @@ class Perturbed(Watching):
         def shift(value: Any) -> Any:
             if _is_float(value):
                 wide = value.to(_WIDER.get(value.dtype, value.dtype))
-                return wide * (1 + step / 2 * self._noise(wide))
+                return self._scale(wide, step / 2)
             return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
 
         try:
@@ -86,8 +86,13 @@ class Perturbed(Watching):
             return exact
         wide = off.to(_WIDER.get(exact.dtype, exact.dtype))
         step = torch.finfo(exact.dtype).eps * (1 if exact.dtype in HALVES else steps)
-        erred = (wide * (1 + step * self._noise(wide))).to(exact.dtype)
+        erred = self._scale(wide, step).to(exact.dtype)
         return torch.where(torch.isfinite(exact) & (torch.isfinite(erred) | self.breaks), erred, exact)
+
+    def _scale(self, value: torch.Tensor, step: float) -> torch.Tensor:
+        """Return a tensor off by up to `step`, in which the largest float, such as that of a mask, stays finite."""
+        off = value * (1 + step * self._noise(value))
+        return torch.where(torch.isfinite(off), off, value)
 
     def _noise(self, value: torch.Tensor) -> torch.Tensor:
         self.calls += 1

@@ -113,3 +113,14 @@ def test_large_elements_make_no_room_for_small_ones_and_small_deviations_are_sha
     room = perturbed.deviation(noise.square(), 1, torch.zeros(64, 32))
     assert 3e-4 < room[9, 9] < 7e-4
     assert room[:, :5].max() <= 1e-3 and room[:, 5].max() > 100
+
+
+def test_rounding_breaks_what_is_near_a_pole_and_no_masked_row() -> None:
+    scores = torch.tensor([[0.0, 1.0], [torch.finfo(torch.float32).min] * 2])
+
+    def run() -> list[torch.Tensor]:
+        return [torch.tensor([0.5, 8.0]).tanh().atanh(), scores.softmax(-1), (scores * 1.0 - scores.amax(-1, keepdim=True)).exp()]
+
+    found = [sum(results) > 0 for results in zip(*(perturbed.broken(run, run(), seed) for seed in range(8)), strict=True)]
+    assert found[0].tolist() == [False, True]
+    assert not found[1].any() and not found[2].any()
