@@ -90,17 +90,21 @@ def propose_huggingface(architecture: str) -> Proposal:
             why = f"The model cannot be built: {trials.describe_error(error)}"
             found = found or Proposal(given, {"input": _leaf("float32", [MISSING])}, {}, (why,))
             continue
-        for images in (False, True):
-            proposal = _read_huggingface(given, module, (note,), images)
-            if (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
+        first = _read_huggingface(given, module, (note,), other=False)
+        other = _read_huggingface(given, module, (note,), other=True)
+        for proposal in (first, other) if other.inputs != first.inputs else (first,):
+            if not proposal.complete or (refusal := trials.find_refusal(proposal.inputs, module, make)) is None:
                 return proposal
-        found = _refuse(proposal, refusal)
+            found = _refuse(proposal, refusal)
     assert found is not None
     return found
 
 
-def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], images: bool) -> Proposal:
-    """Return the inputs of a model by its main input. images: give a model of text its images too."""
+def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], other: bool) -> Proposal:
+    """Return the inputs of a model by its main input.
+
+    other: in the other form that some models take: text with images, a video or a text with its images, audio with a dim of channels.
+    """
     config = module.config
     taken = inspect.signature(module.forward).parameters
     text = config.get_text_config()
@@ -110,21 +114,24 @@ def _read_huggingface(factory: Tree, module: Any, notes: tuple[str, ...], images
     symbols: Tree = {"batch": {"min": 1, "max": 8}}
     inputs: Tree = {}
     main = module.main_input_name
-    if main == "input_ids":
+    if main == "input_ids" or (other and main == "pixel_values" and "input_ids" in taken):
         inputs["input_ids"] = _leaf("int64", ["batch", "seq"], words)
         if "attention_mask" in taken:
             inputs["attention_mask"] = _leaf("int64", ["batch", "seq"], "padding")
         symbols["seq"] = {"min": 1, "max": longest}
-        if "pixel_values" in taken and not images:
+        if "pixel_values" in taken and not other:
             notes = (*notes, "The architecture also takes images: declare pixel_values, and their places among input_ids.")
-    if main == "pixel_values" or (images and "pixel_values" in taken):
+    if main == "pixel_values" or (other and "pixel_values" in taken):
         vision = getattr(config, "vision_config", None) or config
         size = getattr(vision, "image_size", None)
         height, width = size if isinstance(size, list | tuple) else (size, size)
-        inputs["pixel_values"] = _leaf("float32", ["batch", getattr(vision, "num_channels", 3), height or "height", width or "width"])
+        frames = getattr(vision, "num_frames", None) if other else None
+        image = [getattr(vision, "num_channels", 3), height or "height", width or "width"]
+        inputs["pixel_values"] = _leaf("float32", ["batch", *([frames] if frames else []), *image])
         symbols |= {} if size else {name: {"min": 32, "max": 256, "multiple_of": 32} for name in ("height", "width")}
     elif main == "input_values":
-        inputs["input_values"] = _leaf("float32", ["batch", "samples"])
+        channels = [getattr(config, "audio_channels", 1)] if other else []
+        inputs["input_values"] = _leaf("float32", ["batch", *channels, "samples"])
         symbols["samples"] = {"min": 1000, "max": 16000}
     elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         inputs["input_features"] = _leaf("float32", ["batch", config.num_mel_bins, 2 * config.max_source_positions])

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 TRIED = {"batch": 2, "seq": 16, "target": 8, "height": 64, "width": 64, "samples": 4000, "length": 32}  # sizes at which a proposal is tried
-LARGEST = 5e7  # parameters of a model that is run with values, as its forward reads them
+LARGEST = 5e7  # parameters of a model that is run with values
 
 
 def build(make: Callable[[], Any]) -> Any:
@@ -24,21 +24,20 @@ def build(make: Callable[[], Any]) -> Any:
 def find_refusal(inputs: Mapping[str, Any], module: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> str | None:
     """Run the module on inputs of the proposed shapes. Return the first line of what it raised, or None.
 
-    The inputs have no values, nor do the weights. If forward reads values, run a small model that `make` builds with them.
+    The inputs have no values, nor do the weights. If that fails, as it does where forward reads values, and the model is small, run one
+    that `make` builds with values.
     """
     own = next((parameter.fake_mode for parameter in module.parameters() if hasattr(parameter, "fake_mode")), None)
     try:
         with own or FakeTensorMode(allow_non_fake_inputs=True):
             _run(inputs, module)
-    except DataDependentOutputException as error:
+    except Exception as error:  # noqa: BLE001 - models raise anything
         if sum(parameter.numel() for parameter in module.parameters()) > LARGEST:
             return describe_error(error)
         try:
             _run(inputs, make())
         except Exception as other:  # noqa: BLE001 - models raise anything
             return describe_error(other)
-    except Exception as error:  # noqa: BLE001 - models raise anything
-        return describe_error(error)
     return None
 
 

@@ -69,6 +69,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("ViTModel", {"pixel_values": ["batch", 3, 64, 64]}),
     ("T5ForConditionalGeneration", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"], "decoder_input_ids": ["batch", "target"]}),
     ("MixtralForCausalLM", {"input_ids": ["batch", "seq"], "attention_mask": ["batch", "seq"]}),
+    ("TimesformerModel", {"pixel_values": ["batch", 8, 3, 64, 64]}),
+    ("DacModel", {"input_values": ["batch", 1, "samples"]}),
 ])  # fmt: skip
 def test_a_file_of_an_architecture_is_valid_at_once(architecture: str, shapes: dict[str, list[object]], folder: Path) -> None:
     assert main(["new", "model", "mine", "--from", "huggingface", architecture]) == 0
