@@ -173,7 +173,21 @@ def propose_callable(target: str) -> Proposal:
     if unknown:
         return replace(proposal, notes=(f"Give the shape and dtype of {', '.join(unknown)}.",))
     refusal = trials.find_refusal(proposal.inputs, module, made)
+    if refusal and (fixed := _fix_image(proposal, module)) and trials.find_refusal(fixed.inputs, module, made) is None:
+        return fixed
     return _refuse(proposal, refusal) if refusal else proposal
+
+
+def _fix_image(proposal: Proposal, module: torch.nn.Module) -> Proposal | None:
+    """Return the proposal with images of the one size that a layer says it takes; None if no layer does."""
+    given = (getattr(layer, name, None) for layer in module.modules() for name in ("img_size", "image_size"))
+    size = next((size for size in given if isinstance(size, int) or (isinstance(size, list | tuple) and len(size) == 2)), None)
+    if size is None or "height" not in proposal.symbols:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    known = {"height": height, "width": width}
+    inputs = {name: {**leaf, "shape": [known.get(dim, dim) for dim in leaf["shape"]]} for name, leaf in proposal.inputs.items()}
+    return replace(proposal, inputs=inputs, symbols={name: span for name, span in proposal.symbols.items() if name not in known})
 
 
 def _refuse(proposal: Proposal, refusal: str | None) -> Proposal:
@@ -235,8 +249,11 @@ def _load(target: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LoadError(Problem(target, f"cannot be imported: {error}", "write it as package.module:Class")) from error
+    except Exception as error:  # also of the code of the module
+        is_own = not isinstance(error, ModuleNotFoundError) or f"{module}.".startswith(f"{error.name}.")
+        is_name = is_own and isinstance(error, ImportError | AttributeError | ValueError)
+        fix = "write it as package.module:Class" if is_name else f"import {module} in Python, and install or repair what it needs"
+        raise LoadError(Problem(target, f"cannot be imported: {trials.describe_error(error)}", fix)) from error
     if not callable(found):
         raise LoadError(Problem(target, "is not callable", "name a class or a function that returns a module"))
     return found

@@ -52,6 +52,15 @@ class Reads(torch.nn.Module):
             raise ValueError("not finite")
         return self.layer(image)
 
+class Patches(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.img_size = (48, 32)
+        self.layer = torch.nn.Conv2d(3, 4, 16, stride=16)
+        self.places = torch.nn.Parameter(torch.zeros(1, 4, 3, 2))
+    def forward(self, image):
+        return self.layer(image) + self.places
+
 def fails():
     raise OSError("no disk")
 """
@@ -61,6 +70,7 @@ def fails():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shapeline_new_models.py").write_text(MODULE)
+    (tmp_path / "shapeline_new_broken.py").write_text("import shapeline_new_needed")
     return tmp_path
 
 
@@ -88,6 +98,12 @@ def test_a_class_of_ones_own_is_read_from_its_first_layer(folder: Path) -> None:
         "inputs": {"image": {"dtype": "float32", "shape": ["batch", 3, "height", "width"]}},
         "symbols": {"batch": {"min": 1, "max": 8}, "height": {"min": 32, "max": 256}, "width": {"min": 32, "max": 256}},
     }
+
+
+def test_images_have_the_one_size_that_a_layer_takes(folder: Path) -> None:
+    assert main(["new", "model", "mine", "--from", "shapeline_new_models:Patches"]) == 0
+    told = yaml.safe_load((folder / "mine.yaml").read_text())
+    assert (told["inputs"]["image"]["shape"], list(told["symbols"])) == (["batch", 3, 48, 32], ["batch"])
 
 
 @pytest.mark.parametrize("name", ["Drops", "Reads"])
@@ -138,6 +154,7 @@ def test_an_exported_program_is_a_model_with_its_own_dims(folder: Path, capsys: 
 
 @pytest.mark.parametrize(("source", "problem"), [
     (["huggingface", "LlamaForCausalLN"], "LlamaForCausalLM"), (["huggingface"], "is no source"), (["nowhere:Model"], "cannot be imported"),
+    (["shapeline_new_broken:Model"], "cannot be imported: ModuleNotFoundError: No module named 'shapeline_new_needed' (import shapeline_new_broken"),
     (["shapeline_new_models:fails"], "no disk"), (["shapeline_new_models:torch"], "is not callable"), (["os:getcwd"], "returns a str"),
 ])  # fmt: skip
 def test_a_source_that_is_none_is_refused(source: list[str], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
