@@ -19,7 +19,7 @@ from lowering.symbols.frames import convert_spot, filter_summary, is_model_code
 from lowering.symbols.refinement import refine
 from lowering.symbols.relations import Condition, is_true_where_tried, judge, read_condition_in_words
 from lowering.symbols.schema import Failure, Fix, Line
-from lowering.symbols.violations import ONLY, SOURCE, UNSATISFIED, explain, find_unequal, name_sources, read_sources, translate
+from lowering.symbols.violations import ONLY, SOURCE, UNSATISFIED, explain, find_unequal, list_fixed, name_sources, read_sources, translate
 
 _DATA = re.compile(r"(?:Could not guard on|Could not extract specialized integer from) data-dependent expression (.*?) \(unhinted: ")
 _TRUTH = re.compile(r"Eq\((u\d+), 1\)")
@@ -44,7 +44,10 @@ def classify_failure(export: Export) -> Failure | None:
     fixes = _fixes(message) or _checks(error)
     violations = [line.strip()[2:].split("Specializations unexpectedly required")[0] for line in message.splitlines()
                   if line.startswith("  - ")]
+    if fixed := list_fixed(message):
+        kind, violations = "constraint_violation", violations + fixed
     needs = tuple(translate(text, export) for text in violations)
+    fixes = fixes or tuple(Fix(match["dim"], match["value"]) for need in needs if fixed and (match := ONLY.fullmatch(need)))
     if (unequal := find_unequal(message, export)) is not None:
         needs, fixes = unequal
     known = _read_violated(violations, export)

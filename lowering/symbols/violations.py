@@ -15,7 +15,9 @@ UNSATISFIED = re.compile(
 _SPECIALIZED = re.compile(r"^solving the guards generated for (?P<dim>.*?) resulted in a specialized value of (?P<value>\d+)$")
 _MARKED = re.compile(r"^You marked (?P<dim>.*?) as dynamic but your code specialized it to be a constant \((?P<value>\d+)\)")
 _SINGLE = re.compile(r"^(?P<value>\d+) <= (?P<dim>\w+) and (?P=dim) <= (?P=value)$")
-ONLY = re.compile(r"the code takes \S+ = \d+ only")
+ONLY = re.compile(r"the code takes (?P<dim>\S+) = (?P<value>\d+) only")
+_FIXED = re.compile(r"^- Received user-specified .*?, but (?:tracing inferred a static shape of|export 0/1 specialized due to hint of) "
+                    r"(?P<value>\d+) for dimension inputs(?P<keys>.*)\.shape\[(?P<dim>\d+)\]\.$", re.MULTILINE)
 _WORDS = (("The values of ", ""), (" must always be equal", " must be equal"),
           (" must always be related to the values of ", " must follow "),
           (" by ", " as "))
@@ -54,6 +56,13 @@ def name_sources(text: str, export: Export) -> str:
         return meaning if dim.dim is None or meaning.isidentifier() else f"({meaning})"
 
     return SOURCE.sub(word, text)
+
+
+def list_fixed(message: str) -> list[str]:
+    """Return the dims with a hint (as in `auto`) of which a message says that tracing fixed them, in the words for dims without."""
+    return [f"You marked L{found['keys']}.size()[{found['dim']}] as dynamic but your code specialized it to be a constant "
+            f"({found['value']})"
+            for found in _FIXED.finditer(message)]
 
 
 def translate(text: str, export: Export) -> str:

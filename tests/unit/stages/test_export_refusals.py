@@ -79,3 +79,9 @@ def test_a_refusal_names_the_condition_and_the_fix(model: Model, needs: str, cha
     text = failure(model)
     assert needs in text and change in text and "(tests/unit/models/policy_models.py:" in text
     assert not any(word in text for word in ("mark_dynamic", "zuf0", "u0", "VR[", "inconsistencies", "deferred:"))
+
+
+def test_a_size_that_auto_finds_fixed_is_said_in_the_models_words() -> None:
+    text = failure(models.model(models.Rows, {"n": N8}, x=("n", 3)), Export(policy=("auto",), explain=False))
+    assert re.search(r"the code takes n = 5 only: a loop .* \(tests/unit/models/policy_models.py:\d+ in forward\)", text), text
+    assert "in the model's YAML: inputs: {x: {shape: [5, 3]}}" in text and "user-specified" not in text
