@@ -6,10 +6,11 @@ import dataclasses
 import gc
 import json
 import math
+import types
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -119,9 +120,8 @@ def deserialize_program(saved: bytes, state: dict[str, torch.Tensor], constants:
             parsed[key] = parse(self, expr, hint)
         return parsed[key]
 
-    with (_pause_garbage_collection(), _replace(serialize, "typing", _Typing()),
-          _replace(serialize.GraphModuleDeserializer, "_parse_sym_expr", parse_once)):
-        tree = serialize._bytes_to_dataclass(schema.ExportedProgram, saved)
+    with _pause_garbage_collection(), _replace(serialize.GraphModuleDeserializer, "_parse_sym_expr", parse_once):
+        tree = decode(schema.ExportedProgram, saved)
         program = serialize.ExportedProgramDeserializer().deserialize(tree, state, constants)
     _restore_lists(program)
     return program
@@ -136,19 +136,48 @@ def _restore_lists(program: ExportedProgram) -> None:
                 node.meta["val"] = list(value)
 
 
-class _Typing:
-    """The module `typing`, which remembers the hints of a class."""
+def decode(kind: Any, saved: bytes) -> Any:
+    """Return the tree of torch's schema that JSON describes."""
+    return _build_reader(kind)(json.loads(saved))
 
-    def __init__(self) -> None:
-        self._known: dict[Any, dict[str, Any]] = {}
 
-    def get_type_hints(self, kind: Any, **options: Any) -> dict[str, Any]:
-        if kind not in self._known:
-            self._known[kind] = typing.get_type_hints(kind, **options)
-        return self._known[kind]
+@cache
+def _build_reader(kind: Any) -> Callable[[Any], Any]:
+    """Build the function that reads plain data as a type of torch's schema, which torch looks up again for each value."""
+    kind = serialize._resolve_schema_cls(kind)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _build_reader(kind.__origin__)
+    if origin in (typing.Union, types.UnionType):
+        (some,) = (one for one in inner if one is not type(None))
+        read_some = _build_reader(some)
+        return lambda data: None if data is None else read_some(data)
+    if origin is list:
+        read_element = _build_reader(inner[0])
+        return lambda data: list(map(read_element, data))
+    if origin is dict:
+        read_value = _build_reader(inner[1])
+        return lambda data: {key: read_value(value) for key, value in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return partial(_read_object, kind)
+    return float if kind is float else _keep
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(typing, name)
+
+def _keep(data: Any) -> Any:
+    return data
+
+
+def _read_object(kind: Any, data: dict[str, Any]) -> Any:
+    readers = _build_field_readers(kind)
+    read = {name: readers[name](value) for name, value in data.items() if name in readers}  # as torch, ignore fields of later schemas
+    return kind.create(**read) if issubclass(kind, _Union) else kind(**read)
+
+
+@cache
+def _build_field_readers(kind: Any) -> dict[str, Callable[[Any], Any]]:
+    """Build the reader of each field, once an object is read: types of the schema contain themselves."""
+    hints = typing.get_type_hints(kind, globalns=vars(schema), include_extras=True)
+    return {field.name: _build_reader(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
 @contextmanager

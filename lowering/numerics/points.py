@@ -32,6 +32,8 @@ _CONDITIONS = 4
 # Ranges of so many sizes are tried one by one when guards decline most of them.
 _ENUMERATED = 4096
 
+OFF_MULTIPLES = "off multiples"  # kind of a point
+
 Sizes = Mapping[str, int]
 
 
@@ -145,7 +147,10 @@ def points(space: Space, count: int, budget: Budget, seed: int = 0, seconds: Cal
         return [Point("example", {})]
     lower = Point("lower", _away(space, space.box(0.0)))
     upper = _upper(space, budget, seconds)
-    found = [lower, upper, Point("off multiples", _off_multiples(space, upper.sizes))]
+    odd = _off_multiples(space, space.box(1.0))  # of the declared ranges, so that jobs with narrower ones have the same point
+    if space.elements(odd) > space.elements(upper.sizes):
+        odd = _off_multiples(space, upper.sizes)
+    found = [lower, upper, Point(OFF_MULTIPLES, odd)]
     if upper.note:
         found += [edge for edge in _edges(space, lower.sizes) if space.elements(edge.sizes) <= budget.elements]
     found = _distinct([point for point in found if space.admits(point.sizes)])
@@ -202,7 +207,7 @@ def find_declined(space: Space, seed: int = 0) -> list[tuple[Point, str]]:
     if not space.signature.guards or not space.symbols:
         return []
     lower, upper, draw = space.box(0.0), space.box(1.0), random.Random(seed)
-    tried = [Point("lower", lower), Point("upper", upper), Point("off multiples", _off_multiples(space, upper)), *_edges(space, lower)]
+    tried = [Point("lower", lower), Point("upper", upper), Point(OFF_MULTIPLES, _off_multiples(space, upper)), *_edges(space, lower)]
     tops = {name: min(upper[name], _DRAWN) for name in space.symbols}
     tried += [Point("random", {name: _draw(symbol, tops[name], draw) for name, symbol in space.symbols.items()}) for _ in range(64)]
     found: dict[str, Point] = {}

@@ -175,3 +175,13 @@ def test_points_are_all_when_the_range_holds_no_more() -> None:
     assert are_all(narrow, points(narrow, 10, LARGE))
     assert not are_all(narrow, points(narrow, 10, LARGE)[:2])
     assert not are_all(space({"n": Symbol(2, 10_000_000)}, ("n",)), [])
+
+
+def test_ranges_that_hold_the_same_sizes_share_the_point_off_every_multiple() -> None:
+    """Jobs that differ in ranges only then have one program there, and XLA compiles it once with its default options."""
+    wide, narrow = (space({"batch": Symbol(1, 16), "seq": Symbol(1, most)}, ("batch", "seq", 4096)) for most in (512, 64))
+    found = [{point.kind: point for point in points(each, 5, Budget(1 << 22))} for each in (wide, narrow)]
+    assert all(each["upper"].note for each in found)
+    assert found[0]["off multiples"] == found[1]["off multiples"]
+    small = {point.kind: point for point in points(wide, 5, Budget(1 << 17))}
+    assert wide.elements(small["off multiples"].sizes) <= wide.elements(small["upper"].sizes)
