@@ -91,6 +91,8 @@ def name_dims(sizes: Iterator[Any] | tuple[Any, ...] | torch.Size, names: Names)
 
 def name_dim(size: Any, names: Names) -> int | str:
     """Return a size as an int or an expression. torch keeps a SymInt after specializing a dim."""
+    if isinstance(size, int):  # most sizes, and substituting in a number takes sympy long
+        return size
     expression = size if isinstance(size, sympy.Expr) else size.node.expr if isinstance(size, torch.SymInt) else int(size)
     meant = sympy.sympify(expression).subs(names)
     return int(meant) if meant.is_Integer else str(meant)
