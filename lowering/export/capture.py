@@ -69,6 +69,8 @@ def capture(
     best = policy.choose_best(tried)
     found = policy.build_record(tried)
     note.report("symbols", found.to_json())
+    for name in module.forgotten if isinstance(module, Interpreted) else ():
+        note("attribute_forgotten", "forward assigns to it, but each call starts with its value in the file", f"attribute '{name}'")
     for warning in found.warnings:
         note(warning.code, warning.told, warning.place)
     if told := policy.describe(tried):

@@ -59,8 +59,8 @@ class Interpreted(torch.nn.Module):
         for name, buffer in module.named_buffers(remove_duplicate=False):
             _set_tensor(self, name, buffer)
         read, self._assigned = _list_attributes(module.inlined_graph)
-        if plain := [name for name in sorted(self._assigned) if not isinstance(_get_attribute(module, name), torch.Tensor)]:
-            raise Unsupported([_report_unassignable(name) for name in plain])
+        self._initial = self._list_forgotten()
+        self._current: dict[str, Any] = {}  # the values of those that the present call has assigned
         for name in sorted(read):
             if not _has_attribute(self, name) and isinstance(_get_attribute(module, name), torch.Tensor):  # neither parameter nor buffer
                 _set_tensor(self, name, _get_attribute(module, name))
@@ -73,9 +73,14 @@ class Interpreted(torch.nn.Module):
     def _run(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, or interpret it node by node during torch.export."""
         if not torch.compiler.is_exporting():
-            result = self.module(*arguments, **named)
+            try:
+                result = self.module(*arguments, **named)
+            finally:
+                for name, value in self._initial.items():
+                    self._set(name, value)
             self._take_back()
             return result
+        self._current = {}
         given = dict(zip((formal.name for formal in self._formals), arguments, strict=False)) | named
         values = [given.get(formal.name, formal.default_value) for formal in self._formals]
         self.watch.begin({name: value for name, value in given.items() if isinstance(value, torch.Tensor)})
@@ -85,23 +90,46 @@ class Interpreted(torch.nn.Module):
         """Return the lines of the module that fixed a dim in the last export, with its value. Empty if there are none."""
         return list(self.watch.problems.values())
 
+    def _list_forgotten(self) -> dict[str, Any]:
+        """Return the attributes that forward assigns, and that no call passes to the next one, with their values in the file.
+
+        Assigned tensors are carried as buffers are, unless forward also assigns an attribute that is no tensor: what such an attribute says
+        of them (the batch size of a state, that there is one) cannot be passed on.
+        """
+        buffers = {name for name, _ in self.module.named_buffers(remove_duplicate=False)}
+        found = {name: _get_attribute(self.module, name) for name in sorted(self._assigned - buffers)}
+        return found if any(not isinstance(value, torch.Tensor) for value in found.values()) else {}
+
+    @property
+    def forgotten(self) -> list[str]:
+        """The attributes that forward assigns, and that have the values of the file at the start of every call."""
+        return list(self._initial)
+
     def _read(self, name: str) -> Any:
+        if name in self._current:
+            return self._current[name]
         if _has_attribute(self, name):
             return _get_attribute(self, name)
         return _get_attribute(self.module, name)
 
     def _write(self, name: str, value: Any) -> None:
-        if not _has_attribute(self, name) or not isinstance(value, torch.Tensor):
-            raise Unsupported(_report_unassignable(name))
+        if name in self._initial:
+            self._current[name] = value
+            return
         owner, _, attribute = name.rpartition(".")
         setattr(_get_attribute(self, owner) if owner else self, attribute, value)
 
     def _take_back(self) -> None:
         """Store the values that forward assigned to buffers back into the module's own buffers."""
-        for name in self._assigned:
-            held, (owner, _, attribute) = _get_attribute(self, name), name.rpartition(".")
+        for name in self._assigned - self._initial.keys():
+            held = _get_attribute(self, name)
             held.copy_(_get_attribute(self.module, name))
-            setattr(_get_attribute(self.module, owner) if owner else self.module, attribute, held)
+            self._set(name, held)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Assign an attribute of the module."""
+        owner, _, attribute = name.rpartition(".")
+        setattr(_get_attribute(self.module, owner) if owner else self.module, attribute, value)
 
     def double(self) -> Interpreted:
         """Convert to float64. Constants in the file's code stay as they are."""
@@ -145,10 +173,6 @@ class Watch:
         if not isinstance(self._env, ShapeEnv):
             return []
         return [text for guard in self._env.guards if "Eq(" in (text := str(guard.expr)) and "Ne(" not in text]
-
-
-def _report_unassignable(name: str) -> Problem:
-    return Problem(f"attribute '{name}'", "forward assigns to it, but it is not a buffer", "make it a buffer or a local variable")
 
 
 def _set_tensor(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:

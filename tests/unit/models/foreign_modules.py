@@ -75,6 +75,21 @@ class Counting(torch.nn.Module):
         return {"first": y, "second": x[:, 0]}
 
 
+class Voice(torch.nn.Module):
+    """Remembers its last batch size, and states of that size, in attributes that are no buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.last_batch, self.hidden, self.memory = torch.nn.LSTMCell(12, 6), 0, torch.zeros(0), torch.zeros(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last_batch != x.size(0):
+            self.hidden, self.memory = torch.zeros(x.size(0), 6), torch.zeros(x.size(0), 6)
+        hidden, memory = self.cell(x.flatten(1), (self.hidden, self.memory))
+        self.hidden, self.memory, self.last_batch = hidden, memory, x.size(0)
+        return self.hidden * 2
+
+
 class Recurrent(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -123,6 +138,10 @@ def append_in_branch_on_data() -> Interpreted:
 
 def counting() -> Interpreted:
     return save_and_reload(torch.jit.script(Counting()))
+
+
+def voice() -> Interpreted:
+    return save_and_reload(torch.jit.script(Voice()))
 
 
 def frozen() -> Interpreted:

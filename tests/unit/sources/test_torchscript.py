@@ -53,6 +53,17 @@ def test_what_scripts_do(name: str, tmp_path: Path) -> None:
     assert (result.outcome, result.problems) == ("ok", ())
 
 
+def test_attributes_that_no_call_passes_on(tmp_path: Path) -> None:
+    """Each call, of the program and of the module that it is compared with, starts with their values in the file."""
+    result = lowered("tests.unit.models.foreign_modules.voice", CUBE, tmp_path)
+    assert (result.outcome, result.problems) == ("ok", ())
+    told = {warning.place for warning in result.warnings if warning.code == "attribute_forgotten"}
+    assert told == {"attribute 'hidden'", "attribute 'last_batch'", "attribute 'memory'"}
+    module = foreign_modules.voice()
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(module(x), module(x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("name", "shape"), [("recurrent", ("batch", 3, 4)), ("encoder", ("batch", "seq", 8)), ("traced_encoder", ("batch", "seq", 8))])
 def test_torchs_own_layers(name: str, shape: tuple[str | int, ...], tmp_path: Path) -> None:
     """Recurrent and attention layers, which have fused forms that must not be taken."""
