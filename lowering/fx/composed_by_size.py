@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from lowering.ops import resizing
+from lowering.ops import fourier, resizing, windows
 
 
 def list_lower(row: Any, col: Any, offset: Any = 0, *, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
@@ -41,49 +40,6 @@ def _add_up(last: Any) -> Any:
     """Return the sum of the numbers from 1 to `last`, 0 if that is negative."""
     count = torch.sym_max(last, 0)
     return count * (count + 1) // 2
-
-
-def _make_window(formula: Callable[..., torch.Tensor], **defaults: float) -> Callable[..., torch.Tensor]:
-    """Return a window function of torch. formula: takes the indices, the length of a period, and the parameters that have `defaults`."""
-
-    def window(window_length: Any, periodic: bool = True, *given: float, dtype: torch.dtype | None = None, device: Any = None,
-               requires_grad: bool = False, **named: float) -> torch.Tensor:  # noqa: ARG001 - torch's parameters
-        parameters = defaults | dict(zip(defaults, given, strict=False)) | named
-        places = torch.arange(window_length, dtype=dtype or torch.get_default_dtype(), device=device)
-        period = window_length if periodic else torch.sym_max(window_length - 1, 1)
-        return torch.where(torch.scalar_tensor(window_length, device=device) == 1, 1.0, formula(places, period, **parameters))
-
-    return window
-
-
-def _cosine(places: torch.Tensor, period: Any, alpha: float = 0.5, beta: float = 0.5) -> torch.Tensor:
-    return alpha - beta * torch.cos(places * (2 * math.pi / period))
-
-
-def _blackman(places: torch.Tensor, period: Any) -> torch.Tensor:
-    angles = places * (math.pi / period)
-    return 0.42 - 0.5 * torch.cos(angles * 2) + 0.08 * torch.cos(angles * 4)
-
-
-def _bartlett(places: torch.Tensor, period: Any) -> torch.Tensor:
-    rising = places * (2 / period)
-    return torch.where(places <= period / 2, rising, 2 - rising)
-
-
-def _kaiser(places: torch.Tensor, period: Any, beta: float) -> torch.Tensor:
-    centered = places * (2 / period) - 1
-    return torch.i0(beta * torch.sqrt(1 - centered**2)) / torch.i0(torch.scalar_tensor(beta, dtype=places.dtype))
-
-
-def _fftfreq(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
-    """Return torch.fft.fftfreq."""
-    places = torch.arange(n, device=device)
-    return torch.where(places < (n + 1) // 2, places, places - n).to(dtype or torch.get_default_dtype()) * (1 / (n * d))
-
-
-def _rfftfreq(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
-    """Return torch.fft.rfftfreq."""
-    return torch.arange(n // 2 + 1, dtype=dtype or torch.get_default_dtype(), device=device) * (1 / (n * d))
 
 
 def _one_hot(tensor: torch.Tensor, num_classes: Any) -> torch.Tensor:
@@ -150,10 +106,10 @@ def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None
 
 
 BY_SIZE: dict[Any, Callable[..., Any]] = {
-    torch.tril_indices: list_lower, torch.triu_indices: list_upper, torch.hann_window: _make_window(_cosine),
-    torch.hamming_window: _make_window(_cosine, alpha=0.54, beta=0.46), torch.blackman_window: _make_window(_blackman),
-    torch.bartlett_window: _make_window(_bartlett), torch.kaiser_window: _make_window(_kaiser, beta=12.0),
-    torch.fft.fftfreq: _fftfreq, torch.fft.rfftfreq: _rfftfreq, functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
+    torch.tril_indices: list_lower, torch.triu_indices: list_upper, torch.hann_window: windows.hann,
+    torch.hamming_window: windows.hamming, torch.blackman_window: windows.blackman, torch.bartlett_window: windows.bartlett,
+    torch.kaiser_window: windows.kaiser, torch.fft.fftfreq: fourier.frequencies, torch.fft.rfftfreq: fourier.real_frequencies,
+    functional.one_hot: _one_hot, torch.Tensor.unfold: _unfold,
     torch.repeat_interleave: _repeat_interleave, torch.Tensor.repeat_interleave: _repeat_interleave,
     torch.istft: _istft, torch.Tensor.istft: _istft, functional.interpolate: _interpolate,
 }  # fmt: skip

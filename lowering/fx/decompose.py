@@ -233,8 +233,7 @@ def _fake_mode(graph: Graph) -> Any:
 def _rewire(graph: Graph, node: Node, result: Any) -> None:
     if isinstance(result, list | tuple):
         for user in list(node.users):  # every user of a tuple or list is a getitem
-            user.replace_all_uses_with(result[user.args[1]])  # type: ignore[index]
-            graph.erase_node(user)
+            _rewire(graph, user, result[user.args[1]])  # type: ignore[index]
     else:
         node.replace_all_uses_with(result)
     graph.erase_node(node)

@@ -73,6 +73,8 @@ TABLE: dict[Any, Row] = {
     aten._fft_c2c.default: Row(fourier.complex_to_complex, NONE),
     aten._fft_r2c.default: Row(fourier.real_to_complex, NONE),
     aten._fft_c2r.default: Row(fourier.complex_to_real, NONE),
+    aten.fft_fftfreq.default: Row(fourier.frequencies, NONE),
+    aten.fft_rfftfreq.default: Row(fourier.real_frequencies, NONE),
     aten._conj.default: Row(arithmetic.conjugate, NONE),
     aten._conj_physical.default: Row(arithmetic.conjugate, NONE),
     aten.pixel_shuffle.default: Row(views.pixel_shuffle, NO_DYNAMIC),

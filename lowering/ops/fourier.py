@@ -63,13 +63,34 @@ def _transform(parts: Parts, axis: int, forward: bool, kept: Any = None) -> Part
 
 
 def _matrix(rows: Any, columns: Any, length: Any, like: Tensor) -> Parts:
-    """Return cos and sin of 2 pi * row * column / length.
+    """Return cos and sin of 2 pi * row * column / length, which are exact where they are 0, 1 or -1.
 
     The product is reduced modulo the length in integers, so that long transforms stay exact.
     """
     product = torch.arange(rows, device=like.device).unsqueeze(-1) * torch.arange(columns, device=like.device)
-    turns = torch.remainder(product, length).to(like.dtype) / length
-    return torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
+    quarters = 4 * torch.remainder(product, length)  # in quarters of a turn of `length` steps
+    return _sine(torch.remainder(quarters + length, 4 * length), length, like.dtype), _sine(quarters, length, like.dtype)
+
+
+def _sine(quarters: Tensor, length: Any, dtype: torch.dtype) -> Tensor:
+    """Return sin of pi / 2 * quarters / length, 0 <= quarters < 4 * length, by the sine of an angle within a quarter turn of 0."""
+    folded = torch.where(quarters > 3 * length, quarters - 4 * length, torch.where(quarters > length, 2 * length - quarters, quarters))
+    return torch.sin(math.pi / 2 * (folded.to(dtype) / length))
+
+
+def frequencies(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, **settings: Any) -> Tensor:
+    """Compute aten::fft_fftfreq: the frequency of each of `n` bins, those of the second half negative."""
+    places = torch.arange(n, device=settings.get("device"))
+    return _scale_frequencies(torch.where(places < (n + 1) // 2, places, places - n), n, d, dtype)
+
+
+def real_frequencies(n: Any, d: float = 1.0, *, dtype: torch.dtype | None = None, **settings: Any) -> Tensor:
+    """Compute aten::fft_rfftfreq: the frequency of each bin of a onesided transform of `n` elements."""
+    return _scale_frequencies(torch.arange(n // 2 + 1, device=settings.get("device")), n, d, dtype)
+
+
+def _scale_frequencies(places: Tensor, n: Any, d: float, dtype: torch.dtype | None) -> Tensor:
+    return places.to(dtype or torch.get_default_dtype()) * (1.0 / (n * d))
 
 
 def _scale(parts: Parts, factor: Tensor) -> Parts:

@@ -7,7 +7,21 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.ops import bessel, elimination, floats, histograms, incomplete_gamma, jacobi, matrix_exponential, polynomials, reflections
+from lowering.ops import (
+    arithmetic,
+    bessel,
+    ctc,
+    elimination,
+    floats,
+    histograms,
+    incomplete_gamma,
+    jacobi,
+    matrix_exponential,
+    polynomials,
+    reflections,
+    scalars,
+    windows,
+)
 from lowering.ops.rows import NONE, Decomposition, Row
 
 aten = torch.ops.aten
@@ -46,6 +60,13 @@ ROWS: dict[Any, Row] = {
     **{op: Row(definition, NONE, is_real_matrix) for op, definition in _DEFINITIONS.items()},
     aten.ldexp.Tensor: Row(floats.ldexp, "2^exponent overflows before the product: NaN for 0, infinity for small numbers"),
     aten.histc.default: Row(histograms.histc, NONE),
+    aten.histogram.bin_ct: Row(histograms.histogram, NONE),
+    aten.histogram.bins_tensor: Row(histograms.histogram, NONE),
+    aten._histogramdd_bin_edges.default: Row(histograms.make_edges, NONE),
+    aten._histogramdd_from_bin_cts.default: Row(histograms.count_by_number, NONE),
+    aten._histogramdd_from_bin_tensors.default: Row(histograms.count_in_boxes, NONE),
+    aten._ctc_loss.Tensor: Row(ctc.ctc_loss, NONE),
+    aten._ctc_loss_backward.Tensor: Row(ctc.ctc_loss_backward, NONE),
     aten.special_i0e.default: Row(bessel.i0e, NONE),
     aten.special_i1.default: Row(bessel.i1, NONE),
     aten.special_i1e.default: Row(bessel.i1e, NONE),
@@ -68,8 +89,22 @@ ROWS: dict[Any, Row] = {
     aten.special_ndtri.default: Row(bessel.ndtri, NONE),
 }
 
+for _window, _function in {"hann": windows.hann, "hamming": windows.hamming, "blackman": windows.blackman, "bartlett": windows.bartlett,
+                           "kaiser": windows.kaiser}.items():
+    _packet = getattr(aten, f"{_window}_window")
+    for _form in _packet.overloads():
+        if not _form.endswith("out"):
+            ROWS[getattr(_packet, _form)] = Row(_function, f"{NONE}, or (hann) one with pi of six digits")
+
 for _letter, _polynomial in {"t": polynomials.chebyshev_t, "u": polynomials.chebyshev_u, "v": polynomials.chebyshev_v,
                              "w": polynomials.chebyshev_w}.items():
     for _prefix, _given_by in {"special": _polynomial, "special_shifted": polynomials.shift(_polynomial)}.items():
         _op = getattr(aten, f"{_prefix}_chebyshev_polynomial_{_letter}").default
         ROWS[_op] = Row(_given_by, "its recurrence has a data-dependent number of steps")
+
+for _name in sorted({op.overloadpacket.__name__ for op in ROWS if "_polynomial_" in op.overloadpacket.__name__}):
+    _packet = getattr(aten, _name)
+    for _form in ("x_scalar", "n_scalar"):
+        ROWS[getattr(_packet, _form)] = Row(scalars.convert_numbers(ROWS[_packet.default].decomposition), "no form of a number")
+for _form in ("self_scalar", "other_scalar"):
+    ROWS[getattr(aten.special_zeta, _form)] = Row(scalars.convert_numbers(arithmetic.zeta), "no form of a number")

@@ -60,10 +60,10 @@ class _Layer(torch.autograd.Function):
             now, done, rows, weights = values[:width], values[width : 2 * width], values[2 * width], values[2 * width + 1 :]
             place = settings.place(step, rows.shape[0])
             weight, bias, projection = settings.split(weights)
-            after = settings.cell(_take(rows, place), now, weight, bias, *projection)
-            return step + 1, *after, *(_put(stack, part, place) for stack, part in zip(done, after, strict=True))
+            after = settings.cell(take_row(rows, place), now, weight, bias, *projection)
+            return step + 1, *after, *(put_row(stack, part, place) for stack, part in zip(done, after, strict=True))
 
-        results = _loop(body, 2 * width, (*(part.clone() for part in state), *kept), (projected, *weights))
+        results = run_loop(body, 2 * width, (*(part.clone() for part in state), *kept), (projected, *weights))
         last, stacks = results[:width], results[width:]
         ctx.settings = settings
         ctx.save_for_backward(projected, *state, *weights, *stacks)
@@ -86,13 +86,13 @@ class _Layer(torch.autograd.Function):
             rows, outputs, *others = values[carried:]
             place = settings.place(step, rows.shape[0], backward=True)
             weight, bias, projection = settings.split(others[width:])
-            gradients = (now[0] + _take(outputs, place), *now[1:])
-            earlier = tuple(_take(stack, place) for stack in others[:width])
-            row, product, gradients, more = settings.gradient(_take(rows, place), earlier, gradients, weight, bias, *projection)
+            gradients = (now[0] + take_row(outputs, place), *now[1:])
+            earlier = tuple(take_row(stack, place) for stack in others[:width])
+            row, product, gradients, more = settings.gradient(take_row(rows, place), earlier, gradients, weight, bias, *projection)
             sums = [total + more for total in rest] if more is not None else []
-            return step + 1, *gradients, _put(into[0], row, place), _put(into[1], product, place), *sums
+            return step + 1, *gradients, put_row(into[0], row, place), put_row(into[1], product, place), *sums
 
-        results = _loop(body, carried, (*(part.clone() for part in last), *stacks, *of_projection),
+        results = run_loop(body, carried, (*(part.clone() for part in last), *stacks, *of_projection),
                         (projected, output, *before, *weights))
         states, (rows, products), sums = results[:width], results[width : width + 2], results[width + 2 :]
         by_weight = products.flatten(0, 1).t() @ before[0].flatten(0, 1)
@@ -100,7 +100,7 @@ class _Layer(torch.autograd.Function):
         return None, rows, *states, by_weight, *by_bias, *sums
 
 
-def _loop(body: Callable[..., Any], carried: int, start: Sequence[Tensor], more: Sequence[Tensor]) -> tuple[Any, ...]:
+def run_loop(body: Callable[..., Any], carried: int, start: Sequence[Tensor], more: Sequence[Tensor]) -> tuple[Any, ...]:
     """Run `body` for each row of the first tensor of `more`. Return the carried values, without the number of the step."""
     def goes_on(step: Any, *values: Any) -> Any:
         return step < values[carried].shape[0]
@@ -109,11 +109,11 @@ def _loop(body: Callable[..., Any], carried: int, start: Sequence[Tensor], more:
         return tuple(while_loop_op(goes_on, body, (0, *start), tuple(more))[1:])
 
 
-def _take(stack: Tensor, place: Any) -> Tensor:
+def take_row(stack: Tensor, place: Any) -> Tensor:
     return stack.index_select(0, torch.scalar_tensor(place, dtype=torch.int64).reshape([1])).squeeze(0)
 
 
-def _put(stack: Tensor, row: Tensor, place: Any) -> Tensor:
+def put_row(stack: Tensor, row: Tensor, place: Any) -> Tensor:
     return aten.select_scatter(stack, row, 0, place)
 
 

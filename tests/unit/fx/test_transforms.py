@@ -32,7 +32,8 @@ class Energy(nn.Module):
         first = x[:, 0]
         forces = torch.func.grad(self.energy)(x), torch.vmap(torch.func.grad(self.energy))(x)
         jacobians = torch.func.jacrev(torch.sin)(first), torch.func.jacfwd(lambda y: y * y.flip(0))(first)
-        return *forces, *jacobians, torch.func.vjp(torch.exp, x)[1](x)[0], torch.func.jvp(torch.exp, (x,), (x,))[1]
+        by_row = torch.vmap(torch.func.grad(lambda row: nn.functional.layer_norm(row, (3,), self.layer.bias).pow(3).sum()))(x)
+        return *forces, *jacobians, by_row, torch.func.vjp(torch.exp, x)[1](x)[0], torch.func.jvp(torch.exp, (x,), (x,))[1]
 
 
 def test_gradients_in_forward(tmp_path: Path) -> None:

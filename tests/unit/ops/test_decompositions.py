@@ -18,12 +18,14 @@ from lowering.ops import (
     division,
     factories,
     fourier,
+    histograms,
     indexing,
     padding,
     polynomials,
     pooling,
     products,
     random,
+    scalars,
     scans,
     scattering,
     segments,
@@ -134,6 +136,16 @@ CASES: list[Case] = [
     *(case(padding.pad_constant, aten.constant_pad_nd.default, tensor, [1, -2, 0, 3], 2.5)
       for tensor in (normal(3, 6), torch.complex(SERIES, SERIES))),
     case(factories.eye, torch.eye, 3, 5),
+    *(case(histograms.histogram, torch.histogram, values, bins, weight=weight, density=weight is not None)
+      for values in (SERIES, SERIES[:0], ROW[:1, :2]) for bins in (1, 7, torch.tensor([-2.0, -0.5, 0.0, 0.0, 1.0]))
+      for weight in (None, torch.rand(values.shape, generator=RANDOM))),
+    case(histograms.histogram, torch.histogram, ROW, 4, range=(-1.0, 3.0)),
+    case(lambda *given, **named: (histograms.count_by_number(*given, **named), histograms.make_edges(*given, **named)),
+         lambda *given, **named: (torch.histogramdd(*given, **named).hist, list(torch.histogramdd(*given, **named).bin_edges)),
+         SERIES[:, :2], [3, 5], range=[-1.0, 1.0, -2.0, 0.5]),
+    *(case(scalars.power, torch.pow, torch.complex(SERIES, SERIES.flip(0)), exponent) for exponent in (0, 1, 2, 3, -1, -2, 0.5, 2.5, 1 + 2j)),
+    *(case(scalars.complex_power, torch.pow, base, exponent) for base in (SERIES, 2.0, torch.zeros(3, 8))
+      for exponent in (torch.complex(SERIES.abs() + 0.1, SERIES),)),
 ]  # fmt: skip
 
 
@@ -217,6 +229,16 @@ def test_multinomial_draws_by_weight(replacement: bool, samples: int) -> None:
             assert not counts[weights[row] == 0].any()
     if not replacement and samples > 1:
         assert bool((drawn.sort(-1)[0].diff(dim=-1) > 0).all())
+
+
+@pytest.mark.parametrize("name", ["chebyshev_polynomial_t", "shifted_chebyshev_polynomial_w", "hermite_polynomial_he", "legendre_polynomial_p", "zeta"])
+def test_numbers_in_the_place_of_a_tensor(name: str) -> None:
+    packet = getattr(aten, f"special_{name}")
+    for form in packet.overloads():
+        if "scalar" in form and not form.endswith("out"):
+            given = (2.5, SERIES.abs().round() + 1) if form in ("x_scalar", "self_scalar") else (SERIES.abs() + 1.5, 3)
+            decomposition = decompositions.TABLE[getattr(packet, form)].decomposition
+            torch.testing.assert_close(decomposition(*given), getattr(packet, form)(*given), rtol=1e-4, atol=1e-4)
 
 
 def test_every_row_has_a_reason() -> None:
