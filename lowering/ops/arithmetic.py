@@ -159,8 +159,9 @@ def copy_tensor(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def cdist(left: Tensor, right: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
-    """Return the distance of each row of `left` to each row of `right`, in the p-norm."""
-    return _measure(left.unsqueeze(-2) - right.unsqueeze(-3), p)
+    """Return the distance of each row of `left` to each row of `right`, in the p-norm. The largest difference skips NaN, as in eager."""
+    apart = left.unsqueeze(-2) - right.unsqueeze(-3)
+    return _measure(torch.where(apart != apart, 0, apart) if p == math.inf else apart, p)
 
 
 def pdist(tensor: Tensor, p: float = 2.0) -> Tensor:

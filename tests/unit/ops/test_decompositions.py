@@ -78,8 +78,8 @@ CASES: list[Case] = [
     case(partial(arithmetic.trigamma, 1), partial(torch.polygamma, 1), torch.tensor([-1.5, -0.2, 0.3, 4.0])),
     case(products.addmm, torch.addmm, INTS, INTS @ INTS.T, INTS, beta=2, alpha=3),
     case(products.addbmm, torch.addbmm, normal(2, 4), normal(3, 2, 5), normal(3, 5, 4), beta=2, alpha=3),
-    *(case(lambda a, b, p=p: arithmetic.cdist(a, b, p), lambda a, b, p=p: torch.cdist(a, b, p), normal(2, 3, 4), normal(2, 5, 4))
-      for p in (0.0, 1.0, 2.0, 3.0, INF)),
+    *(case(lambda a, b, p=p: arithmetic.cdist(a, b, p), lambda a, b, p=p: torch.cdist(a, b, p), *rows)
+      for p in (0.0, 1.0, 2.0, 3.0, INF) for rows in ((normal(2, 3, 4), normal(2, 5, 4)), (ROW, ROW[:1] * 0))),
     *(case(getattr(scans, name), getattr(torch, name), tensor, dim)
       for name in ("cumsum", "cumprod", "cummax", "cummin") for tensor in (normal(3, 5, 2), INTS.abs() % 3) for dim in (0, -1)),
     case(scans.cummax, torch.cummax, ROW, 1),
