@@ -146,7 +146,7 @@ def _tell(address: str, begun: Record, taken: Sequence[JobResult], lowered: Sequ
 def choose_server(planned: Plan) -> None:
     """Let this process report to the server that the user named, or else to the managed one, unless an embedded one is wanted.
 
-    A managed server that cannot be used is told on stderr, and an embedded one used instead, unless the plan asks for a managed one.
+    A managed server that cannot be used is reported on stderr, and an embedded one used instead, unless the plan asks for a managed one.
     """
     server.configure()
     server.keep_runs(planned.server.keep_days)

@@ -1,4 +1,4 @@
-"""The releases of torch that Shapeline runs with: what it uses of torch is private to torch in part, and changes with each release."""
+"""Releases of torch that Shapeline supports. It uses private parts of torch, which change with each release."""
 
 from __future__ import annotations
 

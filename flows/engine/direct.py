@@ -28,7 +28,7 @@ BUSY = (429, 502, 503)  # a server that has just started answers so while its da
 
 
 def find_server() -> str | None:
-    """Return the address of this process's server if it is on this machine and can be told directly; else None."""
+    """Return the address of this process's server if it is on this machine and takes requests directly; else None."""
     url = os.environ.get(server.URL, "")
     parts = urlsplit(url)
     plain = parts.scheme == "http" and parts.hostname in access.LOCAL and not parts.username

@@ -24,7 +24,7 @@ SHOWN = 8  # causes listed in an error
 
 @dataclass(frozen=True)
 class Ticket:
-    """The ticket of a cause. suites: those whose nights follow it; jobs, run: the jobs and the run that it was last told of."""
+    """The ticket of a cause. suites: those whose nights follow it; jobs, run: the jobs and the run that it reported last."""
 
     ref: str
     open: bool

@@ -1,4 +1,4 @@
-"""What a run is told to: a URL that receives JSON, and a shell command that reads a text."""
+"""Hooks of a run: a URL that receives JSON, and a shell command that reads a text."""
 
 from __future__ import annotations
 

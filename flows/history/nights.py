@@ -1,4 +1,4 @@
-"""What the runs of a folder say over time: new, recurring and fixed failures of each run, and the course of each model."""
+"""History of a folder's runs: new, recurring and fixed failures of each run, and the course of each model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules of ops work on: padded tensors with the counts of their dims, and the numbers that data decide."""
+"""Values that the rules of ops work on: padded tensors with the counts of their dims, and the numbers that data decide."""
 
 from __future__ import annotations
 

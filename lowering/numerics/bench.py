@@ -1,4 +1,4 @@
-"""A model and what it takes to compare its programs with eager on any inputs."""
+"""Comparison of a model's programs with eager, on any inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a bucket gives what eager gives at its own sizes, and at smaller ones whose inputs are padded."""
+"""Comparison of a bucket with eager, at its own sizes and at smaller ones whose inputs are padded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two tensors are the same result: dtype, shape, placement of NaN and infinities, and values within a tolerance."""
+"""Comparison of two tensors: dtype, shape, placement of NaN and infinities, and values within a tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether random results of two programs are drawn from one distribution: a permutation test over several runs of each."""
+"""Test of whether random results of two programs come from one distribution: a permutation test over several runs of each."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _HLO_JUMPING = frozenset(("round_nearest_even", "round_nearest_afz", "floor", "c
 
 
 class Made(NamedTuple):
-    """What an op of a level made: `integers` of the floats `operand`."""
+    """Result of an op of a level: `integers` made of the floats `operand`."""
 
     operand: torch.Tensor
     integers: torch.Tensor

@@ -39,7 +39,7 @@ _PLACE = "several devices"
 
 @dataclass(frozen=True)
 class Task:
-    """What the process runs. ranks: of each device; given: inputs at each point, the same on all ranks."""
+    """Task of the process of a rank. ranks: of each device; given: inputs at each point, the same on all ranks."""
 
     model: Model
     signature: Signature

@@ -1,4 +1,4 @@
-"""Tensors of any dtype in safetensors files: what the format has no word for is written as what it consists of."""
+"""Tensors of any dtype in safetensors files. Complex numbers that the format lacks are written as pairs of real ones."""
 
 from __future__ import annotations
 

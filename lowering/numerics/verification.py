@@ -1,4 +1,4 @@
-"""What a comparison of levels with eager found, point by point, as data and as problems in the user's words."""
+"""Result of a comparison of levels with eager, point by point, as data and as problems in the user's words."""
 
 from __future__ import annotations
 
