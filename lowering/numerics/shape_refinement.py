@@ -16,6 +16,8 @@ from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import chlo, composites, expansion, mlir
 from lowering.numerics import scalars
 
+# What the refinement says of sizes that data decide: of an op, and of branches whose results have different sizes.
+_FROM_DATA = ("has dynamic shapes", "Failed to converge StablehloRefineShapes")
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
 _BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
 
@@ -127,7 +129,7 @@ def _refine_bytecode(bytecode: bytes, whole: bool) -> bytes:
         if messages:
             raise Refused([Problem("@main", message) for message in messages]) from None
         cause = _find_cause(error)
-        if "has dynamic shapes" in cause:
+        if any(words in cause for words in _FROM_DATA):
             why = "XLA computes sizes from the sizes of arguments, none from data; stages.export.data_sizes=capacity pads to a bound"
             raise Unsupported(Problem("shape refinement", cause, why), str(error)) from None
         raise StageFailed(Problem("shape refinement", cause), str(error)) from None

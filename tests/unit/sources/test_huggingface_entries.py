@@ -145,6 +145,12 @@ def test_layers_without_a_cache_are_null_and_states_that_no_cache_holds_are_refu
         huggingface_entries.derive(recurrent)
 
 
+def test_a_cache_is_returned_where_the_config_has_none_by_default() -> None:
+    kwargs = {"vocab_size": 64, "d_model": 32, "n_heads": 4, "n_layers": 1, "expansion_ratio": 2, "max_seq_len": 64}
+    module = huggingface.generation("MptConfig", "MptForCausalLM", kwargs)
+    assert module(torch.tensor([[1, 2, 3]])).past_key_values.get_seq_length() == 3
+
+
 def test_a_model_that_reads_other_inputs_is_refused_by_their_name() -> None:
     with pytest.raises(LoadError, match="MoonshineForConditionalGeneration reads 'input_values'"):
         huggingface_entries.derive({"config": "MoonshineConfig", "architecture": "MoonshineForConditionalGeneration", "kwargs": {
