@@ -129,8 +129,8 @@ class _Grid:
         from transformers.exporters.utils import precompute_export_inputs
 
         AttentionInterface.register(ATTENTION, _attend)
-        given: dict[str, Any] = {GRID: torch.tensor([(1, height, width)])}
-        with unset_fake_temporarily():
+        with unset_fake_temporarily():  # the module may be built without weights, and these are values
+            given: dict[str, Any] = {GRID: torch.tensor([(1, height, width)])}
             precompute_export_inputs(encoder, given)
             # Attention splits the patches by the values of these, which an array has in an export too.
             given |= {name: value.numpy() for name, value in given.items() if name.startswith("cu_")}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
 
 from lowering.errors import LoadError
 from lowering.sources import huggingface, huggingface_entries, images
@@ -37,6 +38,13 @@ def test_an_export_maps_the_encoder_over_images_with_windows_of_two_lengths() ->
             want, got = encoder(rows, grid_thw=torch.tensor([[1, 6, 8]] * number)), program.module()(rows)
             assert all(torch.allclose(got[name], want[name], atol=1e-5) for name in ("last_hidden_state", "pooler_output"))
             assert torch.equal(encoder(rows).pooler_output, want.pooler_output), "eager mode runs the encoder's own loops"
+
+
+def test_a_module_without_weights_has_the_values_of_its_grid() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        encoder = build_encoder()
+    assert is_fake(encoder.patch_embed.proj.weight) and not is_fake(encoder.grid.given["window_index"])
+    assert encoder.grid.compute(2)["window_index"].sort().values.tolist() == list(range(2 * PATCHES // 4))
 
 
 def test_the_encoder_is_an_entry_whose_rows_are_the_patches_of_all_images() -> None:
