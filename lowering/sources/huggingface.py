@@ -78,8 +78,8 @@ def generation(
         size (see `images.fix_size`); None: it is no entry.
     """
     module = build(config, architecture, kwargs, attention, dtype, experts)
-    for config in (module.config, module.config.get_text_config(decoder=True)):
-        config.use_cache = True  # False in some configs, whose programs would return no cache
+    for part in (module.config, module.config.get_text_config(decoder=True)):
+        part.use_cache = True  # False in some configs, whose programs would return no cache
     limits = Limits.of(module, cache, max_length)
     if limits.has_windows and not limits.is_static:
         module.register_forward_pre_hook(_give_wide_cache, with_kwargs=True)
