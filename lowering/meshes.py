@@ -57,6 +57,19 @@ def format_sharding(mesh: Axes, dims: Sharding, rank: int) -> str:
     return f"{{devices=[{','.join(map(str, shape))}]{','.join(map(str, devices))}{last}}}"
 
 
+def format_shardy_mesh(mesh: Axes) -> str:
+    """Format a mesh of the name `mesh` as XLA's frontend attributes hold it."""
+    axes = ", ".join(f'"{axis}"={size}' for axis, size in mesh.items())
+    return f"{{mesh = #sdy.mesh<[{axes}]>}}"
+
+
+def format_shardy(dims: Sharding, rank: int) -> str:
+    """Format a sharding over `mesh` as Shardy writes it: the axis that splits each dim, in braces that allow no other."""
+    split = [*dims, *[None] * (rank - len(dims))]
+    parts = ", ".join("{}" if axis is None else f'{{"{axis}"}}' for axis in split)
+    return f"@mesh, [{parts}]"
+
+
 def _device(mesh: Axes, position: Mapping[str, int]) -> int:
     """Return the id of the device at a position."""
     number = 0

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).with_name("bridge.cpp")
 PLATFORMS = ("cpu",)
 SHAPES = "indices_of_shape_operands"  # attribute: the operands that are the shapes of the results, where sizes determine them
 TYPED_FFI = 4  # api_version of the custom calls that XLA's FFI handles
+_OWN = ("stablehlo.", "mhlo.", "chlo.", "xla.sdy.")  # starts of targets that XLA and the lowering know
 
 _registered: set[str] = set()
 
@@ -37,7 +38,7 @@ def list_foreign(module: Any) -> list[str]:
     """List the targets of custom calls that are neither the lowering's own nor PyTorch ops: XLA would call whatever has that name."""
     found = (operation for operation in mlir.walk_operations(module) if operation.name.endswith("hlo.custom_call"))
     targets = {operation.attributes["call_target_name"].value for operation in found if not is_call(operation) or _opens_files(operation)}
-    return sorted(target for target in targets if target != "shape_assertion" and not target.startswith(("stablehlo.", "mhlo.", "chlo.")))
+    return sorted(target for target in targets if target != "shape_assertion" and not target.startswith(_OWN))
 
 
 def _opens_files(call: Any) -> bool:

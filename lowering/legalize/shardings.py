@@ -1,4 +1,8 @@
-"""Shardings of the arguments and results of @main, written as `mhlo.sharding`, which XLA's partitioner reads."""
+"""Shardings of the arguments and results of @main, in the forms that XLA's partitioners read from any StableHLO.
+
+GSPMD reads `mhlo.sharding`. Shardy reads those of arguments from frontend attributes, and those of results from custom calls, which have
+the shape of the result as an operand, so that they can be refined.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,13 @@ from torch_mlir import ir
 from lowering import meshes
 from lowering.errors import Problem
 from lowering.ir import mlir
+from lowering.ir.expansion import Builder
 
 NAME = "mhlo.sharding"
+FRONTEND = "mhlo.frontend_attributes"
+SHARDY = "xla.sdy.sharding"
+MESHES = "xla.sdy.meshes"
+RESULT = "xla.sdy.FuncResultSharding"  # target of the custom call
 Patterns = Mapping[str, meshes.Sharding]
 
 
@@ -29,16 +38,48 @@ def find_problems(patterns: Patterns, names: Sequence[str], ranks: Sequence[int]
     return found
 
 
+def find(patterns: Patterns, name: str) -> meshes.Sharding:
+    """Return the sharding of a name: that of the last pattern that matches, else replicated."""
+    return next((dims for pattern, dims in reversed(list(patterns.items())) if fnmatchcase(name, pattern)), ())
+
+
 def write(module: Any, key: str, names: Sequence[str], ranks: Sequence[int], patterns: Patterns, mesh: meshes.Axes) -> None:
-    """Write the sharding of each name into `arg_attrs` or `res_attrs` (`key`) of @main. The last pattern that matches counts; others are
-    replicated.
-    """
-    main = mlir.find_main(module.body.operations)
+    """Write the sharding of each name for GSPMD into `arg_attrs` or `res_attrs` (`key`) of @main."""
     with module.context:
-        held = list(main.attributes[key]) if key in main.attributes else [ir.DictAttr.get({})] * len(names)
-        written = []
-        for own, name, rank in zip(held, names, ranks, strict=True):
-            dims = next((dims for pattern, dims in reversed(list(patterns.items())) if fnmatchcase(name, pattern)), ())
-            sharding = ir.StringAttr.get(meshes.format_sharding(mesh, dims, rank))
-            written.append(ir.DictAttr.get({**{entry.name: entry.attr for entry in own}, NAME: sharding}))
-        main.attributes[key] = ir.ArrayAttr.get(written)
+        _add(module, key, [{NAME: ir.StringAttr.get(meshes.format_sharding(mesh, find(patterns, name), rank))}
+                           for name, rank in zip(names, ranks, strict=True)])
+
+
+def write_shardy_arguments(module: Any, names: Sequence[str], ranks: Sequence[int], patterns: Patterns, mesh: meshes.Axes) -> None:
+    """Write the mesh and the sharding of each argument of @main for Shardy."""
+    with module.context:
+        module.operation.attributes[FRONTEND] = ir.DictAttr.get({MESHES: ir.StringAttr.get(meshes.format_shardy_mesh(mesh))})
+        _add(module, "arg_attrs", [
+            {FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(f"#sdy.sharding<{meshes.format_shardy(find(patterns, name), rank)}>")})}
+            for name, rank in zip(names, ranks, strict=True)])  # fmt: skip
+
+
+def write_shardy_results(module: Any, names: Sequence[str], ranks: Sequence[int], patterns: Patterns) -> None:
+    """Write the sharding of each result of @main for Shardy, as a custom call that returns the result."""
+    end = list(mlir.find_main(module.body.operations).regions[0].blocks[0].operations)[-1].operation
+    with module.context, ir.InsertionPoint(end), end.location:
+        for position, (name, rank) in enumerate(zip(names, ranks, strict=True)):
+            value, sharding = end.operands[position], meshes.format_shardy(find(patterns, name), rank)
+            attributes = {
+                "call_target_name": ir.StringAttr.get(RESULT), "has_side_effect": ir.BoolAttr.get(True),
+                FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(f"#sdy.sharding_per_value<[<{sharding}>]>")}),
+            }
+            operands = [value]
+            if not ir.RankedTensorType(value.type).has_static_shape:
+                operands.append(Builder(ir).shape(value))
+                attributes["indices_of_shape_operands"] = ir.Attribute.parse("dense<1> : tensor<1xi64>")
+            end.operands[position] = ir.Operation.create("stablehlo.custom_call", results=[value.type], operands=operands,
+                                                         attributes=attributes).result
+
+
+def _add(module: Any, key: str, added: Sequence[Mapping[str, Any]]) -> None:
+    """Add attributes to those of each argument or result of @main."""
+    main = mlir.find_main(module.body.operations)
+    held = list(main.attributes[key]) if key in main.attributes else [ir.DictAttr.get({})] * len(added)
+    main.attributes[key] = ir.ArrayAttr.get([ir.DictAttr.get({**{entry.name: entry.attr for entry in own}, **more})
+                                             for own, more in zip(held, added, strict=True)])

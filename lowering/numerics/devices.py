@@ -13,6 +13,7 @@ import torch
 from lowering import meshes
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
+from lowering.legalize import shardings as written
 from lowering.numerics import shape_refinement
 from lowering.numerics.xla import to_numpy, to_tensor
 
@@ -38,9 +39,10 @@ def run_on_each(module: Any, arguments: Sequence[Sequence[torch.Tensor]]) -> lis
 
 def run_sharded(module: Any, arguments: Sequence[torch.Tensor], mesh: meshes.Axes, shardings: Sequence[meshes.Sharding],
                 result_shardings: Sequence[meshes.Sharding]) -> tuple[torch.Tensor, ...]:
-    """Run a module with `mhlo.sharding` on the devices of `mesh`, and return the whole results.
+    """Run a module with shardings of either partitioner on the devices of `mesh`, and return the whole results.
 
-    shardings, result_shardings: of each argument and result, as they are written in the module. Raises Refused and StageFailed.
+    shardings, result_shardings: of each argument and result, as they are written in the module. Raises Refused, and StageFailed too where
+    XLA compiles to others.
     """
     import jax
     import numpy as np
@@ -49,6 +51,9 @@ def run_sharded(module: Any, arguments: Sequence[torch.Tensor], mesh: meshes.Axe
     devices = _find_devices(meshes.count_devices(mesh))
     executable = _compile(module, arguments, devices)
     placed = Mesh(np.array(devices).reshape(tuple(mesh.values())), tuple(mesh))
+    declared = [*zip(shardings, [value.dim() for value in arguments], strict=True)]
+    _check_shardings("argument", executable.get_parameter_shardings(), placed, declared)
+    _check_shardings("result", executable.get_output_shardings(), placed, [*zip(result_shardings, _list_result_ranks(module), strict=True)])
     given = [jax.device_put(to_numpy(value), NamedSharding(placed, PartitionSpec(*dims)))
              for value, dims in zip(arguments, shardings, strict=True)]
     found = executable.execute_sharded(given).disassemble_into_single_device_arrays()
@@ -59,6 +64,26 @@ def run_sharded(module: Any, arguments: Sequence[torch.Tensor], mesh: meshes.Axe
         sharding = NamedSharding(placed, PartitionSpec(*dims))
         whole.append(_read(jax.make_array_from_single_device_arrays(shape, sharding, parts)))
     return tuple(whole)
+
+
+def _check_shardings(kind: str, compiled: Sequence[Any] | None, mesh: Any, declared: Sequence[tuple[meshes.Sharding, int]]) -> None:
+    """Raise StageFailed with each argument or result that XLA shards otherwise than its declared sharding, given with its rank."""
+    from jax.sharding import NamedSharding, PartitionSpec
+    from jaxlib import xla_client
+
+    problems = []
+    for number, (found, (dims, rank)) in enumerate(zip(compiled or [], declared, strict=True)):
+        given = xla_client.HloSharding.from_proto(found)
+        wanted = NamedSharding(mesh, PartitionSpec(*dims))._to_xla_hlo_sharding(rank)
+        if given != wanted and not (given.is_replicated() and wanted.is_replicated()):
+            problems.append(Problem(f"{kind} {number}", f"is sharded as {given} by XLA, and declared as {wanted}"))
+    if problems:
+        raise StageFailed(problems)
+
+
+def _list_result_ranks(module: Any) -> list[int]:
+    ir, main = mlir.get_ir(module.context), mlir.find_main(module.body.operations)
+    return [ir.RankedTensorType(type_).rank for type_ in main.attributes["function_type"].value.results]
 
 
 def _find_devices(count: int) -> list[Any]:
@@ -76,11 +101,12 @@ def _compile(module: Any, arguments: Sequence[torch.Tensor], devices: Sequence[A
     import numpy as np
     from jaxlib import xla_client
 
-    static = shape_refinement.refine(mlir.to_bytecode(module), [(value.dtype, tuple(value.shape)) for value in arguments])
+    static = shape_refinement.refine(mlir.to_bytecode(module), [(value.dtype, tuple(value.shape)) for value in arguments], is_sharded=True)
     options = xla_client.CompileOptions()
     options.num_partitions = len(devices)
     build = options.executable_build_options
     build.num_partitions, build.num_replicas, build.use_spmd_partitioning = len(devices), 1, True
+    build.use_shardy_partitioner = written.FRONTEND in module.operation.attributes
     build.device_assignment = xla_client.DeviceAssignment.create(np.arange(len(devices)).reshape(1, len(devices)))
     try:
         return devices[0].client.compile_and_load(static, xla_client.DeviceList(tuple(devices)), options)

@@ -14,6 +14,7 @@ import torch
 from lowering import types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import chlo, composites, expansion, mlir
+from lowering.legalize import shardings
 from lowering.numerics import scalars
 
 # What the refinement says of sizes that data decide: of an op, and of branches whose results have different sizes.
@@ -27,8 +28,10 @@ context = cache(mlir.create_hlo_context)
 
 
 def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, ...]]],
-           values: Mapping[int, int] = MappingProxyType({})) -> bytes:
+           values: Mapping[int, int] = MappingProxyType({}), is_sharded: bool = False) -> bytes:
     """Return a module (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode.
+
+    is_sharded: whether it is for several devices; shardings of results, which are custom calls, are dropped for one.
 
     shapes: dtypes and shapes of the arguments. values: of 0-d arguments that sizes depend on, by position; the program still takes these
     arguments, but does not read them.
@@ -40,10 +43,19 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
 
     with context(), ir.Location.unknown():
         parsed = refine_arguments(parse(module), shapes, values)
+        if not is_sharded:
+            _drop_result_shardings(parsed)
         # Alone, so that a wrong size raises the program's own message, and not that of the first op that it breaks.
         if (checks := _extract_assertions(parsed)) is not None:
             _refine_bytecode(checks, whole=False)
         return _refine_bytecode(mlir.to_bytecode(parsed), whole=True)
+
+
+def _drop_result_shardings(module: Any) -> None:
+    for op in list(mlir.walk_operations(module)):
+        if op.name == "stablehlo.custom_call" and op.attributes["call_target_name"].value == shardings.RESULT:
+            op.results[0].replace_all_uses_with(op.operands[0])
+            op.erase()
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class ToStableHLO(Stage):
         `tf.aliasing_output` with the result that is the new value, or `jax.buffer_donor`; `none` leaves it out.
     mesh: the devices that run the program, as axes with their sizes; ids are row-major. groups: of collectives, the axes of a process group
         by its name. shardings, result_shardings: by the name of an argument or result, which may have `*`, the axis that splits each dim
-        (null: none); written as `mhlo.sharding` (docs/consumers.md).
+        (null: none). partitioner: of XLA's, the one whose form of shardings is written: `gspmd` (`mhlo.sharding`) or `shardy`
+        (docs/consumers.md).
     quantization: of composites that quantize and dequantize, `keep` them, or write `types`, as StableHLO has them (`!quant.uniform`), for
         consumers that compute with these (docs/quantization.md).
     """
@@ -66,6 +67,7 @@ class ToStableHLO(Stage):
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     result_shardings: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    partitioner: Literal["gspmd", "shardy"] = "gspmd"
     quantization: Literal["keep", "types"] = "keep"
 
     def requires(self, program: Program) -> Sequence[Problem]:
@@ -130,12 +132,21 @@ class ToStableHLO(Stage):
         scaling.separate(module.body)  # not earlier, because only now every constant is one op
         aliases.write(module, program.signature, self.aliases)
         if self.shardings or self.result_shardings:
-            for (_, patterns, (names, ranks)), key in zip(self._list_shardings(program.signature), ("arg_attrs", "res_attrs"), strict=True):
-                shardings.write(module, key, names, ranks, patterns, self.mesh)
+            self._write_shardings(module, program.signature)
         for op, line in custom_calls.sized_by_data(module):
             message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"
             note("size_from_data", message, line)
         return program.lowered(Level.STABLEHLO, module)
+
+    def _write_shardings(self, module: Any, signature: Signature) -> None:
+        """Write the shardings of all arguments and results in the partitioner's form."""
+        (_, patterns, arguments), (_, result_patterns, results) = self._list_shardings(signature)
+        if self.partitioner == "shardy":
+            shardings.write_shardy_arguments(module, *arguments, patterns, self.mesh)
+            shardings.write_shardy_results(module, *results, result_patterns)
+        else:
+            shardings.write(module, "arg_attrs", *arguments, patterns, self.mesh)
+            shardings.write(module, "res_attrs", *results, result_patterns, self.mesh)
 
     def _write_types(self, module: Any, program: Program, note: Note) -> None:
         """Write quantized types, and note each quantization that has none."""

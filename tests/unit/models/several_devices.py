@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.distributed import _functional_collectives as collectives
 
 from examples.tensor_parallel import block
-from lowering.ir import mlir
+from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
-from lowering.numerics import devices
+from lowering.numerics import devices, xla
 from lowering.stages.export import Export
 from lowering.stages.mhlo import ToMHLO
 from lowering.stages.stablehlo import ToStableHLO
@@ -28,6 +28,8 @@ from tests.unit.models import tiny_bert
 X = Input("float32", ("batch", "seq", block.WIDTH))
 SHARDINGS = {"x": ["data"], **{f"{name}.weight": ["tp"] for name in block.COLUMNS},
              **{f"{name}.weight": [None, "tp"] for name in block.ROWS}}  # fmt: skip
+
+RESULT = ["data", None, "tp"]  # another than propagation would give
 
 
 class Exchange(torch.nn.Module):
@@ -74,12 +76,17 @@ def main() -> None:
         found[f"tensor parallel on {ranks}"] = max(difference(result, want) for result in results)
         dist.destroy_process_group()
     mesh = {"data": 2, "tp": 2}
-    program = lower({"_target_": "examples.tensor_parallel.block.build", "ranks": 1}, X, mesh=mesh, shardings=SHARDINGS,
-                    result_shardings={"*": ["data"]})
-    assert program.signature is not None
-    sharded = devices.run_sharded(program.ir, given(program, program.weights, x), mesh,
-                                  [SHARDINGS.get(argument.name, []) for argument in program.signature.arguments], [["data"]])
-    found["sharded"] = difference(sharded, want)
+    for partitioner in ("gspmd", "shardy"):
+        program = lower({"_target_": "examples.tensor_parallel.block.build", "ranks": 1}, X, mesh=mesh, shardings=SHARDINGS,
+                        result_shardings={"*": RESULT}, partitioner=partitioner)
+        assert program.signature is not None
+        whole_arguments, declared = given(program, program.weights, x), [SHARDINGS.get(each.name, []) for each in program.signature.arguments]
+        sharded = devices.run_sharded(program.ir, whole_arguments, mesh, declared, [RESULT])
+        found[f"sharded by {partitioner}"] = difference(sharded, want)
+        artifact, _ = portable.serialize(program.ir)
+        sharded = devices.run_sharded(portable.deserialize(artifact), whole_arguments, mesh, declared, [RESULT])
+        found[f"artifact sharded by {partitioner}"] = difference(sharded, want)
+        found[f"{partitioner} on one device"] = difference(xla.Xla("cpu").run(mlir.text(program.ir, elide=None), whole_arguments), want)
     program = lower({"_target_": "tests.unit.models.several_devices.exchange"}, Input("float32", ("2*rows", 3)), mesh={"tp": 2},
                     groups={"0": ["tp"]})
     parts = [torch.randn(6, 3) for _ in range(2)]
