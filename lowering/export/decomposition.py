@@ -26,6 +26,7 @@ from lowering.fx import (
     masked_updates,
     masks,
     names,
+    packed_products,
     results,
     slices,
     strides,
@@ -97,6 +98,7 @@ def _decompose(export: Captured, model: Model, form: Form, note: Note) -> Export
     with guards.record_guards(result) as padded:
         extra = rewriting.rewrite(result, model.capacities) if form.pads_data else None
     assumed += padded
+    packed_products.rewrite(result)
     integer_dots.rewrite(result)
     if is_lazy:
         specialized: list[Specialized] = []

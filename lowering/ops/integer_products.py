@@ -54,6 +54,18 @@ def weight_int8_mm(tensor: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
     return (product * scales.to(torch.float32)).to(tensor.dtype)
 
 
+def int4_mm(tensor: Tensor, pairs: Tensor, group_size: int, scales_and_zeros: Tensor) -> Tensor:
+    """Compute aten::_weight_int4pack_mm_for_cpu on an unpacked weight: (M, K) x (N, K / 2) bytes, the first of each pair in the low 4 bits.
+
+    scales_and_zeros: (K / group_size, N, 2), the scale and the float that stands for 8.
+    """
+    wide = pairs.to(torch.int32)
+    values = torch.stack([torch.bitwise_and(wide, 15), torch.bitwise_right_shift(wide, 4)], 2).reshape(pairs.shape[0], -1, group_size)
+    scales, zeros = (part.t().unsqueeze(2).to(torch.float32) for part in scales_and_zeros.unbind(2))
+    weight = ((values - 8).to(torch.float32) * scales + zeros).reshape(pairs.shape[0], -1)
+    return torch.mm(tensor.to(torch.float32), weight.t()).to(tensor.dtype)
+
+
 def linear(tensor: Tensor, scale: Any, zero_point: Any, weight: Tensor, weight_scale: Any, weight_zero: Any, bias: Tensor | None) -> Tensor:
     """Compute a linear layer of quantized operands: bytes (..., K) and (N, K), with a sum of integers that is scaled once.
 

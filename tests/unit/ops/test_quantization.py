@@ -11,7 +11,6 @@ import torch
 from torch.export import Dim
 
 import shapeline
-from lowering.errors import Unsupported
 from lowering.ops import quantization
 
 aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
@@ -114,11 +113,6 @@ def test_the_family_is_plain_arithmetic_and_integer_dots_at_every_size() -> None
     lowered.verify(points=4)
 
 
-def test_an_op_without_arithmetic_is_refused_by_name_and_line() -> None:
-    class Packed(torch.nn.Module):
-        def forward(self, x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            return aten._weight_int4pack_mm_for_cpu(x, weight, 32, scales)  # the line
-
-    arguments = (torch.randn(4, 64), torch.zeros(32, 32, dtype=torch.uint8), torch.rand(2, 32, 2))
-    with pytest.raises(Unsupported, match=r"_weight_int4pack_mm_for_cpu.*test_quantization.py:\d+.*packed for a kernel"):
-        shapeline.lower(Packed(), arguments, dynamic_shapes=({0: Dim("batch", min=1, max=64)}, None, None))
+def test_an_op_packed_for_a_gpu_is_refused_with_a_fix() -> None:
+    with pytest.raises(NotImplementedError, match=r"packed for a kernel.*IntxWeightOnlyConfig"):
+        quantization.find(aten._weight_int4pack_mm.default)()
