@@ -31,10 +31,9 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
            values: Mapping[int, int] = MappingProxyType({}), is_sharded: bool = False) -> bytes:
     """Return a module (text or bytecode, entry `@main`) with every dim static, as StableHLO bytecode.
 
-    is_sharded: whether it is for several devices; shardings of results, which are custom calls, are dropped for one.
-
     shapes: dtypes and shapes of the arguments. values: of 0-d arguments that sizes depend on, by position; the program still takes these
-    arguments, but does not read them.
+    arguments, but does not read them. is_sharded: whether it is for several devices; for one, shardings of results are dropped, which are
+    custom calls.
 
     Raises Refused with the program's own messages if one of its shape assertions fails, Unsupported if a size depends on data, and
     StageFailed if the module cannot be refined otherwise.

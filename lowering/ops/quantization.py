@@ -179,8 +179,7 @@ ROWS: dict[str, Decomposition] = {
 
 _NAMESPACES = ("quantized_decomposed", "torchao")
 # Their weights are in the layout of one kernel, which depends on the processor that packed them.
-_KERNEL_LAYOUTS = ("_weight_int4pack_mm", "_weight_int4pack_mm_with_scales_and_zeros",
-                   "_dyn_quant_matmul_4bit")
+_KERNEL_LAYOUTS = ("_weight_int4pack_mm", "_weight_int4pack_mm_with_scales_and_zeros", "_dyn_quant_matmul_4bit")
 
 
 def _refuse(reason: str) -> Decomposition:
