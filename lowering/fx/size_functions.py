@@ -22,11 +22,12 @@ from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lowering.fx import detection_functions, size_texts
+from lowering.fx import detection_functions, scans, size_texts, transforms
 from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED, COMPOSED_OF_NUMBERS
 from lowering.ops import attention
 
+_dtype_to_type_ctor = torch._prims_common.dtype_to_type_ctor
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -39,10 +40,11 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
     replaced[torch.SymInt, "__round__"] = _round_int
     replaced |= {(torch.nn.Module, name): _keep_equal(name, dtype) for name, dtype in _CONVERSIONS.items()}
+    replaced[torch._prims_common, "dtype_to_type_ctor"] = _choose_type
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
-    replaced |= size_texts.list_replacements(is_model_code) | detection_functions.list_replacements()
+    replaced |= size_texts.list_replacements(is_model_code) | detection_functions.list_replacements() | scans.list_replacements()
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
     added: dict[tuple[Any, str], Any] = {**size_texts.list_additions(is_model_code), **detection_functions.list_additions()}
     added |= {(torch.SymInt, "__divmod__"): _divide, (torch.SymInt, "__rdivmod__"): lambda right, left: _divide(left, right)}
@@ -110,6 +112,12 @@ def _extend(original: Callable[..., Any], symbolic: Callable[..., Any]) -> Calla
     return call
 
 
+def _choose_type(dtype: torch.dtype) -> Callable[[Any], Any]:
+    """Return the constructor of numbers of a dtype. torch's own reads the traced number of a size that a complex tensor meets."""
+    original = _dtype_to_type_ctor(dtype)
+    return (lambda number: torch.sym_float(number) if isinstance(number, _SYMBOLIC) else original(number)) if dtype.is_complex else original
+
+
 def _round_int(size: Any, digits: int | None = None) -> Any:
     """Round an int to a multiple of 10 ** -digits, ties to the even multiple, as Python does. torch's own ignores the digits."""
     if digits is None or digits >= 0:
@@ -173,6 +181,8 @@ class _SymbolicCalls(TorchFunctionMode):
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Return what replaces a call, or None for a call that reads no size."""
+    if composed := transforms.find_composed(function):
+        return composed
     if function is torch.numel:
         return _SCRIPT_OPS["numel"]
     if function in COMPOSED:

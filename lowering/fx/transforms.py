@@ -1,4 +1,4 @@
-"""Transforms of torch.func (grad, jacrev, jacfwd, vjp, hessian) in forward.
+"""Gradients in forward: transforms of torch.func (grad, jacrev, jacfwd, vjp, hessian) and torch.autograd.grad.
 
 torch.export traces above autograd, where it loses the values of nested gradients: it lifts them as constants, or fails. Traced below
 autograd, the ops of the gradients are ops like others.
@@ -7,24 +7,29 @@ autograd, the ops of the gradients are ops like others.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._functorch import eager_transforms
 from torch._subclasses import FakeTensorMode, fake_impls
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from lowering.errors import Problem
 from lowering.fx import cleanup
-from lowering.ops import factories
+from lowering.ops import factories, recurrent
 
 _FILES = ("eager_transforms.py", "predispatch.py", "vmap.py", "pyfunctorch.py", "apis.py")
+_DIFFERENTIATING = ((eager_transforms, "grad_increment_nesting"), (eager_transforms, "jvp_increment_nesting"), (torch.autograd, "grad"))
 _ZEROS = torch.ops.aten._new_zeros_with_same_feature_meta.default
 
 
-def are_lost(program: ExportedProgram | None, error: BaseException | None) -> bool:
-    """Return whether an export lost values of a transform, or failed in one."""
+def are_lost(program: ExportedProgram | None, error: BaseException | None, entered: Sequence[str]) -> bool:
+    """Return whether an export lost values of a transform, or failed in one, or fixed sizes after it had `entered` one."""
+    if error is not None and entered:
+        return True
     if program is not None:
         return bool(find_lost(program)) or any(getattr(node.target, "__name__", "") == "_unwrap_for_grad"
                                                for body in cleanup.bodies(program.graph_module) for node in cleanup.calls(body))
@@ -45,8 +50,55 @@ def find_lost(program: ExportedProgram) -> list[Problem]:
             if isinstance(value, torch.Tensor) and any(isinstance(size, torch.SymInt) for size in value.shape)]
 
 
+def _linear(tensor: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Return torch.nn.functional.linear. torch's own reads the traced sizes of a tensor of more than two dims."""
+    product = tensor @ weight.transpose(-1, -2)
+    return product if bias is None else product + bias
+
+
+def find_composed(function: Any) -> Callable[..., Any] | None:
+    """Return what composes a function inside a transform, where torch's own makes sizes numbers; None outside of transforms."""
+    return _COMPOSED.get(function) if function in _COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
+
+
+_COMPOSED: dict[Any, Callable[..., Any]] = {torch.nn.functional.linear: _linear}
+
+
 @contextmanager
-def define_zeros() -> Iterator[None]:
+def watch() -> Iterator[list[str]]:
+    """List the calls inside the block that differentiate, by the names of torch's functions."""
+    entered: list[str] = []
+
+    def note(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def enter(*args: Any, **kwargs: Any) -> Any:
+            entered.append(name)
+            return original(*args, **kwargs)
+
+        return enter
+
+    originals = [(owner, name, getattr(owner, name)) for owner, name in _DIFFERENTIATING]
+    for owner, name, original in originals:
+        setattr(owner, name, note(name, original))
+    try:
+        yield entered
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
+
+
+@contextmanager
+def trace_below(module: torch.nn.Module) -> Iterator[None]:
+    """Prepare for a trace of `module` below autograd inside the block: its results need no gradients, all ops have a shape, and gradients."""
+    detached = module.register_forward_hook(lambda _, args, results: pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, results))
+    try:
+        with _define_zeros(), recurrent.run_steps():
+            yield
+    finally:
+        detached.remove()
+
+
+@contextmanager
+def _define_zeros() -> Iterator[None]:
     """Define the shape of forward-mode zeros inside the block: torch's own definition refuses dynamic sizes."""
     table = fake_impls.op_implementations_dict
     before = table.get(_ZEROS)

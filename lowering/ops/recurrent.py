@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -146,13 +147,37 @@ def has_dynamic_length(node: Node) -> bool:
                                                          int)  # type: ignore[union-attr]
 
 
+_runs_steps = ContextVar("_runs_steps", default=False)
+
+
+@contextmanager
+def run_steps() -> Iterator[None]:
+    """Run the steps of recurrent layers inside the block, though it may be in one of `keep_whole`."""
+    token = _runs_steps.set(True)
+    try:
+        yield
+    finally:
+        _runs_steps.reset(token)
+
+
 @contextmanager
 def keep_whole() -> Iterator[None]:
-    """Keep each recurrent layer as one node while tracing inside the block. Shapes are computed without running the steps."""
+    """Keep each recurrent layer as one node while tracing inside the block. Shapes are computed without running the steps.
+
+    Inside a transform of torch.func, and of `run_steps`, the steps are run: nothing differentiates such a node there.
+    """
     torchs = {(op, key): op.py_kernels[key] for op in DEFINITIONS for key in _KEYS}
+
+    def choose(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            is_differentiated = _runs_steps.get() or torch._C._functorch.peek_interpreter_stack() is not None
+            return (kernel if is_differentiated else _make_empty)(*args)
+
+        return run
+
     try:
-        for op, key in torchs:
-            _define(op, key, _make_empty)
+        for (op, key), kernel in torchs.items():
+            _define(op, key, choose(kernel))
         yield
     finally:
         for (op, key), kernel in torchs.items():

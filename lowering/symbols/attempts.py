@@ -58,6 +58,7 @@ class Captured:
     part: the widest part of the declared ranges that it takes, with the symbols that it narrows; None where it takes single sizes only.
     repeat: what became of the calls of repeated modules.
     unfinished: the graph up to where the export failed, as code; empty if torch gives none.
+    transforms: calls in forward that differentiate.
     decide: judges the assertions of a program that a later trace made of this one; judge: conditions that later traces assumed.
     """
 
@@ -76,6 +77,7 @@ class Captured:
     declared: Mapping[str, Symbol] = field(default_factory=dict)
     repeat: tuple[Repeated, ...] = ()
     unfinished: str = ""
+    transforms: tuple[str, ...] = ()
     decide: Callable[[ExportedProgram], Sequence[Deferred]] = lambda _: ()
     judge: Callable[[Sequence[sympy.Basic]], Sequence[Deferred]] = lambda _: ()
 
@@ -116,6 +118,7 @@ def capture_attempt(
     """
     program, error, calls, seen, late = None, None, [], {}, None
     printed: list[str] = []
+    entered: list[str] = []
     replays = tracing.Replays(module, "off")
     shapes = dynamic_shapes.build_dynamic_shapes(model, arguments, may_narrow=attempt == "auto")
     sources = pytrees.list_sources(arguments)
@@ -125,7 +128,7 @@ def capture_attempt(
             marking: AbstractContextManager[list[Any]] = custom_gradients.mark_calls() if model.mode == "training" else nullcontext([])
             # not in a function of its own, whose frame would be taken for the model's
             with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
-                  nullcontext() if above else transforms.define_zeros(), watch_branches() as seen,
+                  nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
                   tracing.replaying(module, options.repeat) as replays, stack_traces.skip_placeholders(), _keep_prints() as printed):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
@@ -170,7 +173,7 @@ def capture_attempt(
         warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
     return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
-                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(),
+                    tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(), tuple(entered),
                     lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
                     lambda assumed: judge_all(assumed, export))
 

@@ -18,22 +18,15 @@ Spot = tuple[str, int, str]  # file, line, function: the cheapest way to record 
 
 _PACKAGES = ("site-packages", "dist-packages")
 _FRAMEWORKS = ("torch", "torch_mlir", "functorch", "torchgen", "sympy", "mpmath", "numpy", "typing_extensions.py")
-_HERE = Path(__file__).parent
-_FX = _HERE.with_name("fx")
-_READERS = tuple(str(path) for path in (
-    *(_HERE / f"{name}.py" for name in ("capture", "branches", "deadline")),
-    *(_FX / f"{name}.py" for name in ("size_functions", "size_texts", "assumptions")), *_FX.glob("composed_*.py"),
-    *(_FX / "replay" / f"{name}.py" for name in ("tracing", "occurrence")),
-))  # fmt: skip
+_OURS = str(Path(__file__).parents[1]) + os.sep
+_MODELS = os.path.join(_OURS, "sources", "")  # with the models that we ship
 _STDLIB = tuple({os.path.realpath(path) + os.sep for path in (sysconfig.get_paths()["stdlib"], str(Path(os.__file__).parent))})
 
 
 @functools.cache
 def is_model_code(file: str) -> bool:
-    """Return whether `file` is the model's code: not generated code, torch, its dependencies, the standard library, or what runs
-    beside it.
-    """
-    if file.startswith("<") or file in _READERS:
+    """Return whether `file` is the model's code: not generated code, this package, torch, its dependencies, or the standard library."""
+    if file.startswith("<") or (file.startswith(_OURS) and not file.startswith(_MODELS)):
         return False
     parts = Path(file).parts
     for folder in _PACKAGES:

@@ -1,12 +1,14 @@
-"""Gradients that forward computes by transforms of torch.func are ops of the program, with dynamic sizes."""
+"""Gradients that forward computes by torch.func or torch.autograd are ops of the program, with dynamic sizes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+import shapeline
 from lowering import pipeline
 from lowering.job import Job
 from lowering.model import Input, Model, Symbol
@@ -34,6 +36,42 @@ class Energy(nn.Module):
         jacobians = torch.func.jacrev(torch.sin)(first), torch.func.jacfwd(lambda y: y * y.flip(0))(first)
         by_row = torch.vmap(torch.func.grad(lambda row: nn.functional.layer_norm(row, (3,), self.layer.bias).pow(3).sum()))(x)
         return *forces, *jacobians, by_row, torch.func.vjp(torch.exp, x)[1](x)[0], torch.func.jvp(torch.exp, (x,), (x,))[1]
+
+
+class Forces(nn.Module):
+    """A model of molecules: the forces are the gradients of an energy of distances, by torch.autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, places: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.enable_grad():
+            places = places.detach().requires_grad_()
+            distances = torch.sqrt((places[:, None] - places).square().sum(-1) + 1)
+            energy = self.layer(torch.stack([torch.exp(-distances / width) for width in range(1, 5)], -1)).sum()
+            gradient = torch.autograd.grad(energy, places, create_graph=True)[0]
+        return {"energy": energy, "forces": -gradient}
+
+
+class Recurrent(nn.Module):
+    """Differentiates a recurrent layer and a layer of a batch of sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(3, 2, batch_first=True)
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.func.grad(lambda y: self.recurrent(y)[0].square().sum())(x),
+                torch.func.grad(lambda y: nn.functional.silu(self.layer(y)).sum())(x))
+
+
+@pytest.mark.parametrize(("module", "x", "dims"), [
+    (Forces(), torch.randn(5, 3), {0: "n"}), (Recurrent(), torch.randn(3, 2, 3), {0: "n"}),
+])  # fmt: skip
+def test_gradients_of_layers_in_forward(module: nn.Module, x: torch.Tensor, dims: dict[int, str]) -> None:
+    shapeline.lower(module, (x,), dynamic_shapes=(dims,), symbols={"n": (1, 9)}).verify(3)
 
 
 def test_gradients_in_forward(tmp_path: Path) -> None:
