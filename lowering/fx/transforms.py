@@ -88,7 +88,7 @@ def watch() -> Iterator[list[str]]:
 
 @contextmanager
 def trace_below(module: torch.nn.Module) -> Iterator[None]:
-    """Prepare for a trace of `module` below autograd inside the block: its results need no gradients, all ops have a shape, and gradients."""
+    """Prepare for a trace of `module` below autograd inside the block: all ops have shapes and gradients, and no result needs one."""
     detached = module.register_forward_hook(lambda _, args, results: pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, results))
     try:
         with _define_zeros(), recurrent.run_steps():

@@ -19,6 +19,7 @@ from lowering.ops import (
     arithmetic,
     attention,
     bags,
+    complex_numbers,
     convolution,
     division,
     factories,
@@ -235,6 +236,8 @@ def choose(node: Node) -> Decomposition | None:
     op = node.target
     if not isinstance(op, torch._ops.OpOverload):
         return None
+    if (of_parts := complex_numbers.find(node)) is not None:
+        return of_parts
     row = TABLE.get(op)
     if row is not None:
         return row.decomposition if row.when(node) else _choose_by_rule(op)

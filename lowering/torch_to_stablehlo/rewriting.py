@@ -83,7 +83,8 @@ class Call:
     def number(self, number: Number, element: str) -> ir.Value:
         """Create a number as a 0-d tensor of int or float elements."""
         type_ = f"tensor<{element}>"
-        return self.make("stablehlo.constant", [], type_, value=f"dense<{number!r}> : {type_}")
+        literal = str(number) if isinstance(number, int) else str(ir.FloatAttr.get(ir.Type.parse(element), number)).partition(" : ")[0]
+        return self.make("stablehlo.constant", [], type_, value=f"dense<{literal}> : {type_}")
 
     def shape(self, value: ir.Value) -> ir.Value:
         """Create the dims of a builtin tensor as a 1-d tensor."""

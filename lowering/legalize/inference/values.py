@@ -99,7 +99,7 @@ def _constant(op: Any, known: Known) -> Values | None:
     attribute = op.attributes["shape" if op.name == "shape.const_shape" else "value"]
     if isinstance(attribute, ir.IntegerAttr | ir.FloatAttr | ir.BoolAttr):
         return _given(attribute.value) if str(attribute.type) == "f64" else _whole([attribute.value])
-    if isinstance(attribute, ir.DenseElementsAttr) and len(attribute) <= _LARGEST:
+    if isinstance(attribute, ir.DenseElementsAttr) and len(attribute) <= _LARGEST and "complex" not in str(attribute.type):
         return _whole([attribute.get_splat_value().value] * len(attribute) if attribute.is_splat else list(attribute))
     return None
 
