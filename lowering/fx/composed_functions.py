@@ -207,19 +207,6 @@ def _measure_lengths(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return run
 
 
-def _layer_norm(tensor: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None = None, bias: torch.Tensor | None = None,
-                eps: float = 1e-5) -> torch.Tensor:
-    """Return layer_norm, in plain ops within transforms of torch.func: torch's rule for batches there reads sizes as numbers."""
-    if not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return functional.layer_norm(tensor, normalized_shape, weight, bias, eps)
-    dims = list(range(-len(normalized_shape), 0))
-    wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-    centred = wide - wide.mean(dims, keepdim=True)
-    result = centred * ((centred * centred).mean(dims, keepdim=True) + eps).rsqrt()
-    result = result if weight is None else result * weight
-    return (result if bias is None else result + bias).to(tensor.dtype)
-
-
 def _add_bias(image: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return image if bias is None else image + bias.reshape(-1, 1, 1)
 
@@ -228,7 +215,7 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     torch.take_along_dim: _take_along_dim, torch.Tensor.take_along_dim: _take_along_dim, torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split, torch.kron: _kron, torch.Tensor.kron: _kron, torch.linalg.multi_dot: _multi_dot,
     torch.chain_matmul: lambda *matrices: _multi_dot(matrices), torch.vander: _vander,
-    functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist, functional.layer_norm: _layer_norm,
+    functional.gaussian_nll_loss: _gaussian_nll_loss, torch.cdist: _cdist,
     functional.ctc_loss: _measure_lengths(functional.ctc_loss), torch.ctc_loss: _measure_lengths(torch.ctc_loss),
     torch.combinations: _combinations, torch.gradient: _gradient,
     torch.cov: _cov, torch.Tensor.cov: _cov, torch.corrcoef: _corrcoef, torch.Tensor.corrcoef: _corrcoef,

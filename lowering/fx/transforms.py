@@ -15,6 +15,7 @@ import torch
 from torch._functorch import eager_transforms
 from torch._subclasses import FakeTensorMode, fake_impls
 from torch.export import ExportedProgram
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from lowering.errors import Problem
@@ -56,12 +57,23 @@ def _linear(tensor: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return product if bias is None else product + bias
 
 
+def _layer_norm(tensor: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None = None, bias: torch.Tensor | None = None,
+                eps: float = 1e-5) -> torch.Tensor:
+    """Return torch.nn.functional.layer_norm. torch's own rule for batches reads the traced sizes."""
+    dims = list(range(-len(normalized_shape), 0))
+    wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    centred = wide - wide.mean(dims, keepdim=True)
+    result = centred * ((centred * centred).mean(dims, keepdim=True) + eps).rsqrt()
+    result = result if weight is None else result * weight
+    return (result if bias is None else result + bias).to(tensor.dtype)
+
+
 def find_composed(function: Any) -> Callable[..., Any] | None:
     """Return what composes a function inside a transform, where torch's own makes sizes numbers; None outside of transforms."""
     return _COMPOSED.get(function) if function in _COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
 
 
-_COMPOSED: dict[Any, Callable[..., Any]] = {torch.nn.functional.linear: _linear}
+_COMPOSED: dict[Any, Callable[..., Any]] = {functional.linear: _linear, functional.layer_norm: _layer_norm}
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
 from lowering.ops import factories
 
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 aten = torch.ops.aten
 

@@ -104,9 +104,7 @@ for _name, _target in (("left", aten.bitwise_left_shift.Tensor), ("right", aten.
     _add_rows(f"bitwise_{_name}_shift.Tensor", _shift, "not broadcast; bytes are shifted with a sign", scalars.has_unlike_operands)
 _add_rows("clamp clamp_min", scalars.clamp, "floats do not clamp integers", arithmetic.changes_dtype)
 _add_rows("clamp_max", scalars.clamp_max, "floats do not clamp integers", arithmetic.changes_dtype)
-_add_rows("pow.Tensor_Scalar", scalars.power, "infinity of -inf, where eager's sqrt is NaN; no lowering of complex numbers",
-          scalars.needs_power)
-_add_rows("pow.Tensor_Tensor pow.Scalar", scalars.complex_power, NONE, scalars.is_complex_power)
+_add_rows("pow.Tensor_Scalar", scalars.square_root, "infinity of -inf, where eager's sqrt is NaN", scalars.is_root)
 _add_rows("copysign.Scalar", scalars.copysign, "no form of a number")
 _add_rows("copysign.Tensor", scalars.copysign, "the absolute value of the least integer overflows", arithmetic.takes_integers)
 _add_rows("isinf", arithmetic.all_false, "no lowering of bytes", arithmetic.takes_integers)

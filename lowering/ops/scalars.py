@@ -111,37 +111,6 @@ def square_root(tensor: Tensor, exponent: float) -> Tensor:
     return torch.sqrt(tensor) if exponent > 0 else torch.rsqrt(tensor)
 
 
-def is_complex_power(node: Node) -> bool:
-    """Return whether a node's result is of complex numbers."""
-    return node.meta["val"].dtype.is_complex  # type: ignore[no-any-return]
-
-
-def needs_power(node: Node) -> bool:
-    """Return whether a power by a number is a root, or of complex numbers."""
-    return is_root(node) or is_complex_power(node)
-
-
-def power(tensor: Tensor, exponent: Any) -> Tensor:
-    """Return a root of floats, or a power of complex numbers by a number."""
-    if not tensor.dtype.is_complex and not isinstance(exponent, complex):
-        return square_root(tensor, exponent)
-    if exponent == 0:
-        return torch.ones_like(tensor)
-    if exponent in (2, 3):
-        return tensor * tensor * tensor if exponent == 3 else tensor * tensor
-    return torch.reciprocal(tensor) if exponent == -1 else complex_power(tensor, exponent)
-
-
-def complex_power(base: Any, exponent: Any) -> Tensor:
-    """Return exp(exponent * log(base)) of complex numbers. A power of 0 is 0 if the real part of the exponent is positive."""
-    dtype = torch.result_type(base, exponent)
-    base, exponent = (each.to(dtype) if isinstance(each, torch.Tensor) else torch.scalar_tensor(each, dtype=dtype)
-                      for each in (base, exponent))
-    result = torch.exp(exponent * torch.log(base))
-    is_zero = (base.real == 0) & (base.imag == 0) & (exponent.real > 0)
-    return torch.complex(torch.where(is_zero, 0, result.real), torch.where(is_zero, 0, result.imag))
-
-
 def copysign(tensor: Tensor, other: Any) -> Tensor:
     """Return a tensor with the signs of `other`, a tensor or a number. Integers are converted to floats."""
     dtype = torch.result_type(tensor, other)

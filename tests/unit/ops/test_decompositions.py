@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lowering.ops import (
+    complex_numbers,
     arithmetic,
     attention,
     bessel,
@@ -25,7 +26,6 @@ from lowering.ops import (
     pooling,
     products,
     random,
-    scalars,
     scans,
     scattering,
     segments,
@@ -50,6 +50,7 @@ ROW = torch.tensor([[3.0, -1.0, NAN, 2.0, 2.0], [0.5, INF, -INF, 4.0, -2.0]])
 INTS = whole(-9, 10, 4, 6)
 IMAGE = normal(2, 4, 9, 7)
 SERIES = normal(3, 8)
+COMPLEX = torch.complex(normal(3, 3), normal(3, 3))
 VOLUME = normal(2, 4, 6, 9, 7)
 RANDOM_STARTS = torch.rand((2, 4, 3), generator=RANDOM)
 
@@ -143,9 +144,15 @@ CASES: list[Case] = [
     case(lambda *given, **named: (histograms.count_by_number(*given, **named), histograms.make_edges(*given, **named)),
          lambda *given, **named: (torch.histogramdd(*given, **named).hist, list(torch.histogramdd(*given, **named).bin_edges)),
          SERIES[:, :2], [3, 5], range=[-1.0, 1.0, -2.0, 0.5]),
-    *(case(scalars.power, torch.pow, torch.complex(SERIES, SERIES.flip(0)), exponent) for exponent in (0, 1, 2, 3, -1, -2, 0.5, 2.5, 1 + 2j)),
-    *(case(scalars.complex_power, torch.pow, base, exponent) for base in (SERIES, 2.0, torch.zeros(3, 8))
+    *(case(complex_numbers.power, torch.pow, COMPLEX, exponent) for exponent in (0, 1, 2, 3, -1, -2, 0.5, 2.5, 1 + 2j)),
+    *(case(complex_numbers.power, torch.pow, base, exponent) for base in (SERIES, 2.0, torch.zeros(3, 8))
       for exponent in (torch.complex(SERIES.abs() + 0.1, SERIES),)),
+    *(case(complex_numbers.ROWS[op], op, COMPLEX, *rest) for op, rest in (
+        (aten.sum.default, ()), (aten.sum.dim_IntList, ([0], True)), (aten.mean.dim, ([1],)), (aten.eq.Scalar, (COMPLEX[0, 0].item(),)),
+        (aten.ne.Tensor, (COMPLEX.real,)), (aten.isfinite.default, ()), (aten.any.dim, (0,)), (aten.all.default, ()), (aten.count_nonzero.default, ()),
+        (aten.sinh.default, ()), (aten.cosh.default, ()), (aten.tan.default, ()), (aten.sigmoid.default, ()), (aten.silu.default, ()),
+        (aten.sgn.default, ()), (aten.log2.default, ()), (aten.log10.default, ()), (aten.l1_loss.default, (COMPLEX.conj(), 0)),
+        (aten.linalg_cross.default, (COMPLEX.conj(),)))),
 ]  # fmt: skip
 
 
