@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lowering.ops import (
-    complex_numbers,
     arithmetic,
     attention,
     bessel,
+    complex_numbers,
     convolution,
     decompositions,
     division,
