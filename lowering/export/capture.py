@@ -131,8 +131,8 @@ def skip_fake_cache() -> AbstractContextManager[None]:
 def disable_kernels() -> Iterator[None]:
     """Disable what depends on this machine or on the sizes of the example.
 
-    An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum is contracted from the left: opt_einsum would
-    choose the order for the example's sizes, and make them constants. The choice of a convolution's backend guards no size.
+    An LSTM is decomposed into plain ops, not into one that oneDNN alone knows, and an einsum has no order yet (`ops.einsum` chooses it):
+    opt_einsum would make the example's sizes constants. The choice of a convolution's backend guards no size.
     """
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)

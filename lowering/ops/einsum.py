@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -48,8 +49,9 @@ def _is_one(size: object) -> bool:
 
 
 def einsum(equation: str, operands: Sequence[Tensor], *, path: Sequence[int] | None = None) -> Tensor:
-    """Contract the operands two at a time, in the order of `path`, else from the left."""
+    """Contract the operands two at a time, in the order of `path`, else in the one that is cheapest at the traced sizes."""
     terms, output = _parse(equation, [operand.dim() for operand in operands])
+    path = path or _choose_path(terms, output, operands)
     left = [_take_diagonals(operand, term) for operand, term in zip(operands, terms, strict=True)]
     order = list(path or ())
     while len(left) > 1:
@@ -61,6 +63,19 @@ def einsum(equation: str, operands: Sequence[Tensor], *, path: Sequence[int] | N
         left = [*left, product] if path else [product, *left]
     tensor, letters = _sum_unneeded(*left[0], set(output))
     return tensor.permute([letters.index(letter) for letter in output])
+
+
+def _choose_path(terms: Sequence[str], output: str, operands: Sequence[Tensor]) -> list[int] | None:
+    """Return the path that eager takes at the traced sizes, by opt_einsum; None for two operands, or where it is not installed."""
+    chooser = torch.backends.opt_einsum.get_opt_einsum()
+    if len(operands) <= 2 or chooser is None:
+        return None
+    sizes = [[size.node.hint if isinstance(size, torch.SymInt) else size for size in operand.shape] for operand in operands]
+    if any(size is None for shape in sizes for size in shape):  # sizes that data decide
+        return None
+    strategy = torch.backends.opt_einsum.strategy or "auto"
+    path, _ = chooser.contract_path(f"{','.join(terms)}->{output}", *sizes, shapes=True, optimize=strategy)
+    return list(itertools.chain.from_iterable(path))
 
 
 def _take_diagonals(tensor: Tensor, letters: str) -> tuple[Tensor, str]:
