@@ -41,6 +41,7 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     replaced[torch.SymInt, "__round__"] = _round_int
     replaced |= {(torch.nn.Module, name): _keep_equal(name, dtype) for name, dtype in _CONVERSIONS.items()}
     replaced[torch._prims_common, "dtype_to_type_ctor"] = _choose_type
+    replaced[torch.distributions.Distribution, "_validate_args"] = False  # of whether to raise for the data at hand
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
