@@ -55,7 +55,7 @@ TABLE: dict[Any, Row] = {
     aten.native_layer_norm.default: Row(find_in_table(aten.native_layer_norm.default), f"{NO_DYNAMIC} (layer_norm has one)"),
     aten.instance_norm.default: Row(decompose_composite(aten.instance_norm.default), "running statistics give wrong numbers"),
     aten.prelu.default: Row(arithmetic.prelu, "a weight per channel is broadcast along the last dim: wrong shapes"),
-    aten.broadcast_tensors.default: Row(find_decomposition(aten.broadcast_tensors.default), "all results are given the type of the first",
+    aten.broadcast_tensors.default: Row(decompose_composite(aten.broadcast_tensors.default), "all results are given the type of the first",
                                         views.has_unlike_elements),
     aten.clamp.Tensor: Row(arithmetic.clamp, "dynamic dims abort the process"),
     aten.clamp_min.Tensor: Row(torch.maximum, NO_DYNAMIC),
