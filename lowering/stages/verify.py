@@ -28,10 +28,11 @@ from lowering.numerics import (
     special_values,
     tensor_files,
     verifier,
+    warned,
     xla,
 )
 from lowering.numerics.bench import Bench
-from lowering.numerics.consumers import Cell, Compared, Pair
+from lowering.numerics.consumers import Compared, Pair
 from lowering.numerics.points import Budget
 from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
@@ -141,21 +142,13 @@ class Verify(Stage):
         note.report("verify", found.to_json() | {"consumers": [to_plain(compared.cell) for compared in matrix],
                                                  "steps": [walk.to_json() for walk in walks]}
                     | ({"quantization": quantization} if quantization else {}))
-        for compared in matrix:
-            self._note_consumer(compared.cell, note)
         for code, place, message in dict.fromkeys(bench.noted):
             note(code, message, place)
-        for point, guard in found.declined:
-            cause = f"sizes inside the declared ranges are refused by the program itself, and nothing is compared there: {guard}"
-            note("point_declined", cause, str(point))
-        self._note_gaps(found, note)
-        for level in levels:
-            if program.at(level) is None:
-                note("verify_level_missing", f"the program did not pass through the {level.word} level, so it was not compared")
-        if module is not None and module.level is not Level.TORCH and bench.model.symbols:
-            note("ranges_not_carried", "the program has the source's own assertions, and none of the declared ranges", module.path)
-        elif bench.model.symbols and not verifier.carries_assertions(program):
-            note("ranges_not_carried", "the program holds no shape assertion, so it takes sizes outside its ranges without a word")
+        warned.note_gaps(found, self.points, note)
+        for compared in matrix:
+            warned.note_consumer(compared.cell, note)
+        warned.note_levels(program, levels, note)
+        warned.note_ranges(program, bench.model, module, note)
         log = "\n".join(level.log for check in found.checks for level in check.levels.values() if level.log)
         mismatches = found.mismatches + promises.find_broken(program) + [problem for compared in matrix for problem in compared.problems]
         if mismatches := mismatches + [problem for walk in walks for problem in walk.problems]:
@@ -227,30 +220,6 @@ class Verify(Stage):
         return [Compared(consumers.summarize(pair, [check.levels for check in found.checks])) if pair.is_default
                 else consumers.compare(program, pair, bench, chosen, self.interpreted_products) for pair in pairs]
 
-    def _note_consumer(self, cell: Cell, note: Note) -> None:
-        """Warn about consumers that did not run, or not at every point."""
-        place = f"{cell.level}:{cell.consumer}"
-        if cell.outcome == "missing":
-            note("consumer_missing", f"is not installed, so it ran nothing: {cell.message}", place)
-        elif cell.message and cell.outcome in ("refused", "agrees") and not Pair(_level(cell.level), cell.consumer).is_default:
-            note("level_not_run", cell.message, place)
-
-    def _note_gaps(self, found: Verification, note: Note) -> None:
-        """Warn about comparisons that were made at fewer points, or less strictly, than the options ask for."""
-        if len(found.points) < self.points and not found.is_exhaustive:
-            why = "the program's guards decline the others" if found.declined else "no others were found inside the budgets"
-            note("few_points", f"{len(found.points)} of {self.points} points were compared: {why}", "stages.verify.points")
-        if found.random:
-            note("results_random", "random results were compared by dtype and shape, and by their distributions over several runs "
-                 "where a run "
-                 "is quick", ", ".join(found.random))
-        if found.uncompared:
-            note("result_not_compared", "eager gave no finite element at any point, so no number was compared: choose fills or a seed for "
-                 "which the model computes numbers", ", ".join(found.uncompared))
-        for dtype, reason in found.weakened.items():
-            note("tolerance_weakened", f"more is allowed than the default of {dtype}: {reason or 'no reason is given'}",
-                 f"tolerances.{dtype}")
-
     def save(self, program: Program, stem: Path) -> list[Path]:
         """Write the points with their errors (`.json`), and inputs and eager results of the small ones (`.safetensors`)."""
         if not isinstance(program, Verified):
@@ -288,10 +257,6 @@ class _TwinNote:
 
     def file(self, suffix: str, data: bytes) -> None:
         self.note.file(suffix, data)
-
-
-def _level(word: str) -> Level:
-    return next(level for level in Level if level.word == word)
 
 
 def is_sized_by_data(program: Program) -> bool:
