@@ -22,7 +22,7 @@ from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lowering.fx import detection_functions, scans, size_texts, transforms
+from lowering.fx import detection_functions, logarithms, scans, size_texts, transforms
 from lowering.fx.composed_by_size import BY_SIZE
 from lowering.fx.composed_functions import COMPOSED, COMPOSED_OF_NUMBERS
 from lowering.ops import attention
@@ -38,7 +38,7 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     is_model_code: whether a file is the model's, whose texts of sizes are values (see `size_texts`).
     """
     replaced: dict[tuple[Any, str], Any] = {(math, name): _extend(getattr(math, name), symbolic) for name, symbolic in _MATH.items()}
-    replaced[torch.SymInt, "__round__"] = _round_int
+    replaced |= {(torch.SymInt, "__round__"): _round_int, (torch.SymInt, "bit_length"): logarithms.find_bit_length}
     replaced |= {(torch.nn.Module, name): _keep_equal(name, dtype) for name, dtype in _CONVERSIONS.items()}
     replaced[torch._prims_common, "dtype_to_type_ctor"] = _choose_type
     replaced[torch.distributions.Distribution, "_validate_args"] = False  # of whether to raise for the data at hand
@@ -71,17 +71,18 @@ def compose_in_graphs() -> Iterator[None]:
     """
     from torch._dynamo import utils as dynamo_utils  # most of a second, which an export that is not strict does without
 
-    replaced = {(dynamo_utils, "run_node"): _inside_mode(dynamo_utils.run_node)}
-    replaced |= {(_trace, name): _inside_mode(getattr(_trace, name)) for name in ("_export_to_aten_ir", "_export_to_aten_ir_make_fx")}
+    replaced = {(dynamo_utils, "run_node"): _inside_mode(dynamo_utils.run_node, _SymbolicCalls)}
+    replaced |= {(_trace, name): _inside_mode(getattr(_trace, name), _TracedCalls)
+                 for name in ("_export_to_aten_ir", "_export_to_aten_ir_make_fx")}
     with ExitStack() as stack:
         for (owner, name), function in replaced.items():
             stack.enter_context(mock.patch.object(owner, name, function))
         yield
 
 
-def _inside_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+def _inside_mode(function: Callable[..., Any], mode: Callable[[], TorchFunctionMode]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with _SymbolicCalls():
+        with mode():
             return function(*args, **kwargs)
 
     return call
@@ -108,6 +109,7 @@ def _extend(original: Callable[..., Any], symbolic: Callable[..., Any]) -> Calla
     """Return `original` with `symbolic` for calls that take a symbolic number."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(map(logarithms.unwrap, args))
         return (symbolic if not kwargs and any(isinstance(arg, _SYMBOLIC) for arg in args) else original)(*args, **kwargs)
 
     return call
@@ -145,19 +147,37 @@ def _read(function: Callable[[torch.Tensor], torch.Tensor], number: Any) -> Any:
 
 
 def _log(number: Any, base: Any = None) -> Any:
-    """Return the logarithm. With base 2 it is a number, as math.log2: models count the levels of a tree by it, so it must not be data."""
-    if base == 2:
-        return math.log(number, base)
-    logarithm = _read(torch.log, number) if isinstance(number, _SYMBOLIC) else math.log(number)
-    return logarithm if base is None else logarithm / (_read(torch.log, base) if isinstance(base, _SYMBOLIC) else math.log(base))
+    if base is None:
+        return _take_logarithm(math.log, torch.log, number)
+    if isinstance(base, _SYMBOLIC):
+        return _log(number) / _log(base)
+    return _take_logarithm(lambda value: math.log(value, base), lambda value: torch.log(value) / math.log(base), number)
+
+
+def _log2(number: Any) -> Any:
+    """Return the logarithm to base 2, exact for powers of 2 in every library: of 1/2 it is a quotient of equal numbers."""
+
+    def of_tensors(tensor: torch.Tensor) -> torch.Tensor:
+        mantissa, exponent = torch.frexp(tensor)
+        return torch.log2(mantissa) + exponent
+
+    return _take_logarithm(math.log2, of_tensors, number)
+
+
+def _take_logarithm(function: Callable[[Any], float], of_tensors: Callable[[torch.Tensor], torch.Tensor], number: Any) -> Any:
+    """Return a logarithm of a number. function: Python's; of_tensors: torch's."""
+    if isinstance(number, torch.SymInt):
+        return logarithms.Logarithm(number, function, functools.partial(_read, of_tensors, number))
+    return _read(of_tensors, number) if isinstance(number, _SYMBOLIC) else function(number)
 
 
 _CONVERSIONS = {"to": None, "float": torch.float32, "double": torch.float64, "half": torch.float16, "bfloat16": torch.bfloat16}
 _MATH: dict[str, Callable[..., Any]] = {
     "sqrt": torch.sym_sqrt, "pow": lambda base, exponent: torch.sym_float(base) ** exponent,
-    "exp": lambda exponent: math.e ** torch.sym_float(exponent), "log": _log,
+    "exp": lambda exponent: math.e ** torch.sym_float(exponent), "log": _log, "log2": _log2,
     "isqrt": lambda size: torch.sym_int(torch.sym_sqrt(size)),  # exact below 2 ** 52
-    **{name: functools.partial(_read, getattr(torch, name)) for name in ("log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "log10": functools.partial(_take_logarithm, math.log10, torch.log10),
+    **{name: functools.partial(_read, getattr(torch, name)) for name in ("log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
 }  # fmt: skip
 
 # By name: TorchScript's ops on numbers, and on tensors with a number as result.
@@ -176,8 +196,18 @@ class _SymbolicCalls(TorchFunctionMode):
         named = dict(kwargs or {})
         if not args and "input" in named:  # torch's name of the first tensor
             args = (named.pop("input"),)
+        if function is torch.sym_int and isinstance(args[0], logarithms.Logarithm):
+            return math.trunc(args[0])
+        args, named = logarithms.unwrap_all(args, named)  # type: ignore[assignment]
         symbolic = _find_symbolic(function, args, named)
         return (symbolic or function)(*args, **named)
+
+
+class _TracedCalls(_SymbolicCalls):
+    """The same for Dynamo's graph, which has `_sym_log2` for math.log2."""
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        return _log2(*args) if function is torch._sym_log2 else super().__torch_function__(function, types, args, kwargs)
 
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:

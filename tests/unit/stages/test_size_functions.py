@@ -47,7 +47,7 @@ class Converted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         columns = x.shape[1]
-        return x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x * float(columns), torch.cov(x.T, correction=0), torch.kron(x, x[:1])
+        return x[:, : int(columns * 0.7)], x.new_ones(int(math.sqrt(columns)), len(x)), x.new_ones(int(math.log2(columns))), x * float(columns), torch.cov(x.T, correction=0), torch.kron(x, x[:1])
 
 
 class Composed(nn.Module):
@@ -78,6 +78,32 @@ class Rounded(nn.Module):
         return tuple(round(size / 40, digits) for digits in (0, 1, 2, 3)), round(size / 0.7, -1), round(size, -1)
 
 
+class Padded(nn.Module):
+    """The size of a transform: the next power of 2. Logarithms are factors beside it."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, columns = x.shape
+        whole = torch.cat([x, x.new_zeros(rows, 2 ** math.ceil(math.log2(columns)) - columns)], 1)
+        return whole, x.new_ones(1 << (columns - 1).bit_length()), x * (math.log2(columns) + 1 / math.log(columns + 1, 3))
+
+
+class Logarithms(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
+        size = x.shape[0]
+        log2 = math.log2(size)
+        return (math.ceil(log2), math.floor(log2), round(log2), 2 ** math.ceil(log2), (size - 1).bit_length(), size.bit_length(),
+                math.floor(math.log10(size)), math.ceil(math.log(size)), math.trunc(math.log(size, 3)))
+
+
+class Branch(nn.Module):
+    def __init__(self, condition: str) -> None:
+        super().__init__()
+        self.condition = condition
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if eval(self.condition, {"math": math, "n": x.shape[0]}) else x  # noqa: S307 - of this file
+
+
 def _model(module: Callable[[], nn.Module], **inputs: Input) -> Model:
     symbols = {"n": Symbol(1, 8), "m": Symbol(2, 19)}
     used = {dim for declared in inputs.values() for dim in declared.shape}
@@ -86,7 +112,7 @@ def _model(module: Callable[[], nn.Module], **inputs: Input) -> Model:
 
 @pytest.mark.parametrize(("module", "further", "attempt"), [
     (Functions, {"start": Input("int64", (), {"randint": [0, 1]})}, ""), (Converted, {}, "exported as strict_oblivious"),
-    (Composed, {"image": Input("float32", ("n", 2, "m", 4))}, "exported as deferred"),
+    (Composed, {"image": Input("float32", ("n", 2, "m", 4))}, "exported as deferred"), (Padded, {}, "exported as deferred"),
 ])
 def test_sizes_stay_dynamic(module: Callable[[], nn.Module], further: dict[str, Input], attempt: str, tmp_path: Path) -> None:
     stages = {"export": Export(archive=False), "torchscript": ToTorchScript(), "torch": ToTorchDialect(), "stablehlo": ToStableHLO(),
@@ -109,3 +135,25 @@ def test_round_to_digits_is_pythons() -> None:
         *found, tens, whole = script(torch.zeros(size))
         assert found == [round(size / 40, digits) for digits in (0, 1, 2, 3)], size
         assert (tens, whole) == (round(size / 0.7, -1), round(size, -1)), size
+
+
+def test_rounded_logarithms_are_pythons() -> None:
+    """math.log(243, 3) is 4.999…: what matters is what Python rounds."""
+    model = Model("logarithms", {"_target_": f"{__name__}.Logarithms"}, {"x": Input("float32", ("n",))}, {"n": Symbol(1, 5000)})
+    program = Program(Level.MODEL, model)
+    for stage in (Export(archive=False), ToTorchScript(deployable=False)):
+        program = stage.apply(program, Silent())
+    script = torch._C._create_function_from_graph("forward", program.ir)
+    for size in (*range(1, 300), 511, 512, 513, 999, 1000, 1001, 4095, 4096, 4097, 5000):
+        assert script(torch.zeros(size)) == Logarithms()(torch.zeros(size)), size
+
+
+@pytest.mark.parametrize(("condition", "part"), [
+    ("math.log(n) > 1.5", ["n >= 5"]), ("math.log2(n) <= 3", ["n < 9"]), ("math.log2(n) == 2", ["not (n >= 4 and n < 5)"]),
+    ("len(range(math.ceil(math.log2(n)))) == 3", ["n >= 5", "n < 9"]),
+])
+def test_a_branch_on_a_logarithm_takes_a_range_of_sizes(condition: str, part: list[str]) -> None:
+    factory = {"_target_": f"{__name__}.Branch", "condition": condition}
+    model = Model("branch", factory, {"x": Input("float32", ("n",))}, {"n": Symbol(2, 64, example=7)})
+    program = Export(archive=False).apply(Program(Level.MODEL, model), Silent())
+    assert program.signature is not None and [str(guard) for guard in program.signature.guards] == part
