@@ -169,13 +169,22 @@ def capture_attempt(
     needed = [read_condition(expr, export) for expr in broken]
     part = parts.widest([condition for condition in needed if condition is not None], export) if refused else {}
     if refused:
-        whole = f"all sizes of symbols: {{{parts.spell(part or {})}}}, and refuses some of the others that are declared"
-        warned = Warned("part_of_ranges", f"the program takes {whole if part else 'single sizes only'}", f"models.{model.name}.symbols")
+        warned = Warned("part_of_ranges", _describe_part(part, broken, export), f"models.{model.name}.symbols")
         made = replace(made, warnings=(*made.warnings, warned))
     return Captured(attempt, program, error, made, log, asserted, guards, branches, calls, seconds, refused, part, model.symbols,
                     tuple(_list_repeated(replays)), "" if error is None else "\n".join(printed).strip(), tuple(entered),
                     lambda later: spare(later, list_asserted(later, export)) if _defers(attempt) else (),
                     lambda assumed: judge_all(assumed, export))
+
+
+def _describe_part(part: Mapping[str, Bound] | None, broken: Sequence[str], export: Export) -> str:
+    """Return which of the declared sizes a program takes. broken: its conditions that some of them break."""
+    if part:
+        return f"the program takes all sizes of symbols: {{{parts.spell(part)}}}, and refuses some of the others that are declared"
+    conditions = [condition for expr in broken if (condition := read_condition(expr, export)) is not None]
+    if relations := parts.list_relations(conditions):
+        return f"the program takes only sizes with {' and '.join(relations)}, which ranges of single symbols cannot say"
+    return "the program takes single sizes only"
 
 
 @contextmanager

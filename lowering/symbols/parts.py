@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from lowering.sizes import normal, spelling
+from lowering.sizes.expression import Expression
+from lowering.sizes.parsing import Term, Unknown
 from lowering.sizes.ranges import Bound
 from lowering.symbols.exporting import Export
 from lowering.symbols.relations import Condition, is_true_at
@@ -47,6 +51,36 @@ def spell(part: Box) -> str:
     """Format a part as YAML: `n: {min: 2, max: 64, multiple_of: 2}`."""
     return ", ".join(f"{name}: {{min: {bound.min}, max: {'null' if bound.max is None else bound.max}"
                      f"{f', multiple_of: {bound.multiple_of}' if bound.multiple_of > 1 else ''}}}" for name, bound in part.items())
+
+
+def list_relations(conditions: Sequence[Condition]) -> list[str]:
+    """Return the conditions between several symbols as text, without repetition; `a <= b` and `b <= a` as `a == b`."""
+    related = [term for term, free in conditions if len(free) > 1]
+    simplest: dict[Expression, Term] = {}  # by the difference that is at most 0
+    for term in related:
+        difference = _subtract(term)
+        if difference is not None and (difference not in simplest or term.count < simplest[difference].count):
+            simplest[difference] = term
+    texts = []
+    for term in related:
+        difference = _subtract(term)
+        if difference is not None:
+            pair = [simplest[side] for side in (difference, -difference) if side in simplest]
+            term = min(pair, key=lambda one: (one.count, one.operands[0].count, spelling.spell(one)))
+            term = replace(term, op="eq") if len(pair) > 1 else term
+        texts.append(spelling.spell(term))
+    return list(dict.fromkeys(texts))
+
+
+def _subtract(term: Term) -> Expression | None:
+    """Return what is at most 0 if a condition `a <= b` or `a >= b` holds, or None for other conditions."""
+    if term.op not in ("le", "ge"):
+        return None
+    try:
+        left, right = (normal.size(spelling.spell(operand), {}) for operand in term.operands)
+    except Unknown:
+        return None
+    return left - right if term.op == "le" else right - left
 
 
 def _choose_tried(bound: Bound, limit: int) -> tuple[int, ...]:

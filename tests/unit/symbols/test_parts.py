@@ -44,3 +44,13 @@ def test_there_is_no_part_of_single_sizes(conditions: list[str]) -> None:
 
 def test_a_part_as_yaml() -> None:
     assert parts.spell({"n": Bound(2, 64, 2), "k": Bound(3, None)}) == "n: {min: 2, max: 64, multiple_of: 2}, k: {min: 3, max: null}"
+
+
+@pytest.mark.parametrize(("conditions", "expected"), [
+    (["-total + seq + past <= 0", "total <= seq + past", "past + seq <= total", "n > 2"], ["total == seq + past"]),
+    (["2*a >= b", "a != b", "a <= 4"], ["2 * a >= b", "a != b"]),
+    (["n <= 4"], []),
+])
+def test_relations_of_several_symbols(conditions: list[str], expected: list[str]) -> None:
+    terms = [parse(condition) for condition in conditions]
+    assert parts.list_relations([(term, sorted(set(term.symbols()))) for term in terms]) == expected
