@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Literal
 
 import sympy
 from torch.export import ExportedProgram
@@ -63,10 +64,11 @@ def widen(conditions: Sequence[Deferred], export: Export) -> None:
 
 
 def mark_relations(found: SymbolRecord, conditions: Sequence[Deferred]) -> SymbolRecord:
-    """Return a record in which the conditions that were compared break no promise."""
-    compared = {one.expr for one in conditions if one.verdict == "compared"}
-    texts = {relation.text for relation in found.relations if relation.expr in compared}
-    relations = tuple(replace(each, holds="compared") if each.expr in compared else each for each in found.relations)
+    """Return a record in which the conditions that were compared, or that others imply, break no promise of their own."""
+    spared: dict[str, Literal["compared", "implied"]] = {
+        one.expr: one.verdict for one in conditions if one.verdict == "compared" or one.verdict == "implied"}
+    texts = {relation.text for relation in found.relations if relation.expr in spared}
+    relations = tuple(replace(each, holds=spared[each.expr]) if each.expr in spared else each for each in found.relations)
     warnings = tuple(each for each in found.warnings if each.code != "guard_within_range" or each.place not in texts)
     return replace(found, relations=relations, warnings=warnings)
 

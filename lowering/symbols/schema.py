@@ -130,8 +130,8 @@ class Relation:
 
     kind: guard, equality, divisibility (decided while tracing), runtime_assert (an assertion in the graph), assumption (not checked).
     expr: with torch's names; text: with the author's. fails_at: sizes in the promised ranges that break it. holds: `always` (for all
-        sizes), `tried` (no sampled size breaks it), `compared` (the program is right where it is false), `no` (see fails_at), `unknown` (it
-        depends on data).
+        sizes), `tried` (no sampled size breaks it), `compared` (the program is right where it is false), `implied` (by relations that the
+        program asserts), `no` (see fails_at), `unknown` (it depends on data).
     checked_by: the levels whose program checks it at run time, and `signature` if the dims of the arguments express it.
     """
 
@@ -141,7 +141,7 @@ class Relation:
     text: str
     line: Line | None
     times: int = 1
-    holds: Literal["always", "tried", "compared", "no", "unknown"] = "unknown"
+    holds: Literal["always", "tried", "compared", "implied", "no", "unknown"] = "unknown"
     fails_at: Mapping[str, int] = field(default_factory=dict)
     checked_by: tuple[str, ...] = ()
 

@@ -124,6 +124,14 @@ def test_a_branch_that_some_sizes_take_narrows_the_range() -> None:
     assert {"the exported program needs n <= 20", "the exported program needs n > 3"} <= set(list_assertions(program.ir))
 
 
+def test_a_loop_over_a_size_takes_its_range_and_warns_of_no_weaker_condition() -> None:
+    program, notes = lowered(models.model(models.Doubles, {"n": Symbol(2, 64, example=7)}, x=("n", 3)))
+    assert guards(program) == ("n > 4", "n <= 8")
+    assert "symbols: {n: {min: 5, max: 8}}" in notes.said["part_of_ranges"][0]
+    assert [message.partition(" does")[0] for message in notes.said["guard_within_range"]] == ["n > 4", "n <= 8"]
+    assert {one["text"]: one["holds"] for one in notes.symbols["relations"]}["n > 2"] == "implied"
+
+
 @pytest.mark.parametrize("model", [
     models.model(models.Groups, {"n": Symbol(4, 24, multiple_of=4)}, x=("n", 3)),
     models.model(models.Written, {"n": N8}, cache=(2, 8, 3), rows=(2, "n", 3)),
