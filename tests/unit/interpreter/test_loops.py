@@ -65,10 +65,10 @@ def test_what_no_loop_can_carry_is_refused_with_its_line(name: str, code: str, w
     assert all(word in text for word in words), text
 
 
-def test_an_attribute_that_is_no_buffer_is_not_assigned(tmp_path: Path) -> None:
+def test_an_attribute_that_is_no_buffer_is_assigned_within_a_call(tmp_path: Path) -> None:
     result = lowered("Counts", tmp_path)
-    assert (result.outcome, result.stage) == ("unsupported", "export")
-    assert [problem.place for problem in result.problems] == ["attribute 'count'"]
+    assert (result.outcome, result.stage) == ("ok", "verify")
+    assert [remark.place for remark in result.warnings if remark.code == "attribute_forgotten"] == ["attribute 'count'"]
 
 
 def test_in_training_a_loop_is_refused_with_its_line(tmp_path: Path) -> None:
