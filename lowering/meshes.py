@@ -11,6 +11,8 @@ from itertools import product
 
 from lowering.errors import Problem, suggest
 
+FRONTEND = "mhlo.frontend_attributes"
+SHARDY_RESULT = "xla.sdy.FuncResultSharding"  # target of the custom call that gives a result its sharding
 Axes = Mapping[str, int]
 Sharding = Sequence[str | None]  # for each dim of a tensor the axis that splits it; further dims are whole
 

@@ -89,9 +89,10 @@ def _explain_leaf(leaf: Any) -> tuple[str, str] | None:
         return (f"is a {kind.__module__}.{kind.__name__}", "pass a tensor: torch.as_tensor(...)") if is_array else None
     if leaf.is_meta:
         return "is on the device meta and has no values", "pass a tensor of the CPU: its values are the range of later inputs"
-    if leaf.is_nested or leaf.layout != torch.strided:
-        layout = "nested" if leaf.is_nested else str(leaf.layout)
-        return f"is a tensor of layout {layout}, which cannot be lowered", "pass a dense tensor: x.to_dense(), or one padded with its mask"
+    if leaf.is_nested:
+        return "is a NestedTensor, which torch.export cannot trace", "pass its values and its offsets or lengths"
+    if leaf.layout != torch.strided:
+        return f"is a tensor of layout {leaf.layout}, which torch.export cannot trace", "pass its indices and values, or x.to_dense()"
     return None
 
 

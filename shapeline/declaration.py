@@ -113,11 +113,6 @@ class _Reading:
     def read(self, value: Any, spec: Spec, name: str, place: str) -> Any:
         """Return the tree of one argument. name: the path of its leaves; place: for messages, with the same content."""
         if isinstance(value, torch.Tensor):
-            if value.is_nested or value.layout != torch.strided:
-                parts = "values and its offsets or lengths" if value.is_nested else "indices and values"
-                kind = "NestedTensor" if value.is_nested else f"tensor of layout {value.layout}"
-                self.problems.append(Problem(f"argument '{name}'", f"is a {kind}, which torch.export cannot trace", f"pass its {parts}"))
-                return None
             return self._read_leaf(value, spec, name)
         if isinstance(value, tuple) and not hasattr(value, "_fields"):
             return {TUPLE: self._read_items(value, spec, name)}

@@ -68,9 +68,11 @@ def build_command(compiler: str, sources: Sequence[Path], flags: Sequence[str], 
 
 
 def compute_digest(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> str:
-    """Return a digest of the sources, the headers that they include by a relative path, the flags, the compiler and torch."""
+    """Return a digest of the sources, the headers that they include by a relative path, the flags, the compiler and torch with its folder,
+    where a built program finds libtorch.
+    """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    parts = [version.partition("\n")[0], torch.__version__, *flags]
+    parts = [version.partition("\n")[0], torch.__version__, str(Path(torch.__file__).parent), *flags]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in add_headers(sources)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 

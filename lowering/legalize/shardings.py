@@ -18,10 +18,8 @@ from lowering.ir import mlir
 from lowering.ir.expansion import Builder
 
 NAME = "mhlo.sharding"
-FRONTEND = "mhlo.frontend_attributes"
 SHARDY = "xla.sdy.sharding"
 MESHES = "xla.sdy.meshes"
-RESULT = "xla.sdy.FuncResultSharding"  # target of the custom call
 Patterns = Mapping[str, meshes.Sharding]
 
 
@@ -53,10 +51,9 @@ def write(module: Any, key: str, names: Sequence[str], ranks: Sequence[int], pat
 def write_shardy_arguments(module: Any, names: Sequence[str], ranks: Sequence[int], patterns: Patterns, mesh: meshes.Axes) -> None:
     """Write the mesh and the sharding of each argument of @main for Shardy."""
     with module.context:
-        module.operation.attributes[FRONTEND] = ir.DictAttr.get({MESHES: ir.StringAttr.get(meshes.format_shardy_mesh(mesh))})
-        _add(module, "arg_attrs", [
-            {FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(f"#sdy.sharding<{meshes.format_shardy(find(patterns, name), rank)}>")})}
-            for name, rank in zip(names, ranks, strict=True)])  # fmt: skip
+        module.operation.attributes[meshes.FRONTEND] = ir.DictAttr.get({MESHES: ir.StringAttr.get(meshes.format_shardy_mesh(mesh))})
+        written = [f"#sdy.sharding<{meshes.format_shardy(find(patterns, name), rank)}>" for name, rank in zip(names, ranks, strict=True)]
+        _add(module, "arg_attrs", [{meshes.FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(sharding)})} for sharding in written])
 
 
 def write_shardy_results(module: Any, names: Sequence[str], ranks: Sequence[int], patterns: Patterns) -> None:
@@ -66,8 +63,8 @@ def write_shardy_results(module: Any, names: Sequence[str], ranks: Sequence[int]
         for position, (name, rank) in enumerate(zip(names, ranks, strict=True)):
             value, sharding = end.operands[position], meshes.format_shardy(find(patterns, name), rank)
             attributes = {
-                "call_target_name": ir.StringAttr.get(RESULT), "has_side_effect": ir.BoolAttr.get(True),
-                FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(f"#sdy.sharding_per_value<[<{sharding}>]>")}),
+                "call_target_name": ir.StringAttr.get(meshes.SHARDY_RESULT), "has_side_effect": ir.BoolAttr.get(True),
+                meshes.FRONTEND: ir.DictAttr.get({SHARDY: ir.StringAttr.get(f"#sdy.sharding_per_value<[<{sharding}>]>")}),
             }
             operands = [value]
             if not ir.RankedTensorType(value.type).has_static_shape:

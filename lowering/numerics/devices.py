@@ -13,7 +13,6 @@ import torch
 from lowering import meshes
 from lowering.errors import Problem, StageFailed
 from lowering.ir import mlir
-from lowering.legalize import shardings as written
 from lowering.numerics import shape_refinement
 from lowering.numerics.xla import to_numpy, to_tensor
 
@@ -106,7 +105,7 @@ def _compile(module: Any, arguments: Sequence[torch.Tensor], devices: Sequence[A
     options.num_partitions = len(devices)
     build = options.executable_build_options
     build.num_partitions, build.num_replicas, build.use_spmd_partitioning = len(devices), 1, True
-    build.use_shardy_partitioner = written.FRONTEND in module.operation.attributes
+    build.use_shardy_partitioner = meshes.FRONTEND in module.operation.attributes
     build.device_assignment = xla_client.DeviceAssignment.create(np.arange(len(devices)).reshape(1, len(devices)))
     try:
         return devices[0].client.compile_and_load(static, xla_client.DeviceList(tuple(devices)), options)

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from lowering import types
+from lowering import meshes, types
 from lowering.errors import Problem, Refused, StageFailed, Unsupported
 from lowering.ir import chlo, composites, expansion, mlir
-from lowering.legalize import shardings
 from lowering.numerics import scalars
 
 # What the refinement says of sizes that data decide: of an op, and of branches whose results have different sizes.
@@ -52,7 +51,7 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
 
 def _drop_result_shardings(module: Any) -> None:
     for op in list(mlir.walk_operations(module)):
-        if op.name == "stablehlo.custom_call" and op.attributes["call_target_name"].value == shardings.RESULT:
+        if op.name == "stablehlo.custom_call" and op.attributes["call_target_name"].value == meshes.SHARDY_RESULT:
             op.results[0].replace_all_uses_with(op.operands[0])
             op.erase()
 
