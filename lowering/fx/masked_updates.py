@@ -27,11 +27,14 @@ def rewrite(program: ExportedProgram) -> int:
     """Rewrite the updates in a functional program, and return how many were rewritten.
 
     An update reads elements by a mask, computes elementwise ops on them, and writes the results by the same mask. The ops are computed on
-    all elements instead, and the mask selects between new and old ones.
+    all elements instead, and the mask selects between new and old ones. The mask may be computed again for each read, as in
+    `x[b > 0] = x[b > 0] * 2`.
     """
     count = 0
     for body in list(cleanup.bodies(program.graph_module)):
-        puts = [node for node in cleanup.calls(body) if node.target is aten.index_put.default]
+        puts = [node for node in cleanup.calls(body) if node.target is aten.index_put.default and _find_mask(node) is not None]
+        if puts:
+            _merge_masks(body.graph)
         done = sum(_rewrite_put(node) for node in puts)
         if done:
             _drop_size_assertions(program, body.graph)
@@ -121,6 +124,30 @@ def _is_elementwise(node: Node) -> bool:
     return isinstance(op, torch._ops.OpOverload) and torch.Tag.pointwise in op.tags and torch.Tag.nondeterministic_seeded not in op.tags
 
 
+def _merge_masks(graph: Graph) -> None:
+    """Let all indexing nodes read the first of equal masks.
+
+    In a functional program, pure ops of equal arguments give equal results.
+    """
+    numbers: dict[Node, Node] = {}  # a node -> the first with its value
+    firsts: dict[str, Node] = {}  # by repr, which tells 0.0 from -0.0 and 1 from True
+    for node in graph.nodes:
+        numbers[node] = node
+        if _is_pure(node):
+            spelled = pytree.tree_map_only(Node, lambda source: numbers[source], (node.args, dict(node.kwargs)))
+            numbers[node] = firsts.setdefault(repr((str(node.target), spelled)), node)
+        if node.target in (aten.index.Tensor, aten.index_put.default) and (mask := _find_mask(node)) is not None:
+            node.replace_input_with(mask, numbers[mask])
+
+
+def _is_pure(node: Node) -> bool:
+    """Return whether the result of a node depends on its arguments alone."""
+    op = node.target
+    if not isinstance(op, torch._ops.OpOverload):
+        return op is operator.getitem
+    return torch.Tag.nondeterministic_seeded not in op.tags and not op._schema.is_mutable and not node.meta.get("unbacked_bindings")
+
+
 def _is_tensor(node: Node) -> bool:
     return isinstance(node.meta.get("val"), torch.Tensor)
 
@@ -129,17 +156,43 @@ def _drop_size_assertions(program: ExportedProgram, graph: Graph) -> None:
     """Remove what torch.export asserts of the number of elements that a mask selects, where nothing else reads that number."""
     cleanup.drop_assertions(program.graph_module)  # those on dtypes
     graph.eliminate_dead_code()
-    for read in [node for node in graph.nodes if node.target is aten.index.Tensor and _find_mask(node) is not None]:
+    for node in [node for node in graph.nodes if node.target is operator.eq]:
+        mask = _counted_mask(node.args[0])
+        if mask is not None and mask is _counted_mask(node.args[1]) and _only_asserts(node):
+            _erase_with_users(graph, [node])
+    for read in [node for node in graph.nodes if _is_masked_read(node)]:
         sizes = list(read.users)
         conditions = [user for size in sizes for user in size.users]
-        checks = [user for condition in conditions for user in condition.users]
         limit = _most_selected(read)
-        if all(size.target is aten.sym_size.int for size in sizes) and all(_is_always_true(condition, limit) for condition in conditions) \
-                and all(check.target is aten._assert_scalar.default for check in checks):
-            for node in dict.fromkeys([*checks, *conditions, *sizes, read]):
+        if all(size.target is aten.sym_size.int for size in sizes) and \
+                all(_is_always_true(condition, limit) and _only_asserts(condition) for condition in conditions):
+            _erase_with_users(graph, conditions)
+            for node in [*sizes, read]:
                 graph.erase_node(node)
             for symbol in read.meta.get("unbacked_bindings", {}):
                 program.range_constraints.pop(symbol, None)
+
+
+def _is_masked_read(node: Any) -> bool:
+    return isinstance(node, Node) and node.target is aten.index.Tensor and _find_mask(node) is not None
+
+
+def _counted_mask(size: Any) -> Node | None:
+    """Return the mask whose elements a size counts, or None for any other argument."""
+    if not isinstance(size, Node) or size.target is not aten.sym_size.int or not _is_masked_read(size.args[0]):
+        return None
+    read = size.args[0]
+    return _find_mask(read) if _count_before(read) == size.args[1] else None  # type: ignore[arg-type]
+
+
+def _only_asserts(condition: Node) -> bool:
+    return all(user.target is aten._assert_scalar.default for user in condition.users)
+
+
+def _erase_with_users(graph: Graph, conditions: Sequence[Node]) -> None:
+    for condition in dict.fromkeys(conditions):
+        for node in [*condition.users, condition]:
+            graph.erase_node(node)
 
 
 def _most_selected(read: Node) -> float:

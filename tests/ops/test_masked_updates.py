@@ -55,7 +55,19 @@ def choose(x: torch.Tensor, i: torch.Tensor) -> None:
     x[mask] = torch.where(x[mask] > 0, x[mask], 0.1)
 
 
-UPDATES = (scale, add_a_row, scale_columns, write_elements_of_others, compute_in_another_dtype, update_nothing, update_twice, divide_integers, choose)
+def compute_the_mask_again(x: torch.Tensor, i: torch.Tensor) -> None:
+    x[(i > 1) & (x < 1)] = x[(i > 1) & (x < 1)] * 2 + 1
+    x[x > 3] = x[x > 3] - i[x > 3]
+
+
+def write_the_mask_in_between(x: torch.Tensor, i: torch.Tensor) -> None:
+    x[i > 1] = x[i > 1] * 2
+    i -= 1
+    x[i > 1] = x[i > 1] - 5
+
+
+UPDATES = (scale, add_a_row, scale_columns, write_elements_of_others, compute_in_another_dtype, update_nothing, update_twice, divide_integers, choose,
+           compute_the_mask_again, write_the_mask_in_between)
 
 
 def write(update: Callable[[torch.Tensor, torch.Tensor], None]) -> Callable[..., torch.Tensor]:
@@ -84,3 +96,12 @@ def test_what_reads_the_number_of_selected_elements_is_refused() -> None:
 
     with pytest.raises(Unsupported, match="depends on the values"):
         differences({"center": center}, (("n", "m"),), [tensors(4, 5)[:1]], least=2)
+
+
+def test_a_read_by_another_mask_is_refused() -> None:
+    def swap(x: torch.Tensor) -> torch.Tensor:
+        x[x > 0] = x[x < 0]
+        return x
+
+    with pytest.raises(Unsupported, match="depends on the values"):
+        differences({"swap": swap}, (("n", "m"),), [tensors(4, 5)[:1]], least=2)
