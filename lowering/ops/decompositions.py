@@ -22,6 +22,7 @@ from lowering.ops import (
     complex_numbers,
     convolution,
     division,
+    emptiness,
     factories,
     folding,
     fourier,
@@ -238,6 +239,8 @@ def choose(node: Node) -> Decomposition | None:
     op = node.target
     if not isinstance(op, torch._ops.OpOverload):
         return None
+    if (of_empty := emptiness.find(node)) is not None:
+        return of_empty
     if (of_parts := complex_numbers.find(node)) is not None:
         return of_parts
     row = TABLE.get(op)

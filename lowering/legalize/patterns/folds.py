@@ -92,6 +92,21 @@ def _arithmetic(op: Any, rewrite: Rewrite) -> None:
     _first(op, rewrite, identities.neutral, movement.sink)
 
 
+@_fold("stablehlo.reduce", "stablehlo.pad", "stablehlo.dynamic_pad")
+def _fill(op: Any, rewrite: Rewrite) -> None:
+    """Replace a reduction or padding of a tensor without elements by its initial or padding value.
+
+    MHLO's canonicalization would make shape arithmetic of it, which is no op of MHLO.
+    """
+    if not any(size == ex.ZERO for size in rewrite.known.dims(op.operands[0])):
+        return
+    fills = list(op.operands)[len(op.results) :] if op.name == "stablehlo.reduce" else [op.operands[1]]
+    rewrite.emitter.here = op
+    with ir.InsertionPoint(op), op.location:
+        for result, fill in zip(op.results, fills, strict=True):
+            rewrite.replace(result, movement.broadcast(fill, (), rewrite.known.dims(result), rewrite))
+
+
 @_fold("stablehlo.power")
 def _power(op: Any, rewrite: Rewrite) -> None:
     _first(op, rewrite, identities.power, movement.sink)
