@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,16 +17,23 @@ from lowering.ir import source_lines
 
 @contextmanager
 def explain_failures(program: ExportedProgram) -> Iterator[None]:
-    """Replace an error of a retrace by the writes of `program` that cause it: those to tensors that are no parameters, buffers or
-    inputs.
+    """Replace an error of a retrace by the writes of `program` that cause it.
+
+    These are writes to tensors that are no parameters, buffers or inputs, and the call with `out=` at which the retrace stopped.
     """
-    refused = list(_to_constants(program))  # a retrace changes the graph
+    refused, resized = list(_to_constants(program)), dict(_to_results(program))  # a retrace changes the graph
     try:
         yield
     except Exception as error:
+        stopped = _STOPPED.search(str(error))
+        if stopped and stopped["node"] in resized:
+            refused.append(resized[stopped["node"]])
         if refused:
             raise Unsupported(refused) from error
         raise
+
+
+_STOPPED = re.compile(r"While executing %(?P<node>\w+) : ")
 
 
 def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
@@ -36,6 +44,16 @@ def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
             cause = f"writes in place to '{constants[root.name]}', a tensor that is no buffer of the module"
             yield Problem(str(source_lines.find_model_line(node) or node.target), cause,
                           "register_buffer it, and read it from the module in forward; or pass it as an input and return it")
+
+
+def _to_results(program: ExportedProgram) -> Iterator[tuple[str, Problem]]:
+    """Yield the name of each node that writes its result to an argument `out`, with the problem if the retrace fails there."""
+    for node in cleanup.calls(program.graph_module):
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and any(argument.is_out for argument in schema.arguments):
+            place = f"{node.target} at {source_lines.find_model_line(node) or 'an unknown line'}"
+            yield node.name, Problem(place, "torch cannot make this write to `out` functional",
+                                     "use the result that the op returns, or give `out` the shape and dtype of the result")
 
 
 def _written(node: Node) -> Node | None:

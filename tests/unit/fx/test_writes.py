@@ -45,3 +45,19 @@ def test_a_buffer_is_written() -> None:
     program = Export(archive=False).apply(cached(read=True), Silent())
     assert program.signature is not None
     assert [(result.kind, result.name) for result in program.signature.results] == [("buffer_mutation", "rows"), ("output", "output")]
+
+
+class Resized(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product = torch.empty(0)
+        torch.matmul(x, x.T, out=product)
+        return product
+
+
+def test_a_write_of_a_result_that_torch_cannot_make_functional_is_refused_with_the_line() -> None:
+    model = Model("resized", {"_target_": f"{__name__}.Resized"}, {"x": Input("float32", ("n", 8))}, {"n": Symbol(1, 16)})
+    with pytest.raises(Unsupported) as caught:
+        Export(archive=False).apply(Program(Level.MODEL, model), Silent())
+    (problem,) = caught.value.problems
+    assert "aten.matmul.out" in problem.place and "test_writes.py" in problem.place
+    assert "use the result that the op returns" in problem.fix
