@@ -7,6 +7,7 @@ of a network) are traced once.
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -209,6 +210,8 @@ def _type_of(value: Any) -> Hashable:
         return value.dtype, value.device, value.requires_grad, _sizes((*value.shape, *value.stride(), value.storage_offset()))
     if isinstance(value, list | tuple):
         return tuple(map(_type_of, value))
+    if isinstance(value, float):
+        return float, struct.pack("<d", value)  # the text of a NaN shows no sign
     return type(value), value.node.expr if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) else repr(value)
 
 

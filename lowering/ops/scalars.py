@@ -114,6 +114,8 @@ def square_root(tensor: Tensor, exponent: float) -> Tensor:
 def copysign(tensor: Tensor, other: Any) -> Tensor:
     """Return a tensor with the signs of `other`, a tensor or a number. Integers are converted to floats."""
     dtype = torch.result_type(tensor, other)
+    if isinstance(other, float):
+        other = math.copysign(1.0, other)  # the text of a NaN shows no sign
     return torch.copysign(*to_pair(tensor, other, dtype if dtype.is_floating_point else torch.get_default_dtype()))
 
 

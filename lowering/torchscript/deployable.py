@@ -6,8 +6,10 @@ import re
 
 import torch
 
+from lowering import types
 from lowering.custom import marks
 from lowering.level import Program
+from lowering.torchscript.nodes import nodes
 
 
 def build_module(program: Program) -> torch.jit.ScriptModule:
@@ -19,12 +21,34 @@ def build_module(program: Program) -> torch.jit.ScriptModule:
     root = torch.nn.Module()
     for argument in program.signature.weights:
         _register(root, argument.name.split("."), argument.kind, program.weights[argument.name])
-    lowered = torch._C._create_function_from_graph("__torch__.lowered", marks.strip_script(program.ir.copy()))
+    graph = marks.strip_script(program.ir.copy())
+    _compute_negative_zeros(graph)
+    lowered = torch._C._create_function_from_graph("__torch__.lowered", graph)
     # not shared: modules of equal attributes would share one type, which can hold only one forward
     scripted = torch.jit._recursive.create_script_module(root, lambda module: [], share_types=False)
     scripted._c._define(scripted._concrete_type, _forward_source(program), {"lowered": lowered}.get)
     torch._C._jit_pass_inline(scripted.graph)  # the module does not own the function it calls
     return scripted.eval()
+
+
+def _compute_negative_zeros(graph: torch._C.Graph) -> None:
+    """Compute each constant -0.0. TorchScript merges equal constants, and -0.0 equals 0.0.
+
+    The negation is in place because TorchScript folds any other.
+    """
+    for node in list(nodes(graph)):
+        if node.kind() != "prim::Constant" or node.output().type().kind() != "FloatType" or str(node.output().toIValue()) != "-0.0":
+            continue
+        with graph.insert_point_guard(node):
+            shape = graph.insertNode(graph.create("prim::ListConstruct", [], 1)).output()
+            shape.setType(torch._C.ListType.ofInts())
+            settings = [graph.insertConstant(setting) for setting in (types.of(torch.float64).code, None, None, None)]
+            zero = graph.insertNode(graph.create("aten::full", [shape, graph.insertConstant(0.0), *settings], 1)).output()
+            negated = graph.insertNode(graph.create("aten::neg_", [zero], 1)).output()
+            number = graph.insertNode(graph.create("aten::Float", [negated], 1)).output()
+            number.setType(torch._C.FloatType.get())
+        node.output().replaceAllUsesWith(number)
+        node.destroy()
 
 
 def _register(module: torch.nn.Module, path: list[str], kind: str, tensor: torch.Tensor) -> None:

@@ -113,7 +113,8 @@ def _given(value: Any) -> Values | None:
 
 
 def _whole(numbers: list[Any]) -> Values | None:
-    if all(number == number and abs(number) < 1 << 62 and int(number) == number for number in numbers):
+    """Return numbers as whole ones if they are. -0.0 is not: an int would lose its sign."""
+    if all(number == number and abs(number) < 1 << 62 and int(number) == number and str(number) != "-0.0" for number in numbers):
         return tuple(ex.number(int(number)) for number in numbers)
     return None
 
