@@ -121,7 +121,9 @@ def _cov(tensor: torch.Tensor, *, correction: int = 1, fweights: torch.Tensor | 
     centered = variables - (weighted.sum(1) / total).unsqueeze(1)
     products = (centered if weights is None else centered * weights) @ centered.mH
     if weights is None:
-        return (products / torch.sym_max(total - correction, 0)).squeeze()
+        # a tensor: a maximum of a size and 0 is dropped, because traces take sizes for 2 or more
+        freedom = torch.full((), total - correction, dtype=products.real.dtype, device=products.device)
+        return (products / freedom.clamp(min=0)).squeeze()
     lost = correction if aweights is None else correction * (weights * aweights).sum() / total
     return (products / (total - lost).clamp(min=0)).squeeze()
 
