@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import sympy
 import torch
-from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_true
 
 from lowering import types
 
@@ -17,7 +15,7 @@ _MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.c
 def script_type(value: Any) -> torch._C.Type:
     """Return the TorchScript type of an FX value (`meta["val"]`), with None for each dynamic dim."""
     if isinstance(value, torch.Tensor):
-        sizes = [_static_size(size) for size in value.shape]
+        sizes = [int(size) if isinstance(size, int) or size.node.expr.is_number else None for size in value.shape]
         return torch._C.TensorType.get().with_dtype(value.dtype).with_sizes(sizes)  # type: ignore[attr-defined]
     if isinstance(value, list | tuple):  # torch keeps either for an op that returns a list
         return torch._C.ListType(script_type(value[0]) if value and not isinstance(value[0], torch.Tensor) else torch._C.TensorType.get())
@@ -27,29 +25,6 @@ def script_type(value: Any) -> torch._C.Type:
         if type(value) is kind:
             return _scalar_type(word)
     raise TypeError(f"a value of type {type(value).__name__} has no TorchScript type")
-
-
-def _static_size(size: int | torch.SymInt) -> int | None:
-    """Return a size that is an int, or an expression with one value in the ranges (`h // 32` for an h from 32 to 63), else None.
-
-    Tracing uses such values for some results only, and later levels require equal types of an op's operand and result.
-    """
-    if isinstance(size, int) or size.node.expr.is_number:
-        return int(size)
-    expression = size.node.expr
-    if expression.is_symbol or not size.node.has_hint():
-        return None
-    known = {part: value for part in (*expression.atoms(sympy.Function), expression)
-             if (value := _only_value(part, size.node.shape_env)) is not None}
-    found = expression.xreplace(known)
-    return int(found) if found.is_number else None
-
-
-def _only_value(expression: sympy.Expr, shapes: ShapeEnv) -> sympy.Integer | None:
-    """Return the value of an expression if the ranges and guards allow no other, else None."""
-    value = shapes.guarding_hint_or_throw(expression)
-    size = shapes.create_symintnode(expression, hint=value)
-    return sympy.Integer(value) if statically_known_true(size == value) else None
 
 
 def _scalar_type(word: str) -> torch._C.Type:
