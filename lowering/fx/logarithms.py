@@ -74,9 +74,11 @@ class Logarithm(torch.SymFloat):
     __hash__ = None  # type: ignore[assignment]  # as of a symbolic float
 
     def _find_first(self, least: float) -> int:
+        torch._check(self.size >= 1)
         return _find_first(lambda size: self.function(size) >= least, _find_largest(self.size))
 
     def _find_beyond(self, most: float) -> int:
+        torch._check(self.size >= 1)
         return _find_first(lambda size: self.function(size) > most, _find_largest(self.size))
 
 
@@ -105,10 +107,8 @@ class Steps(torch.SymInt):
         if not self.size.node.has_hint():
             return super().__int__()
         reached = bisect_right(self.firsts, self.size.node.hint)
-        if reached:
-            assert self.size >= self.firsts[reached - 1]  # a guard
-        if reached < len(self.firsts):
-            assert self.size < self.firsts[reached]
+        for first in self.firsts[max(reached - 1, 0) : reached + 1]:
+            bool(self.size >= first)  # a guard
         return reached
 
     __index__ = __int__
@@ -116,6 +116,7 @@ class Steps(torch.SymInt):
 
 def count_steps(size: torch.SymInt, function: Callable[[int], int]) -> Any:
     """Return a function of a size that is 0 at 1, and grows by whole steps."""
+    torch._check(size >= 1)
     largest = _find_largest(size)
     firsts = [_find_first(lambda value, step=step: function(value) >= step, largest)  # type: ignore[misc]
               for step in range(1, function(largest) + 1)]
@@ -123,7 +124,8 @@ def count_steps(size: torch.SymInt, function: Callable[[int], int]) -> Any:
 
 
 def find_bit_length(size: torch.SymInt) -> Any:
-    """Return int.bit_length of a size."""
+    """Return int.bit_length of a size, or of a difference of sizes."""
+    size = size if _find_range(size).lower >= 0 else abs(size)
     return Steps(size, [1 << bit for bit in range(_find_largest(size).bit_length())])
 
 
@@ -145,8 +147,12 @@ def _find_first(is_reached: Callable[[int], bool], largest: int) -> int:
 
 
 def _find_largest(size: torch.SymInt) -> int:
-    upper = size.node.shape_env.bound_sympy(size.node.expr).upper
+    upper = _find_range(size).upper
     return max(1, int(upper)) if upper.is_Integer else _LARGEST
+
+
+def _find_range(size: torch.SymInt) -> Any:
+    return size.node.shape_env.bound_sympy(size.node.expr)
 
 
 def _is_number(value: Any) -> bool:

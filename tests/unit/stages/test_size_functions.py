@@ -91,7 +91,7 @@ class Logarithms(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
         size = x.shape[0]
         log2 = math.log2(size)
-        return (math.ceil(log2), math.floor(log2), round(log2), 2 ** math.ceil(log2), (size - 1).bit_length(), size.bit_length(),
+        return (math.ceil(log2), math.floor(log2), round(log2), 2 ** math.ceil(log2), (size - 1).bit_length(), (size - 9).bit_length(),
                 math.floor(math.log10(size)), math.ceil(math.log(size)), math.trunc(math.log(size, 3)))
 
 
