@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -131,6 +131,7 @@ def _convert_value(value: Any) -> Any:
 
 def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: Sequence[str]) -> Problem | None:
     """Return the problem that `data` lacks `keys`, or None if it has them."""
+    root = data
     for depth, key in enumerate(keys):
         if not isinstance(data, Mapping):
             return Problem(f"{override.label} {override.text}".strip(),
@@ -140,14 +141,31 @@ def _find_unknown(data: Any, override: Override, keys: Keys, kind: Any, others: 
         if key not in data:
             may_be_left_out = key in fields and override.how != "delete"
             known = [*(() if depth else others), *data, *fields]
-            return None if may_be_left_out else _make_missing_problem(override, keys[:depth], str(key), known, bool(fields))
+            if may_be_left_out:
+                return None
+            elsewhere = [path for path in _list_paths(root) if path[-1] == key]
+            return _make_missing_problem(override, keys[:depth], str(key), known, bool(fields), elsewhere)
         data, kind = data[key], schema.get_inner_type(kind, str(key))
     return None
 
 
-def _make_missing_problem(override: Override, parent: Keys, key: str, known: Collection[str], closed: bool) -> Problem:
+def _list_paths(data: Any, parent: Keys = ()) -> Iterator[Keys]:
+    """Iterate over the paths of all keys of nested mappings."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield (*parent, key)
+            yield from _list_paths(value, (*parent, key))
+
+
+def _make_missing_problem(
+    override: Override, parent: Keys, key: str, known: Collection[str], closed: bool, elsewhere: Sequence[Keys]
+) -> Problem:
+    """Return the problem of a missing key. elsewhere: where the configuration has a key of this name."""
     cause = f"'{join_keys(parent)}' has no key '{key}'" if parent else f"there is no key '{key}'"
-    fixes = [suggest(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
+    if len(elsewhere) == 1:
+        fixes = [f"did you mean '{join_keys(elsewhere[0])}'?"]
+    else:
+        fixes = [suggest(key, known) or (f"known: {', '.join(dict.fromkeys(known))}" if known else "")]
     if override.how == "set" and not closed:
         fixes.append(f"add a new key with +{override.text}")
     return Problem(f"{override.label} {override.text}".strip(), cause, "; ".join(filter(None, fixes)))

@@ -132,6 +132,7 @@ def test_a_wrong_setting_does_not_hide_what_else_is_wrong() -> None:
     (["model=mlp", f"model.mlp.seed={-(1 << 63) - 1}"], "does not fit into 64 bits"),
     (["suit=quickstart"], "command line suit=quickstart: there is no key 'suit' (did you mean 'suite'?)"),
     (["modle=mlp"], "command line modle=mlp: there is no key 'modle' (did you mean 'model'?)"),
+    (["workers=1"], "command line workers=1: there is no key 'workers' (did you mean 'cluster.workers'?)"),
     (["model=mlp", "ouput=x"], "did you mean 'output'?"),
     (["model=./epoch=3-step=7.yaml"], "quote the value, for Hydra and the shell: \"model='./epoch=3-step=7.yaml'\""),
     (["model=./epoch=3-step=7.yaml"], "has characters with a special meaning in Hydra's grammar"),
