@@ -16,7 +16,7 @@ from benchmarks.planted_contracts import CONTRACTS
 from benchmarks.planted_ops import OPS
 from benchmarks.planting import Fault, both, cleaned, off, row, rule, swap, without
 from lowering.ir import mlir, portable
-from lowering.numerics import artifact
+from lowering.numerics import packaging
 from lowering.ops import attention, decompositions, division, indexing, padding, reductions
 from lowering.store import weights
 from lowering.torchscript import deployable
@@ -227,7 +227,7 @@ def _forward(program: Any, exact: Callable[[Any], str] = deployable._forward_sou
     return exact(program).replace("lowered(x, y", "lowered(y, x")
 
 
-def _signature(value: Any, exact: Callable[[Any], Any] = artifact.to_plain) -> Any:
+def _signature(value: Any, exact: Callable[[Any], Any] = packaging.to_plain) -> Any:
     plain = exact(value)
     if isinstance(plain, dict) and "results" in plain:
         plain["results"] = plain["results"][::-1]
@@ -247,7 +247,7 @@ DELIVERED = (
     Fault("a constant of program.stablehlo", "delivered", "attention", patch=rule(portable, "serialize", _serialize)),
     Fault("an op of program.stablehlo", "delivered", "branches", patch=rule(portable, "serialize", _serialize)),
     Fault("the stored weights", "delivered", "index", patch=rule(weights, "write", _write)),
-    Fault("the results' order in signature.json", "delivered", "index", patch=rule(artifact, "to_plain", _signature)),
+    Fault("the results' order in signature.json", "delivered", "index", patch=rule(packaging, "to_plain", _signature)),
     Fault("all weights of the .pt", "delivered", "causal", patch=rule(deployable, "_register", _register)),
     Fault("one number in the .pt", "delivered", "attention", patch=rule(deployable, "build_module", _build)),
     Fault("the arguments' order in the .pt", "delivered", "pair", patch=rule(deployable, "_forward_source", _forward)),

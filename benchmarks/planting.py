@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from unittest import mock
@@ -46,8 +46,23 @@ def row(op: Any, decomposition: Callable[..., Any]) -> Context:
 
 
 def rule(module: Any, name: str, wrong: Callable[..., Any]) -> Context:
-    """Put a function in the place of another."""
-    return lambda: mock.patch.object(module, name, wrong)
+    """Put a function in the place of another. Raises RuntimeError if nothing called it there, so that no fault was planted."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        calls = 0
+
+        def count(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return wrong(*args, **kwargs)
+
+        with mock.patch.object(module, name, count):
+            yield
+        if calls == 0:
+            raise RuntimeError(f"nothing called {module.__name__}.{name}: the fault was not planted")
+
+    return planted
 
 
 class Planter:
