@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from lowering.ops import symbolic
+
 _LARGEST = (1 << 31) - 1  # of sizes without a bound, which are int32 in MHLO
 
 
@@ -125,7 +127,7 @@ def count_steps(size: torch.SymInt, function: Callable[[int], int]) -> Any:
 
 def find_bit_length(size: torch.SymInt) -> Any:
     """Return int.bit_length of a size, or of a difference of sizes."""
-    size = size if _find_range(size).lower >= 0 else abs(size)
+    size = size if symbolic.find_range(size).lower >= 0 else abs(size)
     return Steps(size, [1 << bit for bit in range(_find_largest(size).bit_length())])
 
 
@@ -147,12 +149,8 @@ def _find_first(is_reached: Callable[[int], bool], largest: int) -> int:
 
 
 def _find_largest(size: torch.SymInt) -> int:
-    upper = _find_range(size).upper
+    upper = symbolic.find_range(size).upper
     return max(1, int(upper)) if upper.is_Integer else _LARGEST
-
-
-def _find_range(size: torch.SymInt) -> Any:
-    return size.node.shape_env.bound_sympy(size.node.expr)
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
 from lowering.fx import cleanup
+from lowering.ops import symbolic
 
 aten = torch.ops.aten
 
@@ -198,7 +199,7 @@ def _erase_with_users(graph: Graph, conditions: Sequence[Node]) -> None:
 def _most_selected(read: Node) -> float:
     """Return the most elements that the mask of a read can have."""
     count = _find_mask(read).meta["val"].numel()  # type: ignore[union-attr]
-    upper = count if isinstance(count, int) else count.node.shape_env.bound_sympy(count.node.expr).upper
+    upper = count if isinstance(count, int) else symbolic.find_range(count).upper
     return int(upper) if isinstance(upper, int) or upper.is_Integer else math.inf
 
 

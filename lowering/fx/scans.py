@@ -14,6 +14,8 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 
+from lowering.ops import symbolic
+
 _MODULE = "torch._higher_order_ops.associative_scan"  # an attribute of this name is the function
 
 
@@ -58,5 +60,5 @@ def _find_largest(size: Any) -> int | None:
     """Return the largest value of a symbolic size; None for an int, or if it has no maximum."""
     if not isinstance(size, torch.SymInt):
         return None
-    upper = size.node.shape_env.bound_sympy(size.node.expr).upper
+    upper = symbolic.find_range(size).upper
     return None if upper is int_oo or upper >= sys.maxsize - 1 else int(upper)

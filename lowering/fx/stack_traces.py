@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 
@@ -26,8 +27,5 @@ def skip_placeholders() -> Iterator[None]:
         finally:
             tracer.record_stack_traces = True
 
-    _ModuleStackTracer.create_node = create_node  # type: ignore[method-assign, assignment]
-    try:
+    with mock.patch.object(_ModuleStackTracer, "create_node", create_node):
         yield
-    finally:
-        _ModuleStackTracer.create_node = original  # type: ignore[method-assign]

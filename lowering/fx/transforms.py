@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch._functorch import eager_transforms
@@ -88,14 +89,10 @@ def watch() -> Iterator[list[str]]:
 
         return enter
 
-    originals = [(owner, name, getattr(owner, name)) for owner, name in _DIFFERENTIATING]
-    for owner, name, original in originals:
-        setattr(owner, name, note(name, original))
-    try:
+    with ExitStack() as stack:
+        for owner, name in _DIFFERENTIATING:
+            stack.enter_context(mock.patch.object(owner, name, note(name, getattr(owner, name))))
         yield entered
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from lowering.ops import factories
+from lowering.ops import arithmetic, factories
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -122,8 +122,9 @@ def _to_complex(value: Any, dtype: torch.dtype) -> Tensor:
         return factories.complex_number(complex(value), dtype=dtype)
     if value.dtype == dtype:
         return value
-    real, imaginary = _parts(value, value) if value.dtype.is_complex else (value, torch.zeros_like(value))
-    return torch.complex(real.to(dtype.to_real()), imaginary.to(dtype.to_real()))
+    if not value.dtype.is_complex:
+        return arithmetic.to_complex(value, dtype=dtype)
+    return torch.complex(*(part.to(dtype.to_real()) for part in _parts(value, value)))
 
 
 def _sinh(tensor: Tensor) -> Tensor:

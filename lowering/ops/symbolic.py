@@ -58,3 +58,8 @@ def kind_of(target: Any) -> str | None:
     if target in KINDS:
         return KINDS[target]
     return KINDS.get(_BY_NAME.get(f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"))
+
+
+def find_range(size: torch.SymInt) -> Any:
+    """Return the range of a symbolic size, `lower` to `upper`, by those of its symbols."""
+    return size.node.shape_env.bound_sympy(size.node.expr)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
+from lowering.ops.symbolic import find_range
 from lowering.torchscript.builder import ITEMS, Builder
 
 Value: TypeAlias = torch._C.Value
@@ -143,7 +144,7 @@ def _is_int(node: Node) -> bool:
 def _is_never_negative(argument: Any) -> bool:
     value = argument.meta["val"] if isinstance(argument, Node) else argument
     if isinstance(value, torch.SymInt):
-        return bool(value.node.shape_env.bound_sympy(value.node.expr).lower >= 0)
+        return bool(find_range(value).lower >= 0)
     return bool(value >= 0)
 
 
