@@ -18,6 +18,7 @@ from lowering.numerics import scalars
 
 # What the refinement says of sizes that data decide: of an op, and of branches whose results have different sizes.
 _FROM_DATA = ("has dynamic shapes", "Failed to converge StablehloRefineShapes")
+_RAGGED = "ragged_dot"  # in the names of ops of CHLO and MHLO
 _ASSERTION = re.compile(r"error: ((?:(?!error: ).)*?)\n[^\n]*note: see current operation:[^\n]*shape_assertion", re.DOTALL)
 _BOUNDS = re.compile(r", #(?:stablehlo\.bounds<[^>]*>|mhlo\.type_extensions<bounds = \[[^\]]*\]>)")
 
@@ -41,12 +42,17 @@ def refine(module: str | bytes, shapes: Sequence[tuple[torch.dtype, tuple[int, .
 
     with context(), ir.Location.unknown():
         parsed = refine_arguments(parse(module), shapes, values)
-        if not is_sharded:
+        if not is_sharded and _mentions(module, meshes.SHARDY_RESULT):
             _drop_result_shardings(parsed)
         # Alone, so that a wrong size raises the program's own message, and not that of the first op that it breaks.
         if (checks := _extract_assertions(parsed)) is not None:
             _refine_bytecode(checks, whole=False)
         return _refine_bytecode(mlir.to_bytecode(parsed), whole=True)
+
+
+def _mentions(module: str | bytes, word: str) -> bool:
+    """Return whether the text or bytecode of a module has a word, as the name of an op or the target of a call: few do, and walks cost."""
+    return word in module if isinstance(module, str) else word.encode() in module
 
 
 def _drop_result_shardings(module: Any) -> None:
@@ -91,7 +97,8 @@ class Assertions:
 def parse(module: str | bytes) -> Any:
     """Parse a module as `parse_whole` does, inside `context()`, with its composites as calls, and its ragged dots as arithmetic."""
     parsed = parse_whole(module)
-    expansion.expand_chlo(parsed)  # XLA runs no ragged dot on a CPU
+    if _mentions(module, _RAGGED):
+        expansion.expand_chlo(parsed)  # XLA runs no ragged dot on a CPU
     composites.to_calls(parsed)
     return parsed
 
@@ -105,9 +112,11 @@ def parse_whole(module: str | bytes) -> Any:
         if any(_BOUNDS.search(str(function.type)) for function in parsed.body.operations if hasattr(function, "type")):
             # the refinement reads no size from a bounded dim
             parsed = ir.Module.parse(_BOUNDS.sub("", mlir.text(parsed, elide=None)))
-        chlo.to_calls(parsed)  # the conversion of MHLO refuses ragged dots
+        if has_ragged := _mentions(module, _RAGGED):
+            chlo.to_calls(parsed)  # the conversion of MHLO refuses ragged dots
         passmanager.PassManager.parse("builtin.module(func.func(chlo-legalize-to-hlo),hlo-legalize-to-stablehlo)").run(parsed.operation)
-        chlo.from_calls(parsed, (chlo.RAGGED_DOT,))
+        if has_ragged:
+            chlo.from_calls(parsed, (chlo.RAGGED_DOT,))
     except ir.MLIRError as error:
         raise StageFailed(Problem("@main", _find_cause(error).removeprefix("'func.func' op ")), str(error)) from None
     return parsed
