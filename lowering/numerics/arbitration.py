@@ -12,7 +12,7 @@ import torch
 
 from lowering import types
 from lowering.errors import LoadError
-from lowering.numerics import comparison, perturbed, rounding
+from lowering.numerics import bias, comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.runner import Eager, Tensors, label_of, results_of
@@ -25,6 +25,7 @@ _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
 _NEARBY = 16  # runs with weights off by their rounding: an activation crosses zero in some of them only
+_BIASED = 6  # perturbed runs that show how far the mean error of a result of halves moves
 _FAR = 6.0  # standard deviations of its rounding that one element of a half may be off
 
 
@@ -70,7 +71,8 @@ class Arbiter:
                 which: Sequence[int]) -> list[Comparison]:
         """Return comparisons in which the agreeing results of `which` are compared by the limits of rounding, not by the tolerance.
 
-        A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little.
+        A result is wrong if most elements at an index of a dim are off by more than eager's are where each of its ops errs a little, or if
+        elements of halves are off in one direction.
         """
         examined = list(settled)
         for index in which:
@@ -80,6 +82,8 @@ class Arbiter:
 
     def _examine(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> Comparison:
         limit, error = self._limit(index, want[index]), perturbed.apart(got, want[index])
+        if limit and (says := self._find_bias(index, given, got, want)):
+            return replace(found, wrong="values", detail=f"is within the tolerance, but {says}")
         deviation: torch.Tensor | None = perturbed.least(want[index]) if limit else None
         for count in _PERTURBED:
             if deviation is None or not perturbed.excess(error, deviation, limit):
@@ -94,6 +98,19 @@ class Arbiter:
                 return found
         size = f"max abs {found.max_abs:.3g}, max rel {found.max_rel:.3g}"
         return replace(found, wrong="values", detail=f"is within the tolerance ({size}), but {says}")
+
+    def _find_bias(self, index: int, given: Tensors, got: torch.Tensor, want: Sequence[torch.Tensor]) -> str:
+        """Describe by how much elements of halves are off in one direction, or return an empty text if rounding explains it."""
+        if want[index].dtype not in perturbed.HALVES or not bias.is_one_sided(got, want[index]):
+            return ""
+        exact = self.reference(given)
+        if self.eager.is_opaque or isinstance(exact, str) or exact[index].shape != got.shape:
+            return ""
+        try:
+            samples = [perturbed.sample(lambda: self._run(self.eager, given), seed)[index] for seed in range(_BIASED)]
+        except (LoadError, RuntimeError, NotImplementedError):  # an op of the model's own that takes no such operands
+            return ""
+        return bias.describe(got, want[index], exact[index], [one for one in samples if one.shape == got.shape])
 
     def _limit(self, index: int, want: torch.Tensor) -> float:
         """Return by how many standard deviations most elements of a result may differ, or 0 if it is not examined."""

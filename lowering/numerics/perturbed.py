@@ -102,17 +102,18 @@ class Perturbed(Watching):
 def squares(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return the squared distance of each element of a perturbed run from `want`, in float64. A complex number is two elements."""
     return [apart(one, other).square() if one.shape == other.shape else torch.zeros_like(_real(other))
-            for one, other in zip(_sample(run, Perturbed(seed)), want, strict=True)]
+            for one, other in zip(sample(run, seed), want, strict=True)]
 
 
 def broken(run: Callable[[], Sequence[torch.Tensor]], want: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """Return which elements of a perturbed run are NaN or infinite, such as where an error leads to a pole or out of a domain."""
-    found = zip(_sample(run, Perturbed(seed, breaks=True)), want, strict=True)
+    found = zip(sample(run, seed, breaks=True), want, strict=True)
     return [~torch.isfinite(one if one.is_complex() else one.double()) & (one.shape == other.shape) for one, other in found]
 
 
-def _sample(run: Callable[[], Sequence[torch.Tensor]], mode: Perturbed) -> Sequence[torch.Tensor]:
-    with mode, sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
+def sample(run: Callable[[], Sequence[torch.Tensor]], seed: int, breaks: bool = False) -> Sequence[torch.Tensor]:
+    """Return the results of a perturbed run."""
+    with Perturbed(seed, breaks), sdpa_kernel(SDPBackend.MATH), _without_mkldnn():  # fused ops round less often
         return run()
 
 
