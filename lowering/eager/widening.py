@@ -30,6 +30,18 @@ def widen() -> Iterator[None]:
         yield
 
 
+def widen_dtypes() -> TorchDispatchMode:
+    """Return a mode in which ops that are asked for a narrower float dtype make float64, so that a module in float64 casts to no other."""
+    return _Dtypes()
+
+
+class _Dtypes(TorchDispatchMode):
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return _call_widened(func, args, kwargs, _widen_dtype)
+
+
 class _Functions(TorchFunctionMode):
     """Calls from Python: convolutions and recurrent layers compare the dtypes of their operands before any op runs."""
 

@@ -20,7 +20,9 @@ from lowering.signature import Result
 
 Note = Callable[[str, str, str], None]  # code, place, message
 
-_SAMPLES = 4  # float64 runs with rounding at most; most results are settled by none or one
+_SAMPLES = 4  # float64 runs with rounding; most results are settled by none or one
+_MORE = 16  # if few elements are further off than in those: each may have erred by little in all of them
+_FEW = 1 / 64
 _ROUNDED = {torch.float32: torch.float32, torch.complex64: torch.float32, torch.float64: torch.float64, torch.complex128: torch.float64,
             torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}  # fmt: skip
 _PERTURBED = (2, 8)  # perturbed runs of eager: as many as one look takes, and as many as are taken before an element is wrong
@@ -224,11 +226,14 @@ class Arbiter:
         if dtype in perturbed.HALVES:  # `_is_near` knows which ops round to them
             return False
         try:
-            return dtype is not None and any(
-                comparison.nearer(got, want, exact, rounding.fit(self._measure_room(dtype, count, index), want, exact) + 2 * nearby)
-                for count in range(_SAMPLES))
+            for count in range(_MORE if dtype is not None else 0):
+                room = rounding.fit(self._measure_room(dtype, count, index), want, exact) + 2 * nearby
+                further = comparison.count_further(got, want, exact, room)
+                if not further or (count + 1 >= _SAMPLES and further > _FEW * got.numel()):
+                    return not further
         except (LoadError, RuntimeError):  # an op of the model's own that takes no such operands
-            return False
+            pass
+        return False
 
     def _is_near(self, index: int, got: torch.Tensor, want: Sequence[torch.Tensor], exact: torch.Tensor) -> bool:
         """Return whether a result of halves is off by no more than eager is where each of its ops errs a little."""

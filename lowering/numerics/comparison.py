@@ -168,7 +168,12 @@ def compare(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Comp
 
 
 def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> bool:
-    """Return whether no element of `got` is further from `reference` (computed in float64) than twice what the same element of `want` is.
+    """Return whether no element of `got` is further from `reference` than it may be (see `count_further`)."""
+    return count_further(got, want, reference, spread) == 0
+
+
+def count_further(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, spread: torch.Tensor | None = None) -> int:
+    """Count the elements of `got` that are further from `reference` (computed in float64) than twice what the same element of `want` is.
 
     In float32 and wider, an element that is right to some units in the last place passes too: that of `want` may be exact by chance.
     spread: how far honest rounding takes each element, if that is known; it is allowed too. No element makes room for another.
@@ -176,12 +181,12 @@ def nearer(got: torch.Tensor, want: torch.Tensor, reference: torch.Tensor, sprea
     spreads = spread if spread is not None else torch.zeros_like(reference)
     step = precision(got.dtype)
     units = _UNITS * step if step <= precision(torch.float32) else 0.0
+    further = 0
     for exact, one, other, room in _chunks(reference, got, want, spreads):
         finite = torch.isfinite(exact) & torch.isfinite(one) & torch.isfinite(other)
         bound = torch.maximum(torch.maximum(2 * (other - exact).abs(), room.abs()), units * exact.abs())
-        if bool((finite & ((one - exact).abs() > bound)).any()):
-            return False
-    return True
+        further += int((finite & ((one - exact).abs() > bound)).sum())
+    return further
 
 
 def similar(got: torch.Tensor, want: torch.Tensor, near: torch.Tensor) -> bool:

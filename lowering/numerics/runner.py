@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -272,13 +273,16 @@ class Eager:
 
 
 class _Double(Eager):
-    """In float64, with attention as it is documented: eager's fused kernel gives 0 for some rows of NaN, depending on their length."""
+    """In float64, with attention as it is documented: eager's fused kernel gives 0 for some rows of NaN, depending on their length.
+
+    In training, where operands are not widened one by one, casts to narrower floats are casts to float64.
+    """
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with sdpa_kernel(SDPBackend.MATH):
+            with sdpa_kernel(SDPBackend.MATH), widening.widen_dtypes() if self.model.mode == "training" else nullcontext():
                 return super().__call__({name: value.double() if value.is_floating_point() else value for name, value in given.items()})
         finally:
             torch.set_default_dtype(before)

@@ -102,3 +102,21 @@ def test_modules_of_floats_of_a_byte_and_compiled_code_are_copied() -> None:
     assert widening.can_widen(torch.nn.Linear(2, 2).bfloat16())
     assert not widening.can_widen(torch.nn.Linear(2, 2).to(torch.float8_e5m2))
     assert not widening.can_widen(torch.nn.Sequential(torch.jit.script(torch.nn.Linear(2, 2))))
+
+
+def test_training_in_halves_has_the_gradients_of_float64() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 4).double()
+
+    def compute(casts: bool) -> list[torch.Tensor]:
+        x = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(2, 8)
+        y = layer(x.bfloat16() if casts else x).tanh()
+        loss = y.float().square().sum() if casts else y.square().sum()
+        return list(torch.autograd.grad(loss, list(layer.parameters())))
+
+    with pytest.raises(RuntimeError, match="same dtype"):
+        compute(casts=True)
+    with widening.widen_dtypes():
+        cast = compute(casts=True)
+    for one, other in zip(cast, compute(casts=False), strict=True):
+        assert one.dtype is torch.float64 and torch.equal(one, other)
