@@ -27,7 +27,7 @@ class Compute(Stage):
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
-        return program.lowered(self.target, f"program {self.number}\n")
+        return program.replace_ir(self.target, f"program {self.number}\n")
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         path = stem.with_name(stem.name + ".txt")

@@ -63,7 +63,7 @@ def check_mhlo(packaged: Artifact, sizes: Mapping[str, int], platform: str) -> s
 def check_refusals(packaged: Artifact) -> str:
     """Ask the program for sizes below and above each symbol's range. Return how many it refused, and its words for the first."""
     signature = packaged.signature
-    symbols, example = packaged.model.symbols, Space.of(packaged.model, signature).example
+    symbols, example = packaged.model.symbols, Space.build(packaged.model, signature).example
     asked, words = 0, []
     for name, symbol in symbols.items():
         for size in (symbol.min - 1, symbol.max + 1):

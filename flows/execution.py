@@ -52,7 +52,7 @@ def lower_run(run: Run) -> Path:
     access.use_password(os.environ.get(server.URL))
     server.configure()
     stop = Stop()
-    with stop.installed():
+    with stop.install():
         return _lower_run(run, stop)
 
 
@@ -63,8 +63,8 @@ def _lower_run(run: Run, stop: Stop) -> Path:
         server.check_home()
     begun = begin.begin(run)
     needed, here = schedule.estimate_needs(begun) if local else {}, slots.lay_out(run.plan.cluster)
-    held = attempts.find_held(begun, begun.unfinished(), needed, here) if local else []  # jobs that the store seems to have
-    all_held = len(held) == len(begun.unfinished())
+    held = attempts.find_held(begun, begun.list_unfinished(), needed, here) if local else []  # jobs that the store seems to have
+    all_held = len(held) == len(begun.list_unfinished())
     client.keep(_choose_minutes(run.plan.worker))
     if local and not all_held:
         client.get_server()  # load the compilers while Prefect is imported and its server starts
@@ -77,7 +77,7 @@ def _lower_run(run: Run, stop: Stop) -> Path:
                 with stop.listening():
                     taken = _take(begun, held, needed, here)
                     lowered = _join(begun, only) if only else []
-            if told and not begun.unfinished() and (taken or lowered):
+            if told and not begun.list_unfinished() and (taken or lowered):
                 lost, link = _tell(told, begun, taken, lowered)
             else:
                 managed.wait()
@@ -112,7 +112,7 @@ def _choose_minutes(worker: Worker) -> float:
 
 def _start_only(begun: Record, held: Sequence[str], here: Slots) -> str | None:
     """Start the job that is to be lowered and return it, if it is the only one, needs no GPU and has no files at a URL."""
-    todo = [job for job in begun.unfinished() if job not in held]
+    todo = [job for job in begun.list_unfinished() if job not in held]
     if len(todo) == 1 and not here.has_gpus and mirror.find_url(begun.folder) is None:
         limits = {**begun.data["limits"], "deadline": schedule.find_deadline(begun)}
         ahead.start(begun.job_folder(todo[0]), Limits(**limits))

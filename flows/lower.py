@@ -94,7 +94,7 @@ def take_jobs(prepared: list[dict[str, Any]], page: str, limits: dict[str, Any],
         taken.append(result)
         log.info("%s: %s, made by %s", result.id, result.outcome, pages.list_makers(result))
     prefect_artifacts.create_taken_page(taken, page)
-    return Completed(message=f"{len(taken)} of {report.counted(len(prepared), 'job')} taken from the store")
+    return Completed(message=f"{len(taken)} of {report.pluralize(len(prepared), 'job')} taken from the store")
 
 
 @flow(name="lower", validate_parameters=False)
@@ -124,14 +124,14 @@ def lower(overrides: list[str], folder: str | None = None) -> State[Any]:
         with runners.request_resources(cluster, need):
             return lower_job.with_options(task_run_name=name).submit(to_plain(attempts.prepare(run, job, need)), limits, where)
 
-    def ended(futures: list[Any]) -> None:
+    def gather(futures: list[Any]) -> None:
         wait(futures)
         if remote:
-            copies.gather(run, run.unfinished())
+            copies.gather(run, run.list_unfinished())
 
     try:
         with prefect_artifacts.show_progress(run), copies.gather_during(run, remote):
-            tasks = dispatch.lower(run, take, submit, ended, deadline, here)
+            tasks = dispatch.lower(run, take, submit, gather, deadline, here)
     except BaseException:
         client.stop()
         raise
@@ -150,7 +150,7 @@ def run_flow(run: Run, begun: Record, stop: Stop) -> tuple[int, str | None]:
     cluster, lost, link = run.plan.cluster, 0, None
     try:
         with server.ignoring_foreign_key(managed.get_used() is not None), server.share(cluster), revival.supervise(stop), stop.listening():
-            runner = runners.of(cluster, begun.workers)
+            runner = runners.make(cluster, begun.workers)
             flowing = lower.with_options(task_runner=runner, flow_run_name=begun.data["run"])  # type: ignore[arg-type]
             state = flowing(list(run.plan.overrides), str(begun.folder), return_state=True)
             tasks = state.result(raise_on_failure=False)

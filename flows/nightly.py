@@ -67,7 +67,7 @@ def night(suite: str | None = None, select: str | None = None) -> State[Any]:
     """
     overrides = choose(json.loads(os.environ.get(FIXED, "[]")), suite, select)
     if later := _count_later_runs():
-        return Completed(name="Missed", message=f"left out: {report.counted(later, 'later run')} of the schedule also due")
+        return Completed(name="Missed", message=f"left out: {report.pluralize(later, 'later run')} of the schedule also due")
     from flows import execution  # imported here because it needs Prefect to be configured in this process
 
     run = config.load(overrides)

@@ -106,7 +106,7 @@ class Program:
     above: Program | None = None
     twin: Twin | None = None
 
-    def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
+    def replace_ir(self, level: Level, ir: Any, **changes: Any) -> Program:
         """Return the program one stage further. Signature and weights carry over unless changed."""
         return replace(self, level=level, ir=ir, above=self, **changes)
 

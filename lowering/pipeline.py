@@ -102,7 +102,7 @@ class Found:
 
     @property
     def key(self) -> str:
-        return "" if self.parts is None else keys.of(self.parts)
+        return "" if self.parts is None else keys.compute(self.parts)
 
 
 @dataclass
@@ -120,7 +120,7 @@ class StoreClient:
         if self.reuse is None or (parts := self.reuse.parts(stage)) is None:
             return Found()
         try:
-            entry = find(self.reuse.store, keys.of(parts))
+            entry = find(self.reuse.store, keys.compute(parts))
         except Untrusted as error:
             self.recorder(UNTRUSTED, str(error), str(self.reuse.store.root))
             return Found(parts, None, "the stored result cannot be trusted")

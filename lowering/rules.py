@@ -21,10 +21,10 @@ class Rules(dict[str, R]):
         found: Rules[R] = Rules(owner)
         for table in tables:
             for name, rule in table.items():
-                found.of(name)(rule)
+                found.register(name)(rule)
         return found
 
-    def of(self, *names: str) -> Callable[[R], R]:
+    def register(self, *names: str) -> Callable[[R], R]:
         """Return a decorator that registers the rule of these ops. Raises KeyError if one of them has a rule already."""
 
         def register(rule: R) -> R:

@@ -51,6 +51,11 @@ class Result:
     value: Any = None
     state: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The name among results of all kinds: `logits`, `buffer_mutation/steps`, `grad.up.weight`."""
+        return self.name if self.kind in ("output", "gradient") else f"{self.kind}/{self.name}"
+
     def __str__(self) -> str:
         if self.kind in ("constant", "state"):
             return f"{self.name} = {self.value if self.kind == 'constant' else self.state}"

@@ -58,7 +58,7 @@ UNPACK = "keep elements of fewer than 8 bits in uint8, and unpack them by shifts
 NUMBERS = {"SymInt": "int64", "SymFloat": "float64", "SymBool": "bool"}
 
 
-def of(dtype: TorchDType) -> DType:
+def find_row(dtype: TorchDType) -> DType:
     """Return the row of a torch dtype. Raises KeyError if there is none."""
     if dtype_name(dtype) not in DTYPES:
         raise KeyError(f"lowering.types.DTYPES has no row for {dtype}")

@@ -87,7 +87,7 @@ class Joined(Mapping[str, Lowered]):
 
     @cached_property
     def _parts(self) -> Mapping[str, Part]:
-        return {name: Part.of(entry.program) for name, entry in self.entries.items()}
+        return {name: Part.from_program(entry.program) for name, entry in self.entries.items()}
 
     @cached_property
     def _names(self) -> Mapping[str, Mapping[str, str]]:

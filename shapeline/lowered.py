@@ -16,7 +16,7 @@ from lowering.errors import ConfigError, Mismatch, Problem, Refused, StageFailed
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.numerics import packaging
-from lowering.numerics.runner import results_of, runner
+from lowering.numerics.runner import runner
 from lowering.numerics.verification import Verification
 from lowering.numerics.verifier import Settings, verify
 from lowering.numerics.xla import Xla
@@ -71,7 +71,7 @@ def clone_buffers(signature: Signature, weights: Mapping[str, torch.Tensor]) -> 
 
 def complete(signature: Signature, computed: Sequence[torch.Tensor], states: Mapping[str, torch.Tensor]) -> list[Any]:
     """Write the new values of states among the computed results, and return the leaves of what the module returns."""
-    found = dict(zip(results_of(signature), computed, strict=True))
+    found = dict(zip(signature.returned, computed, strict=True))
     with torch.no_grad():
         for result, value in found.items():
             if result.kind in ("buffer_mutation", "input_mutation"):

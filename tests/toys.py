@@ -46,7 +46,7 @@ class Toy(Stage):
     text: str = "toy"
 
     def apply(self, program: Program, note: Note) -> Program:
-        return program.lowered(self.target, f"{self.text} from {program.level.word}\n")
+        return program.replace_ir(self.target, f"{self.text} from {program.level.word}\n")
 
     def save(self, program: Program, stem: Path) -> list[Path]:
         path = stem.with_name(stem.name + self.target.suffix)
@@ -120,7 +120,7 @@ class Large(Script):
     size: int = 1 << 20
 
     def apply(self, program: Program, note: Note) -> Program:
-        return program.lowered(self.target, "x" * self.size)
+        return program.replace_ir(self.target, "x" * self.size)
 
 
 class Unreadable(Exception):

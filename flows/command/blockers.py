@@ -9,7 +9,7 @@ from flows.command import targets
 from flows.command.arguments import make_run_parser
 from flows.command.exits import OK
 from flows.report import blockers
-from flows.report.markdown import counted, table
+from flows.report.markdown import pluralize, table
 from flows.runs import record
 
 
@@ -24,6 +24,6 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps([blocker.to_json() for blocker in found], indent=1, ensure_ascii=False))
     else:
         jobs = {job for blocker in found for job in blocker.blocks}
-        print(f"{run.data['run']}: {counted(len(found), 'blocker')}, {counted(len(jobs), 'job')} blocked")
+        print(f"{run.data['run']}: {pluralize(len(found), 'blocker')}, {pluralize(len(jobs), 'job')} blocked")
         print("\n".join(table(blockers.make_rows(found))))
     return OK

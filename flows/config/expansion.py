@@ -134,7 +134,7 @@ class _Expanding:
                 files[name] = file
         trees, problems = compose.read_trees("model", set(files.values()), self.asked.folders)
         self.problems += problems
-        return {name: Layers.of(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items()
+        return {name: Layers.from_layer(Layer(compose.label_file(file), trees[file] or {}, file=file)) for name, file in files.items()
                 if file in trees}
 
     def _find_base_folder(self) -> Path:

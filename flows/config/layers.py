@@ -53,7 +53,7 @@ class Layers:
     data: Any
 
     @staticmethod
-    def of(layer: Layer) -> Layers:
+    def from_layer(layer: Layer) -> Layers:
         return Layers((layer,), layer.data)
 
     def over(self, layer: Layer) -> Layers:

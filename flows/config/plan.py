@@ -170,7 +170,7 @@ def _compose_parts(asked: Request) -> dict[str, Layers]:
             choices.append(f"~{group}")
     tree, chosen = compose.compose_tree(choices, asked.folders)
     own = {key: value for key, value in tree.items() if key not in ("suite", "cluster")}
-    root = Layers.of(Layer(compose.label_file(compose.PIPELINE), own, file=compose.PIPELINE))
+    root = Layers.from_layer(Layer(compose.label_file(compose.PIPELINE), own, file=compose.PIPELINE))
     root = _apply_route(root, asked)
     parts = {}
     for group in GROUPS:
@@ -179,12 +179,12 @@ def _compose_parts(asked: Request) -> dict[str, Layers]:
             continue
         content = tree[group] if group in chosen else _read_group(group, file, asked)
         if group == "suite":
-            parts["suite"] = Layers.of(Layer(compose.label_file(file), content or {}, file=file))
+            parts["suite"] = Layers.from_layer(Layer(compose.label_file(file), content or {}, file=file))
         else:
             root = root.over(Layer(compose.label_file(file), {group: content or {}}, file=file, drop=1))
     if asked.models:
         models = {name: {"model": str(file)} for name, file in asked.models.items()}
-        parts["suite"] = Layers.of(Layer(LABEL, {"models": models}))
+        parts["suite"] = Layers.from_layer(Layer(LABEL, {"models": models}))
     return {"root": root, **parts}
 
 

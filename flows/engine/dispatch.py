@@ -35,7 +35,7 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
     """
     patience = run.data["patience"]
     needed = schedule.estimate_needs(run)
-    unfinished = set(run.unfinished())
+    unfinished = set(run.list_unfinished())
     todo = schedule.sort_longest_first([job for job in run.ids if job in unfinished or ahead.is_started(run.job_folder(job))], needed)
     todo = schedule.sort_widest_first(todo, run)
     held = attempts.find_held(run, [job for job in todo if not ahead.is_started(run.job_folder(job))], needed, here)
@@ -46,11 +46,11 @@ def lower(run: Record, take: Take, submit: Submit, wait: Wait, deadline: float |
         futures = [submit(job, needed[job], attempt) for job in todo if job not in waiting]
         if waiting:
             wait(batches)
-            futures += [submit(job, needed[job], attempt) for job in run.unfinished() if job in waiting]
+            futures += [submit(job, needed[job], attempt) for job in run.list_unfinished() if job in waiting]
             waiting = set()
         submitted += len(futures)
         wait(futures)
-        todo = [job for job in run.unfinished() if job in todo]
+        todo = [job for job in run.list_unfinished() if job in todo]
         pause = patience["retry_seconds"] * GROWTH ** (attempt - 1)
         if not todo or attempt > patience["retries"] or not _wait_for_retry(pause, deadline):
             break

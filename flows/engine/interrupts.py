@@ -44,7 +44,7 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle interrupts while the block runs: end all jobs, and raise KeyboardInterrupt from the block. Later ones are ignored."""
-        with self.installed():
+        with self.install():
             if not self._asked.is_set():
                 self._listened.clear()
             try:
@@ -57,13 +57,13 @@ class Stop:
         self._listened.set()
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def install(self) -> Iterator[None]:
         """Handle interrupts while the block runs as `listening` does, and ignore those that come after it: the report is being written."""
         if self._installed or threading.current_thread() is not threading.main_thread():
             yield
             return
         self._installed = True
-        before = {number: signal.signal(number, self._interrupted) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         self._own = next(iter(before), signal.SIGINT)  # a shell starts a job in the background with SIGINT ignored
         try:
             yield
@@ -72,7 +72,7 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _interrupted(self, *_: object) -> None:
+    def _handle(self, *_: object) -> None:
         if self._listened.is_set() or (self._asked.is_set() and not self._told):  # the run is about to end: a second signal changes nothing
             return
         self._told = False

@@ -39,7 +39,7 @@ def render_taken(results: Sequence[JobResult]) -> tuple[str, str]:
     """Return the page of a batch of jobs taken from the store, as Markdown, and its description."""
     rows = [{"job": result.id, "outcome": result.outcome, "warnings": len(result.warnings), "made by": list_makers(result)}
             for result in results]
-    said = f"{report.counted(len(results), 'job')} taken from the store"
+    said = f"{report.pluralize(len(results), 'job')} taken from the store"
     return "\n".join([f"# {said}", "", *report.table(rows)]), said
 
 

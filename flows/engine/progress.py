@@ -54,7 +54,7 @@ class Progress:
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self.line(f"{self.run.data['suite']}: {report.counted(len(self.rows), 'job')}, {self.run.workers} at a time, "
+        self.line(f"{self.run.data['suite']}: {report.pluralize(len(self.rows), 'job')}, {self.run.workers} at a time, "
                       f"in {_shorten_folder(self.run)}")
         if self.live:
             self.live.start()
@@ -130,13 +130,13 @@ class Progress:
         """
         self.line(f"{report.summarize(results)}, in {seconds:.0f} s")
         if lost:
-            unrecorded = report.counted(lost, "task run")
+            unrecorded = report.pluralize(lost, "task run")
             self.line(f"Prefect's server has not recorded the end of {unrecorded}; the record in the run's folder is complete")
         programs = joined.load_all(self.run)
         for one in report.list_failed(programs):
             self.line(f"{one.id}: its entries were not joined: {one.outcome}: {'; '.join(map(str, one.problems))}")
         if well := [one for one in programs if one.outcome == "ok"]:
-            self.line(f"{report.counted(len(well), 'program')} of several entries: {', '.join(one.id for one in well)}")
+            self.line(f"{report.pluralize(len(well), 'program')} of several entries: {', '.join(one.id for one in well)}")
         if failed := report.find_unexpected(results):
             self.line(f"again: {record.make_rerun_command(self.run, [result.id for result in failed])}")
         if url := mirror.find_url(self.run.folder):

@@ -23,7 +23,7 @@ RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"
 LOCAL_CLUSTER = "distributed.LocalCluster"
 
 
-def of(cluster: Cluster, workers: int) -> TaskRunner[Any]:
+def make(cluster: Cluster, workers: int) -> TaskRunner[Any]:
     """Return the task runner of `cluster`. Raises InfraError if its package is not installed."""
     if cluster.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)

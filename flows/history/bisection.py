@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.report.exports import count_dims
-from flows.report.markdown import counted
+from flows.report.markdown import pluralize
 from lowering import files
 from lowering.errors import ConfigError, Problem
 from lowering.fitting import find_misfit
@@ -117,14 +117,14 @@ def search(start: Bisection, file: Path, trial: Trial, good: Row | None, bad: Ro
             raise ConfigError(Problem(f"--{verdict}", f"the job is {found} there: {_format_end(end)}", fix))
     now = replace(start, tried=_read_tried(file))
     if now.tried:
-        tell(f"resumed: {counted(len(now.tried), 'version')} tried before")
+        tell(f"resumed: {pluralize(len(now.tried), 'version')} tried before")
     while (version := now.choose_next()) is not None:
         row = trial(version)
         tried = Tried("skip", row) if isinstance(row, str) else Tried(start.judge.judge(row, good, bad), _format_end(row))
         now = replace(now, tried={**now.tried, version: tried})
         files.write(file, {"job": now.job, "versions": list(now.versions), "tried": to_plain(dict(now.tried))})
         left = len(now.suspects)
-        tell(f"{version[:40]}: {tried.verdict} ({tried.end}), {counted(left, 'version')} left")
+        tell(f"{version[:40]}: {tried.verdict} ({tried.end}), {pluralize(left, 'version')} left")
     return now
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from flows.history import causes
 from flows.history.causes import Cause, State, Ticket
 from flows.output import REPORT
-from flows.report.markdown import counted
+from flows.report.markdown import pluralize
 from flows.runs import record, shapes
 from lowering.record.result import UNJUDGED
 
@@ -84,7 +84,7 @@ def _plan_cause(cause: Cause, suite: str, run: record.Record) -> Iterator[Action
     if not ticket and here:
         yield Action("open", cause, "", title, _render(cause, jobs, run), jobs=jobs)
     elif ticket and not ticket.open and here:
-        comment = f"The cause is back in run {run.folder.name}: {counted(len(here), 'job')}."
+        comment = f"The cause is back in run {run.folder.name}: {pluralize(len(here), 'job')}."
         yield Action("reopen", cause, ticket.ref, title, _render(cause, jobs, run), comment, jobs)
     elif ticket and ticket.open and not jobs:
         comment = f"No job has this cause any more, as of run {run.folder.name}."
@@ -95,7 +95,7 @@ def _plan_cause(cause: Cause, suite: str, run: record.Record) -> Iterator[Action
 
 def _compare(before: Sequence[str], now: Sequence[str]) -> str:
     new, gone = [job for job in now if job not in before], [job for job in before if job not in now]
-    parts = [f"{counted(len(jobs), 'job')} {verb}: {_quote(jobs)}" for jobs, verb in ((new, "more"), (gone, "fewer")) if jobs]
+    parts = [f"{pluralize(len(jobs), 'job')} {verb}: {_quote(jobs)}" for jobs, verb in ((new, "more"), (gone, "fewer")) if jobs]
     return "; ".join(parts)
 
 
@@ -103,7 +103,7 @@ def _render(cause: Cause, jobs: Sequence[str], run: record.Record) -> str:
     """Return the body of a ticket in Markdown. Texts of models are in code blocks, so that none of them is read as markup or a name."""
     example = next((result for result in run.results() if result.id in jobs and result.problems), None)
     here = [job for job in jobs if job in run.ids]
-    lines = [_fence(cause.signature), "", f"{counted(len(jobs), 'job')}: {_quote(jobs)}", "",
+    lines = [_fence(cause.signature), "", f"{pluralize(len(jobs), 'job')}: {_quote(jobs)}", "",
              f"First seen in run `{cause.first}`, last in `{cause.last}`."]  # fmt: skip
     if example:
         lines += ["", f"The first problem of `{example.id}`:", "", _fence(str(example.problems[0])[:2000])]

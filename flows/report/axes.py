@@ -12,7 +12,7 @@ from lowering.record.folder import JOB
 Values = dict[str, Any]
 
 
-def of(run: Record) -> dict[str, Values]:
+def read(run: Record) -> dict[str, Values]:
     """Return job id -> {dotted key: value}: the axes in the run's record, or else the keys that differ among the jobs of a model."""
     declared = {job["id"]: dict(job.get("axes") or {}) for job in run.data["jobs"]}
     if any(declared.values()):

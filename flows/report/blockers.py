@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.report import clusters
-from flows.report.markdown import counted, table
+from flows.report.markdown import pluralize, table
 from lowering.errors import Problem
 from lowering.record.result import UNJUDGED, JobResult
 
@@ -108,7 +108,7 @@ def render_lines(blockers: Sequence[Blocker]) -> Iterator[str]:
     yield from table(make_rows(blockers[:SHOWN]))
     if len(blockers) > SHOWN:
         yield ""
-        yield f"{counted(len(blockers) - SHOWN, 'further blocker')}: `shapeline blockers`."
+        yield f"{pluralize(len(blockers) - SHOWN, 'further blocker')}: `shapeline blockers`."
 
 
 def make_rows(blockers: Sequence[Blocker]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.report.exports import count_dims, format_csv_row
-from flows.report.markdown import counted, table
+from flows.report.markdown import pluralize, table
 
 POINTS = 3  # shape points at which a program must agree with eager to count as verified
 LEVELS = ("export", "torchscript", "torch", "stablehlo", "mhlo")  # stages that write a level
@@ -92,7 +92,7 @@ def render_markdown(title: str, rows: Sequence[Covered], against: Sequence[Cover
     whole, verified = len(rows), sum(row.verified for row in rows)
     reached = sum("mhlo" in row.levels for row in rows)
     agreed = f"{verified} agree there with eager at {POINTS} or more points ({_share(verified, whole)})"
-    yield f"{counted(whole, 'job')}: {reached} reach MHLO ({_share(reached, whole)}), {agreed}."
+    yield f"{pluralize(whole, 'job')}: {reached} reach MHLO ({_share(reached, whole)}), {agreed}."
     for heading, lines in _make_tables(rows, against):
         yield ""
         if heading:

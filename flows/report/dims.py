@@ -30,12 +30,12 @@ class DimNames:
     known: dict[Any, Dims] = field(default_factory=dict)
     elements: dict[Any, Dims] = field(default_factory=dict)
 
-    def of(self, value: Any) -> Dims:
+    def find(self, value: Any) -> Dims:
         return self.known.get(value) or tuple(parse_dims(str(value.type)))
 
     def name(self, value: Any, names: Mapping[int, str]) -> None:
         """Name the dynamic dims of a value by their positions."""
-        self.known[value] = tuple(names.get(index, dim) if dim == _UNKNOWN else dim for index, dim in enumerate(self.of(value)))
+        self.known[value] = tuple(names.get(index, dim) if dim == _UNKNOWN else dim for index, dim in enumerate(self.find(value)))
 
     def infer(self, op: str, operands: Sequence[Any], results: Sequence[Any], attributes: Mapping[str, str]) -> None:
         """Infer the dims of the results of an op, and their elements if they are sizes. attributes: as MLIR's text."""
@@ -45,12 +45,12 @@ class DimNames:
         if op in _SHAPED:
             shape = self.elements.get(operands[_SHAPED[op]])
         elif op == "transpose":
-            shape = tuple(self.of(operands[0])[index] for index in _read_ints(attributes["permutation"]))
+            shape = tuple(self.find(operands[0])[index] for index in _read_ints(attributes["permutation"]))
         elif op == "dot_general":
             shape = self._contract(operands, attributes["dot_dimension_numbers"])
         elif op == "reduce":
             dropped = _read_ints(attributes["dimensions"])
-            shape = tuple(dim for index, dim in enumerate(self.of(operands[0])) if index not in dropped)
+            shape = tuple(dim for index, dim in enumerate(self.find(operands[0])) if index not in dropped)
         if shape is not None:
             for result in results:
                 self.name(result, dict(enumerate(shape)))
@@ -58,7 +58,7 @@ class DimNames:
             self.elements[results[0]] = found
 
     def _unify(self, values: Sequence[Any]) -> None:
-        shapes = [self.of(value) for value in values]
+        shapes = [self.find(value) for value in values]
         rank = max(map(len, shapes), default=0)
         columns = zip(*(dims for dims in shapes if len(dims) == rank), strict=True)
         merged = tuple(next((dim for dim in column if dim != _UNKNOWN), _UNKNOWN) for column in columns)
@@ -70,7 +70,7 @@ class DimNames:
         for side, operand in zip(("lhs", "rhs"), operands[:2], strict=True):
             found = {kind: re.search(rf"{side}_{kind}_dimensions = \[([^\]]*)\]", numbers) for kind in ("batching", "contracting")}
             batch, contracted = (_read_ints(match[1]) if match else () for match in found.values())
-            dims = self.of(operand)
+            dims = self.find(operand)
             sides.append((tuple(dims[index] for index in batch),
                           tuple(dim for index, dim in enumerate(dims) if index not in (*batch, *contracted))))
         return (*sides[0][0], *sides[0][1], *sides[1][1])
@@ -80,7 +80,7 @@ class DimNames:
         if op == "constant":
             return _read_constant(attributes["value"])
         if op == "get_dimension_size":
-            dim = self.of(operands[0])[_read_ints(attributes["dimension"])[0]]
+            dim = self.find(operands[0])[_read_ints(attributes["dimension"])[0]]
             return None if dim == _UNKNOWN else (dim,)
         parts = [self.elements.get(operand) for operand in operands]
         if any(part is None for part in parts):

@@ -44,7 +44,7 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(path for path in files_here if text_files.text_suffix(path) in IR and _STAGE_FILE.match(path.name))
 
 
-def of(folder: Path) -> list[LevelFile]:
+def describe_files(folder: Path) -> list[LevelFile]:
     """Return the metadata of a job's IR files. It is stored in levels.json, so that it outlives the files. Raises OSError."""
     record, manifest = folder / LEVELS, folder / MANIFEST
     try:
@@ -61,7 +61,7 @@ def of(folder: Path) -> list[LevelFile]:
 
 
 def to_json(folder: Path) -> list[dict[str, Any]]:
-    return [to_plain(level) for level in of(folder)]
+    return [to_plain(level) for level in describe_files(folder)]
 
 
 def text(path: Path) -> str:

@@ -16,7 +16,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "| " + " | ".join("" if value is None else escape_cell(str(value)) for value in line.values()) + " |"
 
 
-def counted(number: int, word: str) -> str:
+def pluralize(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 

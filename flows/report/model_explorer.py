@@ -116,7 +116,7 @@ class _Graph:
         """Return the element type and dims of a value: `f32[batch, 16]`."""
         text = str(value.type)
         match = re.match(r"tensor<(?:(?:\?|\d+)x)*([^,>]+(?:<[^>]*>)?)", text) or re.match(r"!torch\.vtensor<\[[^\]]*\],([^>]+)>", text)
-        return f"{match[1]}[{', '.join(self.dims.of(value))}]" if match else text
+        return f"{match[1]}[{', '.join(self.dims.find(value))}]" if match else text
 
 
 def _pairs(values: Mapping[str, str]) -> Iterator[Json]:

@@ -13,8 +13,8 @@ from flows.config.slugs import ENVIRONMENT
 from flows.output import REPORT
 from flows.report import blockers, buckets, by_axis, clusters, consumers, exports, flaky, levels, programs, quantization, remarks, verdicts
 from flows.report.blockers import Blocker
-from flows.report.markdown import counted as counted
 from flows.report.markdown import escape_cell
+from flows.report.markdown import pluralize as pluralize
 from flows.report.markdown import table as table
 from flows.runs import joined, record, shapes
 from flows.runs.record import Record
@@ -130,7 +130,7 @@ def summarize(results: Sequence[JobResult]) -> str:
     """Return totals as text: `7 jobs: 5 ok, 1 crash, 1 timeout (2 unspecified)`."""
     parts = [f"{count} {outcome}" for outcome, count in count_outcomes(results).items()] or ["nothing ran"]
     new = sum(result.expected == UNSPECIFIED for result in results)
-    return f"{counted(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
+    return f"{pluralize(len(results), 'job')}: {', '.join(parts)}" + (f" ({new} unspecified)" if new else "")
 
 
 def rows(results: Sequence[JobResult]) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     data = run.data
     yield f"# {data['suite']}: {summarize(results)}"
     yield ""
-    took = "" if seconds is None else f", took {seconds:.0f} s with {counted(run.workers, 'job')} at a time"
+    took = "" if seconds is None else f", took {seconds:.0f} s with {pluralize(run.workers, 'job')} at a time"
     yield f"Run `{data['run']}`, started {datetime.fromisoformat(data['started']):%Y-%m-%d %H:%M:%S} UTC{took}."
     yield ""
     yield from table(rows(results))
@@ -195,7 +195,7 @@ def render_markdown(run: Record, results: Sequence[JobResult], told: Mapping[str
     machine = environment["machine"]
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in environment["packages"].items())
     gpus = ", ".join(machine["gpus"]) or "none"
-    yield f"- {machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
+    yield f"- {machine['cpu']}, {pluralize(machine['cores'], 'core')}, {machine['memory_bytes'] >> 30} GiB; GPUs: {gpus}"
     yield f"- Python {environment['python']}, {versions}"
     for name, own in told["environments"].items():
         said = ", ".join(f"{package} {version}" for package, version in (own["installed"] or {}).items())

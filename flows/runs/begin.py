@@ -42,7 +42,7 @@ def begin(run: Run) -> Record:
     started, plan = datetime.now(UTC), run.plan
     if plan.cache:
         signing.read_key()
-    codes = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
+    codes = {job.id: keys.compute(keys.list_job_parts(job.to_json(), {})) for job in run.jobs}
     asked = {key: value for key, value in plan.config.items() if key not in ("server", "worker")}
     identity = hashlib.sha256(files.encode(files.encode_json([asked, codes, to_plain(plan.expected)]))).hexdigest()
     name = f"{make_folder_name(plan.suite)}-{identity[:6]}"

@@ -74,7 +74,7 @@ def gather_during(run: Record, elsewhere: bool) -> Iterator[None]:
     def watch(over: threading.Event) -> None:
         while not over.wait(LOOK):
             with suppress(OSError):  # the end of the run tries again and reports the error
-                gather(run, run.unfinished())
+                gather(run, run.list_unfinished())
 
     with run_watcher(watch):
         yield

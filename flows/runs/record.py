@@ -51,7 +51,7 @@ class Record:
             return None
         return (self.folder / self.data["store"]).resolve() if is_own(self) else self.folder.resolve().parents[1] / "store"
 
-    def unfinished(self) -> list[str]:
+    def list_unfinished(self) -> list[str]:
         """Return the jobs without a result, or with one that has no verdict on the model."""
         results = {job: JobResult.load(self.job_folder(job)) for job in self.ids}
         return [job for job, result in results.items() if result is None or result.outcome in UNJUDGED]

@@ -131,7 +131,7 @@ class _Rewriting:
         decided = find_decided(node, self._counts)
         for size in decided.values():
             if _is_symbol(size) and size not in self._bounds.capacities:
-                self._set_capacity(size, rule.bound(node, self._shape_of) if rule.bound else None)
+                self._set_capacity(size, rule.bound(node, self._read_shape) if rule.bound else None)
         tracing = Tracing(node, lambda each: self._values.get(each, each), self._length, lambda size: self._count(size, decided))
         made = tracing.sort_out(list(self._insert(lambda *values: tracing.run(rule.rule, *values), tracing.inputs)))
         for text, condition in made.checks:
@@ -158,7 +158,7 @@ class _Rewriting:
         else:
             node.replace_all_uses_with(made)
 
-    def _shape_of(self, node: Node) -> list[sympy.Expr]:
+    def _read_shape(self, node: Node) -> list[sympy.Expr]:
         """Return the padded shape of an argument."""
         return [to_expression(size) for size in self._values.get(node, node).meta["val"].shape]
 
@@ -290,7 +290,7 @@ class _Rewriting:
         def fill(data: torch.Tensor, *counts: torch.Tensor) -> tuple[torch.Tensor]:
             known = dict(zip(places, counts, strict=True))
             dims = tuple(Dim(size, data.shape[position], known.get(position)) for position, size in enumerate(shape))
-            return (Counted(data, dims).filled(0),)
+            return (Counted(data, dims).fill(0),)
 
         (filled,) = self._insert(fill, [node, *(self._count(shape[position], {}) for position in places)])
         return filled  # type: ignore[no-any-return]

@@ -57,11 +57,11 @@ class Sizes:
                 self._known[symbol] = read if factor == 1 else self._call(operator.floordiv, read, int(factor))
 
 
-def evaluate(expression: sympy.Expr, of: Callable[[sympy.Expr], Any], call: Callable[..., Any]) -> Any:
+def evaluate(expression: sympy.Expr, find: Callable[[sympy.Expr], Any], call: Callable[..., Any]) -> Any:
     """Compute an expression from the values of its parts by functions of Python and torch. Raises KeyError for a form without one."""
     if expression.is_Integer:
         return int(expression)
-    parts = [of(part) for part in expression.args]
+    parts = [find(part) for part in expression.args]
     match expression:
         case sympy.Add():
             return functools.reduce(functools.partial(call, operator.add), parts)
@@ -83,10 +83,10 @@ def evaluate(expression: sympy.Expr, of: Callable[[sympy.Expr], Any], call: Call
 def count(expression: sympy.Expr, known: Mapping[sympy.Expr, Any]) -> torch.Tensor:
     """Compute an expression from counts, which are 0-d tensors, and sizes of arguments."""
 
-    def of(part: sympy.Expr) -> Any:
-        return known[part] if part in known else evaluate(part, of, compute)
+    def find(part: sympy.Expr) -> Any:
+        return known[part] if part in known else evaluate(part, find, compute)
 
-    return of(expression)  # type: ignore[no-any-return]
+    return find(expression)  # type: ignore[no-any-return]
 
 
 def compute(function: Callable[..., Any], *values: Any) -> Any:

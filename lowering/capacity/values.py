@@ -69,7 +69,7 @@ class Counted:
                 masks.append((torch.arange(self.dims[position].length) < count).reshape(shape))
         return functools.reduce(torch.logical_and, masks)
 
-    def filled(self, value: Any, *positions: int) -> Tensor:
+    def fill(self, value: Any, *positions: int) -> Tensor:
         """Return the tensor with `value` for the padding along the padded dims among `positions`, by default along all."""
         if not (self.has(*positions) if positions else self.counted):
             return self.data

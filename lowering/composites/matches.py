@@ -60,7 +60,7 @@ class Walk:
 
     def strip_casts(self, node: Any) -> Any:
         """Pass conversions between dtypes, and return the node before them."""
-        while isinstance(node, Node) and name_of(node) in _CASTS:
+        while isinstance(node, Node) and get_name(node) in _CASTS:
             self.inner.add(node)
             node = node.args[0]
         return node
@@ -71,13 +71,13 @@ class Walk:
         return found if found.is_closed() else None
 
 
-def name_of(node: Node) -> str:
+def get_name(node: Node) -> str:
     """Return `ns::name` of the op that a node calls, or an empty text."""
     schema = getattr(node.target, "_schema", None)
     return schema.name if schema is not None else ""
 
 
-def rank_of(node: Node) -> int:
+def get_rank(node: Node) -> int:
     return len(node.meta["val"].shape)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lowering.composites.matches import Match, Walk, aten, factors, is_close, is_tensor, is_used_inside, orders, rank_of, terms
+from lowering.composites.matches import Match, Walk, aten, factors, get_rank, is_close, is_tensor, is_used_inside, orders, terms
 
 _VIEWS = (aten.reshape.default, aten.view.default)
 
@@ -19,7 +19,7 @@ def rms_norm(root: Node) -> Match | None:
         return None
     for weight, normalized in orders((root.args[0], root.args[1])):
         walk = Walk(root)
-        if is_tensor(weight) and rank_of(weight) == 1:
+        if is_tensor(weight) and get_rank(weight) == 1:
             found = _match_normalization(walk, walk.strip_casts(normalized))
             if found is not None and _has_width(weight, found[0]):
                 return walk.match({"input": found[0], "weight": weight}, {"normalized_dims": 1, "eps": found[1]})
@@ -37,7 +37,7 @@ def _has_width(weight: Node, normalized: Node) -> bool:
 def _is_scaled(user: Node) -> bool:
     """Return whether a product, or its cast, is multiplied by a weight."""
     if user.target is aten.mul.Tensor:
-        return any(is_tensor(argument) and rank_of(argument) == 1 for argument in user.args)
+        return any(is_tensor(argument) and get_rank(argument) == 1 for argument in user.args)
     return user.target is aten.to.dtype and any(_is_scaled(further) for further in user.users)
 
 
@@ -49,7 +49,7 @@ def _match_normalization(walk: Walk, node: Any) -> tuple[Node, float] | None:
         for mean, eps in orders(terms(walk, root[0]) if root else None):
             if not isinstance(eps, int | float) or not isinstance(mean, Node) or mean.target is not aten.mean.dim:
                 continue
-            if list(mean.args[1]) not in ([-1], [rank_of(mean.args[0]) - 1]) or mean.args[2:] != (True,):  # type: ignore[arg-type]
+            if list(mean.args[1]) not in ([-1], [get_rank(mean.args[0]) - 1]) or mean.args[2:] != (True,):  # type: ignore[arg-type]
                 continue
             walk.inner.add(mean)
             squared = _square(walk, mean.args[0])
@@ -83,7 +83,7 @@ def rope(root: Node) -> Match | None:
 
 def _rotate_half(walk: Walk, node: Any) -> Node | None:
     joined = walk.enter(node, aten.cat.default)
-    if joined is None or len(joined[0]) != 2 or (joined[1] if len(joined) > 1 else 0) not in (-1, rank_of(node) - 1):
+    if joined is None or len(joined[0]) != 2 or (joined[1] if len(joined) > 1 else 0) not in (-1, get_rank(node) - 1):
         return None
     negated = walk.enter(joined[0][0], aten.neg.default)
     if negated is None:
@@ -91,7 +91,7 @@ def _rotate_half(walk: Walk, node: Any) -> Node | None:
     upper, lower = walk.enter(negated[0], aten.slice.Tensor), walk.enter(joined[0][1], aten.slice.Tensor)
     if upper is None or lower is None or upper[0] is not lower[0] or not is_tensor(upper[0]):
         return None
-    width, last = upper[0].meta["val"].shape[-1], rank_of(upper[0]) - 1
+    width, last = upper[0].meta["val"].shape[-1], get_rank(upper[0]) - 1
     is_halved = isinstance(width, int) and upper[1] % (last + 1) == last == lower[1] % (last + 1)
     return upper[0] if is_halved and lower[2:4] == (0, width // 2) and upper[2] == width // 2 and upper[3] >= width else None
 
@@ -142,7 +142,7 @@ def silu(root: Node) -> Match | None:
 
 def attention(root: Node) -> Match | None:
     """Match `softmax(query @ key.transpose(-2, -1) * scale + mask, -1) @ value`."""
-    if root.target is not aten.matmul.default or not all(map(is_tensor, root.args)) or rank_of(root) != 4:
+    if root.target is not aten.matmul.default or not all(map(is_tensor, root.args)) or get_rank(root) != 4:
         return None
     walk = Walk(root)
     weights = _strip(walk, root.args[0])
@@ -199,7 +199,7 @@ def _match_repeated(walk: Walk, node: Any) -> Node | None:
     merged = walk.enter(node, *_VIEWS)
     spread = walk.enter(merged[0], aten.expand.default) if merged else None
     lifted = walk.enter(spread[0], aten.unsqueeze.default) if spread else None
-    if lifted is None or lifted[1] != 2 or not is_tensor(lifted[0]) or rank_of(lifted[0]) != 4 or rank_of(node) != 4:
+    if lifted is None or lifted[1] != 2 or not is_tensor(lifted[0]) or get_rank(lifted[0]) != 4 or get_rank(node) != 4:
         return None
     before, after = lifted[0].meta["val"].shape, node.meta["val"].shape
     is_repeated = isinstance(before[1], int) and isinstance(after[1], int) and after[1] % before[1] == 0

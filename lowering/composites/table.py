@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from lowering.composites import patterns
-from lowering.composites.matches import Match, Pattern, is_tensor, name_of, rank_of
+from lowering.composites.matches import Match, Pattern, get_name, get_rank, is_tensor
 from lowering.custom.naming import join_name, split_name
 from lowering.errors import Problem, suggest
 
@@ -81,7 +81,7 @@ def match(node: Node, key: str) -> Match | None:
         schema = getattr(node.target, "_schema", None)
         is_called = schema is not None and key in (join_name(schema.name), join_name(schema.name, schema.overload_name))
         return _match_op(node) if is_called else None
-    if name_of(node) in form.ops:
+    if get_name(node) in form.ops:
         op = _match_op(node)
         return patterns.ungroup(op) if key == "attention" and not op.attributes["enable_gqa"] else op
     return next((found for pattern in form.patterns if (found := pattern(node)) is not None), None)
@@ -116,7 +116,7 @@ def _match_op(node: Node) -> Match:
             raise Formless(f"its argument '{formal.name}' is neither a tensor nor a constant")
     first = next(iter(operands.values()), None)
     if isinstance(attributes.get("dim"), int) and first is not None:
-        attributes["dim"] %= max(rank_of(first), 1)
+        attributes["dim"] %= max(get_rank(first), 1)
     if not operands:
         raise Formless("it reads no tensor")
     return Match(node, operands, attributes)

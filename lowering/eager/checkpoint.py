@@ -21,10 +21,10 @@ NAMED = 20  # maximum number of problems of one kind in an error
 def skip_parameters() -> Iterator[None]:
     """Create parameters of modules on the meta device inside the block, as soon as they are assigned. Buffers are computed as usual."""
 
-    def emptied(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    def empty(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
         return parameter if parameter.is_meta else torch.nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(emptied)
+    handle = register_module_parameter_registration_hook(empty)
     try:
         yield
     finally:

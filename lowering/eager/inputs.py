@@ -57,7 +57,7 @@ def make(model: Model, sizes: Mapping[str, int], seed: int | None = None) -> dic
     A Python number is a 0-d tensor here. For a SymInt it holds the size of its symbol.
     """
     seed = model.seed if seed is None else seed
-    made = {name: filled(model.leaves[name], shape, _create_generator(seed, name)) for name, shape in compute_shapes(model, sizes).items()}
+    made = {name: fill(model.leaves[name], shape, _create_generator(seed, name)) for name, shape in compute_shapes(model, sizes).items()}
     return made | {name: torch.tensor(sizes[name]) for name in model.ints}
 
 
@@ -66,7 +66,7 @@ def _create_generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def filled(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def fill(declared: Input, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Create a tensor of the declared dtype. Default fills: randn for floats and complex, ones for bool, zeros for ints.
 
     randint and uniform draw from [low, high). arange counts along the last dim. padding is a mask over the last dim: each row holds a

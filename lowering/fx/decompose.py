@@ -201,15 +201,16 @@ def _key(node: Node, decomposition: Decomposition) -> Hashable:
     """
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
     inputs = _inputs(node)
-    types = tuple((inputs.index(leaf), _type_of(leaf.meta["val"])) if isinstance(leaf, Node) else _type_of(leaf) for leaf in leaves)
+    types = tuple((inputs.index(leaf), _describe_type(leaf.meta["val"])) if isinstance(leaf, Node) else _describe_type(leaf)
+                  for leaf in leaves)
     return decomposition, node.target, spec, types
 
 
-def _type_of(value: Any) -> Hashable:
+def _describe_type(value: Any) -> Hashable:
     if isinstance(value, torch.Tensor):
         return value.dtype, value.device, value.requires_grad, _sizes((*value.shape, *value.stride(), value.storage_offset()))
     if isinstance(value, list | tuple):
-        return tuple(map(_type_of, value))
+        return tuple(map(_describe_type, value))
     if isinstance(value, float):
         return float, struct.pack("<d", value)  # the text of a NaN shows no sign
     return type(value), value.node.expr if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) else repr(value)

@@ -38,7 +38,7 @@ class Exported:
     extra: Extra | None = None
 
 
-def signature_of(exported: Exported, model: Model) -> Signature:
+def read_signature(exported: Exported, model: Model) -> Signature:
     """Return the arguments, results, symbols and guards of a program.
 
     Constants passed to forward are baked into the graph, so they are not among the arguments. Raises Unsupported if forward writes to a
@@ -89,7 +89,7 @@ def _bounds(program: ExportedProgram, model: Model, names: Names) -> dict[str, B
     return bounds
 
 
-def weights_of(program: ExportedProgram) -> dict[str, torch.Tensor]:
+def collect_weights(program: ExportedProgram) -> dict[str, torch.Tensor]:
     """Return the parameters, buffers and constants by FQN, in the order of the signature."""
     weights: dict[str, torch.Tensor] = {}
     for spec in program.graph_signature.input_specs:

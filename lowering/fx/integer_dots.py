@@ -17,6 +17,7 @@ from torch.fx import Node
 
 from lowering.fx import cleanup, exported
 from lowering.fx.decompose import decompose
+from lowering.ir.quantized_types import LONGEST_BYTE_SUM
 from lowering.ops import integer_products
 from lowering.ops.node_forms import find_argument
 
@@ -29,7 +30,6 @@ _CHANNELS = ("quantized_decomposed::dequantize_per_channel",)
 _CONVOLUTIONS = (*(getattr(getattr(aten, f"conv{rank}d"), form) for rank in (1, 2, 3) for form in ("default", "padding")),
                  aten.convolution.default)
 _PRODUCTS = (integer_products.linear, integer_products.convolve)
-_LONGEST = 1 << 14  # terms of a sum of products of bytes, corrected for zero points, that fits into int32
 
 
 def rewrite(program: ExportedProgram) -> int:
@@ -66,7 +66,7 @@ def rewrite(program: ExportedProgram) -> int:
 def _drop_zero_points(program: ExportedProgram) -> None:
     """Remove the zero points of weights that are all zero, as those of symmetric schemes are."""
     written = {spec.target for spec in program.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION}
-    weights = {name: value for name, value in exported.weights_of(program).items() if name not in written}
+    weights = {name: value for name, value in exported.collect_weights(program).items() if name not in written}
     held = {spec.arg.name: weights[spec.target] for spec in program.graph_signature.input_specs if spec.target in weights}
     for node in cleanup.calls(program.graph_module):
         if str(node.target) != "quantized_decomposed.dequantize_per_channel.default" or not isinstance(node.args[2], Node):
@@ -85,7 +85,7 @@ def _match(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
     if left is None or right is None:
         return None
     length = right[0].meta["val"].shape[-1]
-    if not isinstance(length, int) or length > _LONGEST:
+    if not isinstance(length, int) or length > LONGEST_BYTE_SUM:
         return None
     return integer_products.linear, (*left, *right, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"))
 
@@ -105,7 +105,7 @@ def _match_convolution(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
     if not is_symmetric or weight.meta["val"].dtype is not torch.int8 or not all(isinstance(size, int) for size in shape):
         return None
     is_padded = padding == "same" or (not isinstance(padding, str) and any(padding))
-    if math.prod(shape[1:]) > _LONGEST or (is_padded and not isinstance(left[2], int)):
+    if math.prod(shape[1:]) > LONGEST_BYTE_SUM or (is_padded and not isinstance(left[2], int)):
         return None
     return integer_products.convolve, (*left, weight, weight_scale, bias, stride, padding, dilation, groups)
 

@@ -158,8 +158,8 @@ def _drop_size_assertions(program: ExportedProgram, graph: Graph) -> None:
     cleanup.drop_assertions(program.graph_module)  # those on dtypes
     graph.eliminate_dead_code()
     for node in [node for node in graph.nodes if node.target is operator.eq]:
-        mask = _counted_mask(node.args[0])
-        if mask is not None and mask is _counted_mask(node.args[1]) and _only_asserts(node):
+        mask = _find_counted_mask(node.args[0])
+        if mask is not None and mask is _find_counted_mask(node.args[1]) and _only_asserts(node):
             _erase_with_users(graph, [node])
     for read in [node for node in graph.nodes if _is_masked_read(node)]:
         sizes = list(read.users)
@@ -178,7 +178,7 @@ def _is_masked_read(node: Any) -> bool:
     return isinstance(node, Node) and node.target is aten.index.Tensor and _find_mask(node) is not None
 
 
-def _counted_mask(size: Any) -> Node | None:
+def _find_counted_mask(size: Any) -> Node | None:
     """Return the mask whose elements a size counts, or None for any other argument."""
     if not isinstance(size, Node) or size.target is not aten.sym_size.int or not _is_masked_read(size.args[0]):
         return None

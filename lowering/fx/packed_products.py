@@ -31,7 +31,7 @@ def rewrite(program: ExportedProgram) -> None:
         return
     unpacked: dict[str, torch.Tensor] = {}
     targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
-    weights = exported.weights_of(program)
+    weights = exported.collect_weights(program)
     refused = [_explain(node, "its packed weight is no parameter or buffer that such products alone read") for node in products
                if targets.get(node.args[1].name) not in weights or not all(user.target is _PRODUCT for user in node.args[1].users)]
     if refused:

@@ -39,7 +39,7 @@ _STOPPED = re.compile(r"While executing %(?P<node>\w+) : ")
 def _to_constants(program: ExportedProgram) -> Iterator[Problem]:
     constants = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.kind is InputKind.CONSTANT_TENSOR}
     for node in cleanup.calls(program.graph_module):
-        root = _written(node)
+        root = _find_written(node)
         if root is not None and root.op == "placeholder" and root.name in constants:
             cause = f"writes in place to '{constants[root.name]}', a tensor that is no buffer of the module"
             yield Problem(str(source_lines.find_model_line(node) or node.target), cause,
@@ -56,7 +56,7 @@ def _to_results(program: ExportedProgram) -> Iterator[tuple[str, Problem]]:
                                      "use the result that the op returns, or give `out` the shape and dtype of the result")
 
 
-def _written(node: Node) -> Node | None:
+def _find_written(node: Node) -> Node | None:
     """Return the tensor whose memory an op writes to, seen through views, or None for an op that writes to none."""
     if not functional.writes(node.target) or not node.args:
         return None

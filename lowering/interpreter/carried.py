@@ -46,7 +46,7 @@ def make_unassigned(like: Any) -> Any:
     return 0.0 if isinstance(like, float | torch.SymFloat) else 0
 
 
-def kind_of(value: Any) -> tuple[Any, ...] | None:
+def classify(value: Any) -> tuple[Any, ...] | None:
     """Return the properties of a value that no iteration may change, or None if a loop cannot carry it."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.dim()

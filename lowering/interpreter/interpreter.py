@@ -17,7 +17,7 @@ from torch.fx.traceback import preserve_node_meta, set_stack_trace
 from lowering import types
 from lowering.errors import Problem, ShapelineError, StageFailed, Unsupported
 from lowering.interpreter import lists, windows
-from lowering.interpreter.carried import kind_of
+from lowering.interpreter.carried import classify
 from lowering.interpreter.lists import Unreadable, is_data_dependent, is_dynamic
 from lowering.interpreter.loops import Loop, Unsettled
 from lowering.interpreter.values import ALWAYS, UNINITIALIZED, WITHOUT_TENSORS, find_function, make_tuple, to_tensor
@@ -39,7 +39,7 @@ class Path:
 
     name: str = ""
 
-    def of(self, attribute: str) -> str:
+    def join(self, attribute: str) -> str:
         return f"{self.name}.{attribute}" if self.name else attribute
 
 
@@ -103,10 +103,10 @@ class Interpreter:
         if kind == "prim::Constant":
             return (_convert_constant(node.output().toIValue()),)
         if kind == "prim::GetAttr":
-            name = given[0].of(node.s("name"))
+            name = given[0].join(node.s("name"))
             return (Path(name) if _is_module(node.output()) else self._given[name] if name in self._given else self._read(name),)
         if kind == "prim::SetAttr":
-            self.assign(given[0].of(node.s("name")), given[1])
+            self.assign(given[0].join(node.s("name")), given[1])
             return ()
         if kind == "prim::If":
             return self._if(node, given[0], values)
@@ -162,7 +162,7 @@ class Interpreter:
             return one
         if one is UNINITIALIZED:
             return other
-        if isinstance(condition, torch.SymBool) and kind_of(one) == kind_of(other) == (int,):
+        if isinstance(condition, torch.SymBool) and classify(one) == classify(other) == (int,):
             return torch.sym_ite(condition, one, other)
         if isinstance(one, bool) and isinstance(other, bool):
             if one == other:
@@ -215,7 +215,7 @@ class Interpreter:
         for node in nodes(block):
             if node.kind() not in ("prim::GetAttr", "prim::SetAttr"):
                 continue
-            name = paths[node.inputsAt(0).unique()].of(node.s("name"))
+            name = paths[node.inputsAt(0).unique()].join(node.s("name"))
             if node.kind() == "prim::GetAttr" and _is_module(node.output()):
                 paths[node.output().unique()] = Path(name)
             else:

@@ -110,7 +110,8 @@ class Loop:
 
     def _misfit(self, index: int, after: Any) -> list[Problem]:
         before = self._state.leaves[index]
-        if carry.kind_of(before) is not None and carry.kind_of(before) == carry.kind_of(after) and carry.have_equal_shapes(before, after):
+        kind = carry.classify(before)
+        if kind is not None and kind == carry.classify(after) and carry.have_equal_shapes(before, after):
             return []
         cause = f"carries '{self._name(index)}', which is {carry.describe(before)} before an iteration and {carry.describe(after)} after it"
         return [self._problem(self._node, cause, "give it its final shape and dtype before the loop")]
@@ -143,11 +144,11 @@ class Loop:
             return leaf.detach().clone()
         if index not in plan.varying:
             return leaf
-        return carry.unknown_int() if carry.kind_of(leaf) == (int,) else to_tensor(leaf)
+        return carry.unknown_int() if carry.classify(leaf) == (int,) else to_tensor(leaf)
 
     def _run_iteration(self, leaves: Sequence[Any], plan: Plan, turn: Any) -> tuple[Any, Turned]:
         """Run the block once, and return whether the loop goes on and how the state changed."""
-        roots, given = self._state.filled(leaves, tuple(plan.growing))
+        roots, given = self._state.fill(leaves, tuple(plan.growing))
         values = dict(zip(self._captured, roots[self._carried + 1 :], strict=False))
         values |= {value.unique(): root for value, root in zip(self._inputs, roots, strict=False)}
         values[self._turn.unique()] = turn
@@ -241,14 +242,14 @@ class Loop:
         leaves = [results.get(index, leaf) for index, leaf in enumerate(self._state.leaves)]
         for index in plan.written:
             leaves[index] = self._state.leaves[index].copy_(results[index])
-        _, made = self._state.filled(leaves)
+        _, made = self._state.fill(leaves)
         for number, added in plan.growing.items():
             if number in rows and self._read_before(number, added):
                 made[number].clear()
             made[number].append(Rows(rows[number]) if number in rows else OfUnknownLength())
         for number in turned.kept:
             made[number] = _replace_content(self._state.containers[number], made[number])
-        roots, _ = self._state.filled(leaves, (), made)
+        roots, _ = self._state.fill(leaves, (), made)
         for (name, before), after in zip(self._attributes.items(), roots[len(roots) - len(self._attributes) :], strict=True):
             if after is not before:
                 self._machine.assign(name, after)

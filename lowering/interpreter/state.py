@@ -72,8 +72,8 @@ class State:
         self._known[id(value)] = Branch(type(value), tuple(value) if isinstance(value, dict) else (), children, number)
         return self._known[id(value)]
 
-    def filled(self, leaves: Sequence[Any], growing: Sequence[int] = (),
-               made: dict[int, Any] | None = None) -> tuple[list[Any], dict[int, Any]]:
+    def fill(self, leaves: Sequence[Any], growing: Sequence[int] = (),
+             made: dict[int, Any] | None = None) -> tuple[list[Any], dict[int, Any]]:
         """Return the roots with other leaves, and the containers in them.
 
         `made` are containers that exist already. Lists in `growing` can be appended to, but not read.

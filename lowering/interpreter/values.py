@@ -154,7 +154,7 @@ ALWAYS: dict[str, Function] = {
     "prim::unchecked_cast": lambda value: value,
     "prim::Uninitialized": lambda: UNINITIALIZED,
     "prim::NumToTensor": lambda value: value,  # a size stays a size; ops on tensors convert numbers to tensors
-    "prim::dtype": lambda value: types.of(value.dtype).code,
+    "prim::dtype": lambda value: types.find_row(value.dtype).code,
     "prim::device": lambda value: value.device,
     "prim::layout": lambda value: 0,
     "prim::is_cuda": lambda value: value.is_cuda,

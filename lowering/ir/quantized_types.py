@@ -13,6 +13,7 @@ from typing import Any
 from lowering.ir import mlir
 from lowering.ir.expansion import Builder
 
+LONGEST_BYTE_SUM = 1 << 14  # terms of a sum of products of bytes and of the correction for a zero point, which fit into i32
 LEGALIZE = "builtin.module(func.func(stablehlo-legalize-quant-to-math))"
 _FROM_MHLO = "builtin.module(hlo-legalize-to-stablehlo)"
 _TO_MHLO = "builtin.module(stablehlo-legalize-to-hlo)"

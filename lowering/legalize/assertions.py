@@ -103,7 +103,7 @@ def _equalities(signature: Signature, emitter: Emitter, arguments: list[Any], ra
                 continue
             atom = Atom("symbol", f"{argument.name} dim {position}", (), 0, None)
             origin = Origin(value, position, is_argument=True)
-            if any(emitter.origins[known] == origin for known in _known(raw)):
+            if any(emitter.origins[known] == origin for known in _list_atoms(raw)):
                 continue  # the dim that the symbol is read from
             emitter.origins[atom] = origin
             size, wanted = ex.of_atom(atom), normal.size(dim, raw)
@@ -130,5 +130,5 @@ def _guards(signature: Signature, raw: dict[str, Expression], bounded: dict[str,
         raise Unsupported(problems)
 
 
-def _known(raw: Mapping[str, Expression]) -> Iterator[Atom]:
+def _list_atoms(raw: Mapping[str, Expression]) -> Iterator[Atom]:
     return (atom for size in raw.values() for atom in size.atoms())

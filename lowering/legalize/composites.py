@@ -200,12 +200,12 @@ class _Outliner:
         read = leaf.owner.operands[0]
         for mark in marked.values():
             if mark.operands[0] == read:
-                return self._known(parse_dims(mark.attributes[DIMS].value)[0][position])
+                return self._normalize(parse_dims(mark.attributes[DIMS].value)[0][position])
         if isinstance(read.owner, ir.Block):
             return self._dims[ir.BlockArgument(read).arg_number][position]
         raise _Open("it reads the size of a tensor that is no operand")
 
-    def _known(self, dim: int | str) -> Expression:
+    def _normalize(self, dim: int | str) -> Expression:
         try:
             return normal.size(dim, self._atoms)
         except Unknown:

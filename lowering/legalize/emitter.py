@@ -139,7 +139,7 @@ class Emitter:
             return self._origin(self.origins[atom], element)
         type_ = f"tensor<{element}>"
         if atom.op in _HOLDS:
-            return self.op("stablehlo.convert", [self._compared(atom, _HOLDS, element)], type_)
+            return self.op("stablehlo.convert", [self._emit_comparison(atom, _HOLDS, element)], type_)
         if atom.op == "int":
             return self.op("stablehlo.convert", [self.size(atom.operands[0], "f64")], type_)  # truncates
         operands = [self.size(operand, element) for operand in atom.operands]
@@ -187,11 +187,11 @@ class Emitter:
         for truth, directions in ((expression, _HOLDS), (ONE - expression, _FAILS)):
             atom = _lone_atom(truth)
             if atom is not None and atom.op in directions:
-                return self._compared(atom, directions, _wide(element, *atom.operands))
+                return self._emit_comparison(atom, directions, _wide(element, *atom.operands))
         wide = _wide(element, expression)
         return self.compare("NE", self.size(expression, wide), self.constant("dense<0>", f"tensor<{wide}>"))
 
-    def _compared(self, atom: Atom, directions: dict[str, str], element: str) -> ir.Value:
+    def _emit_comparison(self, atom: Atom, directions: dict[str, str], element: str) -> ir.Value:
         if any(isinstance(operand, Real) for operand in atom.operands):
             element = "f64"
         return self.compare(directions[atom.op], *(self.size(operand, element) for operand in atom.operands))

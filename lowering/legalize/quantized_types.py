@@ -17,7 +17,7 @@ from torch_mlir import ir
 from torch_mlir._mlir_libs import _stablehlo as hlo
 
 from lowering.ir import composites, mlir
-from lowering.ir.quantized_types import Uniform
+from lowering.ir.quantized_types import LONGEST_BYTE_SUM, Uniform
 from lowering.legalize.patterns.dots import Numbers
 from lowering.signature import Signature
 
@@ -25,7 +25,6 @@ NAMES = QUANTIZE, DEQUANTIZE = "pytorch.quantize", "pytorch.dequantize"
 _PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 _MOVES = ("stablehlo.reshape", "stablehlo.dynamic_reshape", "stablehlo.broadcast_in_dim", "stablehlo.dynamic_broadcast_in_dim")
 _OFFSET = 128  # from ui8 to i8, because both operands of a product have the same storage
-_LONGEST = 1 << 14  # terms of a sum of products of bytes and of the correction for a zero point, which fit into i32
 _SCALES = (2.0**-126, 2.0**127)  # of the types
 
 
@@ -178,7 +177,7 @@ def _write_products(main: Any, typed: Mapping[Any, tuple[Any, Uniform]]) -> None
     """Replace dots and convolutions of dequantized operands by those of quantized ones, with sums of i32."""
     for op in [op for op in mlir.walk_operations(main) if op.name in _PRODUCTS]:
         left, right = (_peel(operand, typed) for operand in op.operands)
-        if left is None or right is None or left[1].axis is not None or right[1].point or not 0 < _count_terms(op) <= _LONGEST:
+        if left is None or right is None or left[1].axis is not None or right[1].point or not 0 < _count_terms(op) <= LONGEST_BYTE_SUM:
             continue
         axis = right[1].axis
         if axis is not None and (axis := _find_result_dim(op, axis)) is None:
@@ -220,7 +219,7 @@ def _count_terms(op: Any) -> int:
     """Return how many products are summed for an element of a dot or convolution; 0 if that depends on a dynamic dim."""
     right = _shape(op.operands[1])
     if op.name == "stablehlo.dot_general":
-        sizes = [right[position] for position in Numbers.of(op).right_contracting]
+        sizes = [right[position] for position in Numbers.read(op).right_contracting]
     else:
         numbers = hlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
         sizes = [size for position, size in enumerate(right) if position != numbers.kernel_output_feature_dimension]
@@ -232,7 +231,7 @@ def _find_result_dim(op: Any, axis: int) -> int | None:
     if op.name == "stablehlo.convolution":
         numbers = hlo.ConvDimensionNumbers(op.attributes["dimension_numbers"])
         return numbers.output_feature_dimension if axis == numbers.kernel_output_feature_dimension else None
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     if axis in numbers.right_contracting:
         return None
     if axis in numbers.right_batch:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch_mlir import ir
 
-from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, constant_of
+from lowering.legalize.inference.matchers import BROADCASTS, RESHAPES, read_constant
 
 # The largest power of two, up or down, that a product of constants may come to.
 _RANGE = {"f16": 14, "bf16": 126, "f32": 126, "f64": 1022}
@@ -90,7 +90,7 @@ def _constant(value: Any) -> Any | None:
     """Return the number that all elements of a value have, if it is a constant, possibly converted and broadcast."""
     while not isinstance(value.owner, ir.Block) and value.owner.name in ("stablehlo.convert", *BROADCASTS, *RESHAPES):
         value = value.owner.operands[0]
-    return constant_of(value)
+    return read_constant(value)
 
 
 def _may_merge(kind: str, constants: list[float], element: str) -> bool:

@@ -15,7 +15,7 @@ from lowering.errors import LoadError
 from lowering.numerics import bias, comparison, perturbed, rounding
 from lowering.numerics.ancestry import Making
 from lowering.numerics.comparison import Comparison
-from lowering.numerics.runner import Eager, Tensors, label_of, results_of
+from lowering.numerics.runner import Eager, Tensors
 from lowering.signature import Result
 
 Note = Callable[[str, str, str], None]  # code, place, message
@@ -117,7 +117,7 @@ class Arbiter:
     def _limit(self, index: int, want: torch.Tensor) -> float:
         """Return by how many standard deviations most elements of a result may differ, or 0 if it is not examined."""
         dtype = comparison.deciding(want.dtype, self.makings[index].narrowest)
-        is_overridden = any(types.of(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
+        is_overridden = any(types.find_row(each).name in self.eager.model.tolerances for each in (dtype, want.dtype))
         return 0.0 if is_overridden else perturbed.LIMITS.get(dtype, 0.0)
 
     def _deviation(self, index: int, given: Tensors, want: Sequence[torch.Tensor], count: int) -> torch.Tensor | None:
@@ -156,7 +156,7 @@ class Arbiter:
 
     def _settle(self, index: int, found: Comparison, got: torch.Tensor, wants: Sequence[torch.Tensor], exact: torch.Tensor) -> Comparison:
         want = wants[index]
-        result = results_of(self.eager.signature)[index]
+        result = self.eager.signature.returned[index]
         if found.wrong == "non-finite":
             return self._check_places(index, found, got, wants, exact)
         if comparison.nearer(got, want, exact) or self._is_rounding(index, got, want, exact) or self._is_near(index, got, wants, exact):
@@ -178,7 +178,7 @@ class Arbiter:
         Where both are NaN or infinite and float64 is not, a sum overflows in eager, and its order decides to what. Elements are left out
         that are finite in eager, and NaN or infinite where its ops err a little.
         """
-        result, want = results_of(self.eager.signature)[index], wants[index]
+        result, want = self.eager.signature.returned[index], wants[index]
         kinds, own, float64 = (_classify(value) for value in (got, want, exact.to(want.dtype)))
         agreed = torch.where(kinds == own, want, exact.to(want.dtype))
         agreed = torch.where((kinds != 0) & (own != 0) & (float64 == 0), got, agreed)
@@ -196,7 +196,7 @@ class Arbiter:
 
     def _compare_rest(self, index: int, got: torch.Tensor, agreed: torch.Tensor, exact: torch.Tensor) -> Comparison:
         """Compare with what eager and float64 together give; what rounding explains agrees."""
-        rest = comparison.compare(got, agreed, comparison.tolerance_of(agreed.dtype, self.eager.model.tolerances, agreed))
+        rest = comparison.compare(got, agreed, comparison.find_tolerance(agreed.dtype, self.eager.model.tolerances, agreed))
         explained = rest.wrong == "values" and (comparison.nearer(got, agreed, exact) or self._is_rounding(index, got, agreed, exact))
         return replace(rest, wrong=None) if explained else rest
 
@@ -270,7 +270,7 @@ class Arbiter:
     def _nearby(self, name: str) -> list[torch.Tensor]:
         """Compute a gradient with weights changed by their rounding: one activation that crosses zero changes all gradients below it."""
         if not self._near:
-            labels = [label_of(result) for result in results_of(self.eager.signature)]
+            labels = [result.label for result in self.eager.signature.returned]
             self._near = [dict(zip(labels, self.eager.nearby(seed)(self._given), strict=True)) for seed in range(_NEARBY)]
         return [results[name] for results in self._near]
 

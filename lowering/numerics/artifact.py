@@ -21,7 +21,7 @@ from lowering.numerics import buckets, comparison, counted, packaging, recorded_
 from lowering.numerics.buckets import Bucket, Dispatch
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.points import Space
-from lowering.numerics.runner import arguments, find_known_ints, label_of, results_of
+from lowering.numerics.runner import arguments, find_known_ints
 from lowering.numerics.vectors import Owned
 from lowering.numerics.xla import Xla
 from lowering.plain import from_plain, to_plain
@@ -110,7 +110,7 @@ class Artifact:
         are none. Refused says which size the program does not take.
         steps: how often the (dynamic) program runs, each time with the states that the last run left; results are those of the last run.
         """
-        space = Space.of(self.model, self.signature)
+        space = Space.build(self.model, self.signature)
         symbols = f"symbols: {', '.join(space.symbols) or 'none'}"
         wrong = [Problem(f"--size {name}", "is not a symbol of the program", symbols) for name in sizes if name not in space.symbols]
         full = {**space.example, **sizes}
@@ -144,7 +144,7 @@ class Artifact:
         else:
             computed = counted.trim(self.signature, computed)
         seconds = time.perf_counter() - start
-        results = dict(zip(map(label_of, results_of(self.signature)), computed, strict=True))
+        results = dict(zip((result.label for result in self.signature.returned), computed, strict=True))
         compared = self.compare(results, *recorded[1:]) if recorded else None
         return Execution(full, results, seconds, compared, bucket, dispatch is not None)
 
@@ -168,7 +168,8 @@ class Artifact:
         for name, value in want.items():
             if name not in record.get("random", ()):
                 narrowest = DTYPES[held_to[name]].torch if name in held_to else None
-                tolerance = comparison.tolerance_of(value.dtype, self.model.tolerances, value, narrowest if _is_float(narrowest) else None)
+                tolerance = comparison.find_tolerance(value.dtype, self.model.tolerances, value,
+                                                      narrowest if _is_float(narrowest) else None)
                 compared = comparison.compare(results[name], value, tolerance)
                 is_explained = compared.wrong == "values" and compared.max_abs <= 2 * explained.get(name, 0.0)
                 found[name] = replace(compared, wrong=None) if is_explained else compared

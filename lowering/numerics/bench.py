@@ -23,7 +23,7 @@ from lowering.numerics.conditions import Conditions
 from lowering.numerics.integers import Replaying
 from lowering.numerics.perturbed import HALVES
 from lowering.numerics.points import Point, Sizes, Space
-from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, label_of, results_of, runner
+from lowering.numerics.runner import Eager, LevelRun, Run, Tensors, runner
 from lowering.numerics.ties import Picks
 from lowering.numerics.vectors import Owned, Vectors
 from lowering.numerics.verification import LevelCheck
@@ -69,9 +69,9 @@ class Bench:
     def __post_init__(self) -> None:
         self.model: Model = self.built.model
         self.eager = Eager(self.model, self.built.module, self.signature)
-        self.results = results_of(self.signature)
+        self.results = self.signature.returned
         self.makings = self.makings or (Making(),) * len(self.results)
-        self.space = replace(Space.of(self.model, self.signature), conditions=self.conditions)
+        self.space = replace(Space.build(self.model, self.signature), conditions=self.conditions)
         self.devices = {platform: Xla(platform) for platform in self.platforms}
         self.arbiter = Arbiter(self.eager, self.makings, self.note)
         self.is_random = any(making.is_random for making in self.makings)
@@ -115,7 +115,7 @@ class Bench:
         return Reference(want, seconds, draw_runs(self.eager, given, count, seed) if self.is_random else ())
 
     def compare(self, got: torch.Tensor, want: torch.Tensor, making: Making) -> Comparison:
-        tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
+        tolerance = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
         held_to = types.dtype_name(comparison.deciding(want.dtype, making.narrowest))
         return replace(comparison.compare(got, want, tolerance), held_to=held_to)
 
@@ -127,7 +127,7 @@ class Bench:
         """
         start = time.perf_counter()
         try:
-            taken = self.taken(given)
+            taken = self.select_inputs(given)
             got = run(taken)
             runs = draw_runs(run, taken, len(reference.runs), _LEVEL_SEED + retry) if reference.runs else ()
         except Refused as error:
@@ -139,7 +139,7 @@ class Bench:
         compared = []
         for index, (one, other, making) in enumerate(zip(got, reference.want, self.makings, strict=True)):
             if making.is_random:
-                tolerance = comparison.tolerance_of(other.dtype, self.model.tolerances, other, making.narrowest)
+                tolerance = comparison.find_tolerance(other.dtype, self.model.tolerances, other, making.narrowest)
                 found = distribution.compare([each[index] for each in runs], [each[index] for each in reference.runs], tolerance)
             else:
                 found = self.compare(one, other, making)
@@ -157,12 +157,12 @@ class Bench:
             halves = [index for index in fixed
                       if comparison.deciding(want[index].dtype, self.makings[index].narrowest) in HALVES]
             settled = self.arbiter.examine(settled, given, got, want, fixed if reference.is_close else halves)
-        checked = LevelCheck(seconds, dict(zip(map(label_of, self.results), settled, strict=True)))
+        checked = LevelCheck(seconds, dict(zip((result.label for result in self.results), settled, strict=True)))
         return self._retry(run, given, reference, checked) if retry and not checked.agrees else checked
 
     def _replay(self, run: LevelRun, given: Tensors, compared: Sequence[Comparison]) -> tuple[Results, Results, list[Comparison]]:
         """Run a level again, and eager from the integers that the level makes of floats. Return both results, and how they compare."""
-        got, found = run.run_with_integers(self.taken(given))
+        got, found = run.run_with_integers(self.select_inputs(given))
         narrowest = functools.reduce(Making.join, self.makings).narrowest
         replaying = Replaying(found, self.model.tolerances, narrowest)
         with replaying:
@@ -184,7 +184,7 @@ class Bench:
     def _accept_picks(self, index: int, found: Comparison, given: Tensors, got: torch.Tensor, want: torch.Tensor) -> Comparison:
         """Accept results that pick other elements than eager does if these have the same values."""
         picks, results = self._watch(given)
-        picked = picks.of(results[index])
+        picked = picks.find(results[index])
         if picked is None or (ours := picked.positions(got)) is None or (theirs := picked.positions(want)) is None:
             return found
         values = picked.source.reshape(-1)
@@ -210,7 +210,7 @@ class Bench:
                 continue
             want, making = reference.want[index], self.makings[index]
             if making.is_random:
-                tolerance = comparison.tolerance_of(want.dtype, self.model.tolerances, want, making.narrowest)
+                tolerance = comparison.find_tolerance(want.dtype, self.model.tolerances, want, making.narrowest)
                 found = distribution.compare([run[index] for run in ours], [run[index] for run in theirs], tolerance)
             else:
                 found = self.compare(turned[index], want, making)
@@ -233,7 +233,7 @@ class Bench:
     def save_vectors(self, given: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the vectors among eager's results as tensors by name, empty if no comparison has asked for any."""
         owned = self.vectors(given) if self._vectors else None
-        return owned.to_tensors(list(map(label_of, self.results))) if owned else {}
+        return owned.to_tensors([result.label for result in self.results]) if owned else {}
 
     def _retry(self, run: Run, given: Tensors, reference: Reference, checked: LevelCheck) -> LevelCheck:
         if any(making.is_random and not found.agrees for making, found in zip(self.makings, checked.outputs.values(), strict=True)):
@@ -275,7 +275,7 @@ class Bench:
             self._watched = given, picks, results
         return self._watched[1], self._watched[2]
 
-    def run_of(self, form: Program, device: Xla) -> LevelRun | None:
+    def build_run(self, form: Program, device: Xla) -> LevelRun | None:
         """Return a function that runs `form`, or None, with a note, if IREE does not take it."""
         try:
             return runner(form, device)
@@ -283,7 +283,7 @@ class Bench:
             self.noted.append(("level_not_run", form.level.word, "; ".join(map(str, error.problems))))
             return None
 
-    def taken(self, given: Tensors) -> dict[str, torch.Tensor]:
+    def select_inputs(self, given: Tensors) -> dict[str, torch.Tensor]:
         names = {argument.name for argument in self.signature.inputs}
         return {name: value for name, value in given.items() if name in names}
 

@@ -18,7 +18,7 @@ from lowering.eager.outputs import Outputs, flatten_outputs
 from lowering.errors import LoadError
 from lowering.fx import cleanup, results, squeezes
 from lowering.model import Built, Model
-from lowering.numerics.comparison import compare, tolerance_of
+from lowering.numerics.comparison import compare, find_tolerance
 from lowering.ops import packed_sequences, recurrent
 from lowering.sizes import evaluation
 from lowering.stage import Note
@@ -165,5 +165,5 @@ def _seed_draws(model: Model) -> Iterator[None]:
 def _same(got: Outputs, want: Outputs, model: Model) -> bool:
     if got.tensors.keys() != want.tensors.keys():
         return False
-    return all(compare(got.tensors[name].detach(), tensor.detach(), tolerance_of(tensor.dtype, model.tolerances, tensor)).agrees
+    return all(compare(got.tensors[name].detach(), tensor.detach(), find_tolerance(tensor.dtype, model.tolerances, tensor)).agrees
                for name, tensor in want.tensors.items())

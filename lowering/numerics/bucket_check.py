@@ -36,7 +36,8 @@ class Executable:
     seconds: float
 
     @staticmethod
-    def of(dispatch: Dispatch, bucket: Bucket, module: StaticModule, signature: Signature, weights: Tensors, device: Xla) -> Executable:
+    def compile(dispatch: Dispatch, bucket: Bucket, module: StaticModule, signature: Signature, weights: Tensors,
+                device: Xla) -> Executable:
         start = time.perf_counter()
         loaded = device.compile(mlir.to_bytecode(portable.deserialize(module.artifact)))
         return Executable(dispatch, bucket, device, loaded, signature, weights, time.perf_counter() - start)
@@ -132,7 +133,7 @@ def _blame(bench: Bench, executable: Executable, symbol: str, size: int, wrong: 
     """Find the input whose padding along `symbol` changes a result: filled with other values, it gives other results."""
     bucket = executable.bucket
     sizes = {**bucket.sizes, symbol: size}
-    given = bench.taken(bench.inputs(sizes, bench.model.seed))
+    given = bench.select_inputs(bench.inputs(sizes, bench.model.seed))
     padded = executable.dispatch.pad(given, bucket)
     before = executable.run_padded(padded, sizes)
     others = inputs.make(bench.model, bench.space.arguments(bucket.sizes), bench.model.seed + 1)

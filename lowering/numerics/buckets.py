@@ -20,7 +20,7 @@ from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model
 from lowering.numerics import static_modules
-from lowering.numerics.runner import Tensors, label_of, results_of
+from lowering.numerics.runner import Tensors
 from lowering.numerics.static_modules import StaticModule
 from lowering.plain import from_plain, to_plain
 from lowering.signature import Signature
@@ -87,11 +87,11 @@ class Dispatch:
     rule: str = RULE
 
     @staticmethod
-    def of(model: Model, signature: Signature, buckets: Sequence[Bucket]) -> Dispatch:
+    def build(model: Model, signature: Signature, buckets: Sequence[Bucket]) -> Dispatch:
         arguments = tuple(Argument(argument.kind, argument.name, argument.dtype, argument.dims,
                                    model.leaves[argument.name].pad if argument.kind == "input" else None, argument.value)
                           for argument in signature.arguments)
-        results = tuple(Result(label_of(result), result.dtype, result.dims) for result in results_of(signature))
+        results = tuple(Result(result.label, result.dtype, result.dims) for result in signature.returned)
         ordered = sorted(buckets, key=lambda bucket: (bucket.cost["products"], list(bucket.sizes.values())))
         return Dispatch(arguments, results, tuple(ordered))
 

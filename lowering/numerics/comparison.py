@@ -59,13 +59,13 @@ class Comparison:
         return self.wrong is None
 
 
-def tolerance_of(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: torch.Tensor,
-                 narrowest: torch.dtype | None = None) -> Tolerance:
+def find_tolerance(dtype: torch.dtype, overrides: Mapping[str, Tolerance], want: torch.Tensor,
+                   narrowest: torch.dtype | None = None) -> Tolerance:
     """Return the override for the dtype, as it stands.
 
     Else that of the dtype that decides (see `deciding`), its default scaled to the size of `want`.
     """
-    own, word = types.of(dtype).name, types.of(deciding(dtype, narrowest)).name
+    own, word = types.find_row(dtype).name, types.find_row(deciding(dtype, narrowest)).name
     for name in (own, word):
         if name in overrides:
             return overrides[name]
@@ -220,8 +220,8 @@ def _index(tensor: torch.Tensor, flat: int) -> tuple[int, ...]:
 
 
 def _values(got: torch.Tensor, want: torch.Tensor, index: tuple[int, ...]) -> str:
-    def shown(tensor: torch.Tensor) -> Any:
+    def read(tensor: torch.Tensor) -> Any:
         value = tensor[index].item()
         return f"{value:.7g}" if isinstance(value, float) else value
 
-    return f"got {shown(got)}, eager gives {shown(want)}"
+    return f"got {read(got)}, eager gives {read(want)}"

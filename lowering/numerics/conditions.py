@@ -45,7 +45,7 @@ class Conditions:
     numbers: tuple[int, ...] = ()
 
     @staticmethod
-    def of(module: str | bytes, signature: Signature) -> Conditions:
+    def read(module: str | bytes, signature: Signature) -> Conditions:
         """Return the conditions of a StableHLO or MHLO module (text or bytecode, entry `@main`)."""
         with shape_refinement.context():
             parsed = shape_refinement.parse(module)  # its ops live no longer than it does
@@ -109,7 +109,7 @@ def _compare(step: _Step, left: scalars.Number, right: scalars.Number) -> bool:
 
 def _read(op: Any, positions: Mapping[Any, int], signature: Signature) -> _Step | None:
     """Return the step that an op is; None if it is none, or computes with more than sizes and constants."""
-    if len(op.results) != 1 or not op.name.startswith("stablehlo.") or (element := scalars.element_of(op.results[0])) is None:
+    if len(op.results) != 1 or not op.name.startswith("stablehlo.") or (element := scalars.read_element_type(op.results[0])) is None:
         return None
     name = op.name.removeprefix("stablehlo.")
     if name == "get_dimension_size":
@@ -120,7 +120,7 @@ def _read(op: Any, positions: Mapping[Any, int], signature: Signature) -> _Step 
             return None
         return _Step(None, element, dim=signature.arguments[ir.BlockArgument(source).arg_number].dims[op.attributes["dimension"].value])
     if name == "constant":
-        constant = scalars.constant_of(op)
+        constant = scalars.read_constant(op)
         return None if constant is None else _Step(None, element, constant=constant)
     if not op.operands or any(operand not in positions for operand in op.operands):
         return None
@@ -133,7 +133,7 @@ def _kind(step: _Step) -> str:
 
 def _freeze(step: _Step) -> _Step:
     """Return `step` with the op's name and direction instead of the op, which lives no longer than its module."""
-    return step if step.op is None else replace(step, op=(_kind(step), scalars.direction_of(step.op)))
+    return step if step.op is None else replace(step, op=(_kind(step), scalars.read_direction(step.op)))
 
 
 def _is_used(op: Any) -> bool:
@@ -146,7 +146,7 @@ def _asserts(op: Any) -> bool:
     if operation.name == "stablehlo.custom_call":
         return bool(operation.attributes["call_target_name"].value == "shape_assertion")
     results = list(operation.results)
-    return len(results) == 1 and scalars.element_of(results[0]) == "i1" and not _is_used(operation)
+    return len(results) == 1 and scalars.read_element_type(results[0]) == "i1" and not _is_used(operation)
 
 
 def _text(steps: Sequence[_Step], position: int) -> str:
@@ -155,7 +155,7 @@ def _text(steps: Sequence[_Step], position: int) -> str:
     if not any(_depends(steps, operand) for operand in step.operands):
         return ""
     left, right = (_spell(steps, operand, 4) for operand in step.operands)
-    return f"{left} {_SIGNS[_DIRECTIONS.get(_kind(step)) or scalars.direction_of(step.op)]} {right}"
+    return f"{left} {_SIGNS[_DIRECTIONS.get(_kind(step)) or scalars.read_direction(step.op)]} {right}"
 
 
 def _depends(steps: Sequence[_Step], position: int) -> bool:

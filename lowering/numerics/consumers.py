@@ -131,7 +131,7 @@ def make_run(form: Program, consumer: str, device: Xla, products: int) -> tuple[
     signature = form.signature
     assert signature is not None
     if consumer == LIBTORCH:
-        return LevelRun.of(form, _start_libtorch), ""
+        return LevelRun.prepare(form, _start_libtorch), ""
     if form.level is not Level.STABLEHLO or consumer == XLA:
         return runner(form, device), ""
     form = expand_types(form)

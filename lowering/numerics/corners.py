@@ -30,7 +30,7 @@ class Classes:
     tops: Sizes
     conditions: Conditions = field(default_factory=Conditions)
 
-    def of(self, sizes: Sizes) -> dict[str, float]:
+    def classify(self, sizes: Sizes) -> dict[str, float]:
         """Return the classes that `sizes` belong to, each with its worth.
 
         Of a symbol: 0, 1, 2, max, max - 1 (one multiple below) and the traced size. Of two: both equal, both at their largest, one at its
@@ -77,8 +77,8 @@ class Classes:
     def cover(self, taken: Sequence[Sizes], admits: Callable[[Sizes], bool], seed: int) -> Iterator[tuple[dict[str, int], set[str]]]:
         """Yield (sizes, the classes that no earlier ones have), in the order in which they cover most of what `taken` lacks."""
         candidates = self.candidates(admits, seed)
-        worth = [self.of(sizes) for sizes in candidates]
-        covered = {name for sizes in taken for name in self.of(sizes)}
+        worth = [self.classify(sizes) for sizes in candidates]
+        covered = {name for sizes in taken for name in self.classify(sizes)}
         while candidates:
             gains = [sum(value for name, value in found.items() if name not in covered) for found in worth]
             best = max(range(len(candidates)), key=lambda index: (gains[index], -sum(candidates[index].values())))
@@ -90,8 +90,8 @@ class Classes:
 
     def missing(self, tried: Sequence[Sizes], admits: Callable[[Sizes], bool]) -> list[str]:
         """Return the classes that the ranges hold and none of `tried` belongs to."""
-        there = {name for sizes in self.candidates(admits, 0) for name in self.of(sizes)}
-        return sorted(there.difference(*map(self.of, tried)))
+        there = {name for sizes in self.candidates(admits, 0) for name in self.classify(sizes)}
+        return sorted(there.difference(*map(self.classify, tried)))
 
 
 def _common(one: Symbol, other: Symbol, top: int, other_top: int) -> int | None:

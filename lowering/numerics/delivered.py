@@ -13,7 +13,7 @@ from lowering import files
 from lowering.errors import Mismatch, Problem, ShapelineError, StageFailed
 from lowering.numerics import counted, packaging, recorded_points
 from lowering.numerics.artifact import Artifact
-from lowering.numerics.runner import arguments, as_tensor, find_known_ints, label_of, results_of, with_numbers
+from lowering.numerics.runner import arguments, as_tensor, find_known_ints, with_numbers
 from lowering.numerics.xla import Xla
 from lowering.record.folder import SIGNATURE
 from lowering.signature import Signature
@@ -72,7 +72,7 @@ def _runs(packaged: Artifact, scripts: Sequence[Path], point: Recorded) -> Itera
     device.hold(packaged.weights)
     values = arguments(signature, packaged.weights, {argument.name: point.given[argument.name] for argument in signature.inputs})
     computed = device.run(packaged.program, values, find_known_ints(signature, values))
-    yield packaging.PROGRAM, dict(zip(map(label_of, results_of(signature)), counted.trim(signature, computed), strict=True))
+    yield packaging.PROGRAM, dict(zip((result.label for result in signature.returned), counted.trim(signature, computed), strict=True))
     for path in scripts:
         yield path.name, _run_script(path, packaged.signature, point.given)
 
@@ -90,4 +90,4 @@ def _run_script(path: Path, signature: Signature, given: Mapping[str, torch.Tens
     except Exception as error:
         raise StageFailed(Problem(path.name, f"does not run: {str(error).strip().splitlines()[-1]}"), str(error)) from error
     results = found if isinstance(found, tuple) else (found,)
-    return dict(zip(map(label_of, results_of(signature)), counted.trim(signature, list(map(as_tensor, results))), strict=True))
+    return dict(zip((result.label for result in signature.returned), counted.trim(signature, list(map(as_tensor, results))), strict=True))

@@ -15,7 +15,7 @@ from lowering.errors import LoadError
 from lowering.level import Program
 from lowering.model import Model
 from lowering.numerics.points import Point
-from lowering.numerics.runner import Eager, Tensors, label_of, results_of
+from lowering.numerics.runner import Eager, Tensors
 from lowering.signature import Signature
 
 Kept = Sequence[tuple[Point, Tensors, Sequence[torch.Tensor]]]
@@ -56,7 +56,7 @@ def _compare_with_float(model: Model, signature: Signature, given: Tensors, resu
     wide = floats[0] if floats else torch.float32
     passed = {name: value.to(wide) if model.dtype is not None and value.is_floating_point() else value for name, value in given.items()}
     wanted = Eager(plain, module, signature)(passed)
-    return {label_of(result): compute_ratio(want, got) for result, want, got in zip(results_of(signature), wanted, results, strict=True)
+    return {result.label: compute_ratio(want, got) for result, want, got in zip(signature.returned, wanted, results, strict=True)
             if want.is_floating_point() and want.shape == got.shape}
 
 

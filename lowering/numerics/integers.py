@@ -100,7 +100,7 @@ class Replaying(_Integers):
         known = self._by_size.get(own.numel(), ())
         if any(comparison.are_equal(flat, other) for _, other in known):
             return own
-        tolerance = comparison.tolerance_of(value.dtype, self.overrides, value, self.narrowest)
+        tolerance = comparison.find_tolerance(value.dtype, self.overrides, value, self.narrowest)
         room = tolerance.atol + tolerance.rtol * value.double().abs()
         low, high = (op(value.double() + off, *args, **kwargs).reshape(-1).double() for off in (-room, room))
         near = [made for made in known
@@ -141,7 +141,7 @@ def return_all(form: Program) -> Program:
         if "res_attrs" in main.attributes:
             attributes = [*main.attributes["res_attrs"], *(ir.DictAttr.get({}) for _ in made)]
             main.attributes["res_attrs"] = ir.ArrayAttr.get(attributes)
-    return form.lowered(form.level, module)
+    return form.replace_ir(form.level, module)
 
 
 def _inline(module: Any) -> Any:

@@ -17,7 +17,7 @@ from lowering.errors import InfraError, Problem
 from lowering.ir import portable
 from lowering.level import Program
 from lowering.numerics import artifact, packaging, weight_values
-from lowering.numerics.runner import names_of
+from lowering.numerics.runner import list_names
 from lowering.plain import from_plain, to_plain
 from lowering.record.folder import SIGNATURE
 from lowering.signature import ENTRIES_SCHEMA, Signature
@@ -39,7 +39,7 @@ class Part:
     job: str | None = None
 
     @staticmethod
-    def of(program: Program) -> Part:
+    def from_program(program: Program) -> Part:
         """Return the part of an MHLO program of a built model. Raises StageFailed, Unsupported."""
         held = None if weights.list_fakes(program.weights) else program.weights
         return Part._build(*packaging.serialize(program), packaging.describe(program), held)
@@ -75,7 +75,7 @@ def save(parts: Mapping[str, Part], folder: Path, store: Path, missing: Mapping[
     names = unify(parts)
     signatures = {entry: rename(part.signature, names[entry]) for entry, part in parts.items()}
     program = portable.join({entry: part.program for entry, part in parts.items()},
-                            {entry: names_of(signature) for entry, signature in signatures.items()}, versions.pop())
+                            {entry: list_names(signature) for entry, signature in signatures.items()}, versions.pop())
     held = None
     if all(part.weights is not None for part in parts.values()):
         united = {names[entry][name]: tensor for entry, part in parts.items() for name, tensor in (part.weights or {}).items()}
@@ -127,14 +127,14 @@ def _choose_free(name: str, entry: str, taken: Collection[str]) -> str:
 
 def rename(signature: Signature, names: Mapping[str, str]) -> Signature:
     """Return the signature with other names for its weights."""
-    def of(name: str) -> str:
+    def new(name: str) -> str:
         return names.get(name, name)
 
     taken = {argument.name for argument in signature.inputs}
-    arguments = tuple(replace(argument, name=argument.name if argument.kind == "input" else of(argument.name))
+    arguments = tuple(replace(argument, name=argument.name if argument.kind == "input" else new(argument.name))
                       for argument in signature.arguments)
-    results = tuple(replace(result, name=of(result.name) if result.kind == "buffer_mutation" else result.name,
-                            state=result.state if result.state is None or result.state in taken else of(result.state))
+    results = tuple(replace(result, name=new(result.name) if result.kind == "buffer_mutation" else result.name,
+                            state=result.state if result.state is None or result.state in taken else new(result.state))
                     for result in signature.results)
     return replace(signature, arguments=arguments, results=results)
 

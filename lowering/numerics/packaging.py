@@ -14,7 +14,7 @@ from lowering.eager import pytrees
 from lowering.ir import portable
 from lowering.level import Level, Program
 from lowering.model import Built
-from lowering.numerics.runner import names_of
+from lowering.numerics.runner import list_names
 from lowering.plain import to_plain
 from lowering.record.folder import SIGNATURE
 from lowering.signature import SCHEMA
@@ -44,7 +44,7 @@ def serialize(program: Program, target: str = "WEEK_4", entry: str = "main") -> 
     top = program.at(Level.MODEL)
     if program.level is not Level.MHLO or program.signature is None or top is None or not isinstance(top.ir, Built):
         raise ValueError("an artifact is made of an MHLO program that descends from a model")
-    return portable.serialize(program.ir, target, names_of(program.signature), entry)
+    return portable.serialize(program.ir, target, list_names(program.signature), entry)
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _structure(program: Program) -> Any:
     exported = program.at(Level.EXPORTED)
     if exported is None:
         return None
-    return _structure_of(exported.ir.call_spec.out_spec)
+    return _describe_structure(exported.ir.call_spec.out_spec)
 
 
 def _describe_inputs(program: Program) -> Any:
@@ -77,6 +77,6 @@ def _describe_inputs(program: Program) -> Any:
     return pytrees.describe(tree, {id(leaf): name for name, leaf in pytrees.flatten(tree) if name in taken})
 
 
-def _structure_of(spec: pytree.TreeSpec) -> Any:
+def _describe_structure(spec: pytree.TreeSpec) -> Any:
     tree = pytrees.build_marked(spec)
     return pytrees.describe(tree, {id(leaf): name or "output" for name, leaf in pytrees.flatten(tree)})

@@ -65,7 +65,7 @@ class Space:
     conditions: Conditions = field(default_factory=Conditions)
 
     @staticmethod
-    def of(model: Model, signature: Signature) -> Space:
+    def build(model: Model, signature: Signature) -> Space:
         dims = {argument.name: argument.dims for argument in signature.inputs}
         symbols, example = dict(model.symbols), dict(model.examples())
         flexible: dict[str, int | str] = {}

@@ -13,7 +13,6 @@ from lowering.errors import Problem
 from lowering.ir import mlir
 from lowering.legalize import composites
 from lowering.level import Level, Program
-from lowering.numerics.runner import label_of
 
 _FIX = "this is a fault of the lowering: report it with the job's folder"
 
@@ -35,8 +34,8 @@ def _find_aliases(program: Program) -> Iterator[Problem]:
         if "jax.buffer_donor" in shared and wanted is None:
             yield Problem(f"argument '{name}'", "may be overwritten, and is no state", _FIX)
         if "tf.aliasing_output" in shared and (result := shared["tf.aliasing_output"].value) != wanted:
-            new = "it is no state" if wanted is None else f"its new value is '{label_of(signature.computed[wanted])}'"
-            yield Problem(f"argument '{name}'", f"shares memory with result '{label_of(signature.computed[result])}', and {new}", _FIX)
+            new = "it is no state" if wanted is None else f"its new value is '{signature.computed[wanted].label}'"
+            yield Problem(f"argument '{name}'", f"shares memory with result '{signature.computed[result].label}', and {new}", _FIX)
 
 
 def _find_composites(program: Program) -> Iterator[Problem]:

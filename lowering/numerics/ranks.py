@@ -28,7 +28,6 @@ from lowering.legalize.patterns import collectives
 from lowering.level import Level, Program
 from lowering.model import Built, Model
 from lowering.numerics.bench import Bench
-from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import LevelCheck, Verification
 from lowering.signature import Signature
 
@@ -115,8 +114,8 @@ def _check(folder: Path, index: int, bench: Bench, task: Task) -> LevelCheck:
     outputs = {}
     for device, rank in enumerate(task.ranks):
         want = torch.load(folder / f"rank-{rank}-{index}.pt", weights_only=True)
-        for result, making, one, other in zip(results_of(task.signature), bench.makings, got["results"][device], want, strict=True):
-            outputs[f"{label_of(result)} on device {device}"] = bench.compare(one, other, making)
+        for result, making, one, other in zip(task.signature.returned, bench.makings, got["results"][device], want, strict=True):
+            outputs[f"{result.label} on device {device}"] = bench.compare(one, other, making)
     return LevelCheck(got["seconds"], outputs)
 
 

@@ -86,7 +86,7 @@ class ReferenceInterpreter:
     def _attribute(self, tensor: torch.Tensor) -> Any:
         from torch_mlir import ir
 
-        element = types.of(tensor.dtype).hlo
+        element = types.find_row(tensor.dtype).hlo
         value = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
         if element in _BITS:
             value = value.view(torch.int16 if _BITS[element] == "i16" else torch.int8)
@@ -105,7 +105,7 @@ def refine(module: Any, shapes: Sequence[Shaped], values: Mapping[int, int] = Ma
     messages = [re.escape(op.attributes["error_message"].value) for op in mlir.walk_operations(copy) if "error_message" in op.attributes]
     assertions = re.compile("|".join(re.sub(r"\\\{\d+\\\}", r"-?\\d+", message) for message in messages) or r"(?!)")
     mlir.fix_arguments(copy, values)
-    taken = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
+    taken = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.find_row(dtype).hlo}>" for dtype, shape in shapes)
     try:
         mlir.run(copy, f"builtin.module(stablehlo-refine-arguments{{types={taken}}},{_REFINE})", PLACE)
     except StageFailed as error:

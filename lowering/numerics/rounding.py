@@ -60,9 +60,9 @@ class Erring(Watching):
         if name in _LOGARITHMS:
             shifted = [value + share * self.step * self._noise(value) for value in shifted]
         if name in _CENTRED and _is_wide(shifted[0]):
-            shifted = [self._decentred(shifted[0], _CENTRED[name]), *shifted[1:]]
+            shifted = [self._shift_means(shifted[0], _CENTRED[name]), *shifted[1:]]
         if name == "convolution_backward":
-            shifted = _scaled(results, shifted, args[0], share)
+            shifted = _scale(results, shifted, args[0], share)
         made = [self._result(one, other, terms > 1.5) for one, other in zip(results, shifted, strict=True)]
         return type(exact)(made) if isinstance(exact, list | tuple) else made[0]
 
@@ -82,7 +82,7 @@ class Erring(Watching):
 
         return shift
 
-    def _decentred(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
+    def _shift_means(self, gradient: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
         """Return a gradient off by what the sums of its elements over all dims but those that are `kept` err by."""
         size = gradient.abs().mean([dim for dim in range(gradient.dim()) if dim not in kept], keepdim=True)
         return gradient + _MEANS * _share(gradient.numel() / max(1, size.numel())) * self.step * self._noise(size) * size
@@ -164,7 +164,7 @@ def _share(terms: float) -> float:
     return max(1.0, math.sqrt(terms) / 2)
 
 
-def _scaled(exact: Sequence[Any], off: Sequence[Any], gradient: torch.Tensor, share: float) -> list[Any]:
+def _scale(exact: Sequence[Any], off: Sequence[Any], gradient: torch.Tensor, share: float) -> list[Any]:
     """Return the gradients of a convolution, each off by the share of its own sum: that of the bias adds up all of `gradient`.
 
     share: the one by which they are off. The gradients are linear in it.

@@ -22,7 +22,7 @@ from lowering.level import Level, Program
 from lowering.model import Model
 from lowering.numerics import counted, integers, iree
 from lowering.numerics.xla import Xla
-from lowering.signature import Result, Signature
+from lowering.signature import Signature
 
 Tensors = Mapping[str, torch.Tensor]
 Run = Callable[[Tensors], tuple[torch.Tensor, ...]]
@@ -35,19 +35,9 @@ RUNNABLE = (Level.EXPORTED, Level.TORCHSCRIPT, Level.TORCH, Level.STABLEHLO, Lev
 _SCALARS = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
 
 
-def results_of(signature: Signature) -> tuple[Result, ...]:
-    """Return the results that callers see of those that a program computes; constants (None, ints) are in the signature alone."""
-    return signature.returned
-
-
-def label_of(result: Result) -> str:
-    """Return a result's name among those of all kinds: `logits`, `buffer_mutation/steps`, `grad.up.weight`."""
-    return result.name if result.kind in ("output", "gradient") else f"{result.kind}/{result.name}"
-
-
-def names_of(signature: Signature) -> tuple[list[str], list[str]]:
+def list_names(signature: Signature) -> tuple[list[str], list[str]]:
     """Return the names of the arguments and of the results that a program computes."""
-    return [argument.name for argument in signature.arguments], [label_of(result) for result in signature.computed]
+    return [argument.name for argument in signature.arguments], [result.label for result in signature.computed]
 
 
 def runs_here(level: Level) -> bool:
@@ -68,7 +58,7 @@ class LevelRun:
     weights: Tensors = field(default_factory=dict)
 
     @staticmethod
-    def of(form: Program, build: Callable[[Program], Body]) -> LevelRun:
+    def prepare(form: Program, build: Callable[[Program], Body]) -> LevelRun:
         return LevelRun(form, build, build(form))
 
     def __call__(self, given: Tensors) -> tuple[torch.Tensor, ...]:
@@ -109,7 +99,7 @@ def runner(program: Program, xla: Xla) -> LevelRun:
         raise ValueError(f"level {program.level.word} does not run here")
     program = expand_types(program)
     builds: dict[Level, Callable[[Program], Body]] = {Level.EXPORTED: build_exported, Level.TORCHSCRIPT: _script, Level.TORCH: _torch}
-    return LevelRun.of(program, builds.get(program.level, partial(_hlo, xla=xla)))
+    return LevelRun.prepare(program, builds.get(program.level, partial(_hlo, xla=xla)))
 
 
 def expand_types(form: Program) -> Program:
@@ -202,7 +192,7 @@ def _hlo(program: Program, xla: Xla) -> Body:
 
 
 def _failing_as(place: str, run: Body) -> Body:
-    def guarded(values: list[torch.Tensor]) -> Any:
+    def run_failing(values: list[torch.Tensor]) -> Any:
         try:
             return run(values)
         except ShapelineError:
@@ -211,7 +201,7 @@ def _failing_as(place: str, run: Body) -> Body:
             last = (str(error).strip().splitlines() or ["without a message"])[-1]
             raise StageFailed(Problem(place, f"raised {type(error).__name__}: {last}"), str(error)) from error
 
-    return guarded
+    return run_failing
 
 
 def as_tensor(value: Any) -> torch.Tensor:
@@ -239,11 +229,11 @@ class Eager:
             state = {"output": leaves, "buffer_mutation": dict(self.module.named_buffers()), "input_mutation": passed}
             if self.model.mode == "training":
                 state["gradient"] = training.compute_gradients(self.module, self.model, outputs)
-            missing = [result.name for result in results_of(self.signature) if result.name not in state[result.kind]]
+            missing = [result.name for result in self.signature.returned if result.name not in state[result.kind]]
             if missing:
                 raise LoadError(Problem(f"models.{self.model.name}", f"eager does not return {', '.join(missing)} at these sizes",
                                         "the structure of the outputs must not depend on sizes"))
-            return tuple(as_tensor(state[result.kind][result.name]).clone() for result in results_of(self.signature))
+            return tuple(as_tensor(state[result.kind][result.name]).clone() for result in self.signature.returned)
 
     @property
     def is_opaque(self) -> bool:

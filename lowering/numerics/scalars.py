@@ -41,7 +41,7 @@ def fold(module: Any) -> None:
 
 
 def _is_missed(op: Any) -> bool:
-    return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and element_of(op.operands[0]) == "f64")
+    return op.name in _MISSED or (op.name in ("stablehlo.convert", "stablehlo.compare") and read_element_type(op.operands[0]) == "f64")
 
 
 def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
@@ -51,18 +51,18 @@ def _value(op: Any, known: Mapping[Any, Number]) -> Number | None:
     name = op.name.removeprefix("stablehlo.")
     if name == "get_dimension_size":
         return _dimension(op)
-    element = element_of(op.results[0])
+    element = read_element_type(op.results[0])
     if element is None:
         return None
     if name == "constant":
-        return constant_of(op)
+        return read_constant(op)
     operands = [known.get(operand) for operand in op.operands]
     if not operands or None in operands:
         return None
-    return apply(name, direction_of(op), element, operands)
+    return apply(name, read_direction(op), element, operands)
 
 
-def direction_of(op: Any) -> str:
+def read_direction(op: Any) -> str:
     """Return the direction of a comparison (`LT`, `GE`, …), or an empty text for other ops."""
     return str(op.attributes["comparison_direction"]).rpartition(" ")[2].rstrip(">") if op.name == "stablehlo.compare" else ""
 
@@ -99,7 +99,7 @@ def _wrap(value: Any, element: str) -> Number | None:
     return (math.trunc(value) + (1 << (width - 1))) % (1 << width) - (1 << (width - 1))
 
 
-def element_of(value: Any) -> str | None:
+def read_element_type(value: Any) -> str | None:
     """Return the element type of a 0-d tensor that is computed here."""
     text = str(value.type)
     return text[len("tensor<"):-1] if text in ("tensor<f64>", "tensor<i64>", "tensor<i32>", "tensor<i1>") else None
@@ -116,7 +116,7 @@ def _dimension(op: Any) -> int | None:
     return None if type_.is_dynamic_dim(position) else int(type_.get_dim_size(position))
 
 
-def constant_of(op: Any) -> Number | None:
+def read_constant(op: Any) -> Number | None:
     from jaxlib.mlir import ir
 
     attribute = op.attributes["value"]

@@ -126,7 +126,7 @@ def refine_arguments(module: Any, shapes: Sequence[tuple[torch.dtype, tuple[int,
     """Refine the arguments of `module` to these dtypes and shapes, in place. Raise Refused if its types do not allow them."""
     from jaxlib.mlir import ir, passmanager
 
-    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.of(dtype).hlo}>" for dtype, shape in shapes)
+    element_types = ",".join(f"tensor<{''.join(f'{size}x' for size in shape)}{types.find_row(dtype).hlo}>" for dtype, shape in shapes)
     try:
         mlir.fix_arguments(module, values)
         passmanager.PassManager.parse(f"builtin.module(stablehlo-refine-arguments{{types={element_types}}})").run(module.operation)

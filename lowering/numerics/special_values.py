@@ -46,7 +46,7 @@ def distinct(model: Model, given: Mapping[str, torch.Tensor], attempt: int) -> d
             drawn = torch.randperm(int(high - low), generator=generator)[: value.numel()] + int(low)
             found[name] = drawn.reshape(value.shape).to(value.dtype)
         else:
-            found[name] = inputs.filled(model.leaves[name], tuple(value.shape), generator)
+            found[name] = inputs.fill(model.leaves[name], tuple(value.shape), generator)
     return found
 
 

@@ -55,7 +55,7 @@ def make(program: Program, sizes: Mapping[str, int], target: str = "WEEK_4", ent
     mlir.run(mhlo, portable.TO_MHLO, "static program")
     chlo.from_calls(static)
     _check(mhlo, sizes)
-    artifact, version = portable.serialize(mhlo, target, runner.names_of(program.signature), entry)
+    artifact, version = portable.serialize(mhlo, target, runner.list_names(program.signature), entry)
     ops = sum(mlir.count_ops(mhlo).values())
     cost = {"ops": ops, "bytes": len(artifact), "products": products.count(static), "seconds": round(time.process_time() - start, 4)}
     return StaticModule(dict(sizes), static, mhlo, artifact, version, cost)

@@ -15,7 +15,7 @@ from lowering.numerics import comparison, counted
 from lowering.numerics.artifact import Artifact
 from lowering.numerics.comparison import Comparison
 from lowering.numerics.prompts import Names, Padding, Prompt
-from lowering.numerics.runner import Eager, Run, Tensors, arguments, find_known_ints, label_of, results_of
+from lowering.numerics.runner import Eager, Run, Tensors, arguments, find_known_ints
 from lowering.numerics.xla import Xla
 from lowering.signature import Signature
 from lowering.sizes.dims import Affine
@@ -59,9 +59,9 @@ class Entry:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def of(model: Model, signature: Signature, eager: Run, program: Run) -> Entry:
+    def build(model: Model, signature: Signature, eager: Run, program: Run) -> Entry:
         """Return the entry of a program with its signature."""
-        labels = {result.state or result.name: label_of(result) for result in results_of(signature)}
+        labels = {result.state or result.name: result.label for result in signature.returned}
 
         def name(run: Run) -> Named:
             return lambda given: dict(zip(labels, run(given), strict=True))
@@ -77,7 +77,7 @@ class Entry:
             values = arguments(signature, artifact.weights, given)
             return counted.trim(signature, xla.run(artifact.program, values, find_known_ints(signature, values)))
 
-        return Entry.of(artifact.model, signature, Eager(artifact.model, instantiate(artifact.model), signature), run)
+        return Entry.build(artifact.model, signature, Eager(artifact.model, instantiate(artifact.model), signature), run)
 
     @staticmethod
     def of_eager(model: Model, module: torch.nn.Module) -> Entry:
@@ -192,16 +192,16 @@ class _Sequence:
 
 
 def _compare(got: torch.Tensor, wanted: torch.Tensor, model: Model) -> Comparison:
-    return comparison.compare(got, wanted, comparison.tolerance_of(wanted.dtype, model.tolerances, wanted))
+    return comparison.compare(got, wanted, comparison.find_tolerance(wanted.dtype, model.tolerances, wanted))
 
 
 def _check(prefill: Artifact, decode: Artifact, names: Names) -> None:
     problems = []
     for entry in (prefill, decode):
-        taken, computed = [value.name for value in entry.signature.inputs], [value.name for value in results_of(entry.signature)]
+        taken, computed = [value.name for value in entry.signature.inputs], [value.name for value in entry.signature.returned]
         problems += [Problem(entry.folder.name, f"has no {kind} '{name}'", f"{kind}s: {', '.join(known)}")
                      for kind, name, known in (("input", names.tokens, taken), ("result", names.logits, computed)) if name not in known]
-    handed = {result.state or result.name for result in results_of(prefill.signature)}
+    handed = {result.state or result.name for result in prefill.signature.returned}
     if not handed & {argument.name for argument in decode.signature.inputs}:
         problems.append(Problem(decode.folder.name, f"takes no result of {prefill.folder.name}", "give results the names of arguments, or "
                                 "declare the arguments states (docs/inputs.md)"))

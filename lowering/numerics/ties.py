@@ -55,7 +55,7 @@ class Picks(Watching):
         self.ties = self.finite_ties = False
         self._found: dict[int, tuple[torch.Tensor, Picked]] = {}  # by id, with the tensor, so that no other gets its id
 
-    def of(self, indices: torch.Tensor) -> Picked | None:
+    def find(self, indices: torch.Tensor) -> Picked | None:
         found = self._found.get(id(indices))
         return found[1] if found else None
 
@@ -66,7 +66,7 @@ class Picks(Watching):
             self._look(op, name, args, kwargs, result)
         elif name in _SEARCHING and isinstance(sequence := args[_SEARCHING[name]], torch.Tensor):
             self._add(*[bool((sequence != sequence).any())] * 2)
-        elif name in MOVING and isinstance(result, torch.Tensor) and (picked := self.of(args[0])) and not result.dtype.is_floating_point:
+        elif name in MOVING and isinstance(result, torch.Tensor) and (picked := self.find(args[0])) and not result.dtype.is_floating_point:
             moved = picked.bases.clone() if name == "_to_copy" else op(picked.bases, *args[1:], **kwargs)
             self._found[id(result)] = result, Picked(picked.source, moved, picked.stride, picked.size)
         return result

@@ -45,7 +45,7 @@ class Vectors(Watching):
         self._found: dict[int, tuple[Tensor, Tensor]] = {}  # by id, with the tensor, so that no other gets its id
         self._derived: dict[int, Tensor] = {}  # what else depends on vectors
 
-    def of(self, result: Tensor) -> Tensor | None:
+    def find(self, result: Tensor) -> Tensor | None:
         """Return the number of the vector that each element of `result` is of, or None if they are not elements of vectors."""
         found = self._found.get(id(result))
         return found[1] if found else None
@@ -79,8 +79,8 @@ class Vectors(Watching):
 
     def _trace(self, op: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Any:
         """Return the owners of what an op makes of vectors, or None."""
-        place = next((place for place, value in enumerate(args) if isinstance(value, torch.Tensor) and self.of(value) is not None), None)
-        if place is None or (owner := self.of(args[place])) is None:
+        place = next((place for place, value in enumerate(args) if isinstance(value, torch.Tensor) and self.find(value) is not None), None)
+        if place is None or (owner := self.find(args[place])) is None:
             return None
         if name in _SELECTING and place == 0:
             return _expand(owner, result) if name in ("_to_copy", "clone") else op(owner, *args[1:], **kwargs)
@@ -125,7 +125,7 @@ class Vectors(Watching):
     def find_owners(self, results: Sequence[Tensor]) -> Owned:
         """Return which elements of `results`, of the run that was watched, are of which vectors."""
         columns = zip(*((each.group, each.size, each.room) for each in self._groups), strict=True)
-        return Owned(tuple(map(self.of, results)), Groups(*map(torch.cat, columns)) if self._groups else None)
+        return Owned(tuple(map(self.find, results)), Groups(*map(torch.cat, columns)) if self._groups else None)
 
 
 @dataclass(frozen=True)

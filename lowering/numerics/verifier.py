@@ -19,7 +19,7 @@ from lowering.numerics.ancestry import converts, makings
 from lowering.numerics.bench import Bench, Reference
 from lowering.numerics.conditions import Conditions
 from lowering.numerics.points import OFF_MULTIPLES, Budget, Point, Space, are_all, find_declined, list_untried, points
-from lowering.numerics.runner import LevelRun, Tensors, label_of, runs_here
+from lowering.numerics.runner import LevelRun, Tensors, runs_here
 from lowering.numerics.verification import LevelCheck, PointCheck, Verification
 from lowering.numerics.xla import Xla
 
@@ -37,7 +37,7 @@ def bisect(bench: Bench, program: Program, given: Tensors, reference: Reference,
     """
     agrees, skipped = "eager", []
     for form in ladder(program):
-        if not runs_here(form.level) or not (run := bench.run_of(form, device)):
+        if not runs_here(form.level) or not (run := bench.build_run(form, device)):
             skipped.append(form.level.word)
             continue
         found = bench.check(replace(run, weights=weights), given, reference)
@@ -83,7 +83,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     is_hlo = program.level in (Level.STABLEHLO, Level.MHLO)
     text = mlir.text(program.ir, elide=None) if is_hlo else ""
     bench = Bench(top.ir, program.signature, settings.platforms, makings(exported.ir, program.signature) if exported else (),
-                  conditions=Conditions.of(text, program.signature) if is_hlo else Conditions(),
+                  conditions=Conditions.read(text, program.signature) if is_hlo else Conditions(),
                   makes_integers=exported is not None and converts(exported.ir))
     chosen = points(bench.space, settings.points, settings.budget, settings.seed, bench.seconds)
     trial = _Trial(bench, dict(_runs(program, settings.levels, bench)), settings.seed)
@@ -104,7 +104,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         if words:
             for word, changed, weights in _vary(trial, words, given):
                 with trial.hold(weights):
-                    if reason := _explain_unsuited(word, bench, exported, changed) or trial.refused_data(changed):
+                    if reason := _explain_unsuited(word, bench, exported, changed) or trial.find_refused_data(changed):
                         left_out[word if point is again else f"{word} at {point}"] = reason
                     else:
                         at = replace(point, note=", ".join(filter(None, (point.note, f"{word} values"))))
@@ -116,7 +116,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
     return Verification(
         tuple(checks), answers, trial.blame, budget, tuple(kept), tuple(find_declined(bench.space, settings.seed)), tuple(special),
         left_out, tuple(list_untried(bench.space, chosen)), are_all(bench.space, chosen),
-        tuple(label_of(result) for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
+        tuple(result.label for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
     ), bench
 
@@ -162,7 +162,7 @@ class _Trial:
             self.blame = bisect(self.bench, self.runs[wrong][1], given, reference, self.runs[wrong][2], self.weights)
         return PointCheck(point, reference.seconds, found)
 
-    def refused_data(self, given: Tensors) -> str:
+    def find_refused_data(self, given: Tensors) -> str:
         """Return the condition of the run on data by which a level refuses these values; empty if every level takes them.
 
         Levels that do not refuse what another one does are kept in `taken`.
@@ -172,7 +172,7 @@ class _Trial:
         refused, taken = {}, []
         for label, (run, _, _) in self.runs.items():
             try:
-                replace(run, weights=self.weights)(self.bench.taken(given))
+                replace(run, weights=self.weights)(self.bench.select_inputs(given))
             except counted.RefusedData as error:
                 refused[label] = str(error)
                 continue
@@ -214,7 +214,7 @@ def _draw_admitted(trial: _Trial, point: Point, seed: int) -> Tensors:
     """Return inputs whose values the program takes, drawn again if it refuses them: then a warning says so."""
     for attempt in range(_DRAWS):
         given = trial.bench.inputs(point.sizes, seed + 7919 * attempt)
-        reason = trial.refused_data(given)
+        reason = trial.find_refused_data(given)
         if not reason:
             break
         trial.bench.note("data_refused", str(point), reason)
@@ -273,5 +273,5 @@ def _runs(program: Program, levels: Sequence[Level], bench: Bench) -> Iterator[t
             continue
         for platform in bench.platforms if level in (Level.STABLEHLO, Level.MHLO) else bench.platforms[:1]:
             label = level.word if platform == bench.platforms[0] else f"{level.word} on {platform}"
-            if run := bench.run_of(form, bench.devices[platform]):
+            if run := bench.build_run(form, bench.devices[platform]):
                 yield label, (run, form, bench.devices[platform])

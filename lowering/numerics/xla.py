@@ -225,7 +225,7 @@ def to_numpy(tensor: torch.Tensor) -> Any:
     import ml_dtypes
 
     tensor = tensor.detach().cpu().contiguous().resolve_conj().resolve_neg()
-    word = types.of(tensor.dtype).numpy
+    word = types.find_row(tensor.dtype).numpy
     if hasattr(ml_dtypes, word):
         return tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(getattr(ml_dtypes, word))
     return tensor.numpy()

@@ -47,7 +47,7 @@ from lowering.ops import (
 )
 from lowering.ops.node_forms import has_data_dependent_index, has_dynamic_sizes, is_upper, starts_by_data
 from lowering.ops.rows import NO_DYNAMIC, NONE, NOT_DEFINED, Decomposition, Row, decompose_composite, find_decomposition, find_in_table
-from lowering.ops.symbolic import kind_of
+from lowering.ops.symbolic import find_kind
 
 aten = torch.ops.aten
 
@@ -258,7 +258,7 @@ def _choose_by_rule(op: torch._ops.OpOverload) -> Decomposition | None:
         return arithmetic_of
     if op.name() in _NAMED:
         return _NAMED[op.name()]
-    if op.namespace != "aten" or kind_of(op) is not None:
+    if op.namespace != "aten" or find_kind(op) is not None:
         return None
     if op._schema.name.removesuffix("_data").endswith("_backward"):
         return decomposition_table.get(op) or find_decomposition(op)

@@ -81,11 +81,11 @@ def unpack(factors: Tensor, pivots: Tensor, unpack_data: bool = True, unpack_piv
     if unpack_pivots:
         torch._check(pivots.shape[-1] == iteration.least(factors.shape[-2], factors.shape[-1]))  # eager writes past the end where it is not
     empty = factors.new_empty([0])
-    permutation = permute(order_of(pivots, factors.shape[-2]), factors.dtype) if unpack_pivots else empty
+    permutation = permute(compute_order(pivots, factors.shape[-2]), factors.dtype) if unpack_pivots else empty
     return permutation, *(split(factors) if unpack_data else (empty, empty))
 
 
-def order_of(pivots: Tensor, rows: Any) -> Tensor:
+def compute_order(pivots: Tensor, rows: Any) -> Tensor:
     """Return the permutation that the exchanges of LAPACK's pivots make, one after the other."""
     order = torch.arange(rows).expand(*pivots.shape[:-1], rows)
 
@@ -110,7 +110,7 @@ def lu_solve(factors: Tensor, pivots: Tensor, right: Tensor, *, left: bool = Tru
     """Compute aten::linalg_lu_solve."""
     if not left:
         return lu_solve(factors, pivots, right.mH, adjoint=not adjoint).mH
-    order = order_of(pivots, factors.shape[-2])
+    order = compute_order(pivots, factors.shape[-2])
     if not adjoint:
         return solve_factored(factors, order, right)
     batch = torch.broadcast_shapes(factors.shape[:-2], right.shape[:-2])

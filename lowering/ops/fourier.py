@@ -17,7 +17,7 @@ def complex_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, f
     parts = _split_parts(tensor)
     for axis in dim:
         parts = _transform(parts, axis, forward)
-    return torch.complex(*_scale(parts, _normalization_of(tensor, dim, normalization)))
+    return torch.complex(*_scale(parts, _normalize_like(tensor, dim, normalization)))
 
 
 def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Tensor:
@@ -27,7 +27,7 @@ def real_to_complex(tensor: Tensor, dim: Sequence[int], normalization: int, ones
     parts = _transform(parts, last, forward=True, kept=tensor.shape[last] // 2 + 1 if onesided else None)
     for axis in others:
         parts = _transform(parts, axis, forward=True)
-    return torch.complex(*_scale(parts, _normalization_of(tensor, dim, normalization)))
+    return torch.complex(*_scale(parts, _normalize_like(tensor, dim, normalization)))
 
 
 def complex_to_real(tensor: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Tensor:
@@ -97,7 +97,7 @@ def _scale(parts: Parts, factor: Tensor) -> Parts:
     return parts[0] * factor, parts[1] * factor
 
 
-def _normalization_of(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
+def _normalize_like(tensor: Tensor, dim: Sequence[int], normalization: int) -> Tensor:
     like = torch.view_as_real(tensor) if tensor.dtype.is_complex else tensor
     return _normalization([tensor.shape[axis] for axis in dim], normalization, like)
 

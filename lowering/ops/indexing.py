@@ -58,7 +58,7 @@ def index_put(tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, 
         return _put_by_mask(tensor, *masks[0], values, accumulate)
     counted = [None if given is None else _count_from_start(given, tensor.shape[dim]) for dim, given in enumerate(indices)]
     if values.dim() > 0:
-        shape = _indexed_shape(tensor, counted)
+        shape = _compute_indexed_shape(tensor, counted)
         values = values.expand(shape) if values.dim() < len(shape) else values
     return torch.ops.aten.index_put.default(tensor, counted, values, accumulate)
 
@@ -71,7 +71,7 @@ def index_fill(tensor: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return torch.ops.aten.index_put.default(tensor, [*[None] * (dim % tensor.dim()), index.reshape(-1)], value)  # type: ignore[no-any-return]
 
 
-def _indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any]:
+def _compute_indexed_shape(tensor: Tensor, indices: Sequence[Tensor | None]) -> list[Any]:
     """Return the shape of `tensor[indices]`. The dims of the indices come first if the indices are not adjacent."""
     chosen = [dim for dim, given in enumerate(indices) if given is not None]
     width = torch.broadcast_shapes(*(given.shape for given in indices if given is not None))

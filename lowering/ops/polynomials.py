@@ -36,10 +36,10 @@ def chebyshev_w(x: Tensor, n: Tensor) -> Tensor:
 def shift(polynomial: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function of the polynomial of 2x - 1."""
 
-    def of(x: Tensor, n: Tensor) -> Tensor:
+    def evaluate(x: Tensor, n: Tensor) -> Tensor:
         return polynomial(x + x - 1, n)
 
-    return of
+    return evaluate
 
 
 def _promote(x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ KINDS: dict[Any, str] = {
 _BY_NAME = {f"{kind.__module__}.{kind.__name__}": kind for kind in KINDS if not isinstance(kind, torch._ops.OpOverload)}
 
 
-def kind_of(target: Any) -> str | None:
+def find_kind(target: Any) -> str | None:
     """Return the TorchScript kind of an FX call target, or None if this table has no row for it."""
     if target in KINDS:
         return KINDS[target]

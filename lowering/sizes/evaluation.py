@@ -54,13 +54,13 @@ def evaluate(expression: int | str | Term, sizes: Mapping[str, int]) -> Any:
     except Unknown:
         raise
     except (ArithmeticError, ValueError) as error:
-        raise Undefined(f"cannot evaluate '{text_of(expression)}': {error}") from None
+        raise Undefined(f"cannot evaluate '{print_expression(expression)}': {error}") from None
     except TypeError as error:  # the bits of a float
-        raise Unknown(f"cannot evaluate '{text_of(expression)}': {error}") from None
+        raise Unknown(f"cannot evaluate '{print_expression(expression)}': {error}") from None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def text_of(expression: int | str | Term) -> str:
+def print_expression(expression: int | str | Term) -> str:
     return spell(expression) if isinstance(expression, Term) else str(expression)
 
 

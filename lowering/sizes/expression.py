@@ -77,7 +77,7 @@ class Expression(Value):
     terms: tuple[tuple[Monomial, int], ...]
 
     @staticmethod
-    def of(terms: Mapping[Monomial, int]) -> Expression:
+    def from_terms(terms: Mapping[Monomial, int]) -> Expression:
         return Expression(tuple(sorted((monomial, factor) for monomial, factor in terms.items() if factor)))
 
     @cached_property
@@ -104,7 +104,7 @@ class Expression(Value):
         total = dict(self.terms)
         for monomial, factor in other.terms:
             total[monomial] = total.get(monomial, 0) + factor
-        return Expression.of(total)
+        return Expression.from_terms(total)
 
     def __neg__(self) -> Expression:
         return Expression(tuple((monomial, -factor) for monomial, factor in self.terms))
@@ -118,7 +118,7 @@ class Expression(Value):
             for right, b in other.terms:
                 monomial = tuple(sorted(left + right))
                 total[monomial] = total.get(monomial, 0) + a * b
-        return Expression.of(total)
+        return Expression.from_terms(total)
 
     def bounds(self) -> tuple[int | None, int | None]:
         """Return the lowest and highest value over the atoms' bounds (None: unbounded), term by term: never too tight."""
@@ -179,7 +179,7 @@ def floordiv(left: Expression, right: Expression) -> Expression:
         return floordiv(-left, -right)
     if divisor is not None and divisor > 0:
         # (k*divisor*m + rest) // divisor = k*m + rest // divisor
-        whole = Expression.of({monomial: factor // divisor for monomial, factor in left.terms if factor % divisor == 0})
+        whole = Expression.from_terms({monomial: factor // divisor for monomial, factor in left.terms if factor % divisor == 0})
         rest = left - whole * right
         if rest.constant is not None:
             return whole + number(rest.constant // divisor)
@@ -215,7 +215,7 @@ def divide_exactly(left: Expression, right: Expression) -> Expression | None:
         if remaining is None or factor % divisor:
             return None
         quotient[remaining] = factor // divisor
-    return Expression.of(quotient)
+    return Expression.from_terms(quotient)
 
 
 def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
@@ -226,7 +226,7 @@ def _divide_by_sum(left: Expression, right: Expression) -> Expression | None:
         head, divisor = right.terms[-1]
         remaining = _without(term, head)
         if remaining is not None and factor % divisor == 0:
-            candidate = Expression.of({remaining: factor // divisor})
+            candidate = Expression.from_terms({remaining: factor // divisor})
             if candidate * right == left:
                 return candidate
     return None

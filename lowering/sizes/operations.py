@@ -91,14 +91,14 @@ def divide(left: Value, right: Value) -> Value:
     return real.apply("truediv", left, right)
 
 
-def rounded(op: str) -> Callable[[Value], Value]:
+def make_rounding(op: str) -> Callable[[Value], Value]:
     """Return floor, ceil, trunc or round of a number, as a function that gives an int."""
 
     def compute(value: Value) -> Value:
         if isinstance(value, Expression):
             return value
         assert isinstance(value, Real)
-        return _whole_power(value) or real.rounded(op, value)
+        return _whole_power(value) or real.round_number(op, value)
 
     return compute
 
@@ -208,6 +208,6 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "lshift": shift_left, "rshift": shift_right, "bitand": bits("and"), "bitor": bits("or"), "bitxor": bits("xor"),
     "and": conjunction, "or": disjunction, "not": negation, "where": select,
     **{op: compare(op) for op in ("eq", "ne", "lt", "le", "gt", "ge")},
-    **{op: rounded(op) for op in ("floor", "ceil", "trunc", "round")},
+    **{op: make_rounding(op) for op in ("floor", "ceil", "trunc", "round")},
     **{op: function(op) for op in ("sqrt", "exp", "log", "log2", "cos", "sin", "tan", "tanh")},
 }  # fmt: skip

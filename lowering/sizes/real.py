@@ -92,12 +92,12 @@ def select(condition: Expression, then: Value, otherwise: Value) -> Real:
     return Real("select", (condition, real(then), real(otherwise)))
 
 
-def rounded(op: str, value: Real) -> Expression:
+def round_number(op: str, value: Real) -> Expression:
     """Return floor, ceil, trunc or round of `value` as an int, by a division of ints if the float arithmetic before it is exact."""
     if value.op == "number" and math.isfinite(value.number):
         return ex.number(int(OPERATIONS[op](value.number)))
     if value.op in _WHOLE:
-        return rounded(value.op, real(value.operands[0]))
+        return round_number(value.op, real(value.operands[0]))
     if op != "round" and (fraction := quotient(value)) is not None:
         dividend, divisor = fraction
         if op == "floor" or (op == "trunc" and dividend.is_at_least(0)):

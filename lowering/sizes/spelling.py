@@ -20,7 +20,7 @@ def spell(term: Term) -> str:
     return _spell_term(term, _CHOICE)
 
 
-def spelled(text: str) -> str:
+def spell_condition(text: str) -> str:
     """Write a condition with operators for sympy's functions; other texts stay as they are."""
     try:
         term = parse(text)

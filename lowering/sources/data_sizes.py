@@ -52,17 +52,17 @@ class SortedExperts(nn.Module):
         expert = chosen.reshape(-1)
         order = expert.argsort(stable=True)
         given = tokens[order // self.active]
-        made = self._grouped(given, expert) if self.grouped else self._looped(given, expert)
+        made = self._run_grouped(given, expert) if self.grouped else self._run_loop(given, expert)
         back = given.new_zeros(given.shape).index_copy(0, order, made)
         return (back.reshape(-1, self.active, tokens.shape[-1]) * shares.unsqueeze(-1)).sum(1)
 
-    def _looped(self, given: Tensor, expert: Tensor) -> Tensor:
+    def _run_loop(self, given: Tensor, expert: Tensor) -> Tensor:
         counts = torch.nn.functional.one_hot(expert, self.weight.shape[0]).sum(0).tolist()
         for count in counts:
             torch._check(count <= given.shape[0])
         return torch.cat([part @ weight for part, weight in zip(given.split(counts), self.weight, strict=True)]).relu()
 
-    def _grouped(self, given: Tensor, expert: Tensor) -> Tensor:
+    def _run_grouped(self, given: Tensor, expert: Tensor) -> Tensor:
         ends = torch.nn.functional.one_hot(expert, self.weight.shape[0]).sum(0).cumsum(0).to(torch.int32)
         made = torch._grouped_mm(given.to(torch.bfloat16), self.weight.to(torch.bfloat16), offs=ends)
         return made.to(given.dtype).relu()

@@ -58,7 +58,7 @@ def fix_size(module: Any, size: Sequence[int]) -> None:
     if len(size) != 2 or any(side < unit or side % unit for side in size):
         raise LoadError(Problem("image_size", f"is {list(size)}, and a side is a multiple of {unit} pixels (patch_size times "
                                 "spatial_merge_size)", f"give height and width, [{unit * 2}, {unit * 2}] for example"))
-    encoder.grid = _Grid.of(encoder, size[0] // vision.patch_size, size[1] // vision.patch_size)
+    encoder.grid = _Grid.trace(encoder, size[0] // vision.patch_size, size[1] // vision.patch_size)
     encoder.forward = MethodType(_encode, encoder)
 
 
@@ -123,7 +123,7 @@ class _Grid:
         return self.sides[0] * self.sides[1]
 
     @staticmethod
-    def of(encoder: Any, height: int, width: int) -> _Grid:
+    def trace(encoder: Any, height: int, width: int) -> _Grid:
         """Return the grid of images of height * width patches. Raises LoadError if the encoder computes something else of it."""
         from transformers import AttentionInterface
         from transformers.exporters.utils import precompute_export_inputs

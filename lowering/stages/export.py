@@ -122,9 +122,9 @@ class Export(Stage):
             captured = branches.with_asserted(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
         note.report("sharing", to_plain(sharing.describe_sharing(captured, result, asked, built.model, shortened, bool(self.explain))))
-        signature = exported.signature_of(result, built.model)
-        return Program(Level.MODEL, built).lowered(
-            Level.EXPORTED, result.program, signature=signature, weights=exported.weights_of(result.program)
+        signature = exported.read_signature(result, built.model)
+        return Program(Level.MODEL, built).replace_ir(
+            Level.EXPORTED, result.program, signature=signature, weights=exported.collect_weights(result.program)
         )
 
     def reads(self) -> frozenset[Read]:

@@ -38,7 +38,7 @@ class ToMHLO(Stage):
         if self.bounds:
             assert program.signature is not None
             bounds.write(module, program.signature)
-        return program.lowered(Level.MHLO, module)
+        return program.replace_ir(Level.MHLO, module)
 
     def reads(self) -> frozenset[Read]:
         return frozenset()

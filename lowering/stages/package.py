@@ -81,7 +81,7 @@ class Package(Stage):
         if not model.buckets:
             return program
         modules = buckets.make_all(program, model, self.target_version, self.entry)
-        dispatch = Dispatch.of(model, program.signature, [buckets.describe(module) for module in modules])
+        dispatch = Dispatch.build(model, program.signature, [buckets.describe(module) for module in modules])
         if self.compare and not fakes:
             dispatch = _compare(program, dispatch, modules, note)
         note.report("buckets", [to_plain(bucket) for bucket in dispatch.buckets])
@@ -121,7 +121,7 @@ def _compare(program: Program, dispatch: Dispatch, modules: Sequence[StaticModul
     found = []
     for bucket in dispatch.buckets:
         module = by_sizes[tuple(bucket.sizes.items())]
-        executable = bucket_check.Executable.of(dispatch, bucket, module, program.signature, program.weights, device)
+        executable = bucket_check.Executable.compile(dispatch, bucket, module, program.signature, program.weights, device)
         checked, problems = bucket_check.check(bench, executable)
         for problem in problems:
             note("bucket_not_padded", f"{problem.cause} ({problem.fix})" if problem.fix else problem.cause, problem.place)

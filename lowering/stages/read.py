@@ -43,7 +43,7 @@ class ReadMlir(Stage):
 
     def apply(self, program: Program, note: Note) -> Program:
         given, module = self._load(program, note)
-        return given.lowered(self.target, module)
+        return given.replace_ir(self.target, module)
 
     def _load(self, program: Program, note: Note) -> tuple[Program, Any]:
         """Return the built model with its signature, and the MLIR module. Raises LoadError and Unsupported."""

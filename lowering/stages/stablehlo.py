@@ -133,10 +133,10 @@ class ToStableHLO(Stage):
         aliases.write(module, program.signature, self.aliases)
         if self.shardings or self.result_shardings:
             self._write_shardings(module, program.signature)
-        for op, line in custom_calls.sized_by_data(module):
+        for op, line in custom_calls.list_sized_by_data(module):
             message = f"the size of the result of {op} does not follow from the sizes of the inputs; XLA runs the program in segments"
             note("size_from_data", message, line)
-        return program.lowered(Level.STABLEHLO, module)
+        return program.replace_ir(Level.STABLEHLO, module)
 
     def _write_shardings(self, module: Any, signature: Signature) -> None:
         """Write the shardings of all arguments and results in the partitioner's form."""

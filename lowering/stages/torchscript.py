@@ -47,7 +47,7 @@ class ToTorchScript(Stage):
         model, signature = program.model, program.signature
         module = drop_repeated(program.ir, signature) if signature else program.ir.graph_module
         annotation = Annotation(symbol_names(program.ir, model), model.custom_calls) if model else Annotation()
-        return program.lowered(Level.TORCHSCRIPT, build(module, annotation))
+        return program.replace_ir(Level.TORCHSCRIPT, build(module, annotation))
 
     def reads(self) -> frozenset[Read]:
         return frozenset({"interface", "weights"}) if self.deployable or self.optimized else frozenset({"interface"})

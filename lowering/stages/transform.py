@@ -73,7 +73,7 @@ class Transform(Stage):
         assert program.signature is not None
         arguments = exported.list_arguments(result, symbol_names(result, built.model))
         signature = replace(program.signature, arguments=arguments)  # its guards and counts cannot be read from a graph
-        lowered = program.lowered(Level.EXPORTED, result, signature=signature, weights=exported.weights_of(result))
+        lowered = program.replace_ir(Level.EXPORTED, result, signature=signature, weights=exported.collect_weights(result))
         return Transformed(**{field.name: getattr(lowered, field.name) for field in fields(lowered)}, diffs=tuple(diffs))
 
     def ensures(self, program: Program) -> Sequence[Problem]:

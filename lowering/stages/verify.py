@@ -34,7 +34,6 @@ from lowering.numerics import (
 from lowering.numerics.bench import Bench
 from lowering.numerics.consumers import Compared, Pair
 from lowering.numerics.points import Budget
-from lowering.numerics.runner import label_of, results_of
 from lowering.numerics.verification import Verification
 from lowering.plain import to_plain
 from lowering.record.result import describe_changes
@@ -229,8 +228,8 @@ class Verify(Stage):
         tensors: dict[str, torch.Tensor] = {}
         for number, (_, given, want) in enumerate(program.verification.kept):
             tensors |= {f"{number}/input/{name}": value for name, value in given.items()}
-            produced = zip(results_of(program.signature), want, strict=True)
-            tensors |= {f"{number}/eager/{label_of(result)}": value for result, value in produced}
+            produced = zip(program.signature.returned, want, strict=True)
+            tensors |= {f"{number}/eager/{result.label}": value for result, value in produced}
         for number, vectors in enumerate(program.verification.vectors):
             tensors |= {f"{number}/vectors/{name}": value for name, value in vectors.items()}
         points = [{"kind": point.kind, "sizes": dict(point.sizes)} for point, _, _ in program.verification.kept]

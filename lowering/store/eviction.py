@@ -39,7 +39,7 @@ class Shelf(Protocol):
     def weights(self) -> Mapping[str, Held]:
         """Return the weights by digest."""
 
-    def packaged(self) -> Iterator[str]:
+    def list_packaged(self) -> Iterator[str]:
         """Iterate over the digests of the weights that packaged programs of runs need."""
 
     def discard(self, key: str) -> None: ...
@@ -70,7 +70,7 @@ def evict(shelf: Shelf, budget: int, keep: Collection[str] = (), idle: float = 3
     keep: keys that must stay. Entries used in the last `idle` seconds stay too, because a job may be about to read them. Raises OSError.
     """
     entries, weights = shelf.entries(), dict(shelf.weights())
-    needed = Counter(held.weights for held in entries.values()) + Counter(shelf.packaged())
+    needed = Counter(held.weights for held in entries.values()) + Counter(shelf.list_packaged())
     total = before = sum(held.size for held in (*entries.values(), *weights.values()))
     removed: list[str] = []
     gone: list[str] = []
@@ -111,7 +111,7 @@ class Here:
         found = (path for path in self.store.weights.glob("*/*.safetensors") if trust.is_digest(path.stem) and not path.parent.is_symlink())
         return {path.stem: Held(files.measure_size(path), path.lstat().st_mtime) for path in found}
 
-    def packaged(self) -> Iterator[str]:
+    def list_packaged(self) -> Iterator[str]:
         for path in self.runs.glob("*/jobs/*/signature.json") if self.runs else ():
             with suppress(OSError, ValueError, KeyError, TypeError):
                 yield files.read(path)["weights"]["sha256"]

@@ -51,7 +51,7 @@ def list_job_parts(job: Mapping[str, Any], devices: Mapping[str, Any], read: Ite
     return parts
 
 
-def of(parts: Mapping[str, Any]) -> str:
+def compute(parts: Mapping[str, Any]) -> str:
     return compute_digest(parts)
 
 

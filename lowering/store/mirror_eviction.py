@@ -42,7 +42,7 @@ class There:
         return {Path(name).stem: Held(found.size, found.modified) for name, found in listed.items()
                 if name.endswith(".safetensors") and trust.is_digest(Path(name).stem)}
 
-    def packaged(self) -> Iterator[str]:
+    def list_packaged(self) -> Iterator[str]:
         named = [self.runs / name for name in mirror.list_files(self.runs) if name.endswith("/signature.json")]
         for content in mirror.read_all(named).values():
             with suppress(ValueError, KeyError, TypeError):

@@ -70,7 +70,7 @@ class Stored(Program):
     def weights(self) -> Mapping[str, torch.Tensor]:  # type: ignore[override]
         return self._read_weights()
 
-    def lowered(self, level: Level, ir: Any, **changes: Any) -> Program:
+    def replace_ir(self, level: Level, ir: Any, **changes: Any) -> Program:
         return Program(level, ir, **{"signature": self.signature, "weights": self.weights, "above": self, **changes})
 
 

@@ -104,7 +104,7 @@ class Reuse:
         identity = self.identity if through else None if ir is None else compute_digest([made.level.word, compute_digest(ir), signature])
         carries = made.weights is given.weights
         weights = self.weights if carries else restoring.store_weights(made.weights, self.store)
-        key = None if parts is None or identity is None else keys.of(parts)
+        key = None if parts is None or identity is None else keys.compute(parts)
         self._advance(name, key, identity, weights)
         if key is not None:
             data = {**record, "level": made.level.word, "identity": identity, "through": through, "signature": signature,
@@ -137,7 +137,7 @@ class Reuse:
             except Separate as separate:
                 reason = reason or str(separate)
                 continue
-            own = keys.of(self.update(dict(parts), tracking.Reads(set(wider.read), set())) or parts)
+            own = keys.compute(self.update(dict(parts), tracking.Reads(set(wider.read), set())) or parts)
             wide.place(stem)
             written = [stem.parent / name.replace(PLACE, stem.name, 1) for name in wide.files]
             for path in written:
@@ -152,7 +152,7 @@ class Reuse:
         from lowering.store import narrowing
         from lowering.symbols.narrowing import Separate
 
-        entry = find(self.store, keys.of(parts))
+        entry = find(self.store, keys.compute(parts))
         found = []
         for wider in narrowing.list_wider(self.store, parts) if entry is not None else ():
             wide = find(self.store, wider.key) if not wider.obstacle else None
@@ -177,7 +177,7 @@ class Reuse:
         if self.used is not None:
             read = read_names(self.store, self._declared)
             parts = keys.list_job_parts(self.job.to_json(), provenance.describe_devices(os.environ), read, os.environ)
-            self.store.notes.write(JOBS, keys.of(parts), list(self.used.items()))
+            self.store.notes.write(JOBS, keys.compute(parts), list(self.used.items()))
 
     def _advance(self, name: str, key: str | None, identity: str | None, weights: str | None) -> None:
         if self.identity != identity:
@@ -220,7 +220,7 @@ def read_keys(store: Store, job: Mapping[str, Any], environment: Mapping[str, st
     """
     variables = {**os.environ, **environment}
     read = read_names(store, job["model"])
-    held = store.notes.read(JOBS, keys.of(keys.list_job_parts(job, provenance.describe_devices(variables), read, variables)))
+    held = store.notes.read(JOBS, keys.compute(keys.list_job_parts(job, provenance.describe_devices(variables), read, variables)))
     return [(name, key) for name, key in held or ()]
 
 

@@ -30,7 +30,7 @@ from lowering.sizes.ranges import Bound
 from lowering.symbols import deadline, frames, harmless, parts
 from lowering.symbols.branches import Branch, find_unguarded, watch_branches
 from lowering.symbols.capture import Log, Settings, capture
-from lowering.symbols.deferred import Deferred, deferred, guarded, judge_all, list_asserted
+from lowering.symbols.deferred import Deferred, judge_all, judge_condition, list_asserted, list_deferred
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.failure import iterate_causes, summarize
 from lowering.symbols.recording import record
@@ -149,7 +149,7 @@ def capture_attempt(
     seconds = time.perf_counter() - start
     if late is not None:
         last = next((str(event.data["expr"]) for event in reversed(log.events) if event.kind == "guard"), "")
-        words = Export(log, model, None, late, sources).named(late.condition or last)
+        words = Export(log, model, None, late, sources).translate(late.condition or last)
         error = TookTooLong(late.problem(f"{model.name}: torch.export", words))
     export = Export(log, model, program, error, sources)
 
@@ -158,7 +158,7 @@ def capture_attempt(
             return found
         return harmless.mark_harmless(found, program, export, seen, options.agrees)
 
-    asserted = deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
+    asserted = list_deferred(export, partial(spare, program)) if program is not None and _defers(attempt) else ()
     harmless.widen(asserted, export)
     made = harmless.mark_relations(record(log, model, program, error, sources), asserted)
     guards = () if program is None or _defers(attempt) else tuple(_list_broken(made, export))
@@ -205,7 +205,7 @@ def _list_repeated(replays: tracing.Replays) -> Iterator[Repeated]:
 def _list_broken(made: SymbolRecord, export: Export) -> Iterator[Deferred]:
     """Return the guards of a program that some declared sizes break, but those on flexible dims, which declare no sizes."""
     for relation in made.relations:
-        found = guarded(relation.expr, relation.line, export) if relation.holds == "no" and relation.kind in _GUARDS else None
+        found = judge_condition(relation.expr, relation.line, export) if relation.holds == "no" and relation.kind in _GUARDS else None
         if found is not None and symbols_in(found.guard) <= export.model.symbols.keys():
             yield found
 

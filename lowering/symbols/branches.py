@@ -14,7 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from lowering.fx import squeezes
-from lowering.symbols.deferred import Deferred, guarded, list_decided
+from lowering.symbols.deferred import Deferred, judge_condition, list_decided
 from lowering.symbols.exporting import Export
 from lowering.symbols.frames import Spot, convert_spot, is_model_code
 from lowering.symbols.relations import judge
@@ -64,7 +64,7 @@ def find_unguarded(export: Export, seen: dict[sympy.Basic, Spot]) -> tuple[Branc
         conditions |= dict(_list_squeezed(export.program))
     found: dict[str, Branch] = {}
     for expr, line in conditions.items():
-        if expr not in asserted and (condition := guarded(expr, line, export)) is not None:
+        if expr not in asserted and (condition := judge_condition(expr, line, export)) is not None:
             holds, fails_at = judge(expr, export)
             if holds == "no":
                 found.setdefault(condition.guard, Branch(condition, fails_at))

@@ -14,7 +14,7 @@ from lowering.fx import cleanup
 from lowering.sizes import normal
 from lowering.sizes.parsing import Unknown
 from lowering.sizes.ranges import Bound
-from lowering.sizes.spelling import spelled
+from lowering.sizes.spelling import spell_condition
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot
 from lowering.symbols.relations import find_implied, judge, try_all_sizes
@@ -58,14 +58,14 @@ class Deferred:
                        "write it as a comparison of sums, products and quotients of sizes")
 
 
-def deferred(export: Export, spare: Callable[[Sequence[Deferred]], Sequence[Deferred]] = tuple) -> tuple[Deferred, ...]:
+def list_deferred(export: Export, spare: Callable[[Sequence[Deferred]], Sequence[Deferred]] = tuple) -> tuple[Deferred, ...]:
     """Return the conditions on sizes of inputs that torch deferred, without duplicates and without those that depend on data.
 
     spare: marks those that need not be asserted; they imply no others.
     """
     found: dict[str, Deferred] = {}
     for expr, line in list_decided(export):
-        if expr not in found and (one := guarded(expr, line, export)) is not None:
+        if expr not in found and (one := judge_condition(expr, line, export)) is not None:
             found[expr] = one
     judged = spare(tuple(found.values()))
     implied = find_implied([one.expr for one in judged if one.verdict == "part"], export)
@@ -79,17 +79,17 @@ def list_asserted(program: ExportedProgram, export: Export) -> tuple[Deferred, .
 
 def judge_all(conditions: Iterable[sympy.Basic], export: Export) -> tuple[Deferred, ...]:
     """Decide conditions on sizes of inputs, without duplicates and without those that depend on data."""
-    found = (guarded(export.folded(str(expr)), None, export) for expr in conditions)
+    found = (judge_condition(export.rename_retraced(str(expr)), None, export) for expr in conditions)
     return tuple({one.expr: one for one in found if one is not None}.values())
 
 
-def guarded(expr: str, line: Line | None, export: Export) -> Deferred | None:
+def judge_condition(expr: str, line: Line | None, export: Export) -> Deferred | None:
     """Decide a condition in torch's symbols over the declared sizes. Return None if it depends on data, or on no size."""
     names = set(NAME.findall(expr))
     if not names or not names <= export.values.keys():
         return None
-    guard = spelled(NAME.sub(lambda match: export.values[match[0]], expr))
-    return Deferred(expr, export.named(expr), guard, line, _verdict(expr, guard, export))
+    guard = spell_condition(NAME.sub(lambda match: export.values[match[0]], expr))
+    return Deferred(expr, export.translate(expr), guard, line, _verdict(expr, guard, export))
 
 
 def list_decided(export: Export) -> Iterator[tuple[str, Line | None]]:
@@ -99,7 +99,7 @@ def list_decided(export: Export) -> Iterator[tuple[str, Line | None]]:
     """
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
-            yield export.folded(str(event.data["expr"])), convert_spot(event.stack[-1]) if event.stack else None
+            yield export.rename_retraced(str(event.data["expr"])), convert_spot(event.stack[-1]) if event.stack else None
     for one in list_asserted(export.program, export) if export.program is not None else ():
         yield one.expr, None
 

@@ -20,7 +20,7 @@ from lowering.fx.dynamic_shapes import PHANTOM
 from lowering.model import Model
 from lowering.sizes.dims import Affine, Dim, name_flexible
 from lowering.sizes.ranges import Range
-from lowering.sizes.spelling import spelled
+from lowering.sizes.spelling import spell_condition
 from lowering.symbols.capture import Log
 from lowering.symbols.events import Event
 from lowering.symbols.schema import ITSELF
@@ -136,7 +136,7 @@ class Export:
         pairs |= {str(new): str(old) for new, old in (self.env.unbacked_renamings if self.env else {}).items()}
         return {name: _follow_renames(name, pairs) for name in pairs}
 
-    def folded(self, text: str) -> str:
+    def rename_retraced(self, text: str) -> str:
         """Replace the names of retraced symbols in `text` with those of the first trace."""
         return NAME.sub(lambda match: self.renamed.get(match[0], match[0]), text) if self.renamed else text
 
@@ -153,13 +153,13 @@ class Export:
                 found[str(symbol)] = name_flexible(dim.argument, dim.position) if dim.dim is None else str(dim.dim)
         return found
 
-    def named(self, text: str) -> str:
+    def translate(self, text: str) -> str:
         """Rewrite a torch expression with the author's names and Python operators. Data-dependent symbols keep torch's names."""
         def word(match: re.Match[str]) -> str:
             meaning = self.meanings.get(match[0], match[0])
             return meaning if meaning.isidentifier() else f"({meaning})"
 
-        return spelled(NAME.sub(word, self.folded(text)))
+        return spell_condition(NAME.sub(word, self.rename_retraced(text)))
 
     def find_promised_range(self, dim: Declared) -> tuple[Range, int]:
         """Return the declared range of a dim and its step. A flexible dim has the range that torch found."""

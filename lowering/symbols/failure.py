@@ -12,7 +12,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from lowering.sizes.ranges import Bound
-from lowering.sizes.spelling import spelled
+from lowering.sizes.spelling import spell_condition
 from lowering.symbols import parts
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.frames import convert_spot, filter_summary, is_model_code
@@ -55,7 +55,7 @@ def classify_failure(export: Export) -> Failure | None:
         fixes = ()  # torch's leave out sizes that the code takes
     first = _NOISE.sub("", message.strip().partition("\n")[0])
     if match := _UNSOLVED.search(first):
-        needs = (f"the code needs {spelled(match[1])}, which torch cannot solve for a range",)
+        needs = (f"the code needs {spell_condition(match[1])}, which torch cannot solve for a range",)
     line = _line(export, error, kind, violations)
     if match := _DATA.search(first):
         said = _describe_line_on_data(match[1], line, export)
@@ -102,7 +102,7 @@ def _is_truth_of_tensor(expr: str, line: Line | None, export: Export) -> bool:
 def _told_data(expr: str, export: Export) -> str:
     """Describe a condition or number that the code computes from values of tensors."""
     if _RELATION.search(expr):
-        return f"the code needs to know {spelled(export.named(expr))}, which depends on data"
+        return f"the code needs to know {spell_condition(export.translate(expr))}, which depends on data"
     return "the code uses a value of a tensor as a Python number, and it depends on data"
 
 
@@ -111,10 +111,10 @@ def _broken(export: Export) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for event in export.log.events:
         if event.kind == "guard" and "suppressed" not in str(event.data["prefix"]):
-            expr = export.folded(str(event.data["expr"]))
+            expr = export.rename_retraced(str(event.data["expr"]))
             if judge(expr, export)[0] == "no":
                 line = f" ({convert_spot(event.stack[-1])})" if event.stack else ""
-                found[f"the code needs {export.named(expr)}{line}, which not all declared sizes satisfy"] = None
+                found[f"the code needs {export.translate(expr)}{line}, which not all declared sizes satisfy"] = None
     return tuple(found)
 
 
@@ -155,7 +155,7 @@ def _checks(error: BaseException) -> tuple[Fix, ...]:
     for link in iterate_causes(error):
         condition = getattr(link, "cond", None)
         if isinstance(link, GuardOnDataDependentSymNode) and isinstance(condition, sympy.core.relational.Relational):
-            return Fix("", f"torch._check({spelled(str(condition))})"), Fix("", f"torch._check({spelled(str(sympy.Not(condition)))})")
+            return tuple(Fix("", f"torch._check({spell_condition(str(one))})") for one in (condition, sympy.Not(condition)))
     return ()
 
 

@@ -30,7 +30,7 @@ def mark_harmless(
 
     What the model's code branches on (`seen`) stays asserted: a difference that only some values show would be missed.
     """
-    asked = {export.folded(str(expr)) for expr in seen}
+    asked = {export.rename_retraced(str(expr)) for expr in seen}
     points = {one.expr: _choose_points(one, export) for one in conditions if one.verdict == "part" and one.expr not in asked}
     known: dict[tuple[tuple[str, int], ...], bool] = {}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lowering.ir import mlir
 from lowering.level import Level, Program
-from lowering.sizes.spelling import condense, spelled
+from lowering.sizes.spelling import condense, spell_condition
 from lowering.symbols.allowed import find_only, list_sizes
 from lowering.symbols.reported import DYNAMIC
 from lowering.symbols.schema import ITSELF, Place, Relation, Requested, SymbolRecord, Warned
@@ -199,7 +199,7 @@ def _add_checkers(relation: Relation, inputs: Sequence[LevelInputs]) -> Relation
 def _mentions(message: str, relation: Relation) -> bool:
     """Return whether an assertion's message contains the relation, however either is spelled."""
     guard = message.removeprefix(NEEDS)
-    return condense(spelled(relation.text)) in condense(message if guard == message else spelled(guard))
+    return condense(spell_condition(relation.text)) in condense(message if guard == message else spell_condition(guard))
 
 
 def _warn_lost(dim: Requested) -> Warned:

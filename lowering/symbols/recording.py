@@ -55,7 +55,7 @@ def _build_record(export: Export) -> SymbolRecord:
 
 def _describe_event(export: Export, event: Event) -> Happening | None:
     data = event.data
-    symbol = export.folded(str(data["symbol"])) if "symbol" in data else None
+    symbol = export.rename_retraced(str(data["symbol"])) if "symbol" in data else None
     match event.kind:
         case "symbol":
             text = f"{symbol} = {data['value']} for {data['source']} {data['range']}"
@@ -68,9 +68,9 @@ def _describe_event(export: Export, event: Event) -> Happening | None:
         case "replacement":
             text = f"{data['symbol']} = {data['target']} ({data['reason']})"
         case "guard":
-            text = f"{data['prefix']}: {export.named(str(data['expr']))}"
+            text = f"{data['prefix']}: {export.translate(str(data['expr']))}"
         case "assumption" | "ignored" | "real_value":
-            text = f"{export.named(read_assumption(event))}, unchecked"
+            text = f"{export.translate(read_assumption(event))}, unchecked"
         case "discarded":
             text = f"{symbol} of a retrace is {data['value']}"
         case "env":

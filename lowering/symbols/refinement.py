@@ -22,7 +22,7 @@ def refine(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
     symbols: dict[str, dict[str, int | None]] = {}
     words: dict[str, int | str] = {}
     for name, spec in named.items():
-        symbol = _symbol_of(model, name)
+        symbol = _find_symbol(model, name)
         if symbol is None:
             continue  # a root that torch invented; the fix that uses it is read below
         step = model.symbols[symbol].multiple_of if name.startswith(PHANTOM) and name not in model.symbols else 1
@@ -45,7 +45,7 @@ def refine(model: Model, fixes: tuple[Fix, ...]) -> dict[str, Any]:
     return {key: value for key, value in (("symbols", symbols), ("inputs", _shapes(model, words))) if value}
 
 
-def _symbol_of(model: Model, name: str) -> str | None:
+def _find_symbol(model: Model, name: str) -> str | None:
     """Return the model's symbol for the name of a Dim, which may be the root of a `multiple_of`."""
     if name in model.symbols:
         return name

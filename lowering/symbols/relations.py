@@ -48,7 +48,7 @@ def list_relations(export: Export) -> tuple[Relation, ...]:
         read = _read_condition(event)
         if read is None:
             continue
-        kind, expr = read[0], export.folded(read[1])
+        kind, expr = read[0], export.rename_retraced(read[1])
         line = convert_spot(event.stack[-1]) if event.stack else None
         key = (kind, expr, line)
         retraced = line is None and any(other[:2] == key[:2] for other in found)
@@ -57,7 +57,7 @@ def list_relations(export: Export) -> tuple[Relation, ...]:
         if key in found:
             found[key] = _count_again(found[key])
             continue
-        text = export.named(expr)
+        text = export.translate(expr)
         holds, fails_at = judge(expr, export)
         birth = f"{kind}:{text}@{line.file}:{line.function}" if line else f"{kind}:{text}"
         counts[birth] = counts.get(birth, -1) + 1
@@ -94,7 +94,7 @@ def _is_request(kind: Kind, expr: str, line: Line | None, export: Export) -> boo
         return False
     if line is None:
         return _is_implied(expr, export)
-    left, _, right = export.named(expr).partition(" == ")
+    left, _, right = export.translate(expr).partition(" == ")
     return left == right
 
 

@@ -43,7 +43,7 @@ def _describe_dim(
         why = f"the code allows only this one of the promised sizes: it needs {relation.text}"
         return Requested(**facts, verdict="specialized", expr=str(size), value=size, why=why, line=relation.line)
     owner = owners.setdefault(str(final), dim)
-    words = export.named(str(own if final.is_Symbol and owner is dim else final))
+    words = export.translate(str(own if final.is_Symbol and owner is dim else final))
     if owner is not dim and not _is_same(owner, dim):
         cause, line = _find_cause(export, own)
         return Requested(**facts, verdict="merged", expr=words, related=(owner.id,), why=cause, line=line)
@@ -108,7 +108,7 @@ def _find_cause(export: Export, own: sympy.Symbol) -> tuple[str, Line | None]:
 def _describe_cause(export: Export, event: Event, guard: Event | None) -> tuple[str, Line | None]:
     stack = event.stack or (guard.stack if guard else ())
     reason = str(guard.data["expr"]) if guard else f"Eq({event.data['symbol']}, {event.data['target']})"
-    return f"the code needs {export.named(reason)}", convert_spot(stack[-1]) if stack else None
+    return f"the code needs {export.translate(reason)}", convert_spot(stack[-1]) if stack else None
 
 
 def _describe_failed(export: Export, dim: Declared, own: sympy.Symbol, failure: Failure, relations: tuple[Relation, ...]) -> dict[str, Any]:

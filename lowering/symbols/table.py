@@ -79,10 +79,12 @@ def _build_history(export: Export, name: str, created: Range, line: Line | None)
     for event, guard in export.causes():
         if event.kind in ("symbol", "unbacked") and str(event.data["symbol"]) == name:
             alive = True
-        if not alive or event.kind not in ("range", "replacement", "discarded") or export.folded(str(event.data["symbol"])) != name:
+        if not alive or event.kind not in ("range", "replacement", "discarded"):
+            continue
+        if export.rename_retraced(str(event.data["symbol"])) != name:
             continue
         at = convert_spot(event.stack[-1]) if event.stack else None
-        change = _describe_change(export, event, export.named(str(guard.data["expr"])) if guard else "", at)
+        change = _describe_change(export, event, export.translate(str(guard.data["expr"])) if guard else "", at)
         if change is not None and change not in changes:
             changes.append(change)
     return changes
@@ -97,7 +99,7 @@ def _describe_change(export: Export, event: Event, cause: str, line: Line | None
     if reason == "rename_unbacked_to":
         return Change("renamed", None, f"{event.data['symbol']} of a retrace is {target}", line)
     what: Any = "specialized" if getattr(target, "is_number", False) else "replaced"
-    return Change(what, None, f"= {export.named(str(target))}: {cause or reason}", line)
+    return Change(what, None, f"= {export.translate(str(target))}: {cause or reason}", line)
 
 
 def _find_binders(export: Export) -> dict[str, tuple[str, str, str]]:
@@ -107,7 +109,7 @@ def _find_binders(export: Export) -> dict[str, tuple[str, str, str]]:
         return found
     for node in export.program.graph.nodes:
         for symbol in node.meta.get("unbacked_bindings") or {}:
-            found.setdefault(export.folded(str(symbol)), (node.name, str(node.target), _find_module(node.meta)))
+            found.setdefault(export.rename_retraced(str(symbol)), (node.name, str(node.target), _find_module(node.meta)))
         if node.op == "placeholder":
             for size in getattr(node.meta.get("val"), "shape", ()):
                 for symbol in getattr(getattr(size, "node", None), "expr", None).free_symbols if hasattr(size, "node") else ():  # type: ignore[union-attr]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lowering.sizes.spelling import spelled
+from lowering.sizes.spelling import spell_condition
 from lowering.symbols.exporting import NAME, Export
 from lowering.symbols.relations import is_true_where_tried, read_condition_in_words
 from lowering.symbols.schema import Fix
@@ -90,7 +90,7 @@ def read_sources(text: str, export: Export) -> str:
 def _tidy(guard: str) -> str:
     """Write a guard such as `((-1) + m) != 1` as Python code."""
     try:
-        return spelled(guard)
+        return spell_condition(guard)
     except ValueError:
         return guard
 
@@ -100,7 +100,7 @@ def find_unequal(message: str, export: Export) -> tuple[tuple[str, ...], tuple[F
     match = next((match for pattern in _UNEQUAL if (match := pattern.search(message))), None)
     if match is None or not NAME.search(f"{match['left']} {match['right']}"):
         return None
-    left, right = (export.named(re.sub(r": hint = \d+", "", match[side])) for side in ("left", "right"))
+    left, right = (export.translate(re.sub(r": hint = \d+", "", match[side])) for side in ("left", "right"))
     said = (f"{left} and {right} must be equal at dim {match['dim']}",)
     for name, spec in ((right, left), (left, right)):
         if name in export.model.symbols:

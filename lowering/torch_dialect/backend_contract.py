@@ -64,13 +64,13 @@ def _simplify(module: Any, program: Program, legal_ops: Sequence[str]) -> Progra
 
     legal_ops: ops that torch-mlir's decomposition passes leave whole, besides those with a rule in lowering.torch_to_stablehlo.
     """
-    raw = program.lowered(Level.TORCH, mlir.print_annotated(module))
+    raw = program.replace_ir(Level.TORCH, mlir.print_annotated(module))
     options = f"backend-legal-ops={','.join((*torch_to_stablehlo.WHOLE, *SIZED_BY_DATA, *legal_ops))} extra-library="
     pipeline = f"builtin.module(torchdynamo-export-to-torch-backend-pipeline{{{options}}})"
     with operators.hide(module, torch_to_stablehlo.RULES), inventory.report_all(module, pipeline):
         mlir.run(module, pipeline, "torch")
     _drop_assertions(module)
-    return raw.lowered(Level.TORCH, module)
+    return raw.replace_ir(Level.TORCH, module)
 
 
 def _drop_assertions(module: Any) -> None:

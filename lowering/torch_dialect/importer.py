@@ -56,8 +56,8 @@ class GraphImporter:
     def function(self, graph: torch._C.Graph, module: ir.Module) -> None:
         arguments = list(graph.inputs())
         results = _results(graph)
-        input_types = [self._types.of(value.type()) for value in arguments]
-        output_types = [self._types.of(value.type()) for value in results]
+        input_types = [self._types.convert(value.type()) for value in arguments]
+        output_types = [self._types.convert(value.type()) for value in results]
         attributes = {
             "sym_name": ir.StringAttr.get(mlir.ENTRY),
             "function_type": ir.TypeAttr.get(ir.FunctionType.get(input_types, output_types)),
@@ -86,7 +86,7 @@ class GraphImporter:
         """
         name = node.schema().partition("(")[0].replace("::", ".")
         name = _ALIASES.get(name, name)
-        if self._registered(f"torch.{name}") and not node.hasAttribute(DIMS):
+        if self._is_registered(f"torch.{name}") and not node.hasAttribute(DIMS):
             self._bind(node, ir.Operation.create(f"torch.{name}", results=self._result_types(node), operands=self._operands(node)))
         else:
             self._operator(node, name)
@@ -99,7 +99,7 @@ class GraphImporter:
         results = [element for value in outputs(node) for element in _unpack(value)]
         written = _find_written(node)
         attributes = {"name": ir.StringAttr.get(name)} | ({DIMS: ir.StringAttr.get(node.s(DIMS))} if node.hasAttribute(DIMS) else {})
-        types_ = [self._types.of(value.type()) for value in [*results, *written]]
+        types_ = [self._types.convert(value.type()) for value in [*results, *written]]
         created = ir.Operation.create("torch.operator", results=types_, operands=self._operands(node), attributes=attributes)
         for value, result in zip([*results, *written], created.results, strict=True):
             self._values[value.unique()] = result
@@ -140,7 +140,7 @@ class GraphImporter:
         self._values[turn.unique()] = inside.arguments[0]
         with ir.InsertionPoint(inside):
             for value, argument in zip(values, list(inside.arguments)[1:], strict=True):
-                self._values[value.unique()] = self._as(argument, self._types.of(value.type()))
+                self._values[value.unique()] = self._as(argument, self._types.convert(value.type()))
             self._nodes(block.nodes())
             again, *turned = block.outputs()
             self._yield("torch.prim.Loop.condition", [self._values[again.unique()]], turned, list(created.results))
@@ -183,19 +183,19 @@ class GraphImporter:
         for kind, name, attribute in LITERALS:
             if isinstance(value, kind):
                 attributes = {"value": attribute(value)} if attribute else {}
-                return ir.Operation.create(name, results=[self._types.of(type_)], attributes=attributes).result
+                return ir.Operation.create(name, results=[self._types.convert(type_)], attributes=attributes).result
         raise KeyError(f"the torch dialect has no constant for {value!r} ({type_})")
 
     def _literal_list(self, values: Sequence[Any], type_: torch._C.Type) -> ir.Value:
         element = type_.getElementType()
         operands = [self._literal(value, element) for value in values]
-        return ir.Operation.create("torch.prim.ListConstruct", results=[self._types.of(type_)], operands=operands).result
+        return ir.Operation.create("torch.prim.ListConstruct", results=[self._types.convert(type_)], operands=operands).result
 
     def _operands(self, node: Node) -> list[ir.Value]:
         return [self._values[value.unique()] for value in inputs(node)]
 
     def _result_types(self, node: Node) -> list[ir.Type]:
-        return [self._types.of(value.type()) for value in outputs(node)]
+        return [self._types.convert(value.type()) for value in outputs(node)]
 
     def _bind(self, node: Node, operation: ir.Operation) -> None:
         for value, result in zip(outputs(node), operation.results, strict=True):
@@ -204,7 +204,7 @@ class GraphImporter:
     def _bind_value(self, value: torch._C.Value, result: ir.Value) -> None:
         self._values[value.unique()] = result
 
-    def _registered(self, name: str) -> bool:
+    def _is_registered(self, name: str) -> bool:
         if name not in self._names:
             self._names[name] = self._context.is_registered_operation(name)
         return self._names[name]

@@ -24,7 +24,7 @@ class TypeTable:
     def __init__(self) -> None:
         self._parsed: dict[str, ir.Type] = {}
 
-    def of(self, type_: torch._C.Type) -> ir.Type:
+    def convert(self, type_: torch._C.Type) -> ir.Type:
         """Return the MLIR type of a TorchScript type."""
         return self.parse(f"!torch.{self.word(type_)}")
 
@@ -63,7 +63,7 @@ def _tensor_word(type_: torch._C.Type) -> str:
     if dtype is None and sizes is None:
         return "vtensor"
     shape = "*" if sizes is None else "[" + ",".join("?" if size is None else str(size) for size in sizes) + "]"
-    return f"vtensor<{shape},{'unk' if dtype is None else types.of(dtype).torch_mlir}>"
+    return f"vtensor<{shape},{'unk' if dtype is None else types.find_row(dtype).torch_mlir}>"
 
 
 def _integer(value: int) -> ir.Attribute:

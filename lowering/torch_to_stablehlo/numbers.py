@@ -27,7 +27,7 @@ def _ints(name: str) -> Rule:
     return apply
 
 
-def _compared(predicate: int) -> Rule:
+def _make_comparison(predicate: int) -> Rule:
     """predicate: arith's number of an ordered comparison, or of `une`."""
 
     def apply(call: Call) -> Sequence[ir.Value]:
@@ -56,7 +56,7 @@ rule("aten.__lshift__.int")(_ints("arith.shli"))
 for _torch, _predicate, _forms in (("eq", 1, _MIXED[1:]), ("gt", 2, ("int_float",)), ("ge", 3, ("int_float",)), ("lt", 4, _MIXED),
                                    ("le", 5, _MIXED),
                                    ("ne", 13, ("float", "int_float"))):  # fmt: skip
-    rule(*(f"aten.{_torch}.{form}" for form in _forms))(_compared(_predicate))
+    rule(*(f"aten.{_torch}.{form}" for form in _forms))(_make_comparison(_predicate))
 
 
 @rule("aten.Int.float")

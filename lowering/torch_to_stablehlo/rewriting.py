@@ -119,7 +119,7 @@ Rule = Callable[[Call], "Sequence[ir.Value] | None"]
 RULES: Rules[Rule] = Rules("lowering.torch_to_stablehlo")
 
 # Decorates the rule of ops, by their names in the torch dialect without `torch.`. A rule returns the results, or None to keep the op.
-rule = RULES.of
+rule = RULES.register
 
 
 def lower(module: Any) -> None:

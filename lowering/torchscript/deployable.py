@@ -42,7 +42,7 @@ def _compute_negative_zeros(graph: torch._C.Graph) -> None:
         with graph.insert_point_guard(node):
             shape = graph.insertNode(graph.create("prim::ListConstruct", [], 1)).output()
             shape.setType(torch._C.ListType.ofInts())
-            settings = [graph.insertConstant(setting) for setting in (types.of(torch.float64).code, None, None, None)]
+            settings = [graph.insertConstant(setting) for setting in (types.find_row(torch.float64).code, None, None, None)]
             zero = graph.insertNode(graph.create("aten::full", [shape, graph.insertConstant(0.0), *settings], 1)).output()
             negated = graph.insertNode(graph.create("aten::neg_", [zero], 1)).output()
             number = graph.insertNode(graph.create("aten::Float", [negated], 1)).output()

@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from lowering.errors import Problem
 from lowering.ir import source_lines
-from lowering.ops.symbolic import kind_of
+from lowering.ops.symbolic import find_kind
 from lowering.torchscript import control, numbers, text
 from lowering.torchscript.annotation import UNNAMED, Annotation
 from lowering.torchscript.builder import Builder
@@ -50,7 +50,7 @@ def _is_expressible(target: Any) -> bool:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return target.name() in HIGHER_ORDER
     is_op = isinstance(target, torch._ops.OpOverload)
-    return is_op or target is operator.getitem or target in numbers.RULES or kind_of(target) is not None
+    return is_op or target is operator.getitem or target in numbers.RULES or find_kind(target) is not None
 
 
 def _explain(target: Any) -> str:
@@ -96,7 +96,7 @@ def _convert(builder: Builder, node: Node) -> Any:
         return builder.get_value(node.args[0])[node.args[1]]
     if target in numbers.RULES:
         return numbers.RULES[target](builder, node)
-    if (kind := kind_of(target)) is not None:
+    if (kind := find_kind(target)) is not None:
         return builder.call(node, kind, [builder.scalar(argument) for argument in node.args], [node.meta["val"]])[0]
     return _call_op(builder, node, target)
 

@@ -34,7 +34,7 @@ def _scalar_type(word: str) -> torch._C.Type:
 def as_constant(given: Any) -> Any:
     """Return dtypes, layouts and memory formats as TorchScript's ints, and all other values as they are."""
     if isinstance(given, torch.dtype):
-        return types.of(given).code
+        return types.find_row(given).code
     if isinstance(given, torch.layout):
         return {torch.strided: 0}[given]
     return _MEMORY_FORMATS[given] if isinstance(given, torch.memory_format) else given

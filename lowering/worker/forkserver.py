@@ -188,7 +188,7 @@ class _Server:
         """Reap dead children. Live jobs adopt their own orphans, so a child that is not a job was left by a dead one: kill it."""
         ended = self.collect()
         patience = time.monotonic() + 2.0
-        while (strangers := processes.list_children() - self.jobs.keys()) and time.monotonic() < patience:
+        while (strangers := processes.list_own_children() - self.jobs.keys()) and time.monotonic() < patience:
             for stranger in strangers:
                 with suppress(ProcessLookupError):
                     os.kill(stranger, signal.SIGKILL)
@@ -221,8 +221,8 @@ class _Server:
         for pid in self.jobs:
             os.kill(pid, signal.SIGKILL)
             processes.kill_group(pid)
-        while processes.list_children():
-            for pid in processes.list_children():
+        while processes.list_own_children():
+            for pid in processes.list_own_children():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):

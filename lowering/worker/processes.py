@@ -29,12 +29,12 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def list_children() -> set[int]:
+def list_own_children() -> set[int]:
     """List the pids of this process's children."""
-    return set(list_children_of(os.getpid()))
+    return set(list_children(os.getpid()))
 
 
-def list_children_of(pid: int) -> Iterable[int]:
+def list_children(pid: int) -> Iterable[int]:
     """List the pids of the children of `pid`; none if it is gone."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -50,4 +50,4 @@ def measure_tree(pid: int) -> int:
     total = 0
     with suppress(OSError):
         total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total + sum(measure_tree(child) for child in list_children_of(pid))
+    return total + sum(measure_tree(child) for child in list_children(pid))

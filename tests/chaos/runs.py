@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lowering.worker.processes import list_children_of
+from lowering.worker.processes import list_children
 from tests import prefect_server
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def children(home: Path) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    direct = list(list_children_of(pid))
+    direct = list(list_children(pid))
     return direct + [below for child in direct for below in descendants(child)]
 
 

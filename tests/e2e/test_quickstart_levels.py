@@ -10,8 +10,8 @@ import torch
 from lowering.eager import inputs
 from lowering.eager.module import instantiate
 from lowering.model import Symbol
-from lowering.numerics.comparison import compare, tolerance_of
-from lowering.numerics.runner import Eager, results_of
+from lowering.numerics.comparison import compare, find_tolerance
+from lowering.numerics.runner import Eager
 from lowering.torchscript.text import parse
 from tests.e2e.burned_in import burned_in
 from tests.e2e.quickstart import IDS, Lowered
@@ -64,8 +64,8 @@ def test_torchscript_computes_what_eager_does_away_from_the_example(job: str, qu
         given = inputs.make(model, point)
         with torch.no_grad():
             got = script(*(given[argument.name] for argument in signature.inputs))
-        for result, one, want in zip(results_of(signature), got if isinstance(got, tuple) else (got,), eager(given), strict=True):
-            found = compare(torch.as_tensor(one), want, tolerance_of(want.dtype, model.tolerances, want))
+        for result, one, want in zip(signature.returned, got if isinstance(got, tuple) else (got,), eager(given), strict=True):
+            found = compare(torch.as_tensor(one), want, find_tolerance(want.dtype, model.tolerances, want))
             assert found.agrees, f"{result.name} at {point}: {found.detail}"
 
 

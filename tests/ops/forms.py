@@ -56,7 +56,7 @@ def differences(forms: Mapping[str, Function], dims: Sequence[Sequence[str | int
             got = iter(run(_named(point)))
             for name, function in forms.items():
                 for want in _leaves(function(*(tensor.clone() for tensor in point))):
-                    compared = comparison.compare(next(got), want, comparison.tolerance_of(want.dtype, {}, want))
+                    compared = comparison.compare(next(got), want, comparison.find_tolerance(want.dtype, {}, want))
                     if not compared.agrees:
                         found.append(f"{name} at {[list(tensor.shape) for tensor in point]}, {level.word}: {compared.detail}")
     return found

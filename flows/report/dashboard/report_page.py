@@ -36,7 +36,7 @@ def write(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], co
 def make_payload(run: Record, results: Sequence[JobResult], data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data of the overview. `jobs` are rows with short keys, as `row` makes them."""
     stages = list(dict.fromkeys(stage.name for result in results for stage in result.stages))
-    swept = axes.of(run)
+    swept = axes.read(run)
     return {
         "kind": "run",
         "run": data["run"], "suite": data["suite"], "started": data["started"], "seconds": data["seconds"],

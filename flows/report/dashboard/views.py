@@ -23,7 +23,7 @@ LOG_KEPT = 256 << 10
 
 def write(folder: Path, result: JobResult) -> None:
     """Write view.js and levels.json of the job in `folder`. Raises OSError."""
-    levels.of(folder)
+    levels.describe_files(folder)
     content = f"shapelineView({json.dumps(folder.name)}, {render(folder, result)}{END}".encode("ascii")
     files.write_bytes(folder / VIEW, content, durable=False)
 

@@ -20,10 +20,10 @@ from lowering.capacity.rules import (
     selection,
     views,
 )
-from lowering.capacity.rules.table import Row, joined
+from lowering.capacity.rules.table import Row, join
 
-_TABLE = joined(creation.ROWS, elementwise.ROWS, indexing.ROWS, joins.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS,
-                products.ROWS, reductions.ROWS, selection.ROWS, views.ROWS)
+_TABLE = join(creation.ROWS, elementwise.ROWS, indexing.ROWS, joins.ROWS, normalization.ROWS, numbers.ROWS, ordering.ROWS,
+              products.ROWS, reductions.ROWS, selection.ROWS, views.ROWS)
 _NAMED = {**detection.NAMED, **products.NAMED}
 CHECKS = numbers.CHECKS
 ALWAYS = {torch.ops.aten.masked_scatter.default, torch.ops.aten.nonzero_static.default}  # whose rules lower forms without counts too

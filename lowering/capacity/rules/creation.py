@@ -13,7 +13,7 @@ from lowering.capacity.values import Call, NoRule, Number, Tensor, number
 ROWS = Rows()
 
 
-@ROWS.of("full.default", "new_full.default")
+@ROWS.register("full.default", "new_full.default")
 def _full(call: Call, *args: Any, **_: Any) -> Tensor:
     value = args[-1]
     if isinstance(value, Number):
@@ -21,27 +21,27 @@ def _full(call: Call, *args: Any, **_: Any) -> Tensor:
     return torch.full(call.lengths(), value, dtype=call.dtypes[0])
 
 
-@ROWS.of("zeros.default", "new_zeros.default", "empty.memory_format", "new_empty.default")
+@ROWS.register("zeros.default", "new_zeros.default", "empty.memory_format", "new_empty.default")
 def _zeros(call: Call, *_: Any, **__: Any) -> Tensor:
     return torch.zeros(call.lengths(), dtype=call.dtypes[0])
 
 
-@ROWS.of("ones.default", "new_ones.default")
+@ROWS.register("ones.default", "new_ones.default")
 def _ones(call: Call, *_: Any, **__: Any) -> Tensor:
     return torch.ones(call.lengths(), dtype=call.dtypes[0])
 
 
-@ROWS.of("arange.default")
+@ROWS.register("arange.default")
 def _arange(call: Call, end: Any, **_: Any) -> Tensor:
     return _count_from(call, 0, 1)
 
 
-@ROWS.of("arange.start")
+@ROWS.register("arange.start")
 def _arange_from(call: Call, start: Any, end: Any, **_: Any) -> Tensor:
     return _count_from(call, number(start), 1)
 
 
-@ROWS.of("arange.start_step")
+@ROWS.register("arange.start_step")
 def _arange_steps(call: Call, start: Any, end: Any, step: Any = 1, **_: Any) -> Tensor:
     return _count_from(call, number(start), number(step))
 
@@ -53,7 +53,7 @@ def _count_from(call: Call, start: Any, step: Any) -> Tensor:
     return (as_tensor(start) + as_tensor(step) * torch.arange(call.lengths()[0])).to(call.dtypes[0])
 
 
-@ROWS.of("rand.default", "randn.default", "randint.default", "randint.low", "randperm.default", "bernoulli.p", "rand_like", "randn_like",
-         "bernoulli.default", "multinomial")
+@ROWS.register("rand.default", "randn.default", "randint.default", "randint.low", "randperm.default", "bernoulli.p", "rand_like",
+               "randn_like", "bernoulli.default", "multinomial")
 def _random(call: Call, *_: Any, **__: Any) -> Tensor:
     raise NoRule("draws random numbers for elements whose number data decide")

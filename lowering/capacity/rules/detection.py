@@ -50,7 +50,7 @@ def _nms(call: Call, boxes: Any, scores: Any, iou_threshold: float) -> Tensor:
 def _roi_align(call: Call, image: Tensor | Counted, rois: Tensor | Counted, *args: Any) -> Tensor:
     if isinstance(image, Counted) or (isinstance(rois, Counted) and rois.counted != (0,)):
         raise NoRule("data decide the size of its image or of a region")
-    return regions.roi_align(image, rois.filled(0) if isinstance(rois, Counted) else rois, *args)
+    return regions.roi_align(image, rois.fill(0) if isinstance(rois, Counted) else rois, *args)
 
 
 NAMED = {"torchvision::nms": Row(_nms, lambda node, shape_of: shape_of(node.args[0])[0]), "torchvision::roi_align": Row(_roi_align)}

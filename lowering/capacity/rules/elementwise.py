@@ -57,9 +57,9 @@ def _operand(call: Call, value: Any, tensors: list[Tensor]) -> Any:
 POINTWISE = Row(_pointwise)
 
 
-@ROWS.of("detach", "alias", "clone", "contiguous", "to.dtype", "to.device", "to.dtype_layout", "to.prim_Device", "_to_copy",
-         "lift_fresh_copy", "zeros_like", "ones_like", "empty_like", "full_like", "view.dtype", "cumsum", "cumprod", "cummax", "cummin",
-         "logcumsumexp", "_conj", "resolve_conj", "resolve_neg", "view_as_real", "view_as_complex", "positive")
+@ROWS.register("detach", "alias", "clone", "contiguous", "to.dtype", "to.device", "to.dtype_layout", "to.prim_Device", "_to_copy",
+               "lift_fresh_copy", "zeros_like", "ones_like", "empty_like", "full_like", "view.dtype", "cumsum", "cumprod", "cummax",
+               "cummin", "logcumsumexp", "_conj", "resolve_conj", "resolve_neg", "view_as_real", "view_as_complex", "positive")
 def _through(call: Call, tensor: Counted, *args: Any, **kwargs: Any) -> Any:
     """Apply an op whose elements depend on no element behind them."""
     if any(isinstance(value, Number | Counted) for value in pytree.tree_leaves((args, kwargs))):
@@ -67,18 +67,18 @@ def _through(call: Call, tensor: Counted, *args: Any, **kwargs: Any) -> Any:
     return call.op(tensor.data, *args, **kwargs)
 
 
-@ROWS.of("dropout", "feature_dropout", "alpha_dropout")
+@ROWS.register("dropout", "feature_dropout", "alpha_dropout")
 def _dropout(call: Call, tensor: Counted, p: float, train: bool) -> Tensor:
     if train and p:
         raise NoRule("draws random numbers for elements whose number data decide")
     return tensor.data.clone()
 
 
-@ROWS.of("masked_fill.Tensor")
+@ROWS.register("masked_fill.Tensor")
 def _masked_fill(call: Call, tensor: Any, mask: Any, value: Tensor) -> Tensor:
     return torch.where(fit(call, mask), value.to(plain(tensor).dtype), fit(call, tensor))
 
 
-@ROWS.of("type_as")
+@ROWS.register("type_as")
 def _type_as(call: Call, tensor: Any, other: Any) -> Tensor:
     return plain(tensor).to(plain(other).dtype)

@@ -21,14 +21,14 @@ ROWS = Rows()
 _MASKS = (torch.bool, torch.uint8)
 
 
-@ROWS.of("embedding")
+@ROWS.register("embedding")
 def _embedding(call: Call, weight: Any, indices: Counted, padding_idx: int = -1, *_: Any) -> Tensor:
     if isinstance(weight, Counted):
         raise NoRule("data decide the size of its table")
-    return torch.nn.functional.embedding(indices.filled(0), weight)
+    return torch.nn.functional.embedding(indices.fill(0), weight)
 
 
-@ROWS.of("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+@ROWS.register("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def _embedding_bag(call: Call, weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool = False, mode: int = 0,
                    sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False,
                    padding_idx: int | None = -1) -> tuple[Tensor, ...]:
@@ -37,19 +37,19 @@ def _embedding_bag(call: Call, weight: Any, indices: Any, offsets: Any, scale_gr
     if isinstance(weight, Counted) or isinstance(offsets, Counted):
         raise NoRule("data decide the size of its table or the number of its bags")
     counted = indices.mask() if isinstance(indices, Counted) else None
-    found = bags.embedding_bag(weight, indices.filled(0) if isinstance(indices, Counted) else indices, offsets, False, mode, False,
+    found = bags.embedding_bag(weight, indices.fill(0) if isinstance(indices, Counted) else indices, offsets, False, mode, False,
                                None if per_sample_weights is None else plain(per_sample_weights), include_last_offset, padding_idx, counted)
     return found[0], *(torch.zeros(call.lengths(number), dtype=call.dtypes[number]) for number in range(1, len(call.results)))
 
 
-@ROWS.of("index_select")
+@ROWS.register("index_select")
 def _index_select(call: Call, tensor: Any, dim: int, index: Any) -> Tensor:
-    return take(plain(tensor), dim, index.filled(0) if isinstance(index, Counted) else index)
+    return take(plain(tensor), dim, index.fill(0) if isinstance(index, Counted) else index)
 
 
-@ROWS.of("gather")
+@ROWS.register("gather")
 def _gather(call: Call, tensor: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
-    places = index.filled(0) if isinstance(index, Counted) else index
+    places = index.fill(0) if isinstance(index, Counted) else index
     data = plain(tensor)
     for position, (size, other) in enumerate(zip(data.shape, places.shape, strict=True)):
         if position != dim % data.dim() and isinstance(index, Counted) and index.dims[position].count is not None:
@@ -62,11 +62,11 @@ def _gather(call: Call, tensor: Any, dim: int, index: Any, *, sparse_grad: bool 
     return data.gather(dim, torch.minimum(places.clamp(min=0), torch.ones_like(places) * (data.shape[dim] - 1)))
 
 
-@ROWS.of("take")
+@ROWS.register("take")
 def _take(call: Call, tensor: Any, index: Any) -> Tensor:
     if isinstance(tensor, Counted) and tensor.counted != (0,):
         raise NoRule("reads a tensor whose inner dim is padded as if it were flat")
-    places = index.filled(0) if isinstance(index, Counted) else index
+    places = index.fill(0) if isinstance(index, Counted) else index
     total = functools.reduce(lambda one, other: one * other, true_sizes(tensor), 1)
     return take(plain(tensor).reshape(-1), 0, torch.where(places < 0, places + total, places).reshape(-1)).reshape(places.shape)
 
@@ -96,7 +96,7 @@ def _expand_indices(call: Call, tensor: Any, indices: Sequence[Any], length: Any
             valid.append(torch.arange(length) < count)
             found += unravel(places, mask.shape)
         else:
-            places = index.filled(0) if isinstance(index, Counted) else index
+            places = index.fill(0) if isinstance(index, Counted) else index
             true = true_sizes(tensor)[len(found)]
             if isinstance(index, Counted):
                 valid.append(index.mask())
@@ -109,7 +109,7 @@ def _expand_indices(call: Call, tensor: Any, indices: Sequence[Any], length: Any
     return found, functools.reduce(torch.logical_and, valid) if valid else None
 
 
-@ROWS.of("index.Tensor", "_unsafe_index.Tensor", bound=_bound_index)
+@ROWS.register("index.Tensor", "_unsafe_index.Tensor", bound=_bound_index)
 def _index(call: Call, tensor: Any, indices: Sequence[Any]) -> Tensor:
     masks = [place for place, index in enumerate(indices) if index is not None and plain(index).dtype in _MASKS]
     if not masks:
@@ -130,7 +130,7 @@ def _place_of_indices(indices: Sequence[Any]) -> int:
     return given[0]
 
 
-@ROWS.of("index_put", "_unsafe_index_put")
+@ROWS.register("index_put", "_unsafe_index_put")
 def _index_put(call: Call, tensor: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Tensor:
     masks = [index for index in indices if index is not None and plain(index).dtype in _MASKS]
     if len(masks) == 1 and len(indices) == 1 and not accumulate and all(size == 1 for size in plain(values).shape):
@@ -172,7 +172,7 @@ def _add_slot(data: Tensor, dim: int) -> tuple[Tensor, Any]:
     return torch.cat([data, slot], dim), data.shape[dim]
 
 
-def _scattered(call: Call, tensor: Any, dim: int, index: Any, source: Any, write: Callable[..., Tensor]) -> Tensor:
+def _scatter_by(call: Call, tensor: Any, dim: int, index: Any, source: Any, write: Callable[..., Tensor]) -> Tensor:
     """Write through an index whose padding goes to a slot of its own. Values are as many as indices, which is checked."""
     if isinstance(source, Number):
         raise NoRule("writes a number that data decide")
@@ -196,17 +196,17 @@ def _as_many(call: Call, source: Any, index: Any) -> Tensor:
     return data
 
 
-@ROWS.of("scatter.src", "scatter.value", "scatter_add", "scatter.reduce", "scatter.value_reduce")
+@ROWS.register("scatter.src", "scatter.value", "scatter_add", "scatter.reduce", "scatter.value_reduce")
 def _scatter(call: Call, tensor: Any, dim: int, index: Any, source: Any, **kwargs: Any) -> Tensor:
-    return _scattered(call, tensor, dim, index, source, lambda data, places, given: call.op(data, dim, places, given, **kwargs))
+    return _scatter_by(call, tensor, dim, index, source, lambda data, places, given: call.op(data, dim, places, given, **kwargs))
 
 
-@ROWS.of("scatter_reduce.two")
+@ROWS.register("scatter_reduce.two")
 def _scatter_reduce(call: Call, tensor: Any, dim: int, index: Any, source: Any, reduce: str, **kwargs: Any) -> Tensor:
-    return _scattered(call, tensor, dim, index, source, lambda data, places, given: call.op(data, dim, places, given, reduce, **kwargs))
+    return _scatter_by(call, tensor, dim, index, source, lambda data, places, given: call.op(data, dim, places, given, reduce, **kwargs))
 
 
-@ROWS.of("index_add", "index_copy", "index_reduce")
+@ROWS.register("index_add", "index_copy", "index_reduce")
 def _index_add(call: Call, tensor: Any, dim: int, index: Any, source: Any, *args: Any, **kwargs: Any) -> Tensor:
     if any(isinstance(leaf, Number) for leaf in pytree.tree_leaves((args, kwargs))):
         raise NoRule("takes a number that data decide where a constant is needed")
@@ -231,6 +231,6 @@ def _as_wide(data: Tensor, wider: Tensor, dim: int) -> Tensor:
     return data
 
 
-@ROWS.of("index_fill.int_Scalar")
+@ROWS.register("index_fill.int_Scalar")
 def _index_fill(call: Call, tensor: Any, dim: int, index: Any, value: Any) -> Tensor:
-    return _scattered(call, tensor, dim, index, value, lambda data, places, given: call.op(data, dim, places, given))
+    return _scatter_by(call, tensor, dim, index, value, lambda data, places, given: call.op(data, dim, places, given))

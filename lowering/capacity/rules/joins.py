@@ -16,12 +16,12 @@ from lowering.capacity.values import Call, Counted, Dim, Tensor, plain, true_siz
 ROWS = Rows()
 
 
-@ROWS.of("cat")
+@ROWS.register("cat")
 def _cat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     dim %= len(call.results[0])
     if any(plain(tensor).dim() != len(call.results[0]) for tensor in tensors):
         tensors = [tensor for tensor in tensors if plain(tensor).dim() == len(call.results[0])]  # torch takes empty ones of one dim too
-    parts = [fit(call, tensor, _replaced(call.results[0], dim, tensor)) for tensor in tensors]
+    parts = [fit(call, tensor, _replace_dim(call.results[0], dim, tensor)) for tensor in tensors]
     data = torch.cat(parts, dim)
     if not any(isinstance(tensor, Counted) and tensor.has(dim) for tensor in tensors):
         return data
@@ -35,13 +35,13 @@ def _cat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return take(data, dim, places + skipped)
 
 
-def _replaced(dims: Sequence[Dim], dim: int, tensor: Any) -> list[Dim]:
+def _replace_dim(dims: Sequence[Dim], dim: int, tensor: Any) -> list[Dim]:
     """Return dims with that of a tensor in one place."""
     own = tensor.dims[dim] if isinstance(tensor, Counted) else Dim(to_expression(tensor.shape[dim]), tensor.shape[dim])
     return [*dims[:dim], own, *dims[dim + 1:]]
 
 
-@ROWS.of("stack")
+@ROWS.register("stack")
 def _stack(call: Call, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     dim %= len(call.results[0])
     dims = [*call.results[0][:dim], *call.results[0][dim + 1:]]

@@ -21,12 +21,12 @@ def _only(tensor: Any, allowed: int, what: str) -> Tensor:
     return plain(tensor)
 
 
-@ROWS.of("native_layer_norm", "_fused_rms_norm")
+@ROWS.register("native_layer_norm", "_fused_rms_norm")
 def _native_norm(call: Call, tensor: Counted, normalized: Any, *args: Any) -> Any:
     return call.op(_only(tensor, len(tensor.dims) - len(normalized), "it normalizes over"), normalized, *args)
 
 
-@ROWS.of("layer_norm")
+@ROWS.register("layer_norm")
 def _layer_norm(call: Call, tensor: Any, normalized: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any) -> Tensor:
     if (positions := _list_counted_tail(tensor, normalized)) is None:
         return call.op(plain(tensor), normalized, weight, bias, eps, *args)  # type: ignore[no-any-return]
@@ -34,7 +34,7 @@ def _layer_norm(call: Call, tensor: Any, normalized: Any, weight: Any = None, bi
     return _scale((tensor.data - mean) * torch.rsqrt(variance + eps), weight, bias).to(call.dtypes[0])
 
 
-@ROWS.of("rms_norm")
+@ROWS.register("rms_norm")
 def _rms_norm(call: Call, tensor: Any, normalized: Any, weight: Any = None, eps: float | None = None) -> Tensor:
     if (positions := _list_counted_tail(tensor, normalized)) is None:
         return call.op(plain(tensor), normalized, weight, eps)  # type: ignore[no-any-return]
@@ -61,7 +61,7 @@ def _scale(tensor: Tensor, weight: Any, bias: Any) -> Tensor:
     return tensor if bias is None else tensor + plain(bias)
 
 
-@ROWS.of("batch_norm")
+@ROWS.register("batch_norm")
 def _batch_norm(call: Call, tensor: Counted, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float,
                 eps: float, *args: Any) -> Tensor:
     if tensor.has(1):
@@ -78,12 +78,12 @@ def _batch_norm(call: Call, tensor: Counted, weight: Any, bias: Any, mean: Any, 
     return (made if bias is None else made + bias.reshape(shape)).to(call.dtypes[0])
 
 
-@ROWS.of("group_norm", "instance_norm")
+@ROWS.register("group_norm", "instance_norm")
 def _group_norm(call: Call, tensor: Counted, *args: Any) -> Tensor:
     return call.op(_only(tensor, 1, "it normalizes over"), *args)  # type: ignore[no-any-return]
 
 
-@ROWS.of("conv1d", "conv2d", "conv3d", "convolution.default")
+@ROWS.register("conv1d", "conv2d", "conv3d", "convolution.default")
 def _convolve(call: Call, tensor: Any, weight: Any, *args: Any) -> Tensor:
     """Convolve a tensor whose padding is zeros, as those that the op adds: each element of the result reads at most as far as these go."""
     if isinstance(weight, Counted) or any(isinstance(argument, Counted | Number) for argument in pytree.tree_leaves(args)):
@@ -95,11 +95,11 @@ def _convolve(call: Call, tensor: Any, weight: Any, *args: Any) -> Tensor:
     for dim in (*tensor.dims[2 - weight.dim():], *call.results[0][2 - weight.dim():]):
         if dim.count is not None:
             call.check(dim.count > 0, "a convolution needs as many elements as its kernel has")
-    return call.op(tensor.filled(0), weight, *args)  # type: ignore[no-any-return]
+    return call.op(tensor.fill(0), weight, *args)  # type: ignore[no-any-return]
 
 
-@ROWS.of("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "upsample_nearest2d.vec",
-         "upsample_bilinear2d.vec", "pixel_shuffle")
+@ROWS.register("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+               "upsample_nearest2d.vec", "upsample_bilinear2d.vec", "pixel_shuffle")
 def _windows(call: Call, tensor: Any, *args: Any) -> Any:
     if any(isinstance(argument, Counted) for argument in args):
         raise NoRule("data decide the size of its weight")

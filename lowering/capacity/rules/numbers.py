@@ -26,12 +26,12 @@ def _function(call: Call, *args: Any) -> Tensor:
 FUNCTION = Row(_function)
 
 
-@ROWS.of("sym_size.int")
+@ROWS.register("sym_size.int")
 def _sym_size(call: Call, tensor: Counted, dim: int) -> Tensor:
     return sizes.as_tensor(true_sizes(tensor)[dim])
 
 
-@ROWS.of("sym_numel")
+@ROWS.register("sym_numel")
 def _sym_numel(call: Call, tensor: Counted) -> Tensor:
     return sizes.as_tensor(functools.reduce(lambda one, other: one * other, true_sizes(tensor), 1))
 
@@ -46,29 +46,29 @@ def _bound_item(node: Any, shape_of: Any) -> Any:
     return None
 
 
-@ROWS.of("item", "_local_scalar_dense", bound=_bound_item)
+@ROWS.register("item", "_local_scalar_dense", bound=_bound_item)
 def _item(call: Call, tensor: Any) -> Tensor:
     value = plain(tensor).reshape(-1)[0] if plain(tensor).dim() else plain(tensor)
     return value if value.dtype is torch.bool else value.to(torch.float64 if value.dtype.is_floating_point else torch.int64)
 
 
-@ROWS.of("scalar_tensor")
+@ROWS.register("scalar_tensor")
 def _scalar_tensor(call: Call, value: Number, **_: Any) -> Tensor:
     return value.value.to(call.dtypes[0])
 
 
-@ROWS.of("_assert_scalar")
+@ROWS.register("_assert_scalar")
 def _assert_scalar(call: Call, condition: Any, text: str) -> None:
     if isinstance(condition, Number):
         call.check(condition.value.to(torch.bool), _shorten(text))
 
 
-@ROWS.of("_assert_async")
+@ROWS.register("_assert_async")
 def _assert_async(call: Call, condition: Any, text: str = "an assertion of the model") -> None:
     call.check(plain(condition).to(torch.bool), _shorten(text))
 
 
-@ROWS.of("sym_constrain_range", "sym_constrain_range_for_size")
+@ROWS.register("sym_constrain_range", "sym_constrain_range_for_size")
 def _constrain(call: Call, size: Any, *, min: int | None = None, max: int | None = None) -> None:  # noqa: A002 - torch's names
     value = number(size)
     if min is not None and isinstance(value, torch.Tensor):
@@ -77,7 +77,7 @@ def _constrain(call: Call, size: Any, *, min: int | None = None, max: int | None
         call.check(value <= max, f"a size that data decide must be at most {max}")
 
 
-@ROWS.of("_assert_tensor_metadata")
+@ROWS.register("_assert_tensor_metadata")
 def _ignore(call: Call, *_: Any, **__: Any) -> None:
     """Tracing has checked it."""
 

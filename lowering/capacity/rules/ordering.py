@@ -16,38 +16,38 @@ from lowering.ops import sorting
 ROWS = Rows()
 
 
-def _sorted(tensor: Counted, dim: int, descending: bool) -> tuple[Tensor, Tensor]:
-    filled = tensor.filled(last(tensor.data.dtype, descending), dim) if tensor.dims else tensor.data
+def _sort_padded(tensor: Counted, dim: int, descending: bool) -> tuple[Tensor, Tensor]:
+    filled = tensor.fill(last(tensor.data.dtype, descending), dim) if tensor.dims else tensor.data
     return torch.sort(filled, stable=True, dim=dim, descending=descending)
 
 
-@ROWS.of("sort.default")
+@ROWS.register("sort.default")
 def _sort(call: Call, tensor: Counted, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
-    return _sorted(tensor, dim, descending)
+    return _sort_padded(tensor, dim, descending)
 
 
-@ROWS.of("sort.stable")
+@ROWS.register("sort.stable")
 def _sort_stable(call: Call, tensor: Counted, *, stable: bool | None = None, dim: int = -1,
                  descending: bool = False) -> tuple[Tensor, Tensor]:
-    return _sorted(tensor, dim, descending)
+    return _sort_padded(tensor, dim, descending)
 
 
-@ROWS.of("argsort.default")
+@ROWS.register("argsort.default")
 def _argsort(call: Call, tensor: Counted, dim: int = -1, descending: bool = False) -> Tensor:
-    return _sorted(tensor, dim, descending)[1]
+    return _sort_padded(tensor, dim, descending)[1]
 
 
-@ROWS.of("argsort.stable")
+@ROWS.register("argsort.stable")
 def _argsort_stable(call: Call, tensor: Counted, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
-    return _sorted(tensor, dim, descending)[1]
+    return _sort_padded(tensor, dim, descending)[1]
 
 
-@ROWS.of("topk.default")
+@ROWS.register("topk.default")
 def _topk(call: Call, tensor: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:  # noqa: A002
     if isinstance(tensor, Counted) and tensor.has(dim):
         if not is_at_most(call.results[0][dim].size, tensor.dims[dim].size):
             call.check(as_count(tensor, dim) >= number(k), "topk needs at least k elements")
-        values, places = _sorted(tensor, dim, largest)
+        values, places = _sort_padded(tensor, dim, largest)
     else:
         if isinstance(number(k), torch.Tensor):
             call.check(number(k) <= plain(tensor).shape[dim], "topk needs at least k elements")
@@ -56,22 +56,22 @@ def _topk(call: Call, tensor: Any, k: Any, dim: int = -1, largest: bool = True, 
     return take(values, dim, chosen), take(places, dim, chosen)
 
 
-@ROWS.of("median.default")
+@ROWS.register("median.default")
 def _median(call: Call, tensor: Counted) -> Tensor:
-    filled = tensor.filled(last(tensor.data.dtype, False)).reshape(-1)
+    filled = tensor.fill(last(tensor.data.dtype, False)).reshape(-1)
     count = tensor.mask().expand(tensor.data.shape).sum()
     values = torch.sort(filled, stable=True)[0]
     middle = take(values, 0, torch.div(count - 1, 2, rounding_mode="floor").reshape(1)).reshape(())
-    return _nan_where(middle, Counted(tensor.data != tensor.data, tensor.dims).filled(False).any() | (count == 0))
+    return _nan_where(middle, Counted(tensor.data != tensor.data, tensor.dims).fill(False).any() | (count == 0))
 
 
-@ROWS.of("median.dim")
+@ROWS.register("median.dim")
 def _median_along(call: Call, tensor: Counted, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     if not tensor.has(dim):
         return call.op(tensor.data, dim, keepdim)  # type: ignore[no-any-return]
     call.check(as_count(tensor, dim) > 0, "median needs elements")
-    values, places = _sorted(tensor, dim, False)
-    wrong = Counted(tensor.data != tensor.data, tensor.dims).filled(False, dim)
+    values, places = _sort_padded(tensor, dim, False)
+    wrong = Counted(tensor.data != tensor.data, tensor.dims).fill(False, dim)
     count = as_count(tensor, dim)
     at = torch.where(wrong.any(dim, keepdim=True), count - wrong.sum(dim, keepdim=True), torch.div(count - 1, 2, rounding_mode="floor"))
     at = at.clamp(min=0)
@@ -83,40 +83,40 @@ def _nan_where(value: Tensor, condition: Tensor) -> Tensor:
     return torch.where(condition, torch.nan, value) if value.dtype.is_floating_point else value
 
 
-@ROWS.of("nanmedian.default")
+@ROWS.register("nanmedian.default")
 def _nanmedian(call: Call, tensor: Counted) -> Tensor:
-    return call.op(tensor.filled(torch.nan)) if tensor.data.dtype.is_floating_point else _median(call, tensor)  # type: ignore[no-any-return]
+    return call.op(tensor.fill(torch.nan)) if tensor.data.dtype.is_floating_point else _median(call, tensor)  # type: ignore[no-any-return]
 
 
-@ROWS.of("nanmedian.dim")
+@ROWS.register("nanmedian.dim")
 def _nanmedian_along(call: Call, tensor: Counted, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     if not tensor.data.dtype.is_floating_point:
         return _median_along(call, tensor, dim, keepdim)
     if tensor.has(dim):
         call.check(as_count(tensor, dim) > 0, "nanmedian needs elements")
-    return call.op(tensor.filled(torch.nan, dim), dim, keepdim)  # type: ignore[no-any-return]
+    return call.op(tensor.fill(torch.nan, dim), dim, keepdim)  # type: ignore[no-any-return]
 
 
-@ROWS.of("mode.default")
+@ROWS.register("mode.default")
 def _mode(call: Call, tensor: Counted, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     if not tensor.has(dim):
         return call.op(tensor.data, dim, keepdim)  # type: ignore[no-any-return]
     count = as_count(tensor, dim)
     call.check(count > 0, "mode needs elements")
-    values, places = _sorted(tensor, dim, False)
+    values, places = _sort_padded(tensor, dim, False)
     return sorting.find_mode(values, places, dim, keepdim, torch.arange(values.shape[dim]) < count)
 
 
-@ROWS.of("kthvalue.default")
+@ROWS.register("kthvalue.default")
 def _kthvalue(call: Call, tensor: Counted, k: Any, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     size, wanted = as_tensor(true_sizes(tensor)[dim]), as_tensor(number(k))
     call.check((wanted > 0) & (wanted <= size), "kthvalue needs at least k elements")
-    values, places = _sorted(tensor, dim, False)
+    values, places = _sort_padded(tensor, dim, False)
     found = (take(each, dim, (wanted - 1).reshape(1)) for each in (values, places))
     return tuple(each if keepdim else each.squeeze(dim) for each in found)  # type: ignore[return-value]
 
 
-@ROWS.of("searchsorted.Tensor", "searchsorted.Scalar")
+@ROWS.register("searchsorted.Tensor", "searchsorted.Scalar")
 def _searchsorted(call: Call, sequence: Any, values: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                   sorter: Any = None) -> Tensor:
     if isinstance(values, Number) or sorter is not None:
@@ -127,7 +127,7 @@ def _searchsorted(call: Call, sequence: Any, values: Any, *, out_int32: bool = F
     return found.to(call.dtypes[0])
 
 
-@ROWS.of("bucketize.Tensor", "bucketize.Scalar")
+@ROWS.register("bucketize.Tensor", "bucketize.Scalar")
 def _bucketize(call: Call, values: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Tensor:
     if isinstance(values, Number):
         raise NoRule("takes a number that data decide")
@@ -136,6 +136,6 @@ def _bucketize(call: Call, values: Any, boundaries: Any, *, out_int32: bool = Fa
 
 def _search(sequence: Any, values: Any, right: bool) -> Tensor:
     """Return the place of each value in a sorted sequence. The padding is no smaller than any element, and no place is behind the count."""
-    filled = sequence.filled(highest(sequence.data.dtype)) if isinstance(sequence, Counted) else sequence
+    filled = sequence.fill(highest(sequence.data.dtype)) if isinstance(sequence, Counted) else sequence
     found = torch.searchsorted(filled, plain(values), right=right)
     return torch.minimum(found, as_count(sequence, 0)) if isinstance(sequence, Counted) else found

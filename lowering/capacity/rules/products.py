@@ -14,8 +14,8 @@ from lowering.ops import grouped_products
 ROWS = Rows()
 
 
-def _zeroed(value: Any, dim: int) -> Tensor:
-    return value.filled(0, dim) if isinstance(value, Counted) else value  # type: ignore[no-any-return]
+def _zero_padding(value: Any, dim: int) -> Tensor:
+    return value.fill(0, dim) if isinstance(value, Counted) else value  # type: ignore[no-any-return]
 
 
 def _size(value: Any, dim: int) -> Any:
@@ -26,10 +26,10 @@ def _contract(first: Any, second: Any, dim: int, other: int) -> tuple[Tensor, Te
     """Return both operands with zeros for the padding of the dim that they are contracted over."""
     if _size(first, dim) != _size(second, other):
         raise NoRule(f"contracts dims of sizes {_size(first, dim)} and {_size(second, other)}: state that they are equal by torch._check")
-    return _zeroed(first, dim), _zeroed(second, other)
+    return _zero_padding(first, dim), _zero_padding(second, other)
 
 
-@ROWS.of("mm", "bmm", "matmul", "dot", "mv")
+@ROWS.register("mm", "bmm", "matmul", "dot", "mv")
 def _matmul(call: Call, first: Any, second: Any) -> Tensor:
     one, other = _contract(first, second, -1, -1 if plain(second).dim() == 1 else -2)
     if plain(first).dim() > 2 and plain(second).dim() > 2:
@@ -44,13 +44,13 @@ def _align_batches(call: Call, first: Any, second: Any) -> None:
             raise NoRule(f"broadcasts dims of sizes {' and '.join(map(str, sizes))}")
 
 
-@ROWS.of("linear")
+@ROWS.register("linear")
 def _linear(call: Call, tensor: Any, weight: Any, bias: Any = None) -> Tensor:
     one, other = _contract(tensor, weight, -1, -1)
     return torch.nn.functional.linear(one, other, plain(bias) if bias is not None else None)
 
 
-@ROWS.of("addmm", "baddbmm")
+@ROWS.register("addmm", "baddbmm")
 def _addmm(call: Call, added: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     if isinstance(beta, Number) or isinstance(alpha, Number):
         raise NoRule("takes a number that data decide where a constant is needed")
@@ -70,6 +70,6 @@ def _grouped_mm(call: Call, rows: Any, weights: Any, offs: Any = None, **setting
 NAMED = {name: Row(_grouped_mm) for name in grouped_products.ROWS}
 
 
-@ROWS.of("outer")
+@ROWS.register("outer")
 def _outer(call: Call, first: Any, second: Any) -> Tensor:
     return plain(first).unsqueeze(-1) * plain(second).unsqueeze(0)

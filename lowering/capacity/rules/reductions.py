@@ -47,13 +47,13 @@ def _register(names: Sequence[str], value: Callable[[torch.dtype], Any], is_tota
         positions = _positions(tensor, dim)
         if not is_total:
             _need_elements(call, tensor, positions)
-        filled = tensor.filled(value(tensor.data.dtype), *positions) if positions else tensor.data
+        filled = tensor.fill(value(tensor.data.dtype), *positions) if positions else tensor.data
         has_dim = any(formal.name == "dim" for formal in call.op._schema.arguments)
         needs_dim = any(formal.name == "dim" and not formal.has_default_value() for formal in call.op._schema.arguments)
         given = [] if dim is None and not args and not needs_dim else [dim, *args]  # not every op takes None for all dims
         return call.op(filled, *given, **kwargs) if has_dim else call.op(filled, **kwargs)
 
-    ROWS.of(*names)(reduce)
+    ROWS.register(*names)(reduce)
 
 
 _register(["sum.default", "sum.dim_IntList", "nansum", "count_nonzero"], lambda dtype: 0)
@@ -66,50 +66,50 @@ _register(["logsumexp.default"], lambda dtype: -math.inf)
 _register(["softmax.int", "_softmax", "log_softmax.int", "_log_softmax"], lambda dtype: -math.inf)
 
 
-@ROWS.of("argmax", "argmin")
+@ROWS.register("argmax", "argmin")
 def _argmax(call: Call, tensor: Counted, dim: int | None = None, keepdim: bool = False) -> Tensor:
     if dim is None and tensor.counted != (0,):
         raise NoRule("numbers elements in order of a tensor whose inner dim is padded")
     positions = _positions(tensor, dim)
     _need_elements(call, tensor, positions)
     outside = (lowest if call.op is torch.ops.aten.argmax.default else highest)(tensor.data.dtype)
-    return call.op(tensor.filled(outside, *positions), dim, keepdim)  # type: ignore[no-any-return]
+    return call.op(tensor.fill(outside, *positions), dim, keepdim)  # type: ignore[no-any-return]
 
 
-@ROWS.of("aminmax")
+@ROWS.register("aminmax")
 def _aminmax(call: Call, tensor: Counted, *, dim: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     positions = _positions(tensor, dim)
     _need_elements(call, tensor, positions)
-    low, high = (tensor.filled(value(tensor.data.dtype), *positions) for value in (highest, lowest))
+    low, high = (tensor.fill(value(tensor.data.dtype), *positions) for value in (highest, lowest))
     return torch.amin(low, positions, keepdim), torch.amax(high, positions, keepdim)
 
 
-@ROWS.of("mean.default")
+@ROWS.register("mean.default")
 def _mean(call: Call, tensor: Counted, *, dtype: torch.dtype | None = None) -> Tensor:
     return _mean_along(call, tensor, None, dtype=dtype)
 
 
-@ROWS.of("mean.dim")
+@ROWS.register("mean.dim")
 def _mean_along(call: Call, tensor: Counted, dim: Any, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     return average(tensor, _positions(tensor, dim), keepdim, call.dtypes[0])
 
 
 def average(tensor: Counted, positions: Sequence[int], keepdim: bool, dtype: torch.dtype, less: Any = 0) -> Tensor:
     """Return sums over some dims divided by the number of elements, less `less`; summed as eager sums, in float32 or wider."""
-    data = tensor.filled(0)
+    data = tensor.fill(0)
     wide = data.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else data.to(dtype)
     number = _number(tensor, positions) - less
     total = wide.sum(list(positions), keepdim)
     return (total / (number.clamp(min=0) if isinstance(number, torch.Tensor) else max(number, 0))).to(dtype)
 
 
-@ROWS.of("var.default", "var.dim", "var.correction", "std.default", "std.dim", "std.correction")
+@ROWS.register("var.default", "var.dim", "var.correction", "std.default", "std.dim", "std.correction")
 def _var(call: Call, tensor: Counted, *args: Any, **kwargs: Any) -> Tensor:
     found, _ = _moments(tensor, call, *args, **kwargs)
     return found.sqrt() if call.op._schema.name == "aten::std" else found
 
 
-@ROWS.of("var_mean.default", "var_mean.dim", "var_mean.correction", "std_mean.default", "std_mean.dim", "std_mean.correction")
+@ROWS.register("var_mean.default", "var_mean.dim", "var_mean.correction", "std_mean.default", "std_mean.dim", "std_mean.correction")
 def _var_mean(call: Call, tensor: Counted, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
     found, mean = _moments(tensor, call, *args, **kwargs)
     return (found.sqrt() if call.op._schema.name == "aten::std_mean" else found), mean
@@ -134,16 +134,16 @@ def moments(tensor: Counted, positions: Sequence[int], keepdim: bool, dtype: tor
     return found.to(dtype), (mean if keepdim else mean.squeeze(list(positions))).to(dtype)
 
 
-@ROWS.of("linalg_vector_norm", "norm.Scalar", "norm.ScalarOpt_dim", "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim_dtype")
+@ROWS.register("linalg_vector_norm", "norm.Scalar", "norm.ScalarOpt_dim", "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim_dtype")
 def _norm(call: Call, tensor: Counted, ord: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor:  # noqa: A002 - torch's name
     power = 2 if ord is None else ord
     positions = _positions(tensor, dim)
     if power == math.inf or power < 0:
         _need_elements(call, tensor, positions)
-    filled = tensor.filled(math.inf if power < 0 else 0, *positions)
+    filled = tensor.fill(math.inf if power < 0 else 0, *positions)
     return torch.linalg.vector_norm(filled, power, positions if dim is not None else None, keepdim, dtype=kwargs.get("dtype"))
 
 
-@ROWS.of("histc.default")
+@ROWS.register("histc.default")
 def _histc(call: Call, tensor: Counted, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:  # noqa: A002 - the names of the schema
     return histograms.histc(tensor.data, bins, min, max, tensor.mask().expand(tensor.data.shape).reshape(-1))

@@ -34,7 +34,7 @@ def unravel(places: Tensor, shape: Any) -> list[Tensor]:
 
 def as_mask(value: Any) -> Tensor:
     """Return where a tensor is not zero, its padding excluded."""
-    found = value.filled(0) if isinstance(value, Counted) else value
+    found = value.fill(0) if isinstance(value, Counted) else value
     return found if found.dtype is torch.bool else found != 0  # type: ignore[no-any-return]
 
 
@@ -43,7 +43,7 @@ def bound_elements(name: str) -> Any:
     return lambda node, shape_of: sympy.Mul(*shape_of(argument(node, name)))
 
 
-@ROWS.of("nonzero", "argwhere", bound=bound_elements("self"))
+@ROWS.register("nonzero", "argwhere", bound=bound_elements("self"))
 def _nonzero(call: Call, tensor: Any) -> Tensor:
     mask = as_mask(tensor)
     places, count = select(mask.reshape(-1), call.lengths()[0])
@@ -53,7 +53,7 @@ def _nonzero(call: Call, tensor: Any) -> Tensor:
     return torch.stack(unravel(places, mask.shape), 1)
 
 
-@ROWS.of("nonzero_numpy", bound=bound_elements("self"))
+@ROWS.register("nonzero_numpy", bound=bound_elements("self"))
 def _nonzero_columns(call: Call, tensor: Any) -> list[Tensor]:
     mask = as_mask(tensor)
     places, count = select(mask.reshape(-1), call.lengths()[0])
@@ -61,7 +61,7 @@ def _nonzero_columns(call: Call, tensor: Any) -> list[Tensor]:
     return unravel(places, mask.shape)
 
 
-@ROWS.of("where.default", bound=bound_elements("condition"))
+@ROWS.register("where.default", bound=bound_elements("condition"))
 def _where(call: Call, condition: Any) -> list[Tensor]:
     return _nonzero_columns(call, condition)  # type: ignore[no-any-return]
 
@@ -73,7 +73,7 @@ def _bound_broadcast(node: Any, shape_of: Any) -> Any:
     return sympy.Mul(*(other if one == 1 else one for one, other in zip(first, second, strict=True)))
 
 
-@ROWS.of("masked_select", bound=_bound_broadcast)
+@ROWS.register("masked_select", bound=_bound_broadcast)
 def _masked_select(call: Call, tensor: Any, mask: Any) -> Tensor:
     data, where = torch.broadcast_tensors(plain(tensor), as_mask(mask))
     if isinstance(tensor, Counted):
@@ -83,7 +83,7 @@ def _masked_select(call: Call, tensor: Any, mask: Any) -> Tensor:
     return data.reshape(-1).index_select(0, places)
 
 
-@ROWS.of("masked_scatter")
+@ROWS.register("masked_scatter")
 def _masked_scatter(call: Call, tensor: Any, mask: Any, source: Any) -> Tensor:
     data, where = torch.broadcast_tensors(plain(tensor), as_mask(mask))
     if isinstance(tensor, Counted):
@@ -110,7 +110,7 @@ def _flat(value: Any) -> tuple[Tensor, Tensor]:
     return data, value.mask().expand(value.data.shape).reshape(-1)
 
 
-def _ordered(data: Tensor, valid: Tensor) -> Tensor:
+def _sort_valid_first(data: Tensor, valid: Tensor) -> Tensor:
     """Return the places of elements by value, equal ones in order, padding last."""
     keys = data.to(torch.int32) if data.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16) else data
     order = torch.sort(keys, stable=True)[1]
@@ -136,11 +136,11 @@ def _without_repetitions(call: Call, data: Tensor, valid: Tensor, order: Tensor 
     return ordered.index_select(0, chosen), inverse, torch.where(slots < count, ends - chosen, 0)
 
 
-@ROWS.of("_unique2", bound=bound_elements("self"))
+@ROWS.register("_unique2", bound=bound_elements("self"))
 def _unique(call: Call, tensor: Any, sorted: bool = True, return_inverse: bool = False,  # noqa: A002 - the schema's
             return_counts: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     data, valid = _flat(tensor)
-    values, inverse, counts = _without_repetitions(call, data, valid, _ordered(data, valid))
+    values, inverse, counts = _without_repetitions(call, data, valid, _sort_valid_first(data, valid))
     return values, inverse.reshape(plain(tensor).shape) if return_inverse else _empty(), counts if return_counts else _empty()
 
 
@@ -149,7 +149,7 @@ def _bound_unique(node: Any, shape_of: Any) -> Any:
     return sympy.Mul(*shape) if dim is None else shape[dim]
 
 
-@ROWS.of("unique_consecutive", bound=_bound_unique)
+@ROWS.register("unique_consecutive", bound=_bound_unique)
 def _unique_consecutive(call: Call, tensor: Any, return_inverse: bool = False, return_counts: bool = False,
                         dim: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     if dim is not None and plain(tensor).dim() != 1:
@@ -161,7 +161,7 @@ def _unique_consecutive(call: Call, tensor: Any, return_inverse: bool = False, r
     return values, inverse.reshape(plain(tensor).shape) if return_inverse else _empty(), counts if return_counts else _empty()
 
 
-@ROWS.of("unique_dim", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
+@ROWS.register("unique_dim", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
 def _unique_dim(call: Call, tensor: Any, dim: int, sorted: bool = True, return_inverse: bool = False,  # noqa: A002 - the schema's
                 return_counts: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     return _unique_slices(call, tensor, dim, True)
@@ -201,7 +201,7 @@ def _unique_slices(call: Call, tensor: Any, dim: int, sorts: bool) -> tuple[Tens
     return values, inverse, torch.where(slots < number, ends - chosen, 0)
 
 
-@ROWS.of("nonzero_static")
+@ROWS.register("nonzero_static")
 def _nonzero_static(call: Call, tensor: Any, *, size: int, fill_value: int = -1) -> Tensor:
     mask = as_mask(tensor)
     places, count = select(mask.reshape(-1), size)
@@ -213,7 +213,7 @@ def _empty() -> Tensor:
     return torch.zeros(0, dtype=torch.int64)
 
 
-@ROWS.of("bincount")
+@ROWS.register("bincount")
 def _bincount(call: Call, tensor: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     data, valid = _flat(tensor)
     length = call.lengths()[0]
@@ -225,12 +225,12 @@ def _bincount(call: Call, tensor: Any, weights: Any = None, minlength: int = 0) 
     return found.narrow(0, 0, length)
 
 
-@ROWS.of("repeat_interleave.Tensor")
+@ROWS.register("repeat_interleave.Tensor")
 def _repeat_interleave(call: Call, repeats: Any, *, output_size: Any = None) -> Tensor:
-    return _repeated_places(call, repeats, 0).to(call.dtypes[0])
+    return _repeat_places(call, repeats, 0).to(call.dtypes[0])
 
 
-def _repeated_places(call: Call, repeats: Any, position: int) -> Tensor:
+def _repeat_places(call: Call, repeats: Any, position: int) -> Tensor:
     """Return each place as often as `repeats` says, and decide the size of dim `position` of the result."""
     data, valid = _flat(repeats)
     ends = torch.cumsum(torch.where(valid, data.to(torch.int64), 0), 0)
@@ -239,8 +239,8 @@ def _repeated_places(call: Call, repeats: Any, position: int) -> Tensor:
     return torch.minimum(places, torch.full_like(places, 1) * (data.shape[0] - 1))
 
 
-@ROWS.of("repeat_interleave.self_Tensor")
-def _repeat_interleave_of(call: Call, tensor: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Tensor:
+@ROWS.register("repeat_interleave.self_Tensor")
+def _repeat_interleave_by(call: Call, tensor: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Tensor:
     if dim is None and isinstance(tensor, Counted) and tensor.counted != (0,):
         raise NoRule("repeats elements in order of a tensor whose inner dim is padded")
     data = plain(tensor).reshape(-1) if dim is None else plain(tensor)
@@ -249,4 +249,4 @@ def _repeat_interleave_of(call: Call, tensor: Any, repeats: Any, dim: int | None
         if isinstance(tensor, Counted):
             raise NoRule("repeats each element as often as one number of the data says, and their number is data too")
         repeats = plain(repeats).reshape(-1).expand(data.shape[position])
-    return data.index_select(position, _repeated_places(call, repeats, position))
+    return data.index_select(position, _repeat_places(call, repeats, position))

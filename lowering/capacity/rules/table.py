@@ -25,7 +25,7 @@ class Row:
 class Rows(dict[Any, Row]):
     """The rules of a module, by op."""
 
-    def of(self, *names: str, bound: Bound | None = None) -> Callable[[Rule], Rule]:
+    def register(self, *names: str, bound: Bound | None = None) -> Callable[[Rule], Rule]:
         """Return a decorator that registers the rule of these aten ops: `sum.dim_IntList`; without an overload, all of the op's."""
 
         def register(rule: Rule) -> Rule:
@@ -48,7 +48,7 @@ def overloads(name: str) -> Iterable[Any]:
     return [op for each in names if each in found.overloads() and not (op := getattr(found, each))._schema.is_mutable]
 
 
-def joined(*tables: Rows) -> Rows:
+def join(*tables: Rows) -> Rows:
     """Join tables into one. Raises KeyError if two of them have a rule for one op."""
     found = Rows()
     for table in tables:

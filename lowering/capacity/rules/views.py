@@ -24,14 +24,14 @@ def take(data: Tensor, dim: int, places: Tensor) -> Tensor:
     return data.index_select(dim, torch.minimum(places.clamp(min=0), most))
 
 
-@ROWS.of("t", "transpose.int", "permute", "movedim.int", "movedim.intlist", "swapaxes", "swapdims", "numpy_T", "mT", "matrix_H", "adjoint",
-         "unsqueeze", "moveaxis.int", "moveaxis.intlist")
+@ROWS.register("t", "transpose.int", "permute", "movedim.int", "movedim.intlist", "swapaxes", "swapdims", "numpy_T", "mT", "matrix_H",
+               "adjoint", "unsqueeze", "moveaxis.int", "moveaxis.intlist")
 def _move(call: Call, tensor: Counted, *args: Any) -> Tensor:
     return call.op(tensor.data, *args)  # type: ignore[no-any-return]
 
 
-@ROWS.of("view.default", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "view_as", "reshape_as", "squeeze.default",
-         "squeeze.dim", "squeeze.dims", "ravel", "view_copy.default", "_reshape_copy", "unsqueeze_copy")
+@ROWS.register("view.default", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "view_as", "reshape_as", "squeeze.default",
+               "squeeze.dim", "squeeze.dims", "ravel", "view_copy.default", "_reshape_copy", "unsqueeze_copy")
 def _reshape(call: Call, tensor: Any, *_: Any, **__: Any) -> Tensor:
     before = tensor.dims if isinstance(tensor, Counted) else tuple(Dim(sympy.sympify(0), size) for size in tensor.shape)
     if isinstance(tensor, Counted) and _keeps_front(before, call.results[0]):
@@ -102,7 +102,7 @@ def _flat_places(lengths: Sequence[Any], sizes: Sequence[Any]) -> Tensor:
     return found.expand(lengths) if lengths else found
 
 
-@ROWS.of("expand", "expand_as", "broadcast_to")
+@ROWS.register("expand", "expand_as", "broadcast_to")
 def _expand(call: Call, tensor: Any, *_: Any, **__: Any) -> Tensor:
     sizes = [dim.size for dim in call.results[0]]
     given = [dim.size for dim in tensor.dims] if isinstance(tensor, Counted) else list(tensor.shape)
@@ -112,7 +112,7 @@ def _expand(call: Call, tensor: Any, *_: Any, **__: Any) -> Tensor:
     return plain(tensor).expand(call.lengths())
 
 
-@ROWS.of("select.int")
+@ROWS.register("select.int")
 def _select(call: Call, tensor: Any, dim: int, index: Any) -> Tensor:
     size, place = true_sizes(tensor)[dim], number(index)
     if not isinstance(size, torch.Tensor) and not isinstance(place, torch.Tensor):
@@ -122,7 +122,7 @@ def _select(call: Call, tensor: Any, dim: int, index: Any) -> Tensor:
     return take(plain(tensor), dim, torch.where(place < 0, place + size, place).reshape(1)).squeeze(dim)
 
 
-@ROWS.of("slice.Tensor", bound=bound_slice)
+@ROWS.register("slice.Tensor", bound=bound_slice)
 def _slice(call: Call, tensor: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
     size = true_sizes(tensor)[dim]
     first, stop = (_clamp(number(value), size, default) for value, default in ((start, 0), (end, size)))
@@ -143,7 +143,7 @@ def _clamp(value: Any, size: Any, default: Any) -> Any:
     return torch.minimum(torch.where(value < 0, value + size, value).clamp(min=0), size)
 
 
-@ROWS.of("narrow.default", bound=bound_slice)
+@ROWS.register("narrow.default", bound=bound_slice)
 def _narrow(call: Call, tensor: Any, dim: int, start: Any, length: Any) -> Tensor:
     size, first, count = as_tensor(true_sizes(tensor)[dim]), as_tensor(number(start)), as_tensor(number(length))
     first = torch.where(first < 0, first + size, first)
@@ -157,7 +157,7 @@ def _take_from(call: Call, tensor: Any, dim: int, first: Any, step: int, count: 
     return take(plain(tensor), dim, first + step * torch.arange(call.lengths()[position]))
 
 
-@ROWS.of("split_with_sizes", "split.sizes")
+@ROWS.register("split_with_sizes", "split.sizes")
 def _split_with_sizes(call: Call, tensor: Any, sizes: Sequence[Any], dim: int = 0) -> list[Tensor]:
     first, found = torch.zeros((), dtype=torch.int64), []
     counts = [as_tensor(number(size)) for size in sizes]
@@ -169,7 +169,7 @@ def _split_with_sizes(call: Call, tensor: Any, sizes: Sequence[Any], dim: int = 
     return found
 
 
-@ROWS.of("tensor_split.indices", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
+@ROWS.register("tensor_split.indices", bound=lambda node, shape_of: shape_of(argument(node, "self"))[argument(node, "dim")])
 def _split_at(call: Call, tensor: Any, indices: Sequence[Any], dim: int = 0) -> list[Tensor]:
     size = as_tensor(true_sizes(tensor)[dim])
     ends = [as_tensor(_clamp(number(index), size, 0)) for index in indices]
@@ -182,7 +182,7 @@ def _split_at(call: Call, tensor: Any, indices: Sequence[Any], dim: int = 0) -> 
     return found
 
 
-@ROWS.of("unbind.int", "split.Tensor", "chunk")
+@ROWS.register("unbind.int", "split.Tensor", "chunk")
 def _parts(call: Call, tensor: Counted, *args: Any) -> Any:
     dim = args[-1] if len(args) > (0 if "unbind" in str(call.op) else 1) else 0
     if tensor.has(dim):
@@ -190,7 +190,7 @@ def _parts(call: Call, tensor: Counted, *args: Any) -> Any:
     return call.op(tensor.data, *args)
 
 
-@ROWS.of("flip")
+@ROWS.register("flip")
 def _flip(call: Call, tensor: Counted, dims: Sequence[int]) -> Tensor:
     data = tensor.data
     for dim in dims:
@@ -199,7 +199,7 @@ def _flip(call: Call, tensor: Counted, dims: Sequence[int]) -> Tensor:
     return data
 
 
-@ROWS.of("roll")
+@ROWS.register("roll")
 def _roll(call: Call, tensor: Counted, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Tensor:
     if not dims:
         if len(tensor.dims) > 1:
@@ -216,7 +216,7 @@ def _roll(call: Call, tensor: Counted, shifts: Sequence[Any], dims: Sequence[int
     return data
 
 
-@ROWS.of("repeat", "tile")
+@ROWS.register("repeat", "tile")
 def _repeat(call: Call, tensor: Any, repeats: Sequence[Any]) -> Tensor:
     missing = [1] * (len(call.results[0]) - plain(tensor).dim())
     data, sizes = plain(tensor).reshape([*missing, *plain(tensor).shape]), [*missing, *true_sizes(tensor)]
@@ -226,7 +226,7 @@ def _repeat(call: Call, tensor: Any, repeats: Sequence[Any]) -> Tensor:
     return data
 
 
-@ROWS.of("diagonal.default")
+@ROWS.register("diagonal.default")
 def _diagonal(call: Call, tensor: Counted, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of the padded tensor begins with that of the true one, which is the shorter."""
     length = call.lengths()[-1]
@@ -234,21 +234,21 @@ def _diagonal(call: Call, tensor: Counted, offset: int = 0, dim1: int = 0, dim2:
     return take(found, -1, torch.arange(length))
 
 
-@ROWS.of("unfold.default")
+@ROWS.register("unfold.default")
 def _unfold(call: Call, tensor: Counted, dimension: int, size: Any, step: Any) -> Tensor:
     if not isinstance(size, int) or not isinstance(step, int):
         raise NoRule("takes windows of a size that data decide")
     return call.op(tensor.data, dimension, size, step)  # type: ignore[no-any-return]
 
 
-@ROWS.of("tril", "triu")
+@ROWS.register("tril", "triu")
 def _triangle(call: Call, tensor: Counted, diagonal: Any = 0) -> Tensor:
     if isinstance(diagonal, Number):
         raise NoRule("takes a diagonal that data decide")
     return call.op(tensor.data, diagonal)  # type: ignore[no-any-return]
 
 
-@ROWS.of("constant_pad_nd", "pad")
+@ROWS.register("constant_pad_nd", "pad")
 def _pad(call: Call, tensor: Counted, pad: Sequence[Any], *args: Any) -> Tensor:
     mode = args[0] if args and isinstance(args[0], str) else "constant"
     value = next((each for each in args if isinstance(each, int | float)), 0)

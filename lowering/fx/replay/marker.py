@@ -29,7 +29,7 @@ class Type:
     device: torch.device
 
     @staticmethod
-    def of(tensor: torch.Tensor) -> Type:
+    def from_tensor(tensor: torch.Tensor) -> Type:
         return Type(tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
 
 

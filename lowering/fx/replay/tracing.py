@@ -206,7 +206,7 @@ class Replays:
         """Emit the op that stands for a call, and return what the call would return."""
         occurrence = template.occurrence
         if template.number not in marker.outputs:
-            marker.outputs[template.number] = [marker.Type.of(tensor) for tensor in template.made]
+            marker.outputs[template.number] = [marker.Type.from_tensor(tensor) for tensor in template.made]
             self._mark(template)
         number = next(_numbers)
         counts = self.tracer.num_calls

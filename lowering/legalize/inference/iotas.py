@@ -13,7 +13,7 @@ from torch_mlir import ir
 
 from lowering.legalize.inference.affine import AffineMap
 from lowering.legalize.inference.known import Known
-from lowering.legalize.inference.matchers import constant_of, find_inserted
+from lowering.legalize.inference.matchers import find_inserted, read_constant
 from lowering.legalize.inference.shapes import integers
 from lowering.sizes import expression as ex
 
@@ -26,7 +26,7 @@ def learn(op: Any, known: Known) -> None:
         known.learn_affine_map(op.results[0], _RULES[op.name](op, known))
 
 
-def map_of(value: Any, known: Known) -> AffineMap | None:
+def find_map(value: Any, known: Known) -> AffineMap | None:
     """Return the affine map of the elements of `value`; for a 0-d tensor, its value as a size or as a new atom."""
     if known.is_float(value) or not isinstance(value.type, ir.RankedTensorType):
         return None
@@ -40,7 +40,7 @@ def map_of(value: Any, known: Known) -> AffineMap | None:
 
 def decide(op: Any, known: Known) -> bool | None:
     """Decide a comparison: its result, if that is known and the same for all elements, else None."""
-    left, right = (map_of(operand, known) for operand in op.operands)
+    left, right = (find_map(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     low, high = (left + right.times(ex.number(-1))).bounds(known.dims(op.results[0]))
@@ -62,14 +62,14 @@ def _iota(op: Any, known: Known) -> AffineMap | None:
 
 
 def _constant(op: Any, known: Known) -> AffineMap | None:
-    number = constant_of(op.results[0])
+    number = read_constant(op.results[0])
     if number is None or known.is_float(op.results[0]) or known.is_bool(op.results[0]):
         return None
     return AffineMap(ex.number(number), (ex.ZERO,) * len(known.dims(op.results[0])))
 
 
 def _broadcast(op: Any, known: Known) -> AffineMap | None:
-    map_ = map_of(op.operands[0], known)
+    map_ = find_map(op.operands[0], known)
     if map_ is None:
         return None
     before, after = known.dims(op.operands[0]), known.dims(op.results[0])
@@ -83,7 +83,7 @@ def _broadcast(op: Any, known: Known) -> AffineMap | None:
 
 
 def _reshape(op: Any, known: Known) -> AffineMap | None:
-    map_ = map_of(op.operands[0], known)
+    map_ = find_map(op.operands[0], known)
     if map_ is None:
         return None
     before, after = known.dims(op.operands[0]), known.dims(op.results[0])
@@ -100,14 +100,14 @@ def _reshape(op: Any, known: Known) -> AffineMap | None:
 
 
 def _sum(op: Any, known: Known) -> AffineMap | None:
-    left, right = (map_of(operand, known) for operand in op.operands)
+    left, right = (find_map(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     return left + (right if op.name == "stablehlo.add" else right.times(ex.number(-1)))
 
 
 def _product(op: Any, known: Known) -> AffineMap | None:
-    left, right = (map_of(operand, known) for operand in op.operands)
+    left, right = (find_map(operand, known) for operand in op.operands)
     if left is None or right is None:
         return None
     return left.times(right.number) if right.number is not None else right.times(left.number) if left.number is not None else None
@@ -115,7 +115,7 @@ def _product(op: Any, known: Known) -> AffineMap | None:
 
 def _convert(op: Any, known: Known) -> AffineMap | None:
     widths = [_width(value) for value in (op.operands[0], op.results[0])]
-    return None if None in widths or widths[1] < widths[0] else map_of(op.operands[0], known)  # type: ignore[operator]
+    return None if None in widths or widths[1] < widths[0] else find_map(op.operands[0], known)  # type: ignore[operator]
 
 
 def _width(value: Any) -> int | None:

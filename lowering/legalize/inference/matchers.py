@@ -41,7 +41,7 @@ def splat(value: Any) -> Any | None:
     return source if ir.RankedTensorType(source.type).rank == 0 else None
 
 
-def constant_of(value: Any) -> Any | None:
+def read_constant(value: Any) -> Any | None:
     """Return the number that all elements of a constant have, or None."""
     scalar = splat(value)
     source = scalar if scalar is not None else value

@@ -27,7 +27,7 @@ ELEMENTWISE = frozenset(
 )
 
 RULES: Rules[Rule] = Rules("lowering.legalize.inference.shapes")
-_rule = RULES.of
+_rule = RULES.register
 
 
 def dims(op: Any, known: Known) -> list[Shape | None]:
@@ -68,7 +68,7 @@ def _definite(candidates: Sequence[Expression]) -> Expression:
 
 
 @_rule("stablehlo.dynamic_broadcast_in_dim", "stablehlo.dynamic_reshape", "stablehlo.dynamic_iota", "stablehlo.rng")
-def _given(op: Any, known: Known) -> Shape | None:
+def _read_shape_operand(op: Any, known: Known) -> Shape | None:
     index = shape_operand(op.name)
     return known.values(op.operands[index])  # type: ignore[index]
 

@@ -18,7 +18,7 @@ Values = tuple[Value, ...]
 Rule = Callable[[Any, Known], Values | None]
 
 RULES: Rules[Rule] = Rules("lowering.legalize.inference.values")
-_rule = RULES.of
+_rule = RULES.register
 
 
 def _ints(op: Any, known: Known) -> list[tuple[Expression, ...]] | None:
@@ -76,14 +76,15 @@ _OF_FLOATS: dict[str, Callable[..., Value]] = {
     "math.exp": operations.function("exp"),
     "math.log": operations.function("log"), "math.log2": operations.function("log2"), "math.cos": operations.function("cos"),
     "math.sin": operations.function("sin"), "math.tan": operations.function("tan"), "math.tanh": operations.function("tanh"),
-    "math.roundeven": operations.rounded("round"), "math.trunc": operations.rounded("trunc"), "arith.fptosi": operations.rounded("trunc"),
+    "math.roundeven": operations.make_rounding("round"), "math.trunc": operations.make_rounding("trunc"),
+    "arith.fptosi": operations.make_rounding("trunc"),
 }
 for _name, _of_floats in _OF_FLOATS.items():
     _rule(_name)(_float(_of_floats))
 
 
 @_rule("arith.divsi", "arith.remsi")
-def _truncated(op: Any, known: Known) -> Values | None:
+def _truncate(op: Any, known: Known) -> Values | None:
     """Round toward zero: floor division where both are known to be non-negative."""
     left, right = (known.values(operand) for operand in op.operands)
     if left is None or right is None:
@@ -98,7 +99,7 @@ def _truncated(op: Any, known: Known) -> Values | None:
 def _constant(op: Any, known: Known) -> Values | None:
     attribute = op.attributes["shape" if op.name == "shape.const_shape" else "value"]
     if isinstance(attribute, ir.IntegerAttr | ir.FloatAttr | ir.BoolAttr):
-        return _given(attribute.value) if str(attribute.type) == "f64" else _whole([attribute.value])
+        return _read_number(attribute.value) if str(attribute.type) == "f64" else _whole([attribute.value])
     if isinstance(attribute, ir.DenseElementsAttr) and len(attribute) <= _LARGEST and "complex" not in str(attribute.type):
         return _whole([attribute.get_splat_value().value] * len(attribute) if attribute.is_splat else list(attribute))
     return None
@@ -107,7 +108,7 @@ def _constant(op: Any, known: Known) -> Values | None:
 _LARGEST = 16  # elements; a longer constant is no shape
 
 
-def _given(value: Any) -> Values | None:
+def _read_number(value: Any) -> Values | None:
     """Return a float64 scalar, or whole numbers."""
     return (real.number(value),) if isinstance(value, float) and not value.is_integer() else _whole([value])
 
@@ -147,21 +148,21 @@ def _divide(op: Any, known: Known) -> Values | None:
 
 @_rule("stablehlo.ceil", "math.ceil")
 def _ceil(op: Any, known: Known) -> Values | None:
-    return _rounded("ceil", op, known)
+    return _round("ceil", op, known)
 
 
 @_rule("stablehlo.floor", "math.floor")
 def _floor(op: Any, known: Known) -> Values | None:
-    return _rounded("floor", op, known)
+    return _round("floor", op, known)
 
 
-def _rounded(way: str, op: Any, known: Known) -> Values | None:
+def _round(way: str, op: Any, known: Known) -> Values | None:
     """Convert to an int. Of floats of other types only a quotient of sizes is converted, which is taken to be exact."""
     values = known.numbers(op.operands[0])
     if values is None or len(values) != 1 or (not _is_float64(op.operands[0]) and isinstance(values[0], Real)
                                               and real.quotient(values[0]) is None):
         return None
-    return (operations.rounded(way)(values[0]),)
+    return (operations.make_rounding(way)(values[0]),)
 
 
 _FLOAT_PREDICATES = {1: "eq", 2: "gt", 3: "ge", 4: "lt", 5: "le", 6: "ne", 8: "eq", 9: "gt", 10: "ge", 11: "lt", 12: "le", 13: "ne"}
@@ -221,7 +222,7 @@ def _get_dimension_size(op: Any, known: Known) -> Values | None:
 
 
 @_rule("shape.shape_of")
-def _shape_of(op: Any, known: Known) -> Values | None:
+def _read_shape(op: Any, known: Known) -> Values | None:
     return tuple(known.dims(op.operands[0]))
 
 

@@ -30,9 +30,9 @@ class Slice:
     start: Expression | None
 
     @staticmethod
-    def of(places: Places, rewrite: Rewrite) -> Slice | None:
+    def find(places: Places, rewrite: Rewrite) -> Slice | None:
         wide = [axis for axis, size in enumerate(places.batch) if size != ex.ONE]
-        map_ = iotas.map_of(places.columns[0], rewrite.known) if len(places.columns) == 1 else None
+        map_ = iotas.find_map(places.columns[0], rewrite.known) if len(places.columns) == 1 else None
         if not wide:
             return Slice(places, None, None if map_ is None else map_.offset)
         if len(wide) > 1 or map_ is None or any(
@@ -50,8 +50,8 @@ def update_slice(op: Any, rewrite: Rewrite) -> None:
     numbers = hlo.ScatterDimensionNumbers(op.attributes["scatter_dimension_numbers"])
     if len(op.operands) != 3 or numbers.input_batching_dims or not _replaces(op):
         return
-    places = Places.of(op.operands[1], numbers.scattered_dims_to_operand_dims, numbers.index_vector_dim, rewrite)
-    slice_ = None if places is None else Slice.of(places, rewrite)
+    places = Places.find(op.operands[1], numbers.scattered_dims_to_operand_dims, numbers.index_vector_dim, rewrite)
+    slice_ = None if places is None else Slice.find(places, rewrite)
     if slice_ is None:
         return
     target, updates = (rewrite.known.dims(op.operands[position]) for position in (0, 2))
@@ -76,8 +76,8 @@ def read_slice(op: Any, rewrite: Rewrite) -> None:
     """Read a slice where a gather takes adjacent windows that are known to lie inside."""
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     known = rewrite.known
-    places = Places.of(op.operands[1], numbers.start_index_map, numbers.index_vector_dim, rewrite)
-    slice_ = None if places is None or numbers.operand_batching_dims else Slice.of(places, rewrite)
+    places = Places.find(op.operands[1], numbers.start_index_map, numbers.index_vector_dim, rewrite)
+    slice_ = None if places is None or numbers.operand_batching_dims else Slice.find(places, rewrite)
     if slice_ is None or slice_.start is None or known.is_from_data(slice_.start):
         return
     source, result = known.dims(op.operands[0]), known.dims(op.results[0])

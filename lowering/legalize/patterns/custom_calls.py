@@ -24,7 +24,7 @@ def replace(call: Any, rewrite: Rewrite) -> None:
     If the dims of all results follow from sizes, they become operands (indices_of_shape_operands). A dim that only data determines stays
     dynamic in the result type.
     """
-    held = _held(rewrite).get(call.attributes["callee"].value)
+    held = _read_held(rewrite).get(call.attributes["callee"].value)
     if held is None:
         return
     if held["config"]["op"].value in marks.NAMES:
@@ -88,13 +88,13 @@ def erase_stand_ins(module: Any) -> None:
             operation.operation.erase()
 
 
-def sized_by_data(module: Any) -> list[tuple[str, str]]:
+def list_sized_by_data(module: Any) -> list[tuple[str, str]]:
     """Return (op, location) of each custom call whose result sizes do not follow from its operands."""
     return [(call.attributes["backend_config"]["op"].value, str(call.location)) for call in bridge.list_calls(module)
             if bridge.is_open(call)]
 
 
-def _held(rewrite: Rewrite) -> Mapping[str, Any]:
+def _read_held(rewrite: Rewrite) -> Mapping[str, Any]:
     module = rewrite.function.operation.parent
     functions = [op.operation for op in module.regions[0].blocks[0].operations]
     return {function.attributes["sym_name"].value: function.attributes[HELD] for function in functions if HELD in function.attributes}

@@ -26,7 +26,7 @@ class Numbers:
     right_contracting: tuple[int, ...]
 
     @staticmethod
-    def of(op: Any) -> Numbers:
+    def read(op: Any) -> Numbers:
         numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
         return Numbers(tuple(numbers.lhs_batching_dimensions), tuple(numbers.rhs_batching_dimensions),
                        tuple(numbers.lhs_contracting_dimensions), tuple(numbers.rhs_contracting_dimensions))  # fmt: skip
@@ -41,7 +41,7 @@ def fold(op: Any, rewrite: Rewrite) -> None:
     op = narrow(op, rewrite) or op
     op = without_transposes(op, rewrite) or op  # which the widening may have hidden
     op = _without_repetition(op, rewrite) or op
-    for last in (_groups_apart, _unmerged, _merged_rows):
+    for last in (_groups_apart, _unmerge_batch, _unmerge_rows):
         last(op, rewrite)
         if rewrite.current(op.results[0]) != op.results[0]:
             return
@@ -66,7 +66,7 @@ def narrow(op: Any, rewrite: Rewrite) -> Any | None:
 def without_broadcast(op: Any, rewrite: Rewrite) -> Any | None:
     """(B, M, K) x broadcast(K, N): the right operand is the same in every batch, so the batch dims are plain dims of the left one."""
     left, right = op.operands
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     if not numbers.right_batch or not _is(right, "stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim"):
         return None
     source = right.owner.operands[0]
@@ -88,7 +88,7 @@ def _without_repetition(op: Any, rewrite: Rewrite) -> Any | None:
     Heads that share a key and a value are such groups.
     """
     left, right = op.operands
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     if not _is(right, *BROADCASTS):
         return None
     source, kept = right.owner.operands[0], list(right.owner.attributes["broadcast_dimensions"])
@@ -112,7 +112,7 @@ def _groups_apart(op: Any, rewrite: Rewrite) -> None:
     """(B*G, M, K) x (B*G, K, N), the right one reshaped from a broadcast to (B, G, K, N): dot over the dims of the broadcast, and reshape
     the result instead.
     """
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     left, right = op.operands
     count = len(numbers.right_batch)
     if not count or any(batch != tuple(range(count)) for batch in (numbers.left_batch, numbers.right_batch)) or not _is(right, *RESHAPES):
@@ -137,7 +137,7 @@ def _groups_apart(op: Any, rewrite: Rewrite) -> None:
 
 def without_transposes(op: Any, rewrite: Rewrite) -> Any | None:
     """Read a transposed operand directly, if its free dims keep their order."""
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     left, left_batch, left_contracting = _in_place(op.operands[0], numbers.left_batch, numbers.left_contracting)
     right, right_batch, right_contracting = _in_place(op.operands[1], numbers.right_batch, numbers.right_contracting)
     if [left, right] == list(op.operands):
@@ -156,10 +156,10 @@ def _in_place(value: Any, batch: tuple[int, ...], contracting: tuple[int, ...]) 
     return value.owner.operands[0], tuple(order[place] for place in batch), tuple(order[place] for place in contracting)
 
 
-def _merged_rows(op: Any, rewrite: Rewrite) -> None:
+def _unmerge_rows(op: Any, rewrite: Rewrite) -> None:
     """(B*S, K) x (K, N) with rows merged from (B, S): the product of what was merged, and its rows merged then."""
     left, right = op.operands
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     if not _is(left, *RESHAPES) or numbers.left_batch:
         return
     source = left.owner.operands[0]
@@ -180,9 +180,9 @@ def _merged_rows(op: Any, rewrite: Rewrite) -> None:
     rewrite.replace(op.results[0], create_move(rewrite.fold(dot), Move(shape, None), op, rewrite))
 
 
-def _unmerged(op: Any, rewrite: Rewrite) -> None:
+def _unmerge_batch(op: Any, rewrite: Rewrite) -> None:
     """(B*H, M, K) x (B*H, K, N), both reshaped from (B, H, ...): dot over the two batch dims, and reshape the result instead."""
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     left, right = sources = [_split_batch(operand, rewrite) for operand in op.operands]
     if numbers.left_batch != (0,) or numbers.right_batch != (0,) or left is None or right is None:
         return

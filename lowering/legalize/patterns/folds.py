@@ -15,7 +15,7 @@ from lowering.rules import Rules
 from lowering.sizes import expression as ex
 
 FOLDS: Rules[Pattern] = Rules("lowering.legalize.patterns.folds")
-_fold = FOLDS.of
+_fold = FOLDS.register
 
 
 @_fold("stablehlo.dynamic_broadcast_in_dim", "stablehlo.broadcast_in_dim")
@@ -37,7 +37,7 @@ def _take_moves(op: Any, rewrite: Rewrite) -> None:
     """Broadcast the operand of a broadcast, or of a reshape that inserts dims of size one, directly."""
     while True:
         source = op.operands[0]
-        move, inserted = movement.Move.of(source, rewrite), matchers.insertion(source, rewrite.known)
+        move, inserted = movement.Move.find(source, rewrite), matchers.insertion(source, rewrite.known)
         if move is None or (move.places is None and inserted is None):
             return
         kept = shapes.integers(op, "broadcast_dimensions")
@@ -78,7 +78,7 @@ def _transpose(op: Any, rewrite: Rewrite) -> None:
 def _dot_general(op: Any, rewrite: Rewrite) -> None:
     op = dots.without_broadcast(op, rewrite) or op
     op = dots.without_transposes(op, rewrite) or op
-    op = heads.merged_contraction(op, rewrite) or op
+    op = heads.unmerge_contraction(op, rewrite) or op
     dots.fold(op, rewrite)
 
 
@@ -137,7 +137,7 @@ def _select(op: Any, rewrite: Rewrite) -> None:
 
 def _choose(op: Any, rewrite: Rewrite) -> None:
     """Replace a select whose predicate is known by the operand that it selects."""
-    answer = matchers.constant_of(op.operands[0])
+    answer = matchers.read_constant(op.operands[0])
     if answer is not None:
         rewrite.replace(op.results[0], op.operands[1 if answer else 2])
 
@@ -165,7 +165,7 @@ def _take_all(op: Any, rewrite: Rewrite) -> None:
     source, result = op.operands[0], op.results[0]
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
     shape = rewrite.known.dims(source)
-    at = iotas.map_of(op.operands[1], rewrite.known)
+    at = iotas.find_map(op.operands[1], rewrite.known)
     taken = rewrite.known.values(op.operands[2]) if len(op.operands) > 2 else [ex.number(size)
                                                                                for size in shapes.integers(op, "slice_sizes")]
     takes_rows = list(numbers.collapsed_slice_dims) == [0] == list(numbers.start_index_map) and not numbers.operand_batching_dims

@@ -42,7 +42,7 @@ def _can_split(value: Any, rewrite: Rewrite) -> bool:
     if len(rewrite.users(value)) != 1:
         return False
     if op.name == "stablehlo.dot_general":
-        right, numbers = rewrite.known.dims(op.operands[1]), Numbers.of(op)
+        right, numbers = rewrite.known.dims(op.operands[1]), Numbers.read(op)
         taken = (*numbers.right_batch, *numbers.right_contracting)
         return is_static(right) and any(position not in taken for position in range(len(right)))
     ranks = {len(rewrite.known.dims(operand)) for operand in op.operands}
@@ -60,7 +60,7 @@ def _split(value: Any, parts: ex.Shape, rewrite: Rewrite) -> Any:
             places = places[:-1] + list(range(len(shape) - len(parts), len(shape)))
         return broadcast(source, tuple(places), shape, rewrite)
     if op.name == "stablehlo.dot_general":
-        right, numbers = _contract_first(op.operands[1], Numbers.of(op), rewrite)
+        right, numbers = _contract_first(op.operands[1], Numbers.read(op), rewrite)
         dims = rewrite.known.dims(right)
         last = max(position for position in range(len(dims)) if position not in (*numbers.right_batch, *numbers.right_contracting))
         more = len(parts) - 1
@@ -95,13 +95,13 @@ def _contract_first(weight: Any, numbers: Numbers, rewrite: Rewrite) -> tuple[An
     return created.result, Numbers(numbers.left_batch, tuple(range(batch)), numbers.left_contracting, tuple(range(batch, count)))
 
 
-def merged_contraction(op: Any, rewrite: Rewrite) -> Any | None:
+def unmerge_contraction(op: Any, rewrite: Rewrite) -> Any | None:
     """Remove the reshape of the left operand of a product that merges static dims into the contracted one.
 
     Only where that dim of the weight comes first: XLA copies others to contract several of their dims.
     """
     left, right = op.operands
-    numbers = Numbers.of(op)
+    numbers = Numbers.read(op)
     if isinstance(left.owner, ir.Block) or left.owner.name not in RESHAPES or len(numbers.left_contracting) != 1 or numbers.left_batch:
         return None
     source = left.owner.operands[0]

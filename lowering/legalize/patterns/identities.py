@@ -9,7 +9,7 @@ from typing import Any
 from torch_mlir import ir
 
 from lowering.legalize.inference import iotas
-from lowering.legalize.inference.matchers import constant_of
+from lowering.legalize.inference.matchers import read_constant
 from lowering.legalize.rewriter import Rewrite
 
 
@@ -24,9 +24,9 @@ def neutral(op: Any, rewrite: Rewrite) -> None:
 
 def _number(value: Any, rewrite: Rewrite) -> Any | None:
     """Return the number that all elements of `value` have, if it is a constant or known from sizes."""
-    held = iotas.map_of(value, rewrite.known)
+    held = iotas.find_map(value, rewrite.known)
     known = None if held is None or held.number is None else held.number.constant
-    return constant_of(value) if known is None else known
+    return read_constant(value) if known is None else known
 
 
 def _is_neutral(op: Any, number: Any | None, rewrite: Rewrite) -> bool:
@@ -48,7 +48,7 @@ def _is_neutral(op: Any, number: Any | None, rewrite: Rewrite) -> bool:
 
 def power(op: Any, rewrite: Rewrite) -> None:
     """x^2 is x*x, and x^3 is x*x*x, as eager computes them; x^1 is x."""
-    base, exponent = op.operands[0], constant_of(op.operands[1])
+    base, exponent = op.operands[0], read_constant(op.operands[1])
     if exponent not in (1, 2, 3) or not rewrite.known.is_float(base) or base.type != op.results[0].type:
         return
     product = base

@@ -27,7 +27,7 @@ class Move:
     places: tuple[int, ...] | None
 
     @staticmethod
-    def of(value: Any, rewrite: Rewrite) -> Move | None:
+    def find(value: Any, rewrite: Rewrite) -> Move | None:
         """Return the move whose result is `value`, if there is one."""
         if isinstance(value.owner, ir.Block) or value.owner.name not in (*RESHAPES, *BROADCASTS):
             return None
@@ -78,7 +78,7 @@ def _moves(op: Any, target: ex.Shape, rewrite: Rewrite) -> list[Move]:
     moved_operands = [operand for operand in op.operands if splat(operand) is None]
     if not moved_operands:
         return [Move((), ())]
-    pairs = [(operand, Move.of(operand, rewrite)) for operand in moved_operands]
+    pairs = [(operand, Move.find(operand, rewrite)) for operand in moved_operands]
     return [move for operand, move in pairs if move is not None and _pays(operand, move, target, rewrite)]
 
 
@@ -95,7 +95,7 @@ def _undo_move(operand: Any, move: Move, target: ex.Shape, rewrite: Rewrite) -> 
     """Return `operand` before `move`: a value, a function that creates it at the insertion point, or None if there is no such value."""
     if splat(operand) is not None:
         return lambda: broadcast(splat(operand), (), move.source, rewrite)
-    own = Move.of(operand, rewrite)
+    own = Move.find(operand, rewrite)
     if own is None:
         return None
     if own == move:

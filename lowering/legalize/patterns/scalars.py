@@ -44,7 +44,7 @@ def _rule(*names: str) -> Callable[[Build], Build]:
             else:
                 rewrite.replace(op.results[0], built)
 
-        RULES.of(*names)(pattern)
+        RULES.register(*names)(pattern)
         return build
 
     return register
@@ -106,7 +106,7 @@ def _from_elements(op: Any, rewrite: Rewrite) -> Any | None:
 
 
 @_rule("tensor.expand_shape", "tensor.collapse_shape", "tensor.cast")
-def _reassociated(op: Any, rewrite: Rewrite) -> Any | None:
+def _replace_reshape(op: Any, rewrite: Rewrite) -> Any | None:
     """expand_shape, collapse_shape and cast as a reshape, or as themselves where nothing changes."""
     source = rewrite.data(op.operands[0])
     if op.name == "tensor.cast":
@@ -115,13 +115,13 @@ def _reassociated(op: Any, rewrite: Rewrite) -> Any | None:
     type_ = ir.RankedTensorType(op.results[0].type)
     if type_.has_static_shape:
         return rewrite.emitter.op("stablehlo.reshape", [source], str(type_))
-    shape = rewrite.known.values(op.results[0]) or _expanded(op, rewrite)
+    shape = rewrite.known.values(op.results[0]) or _compute_reshaped_dims(op, rewrite)
     if shape is None:
         return None
     return rewrite.emitter.op("stablehlo.dynamic_reshape", [source, rewrite.emitter.vector(shape)], str(type_))
 
 
-def _expanded(op: Any, rewrite: Rewrite) -> ex.Shape | None:
+def _compute_reshaped_dims(op: Any, rewrite: Rewrite) -> ex.Shape | None:
     """Return the dims of an expand_shape (its output sizes) or collapse_shape (products of each group)."""
     source = rewrite.known.dims(op.operands[0])
     groups = [[int(position) for position in group] for group in op.attributes["reassociation"]]

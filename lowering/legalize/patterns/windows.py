@@ -33,7 +33,7 @@ class Places:
     vector: int
 
     @staticmethod
-    def of(indices: Any, dims: Sequence[int], vector: int, rewrite: Rewrite) -> Places | None:
+    def find(indices: Any, dims: Sequence[int], vector: int, rewrite: Rewrite) -> Places | None:
         """Return the index tensor `indices`, or None if its columns are not apart."""
         shape = rewrite.known.dims(indices)
         owner = None if isinstance(indices.owner, ir.Block) else indices.owner
@@ -100,11 +100,11 @@ class Places:
 
 def _find_broadcast(column: Any, rewrite: Rewrite) -> tuple[Any, movement.Move] | None:
     """Return what a column broadcasts, and how, seen through a reshape that only inserts dims of size one."""
-    move = movement.Move.of(column, rewrite)
+    move = movement.Move.find(column, rewrite)
     if move is None or move.places is not None:
         return None if move is None else (column.owner.operands[0], move)
     broadcast, inserted = column.owner.operands[0], matchers.insertion(column, rewrite.known)
-    move = movement.Move.of(broadcast, rewrite)
+    move = movement.Move.find(broadcast, rewrite)
     if inserted is None or move is None or move.places is None:
         return None
     kept = [position for position in range(len(rewrite.known.dims(column))) if position not in inserted]
@@ -114,7 +114,7 @@ def _find_broadcast(column: Any, rewrite: Rewrite) -> tuple[Any, movement.Move] 
 def widen_gather(op: Any, rewrite: Rewrite) -> None:
     """Read whole windows where columns of the index tensor count the elements of a dim."""
     numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
-    places = Places.of(op.operands[1], numbers.start_index_map, numbers.index_vector_dim, rewrite)
+    places = Places.find(op.operands[1], numbers.start_index_map, numbers.index_vector_dim, rewrite)
     if places is None or numbers.operand_batching_dims:
         return
     known = rewrite.known
@@ -155,7 +155,7 @@ def widen_scatter(op: Any, rewrite: Rewrite) -> None:
     numbers = hlo.ScatterDimensionNumbers(op.attributes["scatter_dimension_numbers"])
     if len(op.operands) != 3 or numbers.input_batching_dims:
         return
-    places = Places.of(op.operands[1], numbers.scattered_dims_to_operand_dims, numbers.index_vector_dim, rewrite)
+    places = Places.find(op.operands[1], numbers.scattered_dims_to_operand_dims, numbers.index_vector_dim, rewrite)
     if places is None:
         return
     target, updates = (rewrite.known.dims(op.operands[position]) for position in (0, 2))

@@ -35,9 +35,9 @@ def test_one_hydra_command_is_one_run_of_the_jobs_of_the_suite_by_name_and_key(s
     axes = ["model.symbols.seq.max=choice(64,128,256,512)", "stages=default,core,transform,bounds,fx"]
     assert main(["multirun", "-m", "model=bert,gpt2,llama", *axes, f"output={tmp_path}/out"]) == 0
     (planned,) = swept.plans
-    found = {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in config.build(planned).jobs}
+    found = {job.id: keys.compute(keys.list_job_parts(job.to_json(), {})) for job in config.build(planned).jobs}
     assert len(found) == 60
-    assert found == {job.id: keys.of(keys.list_job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
+    assert found == {job.id: keys.compute(keys.list_job_parts(job.to_json(), {})) for job in config.load(["suite=ranges"]).jobs}
     assert planned.output == tmp_path / "out"
 
 

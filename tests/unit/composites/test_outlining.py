@@ -12,7 +12,7 @@ from lowering.ir import mlir, portable
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.numerics import static_modules, xla
-from lowering.numerics.runner import names_of
+from lowering.numerics.runner import list_names
 from lowering.stages.export import Export
 from lowering.stages.fx_import import FromFX
 from lowering.stages.mhlo import ToMHLO
@@ -65,7 +65,7 @@ def test_composites_change_no_number() -> None:
 def test_static_and_portable_forms_keep_them() -> None:
     program = lowered(True)
     assert program.signature is not None
-    artifact, _ = portable.serialize(program.ir, names=names_of(program.signature))
+    artifact, _ = portable.serialize(program.ir, names=list_names(program.signature))
     assert composites(portable.deserialize(artifact)) == COUNTS
     static = static_modules.make(program, {"batch": 3, "length": 5})
     assert composites(static.stablehlo) == composites(static.mhlo) == composites(portable.deserialize(static.artifact)) == COUNTS
@@ -81,7 +81,7 @@ def test_a_grouped_product_is_one_op_of_chlo_and_mhlo() -> None:
     assert ["chlo.ragged_dot takes rows" in message for message in unformed] == [True], "that of columns stays plain"
     stablehlo = program.at(Level.STABLEHLO)
     assert stablehlo is not None and program.signature is not None
-    artifact, _ = portable.serialize(program.ir, names=names_of(program.signature))
+    artifact, _ = portable.serialize(program.ir, names=list_names(program.signature))
     static = static_modules.make(program, {"batch": 3, "length": 5})
     counts = [sum(op.name.endswith("ragged_dot") for op in mlir.walk_operations(module)) for module in
               (stablehlo.ir, program.ir, static.stablehlo, static.mhlo, portable.deserialize(artifact), portable.deserialize(static.artifact))]

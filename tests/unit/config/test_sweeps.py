@@ -202,7 +202,7 @@ def test_the_ranges_suite_and_its_command_line_are_the_same_jobs_by_name_digest_
     from_command = plan(["model=bert,gpt2,llama", ranges, "stages=default,core,transform,bounds,fx"])
     assert len(from_file.jobs) == 60
     assert digests(from_file) == digests(from_command)
-    first, second = ({job_id(job): keys.of(keys.list_job_parts(job, {})) for job in found.jobs} for found in (from_file, from_command))
+    first, second = ({job_id(job): keys.compute(keys.list_job_parts(job, {})) for job in found.jobs} for found in (from_file, from_command))
     assert first == second
     assert len(set(first.values())) == 60
 

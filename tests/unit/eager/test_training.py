@@ -12,12 +12,12 @@ from torch.export.graph_signature import OutputKind
 
 from lowering.eager import inputs
 from lowering.errors import LoadError, Unsupported
-from lowering.fx.exported import Exported, signature_of
+from lowering.fx.exported import Exported, read_signature
 from lowering.ir import source_lines
 from lowering.level import Level, Program
 from lowering.model import Input, Model, Symbol
 from lowering.model_checks import find_problems
-from lowering.numerics.runner import Eager, label_of, results_of, runner
+from lowering.numerics.runner import Eager, runner
 from lowering.numerics.xla import Xla
 from lowering.ops import convolution
 from lowering.plain import from_plain, to_plain
@@ -55,7 +55,7 @@ def compared(program: Program, declared: Model, batch: int) -> dict[str, tuple[t
     module = program.at(Level.MODEL).ir.module  # type: ignore[union-attr]
     want = Eager(declared, module, program.signature)(given)
     got = runner(program, Xla("cpu"))({argument.name: given[argument.name] for argument in program.signature.inputs})
-    return {label_of(result): pair for result, *pair in zip(results_of(program.signature), got, want, strict=True)}  # type: ignore[misc]
+    return {result.label: pair for result, *pair in zip(program.signature.returned, got, want, strict=True)}  # type: ignore[misc]
 
 
 def test_a_program_gives_loss_outputs_gradients_and_statistics(classifier: Program) -> None:
@@ -81,7 +81,7 @@ def test_a_program_with_gradients_is_stored_and_read_back(classifier: Program) -
     data = programs.dump(classifier)
     assert data is not None
     back = replace(classifier, ir=programs.load(Level.EXPORTED, data, classifier.weights))
-    assert signature_of(Exported(back.ir), CLASSIFIER) == classifier.signature
+    assert read_signature(Exported(back.ir), CLASSIFIER) == classifier.signature
     for got, want in compared(back, CLASSIFIER, 11).values():
         torch.testing.assert_close(got, want)
 

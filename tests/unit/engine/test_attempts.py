@@ -58,7 +58,7 @@ def test_what_the_store_holds_is_known_without_reading_it(run: Record, url: str 
 def test_what_is_taken_is_committed_whole(run: Record) -> None:
     taken = take(run)
     assert list(taken) == ["toy0", "toy1", "toy2", "toy3"]
-    assert run.unfinished() == list(run.ids[4:])
+    assert run.list_unfinished() == list(run.ids[4:])
     for job in run.ids[:4]:
         folder = run.job_folder(job)
         result = JobResult.load(folder)

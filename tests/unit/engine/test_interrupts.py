@@ -78,7 +78,7 @@ def test_every_signal_ends_a_run_and_a_second_one_does_not_disturb_its_report(nu
     stop, written = Stop(), []
 
     def run() -> None:
-        with stop.installed():
+        with stop.install():
             try:
                 with stop.listening():
                     signal.raise_signal(number)
@@ -105,7 +105,7 @@ def test_an_interrupt_before_the_flow_listens_does_not_disturb_the_report_either
     stop, written = Stop(), []
 
     def run() -> None:
-        with stop.installed():
+        with stop.install():
             try:
                 signal.raise_signal(signal.SIGINT)
             finally:

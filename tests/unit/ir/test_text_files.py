@@ -76,14 +76,14 @@ def test_what_is_no_text_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named_and_the_pages_of_its_run_are_made_all_the_same(tmp_path: Path) -> None:
     made = text_files.compact(written(tmp_path / "05-mhlo.mhlo.mlir"), 0)
-    sound = levels.of(tmp_path)[0]
+    sound = levels.describe_files(tmp_path)[0]
     (tmp_path / levels.LEVELS).unlink()
     content = bytearray(made.read_bytes())
     content[-6] ^= 1
     made.write_bytes(content)
     with pytest.raises(ValueError, match=r"05-mhlo\.mhlo\.mlir\.zst is damaged: .*run the job again"):
         text_files.read_text(made)
-    (found,) = levels.of(tmp_path)
+    (found,) = levels.describe_files(tmp_path)
     assert found.digest != sound.digest
     made.write_bytes(b"not zstd")
     assert levels.size(made) == 8
@@ -147,7 +147,7 @@ def test_a_job_keeps_its_levels_compressed_and_a_rerun_takes_all_of_them(output:
 
 
 def test_the_form_of_a_file_is_no_change_of_its_program(output: Path) -> None:
-    packed, plain = levels.of(job_of(output, "two")), levels.of(job_of(output, "three"))
+    packed, plain = levels.describe_files(job_of(output, "two")), levels.describe_files(job_of(output, "three"))
     assert [(level.stem, level.lines, level.size, level.digest) for level in packed] == [
         (level.stem, level.lines, level.size, level.digest) for level in plain]
     assert all(text_files.read_text(one) == other.read_text() for one, other in zip(

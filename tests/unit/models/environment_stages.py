@@ -16,4 +16,4 @@ class Scaled(Export):
     def apply(self, program: Program, note: Note) -> Program:
         import tiny_scale  # type: ignore[import-not-found]
 
-        return program.lowered(self.target, f"scale {tiny_scale.SCALE}\n")
+        return program.replace_ir(self.target, f"scale {tiny_scale.SCALE}\n")

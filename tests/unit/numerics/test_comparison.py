@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from lowering.model import Tolerance
-from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, list_weakened, nearer, scale_tolerance, tolerance_of
+from lowering.numerics.comparison import EXACT, Comparison, compare, deciding, find_tolerance, list_weakened, nearer, scale_tolerance
 
 NAN, INF = math.nan, math.inf
 
 
 def compared(got: torch.Tensor, want: torch.Tensor) -> Comparison:
-    return compare(got, want, tolerance_of(want.dtype, {}, want))
+    return compare(got, want, find_tolerance(want.dtype, {}, want))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_rounding_of_the_dtype_agrees_and_twenty_times_the_tolerance_does_not(dtype: torch.dtype) -> None:
     want = torch.linspace(0.5, 2, 64, dtype=torch.float64)
-    tolerance = tolerance_of(dtype, {}, want.to(dtype))
+    tolerance = find_tolerance(dtype, {}, want.to(dtype))
     assert compared(want.to(dtype), want.to(dtype)).agrees
     assert compared((want * (1 + tolerance.rtol / 4)).to(dtype), want.to(dtype)).agrees
     wrong = compared((want * (1 + 20 * tolerance.rtol)).to(dtype), want.to(dtype))
@@ -48,9 +48,9 @@ def test_the_tolerance_of_small_results_is_small() -> None:
 def test_an_override_is_recorded_as_written() -> None:
     want = torch.full((10,), 1e-5)
     loose = {"float32": Tolerance(1e-3, 0.0, "a table lookup")}
-    assert compare(want * 2, want, tolerance_of(torch.float32, loose, want)).agrees
+    assert compare(want * 2, want, find_tolerance(torch.float32, loose, want)).agrees
     indices = {"int64": Tolerance(1, 0.0, "ties of argmax")}
-    assert compare(torch.tensor([4]), torch.tensor([5]), tolerance_of(torch.int64, indices, want)).agrees
+    assert compare(torch.tensor([4]), torch.tensor([5]), find_tolerance(torch.int64, indices, want)).agrees
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_the_narrowest_float_on_the_way_decides(dtype: torch.dtype, narrowest: t
 def test_an_override_of_the_results_own_dtype_comes_before_that_of_the_narrowest() -> None:
     want = torch.ones(3)
     loose = {"float32": Tolerance(0.5, 0.0), "bfloat16": Tolerance(0.1, 0.0)}
-    assert tolerance_of(torch.float32, loose, want, torch.bfloat16).atol == 0.5
-    assert tolerance_of(torch.float32, {"bfloat16": Tolerance(0.1, 0.0)}, want, torch.bfloat16).atol == 0.1
+    assert find_tolerance(torch.float32, loose, want, torch.bfloat16).atol == 0.5
+    assert find_tolerance(torch.float32, {"bfloat16": Tolerance(0.1, 0.0)}, want, torch.bfloat16).atol == 0.1
     assert list_weakened(loose | {"float16": Tolerance(1e-3, 1e-3)}) == {"float32": "", "bfloat16": ""}

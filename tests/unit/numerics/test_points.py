@@ -23,7 +23,7 @@ def space(symbols: dict[str, Symbol], shape: tuple[Any, ...], guards: tuple[str,
     bounds = {name: Bound(symbol.min, symbol.max, symbol.multiple_of) for name, symbol in symbols.items()}
     taken = dims if dims is not None else shape
     argument, result = Argument("input", "x", "float32", taken), Result("output", "y", "float32", taken)
-    return Space.of(model, Signature((argument,), (result,), bounds | (more or {}), guards))
+    return Space.build(model, Signature((argument,), (result,), bounds | (more or {}), guards))
 
 
 def test_corners_and_a_point_off_every_multiple_and_random_ones() -> None:

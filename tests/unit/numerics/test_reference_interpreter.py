@@ -54,7 +54,7 @@ def test_chlo_is_kept_or_expanded_at_every_level() -> None:
 
 @pytest.mark.parametrize("dtype", [row.torch for row in types.DTYPES.values() if not row.name.startswith("complex")])
 def test_every_dtype_goes_in_and_out(dtype: torch.dtype) -> None:
-    element = types.of(dtype).hlo
+    element = types.find_row(dtype).hlo
     text = f"""func.func @main(%x: tensor<?x2x{element}>) -> tensor<2x?x{element}> {{
       %0 = stablehlo.transpose %x, dims = [1, 0] : (tensor<?x2x{element}>) -> tensor<2x?x{element}>
       return %0 : tensor<2x?x{element}>

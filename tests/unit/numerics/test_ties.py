@@ -45,10 +45,10 @@ def test_the_last_of_equal_elements_is_a_mismatch_where_the_first_is_defined(tmp
 ])  # fmt: skip
 def test_equal_elements_are_in_any_order_only_where_rounding_may_part_them(source: torch.Tensor, is_followed: bool) -> None:
     with Picks() as picks:
-        assert (picks.of(source.argmax()) is not None) == is_followed
-        assert (picks.of(source.max(0)[1]) is not None) == is_followed
+        assert (picks.find(source.argmax()) is not None) == is_followed
+        assert (picks.find(source.max(0)[1]) is not None) == is_followed
         assert picks.ties == is_followed
-        assert picks.of(source.topk(2)[1]) is not None
+        assert picks.find(source.topk(2)[1]) is not None
 
 
 class TopP(torch.nn.Module):
@@ -83,7 +83,7 @@ def picked(indices: torch.Tensor, source: torch.Tensor, got: torch.Tensor) -> bo
     """Whether `got` picks what `indices`, of `source`'s sort, do."""
     with Picks() as picks:
         found = indices_of(source)
-    record = picks.of(found)
+    record = picks.find(found)
     assert record is not None and torch.equal(found, indices)
     ours, theirs = record.positions(got), record.positions(found)
     values = record.source.reshape(-1)
@@ -109,9 +109,9 @@ def test_moved_and_cast_indices_are_followed_to_what_they_pick() -> None:
 def test_a_stable_sort_is_not_followed_and_ties_are_seen() -> None:
     tied, plain = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, float("nan")])
     with Picks() as picks:
-        assert picks.of(tied.argsort(stable=True)) is None
+        assert picks.find(tied.argsort(stable=True)) is None
         assert not picks.ties
-        assert picks.of(plain.argsort()) is not None
+        assert picks.find(plain.argsort()) is not None
         assert not picks.ties
         (tied / 3).argmax()
     assert picks.ties and picks.finite_ties

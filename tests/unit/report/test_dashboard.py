@@ -70,7 +70,7 @@ def test_ir_too_large_for_a_page_is_linked_only(folder: Path, monkeypatch: pytes
 
 
 def test_the_axes_of_a_run_that_declares_none_are_found(folder: Path) -> None:
-    found = axes.of(record.load(folder))
+    found = axes.read(record.load(folder))
     assert found["swept--batch8"]["symbols.batch.max"] == 8
     assert found[f"evil--{EVIL}"] == {}
 

@@ -16,7 +16,7 @@ from lowering.sizes.evaluation import Undefined, evaluate, symbols_in
 from lowering.sizes.expression import Expression
 from lowering.sizes.parsing import Term, Unknown, Unreadable, parse
 from lowering.sizes.ranges import Bound
-from lowering.sizes.spelling import spell, spelled
+from lowering.sizes.spelling import spell, spell_condition
 from tests.unit.sizes import terms
 
 SIZES = {"h": 64, "w": 45, "n": 5}
@@ -99,7 +99,7 @@ def test_an_exact_quotient_that_torch_prints_is_a_size() -> None:
 
 
 def test_other_texts_stay_as_they_are() -> None:
-    assert [spelled(text) for text in ("Mod(n, 2)", "u0 > f(n)", "?")] == ["Mod(n, 2)", "u0 > f(n)", "?"]
+    assert [spell_condition(text) for text in ("Mod(n, 2)", "u0 > f(n)", "?")] == ["Mod(n, 2)", "u0 > f(n)", "?"]
     assert symbols_in("math.ceil((w + Max(h, 2)) / 2)") == {"w", "h"}
 
 

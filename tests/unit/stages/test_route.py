@@ -82,7 +82,7 @@ class _Spoil(Export):
         for node in program.ir.graph.nodes:
             if node.op == "call_function":
                 node.target = print
-        return program.lowered(Level.EXPORTED, program.ir)
+        return program.replace_ir(Level.EXPORTED, program.ir)
 
     def ensures(self, program: Program) -> tuple[()]:
         return ()

@@ -49,7 +49,7 @@ class Build(toys.Export):
 
     def apply(self, program: Program, note: Note) -> Program:
         module: Any = instantiate(program.ir)
-        return program.lowered(self.target, f"times {module.factor}, {module.parts} parts\n")
+        return program.replace_ir(self.target, f"times {module.factor}, {module.parts} parts\n")
 
 
 def lower(folder: Path, **factory: str) -> tuple[JobResult, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lowering.fx.exported import Exported, signature_of
+from lowering.fx.exported import Exported, read_signature
 from lowering.ir import mlir
 from lowering.level import Level, Program
 from lowering.model import Model, Symbol
@@ -35,13 +35,13 @@ def exported() -> tuple[Captured, Model, Program]:
     declared = model(models.Shared, {"batch": Symbol(2, 64)}, x=["batch", 7], y=["batch", 7])
     captured = export(models.Shared, declared)
     assert captured.program is not None
-    return captured, declared, Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
+    return captured, declared, Program(Level.EXPORTED, captured.program, read_signature(Exported(captured.program), declared))
 
 
 def test_a_dim_is_found_at_every_level_it_passes() -> None:
     captured, _, top = exported()
     graph = torch._C.parse_ir("graph(%x : Float(*, 7), %y : Float(*, 7)):\n  return (%x)\n")
-    low = top.lowered(Level.TORCHSCRIPT, graph).lowered(Level.MHLO, module(MHLO.format(n="?", body="")))
+    low = top.replace_ir(Level.TORCHSCRIPT, graph).replace_ir(Level.MHLO, module(MHLO.format(n="?", body="")))
     first, second = follow(captured.record, low).requested
     free = next(entry.name for entry in captured.record.symbols if entry.became is None)
     assert [(place.level, place.value, place.size) for place in first.levels] == [
@@ -52,14 +52,14 @@ def test_a_dim_is_found_at_every_level_it_passes() -> None:
 
 def test_a_dim_that_is_static_further_down_is_lost_there_and_a_warning() -> None:
     captured, _, top = exported()
-    record = follow(captured.record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body=""))))
+    record = follow(captured.record, top.replace_ir(Level.MHLO, module(MHLO.format(n="5", body=""))))
     first, second = record.requested
     assert (first.verdict, first.value, first.lost_at, first.kept, second.lost_at) == ("specialized", 5, "mhlo", False, None)
     assert (first.line, first.why) == (captured.record.requested[0].line, "dynamic after export, static at level mhlo")
     (warned,) = [warned for warned in record.warnings if warned.code == "lost_at_level"]
     assert (warned.place, warned.value) == ("x[0]", 5)
     assert record.lost == (first,)
-    assert follow(record, top.lowered(Level.MHLO, module(MHLO.format(n="5", body="")))) == record
+    assert follow(record, top.replace_ir(Level.MHLO, module(MHLO.format(n="5", body="")))) == record
 
 
 @pytest.mark.parametrize(("guards", "verdict", "value"), [
@@ -70,7 +70,7 @@ def test_a_dim_that_assertions_pin_to_one_size_is_lost_at_their_level(guards: tu
     lines = [f'mhlo.custom_call @shape_assertion(%c) {{error_message = "the exported program needs {guard}", has_side_effect = true}} : (tensor<i1>) -> ()'
              for guard in guards]  # fmt: skip
     body = "\n".join(["%c = mhlo.constant dense<true> : tensor<i1>", *lines])
-    record = follow(captured.record, top.lowered(Level.MHLO, module(MHLO.format(n="?", body=body))))
+    record = follow(captured.record, top.replace_ir(Level.MHLO, module(MHLO.format(n="?", body=body))))
     assert [(dim.verdict, dim.value, dim.lost_at) for dim in record.requested] == [(verdict, value, "mhlo" if value else None)] * 2
     assert [warned.value for warned in record.warnings if warned.code == "lost_at_level"] == ([value] * 2 if value else [])
 
@@ -79,12 +79,12 @@ def test_a_guard_is_carried_when_a_shape_assertion_says_it_and_reported_when_non
     declared = model(models.Pairs, x=[None])
     captured = export(models.Pairs, declared, example={"x": torch.ones(6)})
     assert captured.program is not None
-    top = Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
+    top = Program(Level.EXPORTED, captured.program, read_signature(Exported(captured.program), declared))
     body = """%c = mhlo.constant dense<true> : tensor<i1>
   mhlo.custom_call @shape_assertion(%c) {error_message = "needs (x_0 % 2) == 0", has_side_effect = true} : (tensor<i1>) -> ()"""
     text = "func.func @main(%arg0: tensor<?xf32>) -> tensor<?xf32> {{\n {} \n return %arg0 : tensor<?xf32>\n}}"
-    carried = follow(captured.record, top.lowered(Level.MHLO, module(text.format(body))))
-    dropped = follow(captured.record, top.lowered(Level.MHLO, module(text.format(""))))
+    carried = follow(captured.record, top.replace_ir(Level.MHLO, module(text.format(body))))
+    dropped = follow(captured.record, top.replace_ir(Level.MHLO, module(text.format(""))))
     of = {relation.text: relation for relation in carried.relations}
     assert of["x_0 % 2 == 0"].checked_by == ("exported", "mhlo")
     assert "x_0 % 2 == 0" not in [warned.place for warned in carried.warnings if warned.code == "guard_not_carried"]
@@ -95,9 +95,9 @@ def test_an_assertion_on_data_that_no_level_checks_is_a_warning_with_its_line() 
     declared = model(models.Counting, n=[])
     captured = export(models.Counting, declared)
     assert captured.program is not None
-    top = Program(Level.EXPORTED, captured.program, signature_of(Exported(captured.program), declared))
+    top = Program(Level.EXPORTED, captured.program, read_signature(Exported(captured.program), declared))
     text = "func.func @main(%arg0: tensor<i64>) -> tensor<i64> {\n return %arg0 : tensor<i64>\n}"
-    record = follow(captured.record, top.lowered(Level.MHLO, module(text)))
+    record = follow(captured.record, top.replace_ir(Level.MHLO, module(text)))
     told = {warned.place: warned for warned in record.warnings if warned.code == "guard_not_carried"}
     assert told["u0 < 20"].message == "u0 < 20 is asserted on data, and no program at level mhlo checks it"
     assert told["u0 < 20"].line is not None and told["u0 < 20"].line.line == models.line("below")

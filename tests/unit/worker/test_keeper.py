@@ -118,7 +118,7 @@ def test_the_jobs_of_a_killed_run_die_and_the_warm_process_stays(tmp_path: Path,
 def _list_tree(pid: int) -> list[int]:
     from lowering.worker import processes
 
-    own = list(processes.list_children_of(pid))
+    own = list(processes.list_children(pid))
     return [*own, *(below for child in own for below in _list_tree(child))]
 
 
