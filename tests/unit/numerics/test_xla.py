@@ -112,6 +112,27 @@ def test_maximum_keeps_nan(cpu: xla.Xla) -> None:
     assert torch.isnan(got).tolist() == [True, True, False]
 
 
+def test_a_quick_compilation_sorts_as_torch_does() -> None:
+    text = """func.func @main(%x: tensor<3x40xf32>) -> (tensor<3x40xf32>, tensor<3x40xi64>) {
+      %0 = stablehlo.iota dim = 1 : tensor<3x40xi64>
+      %1:2 = "stablehlo.sort"(%x, %0) <{dimension = 1 : i64, is_stable = true}> ({
+      ^bb0(%a: tensor<f32>, %b: tensor<f32>, %i: tensor<i64>, %j: tensor<i64>):
+        %nan = stablehlo.compare NE, %b, %b : (tensor<f32>, tensor<f32>) -> tensor<i1>
+        %number = stablehlo.compare EQ, %a, %a : (tensor<f32>, tensor<f32>) -> tensor<i1>
+        %last = stablehlo.and %nan, %number : tensor<i1>
+        %less = stablehlo.compare LT, %a, %b : (tensor<f32>, tensor<f32>) -> tensor<i1>
+        %before = stablehlo.or %less, %last : tensor<i1>
+        stablehlo.return %before : tensor<i1>
+      }) : (tensor<3x40xf32>, tensor<3x40xi64>) -> (tensor<3x40xf32>, tensor<3x40xi64>)
+      return %1#0, %1#1 : tensor<3x40xf32>, tensor<3x40xi64> }"""
+    x = torch.arange(120.0).remainder(7).reshape(3, 40)  # ties
+    x[:, ::5] = float("nan")
+    values, places = xla.Xla("cpu", is_quick=True).run(text, [x])
+    wanted = x.sort(dim=1, stable=True)
+    torch.testing.assert_close(values, wanted.values, equal_nan=True)
+    assert torch.equal(places, wanted.indices)
+
+
 def test_held_weights_share_their_memory_with_the_device() -> None:
     device, weight = xla.Xla("cpu"), torch.randn(64, 64)
     device.hold({"w": weight})
