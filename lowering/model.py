@@ -223,6 +223,11 @@ class Model:
         for name, value in changes.items():
             object.__setattr__(self, name, value)  # it is frozen
 
+    @property
+    def place(self) -> str:
+        """The key of the model, or of its entry, in messages about what is declared for it."""
+        return f"models.{self.name}.entries.{self.entry}" if self.entry else f"models.{self.name}"
+
     @cached_property
     def trees(self) -> Mapping[str, Any]:
         """The inputs as expanded trees, by name."""

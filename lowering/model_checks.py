@@ -107,9 +107,11 @@ def _check_dim(model: Model, place: str, dim: Affine, example: int) -> list[Prob
 
 
 def _check_trees(place: str, model: Model, leaves: Sequence[Leaf]) -> list[Problem]:
-    """Report structures without a leaf, two leaves of one name, and an object whose class has no dotted path."""
+    """Report structures without a leaf, constants that are inputs, two leaves of one name, and an object whose class has no dotted path."""
     found = [Problem(f"{place}.inputs.{name}", "has no leaf", "a leaf has a dtype and a shape; constants go under constants")
              for name, tree in model.trees.items() if tree is not None and not any(iterate(tree))]
+    found += [Problem(f"{place}.constants.{name}", "is an input too", "remove one of the two")
+              for name in model.constants if name in model.inputs]
     counts = Counter(leaf.name for leaf in leaves)
     found += [Problem(f"{place}.{leaf.place}", f"another leaf has the same name, '{leaf.name}'", "rename one of the two")
               for leaf in leaves if counts.pop(leaf.name, 1) > 1]

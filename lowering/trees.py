@@ -189,10 +189,11 @@ class Tree:
     def find_parts(data: Any, keys: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any, str, str]]:
         """Iterate over the leaves of a tree of plain data as (keys, data, "", ""), and over its malformed nodes with cause and fix."""
         if isinstance(data, Mapping):
-            if is_leaf(data):
-                yield keys, data, "", ""
-            elif REPEAT in data and not _is_count(data[REPEAT]) and not isinstance(data[REPEAT], Mapping | list):
+            if REPEAT in data and not _is_count(data[REPEAT]) and not isinstance(data[REPEAT], Mapping | list) and not (
+                    data[REPEAT] is None and is_leaf(data)):
                 yield (*keys, REPEAT), data, f"{data[REPEAT]!r} is not a count", "write how many times, 1 or more"
+            elif is_leaf(data):
+                yield keys, data, "", ""
             elif _is_tuple({key: item for key, item in data.items() if key not in _MARKS}) or (TUPLE in data and TARGET not in data):
                 if not isinstance(data[TUPLE], list | tuple | Mapping) or set(data) - {TUPLE, *_MARKS}:
                     yield keys, data, "is neither a tuple nor a mapping", "a tuple is {tuple: [first, second]}"

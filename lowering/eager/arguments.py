@@ -38,11 +38,12 @@ def check_fit(model: Model, module: torch.nn.Module) -> None:
     named = {name for name, formal in formals.items() if formal.kind in (formal.POSITIONAL_OR_KEYWORD, formal.KEYWORD_ONLY)}
     is_open = any(formal.kind is formal.VAR_KEYWORD for formal in formals.values())
     given = {**dict.fromkeys(model.inputs, "inputs"), **dict.fromkeys(model.constants, "constants")}
-    place, kind = f"models.{model.name}", type(module).__name__
-    problems = [Problem(f"{place}.{section}.{name}", f"{kind}.forward has no argument '{name}'",
+    name = model.method.rpartition(".")[2] if "forward" in vars(module) else "forward"  # of a part of the module, `method` names that part
+    place, method = model.place, f"{type(module).__name__}.{name}"
+    problems = [Problem(f"{place}.{section}.{name}", f"{method} has no argument '{name}'",
                         suggest(name, named) or f"it takes {', '.join(named) or 'none'}")
                 for name, section in given.items() if name not in named and not is_open]
-    problems += [Problem(f"{place}.inputs", f"{kind}.forward needs '{name}'", f"declare inputs.{name}")
+    problems += [Problem(f"{place}.inputs", f"{method} needs '{name}'", f"declare inputs.{name}")
                  for name in sorted(named) if formals[name].default is inspect.Parameter.empty and name not in given]
     if problems:
         raise LoadError(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -86,7 +87,7 @@ def _enter(module: torch.nn.Module, model: Model) -> torch.nn.Module:
     if not inspect.ismethod(method) or not isinstance(owner, torch.nn.Module):
         own = [name for name in dir(type(module)) if not name.startswith("_") and not hasattr(torch.nn.Module, name)]
         own += [name for name, _ in module.named_modules() if name]
-        raise LoadError(Problem(f"models.{model.name}.{f'entries.{model.entry}.' if model.entry else ''}method",
+        raise LoadError(Problem(f"{model.place}.method",
                                 f"{type(module).__name__} has no method '{model.method}'",
                                 suggest(model.method, own) or f"its methods and parts: {', '.join(own[:20]) or 'forward'}"))
     owner.__dict__["forward"] = method
@@ -157,6 +158,13 @@ def run_eager(module: torch.nn.Module, model: Model, inputs: Mapping[str, torch.
         at = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in inputs.items())
         fix = "check inputs, fills, constants and ranges; dims that must be equal need the same symbol"
         said = str(error).partition(" (Could this error message be improved?")[0]
-        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__} at {at}: {said}", fix)
+        problem = Problem(f"models.{model.name}", f"eager raised {type(error).__name__}{_find_line(error)} at {at}: {said}", fix)
         raise LoadError(libraries.explain(error, model) or problem) from error
     return flatten_outputs(returned)
+
+
+def _find_line(error: Exception) -> str:
+    """Return ` in FILE:LINE` of the innermost line that is neither torch's nor this package's, or an empty text."""
+    outside = (str(Path(torch.__file__).parent), str(tracking.OWN))
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((*outside, "<"))]
+    return f" in {Path(lines[-1].filename).name}:{lines[-1].lineno}" if lines else ""

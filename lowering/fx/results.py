@@ -97,8 +97,9 @@ def mark_states(arguments: tuple[Argument, ...], results: tuple[Result, ...], mo
         result = results[outputs[wanted]]
         if (result.dtype, result.dims) != (argument.dtype, argument.dims):
             shown = [f"{value.dtype}[{', '.join(map(str, value.dims))}]" for value in (argument, result)]
-            problems.append(Problem(place, f"is a state, '{name}', of {shown[0]}, and its new value '{wanted}' is {shown[1]}",
-                                    "a state keeps its shape, as a cache of fixed length does (transformers.StaticCache): remove `state`"))
+            fix = ("a state keeps its shape, as a cache of fixed length does (transformers.StaticCache): remove `state`"
+                   if result.dtype == argument.dtype else f"a state keeps its dtype: declare it as {result.dtype}, or remove `state`")
+            problems.append(Problem(place, f"is a state, '{name}', of {shown[0]}, and its new value '{wanted}' is {shown[1]}", fix))
             continue
         marked[name] = outputs[wanted]
     if problems:

@@ -74,6 +74,7 @@ e: {tuple: 3}
 f: {repeat: 0, x: {dtype: float32}}
 g: {}
 h: {_target_: 3, x: {dtype: float32}}
+i: {dtype: float32, repeat: -1}
 """)
     found = [(".".join(map(str, misfit.keys)), misfit.cause, misfit.fix) for name in bad for misfit in find_misfits(Tree, bad[name], (name,))]
     assert found == [
@@ -85,4 +86,5 @@ h: {_target_: 3, x: {dtype: float32}}
         ("f.repeat", "0 is not a count", "write how many times, 1 or more"),
         ("g", "is empty", "a leaf has a dtype and a shape; for no value, write null"),
         ("h._target_", "3 is not a dotted path", "write package.module.Class"),
+        ("i.repeat", "-1 is not a count", "write how many times, 1 or more"),
     ]

@@ -83,6 +83,7 @@ models:
     ("factory: {_target_: lowering.sources.mlp.MLP, width_in: wide}", "factory.width_in: 'wide' is not an integer"),
     ("factory: {_target_: null}", "null is not a dotted path"),
     ("factory: {}", "factory: has no _target_"),
+    ("constants: {features: 3}", "constants.features: is an input too (remove one of the two)"),
     ("seed: ${nowhere}", "'nowhere' not found"),
 ])
 def test_a_fault_in_a_model_names_its_file(folder: Path, text: str, said: str) -> None:

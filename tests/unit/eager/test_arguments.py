@@ -74,6 +74,14 @@ def test_a_tree_that_does_not_fit_is_refused_with_its_key(changes: dict[str, Any
     assert refused(nested_models.model(**changes))[0].startswith(f"models.nested.{said}")
 
 
+def test_a_structure_that_lacks_an_item_is_refused_with_the_line_that_reads_it() -> None:
+    state = {"_target_": "tests.unit.models.nested_models.State", "hidden": [nested_models.X], "scale": Input("float32")}
+    model = nested_models.model(state=state)
+    module, leaves = built(model)
+    with pytest.raises(LoadError, match=r"eager raised IndexError in nested_models\.py:\d+ at .*: list index out of range"):
+        run_eager(module, model, leaves)
+
+
 def test_an_argument_without_a_default_must_be_declared() -> None:
     without = {name: tree for name, tree in nested_models.INPUTS.items() if name != "pair"}
     model = Model("nested", nested_models.model().factory, without, nested_models.SYMBOLS)
@@ -83,6 +91,8 @@ def test_an_argument_without_a_default_must_be_declared() -> None:
 def test_an_entry_runs_its_method_and_an_unknown_one_is_refused() -> None:
     with pytest.raises(LoadError, match=r"models.nested.entries.step.method: Nested has no method 'forwrad'"):
         instantiate(replace(nested_models.model(), method="forwrad", entry="step"))
+    with pytest.raises(LoadError, match=r"models.nested.entries.step.inputs.state: Nested.scale has no argument 'state'"):
+        instantiate(replace(nested_models.model(), method="scale", entry="step"))
     stepping = replace(nested_models.model(), method="scale", inputs={"x": nested_models.X}, symbols={"batch": nested_models.SYMBOLS["batch"]})
     module, leaves = built(stepping)
     assert torch.equal(run_eager(module, stepping, leaves).tensors["output"], leaves["x"] * 3)
