@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.command import printing
-from flows.command.arguments import add_output, make_parser, parse_size
+from flows.command.arguments import add_output, add_trust, make_parser, parse_size
 from flows.command.exits import OK
 from flows.command.printing import format_age, format_size
 from flows.output import RUNS, STORE
 from flows.runs import copies
 from lowering import files
-from lowering.errors import ConfigError, Problem
+from lowering.errors import ConfigError, Problem, Untrusted
 from lowering.record.folder import MANIFEST
 from lowering.record.result import JobResult, StageResult
-from lowering.store import eviction, mirror, mirror_eviction
+from lowering.store import adoption, eviction, mirror, mirror_eviction, signing
 from lowering.store.entries import Store
+from lowering.trust import TRUST
 
-DESCRIPTION = "Inspect the store of stage results: list it, explain why a stage was not taken from it, and limit its size."
+DESCRIPTION = "Inspect the store of stage results: list it, explain why a stage was not taken from it, limit its size, and sign it."
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one of ls, why, gc. Raises ConfigError if a named run or job does not exist."""
+    """Run one of ls, why, gc, sign.
+
+    Raises ConfigError if a named run or job does not exist, Untrusted if there is something to sign without --trust.
+    """
     parser = make_parser("cache", DESCRIPTION)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|why|gc|sign")
     ls = commands.add_parser("ls", help="list the results in the store, most recently used first")
     why = commands.add_parser("why", help="explain for each stage of a job which run made its result, or why the store had none")
     why.add_argument("job", help="a job's id, or a part of it")
@@ -39,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
                     help="clean the store at the URL of --output, which all machines share, instead of this machine's copy")
     gc.add_argument("--idle", type=float, default=3600.0, metavar="SECONDS",
                     help="keep results used within the last SECONDS (default: 3600)")
-    for command in (ls, why, gc):
+    sign = commands.add_parser("sign", help=f"sign what the store held before it had the key of ${signing.KEY}, so that runs use it")
+    add_trust(sign)
+    for command in (ls, why, gc, sign):
         add_output(command)
         command.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -48,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         _list_results(store, options.json)
     elif options.command == "why":
         _explain_job(options.output, options.run, options.job, options.json)
+    elif options.command == "sign":
+        _sign_results(store, options.trust, options.json)
     else:
         _collect_garbage(store, options)
     return OK
@@ -107,6 +116,23 @@ def _collect_garbage(store: Store, options: argparse.Namespace) -> None:
     if done.after > options.max_bytes:
         print(f"still larger than {format_size(options.max_bytes)}: "
               "the remaining results were used recently, or by a run given with --keep")
+
+
+def _sign_results(store: Store, is_trusted: bool, as_json: bool) -> None:
+    if signing.read_key() is None:
+        raise ConfigError(Problem("shapeline cache sign", "no key is given", f"name its file: export {signing.KEY}=FILE (docs/trust.md)"))
+    found = adoption.list_unsigned(store)
+    lines = adoption.describe(found)
+    if found and not is_trusted:
+        fix = f"if you trust whoever could write to {store.root}, use {TRUST}"
+        raise Untrusted([Problem(str(store.root), f"would be signed and used: {line}", fix) for line in lines])
+    for line in lines:
+        print(f"shapeline: {TRUST}: signing {line}", file=sys.stderr, flush=True)
+    for each in found:
+        each.sign()
+    results = sum(bool(each.stage) for each in found)
+    print(json.dumps({"results": results, "notes": len(found) - results}) if as_json
+          else f"{results} results and {len(found) - results} notes signed in {store.root}")
 
 
 def _list_ended_jobs(output: Path, run: str) -> Iterator[Path]:

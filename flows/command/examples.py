@@ -79,6 +79,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("cache ls", "the results, most recently used first"),
         ("cache why bert", "which run made each result, or why there was none"),
         ("cache gc --max-bytes 20G", "delete the least recently used"),
+        ("cache sign --trust", "use with a key what the store held before"),
     ),
     "environments": (
         ("environments", "their packages and sizes, most recently used first"),

@@ -53,6 +53,7 @@ class Verification:
     random: results that descend from random numbers. weakened: dtypes whose tolerance is larger than the default, with the reason.
     taken: levels that do not refuse values that another one refuses by a condition on data, with that condition.
     vectors: which results of each kept point are vectors whose signs are open, as tensors by name (see `vectors.Owned`).
+    fixed_weights: weights of equal elements that kept their values, with the reason: a program may drop them unnoticed.
     """
 
     points: tuple[PointCheck, ...]
@@ -69,6 +70,7 @@ class Verification:
     weakened: Mapping[str, str] = field(default_factory=dict)
     vectors: tuple[Mapping[str, torch.Tensor], ...] = ()
     taken: Mapping[str, str] = field(default_factory=dict)
+    fixed_weights: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return the verdict, a line for each kind of check."""
@@ -78,6 +80,7 @@ class Verification:
         lines += [f"  refused: {said}" for said in self.answers.refused]
         lines += [f"  declined by a guard: {point}: {guard}" for point, guard in self.declined]
         lines += [f"  not tried: {sizes}" for sizes in self.not_tried]
+        lines += [f"  not varied: {name}: {reason}" for name, reason in self.fixed_weights.items()]
         return "\n".join(lines + [str(problem) for problem in self.mismatches])
 
     @property
@@ -140,6 +143,7 @@ class Verification:
         """Return the `verify` block of the record: every point with its sizes, levels and errors, and the largest errors of all."""
         return {
             "points": list(map(_point, self.points)), "special": list(map(_point, self.special)), "left_out": dict(self.left_out),
+            "fixed_weights": dict(self.fixed_weights),
             "not_tried": list(self.not_tried), "random": list(self.random), "uncompared": self.uncompared, "weakened": dict(self.weakened),
             "max_abs": self.max_abs, "max_rel": self.max_rel,
             "declined": [{"kind": point.kind, "sizes": dict(point.sizes), "guard": guard} for point, guard in self.declined],

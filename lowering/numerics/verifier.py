@@ -118,6 +118,7 @@ def verify(program: Program, settings: Settings) -> tuple[Verification, Bench]:
         left_out, tuple(list_untried(bench.space, chosen)), are_all(bench.space, chosen),
         tuple(result.label for result, making in zip(bench.results, bench.makings, strict=True) if making.is_random),
         comparison.list_weakened(bench.model.tolerances), tuple(bench.save_vectors(given) for _, given, _ in kept), trial.taken,
+        trial.fixed_weights,
     ), bench
 
 
@@ -126,7 +127,7 @@ class _Trial:
     """The levels of a program under comparison, by label. blame: the first wrong level, found at the first point that failed.
 
     weights: values of weights, by name, in place of the module's own. taken: levels that do not refuse values that another level does, with
-    its reason.
+    its reason. fixed_weights: see `weight_values.Varied`.
     """
 
     bench: Bench
@@ -135,6 +136,7 @@ class _Trial:
     blame: str = ""
     weights: Tensors = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
+    fixed_weights: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def hold(self, weights: Tensors) -> Iterator[None]:
@@ -205,9 +207,11 @@ def _vary(trial: _Trial, words: Sequence[str], given: Tensors) -> Iterator[tuple
     data = special_values.DATA_SETS if words and words != _FULL and counted.decides_sizes(bench.eager, given) else ()
     for word, changed in special_values.sets(bench.model, given, (*words, *data)):
         yield word, changed, {}
-    is_written = weight_values.WORD in words and bench.model.weights == "random"  # those of a checkpoint may be mapped from it
-    if is_written and (weights := weight_values.vary(bench.built.module, [form for _, form, _ in trial.runs.values()])):
-        yield weight_values.WORD, dict(given), weights  # what is known of `given` holds for its own weights
+    if weight_values.WORD in words and bench.model.weights == "random":  # those of a checkpoint may be mapped from it
+        varied = weight_values.vary(bench.built.module, [form for _, form, _ in trial.runs.values()])
+        trial.fixed_weights.update(varied.fixed)
+        if varied.values:
+            yield weight_values.WORD, dict(given), varied.values  # what is known of `given` holds for its own weights
 
 
 def _draw_admitted(trial: _Trial, point: Point, seed: int) -> Tensors:

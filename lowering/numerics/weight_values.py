@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,29 +16,39 @@ _LARGEST = 1e3  # larger numbers mask elements
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def vary(module: torch.nn.Module, forms: Iterable[Program]) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class Varied:
+    """Other values of weights by name. fixed: weights that a program could drop unnoticed and that keep their values, with the reason."""
+
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+    fixed: dict[str, str] = field(default_factory=dict)
+
+
+def vary(module: torch.nn.Module, forms: Iterable[Program]) -> Varied:
     """Return other values for each weight of `module` whose elements are all one number, and which every one of `forms` takes as it is.
 
-    Numbers keep their sign: a variance stays above 0. Weights that a form lacks or has changed are left out, and so are scalars, from which
+    Numbers keep their sign: a variance stays above 0. Weights that a form lacks or has changed stay fixed, and so do scalars, from which
     modules compute constants of the graph.
     """
     forms = list(forms)
-    held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
-    found: dict[str, torch.Tensor] = {}
+    varied = Varied()
     drawn: dict[int, torch.Tensor] = {}  # by the id of the weight: tied ones stay equal
-    for number, (name, weight) in enumerate(held.items()):
-        if not _is_constant(weight) or not all(_takes(form, name, weight) for form in forms):
+    for number, (name, weight) in enumerate(_list_weights(module).items()):
+        if not _may_hide(weight):
+            continue
+        if reason := _explain_fixed(name, weight, forms):
+            varied.fixed[name] = reason
             continue
         if id(weight) not in drawn:
             drawn[id(weight)] = _draw(weight.detach(), torch.Generator().manual_seed(7919 + number))
-        found[name] = drawn[id(weight)]
-    return found
+        varied.values[name] = drawn[id(weight)]
+    return varied
 
 
 @contextmanager
 def hold(module: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Give the weights of `module` other values for the block. Before it, the elements of each are equal."""
-    held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+    held = _list_weights(module)
     before = {name: held[name].detach().reshape(-1)[0].clone() for name in values}
     with torch.no_grad():
         try:
@@ -49,13 +60,28 @@ def hold(module: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> Iterato
                 held[name].copy_(value)
 
 
-def _is_constant(weight: torch.Tensor) -> bool:
-    """Return whether a weight is a tensor that can be written, of elements that are all the same number of usual size."""
+def _list_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+
+
+def _may_hide(weight: torch.Tensor) -> bool:
+    """Return whether all elements of a weight are the same number of usual size. Of single numbers only 0 and 1 change nothing."""
     if type(weight) not in (torch.Tensor, torch.nn.Parameter) or weight.dtype not in _DTYPES:
         return False
-    if weight.device.type != "cpu" or weight.numel() < 2 or not weight.is_contiguous():
+    if weight.device.type != "cpu" or weight.numel() == 0:
         return False
-    return is_uniform(weight) and bool(weight.detach().reshape(-1)[0].abs() <= _LARGEST)
+    number = float(weight.detach().reshape(-1)[0].abs())
+    return is_uniform(weight) and (number <= _LARGEST if weight.numel() > 1 else number in (0.0, 1.0))
+
+
+def _explain_fixed(name: str, weight: torch.Tensor, forms: Iterable[Program]) -> str:
+    """Explain why a weight cannot have other values; empty if it can."""
+    if weight.numel() == 1:
+        return "is a single number, of which a module may have made constants"
+    if not weight.is_contiguous():
+        return "its elements share memory"
+    lacking = [form.level.word for form in forms if not _takes(form, name, weight)]
+    return f"the {lacking[0]} level does not take it, or takes other numbers" if lacking else ""
 
 
 def is_uniform(weight: torch.Tensor) -> bool:

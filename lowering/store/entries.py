@@ -91,11 +91,26 @@ class Store:
 
     def _sound(self, key: str) -> Entry | None:
         """Return the verified local entry of `key`. A damaged entry is removed."""
+        wrapped, folder = self.read_sound(key), self._folder(key)
+        if wrapped is None:
+            return None
+        if not signing.is_accepted(wrapped, ENTRY, wrapped["sha256"]):
+            fix = f"the stage runs, and its result replaces this one; or sign what the store holds: shapeline cache sign {trust.TRUST}"
+            raise Untrusted(Problem(str(folder / ENTRY), f"is not signed with the key of {signing.KEY}", fix))
+        with suppress(OSError):  # a read-only store can still be read
+            used = (folder / ENTRY).stat().st_mtime
+            os.utime(folder / ENTRY)
+            if time.time() - used > DAY:
+                mirror.refresh(folder / ENTRY, DAY)
+        return _make_entry(key, folder, wrapped)
+
+    def read_sound(self, key: str) -> dict[str, Any] | None:
+        """Return the content of entry.json if all files of the local entry of `key` have their digests. A damaged entry is removed."""
         folder = self._folder(key)
         try:
             trust.locate_inside(self.root, folder.relative_to(self.root).as_posix(), str(folder))
-            wrapped = files.read(folder / ENTRY)
-            entry = Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
+            wrapped: dict[str, Any] = files.read(folder / ENTRY)
+            entry = _make_entry(key, folder, wrapped)
             sound = wrapped["schema"] == SCHEMA and wrapped["sha256"] == _seal(key, wrapped["data"], wrapped["files"], wrapped["ir"])
             sound = sound and all(compute_file_digest(_locate_file(folder, name)) == value for name, (value, _) in entry.files.items())
             sound = sound and (wrapped["ir"] is None or compute_file_digest(folder / IR) == wrapped["ir"])
@@ -109,15 +124,7 @@ class Store:
         if not sound:
             self.discard(key)
             return None
-        if not signing.is_accepted(wrapped, ENTRY, wrapped["sha256"]):
-            fix = "the stage runs, and its result replaces this one"
-            raise Untrusted(Problem(str(folder / ENTRY), f"is not signed with the key of {signing.KEY}", fix))
-        with suppress(OSError):  # a read-only store can still be read
-            used = (folder / ENTRY).stat().st_mtime
-            os.utime(folder / ENTRY)
-            if time.time() - used > DAY:
-                mirror.refresh(folder / ENTRY, DAY)
-        return entry
+        return wrapped
 
     def _bring(self, key: str) -> bool:
         """Fetch an entry, unverified, from the URL that this store mirrors.
@@ -252,6 +259,10 @@ def locate_weights(folder: Path, key: str) -> Path:
 
 def _locate_file(folder: Path, name: str) -> Path:
     return trust.locate_inside(folder / "files", name, f"{folder / ENTRY} files")
+
+
+def _make_entry(key: str, folder: Path, wrapped: Mapping[str, Any]) -> Entry:
+    return Entry(key, folder, wrapped["data"], {name: (value[0], value[1]) for name, value in wrapped["files"].items()})
 
 
 def _seal(key: str, data: Any, files: Any, ir: str | None) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lowering import files
+from lowering import files, trust
+from lowering.errors import Untrusted
 from lowering.store import mirror, signing
 from lowering.store.digests import compute_digest
 
@@ -35,11 +38,28 @@ class Notes:
             if not path.exists():
                 mirror.fetch(path)
             content = files.read(path)
-            digest = content["sha256"]
-            sound = digest == compute_digest(content["data"]) and signing.is_accepted(content, NOTES, kind, name, digest)
-            return content["data"] if sound else None
+            return content["data"] if _is_sound(content) and _is_signed(content, kind, name) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def list_unsigned(self) -> Iterator[tuple[Path, dict[str, Any], tuple[str, str, str]]]:
+        """Iterate over the sound notes without a valid signature: the path, the content, and the words that its signature covers."""
+        for path in sorted((self.root / NOTES).glob("*/*.json")):
+            kind = path.parent.name
+            with suppress(OSError, ValueError, KeyError, TypeError, Untrusted):
+                trust.locate_inside(self.root, path.relative_to(self.root).as_posix(), str(path))
+                content = files.read(path)
+                name = content["name"]
+                if self._locate(kind, name) == path and _is_sound(content) and not _is_signed(content, kind, name):
+                    yield path, content, (NOTES, kind, name)
+
     def _locate(self, kind: str, name: str) -> Path:
         return self.root / NOTES / kind / f"{compute_digest(name)[:32]}.json"
+
+
+def _is_sound(content: Mapping[str, Any]) -> bool:
+    return bool(content["sha256"] == compute_digest(content["data"]))
+
+
+def _is_signed(content: Mapping[str, Any], kind: str, name: str) -> bool:
+    return signing.is_accepted(content, NOTES, kind, name, content["sha256"])

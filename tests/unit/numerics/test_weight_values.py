@@ -34,6 +34,8 @@ class Fresh(torch.nn.Module):
         self.wrong = wrong
         self.norm, self.linear, self.head = torch.nn.LayerNorm(6), torch.nn.Linear(6, 6), torch.nn.Linear(6, 2)
         self.tied = self.linear.bias
+        self.register_buffer("gate", torch.ones(1))
+        self.register_buffer("scale", torch.full((1,), 0.5))
         for weight in (self.linear.bias, self.head.weight, self.head.bias):
             torch.nn.init.zeros_(weight)
 
@@ -41,7 +43,7 @@ class Fresh(torch.nn.Module):
         wrong = self.wrong if torch.compiler.is_exporting() else ""
         normal = functional.layer_norm(x, (6,)) + (self.norm.weight + self.norm.bias).sum() * 0 if wrong == "norm" else self.norm(x)
         hidden = self.linear(normal) - (self.linear.bias if wrong == "bias" else 0)
-        return {"hidden": hidden, "head": self.head(hidden.exp() if wrong == "head" else hidden.tanh())}
+        return {"hidden": hidden, "head": self.head(hidden.exp() if wrong == "head" else hidden.tanh()) * self.gate * self.scale}
 
 
 class Undefined(torch.nn.Module):
@@ -68,14 +70,16 @@ def test_a_right_program_agrees_with_other_weights_and_the_module_keeps_its_own(
     found = lower(Fresh, tmp_path, values=("weights",))
     assert (found.outcome, found.unverified) == ("ok", ""), found.problems
     assert [point["note"] for point in found.verify["special"]] == ["weights values"]
+    assert found.verify["fixed_weights"] == {"gate": "is a single number, of which a module may have made constants"}
     module = Fresh()
     weights = {name: value.detach().clone() for name, value in module.named_parameters(remove_duplicate=False)}
     arguments = tuple(Argument("parameter", name, "float32", tuple(value.shape)) for name, value in weights.items())
     form = Program(Level.MHLO, None, Signature(arguments, ()), weights)
-    values = weight_values.vary(module, [form])
+    values = weight_values.vary(module, [form]).values
     assert set(values) == {"norm.weight", "norm.bias", "linear.bias", "tied", "head.weight", "head.bias"}
     assert values["tied"] is values["linear.bias"] and bool((values["norm.weight"] > 0).all())
-    assert "norm.bias" not in weight_values.vary(module, [form, replace(form, weights={**weights, "norm.bias": torch.ones(6)})])
+    changed = weight_values.vary(module, [form, replace(form, weights={**weights, "norm.bias": torch.ones(6)})])
+    assert "norm.bias" not in changed.values and changed.fixed["norm.bias"] == "the mhlo level does not take it, or takes other numbers"
     with weight_values.hold(module, values):
         assert torch.equal(module.head.weight, values["head.weight"])
     assert all(torch.equal(value, weights[name]) for name, value in module.named_parameters())

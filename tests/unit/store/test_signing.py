@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.__main__ import main as shapeline
 from flows.config.plan import Plan
 from flows.config.run import Run
 from flows.runs import begin
@@ -81,6 +82,27 @@ def test_forged_results_are_taken_only_without_a_key(tmp_path: Path, key: Path, 
     forge(tmp_path / "store")
     monkeypatch.delenv(signing.KEY)
     assert {stage.maker for stage in lower(tmp_path, "fourth").stages} == {"forged"}
+
+
+def test_what_a_store_held_before_its_key_is_signed_after_it_was_listed(
+        tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv(signing.KEY)
+    lower(tmp_path, "first")
+    sign = ["cache", "sign", "--output", str(tmp_path)]
+    assert shapeline(sign) == 2 and f"export {signing.KEY}=FILE" in capsys.readouterr().err
+    monkeypatch.setenv(signing.KEY, str(key))
+    before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*.json")}
+    assert shapeline(sign) == 2
+    said = capsys.readouterr().err
+    assert 'would be signed and used: the results of "toy--default"' in said and "export, script, torch" in said and "--trust" in said
+    assert {path: path.read_bytes() for path in before} == before
+    assert shapeline([*sign, "--trust"]) == 0
+    done = capsys.readouterr()
+    assert "3 results and" in done.out and 'signing the results of "toy--default"' in done.err
+    again = lower(tmp_path, "second")
+    assert caches(again) == ["hit"] * 3 and all(remark.code != "untrusted" for remark in again.warnings)
+    forge(tmp_path / "store")
+    assert shapeline(sign) == 2 and 'made by "forged"' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("key")
