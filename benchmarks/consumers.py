@@ -2,15 +2,20 @@
 
 Every job's packaged program is read by torch_mlir's build, made static by StableHLO's own passes, and run by its reference interpreter (and by
 IREE, where it is installed) at the cheapest points; the results are compared with eager. A row says which custom calls the program holds besides
-shape assertions (there should be none but the model's own), and what each consumer did.
+shape assertions (there should be none but the model's own), and at which sizes each consumer agrees.
+
+The interpreter computes one product after the other. Points with more products than the limit are left out, and a sample takes the next job of the
+suite in place of one whose cheapest points are all beyond it; the rows say so.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 from torch_mlir._mlir_libs import _stablehlo
 
@@ -26,6 +31,7 @@ from lowering.numerics.consumers import Pair
 from lowering.numerics.points import Point
 from lowering.stage import Silent
 
+BEYOND = "beyond the limit"
 PAIRS = tuple(Pair(Level.STABLEHLO, consumer) for consumer in ("interpreter", "iree"))
 
 
@@ -37,17 +43,25 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=2)
     options = parser.parse_args()
     jobs = plan([*options.overrides, "~stages.verify", "~stages.package"]).jobs
-    if options.sample and options.sample < len(jobs):
-        jobs = [jobs[index * len(jobs) // options.sample] for index in range(options.sample)]
     print("| job | custom calls | interpreter | IREE | CPU s |\n|---|---|---|---|---|")
-    for data in jobs:
-        start = time.process_time()
-        job = Job.from_json(data)
-        try:
-            calls, cells = measure(job, options.points, options.limit)
-        except ShapelineError as error:
-            calls, cells = [], [f"not lowered: {error.problems[0]}"[:120], ""]
-        print(f"| {job.id} | {', '.join(calls) or 'none'} | {' | '.join(cells)} | {time.process_time() - start:.1f} |", flush=True)
+    for group in split(jobs, options.sample or len(jobs)):
+        for data in group:
+            start = time.process_time()
+            job = Job.from_json(data)
+            try:
+                calls, cells = measure(job, options.points, options.limit)
+            except ShapelineError as error:
+                calls, cells = [], [f"not lowered: {error.problems[0]}"[:120], ""]
+            print(f"| {job.id} | {', '.join(calls) or 'none'} | {' | '.join(cells)} | {time.process_time() - start:.1f} |", flush=True)
+            if not (options.sample and cells[0].startswith(BEYOND)):
+                break
+
+
+def split(jobs: Sequence[Mapping[str, Any]], count: int) -> list[Sequence[Mapping[str, Any]]]:
+    """Split jobs evenly into `count` groups, or into one for each job if there are fewer."""
+    count = min(count, len(jobs))
+    bounds = [index * len(jobs) // count for index in range(count + 1)]
+    return [jobs[start:end] for start, end in pairwise(bounds)]
 
 
 def measure(job: Job, points: int, limit: int) -> tuple[list[str], list[str]]:
@@ -61,24 +75,38 @@ def measure(job: Job, points: int, limit: int) -> tuple[list[str], list[str]]:
     calls = {op.attributes["call_target_name"].value for op in mlir.walk_operations(packaged) if op.name == "stablehlo.custom_call"}
     form = replace(program, level=Level.STABLEHLO, ir=packaged)
     bench = Bench(top.ir, program.signature, ("cpu",), makings(exported.ir, program.signature))
-    chosen = choose_points(bench, points)
-    return sorted(calls - {"shape_assertion"}), [describe(form, pair, bench, chosen, limit) for pair in PAIRS]
+    return sorted(calls - {"shape_assertion"}), [describe(form, pair, bench, points, limit) for pair in PAIRS]
 
 
-def choose_points(bench: Bench, count: int) -> Sequence[Point]:
-    """Choose the smallest sizes, and the smallest that are all 3 or more."""
+def list_points(bench: Bench) -> list[Point]:
+    """List cheap points: the smallest sizes; all dims 3 or more, or else 2 or more; the smallest sizes but for one symbol."""
     space = bench.space
     low = space.box(0.0)
-    more = {name: next((size for step in range(1, 9) if (size := low[name] + step * symbol.multiple_of) >= 3 and symbol.admits(size)),
-                       low[name]) for name, symbol in space.symbols.items()}  # fmt: skip
-    found = [Point("lower", low), Point("small", more)]
-    return [point for point in found if space.admits(point.sizes)][:count] or [Point("traced", dict(space.example))]
+
+    def rise(name: str, least: int) -> int:
+        symbol = space.symbols[name]
+        return next((size for step in range(1, 9) if (size := low[name] + step * symbol.multiple_of) >= least and symbol.admits(size)), low[name])
+
+    found = [low, *({name: rise(name, least) for name in low} for least in (3, 2)), *({**low, name: rise(name, 2)} for name in low)]
+    admitted = [sizes for index, sizes in enumerate(found) if space.admits(sizes) and sizes not in found[:index]]
+    return [Point("cheap", sizes) for sizes in admitted] or [Point("traced", dict(space.example))]
 
 
-def describe(form: Program, pair: Pair, bench: Bench, points: Sequence[Point], limit: int) -> str:
-    cell = consumers.compare(form, pair, bench, points, limit).cell
-    message = " ".join(cell.message.split())[:160]
-    return f"{cell.outcome} ({cell.points})" + (f": {message}" if message else "")
+def describe(form: Program, pair: Pair, bench: Bench, wanted: int, limit: int) -> str:
+    """Run a pair at the first `wanted` of the points that it takes; return how it ended."""
+    agreed: list[str] = []
+    message = ""
+    for point in list_points(bench):
+        cell = consumers.compare(form, pair, bench, [point], limit).cell
+        if cell.outcome == "differs" or (cell.outcome != "agrees" and "limit of" not in cell.message):
+            return f"{cell.outcome}: {' '.join(cell.message.split())[:160]}"
+        agreed += [", ".join(f"{name}={size}" for name, size in point.sizes.items())] if cell.outcome == "agrees" else []
+        message = message or cell.message
+        if len(agreed) == wanted or not agreed:  # the first point is the cheapest
+            break
+    if not agreed:
+        return f"{BEYOND}: {' '.join(message.split())[:160]}"
+    return f"agrees at {'; '.join(agreed)}"
 
 
 if __name__ == "__main__":

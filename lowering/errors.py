@@ -26,8 +26,9 @@ class Problem:
 
 def suggest(word: str, words: Iterable[str]) -> str:
     """Return `did you mean 'seq'?` if one of `words` is close to `word`, else an empty string; meant as the fix of a Problem."""
-    close = difflib.get_close_matches(str(word)[:200], [str(known) for known in words], 1)
-    return f"did you mean '{close[0]}'?" if close else ""
+    known = {str(word).lower(): str(word) for word in words}
+    close = difflib.get_close_matches(str(word)[:200].lower(), known, 1)
+    return f"did you mean '{known[close[0]]}'?" if close else ""
 
 
 class ShapelineError(Exception):

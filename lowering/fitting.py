@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from lowering.plain import resolve_type_hints
 
 Keys = tuple[str | int, ...]
 NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
+DEPTH = 3  # how far below a field its own advice is of use: symbols.batch.max
 MANDATORY = "???"  # in a configuration, a value that must be given elsewhere
 
 
@@ -93,6 +94,14 @@ def is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
+def advised(fix: str, **options: Any) -> Any:
+    """Return a dataclass field with the fix of its misfits, and of those of its items, for which no closer one is known.
+
+    options: arguments of `dataclasses.field`.
+    """
+    return field(metadata={"fix": fix}, **options)
+
+
 def is_abstract(kind: Any, base: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, base) and kind not in (str, bytes)
 
@@ -157,6 +166,7 @@ def _build_record(kind: Any, rules: Rules) -> Check:
     hints = resolve_type_hints(kind)
     known = {field.name: field for field in fields(kind)}
     checks = {name: (_build(hints[name], rules), field.metadata.get("bounds")) for name, field in known.items()}
+    fixes = {name: field.metadata.get("fix", "") for name, field in known.items()}
     needed = [name for name, field in known.items() if is_required(field)]
     wanted = describe(kind) if rules.is_closed else "a mapping"
 
@@ -173,7 +183,8 @@ def _build_record(kind: Any, rules: Rules) -> Check:
                     numbers = {(*keys, key, index): each for index, each in enumerate(item)} if is_list else {(*keys, key): item}
                     misfits = [Misfit(place, f"{format_value(each)} is not {bounds}")
                                for place, each in numbers.items() if not bounds.admits(each)]
-                found += misfits
+                found += [misfit if misfit.fix or len(misfit.keys) > len(keys) + DEPTH else misfit._replace(fix=fixes[key])
+                          for misfit in misfits]
             elif rules.is_closed:
                 found.append(Misfit((*keys, key), "is not a known key", suggest(str(key), known) or f"known: {', '.join(known)}"))
         return found + [Misfit((*keys, name), "is missing", describe(hints[name])) for name in needed if name not in data]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowering.errors import Problem
+from lowering.fitting import advised
 from lowering.sizes.dims import Affine
 from lowering.sizes.ranges import Bound, round_up
 from lowering.trees import Input as Input
@@ -185,23 +186,23 @@ class Model:
     name: str
     factory: Mapping[str, Any]
     inputs: Mapping[str, Tree]
-    symbols: Mapping[str, Symbol] = field(default_factory=dict)
+    symbols: Mapping[str, Symbol] = advised("for example {batch: {min: 1, max: 64}}; without max there is no bound", default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = advised("for example {float32: {atol: 1e-4, rtol: 1e-4, reason: …}}", default_factory=dict)
     seed: int = 0
-    weights: Literal["random", "none", "lazy"] = "random"
+    weights: Literal["random", "none", "lazy"] = advised("for those of a file, lazy and checkpoint: FILE.safetensors", default="random")
     checkpoint: str | None = None
-    mode: Literal["inference", "training"] = "inference"
+    mode: Literal["inference", "training"] = advised("inference, the default, is the module in eval mode", default="inference")
     loss: str | Mapping[str, Any] = LOSS
-    libraries: tuple[str | Library, ...] = ()
+    libraries: tuple[str | Library, ...] = advised("for example [{sources: [ops.cpp]}]", default=())
     custom_calls: Mapping[str, CustomCall] = field(default_factory=dict)
     method: str = "forward"
     entry: str = ""
-    buckets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    buckets: Mapping[str, tuple[int, ...]] = advised("for example {batch: [1, 8]}", default_factory=dict)
     capacities: Mapping[str, int] = field(default_factory=dict)
     after: Model | None = None
     dtype: str | None = None
-    quantization: Quantization | None = None
+    quantization: Quantization | None = advised("for example {scheme: int8_weight_only}", default=None)
     twin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -12,23 +12,26 @@ from lowering import recipe
 from lowering.errors import Problem, suggest
 from lowering.model import FLOATS, LARGEST, LOSS, Input, Library, Model, Tolerance, report_missing_file
 from lowering.sizes.dims import Affine, parse_dim
-from lowering.trees import Construction, Leaf, iterate
+from lowering.trees import Construction, Leaf, iterate, suggest_dtype
 from lowering.types import DTYPES, NUMBERS
 
 MOST_BUCKETS = 256  # static programs of a model
 LOOSEST = 1.0  # largest atol and rtol: with more, a result of zeros would pass
 
 
-def find_problems(model: Model, place: str = "model") -> list[Problem]:
-    """List all problems that can be found without building the model."""
+def find_problems(model: Model, place: str = "model", is_whole: bool = True) -> list[Problem]:
+    """List all problems that can be found without building the model. is_whole: whether nothing malformed was left out of the inputs."""
     found = []
     leaves: list[Leaf] = list(iterate(model.trees))
-    if not leaves:
+    if not leaves and is_whole:
         found.append(Problem(f"{place}.inputs", "is empty", "a model needs at least one input"))
     found += _check_trees(place, model, leaves)
     if not -(1 << 63) <= model.seed < 1 << 64:
         found.append(Problem(f"{place}.seed", f"{model.seed} does not fit into 64 bits", "torch accepts seeds from -2**63 to 2**64 - 1"))
     for name, symbol in model.symbols.items():
+        if not name.isidentifier():
+            better = re.sub(r"\W+", "_", name)
+            found.append(Problem(f"{place}.symbols.{name}", "is not a name", f"use letters, digits and _: {better}"))
         found += symbol.problems(f"{place}.symbols.{name}")
     examples = {} if found else model.examples()
     used = set()
@@ -42,7 +45,7 @@ def find_problems(model: Model, place: str = "model") -> list[Problem]:
             try:
                 parsed = parse_dim(dim)
             except ValueError as error:
-                found.append(Problem(where, str(error)))
+                found.append(Problem(where, str(error), "write an int, a symbol, 2*symbol + 1, or null for a size that the export decides"))
                 continue
             if isinstance(parsed, Affine):
                 used.add(parsed.symbol)
@@ -53,7 +56,7 @@ def find_problems(model: Model, place: str = "model") -> list[Problem]:
                     found += _check_dim(model, where, parsed, examples[parsed.symbol])
         found += declared.problems(f"{place}.{leaf.place}")
     for name in model.symbols:
-        if name not in used and not found:
+        if name not in used and not found and is_whole:
             found.append(Problem(f"{place}.symbols.{name}", "is not used in the shape of any input", "use it in a shape or remove it"))
     found += _check_libraries(place, model)
     found += _check_checkpoint(place, model)
@@ -166,7 +169,7 @@ def _check_conversion(place: str, model: Model) -> list[Problem]:
     """Report a dtype or a quantization that the model cannot be converted to."""
     found = []
     if model.dtype is not None and model.dtype not in FLOATS:
-        found.append(Problem(f"{place}.dtype", f"a model cannot be converted to '{model.dtype}'", f"one of {', '.join(FLOATS)}"))
+        found.append(Problem(f"{place}.dtype", f"a model cannot be converted to '{model.dtype}'", suggest_dtype(model.dtype, FLOATS)))
     if model.quantization is not None:
         found += model.quantization.problems(f"{place}.quantization")
     for key in ("dtype", "quantization"):
@@ -209,8 +212,7 @@ def _check_loss(place: str, model: Model) -> list[Problem]:
 
 
 def _check_tolerance(place: str, dtype: str, tolerance: Tolerance) -> list[Problem]:
-    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest(dtype, DTYPES)
-                                                or f"one of {', '.join(DTYPES)}")]
+    found = [] if dtype in DTYPES else [Problem(place, f"'{dtype}' is not a dtype", suggest_dtype(dtype, tuple(DTYPES)))]
     for name, value in (("atol", tolerance.atol), ("rtol", tolerance.rtol)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:  # nan is in no range
             fix = f"a number from 0 to {LOOSEST:g}; to compare nothing, drop the stage: ~stages.verify"

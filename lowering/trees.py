@@ -16,11 +16,12 @@ The name of a leaf is its path: `past_key_values.layers.0.keys`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from lowering.errors import Problem, suggest
+from lowering.fitting import advised
 from lowering.plain import from_plain
 from lowering.recipe import TARGET
 from lowering.sizes.dims import Affine, Dim, parse_dim
@@ -43,8 +44,8 @@ class Input:
     """
 
     dtype: str
-    shape: tuple[int | str | None, ...] = ()
-    fill: Fill | None = None
+    shape: tuple[int | str | None, ...] = advised("for example [batch, 16]", default=())
+    fill: Fill | None = advised("for example zeros, or {constant: 3}", default=None)
     repeat: int | None = None
     pad: float = 0
     state: bool | str = False
@@ -61,8 +62,7 @@ class Input:
         found = []
         dtype = NUMBERS.get(self.dtype, self.dtype)
         if dtype not in DTYPES:
-            fix = suggest(self.dtype, [*DTYPES, *NUMBERS]) or ", ".join([*DTYPES, *NUMBERS])
-            found.append(Problem(f"{place}.dtype", f"'{self.dtype}' is not a dtype", fix))
+            found.append(Problem(f"{place}.dtype", f"'{self.dtype}' is not a dtype", suggest_dtype(self.dtype, [*DTYPES, *NUMBERS])))
         fill = self.fill
         kind = fill if isinstance(fill, str) else next(iter(fill), "") if isinstance(fill, Mapping) and len(fill) == 1 else None
         if fill is not None and kind not in FILLS:
@@ -223,6 +223,16 @@ def is_leaf(data: Mapping[Any, Any]) -> bool:
     return any(not isinstance(data[key], Mapping) and not _is_nested(data[key]) for key in own if key not in _MARKS) or (
         any(item is not None for item in data.values()) and not any(isinstance(item, Mapping | list) for item in data.values())
         and not data.keys() & {TUPLE, *_MARKS})
+
+
+def suggest_dtype(word: str, known: Sequence[str]) -> str:
+    """Return which of the `known` names of dtypes is meant by `word`, a name that torch or MLIR has for one, or else all of them.
+
+    It is the fix of a Problem.
+    """
+    meant = word.removeprefix("torch.").lower().replace("fp", "f")
+    found = next((row.name for row in DTYPES.values() if meant in (row.name, row.script.lower(), row.hlo.lower())), None)
+    return f"did you mean '{found}'?" if found in known else suggest(word, known) or f"one of {', '.join(known)}"
 
 
 _MARKS = (REPEAT, STATE)  # keys of leaves and of nodes

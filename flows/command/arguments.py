@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from typing import NoReturn
 
 from flows import output
 from flows.command import examples
@@ -27,9 +28,17 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with a usage error. Of an unknown option that may be a key of the configuration, it says how to write one."""
+        key = re.match(r"unrecognized arguments: --([a-z][\w.]*)", message)
+        takes_keys = "KEY=VALUE" in self.format_usage()
+        super().error(message + (f" (a key of the configuration is written {key[1]}=VALUE)" if key and takes_keys else ""))
+
+
 def make_parser(verb: str, description: str) -> argparse.ArgumentParser:
     """Return a parser without arguments, whose help ends with the examples of `verb`."""
-    return argparse.ArgumentParser(prog=f"shapeline {verb}", description=description, epilog=examples.render(verb).replace("%", "%%"),
+    return _Parser(prog=f"shapeline {verb}", description=description, epilog=examples.render(verb).replace("%", "%%"),
                                    formatter_class=_HelpFormatter)
 
 

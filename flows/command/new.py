@@ -52,7 +52,7 @@ def _propose(source: Sequence[str], trusted: bool) -> Any:
         if source[0] == "huggingface" and len(source) == 2:
             return proposal.propose_huggingface(source[1])
         if len(source) == 1 and source[0].endswith(".pt2"):
-            if not trusted:
+            if not trusted and Path(source[0]).is_file():
                 cause = "torch runs code of whoever made a .pt2 file when it reads it"
                 raise ConfigError(Problem(f"--from {source[0]}", cause, f"if you trust it, say so: {TRUST}"))
             return proposal.propose_exported(source[0])

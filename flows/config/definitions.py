@@ -46,6 +46,8 @@ def find_origin(module: str, name: str) -> str | None:
 
 def find_definition(path: str) -> ast.stmt | None:
     """Return the statement that defines the last name of `path` in its module; None if the source does not show it."""
+    if ":" in path or "/" in path:
+        raise Undeclared("is not a dotted path", f"write {path.replace(':', '.').replace('.py', '').strip('./').replace('/', '.')}")
     module, name = path.rpartition(".")[::2]
     body = _parse_module(module)
     if body is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from flows.config.schema import at_least, more_than
+from lowering.fitting import advised
 from lowering.ir.text_files import LARGE
 from lowering.model import Model, Symbol
 from lowering.trees import Tree
@@ -17,6 +18,8 @@ ROUTES: tuple[str, ...] = get_args(Route)
 MAIN_ROUTE = ROUTES[0]
 DAY = 86400.0
 MONTH = 31 * DAY
+STAGES = "for example {export: {decompose: core}, verify: null}; null drops a stage"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -28,9 +31,9 @@ class Limits:
     compress_bytes: IR text of at least this size is written compressed, as `.zst` (None: never).
     """
 
-    stage_seconds: float = more_than(0, 900.0, MONTH)
-    memory_bytes: int | None = at_least(1, None)
-    run_seconds: float | None = more_than(0, None, MONTH)
+    stage_seconds: float = more_than(0, 900.0, MONTH, fix="in seconds: 10 minutes are 600")
+    memory_bytes: int | None = at_least(1, None, fix="in bytes: 8 GiB are 8589934592")
+    run_seconds: float | None = more_than(0, None, MONTH, fix="in seconds: 2 hours are 7200")
     retries: int = at_least(0, 2, 100)
     retry_seconds: float = at_least(0, 2.0, DAY)
     compress_bytes: int | None = at_least(0, LARGE)
@@ -138,7 +141,7 @@ class Document:
     durations: an earlier run's folder or report.json, by which shards are balanced. cache: whether the store is read and written.
     """
 
-    stages: Mapping[str, Mapping[str, Any] | None]
+    stages: Mapping[str, Mapping[str, Any] | None] = advised(STAGES)
     route: Route = "torchscript"
     until: str | None = None
     select: str = ""
@@ -174,11 +177,13 @@ class Entry:
 
 
 ModelConfig = make_dataclass("ModelConfig", [
-    ("factory", Mapping[str, Any]),
-    ("inputs", Mapping[str, Tree], field(default_factory=dict)),  # a model may declare them in its entries
-    *((item.name, get_type_hints(Model)[item.name], field(default=item.default, default_factory=item.default_factory))
+    ("factory", Mapping[str, Any], advised("for example {_target_: package.module.Class}")),
+    # A model may declare its inputs in its entries.
+    ("inputs", Mapping[str, Tree], advised("for example {x: {dtype: float32, shape: [batch, 16]}}", default_factory=dict)),
+    *((item.name, get_type_hints(Model)[item.name],
+       field(default=item.default, default_factory=item.default_factory, metadata=item.metadata))
       for item in fields(Model) if item.name not in ("name", "entry", "factory", "inputs", "after")),
-    ("entries", Mapping[str, Entry | None], field(default_factory=dict)),
-    ("stages", Mapping[str, Mapping[str, Any] | None], field(default_factory=dict)),
+    ("entries", Mapping[str, Entry | None], advised("for example {encoder: {method: model.encoder}}", default_factory=dict)),
+    ("stages", Mapping[str, Mapping[str, Any] | None], advised(STAGES, default_factory=dict)),
 ], frozen=True)
 ModelConfig.__doc__ = "A file of configs/model: the fields of Model except its name, its entries, and the stage options that differ."

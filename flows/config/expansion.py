@@ -129,7 +129,8 @@ class _Expanding:
             wanted = entry.get("model") or name
             file = request.find_file("model", wanted, self.asked.folders, self._find_base_folder())
             if file is None:
-                self.problems.append(request.make_missing_problem("model", wanted, self.suite.place(keys), self.asked.folders))
+                place, beside = self.suite.place(keys), self._find_base_folder()
+                self.problems.append(request.make_missing_problem("model", wanted, place, self.asked.folders, beside))
             else:
                 files[name] = file
         trees, problems = compose.read_trees("model", set(files.values()), self.asked.folders)
@@ -221,7 +222,9 @@ class _Expanding:
         if name not in self.option_files:
             file = request.find_file("stages", name, self.asked.folders, self._find_base_folder())
             trees, problems = compose.read_trees("stages", [file], self.asked.folders) if file else ({}, [])
-            self.problems += problems if file else [request.make_missing_problem("stages", name, place, self.asked.folders)]
+            if file is None:
+                self.problems.append(request.make_missing_problem("stages", name, place, self.asked.folders, self._find_base_folder()))
+            self.problems += problems
             readable = file is not None and file in trees
             self.option_files[name] = None
             if file and readable:
@@ -235,10 +238,16 @@ class _Expanding:
         except ConfigError as error:
             self.problems += [Problem(layers.layers[0].place(()), problem.cause, problem.fix) for problem in error.problems]
             return []
+        if "models" in tree and "factory" not in tree:
+            cause = "is a key of a suite, and the file of a model is expected here"
+            self.problems.append(Problem(layers.place(("models",)), cause, "name it by suite="))
+            return []
         shape = list(find_misfits(ModelConfig, tree))
         self.problems += layers.problems(shape)
         for misfit in shape:
             tree = remove_keys(tree, misfit.keys)
+            if misfit.keys[0] == "symbols" and len(misfit.keys) == 2:  # declared, if wrongly
+                tree = {**tree, "symbols": {**tree["symbols"], misfit.keys[1]: {}}}
         if shape and any(find_misfits(ModelConfig, tree)):
             return []
         wrong = checks.check_factory(tree["factory"], layers.place)
@@ -259,7 +268,8 @@ class _Expanding:
             def place(keys: Keys, locate: Callable[[Keys], Keys] = locate) -> str:
                 return layers.place(locate(keys))
 
-            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix) for problem in find_problems(model)]
+            wrong += [Problem(place(split_keys(problem.place)[1:]), problem.cause, problem.fix)
+                      for problem in find_problems(model, is_whole=all(misfit.keys[0] != "inputs" for misfit in shape))]
             wrong += checks.check_inputs(model.trees, place)
         wrong += checks.check_loss(models[0].loss, layers.place)
         stages = {stage: spec for stage, spec in merge(self.document.get("stages", {}), changes).items() if spec is not None}

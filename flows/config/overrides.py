@@ -48,7 +48,7 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         except (HydraException, ValueError) as error:
             quoting = _suggest_quoting(text)
             cause = "has characters with a special meaning in Hydra's grammar" if quoting else _explain_error(error)
-            problems.append(Problem(f"{LABEL} {text}", cause, quoting or "write an override as key=value, +key=value or ~key"))
+            problems.append(Problem(f"{LABEL} {text}", cause, quoting or _suggest_key(text)))
             continue
         twin = next((other for other in found if other.keys == override.keys), None)
         if twin is not None:
@@ -90,6 +90,13 @@ def _explain_error(error: Exception) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     generated = re.search(r"ViableAlt|mismatched input|extraneous input|no viable|token recognition|missing [A-Z'{<]", text)
     return "is not in Hydra's grammar" if generated else text
+
+
+def _suggest_key(text: str) -> str:
+    """Return the fix of an override that the grammar does not take; of a name alone, the keys whose value it may be."""
+    if re.fullmatch(r"[\w/-]+|[\w./-]+\.ya?ml", text):
+        return f"for a model write model={text}, for a suite suite={text}"
+    return "write an override as key=value, +key=value or ~key"
 
 
 def _suggest_quoting(text: str) -> str:

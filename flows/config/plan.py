@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from flows import output
 from flows.config import checks, compose, cron, expansion, expectations, overrides, request, selection, shards
 from flows.config.derived import Derived
-from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, Nightly, Server, Worker
+from flows.config.document import GROUPS, MAIN_ROUTE, ROUTES, Cluster, Document, Limits, ModelConfig, Nightly, Server, Worker
 from flows.config.layers import Layer, Layers
 from flows.config.overrides import LABEL
 from flows.config.request import Request
+from flows.config.schema import get_field_names
 from flows.config.suite import Suite
 from lowering.errors import ConfigError, Problem
 from lowering.fitting import find_misfits
@@ -93,6 +94,7 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
         problems.append(Problem(root.place(("nightly", "webhook")), "is a secret, and would be written into every record", fix))
     problems += _check_tracker((document.get("nightly") or {}).get("tracker"), lambda key: root.place(("nightly", "tracker", key)))
     problems += _check_schedule(document, root)
+    problems += _check_cluster(document.get("cluster") or {}, root)
     if "stages" in document:
         stages = {name: spec for name, spec in document["stages"].items() if spec is not None}
         problems += checks.check_dropped(document["stages"], root.layers[0].data["stages"], root.place)
@@ -100,7 +102,10 @@ def plan(texts: Sequence[str] = (), derived: Derived | None = None) -> Plan:
     expanded = expansion.Expansion()
     if suite is not None:
         shape = list(find_misfits(Suite, suite.data))
-        problems += suite.problems(shape)
+        if "factory" in suite.data and "models" not in suite.data:
+            problems.append(Problem(suite.place(("factory",)), "is a key of a model, and a suite is expected here", "name it by model="))
+        else:
+            problems += suite.problems(shape)
         if not shape:
             expanded, found = expansion.expand(suite, asked, root, document, derived)
             problems += found
@@ -132,6 +137,15 @@ def _check_schedule(document: Mapping[str, Any], root: Layers) -> list[Problem]:
     if not cron.is_timezone(nightly["timezone"]):
         found.append(Problem(root.place(("nightly", "timezone")), f"'{nightly['timezone']}' is no time zone", "timezone: Europe/Berlin"))
     return found
+
+
+def _check_cluster(cluster: Mapping[str, Any], root: Layers) -> list[Problem]:
+    """Return the problems of settings that threads, which have no cluster, do not read."""
+    if cluster.get("runner", "threads") != "threads":
+        return []
+    cause, fix = "is a setting of Dask and Ray, and the jobs run on threads", "add cluster=dask or cluster=ray"
+    return [Problem(root.place(("cluster", key)), cause, fix)
+            for key in ("address", "cluster_class", "options") if cluster.get(key)]
 
 
 def remove_duplicates(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -218,8 +232,16 @@ def _apply_overrides(parts: dict[str, Layers], asked: Request) -> list[Problem]:
         else:
             how = overrides.to_option(override) if override.group == "stages" else override
             parts["root"], found = overrides.apply_override(parts["root"], how, override.keys, Document, ("suite", "model"))
+            if override.group in (*get_field_names(ModelConfig), *_list_models(parts)):
+                found = [replace(problem, fix=f"a key of a model is written model.{override.text.lstrip('+')}") for problem in found]
             problems += found
     return problems
+
+
+def _list_models(parts: Mapping[str, Layers]) -> Sequence[str]:
+    """Return the names of models that the suite says, as far as they are names."""
+    said = parts["suite"].data.get("models") if "suite" in parts else None
+    return [str(name) for name in said] if isinstance(said, Mapping | list) else []
 
 
 def _select_jobs(jobs: list[dict[str, Any]], document: Mapping[str, Any], root: Layers) -> tuple[list[dict[str, Any]], list[Problem]]:

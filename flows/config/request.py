@@ -14,6 +14,7 @@ from flows.config.overrides import LABEL, Override
 from lowering.errors import Problem, suggest
 
 SEARCHPATH = ("hydra", "searchpath")
+SHOWN = 20  # names listed in an error
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
             for name in names:
                 file = find_file("model", str(name), folders, Path.cwd())
                 if file is None:
-                    problems.append(make_missing_problem("model", str(name), place, folders))
+                    problems.append(make_missing_problem("model", str(name), place, folders, Path.cwd()))
                     failed.add("model")
                 elif file.stem in models:
                     cause = f"names '{file.stem}' twice" if models[file.stem] == file else f"two files have the name '{file.stem}'"
@@ -72,7 +73,7 @@ def read(texts: Sequence[str]) -> tuple[Request, list[Problem]]:
         elif len(override.keys) == 1 and override.group in GROUPS and override.how == "set":
             file = find_file(override.group, str(override.value), folders, Path.cwd())
             if file is None:
-                problems.append(make_missing_problem(override.group, str(override.value), place, folders))
+                problems.append(make_missing_problem(override.group, str(override.value), place, folders, Path.cwd()))
                 failed.add(override.group)
             else:
                 files[override.group] = file
@@ -105,12 +106,19 @@ def _format_list(items: Iterable[str]) -> str:
     return f"[{','.join(map(overrides.quote, items))}]"
 
 
-def make_missing_problem(group: str, name: str, place: str, folders: Folders) -> Problem:
+def make_missing_problem(group: str, name: str, place: str, folders: Folders, beside: Path) -> Problem:
+    """Return the problem that `find_file` finds none for these arguments."""
     if is_path(name):
-        return Problem(place, f"there is no file {name}")
+        return Problem(place, f"there is no file {name}", "" if Path(name).is_absolute() else f"paths are relative to {beside}")
     names = folders.names(group)
     kind = "file of configs/stages" if group == "stages" else group
-    return Problem(place, f"there is no {kind} '{name}'", suggest(name, names) or f"known: {', '.join(names) or 'none'}")
+    if (beside / f"{name}.yaml").is_file():  # names are looked up in the configuration folders only
+        fix = f"did you mean '{name}.yaml'?"
+    elif len(names) > SHOWN and group in ("model", "suite"):
+        fix = suggest(name, names) or f"`shapeline list --{group}s` prints all {len(names)}"
+    else:
+        fix = suggest(name, names) or f"known: {', '.join(names) or 'none'}"
+    return Problem(place, f"there is no {kind} '{name}'", fix)
 
 
 def _find_folders(given: Sequence[Override]) -> tuple[Folders, list[Problem]]:

@@ -33,14 +33,14 @@ class Bounds:
         return (number > self.least if self.strict else number >= self.least) and number <= self.most and number < math.inf
 
 
-def at_least(value: float, default: Any, most: float = math.inf) -> Any:
-    """Return a dataclass field for numbers from `value` to `most`."""
-    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most)})
+def at_least(value: float, default: Any, most: float = math.inf, fix: str = "") -> Any:
+    """Return a dataclass field for numbers from `value` to `most`. fix: of what is no such number."""
+    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most), "fix": fix})
 
 
-def more_than(value: float, default: Any, most: float = math.inf) -> Any:
-    """Return a dataclass field for numbers greater than `value`, up to `most`."""
-    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most, strict=True)})
+def more_than(value: float, default: Any, most: float = math.inf, fix: str = "") -> Any:
+    """Return a dataclass field for numbers greater than `value`, up to `most`. fix: of what is no such number."""
+    return dataclasses.field(default=default, metadata={"bounds": Bounds(value, most, strict=True), "fix": fix})
 
 
 def narrow(kind: Any, data: Any) -> Any:

@@ -14,12 +14,13 @@ from flows.config.layers import Layers
 from flows.config.schema import at_least
 from flows.config.slugs import ENVIRONMENT, NAME, spell
 from lowering.errors import Problem, suggest
-from lowering.fitting import Keys
+from lowering.fitting import Keys, advised
 
 MAX_JOBS = 20_000
 VARIANT = "variant"  # the key of the variant's name among the values of axes
 
 Values = Mapping[str, tuple[Any, ...]]
+SWEEP = "dotted keys with lists of values, for example {symbols.batch.max: [8, 64]}"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Entry:
     """
 
     model: str | None = None
-    variants: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    sweep: Values = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any] | None] = advised("for example {small: {symbols: {batch: {max: 8}}}}", default_factory=dict)
+    sweep: Values = advised(SWEEP, default_factory=dict)
     zip: Values = field(default_factory=dict)
     include: tuple[Mapping[str, Any], ...] = ()
     exclude: tuple[Mapping[str, Any], ...] = ()
@@ -47,13 +48,13 @@ class Suite:
     environments: packages in other versions, by name of the environment, each as a line of a requirements file; every job runs in each.
     """
 
-    models: tuple[str, ...] | Mapping[str, Entry | None]
-    sweep: Values = field(default_factory=dict)
+    models: tuple[str, ...] | Mapping[str, Entry | None] = advised("for example [bert, vit], or {bert: null, mine: {model: mine.yaml}}")
+    sweep: Values = advised(SWEEP, default_factory=dict)
     zip: Values = field(default_factory=dict)
     exclude: tuple[Mapping[str, Any], ...] = ()
     max_jobs: int = at_least(1, MAX_JOBS)
     strict_dims: bool = False
-    environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environments: Mapping[str, tuple[str, ...]] = advised("for example {torch_2_12: [torch==2.12.1]}", default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ def read(runs: Path) -> State:
 
 def change(runs: Path, make: Callable[[State], State]) -> State:
     """Replace the state by what `make` makes of it, under a lock, and return it. Raises ConfigError and OSError."""
+    if not runs.is_dir():
+        raise ConfigError(Problem(str(runs), "has no runs", "make one with shapeline run"))
     with (runs / LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = read(runs)

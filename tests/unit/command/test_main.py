@@ -33,6 +33,9 @@ def test_no_command_and_an_unknown_one_are_usage_errors(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stopped:
         main(["list", "--colour"])
     assert stopped.value.code == 2
+    with pytest.raises(SystemExit):
+        main(["run", "--model", "bert"])
+    assert "--model (a key of the configuration is written model=VALUE)" in capsys.readouterr().err
     assert main(["--help"]) == 0
 
 

@@ -47,6 +47,57 @@ def test_values_out_of_range_are_refused(override: str, words: str, folder: Path
     assert any(words in problem for problem in refused(f"hydra.searchpath=['{folder}']", *start, override))
 
 
+@pytest.mark.parametrize(("change", "place", "cause", "fix"), [
+    ("symbols={batch: 64}", "symbols.batch", "64 is not a mapping", "for example {batch: {min: 1, max: 64}}"),
+    ("symbols={batch: {max: 2**6}}", "symbols.batch.max", "'2**6' is not an integer", "without max there is no bound"),
+    ("symbols={batch-size: {min: 1}}", "symbols.batch-size", "is not a name", "batch_size"),
+    ("inputs.features.shape=batch", "inputs.features.shape", "'batch' is not a list", "for example [batch, 16]"),
+    ("inputs.features.shape=['?',16]", "inputs.features.shape[0]", "cannot read", "null for a size that the export decides"),
+    ("inputs.features.dtype=half", "inputs.features.dtype", "'half' is not a dtype", "did you mean 'float16'?"),
+    ("inputs.features.dtype=torch.int", "inputs.features.dtype", "is not a dtype", "did you mean 'int32'?"),
+    ("dtype=bf16", "dtype", "cannot be converted to 'bf16'", "did you mean 'bfloat16'?"),
+    ("inputs.features.fill=0", "inputs.features.fill", "0 is not one of randn", "{constant: 3}"),
+    ("weights=model.safetensors", "weights", "is not one of random", "lazy and checkpoint: FILE"),
+    ("quantization=int8", "quantization", "'int8' is not a mapping", "scheme: int8_weight_only"),
+    ("buckets={batch: 8}", "buckets.batch", "8 is not a list", "for example {batch: [1, 8]}"),
+    ("stages.verify=false", "stages.verify", "false is not a mapping", "null drops a stage"),
+])
+def test_a_value_of_the_wrong_form_is_refused_once_with_the_right_form(change: str, place: str, cause: str, fix: str, folder: Path) -> None:
+    first, *more = refused(f"hydra.searchpath=['{folder}']", "model=tiny", f"+model.tiny.{change}")
+    assert place in first and cause in first and fix in first
+    assert not more or "batch-size" in change
+
+
+@pytest.mark.parametrize(("overrides", "words"), [
+    (["bert"], "for a model write model=bert, for a suite suite=bert"),
+    (["model=tiny", "symbols.seq.max=8"], "a key of a model is written model.symbols.seq.max=8"),
+    (["model=tiny", "tiny.seed=1"], "a key of a model is written model.tiny.seed=1"),
+    (["model=tiny", "until=MHLO"], "did you mean 'mhlo'?"),
+    (["model=tiny", "cluster.address=tcp://head:8786"], "the jobs run on threads (add cluster=dask or cluster=ray)"),
+    (["model=tiny", "limits.memory_bytes=8G"], "8 GiB are 8589934592"),
+    (["model=nothing_like_it"], "`shapeline list --models` prints all"),
+])
+def test_wrong_overrides_say_what_to_write(overrides: list[str], words: str, folder: Path) -> None:
+    assert any(words in problem for problem in refused(f"hydra.searchpath=['{folder}']", *overrides))
+
+
+def test_a_file_of_another_kind_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, suite = write(tmp_path / "one.yaml", TINY), write(tmp_path / "many.yaml", "models: {one: {model: one.yaml}}")
+    assert [problem.partition("models")[2] for problem in refused(f"model={suite}")] == [
+        ": is a key of a suite, and the file of a model is expected here (name it by suite=)"]
+    assert [problem.partition("factory")[2] for problem in refused(f"suite={model}")] == [
+        ": is a key of a model, and a suite is expected here (name it by model=)"]
+    monkeypatch.chdir(tmp_path)
+    assert any("there is no model 'one' (did you mean 'one.yaml'?)" in problem for problem in refused("model=one"))
+    write(suite, "models: {one: {model: two.yaml}}")
+    assert any(f"there is no file two.yaml (paths are relative to {tmp_path})" in problem for problem in refused(f"suite={suite}"))
+
+
+def test_a_target_with_a_colon_is_written_with_dots(tmp_path: Path) -> None:
+    file = write(tmp_path / "bare.yaml", TINY.replace("lowering.sources.mlp.MLP", "lowering.sources.mlp:MLP"))
+    assert any("is not a dotted path (write lowering.sources.mlp.MLP)" in problem for problem in refused(f"model={file}"))
+
+
 @pytest.mark.parametrize("text", ["0 2 * * *", "*/5 0-6 1,15 jan-mar mon", "@daily", "0 0 L * fri#2", "30 4 * * 7"])
 def test_schedules_that_prefect_takes_are_taken(text: str) -> None:
     assert cron.find_problem(text) == ""
