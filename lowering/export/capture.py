@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -115,16 +115,6 @@ def _make_alike(example: dict[str, torch.Tensor], model: Model) -> dict[str, tor
     made = inputs.make(model, model.examples(), model.seed)
     return {name: mode.from_tensor(value) if mode is not None and isinstance(example[name], FakeTensor) else value
             for name, value in made.items()}
-
-
-def skip_fake_cache() -> AbstractContextManager[None]:
-    """Return a context in which new fake tensor modes cache no results of ops.
-
-    With symbolic sizes few calls are found again, and making the entries takes up to half of the time of a trace.
-    """
-    from torch._dynamo import config  # most of a second, which a process that exports nothing does without
-
-    return config.patch(fake_tensor_cache_enabled=False)  # type: ignore[attr-defined, no-any-return]
 
 
 @contextmanager

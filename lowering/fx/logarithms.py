@@ -95,6 +95,9 @@ for _name in ("neg", "pos", "abs"):
     setattr(Logarithm, f"__{_name}__", _delegate(getattr(operator, _name)))
 
 
+_MAY_HOLD = (Logarithm, list, tuple)
+
+
 class Steps(torch.SymInt):
     """A number of steps that a size has reached. As a plain int it narrows the range of the size, where torch would keep the sum.
 
@@ -138,9 +141,10 @@ def unwrap(value: Any) -> Any:
 
 def unwrap_all(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments of a call with the values of logarithms, which may be in lists."""
-    if not any(isinstance(arg, Logarithm | list | tuple) for arg in (*args, *kwargs.values())):
-        return args, kwargs
-    return pytree.tree_map(unwrap, (args, kwargs))  # type: ignore[no-any-return]
+    for arg in (*args, *kwargs.values()) if kwargs else args:  # a loop, as torch calls this for each attribute of a tensor
+        if isinstance(arg, _MAY_HOLD):
+            return pytree.tree_map(unwrap, (args, kwargs))  # type: ignore[no-any-return]
+    return args, kwargs
 
 
 def _find_first(is_reached: Callable[[int], bool], largest: int) -> int:

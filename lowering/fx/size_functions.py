@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch.export import _trace
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -45,6 +46,7 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     replaced[torch.nn.modules.transformer, "_detect_is_causal_mask"] = _read_is_causal
     if flex := sys.modules.get("torch.nn.attention.flex_attention"):  # the model's code has imported it
         replaced |= {(flex, "flex_attention_hop"): attention.flexible, (flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"): True}
+    replaced[_trace, "_NonStrictTorchFunctionHandler"] = _watch_calls
     replaced |= size_texts.list_replacements(is_model_code) | detection_functions.list_replacements() | scans.list_replacements()
     originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
     added: dict[tuple[Any, str], Any] = {**size_texts.list_additions(is_model_code), **detection_functions.list_additions()}
@@ -54,13 +56,19 @@ def keep_symbolic(is_model_code: size_texts.IsModelCode) -> Iterator[None]:
     for (owner, name), function in added.items():
         setattr(owner, name, function)
     try:
-        with _SymbolicCalls():
-            yield
+        yield
     finally:
         for (owner, name), function in originals.items():
             setattr(owner, name, function)
         for owner, name in added:
             delattr(owner, name)
+
+
+@contextmanager
+def _watch_calls() -> Iterator[None]:
+    """Enter torch's mode for the trace inside ours. Before that mode torch makes fakes of all weights, which has no use for ours."""
+    with _SymbolicCalls(), _NonStrictTorchFunctionHandler():
+        yield
 
 
 @contextmanager
@@ -193,7 +201,7 @@ _OF_TENSORS = ("size", "numel")
 
 class _SymbolicCalls(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        named = dict(kwargs or {})
+        named = dict(kwargs) if kwargs else {}
         if not args and "input" in named:  # torch's name of the first tensor
             args = (named.pop("input"),)
         if function is torch.sym_int and isinstance(args[0], logarithms.Logarithm):
@@ -212,6 +220,8 @@ class _TracedCalls(_SymbolicCalls):
 
 def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Return what replaces a call, or None for a call that reads no size."""
+    if function not in _REPLACED and not isinstance(function, _OPS):  # most calls
+        return None
     if composed := transforms.find_composed(function):
         return composed
     if function is torch.numel:
@@ -221,7 +231,7 @@ def _find_symbolic(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     if function in _NARROWS:
         return _narrow if isinstance(args[2] if len(args) > 2 else kwargs.get("start"), torch.Tensor) else None
     replaced = _TORCH.get(function)
-    if replaced is None and not isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+    if replaced is None and not isinstance(function, _OPS):
         return None
     if replaced is not None:
         has_symbols = any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves((args, dict(kwargs))))
@@ -244,6 +254,7 @@ def _takes(composed: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
 
 
 _signature = functools.cache(inspect.signature)
+_OPS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 _NARROWS = (torch.narrow, torch.Tensor.narrow)
 
 
@@ -287,3 +298,4 @@ _TORCH: dict[Any, Callable[..., Any]] = {
     torch.linspace: _linspace, torch.logspace: _logspace, torch.tensor: _tensor, torch.as_tensor: _as_tensor, **BY_SIZE,
     **COMPOSED_OF_NUMBERS,
 }  # fmt: skip
+_REPLACED = frozenset((torch.numel, *transforms.COMPOSED, *COMPOSED, *_NARROWS, *_TORCH))

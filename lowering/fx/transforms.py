@@ -71,10 +71,10 @@ def _layer_norm(tensor: torch.Tensor, normalized_shape: Sequence[int], weight: t
 
 def find_composed(function: Any) -> Callable[..., Any] | None:
     """Return what composes a function inside a transform, where torch's own makes sizes numbers; None outside of transforms."""
-    return _COMPOSED.get(function) if function in _COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
+    return COMPOSED.get(function) if function in COMPOSED and torch._C._functorch.peek_interpreter_stack() is not None else None
 
 
-_COMPOSED: dict[Any, Callable[..., Any]] = {functional.linear: _linear, functional.layer_norm: _layer_norm}
+COMPOSED: dict[Any, Callable[..., Any]] = {functional.linear: _linear, functional.layer_norm: _layer_norm}
 
 
 @contextmanager

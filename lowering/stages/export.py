@@ -17,7 +17,7 @@ from lowering.eager import checkpoint, inputs, quantized
 from lowering.eager.module import instantiate
 from lowering.errors import Problem, Unsupported
 from lowering.export import capture, decomposition, sharing
-from lowering.fx import cleanup, exported, names
+from lowering.fx import cleanup, exported, fake_results, names
 from lowering.fx.replay import tracing
 from lowering.level import Level, Program
 from lowering.model import Built, Model
@@ -99,9 +99,8 @@ class Export(Stage):
 
     def _weightless(self, model: Model, note: Note) -> Program:
         """Export a model whose weights have shapes and no bytes."""
-        with capture.skip_fake_cache():
-            mode = FakeTensorMode(allow_non_fake_inputs=True)
-        with mode:
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake_results.skip_cache(), mode:
             module = instantiate(model)
         example = capture.make_fake_example(model, mode)
         note("weights_none", "the model was built without weights, and was not run",
@@ -117,7 +116,7 @@ class Export(Stage):
         options = attempts.Options(Settings(tuple(self.extended_debug)), self.trace_seconds, self.repeat, pads_data=pads_data)
         order: Sequence[attempts.Attempt] = ("strict",) if self.strict else self.policy
         form = decomposition.Form(self.decompose, self.composites, pads_data)
-        with (capture.disable_kernels(), capture.skip_fake_cache(), closed_forms.keep_sizes_short(least) as shortened,
+        with (capture.disable_kernels(), fake_results.skip_cache(), closed_forms.keep_sizes_short(least) as shortened,
               questions.watch_questions() as asked):  # fmt: skip
             captured = branches.with_asserted(capture.capture(built, example, order, options, self.explain, note), built, note)
             result = decomposition.decompose_in_time(captured, built.model, form, self.trace_seconds, note)
