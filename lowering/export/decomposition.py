@@ -30,6 +30,7 @@ from lowering.fx import (
     results,
     slices,
     strides,
+    torch_warnings,
     writes,
 )
 from lowering.fx.decompose import Specialized, decompose
@@ -63,7 +64,7 @@ def decompose_in_time(export: Captured, model: Model, form: Form, seconds: float
     """Return the functional program. Raise StageFailed, with the condition and the line, if its trace takes more than `seconds`."""
     assert export.program is not None
     try:
-        with deadline.within(seconds):
+        with deadline.within(seconds), torch_warnings.silence():
             return _decompose(export, model, form, note)
     except deadline.Overdue as late:
         meanings = {str(symbol): str(meaning) for symbol, meaning in names.symbol_names(export.program, model).items()}

@@ -22,7 +22,16 @@ from torch.utils._sympy import interp
 
 from lowering.eager import pytrees, training
 from lowering.errors import StageFailed
-from lowering.fx import custom_gradients, dynamic_shapes, effects, fake_results, size_functions, stack_traces, transforms
+from lowering.fx import (
+    custom_gradients,
+    dynamic_shapes,
+    effects,
+    fake_results,
+    size_functions,
+    stack_traces,
+    torch_warnings,
+    transforms,
+)
 from lowering.fx.replay import expansion, tracing
 from lowering.model import Model, Symbol
 from lowering.sizes.evaluation import symbols_in
@@ -130,7 +139,7 @@ def capture_attempt(
             with (deadline.within(options.seconds, sys._getframe()), marking as calls, _oblivious(attempt), _symbolic(attempt),
                   nullcontext() if above else transforms.trace_below(module), transforms.watch() as entered, watch_branches() as seen,
                   tracing.replaying(module, options.repeat) as replays, stack_traces.skip_placeholders(), _keep_prints() as printed,
-                  nullcontext() if is_strict(attempt) or options.pads_data else fake_results.keep_costly()):
+                  nullcontext() if is_strict(attempt) or options.pads_data else fake_results.keep_costly(), torch_warnings.silence()):
                 export_ = torch.export.export if above else partial(_trace._export, pre_dispatch=False)
                 program = export_(module, (), arguments, dynamic_shapes=shapes, strict=is_strict(attempt),
                                   prefer_deferred_runtime_asserts_over_guards=_defers(attempt))
