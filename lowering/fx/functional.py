@@ -53,12 +53,23 @@ def _find_functional_form(node: Node) -> torch._ops.OpOverload | None:
     if [argument.is_write for argument in arguments].count(True) != 1 or not arguments[0].is_write or not isinstance(written, Node):
         return None
     name = op._schema.name.removeprefix("aten::").rstrip("_")  # type: ignore[union-attr]
-    form = getattr(getattr(torch.ops.aten, name, None), op._overloadname, None)  # type: ignore[union-attr]
-    if form is None or [argument.name for argument in form._schema.arguments] != [argument.name for argument in arguments]:
+    form = _find_overload(name, _list_parameters(op))
+    if form is None:
         return None
     is_viewed = any(views(user.target) for user in written.users if user is not node)
     alone = written.op == "call_function" and _is_fresh(written.target) and not is_viewed
     return form if alone and _keeps_type(node) else None
+
+
+def _find_overload(name: str, parameters: list[tuple[str, str]]) -> torch._ops.OpOverload | None:
+    """Return the overload of an op with these parameters. Its name may be another: that of `pow_.Scalar` is `pow.Tensor_Scalar`."""
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet is not None else []
+    return next((overload for overload in overloads if _list_parameters(overload) == parameters), None)
+
+
+def _list_parameters(op: Any) -> list[tuple[str, str]]:
+    return [(argument.name, str(argument.type)) for argument in op._schema.arguments]
 
 
 def _is_fresh(target: Any) -> bool:
